@@ -1,5 +1,6 @@
-"""Receives signals from the start, so that no signal is lost before the loop runs or has to wait for a busy
-loop."""
+"""Receives signals from the start, so that none is lost before the loop runs, or delayed while the loop is
+busy.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +16,16 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Maximum number of seconds until the process ends; after SIGTERM it has two in total. A thread that parses
-or embeds can't be stopped, but the journal makes it safe to end the process.
+"""Maximum number of seconds until the process ends; it must end within two seconds of SIGTERM. A thread that
+parses or embeds can't be stopped, but the journal makes it safe to end the process.
 """
 
 ReceiveSignal = Callable[[int], None]
-"""Called with the number of a signal, in a thread that only listens."""
+"""Called with a signal's number, in a thread that only listens for signals."""
 
 
 def find_terminal() -> int | None:
-    """Return the stream that is a terminal; None if this process has none, or should outlive it.
+    """Return the stream that is a terminal; None if this process has no terminal, or should outlive it.
 
     A process started with SIGHUP ignored, as by `nohup`, should continue.
     """
@@ -61,7 +62,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process despite running threads, once `arm` was called."""
+    """Ends the process despite running threads, once `arm` has been called."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -76,8 +77,9 @@ class HardEnd:
             self._timer.start()
 
     def now(self) -> None:
-        """End the process now if `arm` was called, without waiting for threads, because everything is
-        recorded."""
+        """End the process now if `arm` has been called, without waiting for threads, because everything is
+        recorded.
+        """
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
@@ -88,13 +90,13 @@ class HardEnd:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Let the process continue."""
+        """Cancel the timer, so that the process continues."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 class Signals:
-    """Inside the block, signals of these `numbers` are only reported, in order.
+    """Inside the block, signals with these `numbers` are only reported, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
     Must be entered in the main thread, before other threads or a loop listen for signals.

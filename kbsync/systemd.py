@@ -122,7 +122,7 @@ class ServiceReports:
 
     @contextlib.asynccontextmanager
     async def over(self, store: StateStore, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
-        """Send pings and the counts of the mirrors `names` while the state is open."""
+        """Send pings and the counts for the mirrors `names` while the state is open."""
         work: dict[str, Callable[[], Awaitable[None]]] = {}
         if self.manager.is_heard:
             work["counts"] = partial(self._report, store, names)
@@ -140,7 +140,7 @@ class ServiceReports:
             self.manager.send("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the loop runs and the state's writer responds, even if with errors."""
+        """Ping while the loop is running and the state's writer responds, even if with errors."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

@@ -32,7 +32,7 @@ class Threads(ThreadPoolExecutor):
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the function in a thread of the calling mirror, or in a shared thread."""
+        """Run the function in one of the calling mirror's threads, or in a shared thread."""
         pool = _pool_name.get()
         if not pool:
             return super().submit(fn, *args, **kwargs)
@@ -112,7 +112,7 @@ LONG_SEARCH = 1.0
 class Precedence:
     """Gives searches priority over indexing. A search acquires and releases Python's lock (the GIL) many
     times. While another thread computes, each time can cost the 5 ms after which Python switches threads. So
-    the threads that index wait between two steps while a search runs, but at most half of the time.
+    indexing threads wait between steps while a search runs, but at most half of the time.
 
     `clock`: the monotonic time. `longest`: `LONGEST_YIELD`.
     """
@@ -159,4 +159,4 @@ class Precedence:
 
 
 searches_first = Precedence()
-"""The searches of this process, and the threads that index in it."""
+"""Coordinates this process's searches with its indexing threads."""

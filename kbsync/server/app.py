@@ -1,10 +1,10 @@
-"""The listener's application: the web page, the API for page and scripts, and the routes.
+"""The listener's application: the web page, the API for the page and for scripts, and the routes.
 
-It runs in its own thread and loop, so each query to a mirror goes through `_ask` to the mirrors' loop.
+It runs in its own thread and event loop, so each query to a mirror goes through `_ask` to the mirrors' loop.
 Imported only if the config has `http:`, because it imports Starlette.
 
-A GET reads. A POST puts a message in the inbox, like a command. Another site's page can make a browser send
-requests, so a POST must prove that it comes from our own page, by a header with a value that only our page
+GET requests only read. A POST puts a message in the inbox, as a command does. Other sites can make a browser
+send requests, so each POST must prove that it comes from our own page, with a header value that only our page
 can read.
 """
 
@@ -74,12 +74,12 @@ T = TypeVar("T")
 
 MOST_PASSAGES = 2
 LONGEST_PASSAGE = 2000
-"""Maximum number of passages in a hit, and of characters in each, in search results."""
+"""Maximum number of passages per hit, and of characters per passage, in search results."""
 
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 ORDER_SECONDS = 10.0
-"""Maximum number of seconds for writing a message to the inbox, which is on disk."""
+"""Maximum number of seconds to write a message to the inbox, which is on disk."""
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
@@ -88,7 +88,7 @@ LONGEST_QUERY = 1000
 MOST_HITS = 50
 MOST_SKIPPED = 200
 MOST_CHARACTERS = 100_000_000
-"""Maximum `k` and `offset` of a search, and maximum `offset` in the text of a document."""
+"""Maximum `k` and `offset` of a search, and maximum `offset` in a document's text."""
 
 CSRF_HEADER = "x-kbsync-word"
 
@@ -107,8 +107,9 @@ MakeAssistants = Callable[[OpenMirrors, Ask], ASGIApp]
 
 
 class AssistantRoute:
-    """The application for assistants, created at the first request, because importing the protocol is
-    slow."""
+    """The application for assistants, created on the first request, because importing the protocol's library
+    is slow.
+    """
 
     def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, ask: Ask) -> None:
         self._make = make and partial(make, opened, ask)
@@ -128,9 +129,9 @@ class AssistantRoute:
 
 
 class RunningMirrors:
-    """The running mirrors with their open targets. Used in the mirrors' loop.
+    """The running mirrors and their open targets. Used in the mirrors' loop.
 
-    `runs`: by name, updated as mirrors start and end. `read`: reads the state.
+    `runs`: the running mirrors by name, updated as they start and end. `read`: reads the state.
     """
 
     will_mirror, obstacle = True, ""
@@ -140,7 +141,7 @@ class RunningMirrors:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """Yield the mirror's open target, or one opened for this response. Raises `KbsyncError`."""
+        """Yield the mirror's open target, or one opened just for this response. Raises `KbsyncError`."""
         run = self._runs.get(mirror.name)
         if run is not None and run.bound is not None:
             # Use the mirror's own target, so that a search loads no model and takes no lock.
@@ -159,11 +160,11 @@ class RunningMirrors:
 
 
 class ListenerApp:
-    """The application that one start of the listener serves. Created in the mirrors' loop.
+    """The application for one run of the listener. Created in the mirrors' loop.
 
-    `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
-    start and end. `assistants` creates the application for assistants. `token` may change at any time;
-    `csrf_token` differs at each start. `removals`: the daemon's.
+    `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
+    updated as they start and end. `assistants` creates the application for assistants. `token` may change at
+    any time; `csrf_token` differs at each start. `removals`: the daemon's removals.
     """
 
     def __init__(
@@ -240,8 +241,8 @@ class ListenerApp:
         return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status(self, request: Request) -> Response:
-        """Return the same as `kbsync status --json`; with `documents=1`, pages of documents, selected by
-        `limit`, `state` and `after`.
+        """Return what `kbsync status --json` prints; with `documents=1`, also a page of documents, selected
+        by `limit`, `state` and `after`.
         """
         params, page = request.query_params, None
         if params.get("documents"):
@@ -255,17 +256,17 @@ class ListenerApp:
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
     async def held(self, request: Request) -> Response:
-        """Return the held deletions of `mirror`, or with `kind=renewals` the documents held from being
-        indexed again, with the version that `approve` must name.
+        """Return the held deletions of `mirror` or, with `kind=renewals`, the documents whose reindexing is
+        held, and the list version to pass to `approve`.
         """
         name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
         self._check_mirror(name)
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Return the reply to the query `q`: `k` hits after the first `offset`, from `mirror` or from all
-        mirrors, and whether there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still
-        typing. `explain=1`: say why each hit was found.
+        """Search for the query `q`; return `k` hits after the first `offset`, from `mirror` or from all
+        mirrors, and whether there are `more`. `type` and `after` restrict the search. `unfinished=1`: the
+        user is still typing. `explain=1`: say why each hit was found.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
@@ -315,10 +316,10 @@ class ListenerApp:
             return json_answer({"hits": listed, "notes": reply.note_lines(), "more": more})
 
     async def document(self, request: Request) -> Response:
-        """Return the extracted text of a document, in parts, and why searches find it or not.
+        """Return a part of a document's extracted text, and why searches do or don't find it.
 
-        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, ends at `before`,
-        or contains the `passage`. Only for files in the state.
+        `key`: its path in the mirror, encoded like `after` in `status`. The part begins at `offset`, ends at
+        `before`, or contains the `passage`. Only for files in the state.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         self._check_mirror(name)
@@ -407,7 +408,7 @@ class ListenerApp:
         return _accepted("pause", mirror, status=200)
 
     async def resume(self, request: Request) -> Response:
-        """End the pause of the `mirror`."""
+        """End the `mirror`'s pause."""
         mirror = self._mirror_in(await self._payload_of(request))
         await self._in_time(
             self._ask(partial(self._write, mirror, lambda tx, number, now: tx.pauses.end(number, now)))
@@ -477,7 +478,7 @@ class ListenerApp:
         return result
 
     async def _with_config(self, edit: Callable[[Path], T]) -> T:
-        """Call `edit` with the path of the config. Raises an `HTTPException` with its `UsageError`."""
+        """Call `edit` with the config's path. Turns its `UsageError` into an `HTTPException`."""
         config_path = self._mirrors.installation.config.path
         if config_path is None:
             why = "kbsync was started with --folder, so there is no config to change"
@@ -541,7 +542,9 @@ class ListenerApp:
     # -- in the mirrors' loop ---------------------------------------------------------------------------
 
     async def _explain(self, name: str, path: str) -> PathExplanation:
-        """Explain a file in the state. Raises `KbsyncError`, and `HTTPException` for any other path."""
+        """Explain why searches do or don't find a file in the state. Raises `KbsyncError`, and
+        `HTTPException` for any other path.
+        """
 
         def is_known(tx: Tx) -> bool:
             record = tx.mirrors.named(name)
@@ -563,8 +566,9 @@ class ListenerApp:
         await self._write(mirror, lambda tx, _number, now: tx.inbox.post(verb, mirror, args, now))
 
     async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], None]) -> None:
-        """Run `change` with the number of the mirror (without a name: of any mirror) and the time, and wake
-        the daemon. Raises `StateError`."""
+        """Run `change` with the mirror's id (or any mirror's if `mirror` is None) and the time, and wake the
+        daemon. Raises `StateError`.
+        """
         run = next(iter(self._runs.values()), None) if mirror is None else self._runs.get(mirror)
         if run is None:
             raise StateError("the mirror isn't running at the moment; try again")
@@ -601,7 +605,7 @@ async def asset(request: Request) -> Response:
 
 
 def _accepted(verb: str, mirror: str, *, status: int = 202) -> Response:
-    """Log a user's action and confirm it; 202: the daemon carries it out later."""
+    """Log a user's action and confirm it; status 202 means that the daemon carries it out later."""
     log.info("order.taken", mirror=mirror, verb=verb)
     return json_answer({"asked": verb, "mirror": mirror}, status)
 
@@ -624,7 +628,7 @@ def _path_in(params: Mapping[str, str], name: str) -> str:
     try:
         return path_at(params.get(name, ""))
     except ValueError as error:
-        raise HTTPException(400, f"{name} must be a path in base64url, such as `next` of a page") from error
+        raise HTTPException(400, f"{name} must be a path in base64url, such as a page's `next`") from error
 
 
 def _moment(text: str) -> float:

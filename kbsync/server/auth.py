@@ -94,8 +94,8 @@ class AccessControl:
 
 
 def shows_token(authorization: str, token: Secret) -> bool:
-    """Return whether the request has the token: as `Bearer`, or as the password of any user name, as browsers
-    send it.
+    """Return whether the request has the token: as a bearer token, or as the password for any user name,
+    which is how browsers send it.
     """
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":

@@ -1,7 +1,7 @@
 """Receives callbacks in which a service announces finished documents. They only trigger a poll.
 
-Source: the service's knowledge API manual, 3.9: it POSTs JSON, without a signature, and expects `code` 200
-within two seconds. Callbacks may be duplicated, late, early or missing.
+Source: section 3.9 of the service's knowledge API manual: it POSTs JSON, without a signature, and expects
+`code` 200 within two seconds. Callbacks may be duplicated, late, early or missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = 1.0
 """Seconds to wait for a body; the service waits two seconds for the response."""
 
 MOST_WAITING = 1000
-"""Maximum number of documents of one mirror that wait for a check; the usual polling covers the others."""
+"""Maximum number of a mirror's documents waiting for a check; the usual polling covers the others."""
 
 EVERY = 1.0
 """Seconds between two deliveries."""
@@ -40,7 +40,7 @@ Deliver = Callable[[str, Collection[str]], Awaitable[None]]
 class CallbackQueue:
     """Passes the ids from callbacks to `loop`, at most once every `EVERY` seconds.
 
-    A service may call separately for each of thousands of documents.
+    A service may send thousands of callbacks, one for each document.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CallbackRoute:
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """Return 200 for any body, so that the service doesn't call again; 404 for an unknown path."""
+        """Return 200 for any body, so that the service doesn't resend it; 404 for an unknown path."""
         shown, mirror = request.path_params["secret"].encode(), None
         # Compare with all, so that a wrong secret takes as long as a right one.
         for name, secret in self.secrets.items():
@@ -102,7 +102,9 @@ class CallbackRoute:
 
 
 def document_in(body: bytes) -> str | None:
-    """Return the id of the event's document, or None for any other body. Ignores the status in it."""
+    """Return the id of the event's document, or None for any other body. Ignores the status that the event
+    reports.
+    """
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):

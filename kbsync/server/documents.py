@@ -15,7 +15,7 @@ from kbsync.search import find_passage
 from kbsync.server.auth import host_of
 
 PART = 50_000
-"""Length of one part of a text in characters."""
+"""Length of one part of a text, in characters."""
 
 LEAD = 1500
 """Number of characters to show before a passage."""
@@ -27,11 +27,11 @@ FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
 
 
 def part_of(explanation: PathExplanation, offset: int, before: int, passage: str) -> dict[str, Any]:
-    """Return a part of the text, and why searches find the document or not.
+    """Return a part of the text, and why searches do or don't find the document.
 
-    It begins at `offset` or, if the text has it, shortly before the `passage`; with `before` it ends there.
-    `mark`: start and end of the passage in the whole text; `next`: the offset of the following part.
-    `text` is None if the knowledge base can't return it.
+    The part begins at `offset` or, if the text contains the `passage`, shortly before it; with `before`, it
+    ends there. `mark`: start and end of the passage in the whole text; `next`: the offset of the following
+    part. `text` is None if the knowledge base can't return it.
     """
     text, mark = explanation.text or "", None
     if passage and (mark := find_passage(passage, text)) is not None:

@@ -1,7 +1,7 @@
 """The event stream: sends the state of all mirrors to each open page whenever it changes.
 
-Each event has the whole state, so a page may miss some: a slow page gets the latest event, and a page that
-reads nothing for `SLOWEST` seconds is disconnected. A slow page delays no mirror and no other page.
+Each event contains the whole state, so a page may miss some: a slow page gets the latest event, and a page
+that reads nothing for `SLOWEST` seconds is disconnected. A slow page delays neither mirrors nor other pages.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class EventHub:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self) -> OpenPage | None:
-        """Add a page; returns None if there are too many."""
+        """Add a page; return None if too many are open."""
         if len(self.clients) >= MOST_CLIENTS:
             return None
         client = OpenPage()
@@ -95,7 +95,7 @@ class EventHub:
             self._looking = None
 
     def end(self) -> None:
-        """End every stream. Callable from any thread, repeatedly."""
+        """End every stream. May be called repeatedly, from any thread."""
 
         def end_all() -> None:
             for client in list(self.clients):
@@ -147,7 +147,7 @@ class EventStream:
         self._headers = [(name.encode(), value.encode()) for name, value in fields.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end."""
+        """Send events until the stream ends."""
 
         async def give(message: Message) -> None:
             async with asyncio.timeout(SLOWEST):

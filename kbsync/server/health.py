@@ -1,5 +1,5 @@
-"""Serves health checks: /healthz reports whether the mirrors' loop runs, /readyz whether each mirror has
-finished its first pass and none is halted.
+"""Serves health checks: /healthz reports whether the mirrors' loop is running, /readyz whether each mirror
+has finished its first pass and none is halted.
 
 Nothing here waits longer than `PATIENCE` for a mirror.
 """
@@ -30,7 +30,7 @@ UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 @dataclass(frozen=True, slots=True)
 class MirrorReadiness:
-    """Whether a mirror is ready, or why not."""
+    """A mirror's readiness: whether it is ready and, if not, why."""
 
     name: str
     obstacle: Halt | None = None
@@ -92,7 +92,7 @@ class HealthRoutes:
 
     async def readiness(self, _request: Request) -> Response:
         """Return 200 once every mirror has finished its first pass and none is halted; otherwise 503 with the
-        other mirrors and the reasons.
+        mirrors that aren't ready, and why.
         """
         now = time.monotonic()
         # One check serves all requests that arrive meanwhile or shortly after.

@@ -59,7 +59,7 @@ class TimeoutProtocol(H11Protocol):
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
 
     def handle_events(self) -> None:
-        """Stop the timer once there is a request."""
+        """Stop the timer once a request has arrived."""
         super().handle_events()
         if self.scope is not None:
             cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
@@ -150,7 +150,7 @@ class ServerThread:
 
 
 _FIXES = {
-    errno.EADDRINUSE: "is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names",
+    errno.EADDRINUSE: "is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows",
     errno.EADDRNOTAVAIL: "is not an address of this machine; choose one that ip addr shows, or 127.0.0.1",
     errno.EACCES: "is not allowed for this user; choose port 1024 or higher",
 }
@@ -188,8 +188,9 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 class HttpListener:
     """Runs the listener according to the config. Call its methods in the running mirrors' loop.
 
-    `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
-    start and end. `assistants` creates the application for assistants, if any. `removals`: the daemon's.
+    `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
+    updated as they start and end. `assistants` creates the application for assistants, if any. `removals`:
+    the daemon's removals.
     """
 
     def __init__(
@@ -209,7 +210,9 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
-        """Listen according to this config from now on. On `UsageError` the old listener continues."""
+        """Listen according to this config from now on. If this raises `UsageError`, the old listener
+        continues.
+        """
         async with self._changing:
             await self._turn_to(config.http)
         self._installation = replace(self._installation, config=config)

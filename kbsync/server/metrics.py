@@ -1,8 +1,8 @@
 """Counts events since the daemon started, for Prometheus and for the latest changes on the page.
 
 The counts exist only in memory, in the mirrors' loop; counting a finished document costs a few additions. The
-text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the loop still
-runs.
+text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the loop is still
+running.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class MetricFigures:
         """Yield every metric, for a Prometheus registry."""
         documents = GaugeMetricFamily(
             "kbsync_documents",
-            "Files of a mirror by state, as status shows them.",
+            "A mirror's files by state, as `kbsync status` shows them.",
             labels=("mirror", "state"),
         )
         oldest = GaugeMetricFamily(
             "kbsync_oldest_pending_seconds",
-            "The longest time that a file has been waiting; 0 if none waits.",
+            "How long the longest-waiting file has been waiting; 0 if none waits.",
             labels=("mirror",),
         )
         halted = GaugeMetricFamily(
@@ -89,7 +89,7 @@ class MetricFigures:
         )
         better = GaugeMetricFamily(
             "kbsync_better_vectors",
-            "Passages with and without a better vector; absent without the extra better.",
+            "Passages with and without a better vector; absent if the better extra isn't installed.",
             labels=("mirror", "state"),
         )
         for mirror in self.mirrors:
@@ -145,15 +145,16 @@ class MetricFigures:
             value=self.silence,
         )
         built = GaugeMetricFamily(
-            "kbsync_build_info", "Always 1; the labels name the build.", labels=("version", "revision")
+            "kbsync_build_info", "Always 1; the labels identify the build.", labels=("version", "revision")
         )
         built.add_metric((__version__, revision()), 1)
         yield built
 
 
 class Counters:
-    """The counts of every mirror so far. `current`: the running mirrors by name, updated as they start and
-    end."""
+    """The counts for every mirror so far. `current`: the running mirrors by name, updated as they start and
+    end.
+    """
 
     def __init__(self, current: Mapping[str, Mirror]) -> None:
         self._current = current

@@ -1,8 +1,7 @@
-"""Sends notifications, by a command or a POST, when a mirror halts, when it continues, and when documents
-fail.
+"""Sends notifications, by a command or a POST, when a mirror halts, when it resumes, and when documents fail.
 
-One notification covers many failures, and their rate is limited. No mirror waits for a delivery, which has a
-time limit. The log never contains a notification's content or its URL.
+One notification covers many failures, and the rate of notifications is limited. No mirror waits for a
+delivery, which has a time limit. The log never contains a notification's content or its URL.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ NAMED = 20
 """Maximum number of failed documents that a notification lists; the others are only counted."""
 
 LOOK_EVERY = 2.0
-"""Seconds between two checks of the mirrors; a halt that is shorter isn't reported."""
+"""Seconds between two checks of the mirrors; shorter halts aren't reported."""
 
 LIMIT = 10.0
 """Maximum duration of a command or a request, in seconds."""
@@ -136,7 +135,7 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """Derives the notifications that a daemon has yet to send from the state of its mirrors."""
+    """Determines, from the mirrors' state, which notifications a daemon has yet to send."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
@@ -166,7 +165,7 @@ class PendingNotices:
             news.documents.append(document)
 
     def due(self, now: float, on: Collection[Occasion]) -> Iterator[Notice]:
-        """Yield the notifications to send at `now` (monotonic seconds), of the configured events."""
+        """Yield the notifications to send at `now` (monotonic seconds) for the configured events."""
         for name, news in self._mirrors.items():
             if news.shown.reason != news.notified.reason and now >= news.halts.not_before:
                 if news.shown.reason and "halted" in on:
@@ -179,7 +178,7 @@ class PendingNotices:
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.fix)
 
     def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
-        """Record that a notification was delivered, or that it must be sent again after a growing pause."""
+        """Record that a notification was delivered, or that it must be resent after an increasing pause."""
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
             news.failures.sent(now, well=well)
@@ -230,7 +229,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the command and its children, except those that have switched to another user."""
+    """Kill the command and its child processes, except those that have switched to another user."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -303,7 +302,7 @@ class Notifications:
             self._changed.set()
 
     def heard(self, mirror: str, event: Happened) -> None:
-        """Record a finished document while notifications are configured."""
+        """Record a finished document if notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             fix = run.context.command_line(f"retry --mirror {mirror}")

@@ -1,10 +1,10 @@
 """Removals of mirrors together with their documents, as requested on the web page.
 
-    requested ──▶ running ──▶ done: the config has no such mirror any more, and no entry is left here
+    requested ──▶ running ──▶ done: the mirror is gone from the config, and its entry here is deleted
                       └─────▶ failed: the mirror continues, and the page shows why
 
-The daemon carries them out (`kbsync.daemon`). Nothing here is on disk: the config is edited last, so a daemon
-that is killed in between starts with the mirror and uploads its documents again.
+The daemon carries them out (`kbsync.daemon`). Nothing here is on disk: the config is edited last, so if the
+daemon is killed before that, it restarts with the mirror and uploads its documents again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RemovalQueue:
         self._requested: list[str] = []
 
     def request(self, mirror: str, configured: Collection[str]) -> None:
-        """Request the removal of one of the `configured` mirrors. Raises `UsageError` like `check`."""
+        """Request the removal of one of the `configured` mirrors. Raises `UsageError` as `check` does."""
         self.check(mirror, configured)
         self._put(MirrorRemoval(mirror, time.time()))
         self._requested.append(mirror)
@@ -62,13 +62,13 @@ class RemovalQueue:
         """Raise `UsageError` if the mirror, or every other mirror in the config, is being removed."""
         running = {name for name, removal in self.current.items() if not removal.problem}
         if mirror in running:
-            raise UsageError(f"{mirror} is being removed already")
+            raise UsageError(f"{mirror} is already being removed")
         if running and not set(configured) - running - {mirror}:
             why = "the other mirrors are being removed, and a config needs at least one"
             raise UsageError(f"{why}; add another folder first")
 
     def take(self) -> Sequence[str]:
-        """Return the mirrors of new requests."""
+        """Remove and return the newly requested mirrors."""
         requested, self._requested = self._requested, []
         self.has_requests.clear()
         return requested

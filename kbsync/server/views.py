@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class StateReader:
-    """Reads the current state file; an empty state if it doesn't exist yet, or is just being created."""
+    """Reads the current state file, or an empty state if the file doesn't exist yet or is being created."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -60,11 +60,11 @@ class StateReader:
         return self._opened, version
 
     def running(self) -> dict[str, Any] | None:
-        """Return the daemon that holds the state, in the form of `kbsync status --json`."""
+        """Return the daemon that holds the state, in the format of `kbsync status --json`."""
         return running_json(lock.find_holder(self._file.parent))
 
     def close(self) -> None:
-        """Close the file after the current read; the next read opens it again."""
+        """Close the file after the current read; the next read reopens it."""
         self._thread.submit(self._let_go).result()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -94,8 +94,8 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """The held documents that are to be deleted or indexed again. `paths` has the first of them. Only
-    renewals have `size`, in bytes, and `changes` of the settings.
+    """The held documents that are to be deleted or reindexed. `paths` has the first few. Only renewals have a
+    `size`, in bytes, and `changes` to the settings.
     """
 
     kind: str
@@ -138,8 +138,9 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """The documents that a client requested: a page of those after the path `after`, only those in `state` if
-    given."""
+    """The documents that a client requested: a page of those after the path `after`, only those in `state`,
+    if given.
+    """
 
     limit: int = 100
     state: Status | None = None
@@ -157,8 +158,8 @@ class MirrorView:
         self.status = status_in(tx, mirror, command_line, at_work=True, now=now)
 
     def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
-        """Return the mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are
-        more, `next` is the `after` of the next page.
+        """Return the mirror as in `kbsync status --json`; with `asked`, also a page of `items`. If there are
+        more items, `next` is the `after` for the next page.
         """
         payload, record = self.status.to_json(), self._record
         if page is None:
@@ -245,7 +246,7 @@ class Views:
         return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
     async def status(self, page: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
-        """Return the same as `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
+        """Return what `kbsync status --json` prints, for all mirrors or one. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda view: view.status_json(page), name)
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
@@ -277,8 +278,7 @@ class Views:
         return version, last, is_turning, self.mirrors, self._removals.current
 
     async def held(self, name: str, kind: str) -> HeldList:
-        """Return the deletions, or the documents to index again, that wait for a decision. Raises
-        `StateError`."""
+        """Return the deletions, or the documents to reindex, that await a decision. Raises `StateError`."""
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def history(self, names: Collection[str], path: str, limit: int) -> dict[str, Any]:

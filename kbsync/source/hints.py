@@ -1,6 +1,6 @@
-"""Hints: paths to check again. A hint says nothing about the state of a file (ADR 10).
+"""Hints: paths to check again. A hint says nothing about a file's state (ADR 10).
 
-Paths are relative to the mirror's root with `/` between parts; the root itself is `""`.
+Paths are relative to the mirror's root and use `/` as the separator; the root itself is `""`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_HINTS = 10_000
 
 
 class HintKind(enum.IntEnum):
-    """How much to check."""
+    """The extent of a check."""
 
     FILE = 0  # this path
     TREE = 1  # this directory and everything below; only this path if it is no longer a directory
@@ -51,7 +51,9 @@ class HintSet:
         """Hints were dropped: only a scan of the whole folder finds their changes."""
 
     def add(self, hint: Hint) -> None:
-        """Add `hint` unless it is known or covered. If there are too many, drop all and set `overflowed`."""
+        """Add `hint` unless it is already known or covered. If there are too many, drop all and set
+        `overflowed`.
+        """
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):
             return

@@ -77,7 +77,7 @@ def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
 
 
 def descriptors_used_up() -> bool:
-    """Return whether this process, not the inotify limit, has run out of descriptors."""
+    """Return whether the process is out of file descriptors, as opposed to reaching an inotify limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir("/proc/self/fd")) + 8 >= soft
@@ -98,7 +98,7 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why there are no events. `fix`: a command to paste, or empty. `lasts`: retrying is useless."""
+    """The reason for missing events. `fix`: a command to paste, or empty. `lasts`: retrying is useless."""
 
     why: str
     fix: str = ""
@@ -192,7 +192,7 @@ class TroubleKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WatchTrouble:
-    """One problem, with a sentence for users."""
+    """A problem, and a sentence that describes it to users."""
 
     kind: TroubleKind
     text: str
@@ -229,8 +229,8 @@ class KernelReader(InotifyFD):
     def handle_event(self, event: InotifyEvent) -> None:
         """Forward an event, except an overflow.
 
-        After an overflow, the library sets every watch again, which queues an event for each, so in a large
-        tree one overflow causes the next. The watcher starts another observer instead.
+        After an overflow, the library re-adds every watch, which queues an event for each, so in a large tree
+        one overflow causes the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
             self.overflowed = True
@@ -270,7 +270,8 @@ class TreeObserver(BaseObserver):
 
 
 def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint, ...]:
-    """Return the hints of `event` in the tree of `root` (a real path); empty if it changes no content.
+    """Return the hints that `event` gives about the tree below `root` (a real path); empty if it changes no
+    content.
 
     The library's extra events for the entries of a moved directory are covered by the directory's own hints.
     """
@@ -312,7 +313,7 @@ class TreeEvents(FileSystemEventHandler):
         self._post = post
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Post the hints of `event`; keep an exception in `fault` for the watcher."""
+        """Post the hints for `event`; store any exception in `fault` for the watcher."""
         self.event_count += 1
         try:
             if hints := hints_of(event, self._root, self._ignores):

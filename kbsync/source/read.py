@@ -1,6 +1,6 @@
 """Stable reads (promise 8): bytes count only if the file stays the same before, during and after the read.
 
-The bytes are kept from the moment they were hashed until they are sent. A read can't detect a writer that
+The bytes are kept from the moment they are hashed until they are sent. A read can't detect a writer that
 pauses in the middle, so a file must be quiet before it is read.
 """
 
@@ -49,7 +49,7 @@ class Spooled:
         return Path(f"/proc/self/fd/{self._content}").open("rb")
 
     def close(self) -> None:
-        """Release the bytes; may be repeated."""
+        """Release the bytes. May be called again."""
         if isinstance(self._content, int):
             os.close(self._content)
         self._content = None
@@ -150,7 +150,7 @@ BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Maximum number of reads to find a moment without writes in a file that never gets quiet."""
+"""Maximum number of reads to find a moment without writes in a file that never goes quiet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class StableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The first bytes of a growing file, as an earlier read returned them."""
+    """The size and digest of a growing file's first bytes, as found by an earlier read."""
 
     size: int
     digest: str
@@ -242,7 +242,7 @@ def copy_growing(
     previous: Sample | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Spooled | ReadProblem:
-    """Return a copy of a file that never gets quiet, if it only grows or pauses for a moment.
+    """Return a copy of a file that never goes quiet, if it only grows or pauses for a moment.
 
     Accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
     `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise raises

@@ -1,7 +1,7 @@
 """The root of a mirror: its identity, its mounts, and opening folders below it.
 
-A file system is called shared if others can change it without this kernel: over the network, on the host of a
-virtual machine, through FUSE. The kernel doesn't report every change there.
+A file system is called shared if it can change without this kernel's involvement: over the network, on a
+virtual machine's host, or through FUSE. The kernel doesn't report every change there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mounts_below(root: Path) -> frozenset[str]:
 
 
 def mount_of(fd: int) -> Mount | None:
-    """Return the mount through which `fd` was opened, correct even if one mount hides another."""
+    """Return the mount through which `fd` was opened; correct even if one mount hides another."""
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)
@@ -39,7 +39,7 @@ def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the bind mount that contains `folder` (a real path), or one below it; None if there is none.
 
-    A bind mount shows a part of a file system at another path, like container volumes. One that shows it at
+    A bind mount shows a part of a file system at another path, as container volumes do. One that shows it at
     its own path, as in service sandboxes, doesn't count.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
@@ -82,15 +82,15 @@ _FIXES = {
     errno.ETIMEDOUT: "check the network and the file server",
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
-    errno.ENOMEM: "give this machine more memory or less work",
+    errno.ENOMEM: "add memory to this machine or reduce its load",
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that the file itself doesn't cause."""
+"""Errors for which the file itself isn't to blame."""
 
 
 class RootTrouble(KbsyncError):
-    """The root of a mirror can't be used now. `halt` is the contract's reason for that."""
+    """A mirror's root is currently unusable. `halt`: the reason, as defined in the contract."""
 
     halt = "folder-missing"
 
@@ -110,9 +110,7 @@ def identify(root: Path) -> RootIdentity:
         advice = "mount or create it, or correct `folder` in the config or --folder"
         raise RootTrouble(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
-        raise RootTrouble(
-            f"{root}: is not a directory; correct `folder` in the config or --folder"
-        ) from error
+        raise RootTrouble(f"{root}: not a directory; correct `folder` in the config or --folder") from error
     except OSError as error:
         raise RootTrouble(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
     is_mount = mount is not None and mount.point == os.path.realpath(root)
@@ -148,7 +146,7 @@ def descend(root_fd: int, folder: str) -> int:
     """Return a descriptor of `folder` ("" is the root) below an open root; the caller closes it.
 
     It is opened one component at a time, so no symlink is followed and a path may have any length. Raises
-    OSError; a path with `..`, as a service may send, counts as missing.
+    OSError; a path with `..`, which a service may send, counts as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
@@ -167,10 +165,11 @@ def descend(root_fd: int, folder: str) -> int:
 
 
 class FolderStack:
-    """Open folders from a root down to one folder; the number of descriptors is bounded at any depth.
+    """The open folders on the way from a root to one folder; the number of descriptors is bounded at any
+    depth.
 
-    `enter` moves to another folder, depth first. A folder closed on the way down is opened again on the way
-    up, one component at a time, and must still be the same folder.
+    `enter` moves to another folder, depth first. A folder closed on the way down is reopened on the way up,
+    one component at a time, and must still be the same folder.
     """
 
     HELD = 64

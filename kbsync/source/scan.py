@@ -161,8 +161,8 @@ class Scan(Iterator[FolderListing]):
         """Compare the folder `start` of the mirror at `root`.
 
         `rules` are those of the config; the scan reads ignore files on the way. `deep`: report every
-        directory, with every regular file in `changed`, to be hashed again. A `start` that doesn't exist, or
-        that the rules don't enter, yields nothing, because a scan of its parent would report it.
+        directory, with every regular file in `changed`, to be rehashed. A `start` that doesn't exist, or that
+        the rules don't enter, yields nothing, because a scan of its parent would report it.
         """
         self.summary = ScanSummary()
         self._root = root
@@ -179,7 +179,7 @@ class Scan(Iterator[FolderListing]):
         return next(self._listings)
 
     def close(self) -> None:
-        """Close all descriptors; may be repeated."""
+        """Close all descriptors. May be called again."""
         self._listings.close()
 
     def _run(self) -> Generator[FolderListing, None, None]:
@@ -307,7 +307,7 @@ class Scan(Iterator[FolderListing]):
 
 
 def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
-    """Stat these entries to learn their kind; skip those that have vanished."""
+    """Stat these entries to determine their kind; skip those that have vanished."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Checks a path (present, missing or unknown) and reads the rules of a folder."""
+"""Checks a path (present, missing or unknown) and reads a folder's rules."""
 
 from __future__ import annotations
 
@@ -166,12 +166,14 @@ def _check_mounts(root: Path, mount_points: Collection[str]) -> PathStat | None:
 
 
 class RulesUnknown(KbsyncError):
-    """An ignore file can't be used. What it excludes is unknown, so the documents of its folder stay
-    unchanged."""
+    """An ignore file can't be used. What it excludes is unknown, so the documents in its folder stay
+    unchanged.
+    """
 
 
 def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
-    """Return the rules in `folder`, open as `fd`: those from above and its ignore file, if it has one.
+    """Return the rules in `folder`, open as `fd`: those of the folders above and its own ignore file, if it
+    has one.
 
     Raises RulesUnknown if that file can't be read or has an invalid line.
     """

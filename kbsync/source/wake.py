@@ -19,7 +19,7 @@ WAKE = "wake"
 def wake(state_dir: Path) -> None:
     """Make the daemon that uses `state_dir` check its inbox. Raises OSError.
 
-    Also sets the times, for a daemon that only polls the file.
+    Also updates the file's times, for a daemon that only polls the file.
     """
     fd = open_private(state_dir / WAKE, os.O_WRONLY | os.O_NOFOLLOW)
     try:
@@ -29,8 +29,9 @@ def wake(state_dir: Path) -> None:
 
 
 class WakeFile:
-    """Calls `on_wake` in the daemon on an event from `wake` or, without events, when the file's times
-    change."""
+    """Calls `on_wake` in the daemon when `wake` causes an event or, without events, when the file's times
+    change.
+    """
 
     def __init__(self, state_dir: Path, on_wake: Callable[[], None]) -> None:
         self._file = os.path.join(state_dir, WAKE)

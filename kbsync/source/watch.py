@@ -60,7 +60,7 @@ POLL_SHARE = 20.0
 twentieth of a core.
 """
 TRY_AGAIN = 600.0
-"""Seconds before kbsync requests events again after the system refused more watches."""
+"""Seconds to wait, after the system refused more watches, before requesting events again."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
@@ -68,7 +68,7 @@ LOOK_SECONDS = 5.0
 """Time limit for checking the folder, because a dead network mount never answers."""
 
 FREE_FAILURES = 3
-"""Maximum number of failures after which another observer starts at once; after more, the pauses grow."""
+"""Maximum number of failures after which another observer starts at once; beyond that, the pauses grow."""
 FAILURE_COUNTS = 600.0
 """Seconds for which a failure counts, and the longest pause after a failure."""
 
@@ -97,7 +97,7 @@ async def run_detached(call: Callable[[], T]) -> T:
 
 
 class Mode(enum.StrEnum):
-    """The source of hints: the kernel, or only the rescan."""
+    """The source of hints: the kernel, or rescans only."""
 
     NATIVE = "native"
     POLLING = "polling"
@@ -114,8 +114,9 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """Return the device and inode of the folder now at this path. Raises OSError, even if the folder just
-    can't be read."""
+    """Return the device and inode of the folder now at this path. Raises OSError, also if the folder exists
+    but can't be read.
+    """
     with opened_root(folder) as fd:
         status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -190,7 +191,7 @@ class Watch:
         self._was_silent = False
 
     async def open(self) -> None:
-        """Start watching. Raises OSError (28 or 24 at a limit) and then leaves no thread or descriptor
+        """Start watching. Raises OSError (errno 28 or 24 at a limit), leaving no thread or descriptor
         behind.
         """
         await run_detached(self._open)
@@ -228,7 +229,7 @@ class Watch:
         """Return the problem with the watch, if any; cheap. Checks the likeliest cause first."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
-            kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
+            kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel can queue"
         elif observer is not None and observer.reader.reached_watch_limit:
             kind, words = (
                 TroubleKind.WATCH_LIMIT,
@@ -258,15 +259,15 @@ class Watch:
 
     @property
     def is_silent(self) -> bool:
-        """Return whether no event has arrived since the start of the finished scan before the last one."""
+        """Return whether no event has arrived since the second-to-last finished scan began."""
         return self._was_silent and self.event_count == self._last_scan_began
 
 
 class RootCheck:
     """Checks whether the folder is still the same, since it can vanish or be replaced without any event.
 
-    While `is_local` is set, it checks at once (some microseconds); otherwise in a thread, because a dead
-    network mount never answers. At most one check is open.
+    While `is_local` is set, it checks at once (a few microseconds); otherwise in a thread, because a dead
+    network mount never answers. At most one check runs at a time.
     """
 
     def __init__(self, folder: Path, stat: Callable[[Path], tuple[int, int]]) -> None:
@@ -294,7 +295,7 @@ class RootCheck:
         return WatchTrouble(TroubleKind.ROOT_CHANGED, f"{folder} is now a different folder")
 
     def give_up(self) -> None:
-        """Stop waiting for an open check."""
+        """Stop waiting for a running check."""
         if self._open_check is not None:
             self._open_check.cancel()
             self._open_check = None
@@ -362,7 +363,7 @@ class Watcher:
         one, as after a mount, or is an empty mount point.
         """
         self.rescan_reason = ""
-        """Why a rescan is needed, or empty."""
+        """The reason for a rescan; empty if none is needed."""
         self._scan_seconds = 0.0
         self._directories = 0
         self._try_at: float | None = None
@@ -471,7 +472,9 @@ class Watcher:
         self._on_hint()
 
     async def _check_silence(self, watch: Watch) -> None:
-        """Restart the watch if changes arrive without events; `auto` also polls until an event."""
+        """Restart the watch if scans find changes without events; in `auto` mode, also poll until the next
+        event.
+        """
         if self.report.mode is Mode.POLLING:
             if watch.event_count > self._events_before:
                 self.report, self._silent_since = self._report_with_events, None

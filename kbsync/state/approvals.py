@@ -1,5 +1,5 @@
-"""Decisions that require the user: about deletions over the limits (see `removals`), and about indexing
-documents again after a change of settings.
+"""Decisions that only the user can make: about deletions over the limits (see `removals`), and about
+reindexing documents after a change of settings.
 
 Recipes that cost money have one row each: allowed, awaiting an answer, or undecided (ADR 23).
 """
@@ -33,7 +33,7 @@ class Hold:
 
 
 class Holds(Table):
-    """The holds of one connection: documents that the user approves together."""
+    """Reads and writes holds on one connection. A hold covers documents that the user approves together."""
 
     def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = ASKED) -> int:
         """Open a hold."""
@@ -54,7 +54,7 @@ class Holds(Table):
         return self.open(mirror, now, DELETIONS, COLLECTING)
 
     def decide(self, hold: int, state: str, now: float) -> None:
-        """Release all deletions of the hold, or ask the user about them."""
+        """Release all of the hold's deletions, or ask the user about them."""
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
@@ -79,7 +79,7 @@ class Holds(Table):
         return [Hold(*row) for row in self._db.execute(sql, values)]
 
     def describe(self, hold: int, detail: str) -> None:
-        """Set the explanation of a hold."""
+        """Set a hold's explanation."""
         self._db.execute("UPDATE hold SET detail = ? WHERE id = ?", (detail, hold))
 
     def approve(self, hold: int, now: float) -> None:
@@ -87,7 +87,7 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """Void approvals that were given before `before` and not used."""
+        """Void unused approvals that were given before `before`."""
         sql = "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND approved_at < ?"
         self._db.execute(sql, (mirror, before))
 
@@ -113,7 +113,7 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allowed(self, mirror: int) -> frozenset[str]:
-        """Return the recipes under which kbsync indexes documents again without asking."""
+        """Return the recipes under which kbsync reindexes documents without asking."""
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
@@ -123,7 +123,7 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allow(self, mirror: int, recipes: Iterable[str]) -> None:
-        """Allow documents under these recipes."""
+        """Allow documents to be indexed under these recipes."""
         sql = "INSERT OR REPLACE INTO recipe_change(mirror, recipe) VALUES(?, ?)"
         self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
 
@@ -144,7 +144,7 @@ class Recipes(Table):
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """Void questions and permissions, because the mirror has another base now."""
+        """Void questions and permissions, because the mirror now uses another base."""
         self.stop_asking(mirror)
         self.forget_allowed(mirror)
         self._db.execute(
@@ -167,7 +167,7 @@ class Recipes(Table):
             yield unbind(path), int(number), recipe
 
     def extent(self, hold: Hold) -> Extent:
-        """Return the size of a hold."""
+        """Return a hold's size."""
         sums = f"SELECT count(*), coalesce(sum(u.size), 0) {_HELD}"
         documents, size = self._db.execute(sums, (hold.mirror, hold.id)).get
         pairs = f"SELECT DISTINCT u.recipe, u.wanted_recipe {_HELD} ORDER BY 1, 2 LIMIT 20"

@@ -45,7 +45,7 @@ def bind(text: str) -> str | bytes:
 
 
 def unbind(value: str | bytes) -> str:
-    """Return the inverse of `bind`."""
+    """Convert a value from SQLite back to a string; the inverse of `bind`."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
@@ -94,8 +94,9 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
 
 
 def empty_wal(connection: apsw.Connection) -> bool:
-    """Copy the WAL of a writer into the file and empty it. Returns False if a reader or a full disk prevents
-    that."""
+    """Copy a writer's WAL into the file and empty the WAL. Returns False if a reader or a full disk prevents
+    that.
+    """
     # SQLite overwrites deleted data in the file immediately (`secure_delete`), but in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:

@@ -38,25 +38,25 @@ class FolderRow:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return the directory and name of a path; the directory of a top-level name is ''."""
+    """Split a path into directory and name; the directory of a top-level name is ''."""
     folder, _, name = path.rpartition("/")
     return folder, name
 
 
 def join(folder: str, name: str) -> str:
-    """Return the inverse of `split`."""
+    """Return the path of a name in a directory; the inverse of `split`."""
     return f"{folder}/{name}" if folder else name
 
 
 class Folders:
-    """Folder rows of one connection."""
+    """Reads and writes folder rows on one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the row's id. It is queried only once for each directory in a transaction."""
+        """Return the row's id. It is queried only once per directory in a transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -101,8 +101,9 @@ class Folders:
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
-        """Mark the directory's files undecided before other rules are applied, so that all are decided again
-        after an interruption."""
+        """Mark the directory's files undecided before new rules are applied, so that all are re-evaluated
+        even after an interruption.
+        """
         # Keep the user's part of the version, to distinguish changes by users from upgrades.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
@@ -112,8 +113,9 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that the rules no longer enter the directory. If they enter it later, kbsync decides again
-        about everything in it."""
+        """Record that the rules no longer enter the directory. If they enter it later, kbsync re-evaluates
+        everything in it.
+        """
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -124,7 +126,7 @@ class Folders:
         return [row.path for row in rows if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """Return the stored directories directly below one, except excluded ones."""
+        """Return a directory's stored subdirectories, except excluded ones."""
         sql = (
             "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.is_excluded FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
@@ -143,7 +145,7 @@ class Folders:
             yield number, unbind(below)
 
     def record_gone(self, mirror: int, path: str) -> None:
-        """Record that the directory is absent; remove its row when nothing is known in it."""
+        """Record that the directory is absent; remove its row if nothing is known in it."""
         sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -166,7 +168,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return a directory's path as lists of paths show it, distinguishable from a file's."""
+    """Return a directory's path as lists show it, so that it differs from a file's path."""
     return f"{path}/" if path else "./"
 
 
@@ -228,14 +230,14 @@ def _read_entry(folder: str, row: tuple[Any, ...]) -> FileRow:
 
 
 class Entries:
-    """Entry rows of one connection."""
+    """Reads and writes file rows on one connection."""
 
     def __init__(self, connection: apsw.Connection, folders: Folders) -> None:
         self._db = connection
         self._folders = folders
 
     def get(self, mirror: int, path: str) -> FileRow | None:
-        """Return the row of a file."""
+        """Return a file's row."""
         folder, name = split(path)
         number = self._folders.id(mirror, folder)
         if number is None:
@@ -272,7 +274,7 @@ class Entries:
         self._update(mirror, path, "status = ?, since = ?", (int(status), now))
 
     def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
-        """Record the result of a check of the disk."""
+        """Record the result of checking the disk."""
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:
@@ -360,7 +362,7 @@ class Entries:
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
-        """Return the time of the earliest first check of files that wait for the second.
+        """Return the time of the earliest first check among the files that await the second.
 
         Ignores files missed by running scans (`is_missed_by_scan`).
         """
@@ -485,8 +487,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return the time since which the longest waiting file has been pending or indexing; None if none
-        waits."""
+        """Return when the longest-waiting file became pending or indexing; None if none waits."""
         sql = (
             "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"

@@ -35,7 +35,7 @@ document is ours."""
 
 
 class Forgotten(Table):
-    """The remaining documents of forgotten mirrors, on one connection."""
+    """Reads and writes the remaining documents of forgotten mirrors on one connection."""
 
     def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
         """Keep the ids of a mirror's documents in these states under its `name`, for one binding or all."""
@@ -58,7 +58,7 @@ class Forgotten(Table):
         )
 
     def add(self, name: str, base: BindingRecord, remote_ids: Iterable[str]) -> None:
-        """Keep the ids of documents in a base for which no mirror is known."""
+        """Keep the ids of documents in a base whose mirror isn't in the state."""
         key = (name, base.target, base.address, base.base, base.prefix)
         self._db.execute(
             "INSERT OR IGNORE INTO forgotten(name, target, address, base, prefix) VALUES(?, ?, ?, ?, ?)", key

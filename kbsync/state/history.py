@@ -22,7 +22,7 @@ RETENTION = 30 * 86400.0
 
 
 class HistoryEvent(StrEnum):
-    """The kind of an event. The state stores the words."""
+    """The kind of an event; the state stores its value."""
 
     UPLOADED = "uploaded"
     REPLACED = "replaced"
@@ -56,7 +56,7 @@ class HistoryEntry:
 
 
 class History(Table):
-    """The entries of one connection."""
+    """Reads and writes history entries on one connection."""
 
     def add(
         self,
@@ -81,7 +81,7 @@ class History(Table):
         self._db.execute("DELETE FROM history WHERE id <= ?", (newest - MOST_ENTRIES,))
 
     def prune(self, before: float) -> None:
-        """Drop entries from before this time."""
+        """Drop entries older than this time."""
         oldest = self._db.execute("SELECT at FROM history ORDER BY id LIMIT 1").get
         if oldest is not None and oldest < before:
             self._db.execute("DELETE FROM history WHERE at < ?", (before,))

@@ -14,7 +14,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of the user: approve, retry, repair, audit, rescan or, without a mirror, reload.
+    """A user's request: approve, retry, repair, audit, rescan or, without a mirror, reload.
 
     `problem`: why its arguments can't be read; '' if they can.
     """
@@ -48,7 +48,7 @@ def _read(row: tuple[int, bytes, bytes | None, bytes]) -> Message:
 
 
 class Messages(Table):
-    """The requests of one connection."""
+    """Reads and writes requests on one connection."""
 
     def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> None:
         """Send a request."""
@@ -95,7 +95,7 @@ class MirrorFact(StrEnum):
 
 
 class StateFact(StrEnum):
-    """Facts about the daemon that has the state."""
+    """Facts about the daemon that holds the state."""
 
     REFUSED_CONFIG = "refused"  # why it refused the current config
 

@@ -1,6 +1,6 @@
 """Ensures that one process at a time holds a state directory, and that its user can access the files in it.
 
-The second half finds files that the user can't use, and the command that fixes that.
+The second half of this module finds files that the user can't use, and the command to fix that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ others."""
 
 
 _TASK = "task"
-"""The text that a process writes into the lock if it holds it for one task only, such as a single pass."""
+"""The text that a process writes into the lock file if it holds the lock for one task only, such as a single
+pass.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ NOT_OURS = ("lost+found",)
 
 
 def user_of(state_dir: Path) -> str:
-    """Return the user who works with the state: the one running this or, for root, the directory's owner."""
+    """Return the user who owns the state: the one running kbsync or, for root, the directory's owner."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 
@@ -207,15 +209,13 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def fault_of(state_dir: Path, path: Path) -> str:
-    """Return why the user of the directory can't use the `path` in it."""
+    """Return why the directory's user can't use the `path` in it."""
     owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
 def fix_for(state_dir: Path, path: Path) -> str:
-    """Return the command that lets the user of the directory use the `path` in it, and everything else
-    there.
-    """
+    """Return the command that lets the directory's user use the `path` in it, and everything else there."""
     user, where = user_of(state_dir), shell_word(str(state_dir))
     is_theirs = user_name(path.lstat().st_uid) == user
     return f"chmod -R u+rwX {where}" if is_theirs else f"sudo chown -R {user} {where}"

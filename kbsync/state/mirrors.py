@@ -55,7 +55,7 @@ class BindingRecord:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of a built-in knowledge base; None for one at a service."""
+        """The folder of a built-in knowledge base; None for one hosted by a service."""
         if not self.address.startswith("file://"):
             return None
         return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://")))).parent
@@ -92,10 +92,10 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
 
 
 class Mirrors(Table):
-    """Mirror and binding rows of one connection."""
+    """Reads and writes mirror and binding rows on one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Return every mirror that was ever in the config, by name, except forgotten ones."""
+        """Return every mirror that has ever been in the config, by name, except forgotten ones."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:
@@ -134,7 +134,7 @@ class Mirrors(Table):
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
-        """Set or clear why the mirror waits for the user."""
+        """Set or clear the reason why the mirror waits for the user."""
         if halt is None:
             self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
         else:

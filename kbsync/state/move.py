@@ -43,7 +43,11 @@ def obstacle(source: Path, state: Path, name: str) -> str:
             " ON m.name = s.name OR m.folder = s.folder WHERE m.name = ? OR s.id IS NOT NULL",
             (name,),
         ).get
-    return "" if conflict is None else f"the state in {state.parent} already has a mirror {conflict} of it"
+    return (
+        ""
+        if conflict is None
+        else f"the state in {state.parent} already has a mirror {conflict} with its name or folder"
+    )
 
 
 def move_mirror(source: Path, state: Path, name: str) -> None:

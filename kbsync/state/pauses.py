@@ -29,7 +29,7 @@ class Pause:
 
 
 class Pauses(Table):
-    """Pause rows of one connection. They are deleted with their mirror."""
+    """Reads and writes pauses on one connection. A pause is deleted with its mirror."""
 
     def begin(self, mirror: int, pause: Pause) -> None:
         """Pause the mirror; replaces an earlier pause."""

@@ -1,5 +1,6 @@
-"""Access to the tables of the state, and the state for commands that only read, without a lock, thread or
-event loop."""
+"""Access to the state's tables, and a view of the state for commands that only read, without a lock, thread
+or event loop.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 class ReadOnlyState:
     """The state file for commands that only read: takes no lock, writes nothing, creates no file.
 
-    `is_turned_back`: the file is older than its last use, such as a restored backup.
+    `is_turned_back`: the file is older than its last use, as a restored backup is.
     """
 
     exists = True
@@ -87,8 +88,9 @@ class ReadOnlyState:
         self._identity = identity(path) if self._reader is opened else None
 
     def rename_mirrors(self, names: Mapping[str, str]) -> None:
-        """Show mirrors under new names. `names`: from the name in the file, which stays unchanged, to the new
-        one."""
+        """Show mirrors under new names. `names` maps the name in the file, which stays unchanged, to the new
+        one.
+        """
         with state_errors(self.path):
             _rename_mirrors(self._reader, names)
 
@@ -105,7 +107,9 @@ class ReadOnlyState:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the open file; False for a copy, and for a restored file in use."""
+        """Whether the path still names the open file; False for a copy, and for a restored file once it is in
+        use.
+        """
         # A restored file is read as one that nobody writes to.
         is_unchanged = not self.is_turned_back or schema.is_turned_back(self.path)
         return self._identity is not None and identity(self.path) == self._identity and is_unchanged

@@ -1,4 +1,4 @@
-"""Decides whether the document of a path may be deleted: one row for each deletion that is not carried out
+"""Decides whether a path's document may be deleted: one row for each deletion that hasn't been carried out
 yet.
 
     missed ──▶ waiting ──▶ released ──▶ the document is deleted
@@ -12,9 +12,9 @@ yet.
   part of it undecided. Then its documents are deleted or held, in batches of rows.
 - held: the document serves until a user approves; the user is asked once the whole batch is held.
 
-The row ends and the document stays when the file is back, another document serves the path, or the mirror has
-another base (promise 2). An upload that replaces a document in place inherits its deletion, except one that
-was released: that is decided about again.
+The row ends and the document stays when the file is back, another document serves the path, or the mirror
+uses another base (promise 2). An upload that replaces a document in place inherits its deletion, except one
+that was released: that one is decided again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Removal:
 
 
 class Removals(Table):
-    """Removals, and the log of those carried out without approval."""
+    """Reads and writes removals, and the log of those carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
         """Add the deletion of this document to this batch. An existing deletion of the path keeps its
@@ -69,7 +69,7 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
 
     def drop_all(self, mirror: int) -> None:
-        """Drop all removals, because the mirror has another base now."""
+        """Drop all removals, because the mirror now uses another base."""
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def inherit(self, old_upload: int, new_upload: int) -> None:
@@ -77,7 +77,7 @@ class Removals(Table):
         self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))
 
     def hold(self, mirror: int, path: str) -> None:
-        """Record that the deletion of the document waits for the user."""
+        """Record that the document's deletion awaits the user's approval."""
         self._db.execute("UPDATE removal SET held = 1 WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def get(self, mirror: int, path: str) -> Removal | None:

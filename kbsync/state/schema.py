@@ -130,7 +130,7 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
 NO_ATTACHED = """
 ALTER TABLE mirror DROP COLUMN attached;
 """
-"""The list of mirrors is only in the config."""
+"""Drops `attached`, because only the config lists the mirrors."""
 
 HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
@@ -165,7 +165,7 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
   path NOT NULL DEFAULT '', former NOT NULL DEFAULT '', document_id TEXT, size INTEGER,
   reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
 """
-"""Adds the history of documents, for users."""
+"""Adds the document history that users can read."""
 
 PLAIN_NAMES = """
 ALTER TABLE upload RENAME COLUMN looks TO checks;
@@ -184,7 +184,7 @@ MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY, PL
 """Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)
-"""The schema of `TABLES`."""
+"""The schema version of `TABLES`."""
 
 
 def version_of(connection: apsw.Connection) -> int:
@@ -273,7 +273,7 @@ def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
 
 
 def is_turned_back(path: Path) -> bool:
-    """Return whether the file is older than its last use, such as a restored backup."""
+    """Return whether the file is older than its last use, as a restored backup is."""
     # kbsync always leaves its WAL file beside it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()

@@ -1,4 +1,4 @@
-"""The interface of the state file for the rest of the program: `write` and `read`, without SQLite's details.
+"""The rest of the program's interface to the state file: `write` and `read`, without SQLite's details.
 
 One thread makes all writes. Writes that arrive close together share one commit, each in its own savepoint,
 and `write` returns only after its commit is on disk: then the caller may act on it (promise 3). Reads run on

@@ -101,7 +101,7 @@ _NOT_IN_WORK = (Phase.TO_CUT, Phase.NO_ROOM)
 
 
 class Uploads(Table):
-    """Upload rows of one connection."""
+    """Reads and writes upload rows on one connection."""
 
     def get(self, upload: int) -> Upload | None:
         """Return the row with this id."""
@@ -259,7 +259,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def unanswered(self, mirror: int, binding: int) -> set[int]:
-        """Return uploads that were sent and that the target still works on, or may have."""
+        """Return sent uploads that the target is, or may be, still working on."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state {_in((UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING))}"
@@ -327,13 +327,14 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
-        """Return how many documents still serve in each of the other bindings of this mirror."""
+        """Return how many documents still serve in each of this mirror's other bindings."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Return how many documents per second became searchable lately, judging by the newest uploads; 0.0
-        if there are too few."""
+        """Return how many documents per second became searchable recently, judging by the newest uploads; 0.0
+        if there are too few.
+        """
         newest = (
             "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -343,7 +344,7 @@ class Uploads(Table):
         return len(recent) / max(1.0, now - min(recent)) if len(recent) >= FEWEST else 0.0
 
     def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
-        """Yield documents that serve a file under a path other than the one at the target."""
+        """Yield documents that serve a file whose path differs from the one stored at the target."""
         return self._select(
             "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
         )
@@ -396,8 +397,8 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """Give the rows of `old_path` to `new_path`, because the file was renamed; in former bases of the
-        mirror, only if `new_path` has no rows there.
+        """Assign the rows of `old_path` to `new_path`, because the file was renamed; in the mirror's former
+        bases, only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
@@ -407,7 +408,7 @@ class Uploads(Table):
         )
 
     def give(self, upload: int, path: str) -> None:
-        """Give the document to another file."""
+        """Assign the document to another file."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def withdraw_holds(self, mirror: int, binding: int) -> bool:
@@ -417,7 +418,7 @@ class Uploads(Table):
         return self._db.changes() > 0
 
     def take_over(self, previous: int, mirror: int, binding: int) -> bool:
-        """Give the rows of a former mirror in this binding to `mirror`. Returns whether there were any.
+        """Assign a former mirror's rows in this binding to `mirror`. Returns whether there were any.
 
         Call `withdraw_holds` first. If both serve a path, the new owner's document stays and the other is
         deleted.

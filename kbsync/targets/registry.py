@@ -42,7 +42,7 @@ _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
 def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> Target:
-    """Return the target of a config block.
+    """Return the target for a config block.
 
     Mirrors with the same account share its limits and state in this process.
     """

@@ -407,7 +407,7 @@ def listen(sandbox: Sandbox, address: str) -> None:
     )
 
 
-@proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names")
+@proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows")
 def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     sandbox.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -416,7 +416,7 @@ def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
         ran = sandbox.run()
         assert (ran.code, ran.out, "is in use" in ran.err, "daemon." in ran.err) == (2, "", True, False)
         command = found_by(sandbox, "listener")["detail"].partition("stop the program that ")[2]
-        named = paste(sandbox, command.removesuffix(" names"))
+        named = paste(sandbox, command.removesuffix(" shows"))
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)
     assert found_by(sandbox, "listener")["result"] == "ok"
 

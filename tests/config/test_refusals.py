@@ -180,7 +180,7 @@ RULES: list[tuple[str, str, str]] = [
     ("a", "parse_image: 1", "parse_image: 1 is not valid; allowed: true, false"),
     ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not accept csv files; allowed for it: 3, 7"),
     ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not accept md files; allowed for it: 1, 2, 5"),
-    ("*.json", "knowledge_type: 1", "1 does not accept json files; this target does not accept such"),
+    ("*.json", "knowledge_type: 1", "1 does not accept json files; this target doesn't accept"),
     ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not valid; allowed: a whole number, at least 1"),
     ("*.url", "word_num_limit: 500", "word_num_limit: does not apply to pages; remove it"),
 ]

@@ -534,7 +534,7 @@ async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tm
     base = {"base": removal["bases"][0]["base"], "documents": 2, "deleted": True}
     assert removal == {"mirror": "docs", "documents": 2, "unsure": 0, "bases": [base]}
     assert (await open_scene.get("/api/removal?mirror=no")).status_code == 404
-    for status, error in ((202, None), (409, "docs is being removed already")):
+    for status, error in ((202, None), (409, "docs is already being removed")):
         answer = await open_scene.post("/api/remove", body(documents="delete"))
         assert (answer.status_code, answer.json().get("error")) == (status, error)
     refused = await open_scene.post("/api/remove", body())

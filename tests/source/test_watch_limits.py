@@ -49,7 +49,7 @@ def test_each_start_error_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert instances.fix.endswith("sysctl -w fs.inotify.max_user_instances=1024")
     other = observer.start_obstacle(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
     words = (
-        "watching could not be started: cannot allocate memory; give this machine more memory or less work"
+        "watching could not be started: cannot allocate memory; add memory to this machine or reduce its load"
     )
     assert other == Obstacle(words)
     monkeypatch.setattr(observer, "descriptors_used_up", lambda: True)

@@ -1,1 +1,1 @@
-"""The knowledge API of Dify. `kbsync.targets.dify.target.DifyTarget` is the target."""
+"""The target `dify`: a knowledge base at Dify (`kbsync.targets.dify.target`)."""

@@ -19,7 +19,7 @@ FORMATS = {
     "dify": frozenset(_ALWAYS.split()),
     "unstructured": frozenset(f"{_ALWAYS} doc eml msg pptx xml epub".split()),
 }
-"""Extensions by `ETL_TYPE` (api/constants/__init__.py)."""
+"""Accepted extensions by `ETL_TYPE` (api/constants/__init__.py)."""
 
 LARGEST = 15 * 1024 * 1024
 """Maximum file size in bytes: the default of `UPLOAD_FILE_SIZE_LIMIT`."""
@@ -37,7 +37,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     ]
     etl_type: Annotated[
         Literal["dify", "unstructured"],
-        Choice("the installation's `ETL_TYPE`; it decides the [formats](targets/dify.md#limits)"),
+        Choice("the installation's `ETL_TYPE`; it determines the [formats](targets/dify.md#limits)"),
     ] = "dify"
     max_bytes: Annotated[
         int,

@@ -35,7 +35,7 @@ PAUSE = 600.0
 
 
 class MetadataSender:
-    """Collects metadata of the documents below `root` and sends it in batches.
+    """Collects metadata for the documents below `root` and sends it in batches.
 
     `look` returns the current base. `steady`: a monotonic clock in seconds.
     """
@@ -54,7 +54,7 @@ class MetadataSender:
         self._turn = asyncio.Lock()
 
     def add(self, remote_id: str, document: Outgoing, prefix: str) -> None:
-        """Keep a document's metadata for sending."""
+        """Queue a document's metadata for sending."""
         with contextlib.suppress(OSError):
             values = metadata_of(document, prefix)
             # A Dify field holds one value; there are no lists.
@@ -72,7 +72,7 @@ class MetadataSender:
             self._waiting.pop(document_id, None)
 
     async def send(self, dataset: Dataset | None) -> None:
-        """Send the waiting metadata, unless a request failed recently. Never raises `TargetError`."""
+        """Send the queued metadata, unless a request failed recently. Never raises `TargetError`."""
         if dataset is None or dataset.fields is None:
             self._waiting.clear()
             return

@@ -58,8 +58,8 @@ class Dataset:
 
     `doc_form`: how Dify splits its documents; "" before the first one. `runtime`: "" if Dify itself splits
     uploaded files; otherwise the component that does, such as `rag_pipeline`. `retrieval`: its search
-    settings, as in a request. `fields`: the fields of the documents' metadata by name; None for a version
-    without metadata.
+    settings, as in a request. `fields`: the metadata fields by name; None if this version of Dify has no
+    metadata.
     """
 
     card: BaseCard
@@ -180,7 +180,7 @@ def status_of(payload: Mapping[str, Any]) -> DocStatus:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, best first; None for another shape."""
+    """Return the passages that a search found, best first; None if the shape is unexpected."""
     return matches_in(object_of(body).get("records"), _match)
 
 
@@ -211,7 +211,7 @@ _OF_METADATA = frozenset({"create-field", "describe"})
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     payload = object_of(answer.body)
     code, status = text_of(payload.get("code")), count_of(payload.get("status")) or answer.status
     is_error = bool(code) and "message" in payload and status >= 400

@@ -1,1 +1,1 @@
-"""The knowledge API of GPTBots. `kbsync.targets.gptbots.target.GptbotsTarget` is the target."""
+"""The target `gptbots`: a knowledge base at GPTBots (`kbsync.targets.gptbots.target`)."""

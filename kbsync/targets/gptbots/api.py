@@ -30,7 +30,7 @@ MOST_CHANGED = 50
 """
 
 MOST_BYTES = 16_000_000
-"""Maximum bytes of one request with several documents; a single document may have more."""
+"""Maximum size in bytes of a request with several documents; a single document may be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def batches_of(
 ) -> Iterator[tuple[UploadItem, ...]]:
     """Split documents into requests.
 
-    The documents of a request have equal settings, are all new or all changed, have different names and ids,
-    and together fit into a request. A document that was refused before is sent alone. `notes.md` and
+    All documents in a request have the same settings, are all new or all changed, have different names and
+    ids, and together fit into a request. A document that was refused before is sent alone. `notes.md` and
     `notes.md.txt` aren't sent together: in a response with names without extensions, the second one's name
     would be the first one's full name.
     """
@@ -127,13 +127,13 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """Return all bases of the bot: despite its name, the call returns no pages."""
+    """Return all of the bot's bases: despite its name, the call doesn't return pages."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(answer.body))
 
 
 def _digits(text: str) -> int:
-    """Return hex digits as a number; for other texts, a number with the same sort order."""
+    """Return hex digits as a number; for any other string, a number with the same sort order."""
     try:
         return int(text, 16)
     except ValueError:
@@ -166,10 +166,10 @@ class Lookup:
         self.rows |= {row.id: row for row in page.rows}
 
     def next_page(self, remote_id: str, known: int | None) -> int | None:
-        """Return the page to read next for a document that wasn't found yet; None if no page is more likely
-        than another.
+        """Return the page to read next for a document that hasn't been found yet; None if no page is more
+        likely than another.
 
-        `known`: the page that had it before. With fifty pages, bisection reads at most five pages in vain.
+        `known`: the page that had it before. With fifty pages, bisection reads at most five unneeded pages.
         """
         if known is not None and known not in self._pages:
             return known

@@ -29,7 +29,7 @@ class GptbotsSearchConfig:
     """Search settings; None: the service's default."""
 
     embedding_rate: Annotated[
-        float | None, Fraction("weight of meaning; `0`: words only, `1`: meaning only")
+        float | None, Fraction("weight of semantic similarity; `0`: words only, `1`: similarity only")
     ] = None
     doc_correlation: Annotated[
         float | None, Fraction("drop passages with a lower score", least=0.1, most=0.95)
@@ -95,7 +95,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     )
     max_bytes: Annotated[
         int,
-        Bytes("refuse files larger than this; over 10 MB only pdf", least=1, most=30_000_000),
+        Bytes("refuse files larger than this; above 10 MB, only PDFs are accepted", least=1, most=30_000_000),
     ] = 30_000_000
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
@@ -123,14 +123,16 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
-"""Maximum bytes of a document (the service's page "update text document": pdf 30 MB, all others 10 MB)."""
+"""Maximum size of a document in bytes (the service's page "update text document": pdf 30 MB, all others 10
+MB).
+"""
 
 # The service's defaults. kbsync sends them anyway, because a request without any rule is refused.
 CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
 class DocumentKind(enum.StrEnum):
-    """The service's kind of a document, which decides the calls for it. A document can't change its kind."""
+    """The service's kind for a document, which determines the calls to use; it can't change."""
 
     TEXT = "text"
     SPREADSHEET = "spreadsheet"
@@ -213,6 +215,6 @@ def describe_recipe(recipe: str) -> str:
 
 
 def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
-    """Return the kind of a document with this `recipe`; None if unknown."""
+    """Return the kind of document that has this `recipe`; None if unknown."""
     letter = (recipe or "")[:1]
     return next((kind for kind, other in _LETTERS.items() if other == letter), None)

@@ -78,7 +78,7 @@ class MarkedRow(DocumentRow):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """The part of a response to an add or update that is about one file; "" for missing fields."""
+    """The part of a response to an add or update that concerns one file; "" for missing fields."""
 
     id: str
     name: str
@@ -105,7 +105,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """Return a page of documents. All markers are below the URL `base`, this mirror's below `prefix`."""
+    """Return a page of documents. All markers are URLs below `base`; this mirror's are below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
@@ -159,7 +159,7 @@ def _doc_name(item: Mapping[str, Any]) -> str:
 
 
 def _failure(failed: object) -> FileResult:
-    """Return the outcome of a failed file.
+    """Return a failed file's outcome.
 
     Adds return names, updates return ids, and some versions return objects with either.
     """
@@ -181,7 +181,9 @@ def states_of(body: Any) -> Mapping[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, each with the id of its document; None for another shape."""
+    """Return the passages that a search found, each with its document's id; None if the shape is
+    unexpected.
+    """
     return matches_in(_first_list(body, "list", "data"), _match)
 
 
@@ -266,7 +268,7 @@ _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 _REGION_HINT = "check api_key, and that base_url is for the key's region (sg, jp or th)"
 _BOT_HINT = (
-    "its knowledge bases were deleted with it; set api_key and knowledge_base_id of another bot in the config"
+    "its knowledge bases were deleted with it; set another bot's api_key and knowledge_base_id in the config"
 )
 _CREDITS_HINT = "check the account's credits in the service's console"
 _RIGHTS_HINT = "check api_key and its permissions"
@@ -276,7 +278,7 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     code, message = _error_in(answer.body)
     case = case_of(
         answer,
@@ -298,7 +300,7 @@ def _describe(case: ErrorCase, rule: ErrorRule) -> str:
 
 
 def _is_call_missing(case: ErrorCase) -> bool:
-    """Return whether the service lacks the call; a specific code means something else."""
+    """Return whether the service lacks the call; a specific error code rules that out."""
     return number_in(case.code) in (None, case.status)
 
 
@@ -376,7 +378,7 @@ SENTENCES = {
     "408": "the request timed out",
     "429": "too many requests",
 }
-"""The known codes with their meaning."""
+"""The meanings of the known codes."""
 
 
 def _error_in(body: Any) -> tuple[str, str]:

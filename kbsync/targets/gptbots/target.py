@@ -193,7 +193,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
 
 
 def _format(address: str) -> str:
-    """Return the format of the file at a URL, according to the name in the URL."""
+    """Return the format of the file at a URL, judging by the file name in the URL."""
     return extension_of(urlsplit(address).path)
 
 
@@ -469,7 +469,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return {doc_id: states.get(doc_id, UNKNOWN) for doc_id in ids}
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return `data_status` of the ids that the service knows; send a refused request again in halves."""
+        """Return `data_status` of the ids that the service knows; resend a refused request in halves."""
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
             answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")

@@ -212,7 +212,7 @@ def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 
 
 async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of a response. Raises `TooLargeError` for more than `most` bytes.
+    """Yield a response's bytes. Raises `TooLargeError` for more than `most` bytes.
 
     Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may unpack to
     gigabytes.
@@ -229,7 +229,7 @@ async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerato
 
 
 async def read_response(response: httpx.Response, limit: int) -> bytes:
-    """Return all bytes of a response, as in `response_pieces`."""
+    """Return all of a response's bytes. Raises the same errors as `response_pieces`."""
     return b"".join([piece async for piece in response_pieces(response, limit)])
 
 

@@ -526,7 +526,7 @@ class Client:
         return answer
 
     def redact(self, text: str) -> str:
-        """Return the target's message without the key, which it may quote, so that it is safe to show and
+        """Return the target's message without the key, which it may echo, so that it is safe to show and
         store.
         """
         return _redact(text, self._headers())
@@ -609,7 +609,7 @@ def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _redact(text: str, headers: Mapping[str, str]) -> str:
-    """Return `text` without the secrets in a request's headers, which some proxies and services quote."""
+    """Return `text` without the secrets from a request's headers, which some proxies and services echo."""
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
         if _NAME_OF_SECRET.search(name) and secret[:_SHORTEST_SECRET] in text:
@@ -674,7 +674,7 @@ class Download:
         if url.scheme not in ("http", "https") or not url.host:
             raise self._unavailable("was not reached: the URL is not http or https")
         if (base.scheme, url.scheme) == ("https", "http"):
-            raise self._unavailable("redirects from https to http, which is not followed")
+            raise self._unavailable("redirects from https to http, which kbsync doesn't follow")
         self._host = url.host
         return url
 

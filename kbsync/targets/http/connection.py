@@ -59,9 +59,9 @@ class Timeouts:
 class Endpoint:
     """A target's URL, without trailing slash, and its rate limits; 0 means no limit.
 
-    `concurrency`: maximum requests in flight. `is_first`: assume for `requests_per_minute` that no request
-    was sent in the last minute. `ca_file`: certificates to trust in addition to the usual ones. `proxy`: None
-    uses `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
+    `concurrency`: maximum number of requests in flight. `is_first`: assume for `requests_per_minute` that no
+    request was sent in the last minute. `ca_file`: certificates to trust in addition to the usual ones.
+    `proxy`: None uses `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
     """
 
     base_url: str
@@ -274,7 +274,7 @@ class _Connections(httpx.AsyncBaseTransport):
             task.add_done_callback(self._closing.discard)
 
     def _take_idle(self) -> list[httpx.AsyncHTTPTransport]:
-        """Take the idle connections."""
+        """Remove and return the idle connections."""
         connections = [connection for free in self._free.values() for connection in free]
         for free in self._free.values():
             free.clear()

@@ -72,7 +72,7 @@ class HttpAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether the body is a web page instead of JSON, as sent by proxies and in maintenance mode."""
+        """Whether the body is a web page instead of JSON, as proxies and services under maintenance send."""
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property
@@ -85,7 +85,7 @@ class HttpAnswer:
 
 
 AnswerClassifier = Callable[[HttpAnswer], TargetError | None]
-"""Classifies a service's response (`rules.classify`): None is success; an unknown outcome is `Unsure`."""
+"""Classifies a service's response (`rules.classify`): None means success; an unknown outcome is `Unsure`."""
 
 
 def _date(text: str) -> float | None:
@@ -135,7 +135,7 @@ _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's outcome indicates about the state of the target."""
+    """What a request's outcome indicates about the target's state."""
 
     UP = "up"
     DOWN = "down"

@@ -19,7 +19,7 @@ upload, or hang.
 """
 
 REMEMBERED = 3600.0
-"""Seconds to send no requests for a call that the service lacks."""
+"""Seconds during which kbsync doesn't repeat a call that the service lacks."""
 
 APART = 60.0
 """Minimum seconds between two responses that prove a call missing: one response, or several at once, may come
@@ -108,7 +108,7 @@ class Breaker:
 
 
 class MissingCalls:
-    """Remembers calls that a service doesn't have, so that they aren't sent again and again.
+    """Remembers calls that a service doesn't have, so that they aren't repeated.
 
     `steady`: a monotonic clock in seconds.
     """
@@ -122,7 +122,7 @@ class MissingCalls:
     def remembered(self, op: str) -> Iterator[None]:
         """Remember whether the service has the call `op`, made inside the context.
 
-        Once a `NotOffered` is proven, raises it for an hour without a request.
+        Once a `NotOffered` is proven, raises it for an hour without sending a request.
         """
         self.check(op)
         try:
@@ -144,8 +144,8 @@ class MissingCalls:
     def note(self, op: str, error: NotOffered) -> NotOffered:
         """Record that the service lacks the call, which isn't a document's fault; return `error`.
 
-        The service's own code proves it at once, an HTTP status only if it comes again at least `APART`
-        seconds later.
+        The service's own code proves it at once, an HTTP status only if it recurs at least `APART` seconds
+        later.
         """
         # A failing gateway may return 404 for every path for a while. Believing one 404 could cost an hour of
         # searches and repairs.

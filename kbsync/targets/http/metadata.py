@@ -14,8 +14,8 @@ _MOST_TAGS, _LONGEST_TAG = 20, 100
 
 
 def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
-    """Return the metadata of a document: its `path` with the mirror's prefix, and `tags` if its front matter
-    has any.
+    """Return a document's metadata: its `path` with the mirror's prefix, and `tags` if its front matter has
+    any.
     """
     # JSON can't hold a file name's undecodable bytes.
     path = (prefix + document.path).encode("utf-8", "replace").decode()

@@ -184,7 +184,7 @@ class DocumentRow:
 def page_in(
     listed: object, total: object, row_of: Callable[[dict[str, Any]], T | None]
 ) -> ListPage[T] | None:
-    """Return the rows of a list, each read by `row_of`; None if there is no list."""
+    """Return the list's rows, each parsed by `row_of`; None if there is no list."""
     if not isinstance(listed, list):
         return None
     rows = (row_of(item) for item in objects_in(listed))
@@ -198,7 +198,7 @@ Match = tuple[str, Passage]
 def matches_in(
     listed: object, read: Callable[[dict[str, Any]], tuple[object, Passage]]
 ) -> tuple[Match, ...] | None:
-    """Return the passages of a search, each read by `read`; None if there is no list."""
+    """Return the passages that a search found, each parsed by `read`; None if there is no list."""
     if not isinstance(listed, list):
         return None
     matches = map(read, objects_in(listed))
@@ -252,7 +252,7 @@ class ListSweep(Generic[T]):
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 
     async def rows(self) -> AsyncGenerator[T, None]:
-        """Yield every row once. Raises the errors of requesting a page."""
+        """Yield every row once. Raises the same errors as requesting a page."""
         for turn in range(1, SWEEPS + 1):
             async with aclosing(self._turn(turn)) as rows:
                 async for row in rows:

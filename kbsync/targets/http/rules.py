@@ -1,9 +1,9 @@
 """Classifies responses by how the caller must react: in an ordered list of rules, the first match counts.
 
 Each service has its own table, which comes before the common one here. The order matters: certain rules come
-before likely ones, and words before an ambiguous status. Every table checks for money, then busy, then full,
-because services mix these up: a 429 may mean an empty account, and "too many requests, the limit is exceeded,
-try again later" isn't about space.
+before likely ones, and words before an ambiguous status. Every table checks first for lack of money, then for
+overload, then for lack of space, because services mix these up: a 429 may mean an empty account, and "too
+many requests, the limit is exceeded, try again later" isn't about space.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""Matches messages about an account without money, regardless of their other words."""
+"""Matches messages about an account without money, whatever else they say."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
@@ -194,7 +194,7 @@ def _destination(answer: HttpAnswer) -> str:
 
 
 def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
-    """Return the case of a service without its own table: reads the message from where most services put
+    """Return the case for a service without its own table, with the message from where most services put
     it.
     """
     body = object_of(answer.body)
@@ -209,10 +209,10 @@ def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
 class ErrorRule:
     """One row of a table: conditions on a case, and the error that it means if all hold.
 
-    `means`: the error's class; None is success. An omitted condition always holds. `reported`: the required
-    `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; "" uses the
-    service's. `pause`: seconds until the next try if the response has no Retry-After. A comment above each
-    row gives its source.
+    `means`: the error's class; None means success. An omitted condition always holds. `reported`: the
+    required `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; ""
+    uses the service's. `pause`: seconds until the next try if the response has no Retry-After. A comment
+    above each row gives its source.
     """
 
     means: type[TargetError] | None
@@ -277,8 +277,8 @@ Describe = Callable[[ErrorCase, ErrorRule], str]
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
-    """Return a message such as `upload: kb.example answered 413: …`. `sentences`: the meanings of the
-    service's codes.
+    """Return a message such as `upload: kb.example answered 413: …`. `sentences`: what the service's codes
+    mean.
     """
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
@@ -294,7 +294,7 @@ def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, st
 def classify(
     case: ErrorCase, rules: Sequence[ErrorRule] = (), describe: Describe = describe_answer
 ) -> TargetError | None:
-    """Return the error for a case, by the first rule that matches; None for success.
+    """Return the error for a case, by the first rule that matches; None on success.
 
     `rules`, `describe`: the service's. If none of its rules matches, the HTTP status decides, and is the
     code.
@@ -380,7 +380,7 @@ COMMON: tuple[ErrorRule, ...] = (
     # The service has no such path or method.
     ErrorRule(NotOffered, status={404, 405}, hint=NO_CALL_HINT),
     # Proxy authentication required (RFC 9110, 15.5.8).
-    ErrorRule(Unavailable, status={407}, hint="the proxy requires a name and password"),
+    ErrorRule(Unavailable, status={407}, hint="the proxy requires a username and password"),
     # Too many requests (RFC 6585, 4).
     ErrorRule(Unavailable, status={429}, is_rate_limit=True),
     # The request timed out at the server, or came too early.
@@ -396,6 +396,8 @@ COMMON: tuple[ErrorRule, ...] = (
 
 
 def is_completion(answer: HttpAnswer) -> bool:
-    """Return whether it is a chat completion, regardless of the envelope of the service's other responses."""
+    """Return whether the response is a chat completion, regardless of the envelope of the service's other
+    responses.
+    """
     body = object_of(answer.body)
     return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

@@ -1,4 +1,4 @@
-"""The base class of every target at a service: creates the client from the config and implements the
+"""The base class of every target that a service hosts: creates the client from the config and implements the
 contract.
 
 It decides which documents not to send, and what the refusal of one document means for others. It accepts a
@@ -70,9 +70,9 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
-    """Return the endpoint for `address`, by default the config's `base_url`, with the limits of the config.
+    """Return the endpoint for `address`, by default the config's `base_url`, with the config's limits.
 
-    Raises `UsageError` if the secret of the proxy can't be read.
+    Raises `UsageError` if the proxy's secret can't be read.
     """
     return Endpoint(
         address or config.base_url,
@@ -97,7 +97,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Return the seconds after a re-index request during which a failure may still be the old one."""
+    """Return for how many seconds after a reindex request a failure may still be the old one."""
     return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -110,9 +110,9 @@ async def search_ranked(
     ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
     """Return the result of `ask` with the service's ranking model if the config requests it, otherwise
-    without. If the ranking model may have failed (no such model, no money or plan for it, or one of the codes
-    `overloaded`), searches again without it; not if the key is refused or the service doesn't respond. Raises
-    `TargetError`.
+    without. If the ranking model may have failed (there is no such model, the account has no money or plan
+    for it, or the error's code is in `overloaded`), searches again without it, but not if the key is refused
+    or the service doesn't respond. Raises `TargetError`.
     """
     if not is_ranked:
         return await ask(False)
@@ -174,20 +174,20 @@ Row = TypeVar("Row", bound=DocumentRow)
 
 
 class ServiceTarget(Target, Generic[Row]):
-    """A knowledge base at a service.
+    """A knowledge base hosted by a service.
 
     A service's subclass defines `base`, `takes` and the calls above the comment "what follows"; this class
     builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
     document doesn't exist. `headers`: returns the headers with the key; None uses `key_header`. `address`:
-    the URL in front of all paths; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if the
-    settings can't be used.
+    the URL that all paths are appended to; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if
+    the settings can't be used.
     """
 
     only_recipe: ClassVar[str]
     """The recipe of every document, unless `recipe` is overridden."""
 
     takes: Limits
-    """The service's limits; the config has the others."""
+    """The service's own limits; the others come from the config."""
 
     classify_answer: AnswerClassifier
     """Classifies each response as an error or as success."""
@@ -207,7 +207,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Maximum number of documents that one request deletes; 0: each needs its own request."""
 
     deletes_in_turn: ClassVar[bool] = False
-    """Whether the service runs only one deletion at a time; ids that arrive meanwhile then go with the next
+    """Whether the service runs only one deletion at a time; ids that arrive in the meantime go with the next
     batch.
     """
 
@@ -291,7 +291,7 @@ class ServiceTarget(Target, Generic[Row]):
         return Halted("knowledge-base-missing", reason, code=code)
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """Return a target for the same base whose requests wait for `pace` first, and then at the same
+        """Return a target for the same base whose requests first wait for `pace`, and then pass the same
         gate.
         """
         # Gate, breaker, connections and the knowledge about the base are shared.
@@ -327,7 +327,7 @@ class ServiceTarget(Target, Generic[Row]):
         check_shown(shown, base.documents, base.id)
 
     def _age_of(self, moment: float) -> float:
-        """Return the seconds since a time on the service's clock."""
+        """Return how many seconds ago a time on the service's clock was."""
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
@@ -353,7 +353,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def _call_each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
-        """Run a call for each document; return the result or error of each.
+        """Run a call for each document; return each one's result or error.
 
         After a `Halted` the remaining documents get the same outcome, without a request.
         """
@@ -406,7 +406,7 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def row(self, remote_id: str) -> Row | None:
-        """Return one document; None if the response has another shape. Required unless `_states` is
+        """Return one document; None if the response's shape is unexpected. Required unless `_states` is
         overridden.
         """
         raise NotImplementedError
@@ -499,7 +499,7 @@ class ServiceTarget(Target, Generic[Row]):
         return states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
-        """Return rows on the first pages of the list, and the ids to query one by one."""
+        """Return the rows on the first pages of the list, and the ids to query individually."""
         rows: dict[str, Row] = {}
         number, is_more = 1, True
         # Read a page only if it saves more than one request.
@@ -510,7 +510,9 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, [remote_id for remote_id in ids if remote_id not in rows]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document, or the error of reading it; None if it is gone and the base still exists."""
+        """Return each document, or the error that reading it raised; None if it is gone and the base still
+        exists.
+        """
         # Check the base once for all missing documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         gone = [
@@ -583,7 +585,7 @@ class ServiceTarget(Target, Generic[Row]):
                 yield row.listed
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """Yield the rows of the list, each once."""
+        """Yield each row of the list once."""
         async with aclosing(self._read_list(self._request_page)) as rows:
             async for row in rows:
                 yield row

@@ -70,8 +70,8 @@ SCRUB_AFTER = 1.0
 """Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
 
 QUIET = 5.0
-"""Seconds without a new document before kbsync computes better vectors, so that it doesn't during a pass that
-adds documents.
+"""Seconds without a new document before kbsync computes better vectors, so that it doesn't do so during a
+pass that adds documents.
 """
 
 _PAGE = 500
@@ -121,8 +121,9 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """The folder for the texts of scanned pages, and the mirror's folder. `recognize` replaces the reader of
-    the pages."""
+    """The folder for the texts of scanned pages, and the mirror's folder. `recognize` replaces the function
+    that reads the pages.
+    """
 
     folder: Path
     root: Path
@@ -155,8 +156,8 @@ class IndexedTarget(Target):
         better: BetterModel | None = None,
     ) -> None:
         """Prepare the target. `parse` replaces the parser. With a `cluster`, its workers read and split the
-        documents. Without `scans`, scanned pages are not read. `better` compares questions with the better
-        vectors.
+        documents. Without `scans`, scanned pages are not read. `better`: the model for comparing questions
+        with the better vectors.
         """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
@@ -219,11 +220,8 @@ class IndexedTarget(Target):
         return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return a recipe that changes with the reader of the format, the chunker, the model and the kind of
-        file.
-
-        The tokenizer isn't part of it: after a change of the tokenizer, the store itself splits its texts
-        into words again.
+        """Return a recipe that changes with the format's reader, the chunker, the model and the kind of file.
+        The tokenizer isn't part of it: after a tokenizer change, the store itself re-tokenizes its texts.
         """
         reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
@@ -313,11 +311,11 @@ class IndexedTarget(Target):
             after = page[-1].id
 
     async def leave(self) -> None:
-        """Remove the store's data about a mirror that has ended."""
+        """Remove the mirror's data from the store, because the mirror has ended."""
         await in_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change path, name and time. Raises `Rejected` for an unknown document."""
+        """Change a document's path, name and time. Raises `Rejected` for an unknown document."""
         await in_thread(self._store.rename, _known_number(remote_id), path, name, mtime)
         self._scrub_soon()
 
@@ -326,7 +324,7 @@ class IndexedTarget(Target):
         return await in_thread(self._search.search, query)
 
     async def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the words of a question that no document has."""
+        """Return the words of a question that no document contains."""
         return await in_thread(self._search.unknown_words, query)
 
     @property
@@ -349,7 +347,7 @@ class IndexedTarget(Target):
         return Explanation(len(texts), "\n\n".join(texts))
 
     async def aclose(self) -> None:
-        """Close files and end workers."""
+        """Close the files and stop the workers."""
         self._store.stop()
         if self._filler is not None:
             self._filler.stop()
@@ -416,7 +414,7 @@ class IndexedTarget(Target):
                     outcomes.append(outcome)
 
     def _parse(self, path: str, body: Body) -> Parsed:
-        """Return the text of a document. The first call starts the parser."""
+        """Return a document's text. The first call starts the parser."""
         with self._starting:
             if self._parser is None:
                 from kbsync.index.fence.parser import Parser
@@ -428,7 +426,7 @@ class IndexedTarget(Target):
 
     @property
     def reads_scans(self) -> bool:
-        """Whether the extra `ocr` is installed."""
+        """Whether the `ocr` extra is installed."""
         return self._scans is not None and self._scans.can_recognize
 
     async def partly_read(self) -> Sequence[str]:
@@ -509,7 +507,7 @@ class IndexedTarget(Target):
         return outcome
 
     def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
-        """Store a document with the texts of its scanned pages."""
+        """Store a document with its scanned pages' texts."""
         whole = self._with_pages(entry, body, texts)
         if isinstance(whole, TargetError):
             return whole
@@ -527,7 +525,7 @@ class IndexedTarget(Target):
             return self._scans.scrub() and is_clear
 
     def _recognize(self, path: str, body: Body, page: int) -> str:
-        """Return the text of a scanned page. The first call starts the process for it."""
+        """Return a scanned page's text. The first call starts the process that recognizes pages."""
         with self._starting:
             if self._page_parser is None:
                 from kbsync.index.fence.parser import PageParser
@@ -576,7 +574,7 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""Part of every recipe since the first version; changing it would index every stored document again."""
+"""Part of every recipe since the first version; changing it would reindex every stored document."""
 
 
 @functools.lru_cache(maxsize=1024)

@@ -99,7 +99,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def document_id(remote_id: str) -> str:
-    """Return the server's id of a document, which it derives from the name."""
+    """Return the server's id for a document, which it derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
     # A name in a list may contain lone surrogates, from which no id can be derived.
@@ -167,7 +167,7 @@ def _status(item: Mapping[str, Any]) -> DocStatus:
 def is_deleting(answer: HttpAnswer) -> bool:
     """Return whether the server is deleting.
 
-    It reports that at once, even while its status text is still older.
+    It reports that at once, even while its status text is still outdated.
     """
     return object_of(answer.body).get("destructive_busy") is True
 

@@ -1,7 +1,7 @@
 """A LightRAG server as a target.
 
 The server stores only the file's name, from which it derives the document's id, and accepts each text only
-once. It deletes in the background, one job at a time, and not while it indexes.
+once. It deletes in the background, one job at a time, and not while it is indexing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ EXTENSIONS = frozenset((
 """Extensions that the server reads without extra tools (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200
-"""Maximum number of rows on a page. Documents being indexed are usually on the page of the latest changes."""
+"""Maximum number of rows on a page. Documents being indexed are usually on the page with the latest
+changes.
+"""
 
 LONGEST_REST = 10.0
 """Maximum seconds between two reads of the whole list for `status`: one second for each page of the last
@@ -67,7 +69,7 @@ class LightragTarget(ServiceTarget[Row]):
     only_recipe = "server"
 
     def prepare(self) -> None:
-        """Initialize the attributes kept by this process."""
+        """Initialize the in-memory attributes."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
 
@@ -187,7 +189,7 @@ class LightragTarget(ServiceTarget[Row]):
         }
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """Yield the documents, without refused uploads."""
+        """Yield the documents, excluding refused uploads."""
         async with aclosing(super().rows()) as rows:
             async for row in rows:
                 if not row.is_refusal:

@@ -39,7 +39,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         return ("local", "path", os.path.realpath(self.path))
 
     def folder(self, state_dir: Path, mirror: str) -> Path:
-        """The folder of the knowledge base."""
+        """The knowledge base's folder."""
         return self.path or state_dir / "kb" / mirror
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
@@ -56,7 +56,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         yield from IndexedTargetConfig.conflicts(self, mirror, loc)
 
     def open(self, surroundings: Surroundings) -> Target:
-        """Return the knowledge base; creates it if it doesn't exist."""
+        """Return the knowledge base, creating it if it doesn't exist."""
         from kbsync.targets.local.target import LocalTarget
 
         return LocalTarget.open(self, surroundings)

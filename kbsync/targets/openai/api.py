@@ -35,8 +35,8 @@ async def remove(client: Client, op: str, path: str) -> bool:
 async def rows(
     client: Client, op: str, path: str, pages: int = 0, **params: str
 ) -> AsyncGenerator[Mapping[str, Any], None]:
-    """Yield every object of a list once, newest first; none if its store doesn't exist. `pages`: maximum
-    pages, 0: all.
+    """Yield every object of a list once, newest first; none if its store doesn't exist. `pages`: the maximum
+    number of pages; 0 for all.
     """
     seen: set[str] = set()
     params = {"limit": str(PAGE_SIZE), "order": "desc", **params}

@@ -1,8 +1,8 @@
 """Restores passages that files share at OGX.
 
-OGX identifies passages only by their text, so files with equal text share them. When one of these files is
-detached, searches miss the others. Then kbsync restores the passages from a remaining file, because the store
-also keeps them with each file. Searches find them under the file that inserted them last.
+OGX identifies passages only by their text, so files with identical text share them. When one of these files
+is detached, searches miss the others. Then kbsync restores the passages from a remaining file, because the
+store also keeps them with each file. Searches find them under the file that inserted them last.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class AttachLock:
 
 
 class SharedPassages:
-    """The shared passages of one store during one batch of deletions. `model`: the model of their vectors."""
+    """The shared passages of one store during one batch of deletions. `model`: the model that computed their
+    vectors.
+    """
 
     def __init__(self, client: Client, names: FileNames, model: str) -> None:
         self._client, self._names, self._model = client, names, model

@@ -55,7 +55,7 @@ PUT_BACK = "put-back"
 def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
     """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
 
-    Raises `Unavailable` for another shape.
+    Raises `Unavailable` if the shape is unexpected.
     """
     body = object_of(answer.body)
     listed, has_more = body.get("data"), body.get("has_more")
@@ -86,7 +86,7 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 
 
 def passages_of(answer: HttpAnswer) -> list[Match]:
-    """Return the passages of a search, each once. Raises `Unavailable` for another shape."""
+    """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
     matches: dict[tuple[str, str], Match] = {}
     for remote_id, passage in require_shape(
         answer.op, matches_in(object_of(answer.body).get("data"), _match)
@@ -105,7 +105,7 @@ def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
 
 
 PDF_AND_TEXT = frozenset({"inline::pypdf"})
-"""File readers of OGX that accept only PDF and text."""
+"""OGX's file readers that accept only PDF and text."""
 
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
@@ -141,13 +141,13 @@ class Mark:
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
         if len(pieces) > len(PATH_KEYS):
-            raise Rejected("its path is too long to be stored with it", code="path")
+            raise Rejected("the path is too long to be stored with the file", code="path")
         mark = f"{self.digest} {self.upload_id} {self.recipe}"
         return {"file_id": remote_id, "kbsync": mark, **dict(zip(PATH_KEYS, pieces, strict=False))}
 
 
 def mark_in(row: Mapping[str, Any]) -> Mark | None:
-    """Return the mark of a file in a store; None for somebody else's file."""
+    """Return the mark of a file in a store; None if the file isn't ours."""
     attributes = object_of(row.get("attributes"))
     match = _MARK.fullmatch(text_of(attributes.get("kbsync")))
     encoded = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
@@ -204,16 +204,16 @@ class FileNames:
         return f"{name}.txt" if as_text and not name.lower().endswith(_TEXT_SUFFIXES) else name
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
-        """Return whether a file of the account was uploaded for this store by a mirror with this prefix."""
+        """Return whether a file in the account was uploaded for this store by a mirror with this prefix."""
         match = _TAGGED.search(text_of(row.get("filename")))
         return match is not None and match[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
-        """Return whether a file of the account comes from this upload."""
+        """Return whether a file in the account comes from this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
     def is_alike(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Return whether two files of the account may have the same text: same length, or versions of one
+        """Return whether two files in the account may have the same text: same length, or versions of one
         file.
         """
         plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (row, other)]

@@ -39,8 +39,7 @@ FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
 
 CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
-"""Seconds between two such searches, and seconds after an upload within which its file may still be
-attached."""
+"""Seconds between two such searches, and how long after an upload its file may still be attached."""
 
 CLOCK_STEP = 2.0
 """Maximum difference, in seconds, between two clocks that count whole seconds."""
@@ -200,8 +199,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- delete
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Detach each file and delete it. At OGX, restores the passages of a remaining file with equal
-        text."""
+        """Detach each file and delete it. At OGX, restores the passages of a remaining file with identical
+        text.
+        """
         if self._vector_model is None:
             await self.base()
         shared = SharedPassages(self._client, self._names, self._vector_model or "")
@@ -242,7 +242,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 await self._delete_orphans(seen)
 
     async def _delete_orphans(self, attached: set[str]) -> None:
-        """Delete our uploaded but never attached files, which a kill leaves behind."""
+        """Delete files that we uploaded but never attached, because kbsync was killed in between."""
         apart = self._client.skew.apart or 0.0
         # Nobody attaches a file uploaded before this process began: the process that uploaded it has ended.
         before = apart + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)

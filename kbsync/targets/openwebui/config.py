@@ -31,9 +31,9 @@ EXTENSIONS = TEXTS | OFFICE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenWebuiTargetConfig(RemoteTargetConfig):
-    """A knowledge base at an Open WebUI server."""
+    """A knowledge base on an Open WebUI server."""
 
-    type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base at an Open WebUI server")] = (
+    type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base on an Open WebUI server")] = (
         "openwebui"
     )
     base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without `/api`")] = BASE_URL

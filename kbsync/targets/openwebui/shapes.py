@@ -202,7 +202,7 @@ def card_of(body: Any) -> BaseCard | None:
 
 
 def folders_of(body: Any) -> dict[str, str] | None:
-    """Return the folders of a base as path → id."""
+    """Return a base's folders as a mapping from path to id."""
     folders = object_of(body).get("directory_map")
     if not isinstance(folders, dict):
         return None
@@ -210,8 +210,8 @@ def folders_of(body: Any) -> dict[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, which come as three parallel lists of lists; None for another
-    shape.
+    """Return the passages that a search found, which come as three parallel lists of lists; None if the shape
+    is unexpected.
     """
     texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
@@ -233,15 +233,15 @@ _UPLOAD_ENDED = re.compile(r"Error uploading file")
 _NOT_MADE = re.compile(r"Failed to create directory")
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
-"""Calls that name only a base, so a 404 means the base."""
+"""Calls that name only a base, so a 404 means that the base is missing."""
 
 _PAGE_HINT = "base_url must be the server's URL without a path such as /api"
 _RIGHTS = "check what the user of api_key may do"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """Return whether a refusal may mean missing rights: it is the server's own message, not a firewall's
-    page, and isn't about money.
+    """Return whether a refusal may mean that the key lacks permission: it is the server's own message, not a
+    firewall's page, and isn't about money.
     """
     return case.is_error and ACCOUNT.search(case.words) is None
 
@@ -285,7 +285,7 @@ success. The common rules come after them.
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     detail = object_of(answer.body).get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(

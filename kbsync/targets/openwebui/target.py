@@ -3,8 +3,8 @@
 A file is uploaded, then indexed in the background, then linked to the base. Its status becomes `completed`
 even without a link, so a file counts as searchable only when the base lists it (promise 10). For a changed
 file kbsync uploads a new file and then removes the old one. The server could change a text in place, but
-would keep the original and the metadata of the old bytes, so after a loss of the state nothing would prove
-the new ones.
+would keep the original and the metadata of the old bytes, so if the state were lost, nothing would prove that
+the new bytes are stored.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetCo
 from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
-"""Seconds to wait after each check of a file to delete that is still being indexed."""
+"""Seconds to wait after each check of a file that is to be deleted but is still being indexed."""
 
 MOST_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""
@@ -68,8 +68,8 @@ unknown.
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
 NEWEST, RECENT = 300, 86_400.0
-"""Page size of the list of the user's newest files, and the seconds for which a list includes files still
-being added.
+"""Page size when listing the user's newest files, and for how many seconds a list includes files still being
+added.
 """
 
 
@@ -204,8 +204,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """Return the status of a file from its row in the base and, if they were read, its row among the
-        newest files.
+        """Return a file's status from its row in the base and, if the newest files were read, its row among
+        those.
         """
         if row and row.is_searchable and not is_twin:
             return READY
@@ -230,7 +230,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
     async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
-        """Return files of the base, newest change first; stop reading pages when all `wanted`, or `most`, are
+        """Return the base's files, most recently changed first; stop paging once all `wanted`, or `most`, are
         listed.
         """
         rows: dict[str, StoredFile] = {}
@@ -244,7 +244,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _find_newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
-        """Return the user's files for all bases, newest first and without texts; stop reading pages when
+        """Return the user's files for all bases, newest first and without texts; stop paging once
         `is_enough`.
         """
         rows: dict[str, StoredFile] = {}
@@ -263,8 +263,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         To make the text different, adds a last line with the file's path to the indexed text, not to the
         original. Does the same to one of two equal files that the server accepted at the same time: removing
         one would remove the passages of both. If a response was lost, the server may still be indexing, and
-        indexing again would duplicate the passages: so this skips a file whose indexing began a short time
-        ago, in this process or another. A read-only command changes nothing.
+        indexing again would duplicate the passages: so this skips a file whose indexing began only recently,
+        in this process or another. A read-only command changes nothing.
         """
         file = await self._read_file(remote_id)
         if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
@@ -290,7 +290,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     def _busy_status(self, file: StoredFile) -> DocStatus:
         """Return the status of a file that the server may still be indexing.
 
-        After a minute a pass no longer waits for it.
+        A pass waits for it for at most a minute.
         """
         if self._age_of(file.updated) < SOON:
             return INDEXING
@@ -307,9 +307,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
     async def _read_status(self, remote_id: str) -> str | None:
-        """Return the status of a file without its text, which may be large; None if the file doesn't
-        exist.
-        """
+        """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
         return (
@@ -322,8 +320,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return require_shape("status", file_of(answer.body)) if answer else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
-        """Return a page of the list, newest change first. For a user who isn't an admin the server always
-        returns 30 rows.
+        """Return a page of the list, most recently changed first. For a user who isn't an admin the server
+        always returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
@@ -340,7 +338,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return await super().delete(ids)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete a file that the clean-up didn't remove."""
+        """Delete a file that the cleanup didn't remove."""
         word = await self._wait_until_indexed(remote_id)
         if word is None:
             return
@@ -355,8 +353,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
     async def _wait_until_indexed(self, remote_id: str) -> str | None:
-        """Return the status of a file once the server has finished with it. Raises `Unavailable` while it is
-        being indexed.
+        """Return a file's status once the server has finished with it. Raises `Unavailable` while it is being
+        indexed.
 
         Deleting it then would leave its passages in the base, where nothing could remove them (promise 11).
         """

@@ -77,7 +77,7 @@ class PostgresTarget(IndexedTarget):
     def reach(self) -> Hashable:
         """The scope of one search: the database, as seen by one database user, with one model's vectors.
 
-        Mirrors with an equal value share a search.
+        Mirrors with equal values share a search.
         """
         return self.kind, self._dsn, self.scale
 
@@ -88,7 +88,7 @@ class PostgresTarget(IndexedTarget):
 
 
 def token_of(surroundings: Surroundings) -> UUID | None:
-    """Return the token that identifies the mirror in the database, even after a change of its prefix.
+    """Return the token that identifies the mirror in the database, even if its prefix changes.
 
     Creates a missing token, except with `surroundings.read_only`. Raises `TargetError` if it can't be
     written.

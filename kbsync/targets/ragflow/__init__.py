@@ -1,1 +1,1 @@
-"""The HTTP API of RAGFlow. `kbsync.targets.ragflow.target.RagflowTarget` is the target."""
+"""The target `ragflow`: a dataset on a RAGFlow server (`kbsync.targets.ragflow.target`)."""

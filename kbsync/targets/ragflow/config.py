@@ -10,7 +10,7 @@ from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfi
 from kbsync.dataclass import dataclass
 
 BASE_URL = "http://127.0.0.1:9380"
-"""The default URL of a RAGFlow server in containers."""
+"""The default URL of a RAGFlow server running in containers."""
 
 
 LARGEST = 128 * 1024 * 1024
@@ -22,7 +22,7 @@ larger."""
 class RagflowTargetConfig(RemoteTargetConfig):
     """A RAGFlow dataset. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["ragflow"], Choice("`ragflow`: a dataset of a RAGFlow server")] = "ragflow"
+    type: Annotated[Literal["ragflow"], Choice("`ragflow`: a dataset on a RAGFlow server")] = "ragflow"
     base_url: Annotated[str, BaseUrl("the server's URL, without `/api/v1`")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]

@@ -101,7 +101,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     body = object_of(answer.body)
     code = integer(body.get("code"))
     is_bare = code is None and answer.body is not None
@@ -140,7 +140,7 @@ _RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"
 
 
 def _status(run: str, row: Mapping[str, Any]) -> DocStatus:
-    """Return the status of a document."""
+    """Return a document's status."""
     match run:
         case "UNSTART" | "RUNNING":
             return DocStatus(DocState.INDEXING)
@@ -173,7 +173,7 @@ def _last_words(value: object) -> str:
 
 
 def page_of(body: Any) -> ListPage[ParsedDocument] | None:
-    """Return a page of documents; None for another shape.
+    """Return a page of documents; None if the shape is unexpected.
 
     The reference calls the count `total_datasets` instead of `total`.
     """
@@ -204,7 +204,7 @@ def _base(row: Mapping[str, Any]) -> BaseCard | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search; None for another shape."""
+    """Return the passages that a search found; None if the shape is unexpected."""
     if integer(object_of(body).get("code")):
         return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
@@ -212,7 +212,7 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 
 def passage_of(chunk: Mapping[str, Any]) -> Passage:
-    """Return a passage of a search, or of an answer's sources."""
+    """Return a passage from a search or from an answer's sources."""
     score = number(chunk.get("similarity")) or 0.0
     return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
 

@@ -159,9 +159,10 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return states
 
     def _needs_parsing(self, row: ParsedDocument) -> bool:
-        """Return whether to start parsing: nobody has, and none of our earlier requests is still in flight.
+        """Return whether to start parsing: true if nobody has and none of our earlier requests is still in
+        flight.
 
-        A late second request would parse the document twice, and searches would miss it meanwhile.
+        A late second request would parse the document twice, and searches would miss it in the meantime.
         """
         is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
         is_due = is_old and not self._is_parse_pending(row.id)

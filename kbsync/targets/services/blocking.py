@@ -53,7 +53,7 @@ class ServiceEncoder:
         return self._loop.begin(_vectors(self._service(), chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a query, of length 1. Raises `TargetError`."""
+        """Return a query's vector, normalized to length 1. Raises `TargetError`."""
         vector = self._loop.run(self._service().embed([EmbeddingItem(text)], is_query=True))[0]
         if isinstance(vector, Rejected):
             raise vector

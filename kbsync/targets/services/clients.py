@@ -54,7 +54,7 @@ _NO_MONEY = frozenset(
 )
 _SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
 _PASSING = frozenset({"1120", "1234", "500", "424"})
-"""Codes of temporary problems."""
+"""Error codes for temporary problems."""
 
 _BAD_KEY = frozenset(
     {
@@ -99,7 +99,7 @@ def _has_words(case: ErrorCase) -> bool:
 
 
 def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
-    """Return the error rules of one service."""
+    """Return the error rules for one service."""
     no_money = partial(ErrorRule, Halted, halt="quota", fix=f"top up the account behind {kind}.api_key")
     bad_key = partial(
         ErrorRule,
@@ -171,7 +171,7 @@ class ServiceClassifier:
         self._rules, self._path = rules_for(kind, path), path
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error in a response; None for success."""
+        """Return the error in a response, or None on success."""
         codes, message = _error_in(answer.body)
         inner = object_of(object_of(answer.body).get("error"))
         param = text_of(inner.get("param"))
@@ -209,7 +209,7 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 
 def is_too_long(error: Rejected) -> bool:
-    """Return whether the message or the code blames the length of a text."""
+    """Return whether the message or the code blames a text's length."""
     message = error.reason.lower()
     return error.code in ("413", "422", "1261") or any(word in message for word in _TOO_LONG)
 
@@ -234,12 +234,12 @@ def _error_in(body: object) -> tuple[frozenset[str], str]:
 
 
 PATIENCE = 5
-"""How often to retry a batch at a busy service, with growing pauses."""
+"""How many times to retry a batch at a busy service, with increasing pauses."""
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
-"""How often to request a missing vector again for its text alone, and the seconds before the first retry,
-doubled for each further one. The batch waits about seven seconds in all.
+"""How many times to request a missing vector again with its text alone, and the seconds before the first
+retry, doubled for each further one. The batch waits about seven seconds in all.
 """
 
 HARMLESS = EmbeddingItem("dimensions")
@@ -310,7 +310,7 @@ class EmbeddingService:
     async def _batch(
         self, items: Sequence[EmbeddingItem], is_query: bool, *, is_part: bool = False
     ) -> Vectors:
-        """Send one request; if the service refuses it, send halves until the bad item is alone.
+        """Send one request; if the service refuses it, send halves until the bad item is isolated.
 
         `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses everything.
         """
@@ -340,7 +340,7 @@ class EmbeddingService:
         return [refusal]
 
     async def _takes_numbers_only(self, is_query: bool) -> bool:
-        """Return whether the service accepts only vectors as numbers.
+        """Return whether the service supports only vectors as numbers, not as base64.
 
         It does if it refused a harmless text with base64 before it returned any vector.
         """
@@ -354,7 +354,7 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """Send one request, and a few more for texts without a vector: a later response may have it."""
+        """Send one request, and a few more for texts without a vector: a later response may have one."""
         vectors = await self._request_vectors(items, is_query)
         lacking = [index for index, vector in enumerate(vectors) if vector is None]
         if lacking and len(lacking) == len(items):
@@ -366,7 +366,9 @@ class EmbeddingService:
         return [by_index[index] if vector is None else vector for index, vector in enumerate(vectors)]
 
     async def _retry_alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
-        """Retry one text a bounded number of times with growing pauses (promise 9); a search doesn't wait."""
+        """Retry one text a limited number of times, with increasing pauses (promise 9); searches don't
+        wait.
+        """
         for tries in range(1, 2 if is_query else AGAIN + 1):
             if not is_query:
                 await asyncio.sleep(pause(tries, random.random, first=FIRST_PAUSE))
@@ -481,7 +483,7 @@ def _service_client(
     transport: httpx.AsyncBaseTransport | None,
     is_first: bool,
 ) -> Client:
-    """Return the client of a service; `kind` names its config block."""
+    """Return a service's client; `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     endpoint = Endpoint(
         config.base_url or "",

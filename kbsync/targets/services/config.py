@@ -46,12 +46,12 @@ class EmbeddingConfig:
     base_url: Annotated[str | None, BaseUrl("the URL without `/embeddings` (`tei`: without `/embed`)")] = None
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[
-        str, Text("the model's name, optional for `tei`; a change indexes everything again", longest=200)
+        str, Text("the model's name, optional for `tei`; changing it reindexes everything", longest=200)
     ] = ""
     dimensions: Annotated[
         int | None,
         Whole(
-            "length of a vector; a change indexes everything again; default: the model's own",
+            "length of a vector; changing it reindexes everything; default: the model's own",
             least=1,
             most=16_384,
         ),

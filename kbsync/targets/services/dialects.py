@@ -1,4 +1,4 @@
-"""Requests to embedding and rerank services in each dialect, and the parsing of their responses. Pure.
+"""Requests to embedding and rerank services in each dialect, and the parsing of their responses, without I/O.
 
 openai: OpenAI's reference, "Create embeddings". jina: Jina's API reference for `/v1/embeddings` and
 `/v1/rerank`. newapi: the gateway's multimodal embeddings, whose items are objects. zhipu: the open platform's
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingItem:
-    """A text, or the bytes of a picture with its media type."""
+    """A text, or a picture's bytes and media type."""
 
     text: str = ""
     picture: bytes = b""
@@ -52,7 +52,7 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
     """Return a text that identifies the vectors of this config, regardless of the service's URL.
 
-    It is part of the recipe: if it changes, kbsync computes all vectors again.
+    It is part of the recipe: if it changes, kbsync recomputes all vectors.
     """
     # Every index stores this text: changing its form would embed all texts again.
     dimensions = config.dimensions if isinstance(config, EmbeddingConfig) else None

@@ -1,1 +1,1 @@
-"""The knowledge API of Zhipu BigModel. `kbsync.targets.zhipu.target.ZhipuTarget` is the target."""
+"""The target `zhipu`: a knowledge base at Zhipu BigModel (`kbsync.targets.zhipu.target`)."""

@@ -135,7 +135,7 @@ class ZhipuClassifier:
         return other
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error in a response; None for success."""
+        """Return the error in a response, or None on success."""
         self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
         error = self._read(answer)
         if error is None:
@@ -143,7 +143,7 @@ class ZhipuClassifier:
             return None
         if error.code == EXPIRED and self._keys.renews(answer.sent_at):
             error = Unavailable(
-                "the token of this request had expired; the next request gets a new one", code=EXPIRED
+                "this request's token had expired; the next request gets a new one", code=EXPIRED
             )
         reason = strip_signatures(error.reason)
         for secret in self._secrets:

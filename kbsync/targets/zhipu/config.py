@@ -227,7 +227,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             if key in settings and number != CUSTOM:
                 yield (
                     key,
-                    f"applies to knowledge_type {CUSTOM} only; set that beside it, or remove it",
+                    f"applies to knowledge_type {CUSTOM} only; set that, too, or remove it",
                 )
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:
@@ -236,7 +236,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         if extensions and extension and extension not in extensions:
             legal = [method for method, extensions in SLICES.items() if extension in extensions]
             allowed = (
-                f"allowed for it: {_listed(legal)}" if legal else "this target does not accept such files"
+                f"allowed for it: {_listed(legal)}" if legal else "this target doesn't accept this file type"
             )
             yield "knowledge_type", f"{number} does not accept {extension} files; {allowed}"
 
@@ -325,9 +325,9 @@ def recipe_of(
     sentence_size: int | None,
     parse_image: bool | None,
 ) -> str | None:
-    """Return the recipe of a listed document; None if the list doesn't say enough.
+    """Return a listed document's recipe; None if the list doesn't say enough.
 
-    The list doesn't include the word limit, so after a loss of the state kbsync uploads such a document
+    The list doesn't include the word limit, so if the state is lost, kbsync uploads documents that have one
     again.
     """
     if knowledge_type is None or parse_image is None:
@@ -358,7 +358,7 @@ def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
 
 
 def form_of(fields: Mapping[str, object]) -> dict[str, str]:
-    """Return the fields of a form, with lists and objects as JSON text."""
+    """Return a form's fields, with lists and objects as JSON text."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()

@@ -187,7 +187,7 @@ def without_names(text: str, *names: str) -> str:
 
 
 class NoRoom(Halted):
-    """The service reports a lack of space, and may mean one document: check the capacity first."""
+    """The service reports a lack of space, but may mean a single document: check the capacity first."""
 
     @property
     def reason_alone(self) -> str:
@@ -208,7 +208,7 @@ def is_gone(error: TargetError) -> bool:
 
 UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
-"""Values of `call`: the place of the service's message about a failure.
+"""Values of `call`: where the service's message about a failure was found.
 
 `RECEIPT`: with a file in the response to an upload. `INDEXED`: with a document that the service failed to
 index.

@@ -215,7 +215,7 @@ def capacity_of(body: Any) -> Capacity | None:
 
 
 def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
-    """Return the passages of `POST /knowledge/retrieve` that have a text, each with the id of its document.
+    """Return the passages of `POST /knowledge/retrieve` that have a text, each with its document's id.
 
     Scores count only if every passage has one; otherwise the order of the passages counts.
     """

@@ -75,7 +75,7 @@ it.
 """
 
 OVERLOADED = frozenset({"1305", "1312"})
-"""Codes of an overloaded ranking model."""
+"""Error codes that mean the ranking model is overloaded."""
 
 PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""
@@ -148,7 +148,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return capacity_of(answer.body)
 
     async def _known_capacity(self) -> Capacity | None:
-        """Return the account's space. After any refusal, doesn't request it again for an hour."""
+        """Return the account's space. After a refusal, raises `NotOffered` for an hour without sending a
+        request.
+        """
         with self._client.missing.remembered("capacity"):
             try:
                 return await self.capacity()
@@ -264,7 +266,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the service index a document again.
+        """Request that the service reindex a document.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -287,7 +289,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if document is None:
             raise _not_found()
         if (document.parse_image or False) != slicing.parse_image:
-            raise NotOffered("whether images are read cannot be changed by slicing again")
+            raise NotOffered("reslicing can't change whether images are read")
         body = {**reslice_body(slicing), **self._callback}
         call = f"/document/{path_part(remote_id)}"
         await self._request_again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))

@@ -1,5 +1,5 @@
-"""Checks the account's space for an upload, parses the upload's response, and finds many documents on pages
-of the list (ADR 15).
+"""Checks the account's space for an upload, parses the upload's response, and finds many documents at once on
+pages of the list (ADR 15).
 """
 
 from __future__ import annotations
@@ -135,12 +135,12 @@ def _lacks_words(room: Capacity | None) -> bool:
 
 
 def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
-    """Return the outcome of one document from the response to its upload; code 200 alone isn't a success
-    (promise 10).
+    """Return a document's outcome from the response to its upload; code 200 alone isn't a success (promise
+    10).
 
-    `name`: the value sent under `key`, the name of a file or the `url` of a page. A single success counts,
-    regardless of its name. If the response lists the document both as stored and as failed, or not at all,
-    the outcome is `Unsure`.
+    `name`: the value sent under `key`, a file's name or a page's `url`. A single success counts, regardless
+    of its name. If the response lists the document both as stored and as failed, or not at all, the outcome
+    is `Unsure`.
     """
     content = object_of(data_of(body))
     stored = {
