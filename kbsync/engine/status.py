@@ -493,7 +493,7 @@ def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt 
     if renewals.documents:
         details.append(
             f"{renewals.documents} of {_serving_count(tx, record)} documents ({format_size(renewals.size)}) "
-            f"would be indexed again with the new settings ({renewals.changes}); "
+            f"would be reindexed with the new settings ({renewals.changes}); "
             "until you approve, searches find the current versions"
         )
     if not details:

@@ -51,7 +51,7 @@ MIRRORS = (
         "recipe-held",
         3,
         (
-            "8 of 8 documents (152 B) would be indexed again with the new settings "
+            "8 of 8 documents (152 B) would be reindexed with the new settings "
             "(from knowledge_type 1 to knowledge_type 2)",
         ),
         "kbsync approve recut",
