@@ -95,8 +95,9 @@ class RecipeChanges:
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time at which `decide` next has work; None if nothing is pending. Deletions
-        are decided first, because deleted documents don't count. Waiting for them is limited to
+        """Return the monotonic time at which `decide` next has work; None if nothing is pending.
+
+        Deletions are decided first, because deleted documents don't count. Waiting for them is limited to
         `settle_longest`, since some folders have deletions all the time.
         """
         now = self._clock.steady()
@@ -457,6 +458,7 @@ def _rebind(
     removed: Collection[str],
 ) -> int:
     """Return the binding to the base. Raises `Halted` if someone else deleted many of its documents.
+
     `removed`: addresses of knowledge bases whose files have been deleted.
     """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
@@ -682,8 +684,10 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
 
 
 async def _expect_files(store: StateStore, journal: Journal) -> None:
-    """Create file rows for a former base's documents, so that the next scan looks for their files. Some of
-    these files and their rows may have been deleted. The scan finds each file, or counts it as missing.
+    """Create file rows for a former base's documents, so that the next scan looks for their files.
+
+    Some of these files and their rows may have been deleted. The scan finds each file, or counts it as
+    missing.
     """
     binding = journal.binding
 

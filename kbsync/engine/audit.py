@@ -64,8 +64,10 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A problem found by an audit. `remote_id` is None if there is no document. `why` is a sentence. `claim`:
-    the document's owner, if it serves nothing. `is_ours`: the document is ours, so kbsync may delete it.
+    """A problem found by an audit. `remote_id` is None if there is no document. `why` is a sentence.
+
+    `claim`: the document's owner, if it serves nothing. `is_ours`: the document is ours, so kbsync may delete
+    it.
     """
 
     path: str
@@ -82,10 +84,12 @@ class Discrepancy:
 
 
 class Audit:
-    """An audit of one mirror's documents; call `read_list` first. `listed`: ids of all documents in the base.
-    `others` counts the documents of this state's other mirrors, by mirror; `foreign` counts everyone else's.
-    `strays`: documents that are or may be ours but serve nothing. To bound memory, the audit keeps at most
-    `most` proven ones and `most` others, and counts the rest in `unchecked`.
+    """An audit of one mirror's documents; call `read_list` first.
+
+    `listed`: ids of all documents in the base. `others` counts the documents of this state's other mirrors,
+    by mirror; `foreign` counts everyone else's. `strays`: documents that are or may be ours but serve
+    nothing. To bound memory, the audit keeps at most `most` proven ones and `most` others, and counts the
+    rest in `unchecked`.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, limit: float = math.inf) -> None:
@@ -171,8 +175,10 @@ class Audit:
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
-        """Return the strays that still exist at a second check and that no row needs. If only a document's
-        name says that it is ours, this also reads its bytes, where the target can return them.
+        """Return the strays that still exist at a second check and that no row needs.
+
+        If only a document's name says that it is ours, this also reads its bytes, where the target can return
+        them.
         """
         remaining: list[Claim] = []
         for start in range(0, len(strays), PAGE):
@@ -203,8 +209,9 @@ class Audit:
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Return orphaned documents and duplicates, except those that may still be adopted. While the folder
-        is missing, this omits documents whose files are gone.
+        """Return orphaned documents and duplicates, except those that may still be adopted.
+
+        While the folder is missing, this omits documents whose files are gone.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
@@ -282,7 +289,9 @@ class Repairs:
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
         """Let this copy of a document serve, if that document's remote id is among `missing`, so that nothing
-        is sent. Call this before `send_again`, because the planner uses a document whose bytes are proven.
+        is sent.
+
+        Call this before `send_again`, because the planner uses a document whose bytes are proven.
         """
         binding, server = self._journal.binding, self._original(tx, stray)
         if server is None or server.remote_id not in missing:

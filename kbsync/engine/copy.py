@@ -51,9 +51,10 @@ async def copy(
     send: Callable[[Entry], Awaitable[PutOutcome]],
     copied: Copied,
 ) -> None:
-    """Copy the serving documents of the bindings `origins`, and count them in `copied`. `read` returns a
-    document by its id in the old base, or None if it isn't available; `send` stores one in the base of
-    `journal`. Raises `TargetError` only if the problem concerns all documents.
+    """Copy the serving documents of the bindings `origins`, and count them in `copied`.
+
+    `read` returns a document by its id in the old base, or None if it isn't available; `send` stores one in
+    the base of `journal`. Raises `TargetError` only if the problem concerns all documents.
     """
     binding = journal.binding
     await store.write(journal.recover)

@@ -215,9 +215,10 @@ class Deletions:
         return missed is not None and missed <= until
 
     async def decide(self, *, now: bool = False) -> int:
-        """Allow or hold the collected deletions once none has been added for a while (`now`: at once). One
-        short transaction decides on all of them. They take effect in batches, even after a crash. Returns how
-        many newly need approval.
+        """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
+
+        One short transaction decides on all of them. They take effect in batches, even after a crash. Returns
+        how many newly need approval.
         """
         n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours

@@ -63,8 +63,9 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rules' decision about a file. `closed`: why a directory above the file is not scanned. `problem`:
-    why its directory's rules are unknown.
+    """The rules' decision about a file. `closed`: why a directory above the file is not scanned.
+
+    `problem`: why its directory's rules are unknown.
     """
 
     verdict: Verdict
@@ -75,7 +76,9 @@ class Selection:
 @dataclass(slots=True)
 class PathExplanation:
     """The facts about one path from disk, rules, state and target, the `answer`, and the evidence as
-    `sentences`. `mirror` is None for a path outside all mirrors, about which nothing else is known.
+    `sentences`.
+
+    `mirror` is None for a path outside all mirrors, about which nothing else is known.
 
     `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
     unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `folder_problem`:

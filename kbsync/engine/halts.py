@@ -1,6 +1,8 @@
 """Decides whether a mirror is halted or has a temporary problem, and when that is over. No other module
-decides that. A problem with one document concerns only that document (promise 9). `HaltState` decides when
-the target is the problem; then no further document is tried until a user or time resolves it.
+decides that.
+
+A problem with one document concerns only that document (promise 9). `HaltState` decides when the target is
+the problem; then no further document is tried until a user or time resolves it.
 
 | state  | work             | next                                                                        |
 |--------|------------------|-----------------------------------------------------------------------------|
@@ -10,8 +12,9 @@ the target is the problem; then no further document is tried until a user or tim
 
 If a base was missing, its answering again is proof enough. If documents were accepted but never finished,
 only a finished one counts as proof. A temporary problem, such as a target that is down or an error in kbsync,
-ends by itself. It pauses the work, and is only shown if it lasts. `Halts` writes a halt to the state before
-showing it, and retries a failed write (`refresh`).
+ends by itself. It pauses the work, and is only shown if it lasts.
+
+`Halts` writes a halt to the state before showing it, and retries a failed write (`refresh`).
 """
 
 from __future__ import annotations
@@ -166,8 +169,9 @@ class HaltState:
 
     def answered(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
         """Record that a request for `requested` documents ended with these errors. Returns the halt to
-        report. If all failed and no document is to blame, the target counts as down and gets no requests for
-        a while.
+        report.
+
+        If all failed and no document is to blame, the target counts as down and gets no requests for a while.
         """
         for error in errors:
             if isinstance(error, Halted):
@@ -223,6 +227,7 @@ class HaltState:
 
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
         """Record refusals. After five in a row with the same code and none accepted, the target is to blame.
+
         Documents sent together that may succeed later count as one refusal, because a brief problem affects
         all of them.
         """

@@ -202,9 +202,10 @@ class Inbox:
                 self._journal.decide(tx, path, fresh=True)
 
     async def _repair(self, message: Message) -> None:
-        """Resend `missing` documents and delete `strays`. If a stray is a copy of a missing document, it
-        takes that document's place and nothing is sent. A base other than the audited one may use the same
-        ids for other documents.
+        """Resend `missing` documents and delete `strays`.
+
+        If a stray is a copy of a missing document, it takes that document's place and nothing is sent. A base
+        other than the audited one may use the same ids for other documents.
         """
         if not self._is_about_base(message):
             return

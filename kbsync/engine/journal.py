@@ -82,6 +82,7 @@ UNPROVEN = "unproven"
 @dataclass(frozen=True, slots=True)
 class FileSeen:
     """The result of checking one file. `digest` is None if its bytes were not read (skipped, unreadable).
+
     `problem`: why it could not be read; if set, its row stays unchanged. `fresh`: a user is waiting for it.
     `renamed_from`: the path that the same file had before.
     """
@@ -99,8 +100,9 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """A canonical log line: `event` is `noun.past_verb`, with the `upload` at that time. `phases`: the
-    seconds spent in each phase, from the intent to the end; None if it was not sent.
+    """A canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
+
+    `phases`: the seconds spent in each phase, from the intent to the end; None if it was not sent.
     """
 
     event: str
@@ -712,7 +714,9 @@ class Journal:
         doubt: Listed | None = None,
     ) -> Happened | None:
         """Record the result of searching a complete list, begun at `started_at`, for an unsure, lost or
-        deleted row. `doubt`: a document that may belong to this web page, without proof.
+        deleted row.
+
+        `doubt`: a document that may belong to this web page, without proof.
         """
         upload = tx.uploads.get(number)
         if upload is not None and listed is not None and self._is_taken(tx, upload, listed):
@@ -872,7 +876,9 @@ class Journal:
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
         """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Returns how
-        many. `spent`: a document may be to blame, for instance if kbsync was killed while sending it.
+        many.
+
+        `spent`: a document may be to blame, for instance if kbsync was killed while sending it.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000

@@ -133,10 +133,12 @@ MOST_RECHECKS = 8
 
 
 class Rechecks:
-    """Paths to recheck soon. If a file's bytes changed between reading and sending, it is rechecked at once,
-    and from the second time on after a pause that doubles. Some files, on FUSE or mapped into memory, return
-    different bytes at each read but keep the same timestamp. After `MOST_RECHECKS` times in a row the file is
-    left to the next scan (promise 9).
+    """Paths to recheck soon.
+
+    If a file's bytes changed between reading and sending, it is rechecked at once, and from the second time
+    on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at each
+    read but keep the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
+    (promise 9).
     """
 
     def __init__(self, settings: MirrorSettings, clock: Clock, wake: asyncio.Event) -> None:
@@ -491,6 +493,7 @@ class BoundMirror:
 @dataclass(slots=True, eq=False)
 class Mirror:
     """A mirror, as it exists while kbsync runs; `bind` may be entered repeatedly, but only once at a time.
+
     `open_target` returns a new target; `on_event` gets every finished document; `on_decided` is for tests,
     which check a path's rows in each transaction.
     """
@@ -606,9 +609,10 @@ class Mirror:
         self.id, self.halts.stored = record.id, record.halt
 
     async def _rename_base(self, record: MirrorRecord) -> None:
-        """Rename the embedded base to the mirror's name in the config before the state gets that name. The
-        new name is stored first: if the run is killed in between, the base may have either name, and by the
-        next run the config may have a third one.
+        """Rename the embedded base to the mirror's name in the config before the state gets that name.
+
+        The new name is stored first: if the run is killed in between, the base may have either name, and by
+        the next run the config may have a third one.
         """
         mirror, old, new = record.id, record.name, self.settings.name
         interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))

@@ -94,11 +94,12 @@ class Planned:
 
 @dataclass(slots=True)
 class MirrorPlan:
-    """The effects of one mirror's pass, each list ordered by path; empty if there is a `halt`. A rename is
-    listed as such whether or not the target can rename; `sends` says which renames upload. `reembed`:
-    documents with the same bytes to be reindexed under another recipe. `delete`: deletions that the pass
-    carries out. `held`: deletions that need approval after this pass, and documents whose reindexing after a
-    settings change needs approval. `failed`: files that stay without an up-to-date document. `keep`:
+    """The effects of one mirror's pass, each list ordered by path; empty if there is a `halt`.
+
+    A rename is listed as such whether or not the target can rename; `sends` says which renames upload.
+    `reembed`: documents with the same bytes to be reindexed under another recipe. `delete`: deletions that
+    the pass carries out. `held`: deletions that need approval after this pass, and documents whose reindexing
+    after a settings change needs approval. `failed`: files that stay without an up-to-date document. `keep`:
     documents that stay although their files are gone; None unless the config says `deletions: never`.
     `is_guess`: the target didn't report its documents.
     """
@@ -157,8 +158,10 @@ async def plan_mirror(
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> MirrorPlan:
-    """Plan a pass. Raises `StateError` if the state can't be read. A problem with the root or the target
-    becomes the plan's `halt` if it would stop a pass, otherwise its `note`.
+    """Plan a pass.
+
+    Raises `StateError` if the state can't be read. A problem with the root or the target becomes the plan's
+    `halt` if it would stop a pass, otherwise its `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -269,9 +272,10 @@ class PrivatePass:
         return serving(self._copy.read_now(lambda tx: self._rows(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
-        """Start as a pass does. Raises `Halted`. If the base doesn't respond, assume that it is the last
-        pass's base, and say so in the note. `may_be_emptied`: don't stop if the base has lost many of its
-        documents.
+        """Start as a pass does. Raises `Halted`.
+
+        If the base doesn't respond, assume that it is the last pass's base, and say so in the note.
+        `may_be_emptied`: don't stop if the base has lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
         record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))

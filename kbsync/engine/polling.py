@@ -66,8 +66,9 @@ class Polls:
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[Happened | None], Halted | None]:
         """Poll these documents and record the results. Raises `Halted` if only a user can help, and
-        `TargetError` if there was no result. `tries`: how many documents that failed because the account was
-        full may be retried; None: all.
+        `TargetError` if there was no result.
+
+        `tries`: how many documents that failed because the account was full may be retried; None: all.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -203,8 +204,9 @@ class Polls:
         return row, status, await self._ask_again(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
-        """Ask the target to reindex each of these; one that fails does not delay the others. `is_alone`: no
-        other response shows whether the target is up.
+        """Ask the target to reindex each of these; one that fails does not delay the others.
+
+        `is_alone`: no other response shows whether the target is up.
         """
         down: TargetError | None = None
         for row in rows:

@@ -109,9 +109,10 @@ new timestamp.
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file as seen by a scan or check, with its directory's rules. `version`: its directory's rules when
-    the file was stored ('' for a new one). `quiet`: it hasn't changed for the `settle` period. `forced`: it
-    kept changing until the maximum wait ran out.
+    """A file as seen by a scan or check, with its directory's rules.
+
+    `version`: its directory's rules when the file was stored ('' for a new one). `quiet`: it hasn't changed
+    for the `settle` period. `forced`: it kept changing until the maximum wait ran out.
     """
 
     path: str
@@ -401,6 +402,7 @@ class Reconciler:
 
     def _missed_now(self) -> tuple[float | None, int | None]:
         """Return when a file counts as missed for the first time: now, or at the end of a pending tree scan.
+
         A moved directory looks like one that disappeared and a new one. Files missed in the old one may be
         found in the new one, however long its scan takes.
         """
@@ -590,8 +592,9 @@ class Reconciler:
         return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
-        """Return the paths of files that are stored, or were also checked, under another spelling. Includes
-        paths where a folder was found instead of a file.
+        """Return the paths of files that are stored, or were also checked, under another spelling.
+
+        Includes paths where a folder was found instead of a file.
         """
         folders = [path for path, stat, _ in checked if stat.kind is FileKind.FOLDER]
         files = [(path, stat.stamp.ino) for path, stat, _ in checked if stat.stamp and stat.links == 1]
@@ -779,9 +782,10 @@ class Reconciler:
 
 
 class _ScanPages:
-    """A scan that runs in threads and that the loop may end at any time. An interrupted scan leaves a thread
-    behind, which may hang on a mount for a long time. Whichever ends last, the scan or its thread, closes the
-    scan's resources.
+    """A scan that runs in threads and that the loop may end at any time.
+
+    An interrupted scan leaves a thread behind, which may hang on a mount for a long time. Whichever ends
+    last, the scan or its thread, closes the scan's resources.
     """
 
     def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan) -> None:
