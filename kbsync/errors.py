@@ -1,4 +1,4 @@
-"""Errors, one class for each reaction of the caller: four kinds of target errors, and those of this machine.
+"""Errors, with one class for each way the caller reacts: four kinds of target errors, and local ones.
 
 A target translates its service's codes into these, in its own folder and nowhere else.
 """
@@ -9,18 +9,18 @@ from typing import Any
 
 
 def system_reason(error: Exception) -> str:
-    """Return the operating system's message for its errors, such as `permission denied`; for others, their
-    text.
+    """Return the operating system's message for its own errors, such as `permission denied`, and the text of
+    others.
     """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
 class KbsyncError(Exception):
-    """Base of all errors kbsync raises on purpose; `str()` is a message for the user."""
+    """Base class of all errors that kbsync raises on purpose; `str()` is a message for the user."""
 
 
 class UsageError(KbsyncError):
-    """Wrong usage or config (exit 2). The message names the file, line or key, and the fix."""
+    """Invalid usage or config (exit 2). The message names the file, line or key, and the fix."""
 
 
 class UnmadeError(UsageError):
@@ -32,7 +32,8 @@ class LockedError(KbsyncError):
 
 
 class StateError(KbsyncError):
-    """The state file cannot be used: damaged, full disk, read-only (the message says which)."""
+    """The state file can't be used: it is damaged or read-only, or the disk is full (the message says
+    which)."""
 
 
 class ForeignError(StateError):
@@ -46,8 +47,8 @@ class ShortageError(StateError):
 class TargetError(KbsyncError):
     """A request to a target failed; `code` is the service's own code.
 
-    `has_removed`: the failed put deleted the document that it should replace. `is_answer`: the target itself
-    reported the error, so the document didn't crash it.
+    `has_removed`: the failed put deleted the document that it was meant to replace. `is_answer`: the target
+    itself reported the error, so the document didn't crash it.
     """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
@@ -95,7 +96,7 @@ class Unsure(TargetError):
 
 
 def untried(error: TargetError) -> TargetError:
-    """Return the outcome of documents that are not sent because they would fail for the same reason as
+    """Return the outcome for documents that are not sent because they would fail for the same reason as
     `error`."""
     if isinstance(error, Unavailable | Unsure):
         wait = error.retry_after if isinstance(error, Unavailable) else None
@@ -106,8 +107,8 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: the target may accept the document later, so it is first sent again a bounded number of times,
-    with growing pauses (promise 9).
+    `may_pass`: the target may accept the document later, so it is first resent a bounded number of times,
+    with increasing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
@@ -116,7 +117,7 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target already has a document with this name; the same bytes can be sent under another."""
+    """The target already has a document with this name; the same bytes can be sent under another name."""
 
 
 class Unfit(Rejected):
