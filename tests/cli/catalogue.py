@@ -61,7 +61,8 @@ MIRRORS = (
     halt(
         "sealed",
         "index-read-only",
-        "the index in {base} cannot be written (permission denied); check that folder's owner, mode and mount",
+        "the index in {base} cannot be written (permission denied); "
+        "check that folder's owner, mode and mount",
         fix="ls -ld {base}",
     ),
     Trouble(

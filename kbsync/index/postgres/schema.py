@@ -43,8 +43,8 @@ def make(connection: Connection, database: Database) -> None:
     if row := connection.execute(_FOREIGN_OWNER).fetchone():
         raise Halted(
             "older-index",
-            f"the tables in {database} have layout {version}, but this kbsync needs layout {VERSION}, and they "
-            f"belong to {row[0]}: run kbsync once with that role, or upgrade them as that role",
+            f"the tables in {database} have layout {version}, but this kbsync needs layout {VERSION}, and "
+            f"they belong to {row[0]}: run kbsync once with that role, or upgrade them as that role",
             fix=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes

@@ -19,7 +19,7 @@ each group."""
 
 
 def read_canvas(raw: bytes) -> Parsed:
-    """Return the canvas as markdown. Raises `Rejected` if the file isn't a canvas."""
+    """Return the canvas as Markdown. Raises `Rejected` if the file isn't a canvas."""
     try:
         canvas = json.loads(decode(raw))
         nodes = [_Node.of(node) for node in canvas.get("nodes") or () if isinstance(node, Mapping)]

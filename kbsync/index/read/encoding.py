@@ -144,8 +144,8 @@ _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNOREC
 
 
 def _faults(text: str) -> int:
-    """Return the characters in impossible words, which have capitals or symbols inside, mix two scripts, or
-    contain rows of accents."""
+    """Return the number of characters in impossible words, which have capitals or symbols inside, mix two
+    scripts, or contain rows of accents."""
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
     faults += len(_ASTRAY.findall(text)) + len(_TOUCHING.findall(text))
     for run, times in Counter(_FOREIGN.findall(text)).items():
@@ -226,8 +226,8 @@ def _wide(character: str) -> float:
 
 
 _TWO_BYTES = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949")
-"""Supersets of the encodings, as in real files: Big5 with 裏 or Cantonese, Korean and Japanese with rare
-characters."""
+"""Supersets of the encodings, as found in real files: Big5 with 裏 or Cantonese characters, Korean and
+Japanese with rare ones."""
 
 _FLAWLESS = 0.2  # two names in a table of ASCII
 
@@ -245,7 +245,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings in the order that breaks ties, each with its function that scores a text decoded by it."""
+"""Legacy encodings, in the order that breaks ties, each with a function that scores a text decoded by it."""
 
 
 _BOMS = (
@@ -274,13 +274,13 @@ _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
           "iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ks_c_5601-1987": "cp949",
           "euc-kr": "cp949", "big5": "big5hkscs", "euc-jp": "euc_jis_2004"}  # fmt: skip
-"""Declared labels and actual encodings, since all programs decode these labels with the superset."""
+"""Declared labels and the actual encodings, since all programs decode these labels with the superset."""
 
 
 _NEVER_DECLARED = frozenset(
     ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
 )
-"""Python codecs that no document uses, or that require a BOM, which the caller has already checked."""
+"""Python codecs that no document uses, or that require a BOM, which the caller has already checked for."""
 
 
 def decode(raw: bytes) -> str:
@@ -321,7 +321,7 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
 
 
 def _loose(raw: bytes, encoding: str) -> str:
-    """Decode the bytes; replace bad ones, and drop a cut-off character at the end."""
+    """Decode the bytes, replacing invalid ones and dropping a cut-off character at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     return decoder.decode(raw, final=False)
 
@@ -335,7 +335,8 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 
 
 def _lenient(raw: bytes, encoding: str) -> str | None:
-    """Decode with U+FFFD for bad bytes; None if there are too many even for a damaged text."""
+    """Decode with U+FFFD for invalid bytes; return None if there are too many of them even for a damaged
+    text."""
     text = _strict(raw, encoding)
     if text is not None:
         return text
@@ -344,8 +345,8 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """Return whether `raw` is UTF-16 without a BOM: the NULs of its ASCII characters are always on the same
-    side."""
+    """Return whether `raw` is UTF-16 without a BOM, in which the NULs of ASCII characters are always on the
+    same side."""
     sample = raw[:_SAMPLE]
     if 0 not in sample:
         return None
@@ -358,7 +359,7 @@ def _looks_wide(raw: bytes) -> str | None:
 
 
 def _as_utf8(raw: bytes) -> str | None:
-    """Return `raw` as UTF-8, even with a stray bad byte among many good ones; None if it is something
+    """Return `raw` as UTF-8, even with a stray invalid byte among many valid ones; None if it is something
     else.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
@@ -375,7 +376,7 @@ def _as_utf8(raw: bytes) -> str | None:
 
 
 def _guess_encoding(raw: bytes) -> str:
-    """Return the legacy encoding that gives the likeliest text."""
+    """Return the legacy encoding that yields the likeliest text."""
     sample = raw
     if len(raw) > _JUDGED:
         # Lines from their first byte outside ASCII on, as many as needed for a score.
@@ -400,8 +401,8 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Return whether the bytes are printable ASCII and common white space, as in most texts; quick to check
-    in bytes."""
+    """Return whether the bytes are only printable ASCII and common white space, as in most texts, which is
+    quick to check."""
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
 

@@ -1,4 +1,4 @@
-"""The tables of the index, and how its file is opened: a valid one is used, any other is set aside.
+"""Defines the index's tables, and opens its file: a valid one is used, any other is set aside.
 
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
@@ -24,7 +24,7 @@ FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 5
 NAMED, WITH_BETTER = 4, 5
-"""The first layouts that have the tables `names` and `better`."""
+"""The first layouts with the tables `names` and `better`."""
 
 READABLE = (2, 3, 4, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
