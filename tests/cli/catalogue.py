@@ -69,7 +69,7 @@ MIRRORS = (
         "occupied",
         "failing",
         4,
-        ("{base} is in use by another kbsync; end it or wait for it", "the next pass continues from there"),
+        ("{base} is in use by another kbsync; stop it or wait for it", "the next pass continues from there"),
         "kbsync --once --mirror occupied",
         "failing",
     ),

@@ -51,7 +51,8 @@ def without_text(*, pictures: bool) -> Rejected:
     if not pictures:
         return Rejected("no text in it", code="no-text")
     return Rejected(
-        "no text in it: it seems to be scanned pages or pictures; run OCR (text recognition) over it and save the result",
+        "no text in it: it seems to be scanned pages or pictures; run OCR (text recognition) over it "
+        "and save the result",
         code="scanned",
     )
 
