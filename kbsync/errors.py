@@ -24,24 +24,26 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Nothing has been mirrored yet; the caller adds the command for a pass."""
+    """Raised if nothing has been mirrored yet; the caller adds the command for a pass."""
 
 
 class LockedError(KbsyncError):
-    """Another kbsync holds this state (exit 4)."""
+    """Raised if another kbsync holds this state (exit 4)."""
 
 
 class StateError(KbsyncError):
-    """The state file can't be used: it is damaged or read-only, or the disk is full (the message says
-    which)."""
+    """Raised if the state file can't be used: it is damaged or read-only, or the disk is full (the message
+    says which)."""
 
 
 class ForeignError(StateError):
-    """Another user owns files in the state directory (exit 2). The message has the command that fixes it."""
+    """Raised if another user owns files in the state directory (exit 2). The message has the command that
+    fixes it."""
 
 
 class ShortageError(StateError):
-    """This process or the whole system ran out of a resource that every file needs, such as descriptors."""
+    """Raised if this process or the whole system has run out of a resource that every file needs, such as
+    descriptors."""
 
 
 class TargetError(KbsyncError):
@@ -70,7 +72,7 @@ def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
 
 
 class Unavailable(TargetError):
-    """Nothing was stored; try again later. `retry_after`: the seconds that the target asks for.
+    """Nothing was stored; retry later. `retry_after`: the seconds that the target asks to wait.
 
     `untried`: no request was sent, so nothing is known about the document. `is_rate_limit`: the target asks
     for fewer requests.
@@ -92,7 +94,7 @@ class Unavailable(TargetError):
 
 
 class Unsure(TargetError):
-    """The document may have been stored: check before sending it again."""
+    """The document may have been stored: check before resending it."""
 
 
 def untried(error: TargetError) -> TargetError:

@@ -520,7 +520,7 @@ def _take_over_rows(
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
-    """Return the addresses of the former knowledge bases in which the mirror has documents."""
+    """Return the addresses of the former knowledge bases that still have documents from the mirror."""
     bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
     return {binding.address for binding in bindings if binding is not None}
 

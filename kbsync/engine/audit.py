@@ -351,7 +351,7 @@ SAMPLE = 20
 
 
 class PutOffError(Exception):
-    """The audit can't continue now; kbsync tries again later."""
+    """Raised if the audit can't continue now; kbsync retries later."""
 
 
 @dataclass(slots=True)

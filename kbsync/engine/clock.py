@@ -87,7 +87,7 @@ def pause_after(failures: int) -> float:
 async def keep_running(
     clock: Clock, work: Callable[[], Awaitable[None]], name: str, **log_fields: Any
 ) -> None:
-    """Run `work` until it returns. If it fails, log that and run it again after a pause."""
+    """Run `work` until it returns. If it fails, log that and rerun it after a pause."""
     failures = 0
     while True:
         started = clock.steady()

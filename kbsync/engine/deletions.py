@@ -428,10 +428,10 @@ def begin(
     *,
     is_full: bool,
 ) -> list[Upload]:
-    """Count an attempt for each upload that is still retiring; only these may be deleted.
+    """Count an attempt for each upload that is still retiring. Only these may be deleted.
 
     A document whose path is selected again continues to serve. A document that another row also needs (after
-    an in-place update) stays. `postponed`: ids not to delete now. `is_full`: do not wait for a successor,
+    an in-place update) stays. `postponed`: ids not to delete now. `is_full`: don't wait for a successor,
     which may need the space. `statuses`: the target's results, by remote id, for the documents that
     `find_to_keep` returns.
     """

@@ -584,7 +584,7 @@ class _Sentences:
         return f"no pass has picked it up yet; {self._wait()}"
 
     def _indexing(self) -> str:
-        """Return how long indexing has taken so far, and when kbsync checks again."""
+        """Return how long indexing has taken so far, and when kbsync checks next."""
         [*_, row] = (upload for upload in self.evidence.uploads if upload.state is UploadState.INDEXING)
         since = row.accepted_at
         sentence = "the knowledge base is still indexing it"

@@ -78,7 +78,7 @@ class Inbox:
         """Carry out all messages, oldest first.
 
         Drops a message that can't be carried out, because it would also end every later pass; the user can
-        request it again. Ignores a malformed one.
+        repeat the request. Ignores a malformed message.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(

@@ -192,7 +192,7 @@ class Journal:
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> None:
-        """Record the result of checking a file, and decide about its path."""
+        """Record the result of checking a file, and decide what to do at its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
         rows = [] if old is None else self.uploads(tx, file.path)
         # The uploads follow a renamed file, unless its new path already has a document or an upload, for
@@ -488,7 +488,7 @@ class Journal:
         return claimed
 
     def unsendable(self, tx: Tx, number: int) -> None:
-        """Record that the file no longer has the intended bytes; the next check decides again."""
+        """Record that the file no longer has the intended bytes, so the next check makes a new decision."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
@@ -892,7 +892,7 @@ class Journal:
         return len(rows)
 
     def _save_and_decide(self, tx: Tx, changed: Upload) -> None:
-        """Save the row, then decide about its path again."""
+        """Save the row, then re-evaluate its path."""
         tx.uploads.save(changed)
         if changed.state in (UploadState.DROPPED, UploadState.PRESUMED_LOST):
             self._doubt_server(tx, changed)

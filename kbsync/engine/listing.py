@@ -140,7 +140,7 @@ def identify(
     *,
     trusts_times: bool = False,
 ) -> Claim:
-    """Return the owner of the document. `holders`: uploads of this base that have its id, newest first.
+    """Return the document's owner. `holders`: uploads of this base that have its id, newest first.
     `candidates`: open uploads of this mirror and, if the target keeps marks, the upload whose mark it has.
     `trusts_times`: its time can disprove that it belongs to an upload; otherwise a time can only confirm
     that."""

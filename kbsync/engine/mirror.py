@@ -209,10 +209,10 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The environment of a mirror: its spool folder, the config's mirrors, and how to write commands.
+    """A mirror's environment: its spool folder, the config's mirrors, and how to write commands.
 
-    `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is called
-    again after an interrupted start. `at_work`: the process keeps running, like a daemon.
+    `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is repeated
+    after an interrupted start. `at_work`: the process keeps running, like a daemon.
     """
 
     spool_dir: Path
@@ -355,8 +355,8 @@ class BoundMirror:
             self.start(self._scan(name, scan))
 
     def request_rescan(self) -> None:
-        """Compare the whole folder now. If a scan is running, compare again after it, since it may have
-        missed the change."""
+        """Compare the whole folder now. If a scan is running, repeat the comparison afterwards, since the
+        scan may have missed the change."""
         log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
         self._must_scan_again = bool(self.scanning)
         if not self.scanning:

@@ -58,8 +58,8 @@ class Polls:
         self._first_accepted = math.inf
         """When the first of those documents was accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """Whether the target can reindex a document, as far as known. If it can't, kbsync uploads the
-        document again, within the same number of tries (promise 9).
+        """Whether the target can reindex a document, as far as known. If it can't, kbsync re-uploads the
+        document, within the same number of tries (promise 9).
         """
 
     async def ask(

@@ -2,7 +2,7 @@
 
 All of them take the same three steps: find a file (`FoundFile`), decide in a thread what to do with it
 (`judge`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
-that transaction the journal decides about the file's document.
+that transaction the journal decides what to do with the file's document.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ class StateTree:
         return {row.path: _stored_folder(row) for row in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
-        """Return the row of the directory itself."""
+        """Return the directory's own row."""
         row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
         return None if row is None else _stored_folder(row)
 

@@ -468,9 +468,9 @@ def never_ran(
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Return the bases in which a forgotten mirror left documents; kbsync's searches don't find them.
+    """Return the bases in which a forgotten mirror left documents, which kbsync's searches don't find.
 
-    Empty for a mirror that was added again.
+    Empty for a mirror that has been re-added.
     """
     return tx.forgotten.bases(name) if tx.mirrors.named(name) is None else ()
 

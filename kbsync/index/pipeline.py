@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """Return the chunks of the document at `path`, or its error; never raises."""
+    """Return the chunks of the document at `path`, or its error. Never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:

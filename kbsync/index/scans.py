@@ -172,7 +172,7 @@ class Scans:
                 self._connection = open_reader(self._file)
 
     def texts(self, digest: str) -> dict[int, str]:
-        """Return the texts of the pages read so far, by page."""
+        """Return the texts of the pages read so far, by page number."""
         return dict(self._query("SELECT number, text FROM page WHERE digest = ?", (digest,)))
 
     def announce(self, entry: Entry, *, is_read: bool) -> None:
@@ -185,7 +185,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of a document recorded before, or that it was not stored."""
+        """Record the id of a document that was about to be stored, or that it wasn't stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()

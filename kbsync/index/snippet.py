@@ -155,7 +155,8 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
 
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Return the positions of the first and last character of the best matches that fit together."""
+    """Return the positions of the first and last character of the best matches that fit into the part
+    together."""
     best, window, last_index = (0, 0), (0, 0), 0
     for first_index, (left, _, _) in enumerate(matches):
         last_index = max(last_index, first_index)

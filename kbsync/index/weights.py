@@ -144,7 +144,7 @@ def _idf(total: int, count: int) -> float:
 def select_terms(
     terms: Sequence[Term], frequencies: Mapping[Term, Frequency], documents: int, chunks: int
 ) -> TermWeights:
-    """Return the weights of the terms. `documents` and `chunks`: their total numbers."""
+    """Return the terms' weights. `documents` and `chunks`: the total numbers of documents and chunks."""
     share = documents / (documents + FEW_DOCUMENTS)
     prefixes = {term.stem for term in terms if term.goes_on}
     # The last word of an unfinished question counts as a whole word only if some document has it.

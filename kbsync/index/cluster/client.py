@@ -1,8 +1,8 @@
 """The host's side of a Dask cluster: sends it documents and passages, and waits for the results.
 
-A task is one document that needs a parser, or a few passages. If its worker ends, Dask runs it again
-elsewhere. If the scheduler is lost, all tasks end with `Unavailable`, and the engine resends the documents.
-So a cluster failure never counts against a document, unless several workers in a row end while working on it.
+A task is one document that needs a parser, or a few passages. If its worker ends, Dask reruns it elsewhere.
+If the scheduler is lost, all tasks end with `Unavailable`, and the engine resends the documents. So a cluster
+failure never counts against a document, unless several workers in a row end while working on it.
 """
 
 from __future__ import annotations

@@ -287,7 +287,7 @@ class PostgresSnapshot:
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters of `query` as a scope, limited to these contents (None: all), except those in
+        """Return the filters in `query` as a scope, limited to these contents (None: all), except those in
         `lacking`.
         """
         owner = self._viewpoint.owner if query.own else None
@@ -662,7 +662,7 @@ def _literal(vector: NDArray[np.float32]) -> str:
 def _conditions(
     query: Query, contents: Collection[int] | None = None, lacking: Collection[int] = ()
 ) -> tuple[str, dict[str, Any]]:
-    """Return the filters of `query` as conditions on a row of `document`, with their values; "" for all.
+    """Return the filters in `query` as conditions on a row of `document`, with their values; "" for all.
 
     `contents`: only these, if not None. `lacking`: none of these.
     """

@@ -337,7 +337,7 @@ class _Numbering:
                 self._lists[number.get(":numId", "")] = counter, levels
 
     def label(self, numbering: tuple[str, int] | None) -> str | None:
-        """Return the marker of the next item: "-", or its number as Word shows it. None if it has none."""
+        """Return the next item's marker: "-", its number as Word shows it, or None if it has no marker."""
         number, depth = numbering or ("", 0)
         counter, levels = self._lists.get(number, ("", {}))
         if depth not in levels:

@@ -218,12 +218,12 @@ def _chart_number(text: str, epoch: datetime.date | None) -> str:
 
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:
-    """Return the names of the parts of that kind that belong to another part."""
+    """Return the names of the parts of that kind belonging to another part."""
     return [name for part_kind, name in archive.related(part).values() if part_kind == kind]
 
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
-    """Yield the parts of that kind that belong to another part."""
+    """Yield the parts of that kind belonging to another part."""
     for name in names_of(archive, part, kind):
         if (root := archive.xml(name)) is not None:
             yield root

@@ -539,7 +539,7 @@ class Reader:
         return documents
 
     def _find_admitted(self, query: Query) -> set[int] | None:
-        """Return the documents that the filters of `query` admit; None: all."""
+        """Return the documents that the filters in `query` admit; None: all."""
         if not query.selects:
             return None
         selects = selector(query)
