@@ -162,7 +162,9 @@ class Freshness:
             since = self.status.last_pass
             changes = f"changes since {iso(since)} are unknown" if since else "nothing indexed yet"
             next_step = (
-                f"this one can't follow it: {obstacle}" if obstacle else f"start it with: {command_line('')}"
+                f"this process can't follow it: {obstacle}"
+                if obstacle
+                else f"start it with: {command_line('')}"
             )
             is_recent = self.has_passed and not self.is_forsaken
             yield Note(f"{changes} and kbsync isn't running; {next_step}", is_minor=is_recent)

@@ -253,7 +253,7 @@ class Audit:
                 and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
                 and (stray.row is None or not has_bytes(entry, stray.listed))
             ):
-                why = f"{document} is not the one that will serve the file"
+                why = f"{document} isn't the document that will serve the file"
                 duplicate.append(self._discrepancy(stray, entry, why))
         return orphaned, duplicate
 
@@ -552,7 +552,7 @@ class RegularAudit:
         result.missing += len(rows)
         result.repaired += await self._store.write(send_again)
         for row in rows:
-            why = "replaced with a copy, or sent again"
+            why = "replaced with a copy, or resent"
             self._report(result, "missing", row.path or row.label, row.remote_id, why)
         if rows:
             self._worker.wake()

@@ -460,7 +460,7 @@ class _Sentences:
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
             return (
-                "It is searchable as indexed before settings changed; indexing it with the new ones "
+                "It is searchable as indexed before settings changed; reindexing it with the new ones "
                 f"needs your approval; {approve}."
             )
         if (reason := self._why_outdated()) == "":
@@ -480,7 +480,7 @@ class _Sentences:
         if problem := self.evidence.folder_problem:
             return f"It is a directory that cannot be read: {problem}; the documents of its files stay."
         if below is None or not self.evidence.was_scanned:
-            return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
+            return f"It is a directory; the files in it are waiting for the first pass; {self._next_pass()}."
         is_gone = self.evidence.stat.presence is Presence.MISSING
         subject = "It is a directory that no longer exists" if is_gone else "It is a directory"
         number = sum(below.values())

@@ -588,7 +588,7 @@ class Journal:
             case DocState.MISSING:
                 changed = lifecycle.vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
-                    reason = "accepted, but missing at the target soon after"
+                    reason = "accepted, but soon missing from the target"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:

@@ -54,7 +54,7 @@ RECIPE = "recipe"
 """The cause recorded for holding documents that must be reindexed because settings changed."""
 
 BUSY = "it is being written; kbsync sends it once it stops changing"
-LOST = "its upload got no response; kbsync searches for it before sending it again"
+LOST = "its upload got no response; kbsync searches for it before resending it"
 AGAIN = "the target cannot rename"
 
 

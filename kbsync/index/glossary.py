@@ -186,7 +186,7 @@ def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
                 break  # there is none to read, the folder isn't writable, or the disk is full
         return _opened(":memory:", dictionary)
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
-        _log.warning("can't read the dictionary of %s: %s", PACKAGE, printable(system_reason(error)))
+        _log.warning("can't read the dictionary in %s: %s", PACKAGE, printable(system_reason(error)))
         return None
 
 

@@ -179,7 +179,7 @@ class PostgresStore:
         """Change a document's path, name and time, and the words of its name."""
         with self._repeatable(), self._writing() as writing:
             if not (_is_id(document) and writing.rename(document, path, name, modified)):
-                raise Rejected(f"the index holds no document {document}", code="unknown-document")
+                raise Rejected(f"the index has no document {document}", code="unknown-document")
 
     def leave(self) -> None:
         """Release the prefix for other owners."""
@@ -404,7 +404,7 @@ class PostgresStore:
     def _writing(self) -> Iterator[Writing]:
         """Yield a transaction that first locks the owner's row and checks that it is still ours."""
         if self._read_only:
-            raise Halted("read-only", f"{self._connections.database} was opened for reading only")
+            raise Halted("read-only", f"{self._connections.database} was opened read-only")
         if self._is_stopping:
             raise Unavailable(f"{self._connections.database} is being closed", code="closed")
         claim = self._claim or self._make_claim()

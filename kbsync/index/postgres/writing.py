@@ -33,7 +33,7 @@ class VectorsLackingError(Exception):
     """Raised if vectors that a document needs were deleted with another document after this one was split."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
-        super().__init__("vectors went away")
+        super().__init__("vectors were deleted meanwhile")
         self.chunks = chunks
 
 

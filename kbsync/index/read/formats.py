@@ -138,6 +138,8 @@ def picture_chunk(path: str, body: Body) -> Chunk:
     with body.open() as stream:
         content = b"".join(iter(lambda: stream.read(_PIECE), b""))
     if not content.startswith(_BEGINNINGS[media_type]):
-        raise Rejected(f"its content is not a picture of its type ({media_type})", code="no-picture")
+        raise Rejected(
+            f"its content isn't a picture of the type that its name says ({media_type})", code="no-picture"
+        )
     name = path.rpartition("/")[2]
     return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

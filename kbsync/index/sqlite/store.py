@@ -1056,7 +1056,7 @@ class SqliteStore:
     def _current_writer(self) -> Writer:
         """Return the writer, if writing is allowed and its file is still the one in the folder."""
         if self._writer is None:
-            raise Halted("read-only", f"{self._folder} was opened for reading only")
+            raise Halted("read-only", f"{self._folder} was opened read-only")
         if self._damage or not self._writer.is_current:
             raise self._index_gone()
         return self._writer

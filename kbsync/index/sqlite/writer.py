@@ -119,7 +119,7 @@ class _VectorsLackingError(Exception):
     """Raised if vectors that a document needs were deleted with another document after this one was split."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
-        super().__init__("vectors went away")
+        super().__init__("vectors were deleted meanwhile")
         self.document, self.chunks = document, chunks
 
 
@@ -233,7 +233,7 @@ class Writer:
                     "SELECT title, tags FROM document WHERE id = ?", (document,)
                 ).get
                 if row is None:
-                    raise Rejected(f"the index holds no document {document}", code="unknown-document")
+                    raise Rejected(f"the index has no document {document}", code="unknown-document")
                 if self._reword(document, row[0], row[1], path, STEP) >= 0:
                     self._connection.execute(
                         "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
@@ -438,7 +438,7 @@ class Writer:
         for query, value in ((at_path, path), *((find, document) for document in documents)):
             damaged_id = self._connection.execute(query, (value,)).get
             if damaged_id is not None:
-                raise DamagedError(f"document {damaged_id} has lost passages")
+                raise DamagedError(f"document {damaged_id} is missing passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
         """Make these documents unsearchable; their runs then have no owner."""
