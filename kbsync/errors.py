@@ -1,4 +1,4 @@
-"""Errors, one class for each reaction of the caller: four kinds of target errors, and those of this machine.
+"""Errors, with one class for each way the caller reacts: four kinds of target errors, and local ones.
 
 A target translates its service's codes into these, in its own folder and nowhere else.
 """
@@ -9,45 +9,48 @@ from typing import Any
 
 
 def system_reason(error: Exception) -> str:
-    """Return the operating system's message for its errors, such as `permission denied`; for others, their
-    text.
+    """Return the operating system's message for its own errors, such as `permission denied`, and the text of
+    others.
     """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
 class KbsyncError(Exception):
-    """Base of all errors kbsync raises on purpose; `str()` is a message for the user."""
+    """Base class of all errors that kbsync raises on purpose; `str()` is a message for the user."""
 
 
 class UsageError(KbsyncError):
-    """Wrong usage or config (exit 2). The message names the file, line or key, and the fix."""
+    """Invalid usage or config (exit 2). The message names the file, line or key, and the fix."""
 
 
 class UnmadeError(UsageError):
-    """Nothing has been mirrored yet; the caller adds the command for a pass."""
+    """Raised if nothing has been mirrored yet; the caller adds the command for a pass."""
 
 
 class LockedError(KbsyncError):
-    """Another kbsync holds this state (exit 4)."""
+    """Raised if another kbsync holds this state (exit 4)."""
 
 
 class StateError(KbsyncError):
-    """The state file cannot be used: damaged, full disk, read-only (the message says which)."""
+    """Raised if the state file can't be used: it is damaged or read-only, or the disk is full (the message
+    says which)."""
 
 
 class ForeignError(StateError):
-    """Another user owns files in the state directory (exit 2). The message has the command that fixes it."""
+    """Raised if another user owns files in the state directory (exit 2). The message has the command that
+    fixes it."""
 
 
 class ShortageError(StateError):
-    """This process or the whole system ran out of a resource that every file needs, such as descriptors."""
+    """Raised if this process or the whole system has run out of a resource that every file needs, such as
+    descriptors."""
 
 
 class TargetError(KbsyncError):
     """A request to a target failed; `code` is the service's own code.
 
-    `has_removed`: the failed put deleted the document that it should replace. `is_answer`: the target itself
-    reported the error, so the document didn't crash it.
+    `has_removed`: the failed put deleted the document that it was meant to replace. `is_answer`: the target
+    itself reported the error, so the document didn't crash it.
     """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
@@ -69,7 +72,7 @@ def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
 
 
 class Unavailable(TargetError):
-    """Nothing was stored; try again later. `retry_after`: the seconds that the target asks for.
+    """Nothing was stored; retry later. `retry_after`: the seconds that the target asks to wait.
 
     `untried`: no request was sent, so nothing is known about the document. `is_rate_limit`: the target asks
     for fewer requests.
@@ -91,11 +94,11 @@ class Unavailable(TargetError):
 
 
 class Unsure(TargetError):
-    """The document may have been stored: check before sending it again."""
+    """The document may have been stored: check before resending it."""
 
 
 def untried(error: TargetError) -> TargetError:
-    """Return the outcome of documents that are not sent because they would fail for the same reason as
+    """Return the outcome for documents that are not sent because they would fail for the same reason as
     `error`."""
     if isinstance(error, Unavailable | Unsure):
         wait = error.retry_after if isinstance(error, Unavailable) else None
@@ -106,8 +109,8 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: the target may accept the document later, so it is first sent again a bounded number of times,
-    with growing pauses (promise 9).
+    `may_pass`: the target may accept the document later, so it is first resent a bounded number of times,
+    with increasing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
@@ -116,7 +119,7 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target already has a document with this name; the same bytes can be sent under another."""
+    """The target already has a document with this name; the same bytes can be sent under another name."""
 
 
 class Unfit(Rejected):

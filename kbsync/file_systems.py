@@ -1,6 +1,6 @@
 """Lists mounts, and the file systems that others can change without this kernel noticing. File locks are
-unreliable on those, and the kernel doesn't report every change. So they can't hold a state, and kbsync polls
-folders on them. One list serves both.
+unreliable there, and the kernel doesn't report every change. So they can't hold kbsync's state, and kbsync
+polls folders on them. One list serves both purposes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARED = frozenset((
     # in FUSE without a subtype: the program behind it is unknown
     "fuse",
 ))
-"""File systems that are on a network, on the host of a virtual machine, or served by an unknown program."""
+"""File systems that are on a network, on a virtual machine's host, or served by an unknown program."""
 
 _NETWORK_FUSE = frozenset((
     "ceph", "ceph-fuse", "cephfs", "curlftpfs", "davfs2", "gcsfuse", "glusterfs", "goofys", "gvfsd-fuse",
@@ -40,8 +40,8 @@ def is_network(fs_type: str) -> bool:
 
 
 def is_shared(fs_type: str) -> bool:
-    """Return whether other machines or programs can change this file system: those on the network, on the
-    host of a virtual machine, or in FUSE.
+    """Return whether other machines or programs can change this file system: those on a network, on a virtual
+    machine's host, or in FUSE.
     """
     # Not `fuseblk`, a disk of this machine behind FUSE, because this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
@@ -49,9 +49,9 @@ def is_shared(fs_type: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type.
+    """A line of `/proc/self/mountinfo` (proc(5)): the mount's id, where it is, and the file system's type.
 
-    `part` is the folder of its file system, or of its subvolume, that is mounted at `point`; `device`
+    `part` is the folder of the file system, or of its subvolume, that is mounted at `point`; `device`
     identifies the file system.
     """
 
@@ -63,7 +63,7 @@ class Mount:
 
 
 def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
-    """Return all current mounts of this process, in the order of mounting. Raises `OSError`."""
+    """Return all mounts that this process sees, in mount order. Raises `OSError`."""
     return tuple(map(_mount, (mountinfo or MOUNTINFO).read_bytes().splitlines()))
 
 
@@ -85,7 +85,7 @@ def _mount(line: bytes) -> Mount:
 
 
 def _unescaped(field: bytes) -> bytes:
-    """Return the text with spaces, tabs, newlines and backslashes, which are octal escapes in mountinfo."""
+    """Return the text with mountinfo's octal escapes decoded: spaces, tabs, newlines and backslashes."""
     return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 

@@ -1,7 +1,8 @@
 """Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds its
 documents, opens their knowledge bases, and deletes them if requested.
 
-It first deletes documents of former mirrors with this name. If that fails, the mirror itself is unchanged.
+It first deletes the documents of former mirrors with this name. If that fails, the mirror itself is
+unchanged.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ WithSecrets = Callable[[], Installation]
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """A mirror in the state. `record`: None if the mirror was forgotten; `leftovers`: the documents it left
-    behind."""
+    """A mirror in the state. `record`: None if the mirror has been forgotten; `leftovers`: the documents it
+    left behind."""
 
     name: str
     record: MirrorRecord | None
@@ -108,10 +109,11 @@ async def forget_mirror(
     deleting: WithSecrets | None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Drop the mirror's state; with `deleting`, delete its documents first. Returns how many were deleted.
+    """Drop the mirror's state, after deleting its documents if `deleting` is set. Returns how many were
+    deleted.
 
-    `report` gets the number of documents deleted so far. The caller holds the lock, and nothing works on the
-    mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the
+    `report` gets the number of documents deleted so far. The caller holds the lock, and nothing else works on
+    the mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the
     mirror is still in the state, without the documents deleted before.
     """
     deleted, record, binding = 0, holdings.record, holdings.binding
@@ -159,7 +161,7 @@ async def open_base(
         finally:
             await target.aclose()
     raise UnreachableBase(
-        f"no mirror in the config uses {base.location}, so kbsync cannot delete its documents there; "
+        f"no mirror in the config uses {base.location}, so kbsync can't delete its documents there; "
         f"put {name} back into the config with that knowledge base"
     )
 
@@ -188,7 +190,7 @@ def _close_late(opening: asyncio.Future[Target]) -> None:
 def _mirrors_leading_to(
     installation: Installation, with_secrets: WithSecrets, name: str, base: BindingRecord
 ) -> Iterator[MirrorConfig]:
-    """Return configs of the mirror `name` that may open the base."""
+    """Return configs under which the mirror `name` may open the base."""
     from kbsync.index.sqlite.schema import FILE
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 

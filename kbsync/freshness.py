@@ -30,7 +30,7 @@ from kbsync.state import lock
 from kbsync.state.read_only import Tx
 
 LONGEST_PAUSE = 7200.0
-"""Number of seconds without a pass that need no warning, since kbsync's systemd timer fires every hour."""
+"""Number of seconds without a pass before a warning, since kbsync's systemd timer fires every hour."""
 
 LOOK_SECONDS = 0.5
 """Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
@@ -41,8 +41,9 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note on a gap in a reply. `is_minor`: only for assistants, because a user at a terminal knows it
-    from starting kbsync, running the last pass, or a notification. `explains_hits`: shown before the hits.
+    """A note on a gap in a reply. `is_minor`: only for assistants, because a user at a terminal already knows
+    about it from starting kbsync, from the last pass, or from a notification. `explains_hits`: shown before
+    the hits.
     """
 
     text: str
@@ -54,8 +55,8 @@ class Note:
 class Freshness:
     """A mirror's status `at` a time (epoch seconds), and who keeps it up to date.
 
-    `is_worked_on`: a kbsync holds the state; None if unknown. `worked_on_since`: when one last took it, in
-    epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a
+    `is_worked_on`: a kbsync holds the state; None if unknown. `worked_on_since`: when a kbsync last took it,
+    in epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a
     folder without a running kbsync cannot be mirrored now, if it was checked.
     """
 
@@ -73,7 +74,7 @@ class Freshness:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the whole folder was compared at least once."""
+        """Whether the whole folder has been compared at least once."""
         return self.status.last_pass is not None
 
     @property
@@ -95,22 +96,22 @@ class Freshness:
 
     @property
     def is_unattended(self) -> bool:
-        """Whether it is certain that no kbsync runs."""
+        """Whether it is certain that no kbsync is running."""
         return self.is_worked_on is False
 
     @property
     def is_held(self) -> bool:
-        """Whether the mirror only waits for a decision, and otherwise continues."""
+        """Whether the mirror only waits for a decision and otherwise keeps working."""
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
 
     @property
     def is_forsaken(self) -> bool:
-        """Whether no kbsync runs, and the last pass is longer ago than a timer's interval."""
+        """Whether no kbsync is running and the last pass was longer ago than the timer's interval."""
         return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
 
     @property
     def is_troubled(self) -> bool:
-        """Whether the mirror halted because of a temporary problem, such as a target that does not answer."""
+        """Whether the mirror halted because of a temporary problem, such as a target that doesn't respond."""
         return self.status.halt is not None and self.status.halt.reason in PASSING
 
     @property
@@ -123,7 +124,8 @@ class Freshness:
     def notes(
         self, command_line: CommandLine, *, will_mirror: bool = False, obstacle: str = ""
     ) -> Iterator[Note]:
-        """Yield notes on gaps in a reply; none if everything is searchable and a kbsync watches the folder.
+        """Yield notes on gaps in a reply; none if everything is searchable and a kbsync is watching the
+        folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
         """
@@ -160,7 +162,9 @@ class Freshness:
             since = self.status.last_pass
             changes = f"changes since {iso(since)} are unknown" if since else "nothing indexed yet"
             next_step = (
-                f"this one can't follow it: {obstacle}" if obstacle else f"start it with: {command_line('')}"
+                f"this process can't follow it: {obstacle}"
+                if obstacle
+                else f"start it with: {command_line('')}"
             )
             is_recent = self.has_passed and not self.is_forsaken
             yield Note(f"{changes} and kbsync isn't running; {next_step}", is_minor=is_recent)
@@ -169,7 +173,7 @@ class Freshness:
 
     @property
     def waits(self) -> str:
-        """Describe how many documents wait."""
+        """Describe how many documents are waiting."""
         return f"{format_count(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
 
 
@@ -205,7 +209,7 @@ def freshness_reader(
 
 
 def find_root_trouble(folder: Path) -> str:
-    """Return why the folder cannot be mirrored now; "" if it can, or if its disk does not answer."""
+    """Return why the folder can't be mirrored now; "" if it can, or if its disk doesn't respond."""
     trouble = list[str]()
 
     def check() -> None:

@@ -1,4 +1,5 @@
-"""A config with its state directory, the starting point of every command. Doesn't import the engine."""
+"""A config with its state directory, which is the starting point of every command. Doesn't import the
+engine."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.db"
 SPOOL = "spool"
 BASES = "kb"
-"""The folder in the state directory for built-in knowledge bases without a configured path."""
+"""Name of the folder in the state directory for built-in knowledge bases without a configured path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,12 @@ class Installation:
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
     def mirror(self, name: str) -> MirrorConfig:
-        """One of the requested mirrors."""
+        """One mirror among the requested ones."""
         return next(mirror for mirror in self.mirrors if mirror.name == name)
 
     def narrow(self, name: str | None) -> Installation:
-        """Return the installation limited to this mirror; None: unchanged. Raises `UsageError` if it is not
-        requested."""
+        """Return the installation limited to this mirror, or unchanged for None. Raises `UsageError` if the
+        mirror isn't among the requested ones."""
         if name is None:
             return self
         _check_names([name], self.mirrors)
@@ -69,8 +70,8 @@ class Installation:
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def command_line_for_mirrors(self, command: str) -> str:
-        """Return a command line as `command_line` does, limited to the one requested mirror, if a single one
-        was requested.
+        """Return a command line as `command_line` does, limited to the requested mirror if only one was
+        requested.
         """
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
@@ -100,7 +101,7 @@ class Installation:
         return former if former is not None and is_former else mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
-        """Return the folder of a mirror's built-in knowledge base; None for a mirror at a service."""
+        """Return the folder of a mirror's built-in knowledge base; None for a mirror with a service."""
         return mirror.target.folder(self.state_dir, self._name_of_base(mirror))
 
     def surroundings(
@@ -125,11 +126,11 @@ class Installation:
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, is_listening: bool = False) -> Target:
-        """Return the mirror's target, opened. `is_listening`: kbsync listens for the service's callbacks."""
+        """Open and return the mirror's target. `is_listening`: kbsync listens for the service's callbacks."""
         return mirror.target.open(self.surroundings(mirror, read_only=read_only, is_listening=is_listening))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
-        """Return the mirror's target, read-only; an empty one if no pass has created it yet."""
+        """Open and return the mirror's target, read-only; an empty one if no pass has created it yet."""
         return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
 
 

@@ -1,9 +1,9 @@
 """Logs on stderr: readable on a terminal, one JSON object per line elsewhere, with priorities under journald.
 
 All lines of a stream have one format: if log lines are JSON, so are the report, the last error (`log_event`)
-and the logs of libraries. Log lines never contain secrets, because no module logs one. Text from a folder or
-target is escaped, so that a file name can't forge a line or move a terminal's cursor. If writing the log
-fails, the work continues.
+and the log lines of libraries. Log lines never contain secrets, because no module logs one. Text from a
+folder or target is escaped, so that a file name can't forge a line or move a terminal's cursor. If writing
+the log fails, the work continues.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def configure(
     keeps: KeepsEvent = lambda _fields: True,
     renderer: Renderer | None = None,
 ) -> None:
-    """Set up logging. `style`: console, json, or None to choose by the type of stderr.
+    """Set up logging. `style`: console, json, or None to choose by what stderr is connected to.
 
     `keeps` may drop events that the level lets through. `renderer` replaces the style's renderer.
     """
@@ -85,12 +85,12 @@ def style_of(style: str | None, stream: TextIO) -> str:
 
 
 def is_for_a_person(*log_options: str | None) -> bool:
-    """Return whether stderr is a terminal and none of these options requests a log."""
+    """Return whether stderr is a terminal and none of these options asks for a log."""
     return sys.stderr.isatty() and not any(log_options)
 
 
 def log_event(level: str, event: str, **fields: Any) -> None:
-    """Log a line that neither the level nor `wanted` drops, such as the result of a run."""
+    """Log a line that neither the level nor `wanted` can drop, such as the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),
@@ -101,7 +101,7 @@ def log_event(level: str, event: str, **fields: Any) -> None:
 
 
 class _Lossy:
-    """A stream that drops unwritable text: its reader is gone, or its disk is full."""
+    """A stream that drops text that can't be written because its reader is gone or its disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -154,7 +154,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """Return the fields without empty ones, for text logs; JSON logs have every key."""
+    """Return the fields that aren't empty, for text logs; JSON logs have every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 

@@ -1,8 +1,8 @@
-"""Runs one full pass: compare, apply the changes, wait until every document is searchable or has failed,
+"""Runs one full pass: compare, apply the changes, wait until every document is searchable or has failed, and
 audit if due.
 
-`once` runs the passes of all mirrors in parallel, `run_once` the pass of one. The daemon shares the rest of
-the module: preparing a mirror, and locking and opening the state.
+`once` runs all mirrors' passes in parallel, `run_once` the pass of one. The daemon shares the rest of the
+module: preparing a mirror, and locking and opening the state.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHORTEST, LONGEST = 0.02, 1.0
 
 @dataclass(frozen=True, slots=True)
 class PassEnd:
-    """The end of a pass, in addition to the records in the state. `busy`: files that are still being written.
+    """How a pass ended, in addition to what the state records. `busy`: files that are still being written.
 
     `reason`: the halt reason to show for its `trouble` until the next pass; '' for none. A paused mirror has
     no complete pass and no trouble.
@@ -59,7 +59,7 @@ class PassEnd:
 
 
 async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """Run the pass of one mirror. `budget`: the seconds that a target may be down before the pass gives up.
+    """Run one mirror's pass. `budget`: the seconds that a target may be down before the pass gives up.
 
     Never raises for errors of the folder or the target.
     """
@@ -88,7 +88,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
 
 
 async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
-    """Mirror the current contents of the folder, and audit the base if due."""
+    """Mirror the folder's current contents, and audit the base if due."""
     mirror = bound.mirror
     if await bound.compare() is None:
         return PassEnd(False)
@@ -154,7 +154,7 @@ class OnceEnd:
 
 
 ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
-"""Shows the progress of the mirrors while passes run; cancelled at their end."""
+"""Shows the mirrors' progress while passes run; cancelled at their end."""
 
 
 async def once(
@@ -228,7 +228,7 @@ def make_mirror(
 
 
 def log_finished(mirror: str, event: Happened) -> None:
-    """Log one canonical line for every finished document."""
+    """Log a canonical line for every finished document."""
     fields: dict[str, Any] = {
         "mirror": mirror,
         "path": event.path,
@@ -288,7 +288,7 @@ def location_of(mirror: MirrorConfig) -> str:
 
 
 def identities_of(config: Config) -> list[MirrorIdentity]:
-    """Return the identities under which the state may store the config's mirrors."""
+    """Return the identities under which the state may have stored the config's mirrors."""
     return [
         MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), location_of(mirror))
         for mirror in config.mirrors
@@ -318,9 +318,9 @@ def open_state(
     """Yield the state, locked and ready to write. `keeps_running`: whether the process keeps running, like a
     daemon.
 
-    `notify` gets a message when a damaged state was set aside. This may be at the end, for damage found
-    during the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError`
-    for a state of a newer kbsync.
+    `notify` gets a message when a damaged state has been set aside. For damage found during the run, this
+    happens at the end, and the next start creates a new state. Raises `LockedError`, `StateError`, and
+    `UsageError` for a state from a newer kbsync.
     """
     path = installation.state_file
     with lock.held(installation.state_dir, keeps_running=keeps_running):
@@ -343,7 +343,7 @@ def log_damage(message: str) -> None:
 
 
 def _empty_spool(state_dir: Path, spool: Path) -> None:
-    """Remove scratch files of a killed run. Raises `ForeignError` if they belong to another user."""
+    """Remove a killed run's scratch files. Raises `ForeignError` if they belong to another user."""
     shutil.rmtree(spool, ignore_errors=True)
     with contextlib.suppress(OSError):
         spool.rmdir()  # a folder that cannot be listed may be empty
@@ -372,5 +372,5 @@ def _set_aside(path: Path, damage: str) -> str:
         aside = set_aside(path)
     except OSError as error:
         why = system_reason(error)
-        raise StateError(f"{damage}, and it cannot be set aside ({why}): check {path.parent}") from error
+        raise StateError(f"{damage}, and it cannot be set aside ({why}); check {path.parent}") from error
     return f"{damage}; it was set aside as {aside.name}; kbsync adopts the documents at the target"

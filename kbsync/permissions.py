@@ -1,4 +1,4 @@
-"""Protects memory, environment, folders and files from other users and processes.
+"""Protects kbsync's memory, environment, folders and files from other users and processes.
 
 A file or folder created by root gets the owner of its parent folder, so that one `sudo kbsync …` can't lock a
 service out of its own state.
@@ -38,7 +38,7 @@ def keep_memory_private() -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Create a folder and its missing parents, 0700 regardless of the umask. Raises OSError."""
+    """Create a folder and its missing parents with mode 0700, regardless of the umask. Raises OSError."""
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     for folder in reversed(missing):
         try:
@@ -51,7 +51,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def make_passing_folder(prefix: str, folder: Path) -> Path:
-    """Create a folder with a unique name in `folder`, 0700. Raises OSError."""
+    """Create a folder with a unique name in `folder`, with mode 0700. Raises OSError."""
     import tempfile  # imported here: few commands need it
 
     created = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
@@ -60,7 +60,7 @@ def make_passing_folder(prefix: str, folder: Path) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file and return its descriptor; create a missing one, 0600. Raises OSError."""
+    """Open a file and return its descriptor; create a missing one with mode 0600. Raises OSError."""
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags | os.O_EXCL, 0o600)
@@ -71,7 +71,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file, 0600. A kill leaves either the old or the new content. Raises OSError."""
+    """Write a file with mode 0600. A kill leaves either the old or the new content. Raises OSError."""
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     with open(open_private(temporary, os.O_WRONLY), "wb") as file:
         file.write(content)
@@ -79,9 +79,9 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def hand_over(descriptor: int, folder: Path) -> None:
-    """As root, give a file or folder just created in `folder` to the owner of that folder.
+    """As root, give a file or folder just created in `folder` to that folder's owner.
 
-    In a container, root may lack that permission; then the file remains root's.
+    In a container, root may lack the permission to do so; then the file remains root's.
     """
     if os.geteuid() != 0:
         return

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class OpenMirrors(Protocol):
-    """An installation that can open its targets. Used from one loop only.
+    """An installation that can open its targets. Use it from one event loop only.
 
     `will_mirror`: this process mirrors, or is about to. `obstacle`: why it can't, otherwise "".
     """
@@ -69,7 +69,7 @@ class SearchReply:
 
     `freshness`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
     `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
-    empty if there are hits. `guesses`: the replacements of words that no document has. `query`: the query as
+    empty if there are hits. `guesses`: the replacements for words that no document has. `query`: the query as
     searched, without operators in its text.
     """
 
@@ -83,7 +83,7 @@ class SearchReply:
     query: Query = field(default_factory=lambda: Query(""))
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
-        """Return the notes as text. `minor`: include those that tell a user at a terminal nothing new."""
+        """Return the notes as text. `minor`: include those that a user at a terminal already knows about."""
         return [note.text for note in self.notes if minor or not note.is_minor]
 
 
@@ -95,7 +95,7 @@ async def search(
     images: bool = False,
     soon: bool = False,
 ) -> SearchReply:
-    """Find the best documents of the mirrors named `only`, or of all. The text of `query` may have operators
+    """Find the best documents in the mirrors named `only`, or in all. The text of `query` may have operators
     (`parse_query`).
 
     `images`: with the pictures in their passages, if the target has them. `soon`: leave out a mirror that
@@ -146,7 +146,7 @@ async def search(
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
-    """Return the words that no target has, each with its replacement in the search, or ""."""
+    """Return the words that no target has, each with the word searched for instead, or ""."""
     return {
         word: next((target.instead[word] for target in unknown if target.instead[word]), "")
         for word in (unknown[0].instead if unknown else ())
@@ -201,7 +201,7 @@ def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
-    """Open the mirrors that have documents, until `stack` ends; also return by name why others can't be
+    """Open the mirrors that have documents, until `stack` ends; also return, by name, why others can't be
     opened.
     """
 
@@ -287,7 +287,7 @@ def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:
 
 
 def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -> FoundDocument:
-    """Return the hit with its file's state."""
+    """Return the hit with the state of its file."""
     record = None if hit.is_foreign else tx.mirrors.named(hit.mirror)
     row = None if record is None else tx.entries.get(record.id, hit.path)
     known_at = None if hit.is_foreign else as_of.get(hit.mirror)
@@ -300,7 +300,7 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
 
 
 def hit_json(hit: FoundDocument, *, explain: bool = False) -> dict[str, Any]:
-    """Return the JSON of a hit, the same for every program. `explain`: with the field `why`."""
+    """Return a hit as JSON, the same for every program. `explain`: with the field `why`."""
     passages = [
         {
             "text": passage.text,
@@ -366,7 +366,7 @@ _MOST_WORDS = 8
 
 
 def why_lines(hit: FoundDocument) -> list[str]:
-    """Explain in one or two lines of text why a search found a document."""
+    """Explain why a search found a document, in one or two lines of text."""
     reasons = hit.hit.reasons
     if reasons is None:
         return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]
@@ -424,11 +424,11 @@ def shortened(
 
 _SPOKEN = re.compile(r"[^\W_]+")
 _FIRST_WORDS, _FEW_WORDS = 12, 5
-"""Number of leading words of a passage to look for in a document; its beginning is enough."""
+"""Number of leading words of a passage to look for in a document, since its beginning is enough."""
 
 
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:
-    """Return the start and end of a passage in the text of its document, or None.
+    """Return the start and end of a passage in its document's text, or None.
 
     Only words and their order count, because a passage may be shown without markup.
     """
@@ -452,7 +452,7 @@ def _in_a_row(words: Sequence[str]) -> str:
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return the time as ISO 8601 in UTC; None for no time, or one out of the calendar's range."""
+    """Return the time as ISO 8601 in UTC; None if there is no time or it is out of the calendar's range."""
     if seconds is None:
         return None
     try:

@@ -1,1 +1,1 @@
-"""The engine: reconciles the disk, the state and the target."""
+"""The engine, which reconciles the disk, the state and the target."""

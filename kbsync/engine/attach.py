@@ -1,10 +1,10 @@
 """Starts the work on one mirror: finds its rows, binds it to its knowledge base, and handles what changed
 since the last run.
 
-If the state was lost but the documents exist, kbsync adopts them and does not send them again. If settings
-changed, it decides about every file again. `RecipeChanges` decides whether to index unchanged documents again
-under another recipe. If indexing costs money, their old versions stay searchable until the new recipe is
-allowed (ADR 23): at once if it affects at most a fifth of all documents, otherwise by `approve`.
+If the state was lost but the documents exist, kbsync adopts them instead of resending them. If settings
+changed, it re-evaluates every file. `RecipeChanges` decides whether to reindex unchanged documents under
+another recipe. If indexing costs money, the old versions stay searchable until the new recipe is allowed (ADR
+23): automatically if it affects at most a fifth of all documents, otherwise by `approve`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ UNASKED_SHARE = 0.2
 
 
 class RecipeChanges:
-    """Decides under which recipes the documents of one mirror may be indexed again."""
+    """Decides which recipes one mirror's documents may be reindexed with."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
@@ -71,14 +71,14 @@ class RecipeChanges:
         self._clock = clock
         self._put_off_since: float | None = None
         self._to_release: set[str] | None = None
-        """Allowed recipes whose documents still have to be sent; None: not yet read from the state."""
+        """Allowed recipes whose documents still have to be sent; None if not yet read from the state."""
 
     @property
     def _mirror(self) -> int:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Return whether recipes need a decision, or documents of an allowed recipe must be sent."""
+        """Return whether a recipe needs a decision, or an allowed recipe's documents must be sent."""
         if not self._journal.binding.abilities.asks_before_reindexing:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
@@ -90,14 +90,14 @@ class RecipeChanges:
         return is_void or any(n > asked_counts.get(recipe, 0) for recipe, n in undecided.items())
 
     def _undecided(self, tx: Tx) -> dict[str, int]:
-        """Return the recipes that nobody has allowed, each with the number of documents that need it."""
+        """Return the recipes that haven't been allowed, each with the number of documents that need it."""
         allowed = tx.recipes.allowed(self._mirror)
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time of the next work for `decide`; None if nothing waits.
+        """Return the monotonic time at which `decide` next has work; None if nothing is pending.
 
-        Deletions are decided first, because deleted documents do not count. That wait is limited to
+        Deletions are decided first, because deleted documents don't count. Waiting for them is limited to
         `settle_longest`, since some folders have deletions all the time.
         """
         now = self._clock.steady()
@@ -111,14 +111,14 @@ class RecipeChanges:
         return max(now, self._put_off_since + self._journal.binding.settings.settle_longest)
 
     async def decide(self) -> Extent | None:
-        """Decide about all waiting documents and send the newly allowed ones. Returns how many are newly
+        """Allow or hold all waiting documents, and send the newly allowed ones. Returns how many are newly
         held."""
         due = await self.next_due()
         if due is None or due > self._clock.steady():
             return None
         self._put_off_since = None
         held_extent = await self._store.write(self._decide)
-        # Have the planner decide again about every document of an allowed recipe, one batch per transaction.
+        # Have the planner re-evaluate every document of an allowed recipe, one batch per transaction.
         for recipe in sorted(self._to_release or ()):
             after: int | None = 0
             while after is not None:
@@ -155,7 +155,7 @@ class RecipeChanges:
         extent = tx.recipes.extent(new_hold)
         changes = changes_of(binding.describe, extent.recipes)
         tx.holds.describe(hold, changes)
-        reason = f"{extent.documents:,} documents would be indexed again: {changes}"
+        reason = f"{extent.documents:,} documents would be reindexed: {changes}"
         tx.history.add(mirror, now, HistoryEvent.HELD, reason=reason)
         return extent
 
@@ -167,14 +167,14 @@ class RecipeChanges:
 
 
 async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
-    """List a base that is new to this state, or that another state wrote to. Returns how many documents are
-    new.
+    """List the documents of a base that is new to this state, or that another state wrote to. Returns how
+    many of them are new.
 
     Each document that may be ours gets an ADOPTING row at its path, unless a row already has it. If its mark,
     its base or a former row proves that it is ours, it serves regardless of its bytes: the planner replaces
-    an outdated one, and deletes one without a file like any other. Otherwise the file's digest must prove it,
-    once known, by the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched;
-    `verify` reports them.
+    it if it is outdated, and deletes it if it has no file. Otherwise the file's digest, once known, must
+    match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
+    reports them.
     """
     adopted_count, listed_ids = 0, set[str]()
     binding = journal.binding
@@ -226,7 +226,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
-    """Return a new ADOPTING row for a document of the base that may be ours."""
+    """Return a new ADOPTING row for a document in the base that may be ours."""
     listed, path = claim.listed, claim.path
     is_signed = binding.limits.marks and listed.upload_id is not None
     is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.ENDED
@@ -257,7 +257,7 @@ EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
-    """Return the mirror's row, under its name in the config; see `find_record`."""
+    """Return the mirror's row, which is added or renamed to match the config; see `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
@@ -275,8 +275,8 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
 def find_record(
     tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
 ) -> MirrorRecord | None:
-    """Return the mirror's row: by its name, otherwise that of a renamed mirror, whose name is no longer in
-    the config.
+    """Return the mirror's row, found by its name; otherwise the row of a renamed mirror, whose old name is no
+    longer in the config.
 
     A renamed mirror is recognized by the same folder, knowledge base and prefix; otherwise by the same
     knowledge base and prefix; otherwise by the same folder; of several, one with the same knowledge base
@@ -319,15 +319,15 @@ def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether both have the same type of target, for rows of an earlier kbsync, which recorded only
-    that.
+    """Return whether both have the same type of target, for rows from earlier versions of kbsync, which
+    recorded only the type.
     """
     is_like = not record.location and base_key(mirror.location)[:1] == [record.target]
     return is_like and _is_same_folder(record, mirror)
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
-    """Compare the root with the last known one. Returns '', or the reason why a user must check it before
+    """Compare the root with the last known one. Returns '', or the reason a user must check it before
     anything is deleted.
 
     A missing mount halts the mirror (the returned message); after any other difference the deletions of the
@@ -344,7 +344,7 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
 
 
 def is_root_accepted(tx: Tx, name: str) -> bool:
-    """Return whether a user approved the current folder."""
+    """Return whether a user has approved the current folder."""
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
@@ -358,7 +358,7 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """Return the root's identity. Raises `Halted` if a user must check it, and `ShortageError`."""
+    """Return the root's identity. Raises `Halted` if a user must check it, or `ShortageError`."""
     identity = await same_root(settings)
     difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, identity))
     if difference:
@@ -367,7 +367,7 @@ async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) ->
 
 
 async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
-    """Return the root's identity now. Raises `Halted` if there is none, or it differs from `before`."""
+    """Return the root's identity now. Raises `Halted` if there is none, or if it differs from `before`."""
     try:
         now = await asyncio.to_thread(identify, settings.root)
     except RootTrouble as error:
@@ -429,8 +429,8 @@ async def bind(
 async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """Return the base with its documents counted in the list, if the base's own count says that many are
-    missing.
+    """Return the base; if its own document count says that many are missing, with the number in its list
+    instead.
     """
     # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base
     # stays emptied until its list says otherwise: our documents in the list exist.
@@ -457,9 +457,9 @@ def _rebind(
     configured: Sequence[MirrorIdentity],
     removed: Collection[str],
 ) -> int:
-    """Return the binding to the base. Raises `Halted` if somebody else deleted many of its documents.
+    """Return the binding to the base. Raises `Halted` if someone else deleted many of its documents.
 
-    `removed`: addresses of knowledge bases whose files were deleted.
+    `removed`: addresses of knowledge bases whose files have been deleted.
     """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -487,7 +487,7 @@ def _rebind(
 
 
 def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
-    """Have `status` show how many documents the mirror has in other knowledge bases than this one."""
+    """Have `status` show how many documents the mirror has in knowledge bases other than this one."""
     count = sum(tx.uploads.left_behind(mirror, binding).values())
     tx.mirrors.set_note(mirror, f"{count} documents remain in the previous knowledge base" if count else "")
 
@@ -495,7 +495,7 @@ def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
 def _take_over_rows(
     tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
 ) -> None:
-    """Take over the rows of this base and prefix: the mirror that wrote them had the same identity."""
+    """Take over the rows that a mirror with the same identity wrote for this base and prefix."""
     configured_locations = {identity.name: identity.location for identity in configured}
     for other_mirror in tx.mirrors.all():
         # With two spellings of one address, two mirrors of a config can share a binding.
@@ -520,13 +520,13 @@ def _take_over_rows(
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
-    """Return the addresses of the former knowledge bases in which the mirror has documents."""
+    """Return the addresses of the former knowledge bases that still have documents from the mirror."""
     bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
     return {binding.address for binding in bindings if binding is not None}
 
 
 def _is_removed(address: str) -> bool:
-    """Return whether the file of a knowledge base was deleted. Blocks."""
+    """Return whether a knowledge base's file has been deleted. Blocks."""
     if not address.startswith("file:"):
         return False
     file = Path(os.fsdecode(unquote_to_bytes(address.removeprefix("file://"))))
@@ -540,7 +540,7 @@ def _is_removed(address: str) -> bool:
 
 
 def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
-    """Return whether another base replaced this one. A replaced base keeps its documents for reuse (ADR
+    """Return whether another base has replaced this one. A replaced base keeps its documents for reuse (ADR
     27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
@@ -550,7 +550,7 @@ def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, ta
 def _rename_all(
     tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, abilities: Abilities
 ) -> None:
-    """Rename every document to another prefix in the same base (ADR 17)."""
+    """Have every document renamed to the new prefix in the same base (ADR 17)."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
     location = (settings.target_type, base.address, base.id)
     if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != location:
@@ -563,18 +563,18 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Return whether more ready documents are missing than somebody would delete by accident."""
+    """Return whether so many ready documents are missing that the knowledge base counts as emptied."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
 def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
-    """Return the halt for a base from which somebody else deleted many documents."""
+    """Return the halt for a base from which someone else deleted many documents."""
     detail = f"{lost} of {serving} documents are no longer in the knowledge base"
     return Halted(EMPTIED, detail, fix=f"kbsync verify --repair --mirror {mirror}")
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
-    """Recover from the last stop, adopt the documents of the base, and apply what changed in the config."""
+    """Recover from the last stop, adopt the base's documents, and apply config changes."""
     binding = journal.binding
 
     def forget_first_misses(tx: Tx) -> None:
@@ -616,7 +616,7 @@ async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> N
 
 
 async def _decide_everything(store: StateStore, journal: Journal) -> None:
-    """Have the planner decide about every file again if the binding changed since the last time."""
+    """Have the planner re-evaluate every file if the binding has changed since the last time."""
     binding, mirror = journal.binding, journal.binding.mirror
     # Differs if unchanged files may have to be sent again, because the base or the recipe changed.
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
@@ -663,14 +663,14 @@ def _hashed(*parts: object) -> str:
 
 
 def mark_undecided(tx: Tx, mirror: int) -> None:
-    """Record that a pass with changed settings has begun. If it is interrupted and the old settings come
-    back, the next pass still decides about every path.
+    """Record that a pass with changed settings has begun. If it is interrupted and the old settings are
+    restored, the next pass still re-evaluates every path.
     """
     tx.meta.set(MirrorFact.DECISION_TERMS, mirror, "")
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:
-    """Record the current recipe for serving documents, except for those that a change of settings affects."""
+    """Record the current recipe for serving documents, except those affected by a settings change."""
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:
@@ -684,10 +684,10 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
 
 
 async def _expect_files(store: StateStore, journal: Journal) -> None:
-    """Create file rows for documents of a former base, so that the next scan looks for their files.
+    """Create file rows for a former base's documents, so that the next scan looks for their files.
 
-    Some of these files may have been deleted, together with their rows. The scan finds each file, or counts
-    it as missing.
+    Some of these files and their rows may have been deleted. The scan finds each file, or counts it as
+    missing.
     """
     binding = journal.binding
 

@@ -1,8 +1,8 @@
-"""The audit compares the target's own list with the state, and repairs the differences.
+"""Compares the target's own list of documents with the state, and repairs the differences.
 
 `Audit` has two callers. `kbsync verify` (engine/verify.py) also compares the folder, and changes nothing. A
-daemon or pass runs an audit about once per `deep_rescan` (`RegularAudit`, ADR 18). The target changes
-meanwhile, so an audit checks each suspected problem a second time before it counts.
+daemon or pass runs an audit about once per `deep_rescan` (`RegularAudit`, ADR 18). Since the target changes
+meanwhile, an audit checks each suspected problem a second time before counting it.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One problem. `remote_id` is None if there is no document. `why` is a sentence.
+    """A problem found by an audit. `remote_id` is None if there is no document. `why` is a sentence.
 
-    `claim`: the owner of the document, if it serves nothing. `is_ours`: the document is ours, so kbsync may
-    delete it.
+    `claim`: the document's owner, if it serves nothing. `is_ours`: the document is ours, so kbsync may delete
+    it.
     """
 
     path: str
@@ -84,12 +84,12 @@ class Discrepancy:
 
 
 class Audit:
-    """One audit of one mirror's documents; call `read_list` first.
+    """An audit of one mirror's documents; call `read_list` first.
 
-    `listed`: ids of all documents in the base. `others` counts those of other mirrors of this state, by
-    mirror; `foreign` counts everybody else's. `strays`: documents that are or may be ours but serve nothing.
-    To bound memory, the audit keeps at most `most` proven ones and `most` others, and counts the rest in
-    `unchecked`.
+    `listed`: ids of all documents in the base. `others` counts the documents of this state's other mirrors,
+    by mirror; `foreign` counts everyone else's. `strays`: documents that are or may be ours but serve
+    nothing. To bound memory, the audit keeps at most `most` proven ones and `most` others, and counts the
+    rest in `unchecked`.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, limit: float = math.inf) -> None:
@@ -107,7 +107,7 @@ class Audit:
     # -- the list --------------------------------------------------------------------------------------
 
     async def read_list(self) -> None:
-        """Read the whole list. Raises `TargetError` if it is not complete."""
+        """Read the whole list. Raises `TargetError` if it is incomplete."""
         async for claims in read_list(self._binding, self._target, self._read):
             self.listed.update(claim.remote_id for claim in claims)
             await self._read(partial(self._add_claims, claims))
@@ -159,11 +159,11 @@ class Audit:
     # -- documents that the list lacks -------------------------------------------------------------------
 
     def find_unlisted(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
-        """Yield the serving uploads that the list lacked, in batches; none created after `before`."""
+        """Yield the serving uploads missing from the list, in batches; none created after `before`."""
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
-        """Return whether a document is missing from the list, or one in it serves nothing."""
+        """Return whether a document is missing from the list, or a listed one serves nothing."""
         async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)
@@ -175,9 +175,10 @@ class Audit:
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
-        """Return the strays that still exist at a second check, and that no row of the state needs.
+        """Return the strays that still exist at a second check and that no row needs.
 
-        If only the name of a document says that it is ours, this reads its bytes, if the target returns them.
+        If only a document's name says that it is ours, this also reads its bytes, where the target can return
+        them.
         """
         remaining: list[Claim] = []
         for start in range(0, len(strays), PAGE):
@@ -210,7 +211,7 @@ class Audit:
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
         """Return orphaned documents and duplicates, except those that may still be adopted.
 
-        While the folder is missing, doesn't report files that the state does not have.
+        While the folder is missing, this omits documents whose files are gone.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
@@ -252,7 +253,7 @@ class Audit:
                 and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
                 and (stray.row is None or not has_bytes(entry, stray.listed))
             ):
-                why = f"{document} is not the one that will serve the file"
+                why = f"{document} isn't the document that will serve the file"
                 duplicate.append(self._discrepancy(stray, entry, why))
         return orphaned, duplicate
 
@@ -271,14 +272,13 @@ class Audit:
 
 
 class Repairs:
-    """Repairs documents of one mirror in one transaction; only documents that are proven to be ours (promise
-    6)."""
+    """Repairs one mirror's documents in one transaction; only documents proven to be ours (promise 6)."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """Replace a document that is no longer at the target. Returns False if no such document serves."""
+        """Resend a document that is no longer at the target. Returns False if it doesn't serve a file."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
@@ -288,9 +288,10 @@ class Repairs:
         return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
-        """Replace a document that is among the `missing` remote ids with its copy, so that none is sent.
+        """Let this copy of a document serve, if that document's remote id is among `missing`, so that nothing
+        is sent.
 
-        Call this before `send_again`: the planner uses a document whose bytes are proven.
+        Call this before `send_again`, because the planner uses a document whose bytes are proven.
         """
         binding, server = self._journal.binding, self._original(tx, stray)
         if server is None or server.remote_id not in missing:
@@ -299,7 +300,7 @@ class Repairs:
             tx.uploads.add(adopting(binding, stray, self._journal.timing.now))
 
     def retire_stray(self, tx: Tx, stray: Claim) -> bool:
-        """Delete a document that no file needs: through a row that has its id, a row that gets its id back,
+        """Delete a document that no file needs, through a row that has its id, a row that gets its id back,
         or a new row.
 
         Only documents proven to be ours get a new row.
@@ -339,26 +340,26 @@ class Repairs:
 
 LONGEST_REST = 3600.0
 PUT_OFF = 1800.0
-"""Seconds until an interrupted audit starts again."""
+"""Seconds until an interrupted audit is restarted."""
 
 PATIENCE, CHECK_EVERY = 60.0, 1.0
 """Maximum seconds that a request waits for new work to finish, and seconds between checks."""
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20
-"""How many documents to query before the mirror halts when very many are missing."""
+"""Number of documents to query before halting the mirror because very many are missing."""
 
 
 class PutOffError(Exception):
-    """The audit can't continue now; kbsync tries again later."""
+    """Raised if the audit can't continue now; kbsync retries later."""
 
 
 @dataclass(slots=True)
 class AuditResult:
     """The result of one audit: the number of documents by problem; `repaired` counts the repaired ones.
 
-    `unchecked`: documents that serve nothing and were too many to check; the next audit handles them.
-    `left_alone`: documents that it did not repair, by problem.
+    `unchecked`: documents that serve nothing, beyond the number that one audit checks; the next audit handles
+    them. `left_alone`: documents that it did not repair, by problem.
     """
 
     missing: int = 0
@@ -374,22 +375,22 @@ class AuditResult:
 class RegularAudit:
     """The audits of one mirror, in a daemon (`keep`) or in a pass (`run_due`).
 
-    Each audit has four steps. Only its end is recorded (`status.LastAudit`), so an interrupted audit is due
-    again.
+    Each audit has four steps. Only its end is recorded (`status.LastAudit`), so an interrupted audit stays
+    due.
 
     - It is due `deep_rescan` after the last audit ended, or when a user requests one. A restart keeps the
-      schedule and forgets a request.
-    - It reads the whole list. In a daemon each request waits for a pause (`Limits.unhurried`) and for new
-      work; a pass has no other work left.
-    - After the time that lists may lag, it checks again the documents that the list lacks, and those in the
-      list that no file needs. Without any, it ends at once.
-    - It repairs, with one transaction for each batch or document: it sends documents that the target reports
-      missing again, and deletes documents that reappeared and duplicates that this state created. It logs
-      anything else.
+      schedule but drops a request.
+    - It reads the whole list. In a daemon, each request comes after a pause (`Limits.unhurried`) and lets new
+      work go first; a pass has no other work left.
+    - Once the list can no longer be lagging, it rechecks the documents missing from the list, and the listed
+      ones that no file needs. If there are none, it ends at once.
+    - It makes repairs, with one transaction for each batch or document: it resends documents that the target
+      reports missing, and deletes documents that reappeared and duplicates that this state created. It only
+      logs anything else.
 
-    An audit that is interrupted anywhere (kill -9, a halt, a target that does not answer) leaves only the
-    rows that it has repaired; the worker carries them out. If many documents are missing at once, it sends
-    nothing and halts the mirror until a user decides (ADR 14).
+    An audit interrupted at any point (kill -9, a halt, an unresponsive target) leaves only repaired rows,
+    which the worker then acts on. If many documents are missing at once, it sends nothing and halts the
+    mirror until a user decides (ADR 14).
 
     It waits until the `worker` is idle, and wakes it for repairs.
     """
@@ -406,7 +407,7 @@ class RegularAudit:
 
     @property
     def _may_work(self) -> bool:
-        """Whether the folder was compared once and the mirror is neither halted nor paused."""
+        """Whether the folder has been compared once and the mirror is neither halted nor paused."""
         mirror = self._mirror
         return mirror.has_compared and mirror.halt is None and not mirror.is_paused
 
@@ -426,7 +427,7 @@ class RegularAudit:
                     await self.try_once()
 
     async def run_due(self) -> None:
-        """Run an audit in a pass, if one is due or requested. If it fails, the next pass runs it."""
+        """Run an audit in a pass, if one is due or requested. If it fails, the next pass tries again."""
         if self._requested.is_set() or await self._until_due() <= 0:
             await self.try_once()
 
@@ -505,7 +506,7 @@ class RegularAudit:
         return result
 
     async def _pace(self) -> None:
-        """Wait until one more request is allowed. One caller at a time."""
+        """Wait until one more request is allowed. Only one caller may wait at a time."""
         async with self._turn:
             await self._clock.sleep(self._journal.binding.limits.unhurried)
             # New work goes first, but not forever: otherwise a mirror that is always busy would never be
@@ -520,7 +521,7 @@ class RegularAudit:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, started: float) -> None:
-        """Halt if the base lost many documents. A sample of queries must confirm the list."""
+        """Halt if the base has lost many documents. Queries for a sample of them must confirm this."""
         binding = self._journal.binding
         sample: list[Upload] = []
         missing = 0
@@ -536,7 +537,7 @@ class RegularAudit:
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _repair_missing(self, audit: Audit, rows: Sequence[Upload], result: AuditResult) -> None:
-        """Replace missing documents with copies where possible, and send the others again."""
+        """Replace missing documents with copies where possible, and resend the others."""
         paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         copies = await audit.recheck_strays(copies)
@@ -551,7 +552,7 @@ class RegularAudit:
         result.missing += len(rows)
         result.repaired += await self._store.write(send_again)
         for row in rows:
-            why = "replaced with a copy, or sent again"
+            why = "replaced with a copy, or resent"
             self._report(result, "missing", row.path or row.label, row.remote_id, why)
         if rows:
             self._worker.wake()

@@ -1,7 +1,7 @@
 """Time, randomness and tasks for long-running work.
 
 Everything that waits gets a `Clock`, which tests control. `keep_running` is for work that lasts as long as
-the program: it logs a failure and starts the work again.
+the program: it logs a failure and restarts the work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Clock(Protocol):
         """Wait this many seconds."""
 
     def chance(self) -> float:
-        """Return a random number in 0..1, for jitter."""
+        """Return a random number from 0 to 1, for jitter."""
 
 
 class SystemClock:
@@ -50,7 +50,7 @@ class SystemClock:
 
 
 async def wait_for_any(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
-    """Wait until one of the events is set or the time is up."""
+    """Wait until one of the events is set or the timeout expires."""
     # Other tasks get their turn even if there is nothing to wait for.
     if seconds <= 0 or any(event.is_set() for event in events):
         await asyncio.sleep(0)
@@ -75,8 +75,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """Describe a bug of kbsync in a message; the traceback is in the log."""
-    return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+    """Describe a bug in kbsync in one line; the traceback is in the log."""
+    return f"internal error in kbsync, see its log: {type(error).__name__}"
 
 
 def pause_after(failures: int) -> float:
@@ -87,7 +87,7 @@ def pause_after(failures: int) -> float:
 async def keep_running(
     clock: Clock, work: Callable[[], Awaitable[None]], name: str, **log_fields: Any
 ) -> None:
-    """Run `work` until it returns. If it fails, log that and run it again after a pause."""
+    """Run `work` until it returns. If it fails, log that and rerun it after a pause."""
     failures = 0
     while True:
         started = clock.steady()
@@ -108,19 +108,19 @@ T = TypeVar("T")
 
 
 class Ask(Protocol):
-    """Runs a query in the event loop of its mirror."""
+    """Runs a query in its mirror's event loop."""
 
     async def __call__(self, question: Callable[[], Awaitable[T]], /) -> T:
-        """Return the result of the query."""
+        """Run the query and return its result."""
 
 
 async def directly(question: Callable[[], Awaitable[T]]) -> T:
-    """Run the query directly, for a mirror of the same loop."""
+    """Run the query directly, for a mirror in the same event loop."""
     return await question()
 
 
 async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitable[T]]) -> T:
-    """Return an `Ask` that runs queries in the loop of another thread."""
+    """Return an `Ask` that runs queries in another thread's event loop."""
 
     # Called in that thread, because the objects it reads belong to that loop.
     async def run_question() -> T:

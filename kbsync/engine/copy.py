@@ -1,8 +1,8 @@
-"""Copies the documents of a former base into the current one without reading files.
+"""Copies a former base's documents into the current one without reading files.
 
-`kbsync kb copy` calls this instead of a pass. It records each document like an upload: before the request,
+`kbsync kb copy` calls this instead of a pass. Each document is recorded like an upload: before the request,
 and again with the target's response. So a killed copy leaves the same state as a killed pass: another run
-continues, and the next pass knows every document of the base (promises 3 and 11).
+continues it, and the next pass knows every document in the base (promises 3 and 11).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 64
-"""Number of uploads recorded in one commit; after a kill, kbsync must search for at most this many."""
+"""Number of uploads recorded in one commit; after being killed, kbsync must search for at most this many."""
 
 
 @dataclass(slots=True)
 class Copied:
-    """The result of copying. `present`: documents that the base already had; `remaining`: documents for the
+    """The result of a copy. `present`: documents that the base already had; `remaining`: documents for the
     next pass."""
 
     documents: int = 0
@@ -51,10 +51,10 @@ async def copy(
     send: Callable[[Entry], Awaitable[PutOutcome]],
     copied: Copied,
 ) -> None:
-    """Copy the serving documents of the bindings `origins`; `copied` counts them.
+    """Copy the serving documents of the bindings `origins`, and count them in `copied`.
 
-    `read` returns a document by its id in the old base, None if it is not available; `send` stores one in the
-    base of `journal`. Raises a `TargetError` that concerns all documents.
+    `read` returns a document by its id in the old base, or None if it isn't available; `send` stores one in
+    the base of `journal`. Raises `TargetError` only if the problem concerns all documents.
     """
     binding = journal.binding
     await store.write(journal.recover)
@@ -77,7 +77,7 @@ async def copy(
 
 
 async def _settle_unsure(store: StateStore, journal: Journal, target: Target) -> None:
-    """Find the documents that a killed copy has stored, so that they are not sent again."""
+    """Find the documents that a killed copy stored, so that they aren't resent."""
     binding, started_at = journal.binding, journal.timing.now
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
         for match in await find_uploads(store, binding, target, rows):
@@ -160,7 +160,7 @@ async def _send(
         entry = await asyncio.to_thread(read, old.remote_id or "")
         outcome: PutOutcome
         if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
-            outcome = Unavailable("it is not in the base that was copied", untried=True)
+            outcome = Unavailable("the copied base doesn't have it", untried=True)
         else:
             outcome = await send_entry(replace(entry, upload_id=new.id, path=new.path or "", name=new.name))
         match outcome:

@@ -32,10 +32,10 @@ from kbsync.state.store import StateStore
 
 PAGE = 500
 QUIET_LEAST = 3.0
-"""Seconds without another deletion before kbsync decides about a batch, because `rm -r` takes a moment."""
+"""Seconds without another deletion before kbsync decides on a batch, because `rm -r` takes a moment."""
 
 ROUNDING = 1e-6
-"""Seconds of tolerance for rounding: whatever `next_due` reports as due is due."""
+"""Tolerance for rounding, in seconds: anything that `next_due` reports as due counts as due."""
 
 APPROVAL_KEPT = 7 * 86400.0
 
@@ -45,8 +45,8 @@ def must_hold(
 ) -> bool:
     """Return whether `batch` deletions need approval (promise 5).
 
-    `executed`: deletions allowed without approval within the window. `serving`: documents that serve now,
-    including the batch. `before`: how many served when the first file disappeared.
+    `executed`: deletions allowed without approval within the window. `serving`: number of documents serving
+    now, including the batch. `before`: number serving when the first file disappeared.
     """
     if batch == 0:
         return False
@@ -66,8 +66,8 @@ def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` returns the root's identity, or None while it can't be trusted; `changing_inodes` the inodes of
-    files that are still changing.
+    `identity` returns the root's identity, or None while it can't be trusted; `changing_inodes` returns the
+    inodes of files that are still changing.
     """
 
     def __init__(
@@ -84,16 +84,17 @@ class Deletions:
         self._identity = identity
         self._changing_inodes = changing_inodes
         self._served = deque[tuple[float, int]]()
-        """Recent numbers of serving documents, each with its time in steady seconds."""
+        """Recent counts of serving documents, each with its time in steady seconds."""
         self._may_have_moved: dict[str, float] = {}
-        """Missed files that may have moved: when a check first missed them, in steady seconds."""
+        """Missing files that may have moved, each with the time of the check that first missed it, in steady
+        seconds."""
 
     @property
     def _mirror(self) -> int:
         return self._journal.binding.mirror
 
     async def check_again(self) -> list[str]:
-        """Check the files again that a check missed one `settle` ago. Returns the paths that are back."""
+        """Recheck the files that a check missed one `settle` period ago. Returns the paths that are back."""
         settings = self._journal.binding.settings
         missed_by = self._clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
@@ -128,8 +129,7 @@ class Deletions:
         return back
 
     async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
-        """Stat the paths. Returns None if the root was not the same before and after, so the results don't
-        count."""
+        """Stat the paths. Returns None if the root changed meanwhile, which makes the results meaningless."""
         before = await self._identity()
         if before is None:
             return None
@@ -173,7 +173,7 @@ class Deletions:
         return min(times, default=None)
 
     async def count_served(self) -> None:
-        """Record how many documents serve now, to compare a batch of deletions with."""
+        """Record how many documents serve now, as a baseline for the next batch of deletions."""
         binding, now = self._journal.binding, self._clock.steady()
 
         def count(tx: Tx) -> int | None:
@@ -215,10 +215,10 @@ class Deletions:
         return missed is not None and missed <= until
 
     async def decide(self, *, now: bool = False) -> int:
-        """Decide about the collected deletions once none was added for a while (`now`: at once).
+        """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
 
-        One short transaction decides about all of them. The effects follow in batches, also after a crash.
-        Returns how many of them newly need approval.
+        One short transaction decides on all of them. They take effect in batches, even after a crash. Returns
+        how many newly need approval.
         """
         n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours
@@ -253,7 +253,7 @@ class Deletions:
         return tx.removals.page(hold, after, PAGE, held=held)
 
     def _decide_all(self, tx: Tx) -> int:
-        """Decide about all waiting deletions at once. Returns how many newly need approval."""
+        """Allow or hold all waiting deletions at once. Returns how many newly need approval."""
         binding, now = self._journal.binding, self._clock.wall()
         for hold in tx.holds.batches(self._mirror, decided=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
@@ -272,7 +272,7 @@ class Deletions:
         return 0
 
     async def _carry_out_decided(self) -> bool:
-        """Mark allowed documents for deletion, and others as held for approval. Returns whether there were
+        """Mark allowed documents for deletion and the others as held for approval. Returns whether there were
         any."""
 
         def carry_out(hold: Hold, tx: Tx) -> bool:
@@ -306,7 +306,7 @@ class Deletions:
         )
 
     def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
-        """Return whether this upload of the path, and no later one, must still be deleted."""
+        """Return whether the upload still serves its path and must be deleted; otherwise drop the removal."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload)
         if (
@@ -330,7 +330,7 @@ class Deletions:
         self._journal.decide(tx, removal.path)
 
     async def run_approved(self) -> int:
-        """Delete the documents that a user approved and that have not changed since. Returns how many."""
+        """Delete the documents that a user has approved and that haven't changed since. Returns how many."""
 
         def approved(tx: Tx) -> list[Hold]:
             return [hold for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
@@ -382,9 +382,9 @@ class Deletions:
 
 
 async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
-    """Return the ids of rows whose missing file is back; the value is False if that is unknown.
+    """Return the ids of rows whose missing file is back, or may be: the value is False if that is unknown.
 
-    Days may pass between the decision and the deletion, while the target is down or kbsync does not run.
+    Days may pass between the decision and the deletion, while the target is down or kbsync isn't running.
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
@@ -428,12 +428,12 @@ def begin(
     *,
     is_full: bool,
 ) -> list[Upload]:
-    """Count an attempt for each upload that is still retiring; only these may be deleted.
+    """Count an attempt for each upload that is still retiring. Only these may be deleted.
 
-    A document whose path is selected again continues to serve. One that another row needs (an update in place
-    shares it) stays. `postponed`: ids not to delete now. `is_full`: do not wait for a successor, which may
-    need the space. `statuses`: the target's results, by remote id, for the documents that `find_to_keep`
-    returns.
+    A document whose path is selected again continues to serve. A document that another row also needs (after
+    an in-place update) stays. `postponed`: ids not to delete now. `is_full`: don't wait for a successor,
+    which may need the space. `statuses`: the target's results, by remote id, for the documents that
+    `find_to_keep` returns.
     """
     started = []
     for number in numbers:
@@ -463,7 +463,7 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row with its deletion postponed, until its file is read or a successor serves; None if its
+    """Return the row with its deletion postponed until its file is read or a successor serves, or None if its
     document may be deleted.
     """
     binding = journal.binding

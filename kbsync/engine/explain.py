@@ -1,4 +1,4 @@
-"""Explains why searches find a file or not: one sentence, what to do, and the evidence.
+"""Explains why searches do or don't find a file: the reason, what to do about it, and the evidence.
 
 `kbsync explain` collects the facts about one path from the disk, the rules, the state and the target, and
 puts them into sentences (`_Sentences`). It takes no lock and writes nothing. The first reason that applies is
@@ -58,14 +58,14 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadsState, Tx
 
 NAMED = 5
-"""Maximum number of failed files of a directory to name."""
+"""Maximum number of a directory's failed files to name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The rules' decision about a file. `closed`: why a directory above the file is not scanned.
 
-    `problem`: why the rules of its directory are unknown.
+    `problem`: why its directory's rules are unknown.
     """
 
     verdict: Verdict
@@ -75,10 +75,10 @@ class Selection:
 
 @dataclass(slots=True)
 class PathExplanation:
-    """The facts about one path from disk, rules, state and target; the `answer`, and the `sentences` with the
-    evidence.
+    """The facts about one path from disk, rules, state and target, the `answer`, and the evidence as
+    `sentences`.
 
-    `mirror` is None for a path outside all mirrors; then nothing else is known.
+    `mirror` is None for a path outside all mirrors, about which nothing else is known.
 
     `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
     unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `folder_problem`:
@@ -118,7 +118,7 @@ class PathExplanation:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether neither the folders nor the state have this path."""
+        """Whether neither any folder nor the state has this path."""
         is_missing = self.stat.presence is Presence.MISSING and self.below is None
         return self.mirror is None or (is_missing and self.entry is None and not self.uploads)
 
@@ -134,7 +134,7 @@ class PathExplanation:
 
     @property
     def is_found(self) -> bool:
-        """Whether a search finds the file, perhaps in an older version; for a directory, any file in it."""
+        """Whether a search finds the file, possibly an older version; for a directory, any file in it."""
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
         return self.server is not None and not self.is_lost
@@ -209,7 +209,7 @@ def _state_word(upload: Upload) -> str:
 
 
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
-    """Return the explanation of a path that is in no mirrored folder."""
+    """Return the explanation for a path that is in no mirrored folder."""
     folders = ", ".join(map(str, roots)) or "none"
     answer = f"It is not searchable because no mirrored folder contains it; mirrored folders: {folders}."
     return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
@@ -227,7 +227,7 @@ async def explain_path(
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
 
-    `text`: include the extracted text. An error of the target becomes one of the sentences. Raises
+    `text`: include the extracted text. An error from the target becomes one of the sentences. Raises
     `StateError` if the state cannot be read.
     """
     now = clock.wall()
@@ -272,8 +272,8 @@ def _add_state(
     root: RootIdentity | RootTrouble,
     context: CommandContext,
 ) -> None:
-    """Add the facts about the path from the state. Doesn't read the disk, where a blocked read would keep the
-    state open.
+    """Add the facts about the path from the state. Doesn't read the disk, because a blocked read would keep
+    the state open.
     """
     path, stat = evidence.path, evidence.stat
     record = attach.find_record(tx, settings, context.configured)
@@ -365,11 +365,12 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes", "it has"),
     (r"contains|matches|cannot be", "it"),
 )
-"""Patterns for how the rules' reasons begin, each with the subject that turns the reason into a clause."""
+"""Patterns for the first words of the rules' reasons, each with the subject that makes the reason a
+clause."""
 
 
 def clause(reason: str) -> str:
-    """Return a reason as a clause, with the file as its subject if it has none."""
+    """Return a reason as a clause; if it has no subject, the file becomes its subject."""
     for beginning, subject in _BEGINNINGS:
         if re.match(rf"(?:{beginning})\b", reason):
             return f"{subject} {reason}"
@@ -384,7 +385,7 @@ def _why(selection: Selection) -> str:
 
 
 def _decided_by(selection: Selection) -> str:
-    """Return the deciding rule in brackets, if a user can change it."""
+    """Return the deciding rule in brackets if a user can change it."""
     rule = selection.verdict.rule
     return f" ({rule})" if rule and selection.verdict.choice is not FileChoice.SKIPPED else ""
 
@@ -459,14 +460,14 @@ class _Sentences:
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
             return (
-                "It is searchable as indexed before settings changed; indexing it with the new ones "
+                "It is searchable as indexed before settings changed; reindexing it with the new ones "
                 f"needs your approval; {approve}."
             )
         if (reason := self._why_outdated()) == "":
             return "It is searchable."
         older = "in an older version"
         if entry is not None and keeps_old_name(entry, server):
-            older = f"by its old name, {server.label},"
+            older = f"under its old name, {server.label},"
         return f"It is searchable {older} because {reason}."
 
     def _describe_folder(self) -> str:
@@ -479,9 +480,9 @@ class _Sentences:
         if problem := self.evidence.folder_problem:
             return f"It is a directory that cannot be read: {problem}; the documents of its files stay."
         if below is None or not self.evidence.was_scanned:
-            return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
+            return f"It is a directory; the files in it are waiting for the first pass; {self._next_pass()}."
         is_gone = self.evidence.stat.presence is Presence.MISSING
-        subject = "It is a directory that is gone" if is_gone else "It is a directory"
+        subject = "It is a directory that no longer exists" if is_gone else "It is a directory"
         number = sum(below.values())
         if not number:
             return f"{subject}; no file in it is mirrored."
@@ -511,7 +512,7 @@ class _Sentences:
         return self._why_halted() or self._why_failed() or self._progress()
 
     def _why_still_searchable(self) -> str:
-        """Return why searches still find a file that is gone or excluded."""
+        """Return why searches still find a file that is missing or excluded."""
         evidence = self.evidence
         if self.settings.deletions.never:
             return "its document is kept, since the config says `deletions: never`"
@@ -525,7 +526,7 @@ class _Sentences:
         )
 
     def _why_outdated(self) -> str:
-        """Return why searches find outdated content; '' if they find the file's own."""
+        """Return why searches find outdated content; '' if it is current."""
         failed, entry = self._why_failed(), self.evidence.entry
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
         if not (failed or is_on_its_way or self.evidence.is_changed):
@@ -570,7 +571,7 @@ class _Sentences:
         return f"the target refused it ({words}); edit it, exclude it in .kbsyncignore, or {retry}"
 
     def _progress(self) -> str:
-        """Return how far indexing has come."""
+        """Return how far indexing has progressed."""
         if (settling := self._settling()) != "":
             return settling
         states, status = {upload.state for upload in self.evidence.uploads}, self.evidence.status
@@ -583,7 +584,7 @@ class _Sentences:
         return f"no pass has picked it up yet; {self._wait()}"
 
     def _indexing(self) -> str:
-        """Return how long the indexing has lasted, and when kbsync checks again."""
+        """Return how long indexing has taken so far, and when kbsync checks next."""
         [*_, row] = (upload for upload in self.evidence.uploads if upload.state is UploadState.INDEXING)
         since = row.accepted_at
         sentence = "the knowledge base is still indexing it"
@@ -602,13 +603,15 @@ class _Sentences:
         )
 
     def _settling(self) -> str:
-        """Return how much longer it must stay unchanged; '' if it is ready."""
+        """Return how much longer the file must stay unchanged; '' if it is ready."""
         age, remaining = self.evidence.age, self.evidence.settle_left
         if age is None or not remaining or not self.evidence.is_changed:
             return ""
         if age < 0:
             return "its modification time is in the future, so kbsync watches it before mirroring it"
-        return f"it changed {age:.1f} s ago; kbsync mirrors it after {remaining:.1f} s more without changes"
+        return (
+            f"it changed {age:.1f} s ago; kbsync mirrors it after another {remaining:.1f} s without changes"
+        )
 
     # -- evidence ------------------------------------------------------------------------------
 
@@ -654,7 +657,7 @@ class _Sentences:
         yield f"Status: {entry.status.word} since {iso(entry.since)}."
         if entry.digest is not None:
             # A later write may have the same timestamp, so the file is read again.
-            reread = "; it changed just before that, so it is read again" if entry.racy else ""
+            reread = "; it had just changed, so it is read again" if entry.racy else ""
             yield f"SHA-256 of the bytes that were read: {entry.digest}{reread}."
         if self.evidence.held_for:
             decision = "approved" if self.evidence.is_approved else "held for approval"

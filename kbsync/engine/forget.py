@@ -1,7 +1,7 @@
 """Forgets a mirror: removes its state and, if requested, its documents.
 
-If the documents are kept, their ids stay in the state (`state.forgotten`), so that they can be deleted later
-by the mirror's name.
+If the documents are kept, their ids stay in the state (`state.forgotten`), so that they can be deleted later,
+under the mirror's name.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NAMED = 3
 """Maximum number of paths that a message names."""
 
 Report = Callable[[int], None]
-"""Receives the number of documents deleted so far."""
+"""Called with the number of documents deleted so far."""
 
 
 class StillThere(KbsyncError):
-    """Some documents could not be deleted, so the mirror is not forgotten."""
+    """Raised if documents could not be deleted, so the mirror was not forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Belongings:
 
 
 def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
-    """Return what forgetting the mirror would remove from the state, or delete."""
+    """Return what forgetting the mirror would remove from the state or delete."""
     owned = tx.uploads.owned(record.id, PROVEN)
     own_count = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
@@ -58,7 +58,7 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
-    """Return whether the target, whose base is `actual`, opens this base. Ids mean nothing in another
+    """Return whether the target, whose base is `actual`, opens this base. Ids are only valid in their own
     base."""
     # The id identifies a base that kbsync made, even if it moved since the last pass.
     return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
@@ -73,13 +73,13 @@ async def forget(
     clock: Clock | None = None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Delete every row of a mirror; returns how many of its documents were deleted first.
+    """Delete all of a mirror's rows; return how many of its documents were deleted first.
 
     With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove to be
     ours, in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The
-    caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the deleted ones
-    are forgotten. Raises `TargetError` if the target does not answer, and `KbsyncError` if it opens another
-    base.
+    caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the rows of
+    deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError` if it
+    opens another base.
     """
     deleted = 0
     if delete_documents and record.binding is not None:
@@ -134,7 +134,7 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
 async def delete_left(
     store: StateStore, base: ForgottenBase, target: Target, report: Report = lambda _deleted: None
 ) -> int:
-    """Delete the documents that a forgotten mirror left in a base. Returns how many.
+    """Delete the documents that a forgotten mirror left behind in a base. Returns how many.
 
     The caller holds the lock and has checked that the target opens that base. If it raises `StillThere`, the
     documents deleted before are no longer in the state.
@@ -152,7 +152,7 @@ async def delete_left(
             (remote_id, outcome.reason) for remote_id in ids if (outcome := outcomes[remote_id]) is not None
         ]
     if failures:
-        raise StillThere(f"{base.name}: {_describe(failures)}; {deleted} were. Try again")
+        raise StillThere(f"{base.name}: {_describe(failures)}; {deleted} were; try again")
     await target.leave()
     return deleted
 
@@ -187,13 +187,13 @@ async def _delete_all(
     if failures:
         raise StillThere(
             f"{record.name}: {_describe(failures)}; {deleted} were deleted. "
-            "The mirror is not forgotten; try again, or forget it without deleting"
+            "The mirror was not forgotten; try again, or forget it without deleting"
         )
     return deleted
 
 
 async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-    """Return the outcome of each id, a few batches at a time."""
+    """Delete the documents, a few batches at a time. Return each id's outcome."""
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:
@@ -214,7 +214,7 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
 
 
 def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
-    """Have the mirror check the serving documents, because they may soon be deleted."""
+    """Have the mirror recheck its serving documents, since they are about to be deleted."""
     # If kbsync is killed before it records the deletions, the mirror checks each of these and sends the
     # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
     for row in rows:

@@ -1,8 +1,8 @@
-"""Decides whether a mirror is halted or has a temporary problem, and when that is over. Nothing else decides
-that.
+"""Decides whether a mirror is halted or has a temporary problem, and when that is over. No other module
+decides that.
 
-A problem of one document concerns only that document (promise 9). `HaltState` decides when it is the target's
-problem: then no further document is tried until a user or time resolves it.
+A problem with one document concerns only that document (promise 9). `HaltState` decides when the target is
+the problem; then no further document is tried until a user or time resolves it.
 
 | state  | work             | next                                                                        |
 |--------|------------------|-----------------------------------------------------------------------------|
@@ -10,11 +10,11 @@ problem: then no further document is tried until a user or time resolves it.
 | HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a user asks) → FREE     |
 | TRYING | all, to prove it | a document is accepted, or none is left → FREE; `stop` → HALTED             |
 
-That a missing base answers again is proof enough. If documents were accepted before but never finished, only
-a finished one proves anything. A temporary problem, such as a target that is down or
-an error in kbsync, ends by itself. It pauses the work, and is shown only if it lasts.
+If a base was missing, its answering again is proof enough. If documents were accepted but never finished,
+only a finished one counts as proof. A temporary problem, such as a target that is down or an error in kbsync,
+ends by itself. It pauses the work, and is only shown if it lasts.
 
-`Halts` writes the halt to the state before it shows it; a write that fails is tried again (`refresh`).
+`Halts` writes a halt to the state before showing it, and retries a failed write (`refresh`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 BLAME_LIMIT = 5
-"""Number of documents refused in a row for the same reason, with none accepted in between, before kbsync
+"""Number of documents refused in a row for the same reason, with none accepted in between, after which kbsync
 blames the target.
 """
 DONE = ("document.ready", "document.renamed")
@@ -61,7 +61,7 @@ LONGEST_PAUSE = 60.0
 MANY_FAILURES = 3
 BASE_MISSING = "knowledge-base-missing"
 DOWN_AFTER = 10.0
-"""Seconds that a target must be down before kbsync reports a halt: a restart of the service isn't one."""
+"""Seconds that a target must be down before kbsync reports a halt, because a service restart isn't one."""
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 
 
@@ -75,11 +75,12 @@ class Work(Enum):
 
 @dataclass
 class HaltState:
-    """The pure part: conclusions about the target from requests and errors. All times are steady seconds.
+    """Draws conclusions about the target from requests and errors, without I/O. All times are in steady
+    seconds.
 
     Nothing is sent before `not_before`. `error`: the last halt. `trouble`: why the target is down since
     `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
-    finished. `rounds` and `jobs` count consecutive errors of kbsync itself: of whole rounds, and of single
+    finished. `rounds` and `jobs` count consecutive internal errors of kbsync, in whole rounds and in single
     jobs while others may succeed. `unanswered`: documents whose uploads got no response since one was
     accepted.
     """
@@ -101,11 +102,11 @@ class HaltState:
 
     @property
     def halted(self) -> Halted | None:
-        """Why nothing may be sent; None if work may continue."""
+        """The reason nothing may be sent; None if work may continue."""
         return self.error if self.work is Work.HALTED else None
 
     def stop(self, error: Halted) -> None:
-        """Stop starting work, because of this halt."""
+        """Start no more work because of this halt."""
         self.work, self.error = Work.HALTED, error
 
     def release(self) -> None:
@@ -115,8 +116,8 @@ class HaltState:
         self.refused_labels, self._refusal_code = [], ""
 
     def try_again(self) -> None:
-        """Check whether the cause of the halt is resolved, now that the base answers; one more such error
-        halts again.
+        """Start checking whether the cause of the halt is resolved, now that the base answers; one more such
+        error halts again.
         """
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
@@ -131,7 +132,7 @@ class HaltState:
         self.unanswered.clear()
 
     def prove(self) -> None:
-        """Record that work succeeds, or that none is left."""
+        """Record that work has succeeded or that none is left."""
         if self.work is Work.TRYING:
             self.work = Work.FREE
 
@@ -139,11 +140,11 @@ class HaltState:
 
     @property
     def failing(self) -> str:
-        """The message to show once errors of kbsync persist; '' until then."""
+        """The message to show once internal errors of kbsync persist; '' until then."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def failed(self, error: Exception, now: float, *, of_round: bool) -> float:
-        """Count an error of kbsync; returns the seconds to pause, longer each time."""
+        """Count an internal error of kbsync. Returns the seconds to pause, longer each time."""
         if of_round or now >= self.not_before:  # jobs that fail together count once
             self.rounds += of_round
             self.jobs += not of_round
@@ -161,16 +162,16 @@ class HaltState:
         return is_news
 
     def job_ended(self) -> None:
-        """Record that a job ended and that its outcome is stored."""
+        """Record that a job has ended and its outcome is stored."""
         self.state_error, self.jobs = "", 0
 
     # -- the target's responses -----------------------------------------------------------------------
 
     def answered(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
-        """Record that a request about `requested` documents ended with these errors. Returns the halt to
+        """Record that a request for `requested` documents ended with these errors. Returns the halt to
         report.
 
-        If all failed and no document is at fault, the target is down and gets no requests for a while.
+        If all failed and no document is to blame, the target counts as down and gets no requests for a while.
         """
         for error in errors:
             if isinstance(error, Halted):
@@ -188,12 +189,12 @@ class HaltState:
         return None
 
     def down(self, reason: str, now: float) -> None:
-        """Record that the target does not answer."""
+        """Record that the target doesn't respond."""
         self.down_since = self.down_since if self.trouble else now
         self.trouble = reason
 
     def answers(self) -> None:
-        """Record that the target answers."""
+        """Record that the target responds."""
         self.trouble = ""
 
     def is_down_for(self, seconds: float, now: float) -> bool:
@@ -203,7 +204,7 @@ class HaltState:
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
         """Return whether the target, not a document, is to blame for the uploads that got no response.
 
-        It is to blame once it answered no upload of `BLAME_LIMIT` different documents and accepted none in
+        It is once it has answered no upload of `BLAME_LIMIT` different documents and has accepted none in
         between.
         """
         if any(not isinstance(outcome, TargetError) for _, outcome in outcomes):
@@ -225,10 +226,10 @@ class HaltState:
             self.prove()
 
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
-        """Record refusals. After five in a row with one code and none accepted, the target is to blame.
+        """Record refusals. After five in a row with the same code and none accepted, the target is to blame.
 
-        Documents sent together that may succeed later count as one, because a brief problem refuses all of
-        them.
+        Documents sent together that may succeed later count as one refusal, because a brief problem affects
+        all of them.
         """
         is_counted = False
         for upload, outcome in outcomes:
@@ -256,7 +257,7 @@ class HaltState:
 
 @dataclass(kw_only=True)
 class Halts(HaltState):
-    """The halts of one mirror, in the state and as users see them."""
+    """One mirror's halts, in the state and as users see them."""
 
     mirror: Mirror
     stored: Halt | None = None
@@ -267,7 +268,7 @@ class Halts(HaltState):
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show(self, halt: Halt | None) -> None:
-        """Record in the state and in the log that the mirror needs a user, or no longer does."""
+        """Record in the state and in the log that the mirror needs a user's help, or no longer does."""
         name, context = self.mirror.settings.name, self.mirror.context
         if halt is not None:
             halt = with_retry_command(halt, name, context.command_line, at_work=context.at_work)
@@ -297,17 +298,17 @@ class Halts(HaltState):
         return as_halt(error, self.mirror.settings.name, self.mirror.context.command_line)
 
     async def end(self) -> None:
-        """End the halt: a user requested that, or the mirror has started again."""
+        """End the halt, because a user requested that or the mirror has restarted."""
         self.release()
         await self.show(None)
 
     async def end_if_over(self) -> None:
-        """Show that a halt is over once nothing stops the work any more."""
+        """Show that a halt is over once nothing stops the work."""
         if self.work is Work.FREE and self.stored is not None and not self.is_about(*PASSING):
             await self.show(None)
 
     async def refresh(self) -> None:
-        """Show a problem that lasts and end a halt that is over, even if an earlier write failed."""
+        """Show a lasting problem and end a halt that is over, even if an earlier write failed."""
         await self.end_if_over()
         if self.halted is not None:
             await self.halt(self.halted)
@@ -328,8 +329,8 @@ class Halts(HaltState):
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
-        """Return whether to check the cause of the halt now. The longer a halt lasts, the rarer
-        the checks.
+        """Return whether to check the cause of the halt now. The longer a halt lasts, the less often it is
+        checked.
         """
         now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
@@ -353,7 +354,7 @@ class Halts(HaltState):
         return self._describe(Halted(reason, f"{trouble}; retrying within a minute"))
 
     async def begin_failed(self, error: TargetError) -> None:
-        """Record that the target did not answer at the start. This replaces a halt about a key."""
+        """Record that the target didn't respond at startup. This replaces a halt about a key."""
         self.down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern another address.

@@ -1,9 +1,9 @@
 """Carries out the requests of other commands while this process holds the lock: approve, retry, repair,
 audit, rescan.
 
-A command leaves a message in the state and wakes the process that holds it. The process carries out a message
-in batches of documents, one transaction each; the last one also ends the message. After a crash in the middle
-it repeats part of the work, which is harmless.
+A command leaves a message in the state and wakes the process that holds the lock. That process carries out
+the message in batches of documents, one transaction each; the last one also removes the message. After a
+crash in the middle, part of the work is repeated, which is harmless.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ PAGE = 500
 
 
 class MalformedMessage(ValueError):
-    """A message that no command would write. kbsync ignores it."""
+    """Raised for a message that no command would write; kbsync ignores the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A message that kbsync could not carry out, and why."""
+    """A message that kbsync could not carry out, and the reason."""
 
     message: Message
     reason: str
@@ -51,8 +51,8 @@ class Dropped:
 
 @dataclass(slots=True)
 class InboxResult:
-    """The next tasks of the run: check files again, check whether a halt is over, audit now, compare the
-    whole folder.
+    """The next tasks for the run: recheck files, check whether a halt is over, audit now, compare the whole
+    folder.
     """
 
     recheck: set[str] = field(default_factory=set)
@@ -63,7 +63,7 @@ class InboxResult:
 
 
 class Inbox:
-    """The messages of one mirror. `configured`: the names of all mirrors in the config."""
+    """One mirror's messages. `configured`: the names of all mirrors in the config."""
 
     def __init__(
         self, store: StateStore, journal: Journal, clock: Clock, configured: Collection[str] = ()
@@ -78,7 +78,7 @@ class Inbox:
         """Carry out all messages, oldest first.
 
         Drops a message that can't be carried out, because it would also end every later pass; the user can
-        request it again. Ignores a malformed one.
+        repeat the request. Ignores a malformed message.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(
@@ -152,7 +152,7 @@ class Inbox:
         return unread if requested is None else unread & requested
 
     async def _retry(self, paths: Collection[str] | None) -> None:
-        """Release failed documents: all, or those at these paths."""
+        """Allow failed documents to be retried: all, or those at these paths."""
         binding = self._journal.binding
         links = [path for path in paths or () if is_link(path)]
         requested = None if paths is None else frozenset(paths)
@@ -202,10 +202,10 @@ class Inbox:
                 self._journal.decide(tx, path, fresh=True)
 
     async def _repair(self, message: Message) -> None:
-        """Send `missing` documents again and delete `strays`.
+        """Resend `missing` documents and delete `strays`.
 
-        If a stray is a copy of a missing document, it replaces that one and nothing is sent. A base other
-        than the audited one may use the same ids for other documents.
+        If a stray is a copy of a missing document, it takes that document's place and nothing is sent. A base
+        other than the audited one may use the same ids for other documents.
         """
         if not self._is_about_base(message):
             return
@@ -270,9 +270,9 @@ def _paths(args: Mapping[str, Any], name: str) -> list[str]:
         try:
             encoded = os.fsencode(path)
         except UnicodeEncodeError as error:
-            raise MalformedMessage(f"`{name}` has a path that isn't valid for a file") from error
+            raise MalformedMessage(f"`{name}` has a path that can't be a file's") from error
         if b"\0" in encoded or path.startswith("/") or ".." in path.split("/"):
-            raise MalformedMessage(f"`{name}` has a path that is not in the folder: {printable(path)}")
+            raise MalformedMessage(f"`{name}` has a path outside the folder: {printable(path)}")
     return paths
 
 

@@ -1,4 +1,4 @@
-"""The rows of files and uploads of one mirror, and decisions about them, in one transaction.
+"""Records one mirror's files and uploads, and decides about them in the same transaction.
 
 Every method takes the transaction it runs in. A method that changes the row of a file or upload ends with
 `decide`, which asks the planner for the next step, so that rows and decisions never disagree on disk. A
@@ -63,7 +63,7 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""Maximum number of consecutive decisions about a path, each of which may require another."""
+"""Maximum number of consecutive decisions about a path, since each may require another."""
 
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
@@ -76,14 +76,14 @@ created more than `CLOCK_SLACK` seconds before an upload can't belong to it.
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
-"""Failure code of a web page if nothing proves which document belongs to it."""
+"""Failure code for a web page if nothing proves which document belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSeen:
-    """The result of checking one file. `digest` None: its bytes were not read (skipped, unreadable).
+    """The result of checking one file. `digest` is None if its bytes were not read (skipped, unreadable).
 
-    `problem`: why it could not be read; its row then stays unchanged. `fresh`: a user is waiting for it.
+    `problem`: why it could not be read; if set, its row stays unchanged. `fresh`: a user is waiting for it.
     `renamed_from`: the path that the same file had before.
     """
 
@@ -100,9 +100,9 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
+    """A canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
 
-    `phases`: the seconds of each phase, from the intent to the end; None if it was not sent.
+    `phases`: the seconds spent in each phase, from the intent to the end; None if it was not sent.
     """
 
     event: str
@@ -126,7 +126,7 @@ class Happened:
 
 
 class Remedy(enum.Enum):
-    """The action taken for a document that is not searchable."""
+    """What kbsync does about a document that is not searchable."""
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
@@ -152,7 +152,7 @@ class Journal:
 
     @property
     def timing(self) -> Timing:
-        """The time, randomness, limits and known lag, for lifecycle steps."""
+        """The time, randomness, limits and known lag for lifecycle steps."""
         after = self.binding.settings.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.binding.limits, after, self._lag)
 
@@ -161,7 +161,7 @@ class Journal:
         self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
-        """Load the findings of earlier runs: the allowed recipes, the list's lag, and whether the clocks
+        """Load what earlier runs recorded: the allowed recipes, the list's lag, and whether the clocks
         agree."""
         self.recall_recipes(tx)
         self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
@@ -192,7 +192,7 @@ class Journal:
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> None:
-        """Record the result of checking a file, and decide about its path."""
+        """Record the result of checking a file, and decide what to do at its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
         rows = [] if old is None else self.uploads(tx, file.path)
         # The uploads follow a renamed file, unless its new path already has a document or an upload, for
@@ -224,7 +224,7 @@ class Journal:
         self._decide(tx, entry, file.fresh)
 
     def _record_kept_rename(self, tx: Tx, former: str, path: str) -> None:
-        """Record a rename in the history that changes nothing at the target (`renames: keep`)."""
+        """Record in the history a rename that changes nothing at the target (`renames: keep`)."""
         mirror, abilities = self.binding.mirror, self.binding.abilities
         server = serving(self.uploads(tx, path))
         if server is not None and not abilities.renames and abilities.rename_policy == "keep":
@@ -233,8 +233,7 @@ class Journal:
             tx.history.add(mirror, now, event, path, former=former, document_id=document, size=server.size)
 
     def await_quiet(self, tx: Tx, path: str, *, is_selected: bool) -> None:
-        """Record that the file is being written: it is pending, and any later scan checks it again (promise
-        8).
+        """Record that the file is being written: it is pending, and any later scan rechecks it (promise 8).
 
         `is_selected`: the rules select the file in its current form, regardless of an earlier verdict.
         """
@@ -249,7 +248,7 @@ class Journal:
         tx.entries.put(self.binding.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
-        """Create a file row for a document without one; the next scan finds the file or counts it as
+        """Create a file row for a document that has none; the next scan finds the file or counts it as
         missing."""
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
 
@@ -346,7 +345,7 @@ class Journal:
     def _carry_out(
         self, tx: Tx, desired: Desired, rows: dict[int, Upload], action: Action, fresh: bool
     ) -> bool:
-        """Carry out a decision. Returns True if rows changed so that more may follow."""
+        """Carry out a decision. Returns True if rows changed, so that another decision may follow."""
         now, mirror = self._clock.wall(), self.binding.mirror
         name = action.step.name.lower()
         log_debug("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
@@ -413,7 +412,7 @@ class Journal:
     def _free_name(
         self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
     ) -> str:
-        """Return a name at the target for these bytes that no document or upload of this base has or may
+        """Return a name at the target for these bytes that no document or upload in this base has or may
         have.
 
         `taken_names`: names used at the path itself; `start`: the first number to try. If our marker
@@ -458,8 +457,8 @@ class Journal:
     ) -> list[Upload]:
         """Move uploads from INTENDED to SENDING; return those that may be sent.
 
-        `addresses`: the addresses of web pages, by upload. The address of a page identifies it and becomes
-        its name.
+        `addresses`: the addresses of web pages, by upload. A page's address identifies it and becomes its
+        name.
         """
         claimed = []
         for number in numbers:
@@ -489,7 +488,7 @@ class Journal:
         return claimed
 
     def unsendable(self, tx: Tx, number: int) -> None:
-        """Record that the file no longer has the intended bytes; the next check decides again."""
+        """Record that the file no longer has the intended bytes, so the next check makes a new decision."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
@@ -559,8 +558,8 @@ class Journal:
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """Record that the file's old document was removed first, so nothing serves now, even if the new one
-        fails.
+        """Record that the file's old document was removed first, so nothing serves now, not even if the new
+        one fails.
         """
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
@@ -570,7 +569,7 @@ class Journal:
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """Record the status of a document that was being indexed; a failure was already handled."""
+        """Record the status of a document that was being indexed; a failure has already been handled."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
@@ -589,7 +588,7 @@ class Journal:
             case DocState.MISSING:
                 changed = lifecycle.vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
-                    reason = "accepted, but missing at the target soon after"
+                    reason = "accepted, but soon missing from the target"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:
@@ -626,7 +625,7 @@ class Journal:
         return None
 
     def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
-        """Give the file, renamed while the state was lost, its old document again, in place of the failed
+        """Give a file that was renamed while the state was lost its old document back, in place of the failed
         one."""
         orphan = self.orphan_with(tx, upload, twin)
         if orphan is None or upload.path is None or upload.purpose is not Purpose.SERVE:
@@ -637,7 +636,7 @@ class Journal:
         return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
-        """Return whether the target must index this document again, and may be asked to do so now."""
+        """Return whether the target must reindex this document and may be asked to do so now."""
         if self.is_paused(tx):
             return False
         upload = tx.uploads.get(number)
@@ -645,7 +644,7 @@ class Journal:
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
     def resliced(self, tx: Tx, number: int, remedy: Remedy) -> None:
-        """Record that the target was asked to index a document again; if it can't, a new upload replaces the
+        """Record that the target was asked to reindex a document; if it can't, a new upload replaces the
         document."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
@@ -717,7 +716,7 @@ class Journal:
         """Record the result of searching a complete list, begun at `started_at`, for an unsure, lost or
         deleted row.
 
-        `doubt`: a document that may be this web page's, but is unproven.
+        `doubt`: a document that may belong to this web page, without proof.
         """
         upload = tx.uploads.get(number)
         if upload is not None and listed is not None and self._is_taken(tx, upload, listed):
@@ -750,7 +749,8 @@ class Journal:
         return any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders)
 
     def _send_after_loss(self, tx: Tx, lost: Upload) -> Happened | None:
-        """Send a lost upload again; the count of losses continues, and too many fail it (promise 9)."""
+        """Resend a lost upload. Losses keep being counted, and too many of them fail the upload (promise
+        9)."""
         for row in self.uploads(tx, lost.path or ""):
             is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
             if row.state is UploadState.INTENDED and is_same:
@@ -777,7 +777,7 @@ class Journal:
         return self._record(tx, self._make_event(failed))
 
     def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
-        """Handle an upload that was given up and appeared later: it serves only if nothing else does."""
+        """Handle an upload that was given up but appeared later: it serves only if nothing else does."""
         # The target's list was this late: from now on, wait twice as long before an absence counts.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
@@ -802,7 +802,8 @@ class Journal:
         )
 
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
-        """Return whether the old document was removed for this upload: the target stores each text once."""
+        """Return whether the old document was removed for this upload, because the target stores each text
+        once."""
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.texts_once
 
@@ -816,8 +817,8 @@ class Journal:
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:
-        """Return whether another upload serves this path, or is about to serve the same version while this
-        one is not `is_ready`."""
+        """Return whether another upload serves this path, or will soon serve the same version while this one
+        isn't `is_ready`."""
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it now
         version = (upload.digest, upload.recipe)
@@ -861,7 +862,7 @@ class Journal:
         return self._record(tx, Happened("document.renamed", renamed), upload.label)
 
     def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
-        """Record that the rename got no response; it can be repeated."""
+        """Record that the rename got no response. It can safely be repeated."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
             updated = lifecycle.begin_delete(upload)
@@ -874,7 +875,8 @@ class Journal:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
-        """Mark every upload in flight as unsure, except those still running, `busy`. Returns how many.
+        """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Returns how
+        many.
 
         `spent`: a document may be to blame, for instance if kbsync was killed while sending it.
         """
@@ -890,7 +892,7 @@ class Journal:
         return len(rows)
 
     def _save_and_decide(self, tx: Tx, changed: Upload) -> None:
-        """Save the row, then decide about its path again."""
+        """Save the row, then re-evaluate its path."""
         tx.uploads.save(changed)
         if changed.state in (UploadState.DROPPED, UploadState.PRESUMED_LOST):
             self._doubt_server(tx, changed)
@@ -919,7 +921,7 @@ class Journal:
         return happened
 
     def _make_event(self, upload: Upload) -> Happened:
-        """Return the log line of a document that is ready, failed, or skipped because it has no text."""
+        """Return the log line for a document that is ready, failed, or skipped because it has no text."""
         now, event_name = self.timing.now, "document.ready"
         if upload.state is UploadState.FAILED:
             is_skipped = upload.is_without_text and upload.predecessor is None
@@ -934,8 +936,8 @@ class Journal:
         return Happened(event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
-        """Schedule an early poll for documents with these remote ids that are being indexed. Returns whether
-        there are any."""
+        """Schedule an early poll of documents being indexed with these remote ids. Returns whether there are
+        any."""
         binding, is_ours = self.binding, False
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):
@@ -958,8 +960,8 @@ def _not_seen_yet(path: str, now: float) -> FileRow:
 
 
 def _stands_in(action: Action, rows: Mapping[int, Upload]) -> bool:
-    """Return whether the document that served the path was or will be deleted for the upload, so that the
-    upload continues and is decided about later."""
+    """Return whether the document that served the path was or will be deleted for the upload. If so, the
+    upload continues, and any decision about it waits."""
     upload, server = rows[action.upload or 0], serving(rows.values())
     is_same = server is None or server.digest == upload.digest
     return upload.state.in_flight and upload.predecessor is not None and is_same

@@ -1,7 +1,7 @@
 """Determines the owner of a listed document: reads the target's list and compares it with the rows of the
 state.
 
-`identify` is pure, and the only place that compares the names, tags, lengths, times and marks of listed
+`identify` is pure, and is the only function that compares the names, tags, lengths, times and marks of listed
 documents. The caller acts on the result: adopts a document, resolves an open upload, reports or repairs.
 
 If the target keeps our mark, the mark decides. Otherwise a document belongs to an upload if it has the name
@@ -39,7 +39,7 @@ MOST = 10_000
 UNKNOWN = DocStatus(DocState.UNKNOWN)
 
 CLOCK_SLACK = 240.0
-"""Maximum number of seconds the clocks of target and machine may differ after correction."""
+"""Maximum number of seconds by which the target's and the machine's clocks may differ after correction."""
 
 LATE = 900.0
 """Maximum number of seconds between a request and the creation of its document."""
@@ -49,7 +49,7 @@ EARLIEST, LATEST = 5.0, 120.0
 
 
 class Whose(enum.Enum):
-    """The owner of a document, and the proof. kbsync doesn't touch documents that aren't proven to be ours
+    """Who owns a document, and what proves it. kbsync doesn't touch documents that aren't proven to be ours
     (promise 6).
     """
 
@@ -64,7 +64,7 @@ class Whose(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The owner of a listed document. `listed` has its path and the known facts about its bytes: from its
+    """A listed document and its owner. `listed` has its path and the known facts about its bytes: from its
     row, its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open
     uploads it may belong to. `doubts`: uploads of web pages that it may belong to, without proof in the list.
     """
@@ -82,7 +82,7 @@ class Claim:
 
     @property
     def path(self) -> str:
-        """The document's path, '' if it has none."""
+        """The document's path; '' if it has none."""
         return self.listed.path or ""
 
     @property
@@ -114,7 +114,7 @@ class Claim:
 
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:
-        """Return the claim of a `repair` message, with its current row."""
+        """Return the claim in a `repair` message, with its current row."""
         values: dict[str, Any] = {name: fields.get(name) for name in _LISTED}
         state = DocState.READY if fields.get("is_ready") else DocState.UNKNOWN
         number = fields.get("upload")
@@ -140,7 +140,7 @@ def identify(
     *,
     trusts_times: bool = False,
 ) -> Claim:
-    """Return the owner of the document. `holders`: uploads of this base that have its id, newest first.
+    """Return the document's owner. `holders`: uploads of this base that have its id, newest first.
     `candidates`: open uploads of this mirror and, if the target keeps marks, the upload whose mark it has.
     `trusts_times`: its time can disprove that it belongs to an upload; otherwise a time can only confirm
     that."""
@@ -201,8 +201,8 @@ def _needs_document(row: Upload) -> bool:
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
-    """Return whether the document has a mark of kbsync or, at targets without marks, one of our tags and (if
-    known) its bytes.
+    """Return whether the document has kbsync's mark or, at targets without marks, one of our tags, which
+    matches its bytes if those are known.
     """
     if binding.limits.marks:
         return listed.upload_id is not None
@@ -211,7 +211,7 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """Return whether file and document have the same bytes, as far as known."""
+    """Return whether a file and a document have the same bytes, as far as known."""
     # Without a length a tag alone proves nothing.
     listed_bytes, digest = (listed.digest or "", listed.size or 0), entry.digest
     return digest is not None and digests_match(*listed_bytes, digest, entry.stamp.size)
@@ -219,7 +219,7 @@ def has_bytes(entry: FileRow, listed: Listed) -> bool:
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
     """Return whether the document belongs to this upload: True if that is proven, False if it is possible,
-    None if not.
+    None if it doesn't.
     """
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
@@ -235,11 +235,12 @@ def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> b
 def _fit_page(
     binding: Binding, address: str, listed: Listed, after: float | None, trusts_times: bool
 ) -> bool | None:
-    """Return the same as `_fit` for the web page of a link file, created `after` seconds after the request.
+    """Do the same as `_fit` for a link file's web page, created `after` seconds after the request.
 
     A list doesn't have our names for web pages. The proof is its address, if the list has it, and a creation
-    time between the request and a while after it. Without both it stays in doubt: it may be ours or a
-    colleague's. A document created at another time, or a file according to its name, is not in doubt.
+    time between the request and a while after it. Without both, it stays in doubt: it may be ours or a
+    colleague's. A document created at another time, or one whose name shows that it is a file, is not in
+    doubt.
     """
     if is_address(listed.name):
         is_other = not same_address(address, listed.name)
@@ -289,7 +290,7 @@ def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Clai
 async def read_list(
     binding: Binding, target: Target, read: ReadsState, on_answer: Callable[[], None] = lambda: None
 ) -> AsyncIterator[list[Claim]]:
-    """Yield the whole list in batches. Raises `TargetError` if it is not complete.
+    """Yield the whole list in batches. Raises `TargetError` if it is incomplete.
 
     `on_answer` is called as each batch arrives, because a list may take minutes without other requests.
     """
@@ -369,9 +370,7 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return the paths in the folder that are too long for a name, by the hash that replaces them in
-    names.
-    """
+    """Return the folder's paths too long for a name, keyed by the hash that replaces each in names."""
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):

@@ -1,8 +1,8 @@
 """Runs one mirror in the daemon: handles hints as they arrive, rescans from time to time, and retries in
 between.
 
-`keep` starts the mirror, watches it, and starts it again after an error; `_turn` is one round of the loop. A
-single event wakes the loop for every reason; the state and the clock show the work.
+`keep` starts the mirror, watches it, and restarts it after an error; `_turn` is one round of the loop. A
+single event wakes the loop, whatever the reason; the state and the clock show what there is to do.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class ReloadScope(Enum):
-    """What a halted mirror reloads, because a user may have fixed the cause of the halt there."""
+    """What a halted mirror reloads, because a user may have fixed the cause of the halt."""
 
     CONFIG = "config"
-    """Reload the whole config: the user sent a request, and may have changed it."""
+    """Reload the whole config: the user sent a request, and may have changed the config first."""
     SECRETS = "secrets"
-    """Reload only this mirror's secrets: its key was refused, and may have been changed since."""
+    """Reload only this mirror's secrets: its key was refused, but may have been changed since."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequest:
-    """The reload request of one mirror; `done` is set once the daemon has reloaded the config, or refused
-    it."""
+    """One mirror's reload request; `done` is set once the daemon has reloaded the config or refused it."""
 
     mirror: str
     scope: ReloadScope
@@ -50,8 +49,8 @@ class ReloadRequest:
 
 
 class ReloadQueue:
-    """Reload requests of halted mirrors. The daemon takes them, and first stops a mirror whose config
-    changed."""
+    """Reload requests from halted mirrors. The daemon carries them out, and stops a mirror first if its
+    config changed."""
 
     def __init__(self) -> None:
         self._requests: list[ReloadRequest] = []
@@ -74,18 +73,18 @@ class ReloadQueue:
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
-"""Seconds between checks of root, watcher and target, which don't report changes."""
+"""Seconds between checks of the root, the watcher and the target, which don't report changes themselves."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_RELOAD = 10.0
 """Maximum number of seconds that a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 ALL = "all"
-"""Key of the scan of the whole folder."""
+"""Key for the scan of the whole folder."""
 
 
 @dataclass
 class MirrorLoop:
-    """Keeps one mirror up to date until `stop` is set; without `reloads` it has no config to reload."""
+    """Keeps one mirror up to date until `stop` is set; without `reloads`, it can't reload a config."""
 
     mirror: Mirror
     state_dir: Path
@@ -95,16 +94,17 @@ class MirrorLoop:
     grace: float = 0.5
     """Seconds that requests in flight get to finish after `stop`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the folder is watched, or the reason why not is logged."""
+    """Set when the folder is being watched, or the reason why it isn't has been logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the whole folder was scanned once, or the reason why not is logged."""
+    """Set when the whole folder has been scanned once, or the reason why it hasn't has been logged."""
     _next_check: float = 0.0
     _directories: int = 0
     _must_restart: bool = False
     _mode: Mode | None = None
 
     async def keep(self) -> None:
-        """Run until `stop`. After a problem with the folder or the target, continue when it is resolved."""
+        """Run until `stop` is set. After a problem with the folder or the target, continue once it is
+        resolved."""
         wait = FIRST_RETRY
         while not self.stop.is_set():
             try:
@@ -169,7 +169,7 @@ class MirrorLoop:
             await self.mirror.halts.show_trouble(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:
-        """Request a reload and wait for it. If it changes this mirror, `stop` is set meanwhile."""
+        """Request a reload and wait for it. If it changes this mirror, `stop` is set in the meantime."""
         if self.reloads is not None and not self.stop.is_set():
             done = self.reloads.request(self.mirror.settings.name, scope)
             await wait_for_any(self.mirror.clock, LONGEST_RELOAD, done, self.stop)

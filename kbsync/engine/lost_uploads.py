@@ -1,9 +1,9 @@
 """Searches for uploads whose response was lost; one complete list serves all of them.
 
-If the target supports it, a few are first queried by name, because a list of thousands takes minutes and many
-requests. If that finds all of them, kbsync doesn't read the list; only a complete list proves that one is
-absent. `engine/listing` decides which document may belong to which upload. If the name does not prove the
-content, the document is read.
+If the target supports it, kbsync first queries a few by name, because a list of thousands takes minutes and
+many requests. If that finds all of them, kbsync doesn't read the list; only a complete list proves that one
+is absent. `engine/listing` decides which document may belong to which upload. If the name doesn't prove the
+content, the document is read as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FEW = 5
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """A row, and its listed document or None if a complete list doesn't have it.
+    """A row and its listed document, or None if it isn't in a complete list.
 
     `doubt`: a document that may belong to the row, if nothing in the list can prove it.
     """
@@ -44,9 +44,9 @@ async def find_uploads(
     unsure: Sequence[Upload],
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[FoundUpload]:
-    """Search for every unsure row, and every lost or deleted one that a later list may resolve.
+    """Search for every unsure row, and for every lost or deleted one that a later list may resolve.
 
-    If all of `unsure` are found by name, only those are returned, since nothing was read about the others.
+    If all of `unsure` are found by name, only those are returned, since the list wasn't read for the others.
     Raises `TargetError` if the list is incomplete.
     """
     found_by_name = await _find_by_name(store, binding, target, unsure)

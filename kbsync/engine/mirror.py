@@ -1,4 +1,4 @@
-"""One running mirror: its start and end, and the code shared by `--once` and the daemon.
+"""Runs one mirror: starts and stops it, with the code shared by `--once` and the daemon.
 
 `Mirror` lasts as long as kbsync runs: its root, its halt, its counts. `BoundMirror` does its work. It exists
 only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it
@@ -56,7 +56,7 @@ ENTRIES = 2
 
 
 class AwaitedFiles:
-    """The files that a scan found being written: a pass is done once it waits for none of them.
+    """The files that were being written during a scan: a pass is done once it waits for none of them.
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan
     and, in a pass, again if its file changes meanwhile, at most `ENTRIES` times. It leaves permanently once
@@ -109,7 +109,7 @@ class AwaitedFiles:
             self._waiting[path] = self._settling.since(path)
 
     def update(self, now: float, overdue: Collection[str]) -> None:
-        """Drop the files that a round of checks has finished.
+        """Drop the files that a round of checks has dealt with.
 
         `overdue`: files that were read because their longest wait was over.
         """
@@ -133,16 +133,16 @@ MOST_RECHECKS = 8
 
 
 class Rechecks:
-    """Paths to check again soon.
+    """Paths to recheck soon.
 
-    If a file's bytes changed between reading and sending, it is checked again at once, and from the second
-    time on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at
-    each read with the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
+    If a file's bytes changed between reading and sending, it is rechecked at once, and from the second time
+    on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at each
+    read but keep the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
     (promise 9).
     """
 
     def __init__(self, settings: MirrorSettings, clock: Clock, wake: asyncio.Event) -> None:
-        """Create an empty list. `wake`: the event that the mirror waits on."""
+        """Create an empty list. `wake`: the event that the mirror waits for."""
         self._settings, self._clock, self._wake = settings, clock, wake
         self._due: dict[str, float] = {}
         self._queue: list[tuple[float, str]] = []  # a heap of these entries, and of postponed ones
@@ -162,7 +162,7 @@ class Rechecks:
         self._wake.set()
 
     def add_changed(self, path: str) -> None:
-        """Check a file again that changed between its read and its upload."""
+        """Recheck a file that changed between its read and its upload."""
         self._times[path] += 1
         times, settings = self._times[path], self._settings
         longer = settings.settle * 2.0 ** min(times - 2, 30)
@@ -174,11 +174,11 @@ class Rechecks:
                 "file.unstable",
                 mirror=settings.name,
                 path=path,
-                reason="its bytes differ each time it is read while its size and times stay the same",
+                reason="its bytes differ each time it is read, although its size and times stay the same",
             )
 
     def forget(self, path: str) -> None:
-        """Reset the count of a sent file."""
+        """Reset the recheck count of a sent file."""
         self._times.pop(path, None)
 
     def take_due(self) -> list[str]:
@@ -204,15 +204,15 @@ ENDED_KEPT = 30 * 86400.0
 """Seconds to keep rows of finished uploads, which prove that documents were ours."""
 
 PATIENCE = 60.0
-"""Maximum pause in seconds of work that a pass waits for (promise 9 bounds it)."""
+"""A pass waits for work that pauses for at most this many seconds (promise 9 bounds it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The environment of a mirror: its spool folder, the config's mirrors, and how to write commands.
+    """A mirror's environment: its spool folder, the config's mirrors, and how to write commands.
 
-    `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is called
-    again after an interrupted start. `at_work`: the process keeps running, like a daemon.
+    `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is repeated
+    after an interrupted start. `at_work`: the process keeps running, like a daemon.
     """
 
     spool_dir: Path
@@ -226,7 +226,7 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 
 
 class BoundMirror:
-    """A running mirror, bound to its base; it exists within `Mirror.bind`.
+    """A running mirror, bound to its base; it exists only within `Mirror.bind`.
 
     Only `turn` decides the next step; scans run at the same time. `awaited`: files of the last scan that are
     still being written.
@@ -275,8 +275,8 @@ class BoundMirror:
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this is cancelled; the journal has the requests in flight. May be called
-        again.
+        """Stop the parts, even if this call is cancelled; requests in flight are in the journal. May be
+        called again.
         """
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
@@ -286,8 +286,8 @@ class BoundMirror:
             await end_tasks(list(self._tasks))
 
     async def base_changed(self) -> bool:
-        """Return whether the base is no longer the one that this run started with: it was deleted, or damaged
-        and replaced."""
+        """Return whether the base is no longer the one that this run started with, because it was deleted, or
+        damaged and replaced."""
         try:
             base = await self.target.base()
         except Halted as error:
@@ -316,7 +316,7 @@ class BoundMirror:
         return summary
 
     async def compared(self) -> None:
-        """Record that the whole folder was compared."""
+        """Record that the whole folder has been compared."""
         mirror = self.mirror
         mirror.has_compared = self._is_compared = True
         now = mirror.clock.wall()
@@ -355,8 +355,8 @@ class BoundMirror:
             self.start(self._scan(name, scan))
 
     def request_rescan(self) -> None:
-        """Compare the whole folder now. If a scan is running, compare again after it, since it may have
-        missed the change."""
+        """Compare the whole folder now. If a scan is running, repeat the comparison afterwards, since the
+        scan may have missed the change."""
         log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
         self._must_scan_again = bool(self.scanning)
         if not self.scanning:
@@ -461,8 +461,8 @@ class BoundMirror:
             self.worker.wake()
 
     async def next_due(self) -> float:
-        """Return the monotonic time when a file, a second check or a decision about deletions is due;
-        infinite if nothing waits."""
+        """Return the monotonic time when a file, a second check or a decision on deletions is due; infinite
+        if nothing is pending."""
         times = [self.rechecks.next_due(), self.reconciler.settling.next_due()]
         if self.may_wait:
             self.may_wait = False  # rows may change during these reads
@@ -492,9 +492,9 @@ class BoundMirror:
 
 @dataclass(slots=True, eq=False)
 class Mirror:
-    """A mirror for as long as kbsync runs; `bind` may be entered repeatedly, but only once at a time.
+    """A mirror, as it exists while kbsync runs; `bind` may be entered repeatedly, but only once at a time.
 
-    `open_target` returns a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
+    `open_target` returns a new target; `on_event` gets every finished document; `on_decided` is for tests,
     which check a path's rows in each transaction.
     """
 
@@ -508,7 +508,7 @@ class Mirror:
     id: int = 0
     halts: Halts = field(init=False)
     counts: Counter[str] = field(default_factory=Counter)
-    """How many documents it uploaded, replaced, renamed and deleted."""
+    """How many documents it has uploaded, replaced, renamed and deleted."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -562,7 +562,7 @@ class Mirror:
                 self.bound = None
 
     async def _begin(self, stack: AsyncExitStack) -> BoundMirror:
-        """Check the root and the base and start the work; `stack` ends it."""
+        """Check the root and the base, and start the work; closing `stack` ends it."""
         store, settings, context = self.store, self.settings, self.context
         self.identity = await attach.find_root(store, settings, self.id)
         target = await self._open()
@@ -579,7 +579,7 @@ class Mirror:
         return bound
 
     async def _open(self) -> Target:
-        """Return a fresh target. It is opened in a thread that continues if this call is cancelled."""
+        """Return a new target, opened in a thread that continues if this call is cancelled."""
         opening = asyncio.ensure_future(self.open_target())
         try:
             return await asyncio.shield(opening)
@@ -609,10 +609,10 @@ class Mirror:
         self.id, self.halts.stored = record.id, record.halt
 
     async def _rename_base(self, record: MirrorRecord) -> None:
-        """Rename the embedded base to the mirror's name in the config, before the state gets that name.
+        """Rename the embedded base to the mirror's name in the config before the state gets that name.
 
-        Stores the new name first: if the run is killed in between, the base may have either name, and by the
-        next run the config may have a third one.
+        The new name is stored first: if the run is killed in between, the base may have either name, and by
+        the next run the config may have a third one.
         """
         mirror, old, new = record.id, record.name, self.settings.name
         interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))
@@ -672,8 +672,8 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that all files missing at the first pass were decided about: small deletions no longer need
-        approval."""
+        """Record that all files missing in the first pass have been decided on, so small deletions no longer
+        need approval."""
         await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
 
     # -- the root --------------------------------------------------------------------------------------

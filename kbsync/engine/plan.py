@@ -1,8 +1,8 @@
 """Shows what a pass of a mirror would do, by running one on a private copy of the state.
 
-It is a real pass: it attaches the mirror, reads the inbox, scans the folder, lets the journal decide, and
-decides about deletions and changed recipes. No worker runs, so nothing is sent; the target is queried for its
-base, and for its list if a pass would need it. `plan` shows the intended steps in the rows of the copy;
+It is a real pass: it attaches the mirror, reads the inbox, scans the folder, has the journal decide, and
+allows or holds deletions and changed recipes. No worker runs, so nothing is sent; the target is queried for
+its base, and for its list if a pass would need it. `plan` shows the intended steps in the rows of the copy;
 `verify` uses it to find files newer than their documents.
 """
 
@@ -51,10 +51,10 @@ from kbsync.state.store import StateCopy
 PAGE = 500
 
 RECIPE = "recipe"
-"""The cause of a hold on documents that must be reindexed because settings changed."""
+"""The cause recorded for holding documents that must be reindexed because settings changed."""
 
 BUSY = "it is being written; kbsync sends it once it stops changing"
-LOST = "its upload got no response; kbsync searches for it before sending it again"
+LOST = "its upload got no response; kbsync searches for it before resending it"
 AGAIN = "the target cannot rename"
 
 
@@ -78,8 +78,8 @@ class Planned:
     """One line of a plan.
 
     `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied;
-    `recipe` for documents to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
-    the target. `note`: a remark or, for failed files, the reason; if the path ends in `/`, it is a directory.
+    `recipe` for documents to be reindexed. `source`: the path before a rename. `sends`: the bytes go to the
+    target. `note`: a remark or, for a failed file, the reason. A path that ends in `/` is a directory.
     `refused`: the document that searches still find for a file whose current bytes the target refused.
     """
 
@@ -94,14 +94,14 @@ class Planned:
 
 @dataclass(slots=True)
 class MirrorPlan:
-    """The effects of a pass of one mirror, each list ordered by path; empty with a `halt`.
+    """The effects of one mirror's pass, each list ordered by path; empty if there is a `halt`.
 
-    A rename is listed as one whether or not the target can rename: `sends` says which renames upload.
-    `reembed`: the same bytes again, under another recipe. `delete`: deletions that the pass carries out.
-    `held`: deletions that need approval after this pass, and documents that changed settings require to be
-    indexed again, if that needs approval. `failed`: files that stay without an up-to-date document. `keep`:
-    documents that stay without their file, None unless the config says `deletions: never`. `is_guess`: the
-    target didn't report its documents.
+    A rename is listed as such whether or not the target can rename; `sends` says which renames upload.
+    `reembed`: documents with the same bytes to be reindexed under another recipe. `delete`: deletions that
+    the pass carries out. `held`: deletions that need approval after this pass, and documents whose reindexing
+    after a settings change needs approval. `failed`: files that stay without an up-to-date document. `keep`:
+    documents that stay although their files are gone; None unless the config says `deletions: never`.
+    `is_guess`: the target didn't report its documents.
     """
 
     name: str
@@ -160,8 +160,8 @@ async def plan_mirror(
 ) -> MirrorPlan:
     """Plan a pass.
 
-    Raises StateError for an unreadable state. A problem with the root or the target becomes the plan's `halt`
-    if it would stop a pass, otherwise its `note`.
+    Raises `StateError` if the state can't be read. A problem with the root or the target becomes the plan's
+    `halt` if it would stop a pass, otherwise its `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -182,8 +182,8 @@ def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
-    """Return a message with the numbers if the uploads exceed the account's quota; '' if they fit or that is
-    unknown."""
+    """Return a message with the numbers if the uploads exceed the account's quota; '' if they fit or the
+    quota is unknown."""
     if not plan.bytes_to_send:
         return ""
     try:
@@ -260,7 +260,7 @@ class PrivatePass:
 
     @property
     def binding(self) -> Binding:
-        """The binding of the pass. If it is new, its id exists only in the plan's copy of the state."""
+        """The binding of the pass. The id of a new binding exists only in the plan's copy of the state."""
         return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:
@@ -272,10 +272,10 @@ class PrivatePass:
         return serving(self._copy.read_now(lambda tx: self._rows(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
-        """Start like a pass. Raises `Halted`.
+        """Start as a pass does. Raises `Halted`.
 
-        If the base does not answer, this assumes the base of the last pass, and says so in the note.
-        `may_be_emptied`: do not stop if the base lost many of its documents.
+        If the base doesn't respond, assume that it is the last pass's base, and say so in the note.
+        `may_be_emptied`: don't stop if the base has lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
         record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
@@ -310,7 +310,7 @@ class PrivatePass:
         return Base(last.base, address=last.address)
 
     async def compare(self) -> None:
-        """Compare the folder with the copy, and decide about deletions. Raises `Halted`."""
+        """Compare the folder with the copy, and allow or hold deletions. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
         self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
@@ -331,7 +331,7 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.decide()
         if await self._identity() is None:  # nothing read so far can be trusted
-            raise attach.root_differs(self._settings, "it changed during the comparison")
+            raise attach.root_differs(self._settings, "it changed while the folder was being compared")
 
     async def _identity(self) -> RootIdentity | None:
         """Return the root's identity, if it is still the one from the start."""
@@ -408,9 +408,7 @@ class PrivatePass:
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
     ) -> None:
-        """Add a file whose document is outdated or missing: kbsync has yet to send the new one, or it is in
-        flight.
-        """
+        """Add a file whose document is outdated or missing: the new one isn't sent yet or is in flight."""
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = plan.upload if server is None else plan.replace
@@ -460,7 +458,7 @@ class PrivatePass:
         plan.failed.append(Planned(entry.path, desired.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that is deleted for good; a predecessor is only replaced."""
+        """Add a document to be deleted, unless a newer version merely replaces it."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := removal_cause(self.journal.desired(entry))):
             return
@@ -470,7 +468,7 @@ class PrivatePass:
             lines.append(Planned(entry.path, row.size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that serves unchanged, under a path other than the one at the target."""
+        """Add a document that serves unchanged under a path other than the one at the target."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return
@@ -492,7 +490,7 @@ class PrivatePass:
         plan.unchanged -= 1
 
     def _moved_from(self, row: Upload) -> str | None:
-        """Return the path that this document's file had before this pass, if it was different."""
+        """Return the path that this document's file had before this pass, if it differed."""
         before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 

@@ -1,9 +1,9 @@
 """Polls documents that are being indexed, and handles those that failed.
 
-The target is asked to index a failed document again, a bounded number of times. A failure reported soon after
-that may be the earlier one and does not count. A full account doesn't cost a document an attempt, and while
-it may be full, only a few documents are tried. If a document is never reported as done, a search confirms
-that it is searchable.
+kbsync asks the target to reindex a failed document, a bounded number of times. A failure reported soon
+afterwards may be the earlier one and doesn't count. A full account doesn't cost a document an attempt; while
+the account may be full, only a few documents are tried. If a document is never reported as done, a search
+confirms that it is searchable.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 BLAME_LIMIT = 5
-"""Number of consecutive documents that never finish before kbsync blames the target."""
+"""Number of consecutive documents that never finish, after which kbsync blames the target."""
 
 CUT_AT_ONCE = 20
-"""Number of documents to re-index before the waiting ones are polled again."""
+"""Number of documents to reindex before polling the waiting ones again."""
 
 PollResult = tuple[Upload, DocStatus, Remedy]
 
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
+    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: at least one document became
+    searchable."""
 
     tries: float
     gets_done: bool = False
@@ -43,7 +44,7 @@ class _Turn:
 
 
 class Polls:
-    """Handles documents that the target has and that do not serve yet."""
+    """Handles documents that the target has but that don't serve yet."""
 
     def __init__(self, store: StateStore, journal: Journal, target: Target) -> None:
         self._store = store
@@ -55,19 +56,19 @@ class Polls:
         self._last_done = -math.inf
         """When a poll last found documents searchable."""
         self._first_accepted = math.inf
-        """When the first of those documents had been accepted."""
+        """When the first of those documents was accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """Whether the target can index a document again, as last known. If it can't, kbsync uploads the
-        document again, within the same number of tries (promise 9).
+        """Whether the target can reindex a document, as far as known. If it can't, kbsync re-uploads the
+        document, within the same number of tries (promise 9).
         """
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[Happened | None], Halted | None]:
-        """Poll these documents and record the results. Raises `Halted` if only a user can help.
-
-        `tries`: how many documents that failed because the account was full may be retried; None: all. Raises
+        """Poll these documents and record the results. Raises `Halted` if only a user can help, and
         `TargetError` if there was no result.
+
+        `tries`: how many documents that failed because the account was full may be retried; None: all.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -99,7 +100,7 @@ class Polls:
         return happened, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Interpret the document's status, after handling a failure as far as possible."""
+        """Return the row, its status and the remedy, after handling a failure as far as possible."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
@@ -124,7 +125,7 @@ class Polls:
         return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Return whether the target has another document with this text, whose file is gone."""
+        """Return whether the target has another document with this text whose file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)
@@ -141,7 +142,7 @@ class Polls:
         return is_known or (await asyncio.to_thread(stat_path, root, path)).lacks_file
 
     async def _ask_again(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
-        """Ask the target to index a failed document again, if that may help."""
+        """Ask the target to reindex a failed document, if that may help."""
         if status.halt and row.phase is not Phase.NO_ROOM:
             return Remedy.AWAITED
         if turn.halted is not None:
@@ -173,7 +174,7 @@ class Polls:
         return Remedy.ASKED
 
     async def _confirm_by_search(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Search for a document that never reports that it is done, and decide by the result (promise 10)."""
+        """Search for a document that is never reported as done, and let the result decide (promise 10)."""
         if not isinstance(self._target, Confirms) or row.remote_id is None:
             return await self._give_up(row, turn)
         try:
@@ -187,7 +188,7 @@ class Polls:
         return (row, _READY, Remedy.NONE) if is_there else await self._give_up(row, turn)
 
     async def _give_up(self, row: Upload, turn: _Turn) -> PollResult:
-        """Fail the document, unless the target never finishes any: then the target is to blame."""
+        """Fail the document, unless the target never finishes any and is therefore to blame."""
         if not turn.gets_done:
             self._overdue.add(row.id)
         seconds = self._journal.timing.limits.give_up
@@ -203,7 +204,7 @@ class Polls:
         return row, status, await self._ask_again(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
-        """Ask the target to index each of these again; one that fails does not delay the others.
+        """Ask the target to reindex each of these; one that fails does not delay the others.
 
         `is_alone`: no other response shows whether the target is up.
         """

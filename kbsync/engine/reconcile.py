@@ -1,8 +1,8 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
-All take the same three steps: find a file (`FoundFile`), decide about it in a thread (`judge`: skip it, wait
-for it, or read it), and record the result, a batch of files per transaction. In that transaction the journal
-decides about the file's document.
+All of them take the same three steps: find a file (`FoundFile`), decide in a thread what to do with it
+(`judge`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
+that transaction the journal decides what to do with the file's document.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from kbsync.threads import searches_first
 async def recheck_lost_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the checks; first repeats those that found nothing below a directory where a disk used to be
+    """Return the checks, after repeating those that found nothing below a directory where a disk used to be
     mounted.
 
     While a disk that was mounted in the folder is unmounted, none of its files counts as missing (promise 1).
@@ -91,27 +91,28 @@ def former_files(
 
 
 def is_respelled(old: str, new: str) -> bool:
-    """Return whether two paths may be the same on a file system that ignores case or Unicode form."""
+    """Return whether two paths may be the same on a file system that ignores case or Unicode
+    normalization."""
     return old != new and fold(old) == fold(new)
 
 
 def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
-    """Return where something was mounted at or above each path, for the paths where anything was."""
+    """Return the former mount points at or above each path, for those paths that had any."""
     return {path: over for path in paths if (over := tx.folders.mounts_over(binding.mirror, path))}
 
 
 RACY_SECONDS = 2.0
-"""A file that was read this soon after its last change is read again: it may change without a new
-timestamp.
+"""Seconds after its last change within which a file that was read is reread, since it may change without a
+new timestamp.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One file as seen by a scan or check, with the rules of its directory.
+    """A file as seen by a scan or check, with its directory's rules.
 
-    `version`: the rules of its directory at the time it was stored ('' for a new one). `quiet`: it hasn't
-    changed for the `settle` period. `forced`: it kept changing until the maximum wait ran out.
+    `version`: its directory's rules when the file was stored ('' for a new one). `quiet`: it hasn't changed
+    for the `settle` period. `forced`: it kept changing until the maximum wait ran out.
     """
 
     path: str
@@ -128,7 +129,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The file is being written, or may be. `busy`: it kept changing beyond the longest wait.
+    """A file that is being written, or may be. `busy`: it kept changing beyond the longest wait.
 
     `is_selected`: the rules select it in its current form.
     """
@@ -159,7 +160,7 @@ def judge(
 
     `stored`: its row in the state. `deep`: always read it. `awaited`: kbsync is already waiting for it.
     `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
-    bytes of a file that keeps changing, since the file has other bytes by the time they are sent.
+    bytes of a file that keeps changing, since the file will have other bytes by the time it is sent.
     """
     path, stamp, root = file.path, file.stamp, binding.settings.root
     if stamp == NO_STAMP:
@@ -213,7 +214,7 @@ def judge(
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
-    """Return whether a user, rather than an upgrade, caused this deselection."""
+    """Return whether a user, rather than an upgrade, deselected the file."""
     if stored is None or not file.version:
         return True
     if stored.verdict.choice is not FileChoice.SELECTED:
@@ -222,7 +223,7 @@ def by_person(file: FoundFile, stored: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """Return whether a user changed the rules: more than the program's own part differs.
+    """Return whether a user changed the rules, so that more than kbsync's own part differs.
 
     A file that an upgrade excludes keeps its document; one that a user excludes is deleted.
     """
@@ -260,9 +261,9 @@ def _outcome(stored: FileRow | None, judgement: Judgement) -> str:
 
 
 class StateTree:
-    """The stored files of one mirror for a scan, one directory at a time. Raises `StateError`.
+    """One mirror's stored files for a scan, one directory at a time. Raises `StateError`.
 
-    `read` runs a function on the state, in the thread of the scan.
+    `read` runs a function on the state, in the scan's thread.
     """
 
     def __init__(self, read: Callable[[Callable[[Tx], Any]], Any], mirror: int) -> None:
@@ -280,12 +281,12 @@ class StateTree:
         return rows
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
-        """Return the stored sub-directories by name."""
+        """Return the stored subdirectories by name."""
         rows: list[FolderRow] = self._read(lambda tx: tx.folders.below(self._mirror, directory))
         return {row.path: _stored_folder(row) for row in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
-        """Return the row of the directory itself."""
+        """Return the directory's own row."""
         row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
         return None if row is None else _stored_folder(row)
 
@@ -297,13 +298,15 @@ def _stored_folder(row: FolderRow) -> StoredFolder:
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
-"""A batch of files is read under the lock. After this many seconds a daemon leaves the rest for later, so
-that hints and commands wait no longer, even with a slow disk."""
+"""Seconds for reading a batch of files, which holds the lock. After that a daemon leaves the rest for later,
+so that hints and commands wait no longer, even with a slow disk."""
 BURST = 64
-"""Maximum number of files in one check that count as saved by a waiting user; any others are backlog."""
+"""Maximum number of files in one check that count as just saved by a user who is waiting; any others are
+backlog."""
 
 FORCED = 4
-"""Maximum number of changing files that a fresh hint waits for: each is read twice, with a pause between."""
+"""Maximum number of changing files that a fresh hint waits for; each is read twice, with a pause in
+between."""
 
 IGNORE_FILE = ".kbsyncignore"
 
@@ -315,7 +318,7 @@ class Reconciler:
     """Compares the disk with the state for one mirror.
 
     `on_work`: called if rows were written that may concern the worker. `keep`: gets the bytes of a file that
-    keeps changing, to send them as read. `page_seconds`: the time after which the rest of a batch is left for
+    keeps changing, to be sent as read. `page_seconds`: the time after which the rest of a batch is left for
     the next.
     """
 
@@ -398,11 +401,10 @@ class Reconciler:
                     del self._trees[path]
 
     def _missed_now(self) -> tuple[float | None, int | None]:
-        """Return when the first check that missed a file starts to count: now, or at the end of a pending
-        tree scan.
+        """Return when a file counts as missed for the first time: now, or at the end of a pending tree scan.
 
-        A moved directory appears as one that is gone and a new one. Files missed in the first may be found in
-        the second, however long its scan takes.
+        A moved directory looks like one that disappeared and a new one. Files missed in the old one may be
+        found in the new one, however long its scan takes.
         """
         if not self._trees:
             return self._clock.steady(), None
@@ -477,7 +479,7 @@ class Reconciler:
         tx.folders.record_gone(self._mirror, folder)
 
     async def _deselect_below(self, listing: FolderListing, folder: str, verdict: Verdict) -> None:
-        """Deselect all files in a newly excluded directory, a batch per commit."""
+        """Deselect all files in a newly excluded directory, one batch per commit."""
         before = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
         person = before is None or is_by_person(before.version, listing.version)
 
@@ -489,7 +491,7 @@ class Reconciler:
             await self._store.write(partial(deselect, paths))
 
     async def recheck_racy(self) -> None:
-        """Read files again that were read so soon after a change that a second change may have the same
+        """Reread files that were read so soon after a change that a second change may have the same
         timestamp."""
         before = self._clock.wall() - RACY_SECONDS
         tried_paths: set[str] = set()
@@ -590,9 +592,9 @@ class Reconciler:
         return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
-        """Return paths of files that are stored, or were checked as well, under another spelling.
+        """Return the paths of files that are stored, or were also checked, under another spelling.
 
-        Includes paths of folders where a file was expected.
+        Includes paths where a folder was found instead of a file.
         """
         folders = [path for path, stat, _ in checked if stat.kind is FileKind.FOLDER]
         files = [(path, stat.stamp.ino) for path, stat, _ in checked if stat.stamp and stat.links == 1]
@@ -653,13 +655,13 @@ class Reconciler:
         return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
 
     def _forget(self, path: str) -> None:
-        """Stop waiting for the file, because it was recorded or does not exist."""
+        """Stop waiting for the file, because it has been recorded or doesn't exist."""
         self.settling.forget(path)
         self._samples.pop(path, None)
         self.busy.discard(path)
 
     async def settle_due(self) -> set[str]:
-        """Record the files that did not change for one `settle`, or whose longest wait is over.
+        """Record the files that haven't changed for one `settle` period, or whose longest wait is over.
 
         Returns the latter if they were read: their wait is over, regardless of the result.
         """
@@ -696,8 +698,7 @@ class Reconciler:
     async def _judge_all(
         self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> bool:
-        """Decide about files and record the results, a batch at a time. Returns False if stopped before the
-        end."""
+        """Check files and record the results, a batch at a time. Returns False if stopped before the end."""
         queue = iter(files)
         while batch := _next_batch(queue):
             remaining: Sequence[FoundFile] = batch
@@ -710,7 +711,7 @@ class Reconciler:
     async def _judge_batch(
         self, batch: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> Sequence[FoundFile]:
-        """Decide about files and record the results, as many as time allows. Returns the rest."""
+        """Check as many files as time allows, and record the results. Returns the rest."""
         if not batch:
             return batch
         async with self._taking:  # one decision is recorded before the next about the same file starts
@@ -747,7 +748,7 @@ class Reconciler:
     def _judge_files(
         self, files: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> tuple[list[Judgement], Sequence[FoundFile]]:
-        """Decide about the first of these until the batch's time is over. Also returns the rest."""
+        """Check these files in order until the batch's time is up. Also returns the rest."""
         until = self._clock.steady() + self._page_seconds
         binding = self._journal.binding
         paths = [] if known_new else [file.path for file in files]
@@ -783,8 +784,8 @@ class Reconciler:
 class _ScanPages:
     """A scan that runs in threads and that the loop may end at any time.
 
-    An interrupted scan leaves a thread behind, which may hang in a mount for long. Whichever of the two ends
-    last closes the scan's resources.
+    An interrupted scan leaves a thread behind, which may hang on a mount for a long time. Whichever ends
+    last, the scan or its thread, closes the scan's resources.
     """
 
     def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan) -> None:
@@ -794,7 +795,7 @@ class _ScanPages:
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """Read a few listings in a thread; none at the end."""
+        """Read a few listings in a thread; return none at the end."""
         try:
             with self._pulling:
                 return [] if self._is_over else self._pull()

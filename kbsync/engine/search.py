@@ -1,9 +1,9 @@
-"""Searches mirrors: queries each target, finds the files of the hits, and merges the results. Used by `kbsync
-search`, `kbsync ask` and the listener.
+"""Searches mirrors: queries each target, finds the files that the hits belong to, and merges the results.
+Used by `kbsync search`, `kbsync ask` and the listener.
 
 A target that others also write to (a service) stores no paths: the state maps documents to files, and
-`--path`, `--type` and `--after` are applied here. A base that several hosts share has the paths of all of
-them; it is queried once for all mirrors that use it, and its hits name their mirror.
+`--path`, `--type` and `--after` are applied here. A base shared by several hosts has the paths of all of
+them; it is queried once for all mirrors that use it, and its hits name their mirrors.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ T = TypeVar("T")
 
 
 MOST_FOUND = 1000
-"""Number of hits to request from a service. Some belong to others and are dropped."""
+"""Number of hits to request from a service, since those in other people's documents are dropped."""
 
 PATIENCE = 15.0
 """Maximum number of seconds to search one of several mirrors; after that a note names it."""
 
 MOST_NAMED = 200
-"""Maximum number of ids to which a search can be limited."""
+"""Maximum number of document ids to which a search can be limited."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchedMirror:
-    """A mirror with its open target. `folder`: as in the config."""
+    """A mirror with its open target. `folder`: its folder as written in the config."""
 
     name: str
     folder: Path
@@ -73,7 +73,7 @@ class FoundDocument:
 
     @property
     def host(self) -> str | None:
-        """The machine that mirrored it; None if unknown."""
+        """The machine that mirrored the file; None if unknown."""
         return self.hit.origin.host or None if self.hit.origin is not None else None
 
     @property
@@ -84,12 +84,12 @@ class FoundDocument:
 
     @property
     def mirror_label(self) -> str:
-        """The document's mirror, with the machine if that is another one."""
+        """The document's mirror, with its machine if that isn't this one."""
         return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
 
 
 def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
-    """Return the fewest searches that cover all these mirrors, each with its mirrors and its query.
+    """Return the minimum set of searches that cover these mirrors, each with its mirrors and its query.
 
     Each search uses the target of its first mirror.
     """
@@ -112,9 +112,9 @@ Answer = tuple[list[FoundDocument], UnknownWords | None]
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
-    """Run one of `searches`. Raises `TargetError`, `StateError`, and `UsageError` for a bad pattern.
+    """Run one of `searches`. Raises `TargetError`, `StateError`, or, for an invalid pattern, `UsageError`.
 
-    While the user is typing, the target is not asked for unknown words.
+    While the user is typing, it doesn't ask the target for unknown words.
     """
     mirror = mirrors[0]
     if mirror.target.limits.embedded:
@@ -143,8 +143,8 @@ async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
     """Merge the results of several searches, best first, each document once.
 
-    Scores on the same scale are compared. Scores on different scales aren't comparable (a service's 1.00 may
-    be worse than another's 0.30), so then the best of each come first, then the second best, and so on.
+    Scores on the same scale are compared. Scores on different scales can't be (one service's 1.00 may be
+    worse than another's 0.30); then the best hit of each search comes first, then the second best, and so on.
     """
     scales: dict[Hashable, list[list[FoundDocument]]] = {}
     for mirror, hits in answers:
@@ -167,7 +167,7 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
 async def with_images(
     documents: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
 ) -> list[FoundDocument]:
-    """Return the same documents in the same order, with the pictures in their passages, if a target has
+    """Return the same documents in the same order, with the pictures in their passages if their target has
     them.
     """
 
@@ -181,10 +181,10 @@ async def with_images(
 
 
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
-    """Return the hits with their paths, one for each file, in their order. The first of `mirrors` was
-    searched.
+    """Return the hits with their paths, one per file, in the same order. The first of `mirrors` was searched.
 
-    Drops documents that aren't ours, except those with an `Origin`. Raises `UsageError` for a bad pattern.
+    Drops documents that aren't ours, except those with an `Origin`. Raises `UsageError` for an invalid
+    pattern.
     """
     mirror = mirrors[0]
     if all(hit.path is not None for hit in hits):
@@ -226,8 +226,8 @@ def _locate_hit(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> Found
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
-    """Return the ids of our documents that path, types and date select; None if they exceed the limit. Raises
-    `UsageError` for a bad pattern.
+    """Return the ids of our documents that the query's path, types and date select; None if they exceed the
+    limit. Raises `UsageError` for an invalid pattern.
     """
     selects = selector(query)
 
@@ -252,8 +252,8 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """The parts of a query's path, types and date that match no document: each `alone`, and all
-    `together`."""
+    """The parts of a query's path, types and date that match no document: each in `alone` by itself, or all
+    of them `together`."""
 
     alone: Sequence[Query] = ()
     together: bool = False

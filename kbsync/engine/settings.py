@@ -22,10 +22,10 @@ from kbsync.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimits:
-    """Limits on deletions: deleting more than `fraction` of the documents, and more than `count`, within
-    `window` seconds needs approval.
+    """Limits on deletions: deleting more than `fraction` of the documents and more than `count` of them
+    within `window` seconds needs approval.
 
-    `never`: nothing is deleted, and approval isn't requested.
+    `never`: nothing is deleted, and no approval is requested.
     """
 
     fraction: float = 0.2
@@ -38,8 +38,8 @@ class DeletionLimits:
 class MirrorIdentity:
     """The properties by which the state identifies a mirror in the config.
 
-    `location`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
-    would own the same documents, '' if unknown.
+    `location`: the knowledge base and prefix, as JSON in the config's terms, or '' if unknown. Two mirrors
+    that would own the same documents have the same one.
     """
 
     name: str
@@ -48,7 +48,7 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """Return the knowledge base of a `location`, without the prefix: the target's type, then its keys; [] for
+    """Return the knowledge base in a `location`, without the prefix: the target's type, then its keys; [] for
     ''.
     """
     return list(json.loads(location))[:-1] if location else []
@@ -56,10 +56,10 @@ def base_key(location: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MirrorSettings:
-    """The settings of a mirror from its config, durations in seconds; `root` is the real path of `given`.
+    """A mirror's settings from its config, with durations in seconds; `root` is the real path of `given`.
 
-    `document_settings` returns a path's own settings for the target; `fingerprint` changes whenever one of
-    them does. `location`: see `MirrorIdentity`.
+    `document_settings` returns the target settings for a path; `fingerprint` changes whenever one of them
+    does. `location`: see `MirrorIdentity`.
     """
 
     name: str
@@ -90,15 +90,15 @@ class MirrorSettings:
         return MirrorIdentity(self.name, str(self.root), self.location)
 
     def resolved(self) -> MirrorSettings:
-        """Return the settings with the current real path of `given`: a symlink may have changed."""
+        """Return the settings with the current real path of `given`, because a symlink may have changed."""
         return self if self.given is None else replace(self, root=Path(os.path.realpath(self.given)))
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The settings of a mirror, bound to one knowledge base, whose id is `base`.
+    """A mirror's settings, bound to the knowledge base whose id is `base`.
 
-    `describe` returns the meaning of a recipe in the config's terms, '' if the target does not provide it.
+    `describe` returns the meaning of a recipe in the config's terms, or '' if the target doesn't provide it.
     """
 
     settings: MirrorSettings
@@ -115,13 +115,13 @@ class Binding:
 
     @property
     def naming(self) -> Naming:
-        """The naming scheme of documents at the target."""
+        """The naming scheme for documents at the target."""
         return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:
         """Return a listed document with the path and the digest from its name (ADR 12).
 
-        A target that keeps our marker has already provided both. A shortened name has no path, and any name
+        A target that keeps our marker has already provided both. A shortened name has no path, and every name
         has only the beginning of the digest.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:
@@ -129,7 +129,8 @@ class Binding:
         return replace(listed, path=reading.path, digest=by_tag(reading.tag))
 
     def short_of(self, listed: Listed) -> str:
-        """Return the hash that replaces the path in a shortened name that was `read`; '' if there is none."""
+        """Return the hash that replaces the path in a shortened name, as parsed by `read`; '' if there is
+        none."""
         is_named = not self.limits.marks and listed.path is None and listed.digest is not None
         reading = self.naming.read_mangled(listed.name) if is_named else None
         return "" if reading is None else reading.short
@@ -155,7 +156,8 @@ MOST_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
-    """Return which settings changed, as far as recipes show: `from knowledge_type 1 to knowledge_type 2`."""
+    """Return which settings changed, as far as the recipes show: `from knowledge_type 1 to knowledge_type
+    2`."""
     pairs = [(describe(before), describe(after)) for before, after in recipes]
     words = dict.fromkeys(
         f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS

@@ -1,6 +1,6 @@
-"""The state of a mirror as users see it: counts in constant time, and every file on request.
+"""A mirror's state as users see it: counts in constant time, and every file on request.
 
-All functions read in the caller's transaction, and never read the folder.
+All functions read in the caller's transaction and never read the folder.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ OUT_OF_DATE = "an older version is still searchable, out of date"
 OLD_NAME = "it is still searchable under its old name, {}"
 
 CommandLine = Callable[[str], str]
-"""Adds the options in use to a command, so that users can paste it."""
+"""Adds the options in use to a command, so that it can be pasted."""
 
 # -- why a mirror is halted, in the contract's words ------------------------------------------------------
 
 TARGET_DOWN = "target-down"
 FOLDER_MISSING = "folder-missing"
-"""The folder is missing or unreadable, or a mount point without its mount."""
+"""The folder is missing, unreadable, or a mount point with nothing mounted."""
 CREDENTIALS = "credentials"
-"""A key or its account is refused."""
+"""The target refuses a key or its account."""
 BAD_CONFIG = "config"
 """The config names something that is unusable, but was valid or unchecked when the config was read."""
 FAILING = "failing"
 TARGET_STUCK = "target-stuck"
-"""The target accepts documents, but never finishes one."""
+"""The target accepts documents but never finishes any."""
 PASSING = (TARGET_DOWN, FAILING)
-"""Halts that need no user: the problem resolves itself, or kbsync retries anyway."""
+"""Halts that don't need a user: the problem resolves itself, or kbsync retries anyway."""
 
 HALT_WORDS = {
     FOLDER_MISSING: "folder not readable",
@@ -93,15 +93,15 @@ HALT_WORDS = {
 """The contract's reasons in plain words."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
-"""Halts about documents that no pass retries by itself; a user has to release them."""
+"""Halts for documents that no pass retries by itself; a user has to release them."""
 
 
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
-    """Return the halt of mirror `name` with the command that continues once its cause is gone.
+    """Return the halt of mirror `name` with the command that resumes the work once the cause is gone.
 
-    The command depends on when the halt is read. While a kbsync is `at_work`, no second one may run, so the
-    command is `retry`, which makes the running one try at once. Without one, nobody would read that message,
-    so the command is a pass.
+    The command depends on when the halt is read. While a kbsync is `at_work`, no other may run, so the
+    command is `retry`, which makes the running one try at once. Otherwise nothing would read that message, so
+    the command runs a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
     if halt.reason in RELEASED or not halt.fix.startswith((f"kbsync {retry}", f"kbsync {once}")):
@@ -111,22 +111,23 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
 
 
 def only_retries(halt: Halt) -> bool:
-    """Return whether the command only resumes the work, after a user has fixed the cause in the detail."""
+    """Return whether the command only resumes the work after a user has fixed the cause named in the
+    detail."""
     return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
 
 
 def halt_words(reason: str) -> str:
-    """Return the reason of a halt in plain words; JSON, metrics and logs use the reason itself."""
+    """Return the reason for a halt in plain words; JSON, metrics and logs use the reason's code."""
     return HALT_WORDS.get(reason, reason.replace("-", " "))
 
 
 def halt_sentence(halt: Halt) -> str:
-    """Return the reason, the detail and the command of a halt as text."""
+    """Return a halt's reason, detail and command as text."""
     return f"{halt_words(halt.reason)}: {in_words(halt)}"
 
 
 def in_words(halt: Halt) -> str:
-    """Return the detail and command of a halt as text."""
+    """Return a halt's detail and command as text."""
     if not halt.fix:
         return halt.detail
     return f"{halt.detail}; {'then run' if only_retries(halt) else 'fix'}: {halt.fix}"
@@ -135,7 +136,7 @@ def in_words(halt: Halt) -> str:
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
     """Return the halt of mirror `name` to show; `write` turns a kbsync command into one that can be pasted.
 
-    An error without a fix gets the command that retries after a user has acted.
+    For an error without a fix, add the command that retries after a user has acted.
     """
     fix = error.fix or f"kbsync retry --mirror {name}"
     ours = fix.startswith("kbsync ")
@@ -165,10 +166,10 @@ class DocumentCounts:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """One file, or a directory that cannot be listed (its path ends in `/`).
+    """A file, or a directory that can't be listed (its path ends in `/`).
 
-    `document_id`: the document that serves the file now, maybe an older version. `size`: bytes; None if
-    unknown. `may_succeed`: it failed, and a retry may succeed without a change of the file or the settings.
+    `document_id`: the document that serves the file now, perhaps an older version. `size`: in bytes; None if
+    unknown. `may_succeed`: it failed, but a retry may succeed without changes to the file or the settings.
     """
 
     path: str
@@ -245,7 +246,7 @@ class Items:
                 reason = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
                 return "; ".join(filter(None, [refusal, reason]))
             case Status.HELD if awaits_renewal(entry, server):
-                return "settings changed; waiting for approval to index it again"
+                return "settings changed; waiting for approval to reindex it"
             case Status.HELD:
                 return "its deletion waits for approval"
             case Status.KEPT:
@@ -270,17 +271,17 @@ def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
         case Status.PENDING | Status.INDEXING:
             why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
         case Status.EXCLUDED | Status.SKIPPED:
-            why = "the file is not mirrored any more"
+            why = "the file is no longer mirrored"
     return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
 
 
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:
-    """Return whether searches find the file's current bytes under its path before a rename."""
+    """Return whether searches find the file's current bytes under the path that it had before a rename."""
     return server.digest == entry.digest and server.label != entry.path
 
 
 def why_kept(entry: FileRow) -> str:
-    """Return why a document stays although its file shouldn't have one."""
+    """Return why a file still has a document although it shouldn't have one."""
     left_out = {FileChoice.EXCLUDED: DESELECTED, FileChoice.SKIPPED: EMPTIED}
     cause = GONE if entry.presence is Presence.GONE else left_out.get(entry.verdict.choice, "")
     return f"{CAUSES.get(cause, UNSEEN)}; its document is kept"
@@ -297,7 +298,7 @@ UNSEEN = "kbsync can't tell whether the file exists"
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
-    """Return whether indexing the serving document again with new settings needs approval."""
+    """Return whether reindexing the serving document with new settings needs approval."""
     return entry.status is Status.HELD and server is not None and bool(server.wanted_recipe)
 
 
@@ -315,12 +316,13 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MirrorStatus:
-    """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
+    """A mirror's state. `last_pass`: when the whole folder was last compared, in epoch seconds; None before
+    the first time.
 
     `oldest_pending_s`: the age in seconds of the oldest waiting file, 0.0 if none waits. `pause`: set while
-    the mirror is paused. `note`: a remark without a halt. `unkept`: promises that its target doesn't keep, by
-    number, with the actual behaviour. `better`: how many passages have a vector from the better model, and
-    how many there are; None without the extra `better`. `items`: None unless requested.
+    the mirror is paused. `note`: a remark that isn't a halt. `unkept`: promises that its target doesn't keep,
+    by number, with the actual behaviour. `better`: how many passages have a vector from the better model, and
+    how many there are; None without the `better` extra. `items`: None unless requested.
     """
 
     name: str
@@ -360,7 +362,8 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the same JSON as text, with the `items`, piece by piece, for mirrors with very many files."""
+        """Yield the same JSON as text, including the `items`, piece by piece, for mirrors with very many
+        files."""
         text = json.dumps(self.to_json())
         if self.items is None:
             yield text
@@ -399,7 +402,7 @@ def running_json(holder: Holder | None) -> dict[str, Any] | None:
 
 
 def history_json(entries: Sequence[HistoryEntry], limit: int) -> dict[str, Any]:
-    """Return the newest `limit` events, oldest first, and whether there are `more`."""
+    """Return the latest `limit` events, oldest first, and whether there are `more`."""
     events = [{**entry.to_json(), "at": iso(entry.at)} for entry in entries[-limit:]]
     return {"events": events, "more": len(entries) > limit}
 
@@ -448,7 +451,7 @@ def mirror_status(
 
 
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
-    """Return the halt of a running mirror, or its held deletions, which count as one; None if it works."""
+    """Return a running mirror's halt, or its held deletions, which count as one; None if the mirror works."""
     record = tx.mirrors.named(mirror.settings.name)
     if record is None or mirror.halt is not None:
         return mirror.halt
@@ -459,15 +462,15 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
 def never_ran(
     tx: Tx, name: str, folder: str, target: str, *, command_line: CommandLine, documents: bool = False
 ) -> MirrorStatus:
-    """Return the status of a mirror that was never mirrored, or was forgotten."""
+    """Return the status of a mirror that has never run or has been forgotten."""
     note = "; ".join(describe_forgotten(base, command_line) for base in forgotten_bases(tx, name))
     return MirrorStatus(name, folder, target, DocumentCounts(), note=note, items=() if documents else None)
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Return the bases in which a forgotten mirror left documents; kbsync's searches don't find them.
+    """Return the bases in which a forgotten mirror left documents, which kbsync's searches don't find.
 
-    Empty for a mirror that was added again.
+    Empty for a mirror that has been re-added.
     """
     return tx.forgotten.bases(name) if tx.mirrors.named(name) is None else ()
 
@@ -493,7 +496,7 @@ def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt 
     if renewals.documents:
         details.append(
             f"{renewals.documents} of {_serving_count(tx, record)} documents ({format_size(renewals.size)}) "
-            f"would be indexed again with the new settings ({renewals.changes}); "
+            f"would be reindexed with the new settings ({renewals.changes}); "
             "until you approve, searches find the current versions"
         )
     if not details:
@@ -508,7 +511,7 @@ def _serving_count(tx: Tx, record: MirrorRecord) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRenewals:
-    """Documents that wait to be indexed again, their bytes, and which settings changed."""
+    """The documents waiting to be reindexed: their number, their bytes, and which settings changed."""
 
     documents: int
     size: int
@@ -516,7 +519,7 @@ class WaitingRenewals:
 
 
 def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
-    """Return the unapproved renewals of a mirror."""
+    """Return a mirror's unapproved renewals."""
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.recipes.extent(hold) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
@@ -531,7 +534,7 @@ def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:
 
 
 CLOCKS_DIFFER = 60.0
-"""Maximum number of seconds of a routine clock correction."""
+"""Largest routine clock correction, in seconds."""
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
@@ -551,8 +554,8 @@ class LastAudit:
     """The result of the last audit. `ended`: epoch seconds when the last audit of this binding ended, or when
     the first was scheduled.
 
-    duplicate, orphaned: how many documents it found and left alone. repaired: how many it repaired. is_audit:
-    whether an audit has ended, so that this is its result.
+    `duplicate`, `orphaned`: how many documents it found and left alone. `repaired`: how many it repaired.
+    `is_audit`: whether an audit has ended, so that this is its result.
     """
 
     binding: int
@@ -571,7 +574,7 @@ class LastAudit:
 
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
-    """Return the last audit; None if there was none yet."""
+    """Return the last audit; None if there hasn't been one yet."""
     stored = tx.meta.get(MirrorFact.AUDIT, mirror)
     return LastAudit(**json.loads(stored)) if stored else None
 
@@ -582,12 +585,13 @@ def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """Clear the findings, which a user has handled, but keep the time."""
+    """Clear the findings, because a user has dealt with them, but keep the time."""
     last = last_audit(tx, mirror)
     if last is not None:
         keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))
 
 
 def keep_note(tx: Tx, mirror: int, note: str) -> None:
-    """Store the note of the mirror's target, which needs attention although the work continues."""
+    """Store the note from the mirror's target about something that needs attention although the work
+    continues."""
     tx.meta.set(MirrorFact.NOTE, mirror, note)

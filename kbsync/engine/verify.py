@@ -1,7 +1,7 @@
 """`kbsync verify` compares the folder, the state and the target's own list. It changes nothing.
 
 The audit of engine/audit.py reads the target's documents, and a private pass (engine/plan.py) finds files
-newer than their documents. The folder and the target change meanwhile, so everything that seems wrong is
+newer than their documents. Since the folder and the target change meanwhile, everything that seems wrong is
 checked a second time, in the state and at the target, before it is reported.
 """
 
@@ -42,12 +42,12 @@ class Verification:
     """The problems found, each list ordered by path. `foreign`: how many documents at the target are not
     ours.
 
-    missing: recorded documents that are gone at the target. stale: the folder is newer than the document and
-    nothing is pending. orphaned: ours, but the file is gone. duplicate: a second document for one file. With
-    a `halt`, the folder could not be compared, so only problems that don't need it are reported. kept:
-    documents that stay without their file, as the config says (`deletions: never`); None without that
-    setting. detached: how many documents are left of mirrors that the config no longer has, by mirror. base:
-    the id of the knowledge base that all ids of documents belong to.
+    `missing`: recorded documents that the target no longer has. `stale`: the folder is newer than the
+    document and nothing is pending. `orphaned`: ours, but the file is gone. `duplicate`: a second document
+    for one file. With a `halt`, the folder could not be compared, so only problems that don't need it are
+    reported. `kept`: documents that stay although their file is gone, as the config says (`deletions:
+    never`); None without that setting. `detached`: how many documents remain from mirrors that the config no
+    longer has, by mirror. `base`: the id of the knowledge base that all document ids belong to.
     """
 
     name: str
@@ -85,9 +85,9 @@ class Verification:
 def repair_request(verification: Verification) -> dict[str, Any]:
     """Return the arguments of the inbox message `repair`; empty if nothing can be repaired.
 
-    base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven to be
-    ours that nothing needs. stale: paths to check again, including those of serving documents whose file is
-    gone, so that their deletion is decided about with the others.
+    `base`: the audited knowledge base. `missing`: ids of documents to resend. `strays`: documents proven to
+    be ours that nothing needs. `stale`: paths to recheck, including those of serving documents whose file is
+    gone, so that their deletion is decided together with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
@@ -109,7 +109,7 @@ async def verify_mirror(
     """Audit a mirror.
 
     While another kbsync runs, it ignores changes that are only seconds old. Raises `TargetError` if the
-    target does not answer, `StateError` if the state cannot be read.
+    target doesn't respond, `StateError` if the state can't be read.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
 
@@ -171,7 +171,7 @@ async def verify_mirror(
 
 
 def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
-    """Return the recorded documents of a mirror whose built-in knowledge base was deleted. Blocks."""
+    """Return the recorded documents of a mirror whose built-in knowledge base has been deleted. Blocks."""
     record = tx.mirrors.named(name)
     last = None if record is None else tx.mirrors.binding(record.binding or 0)
     if record is None or last is None or last.folder is None or last.folder.exists():
@@ -203,7 +203,7 @@ def _check_folder(
     documents that a pass would keep.
 
     The first two are checked a second time, since a document may have been handled after the private pass
-    began. `is_watched`: a kbsync runs, and gets time for changes that are only seconds old.
+    began. `is_watched`: a kbsync is running and gets time for changes that are only seconds old.
     """
     plan, binding = private.list_changes(), private.binding
     stale, orphaned = list[Discrepancy](), list[Discrepancy]()
@@ -222,7 +222,7 @@ def _check_folder(
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
     def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-        """Return the document of a missing file, and its row, if its deletion hasn't begun."""
+        """Return a missing file's document and its row, if the deletion hasn't begun."""
         rows = tx.uploads.at_path(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
         row = tx.entries.get(binding.mirror, path)
@@ -252,7 +252,7 @@ def _check_folder(
                 if kind == "upload":
                     why = "the file is new, has no document yet, and nothing is pending for it"
                 elif kind == "rename":
-                    why = f"the file was {line.source} when its document was made"
+                    why = f"the file was {line.source} when its document was created"
                 server = private.server(line.path)
                 stale.append(Discrepancy(line.path, None if server is None else server.remote_id, why))
     for line in [*plan.delete, *plan.held]:
@@ -270,6 +270,6 @@ def _check_folder(
             why = f"the file is newer than its document and was refused: {failure.note}"
             if failure.refused.label != failure.path:
                 was = failure.refused.label
-                why = f"the file was {was} when its document was made and was refused: {failure.note}"
+                why = f"the file was {was} when its document was created and was refused: {failure.note}"
             stale.append(Discrepancy(failure.path, failure.refused.remote_id, why))
     return stale, orphaned, kept_orphans

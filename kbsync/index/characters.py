@@ -25,7 +25,7 @@ _RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: NFKC changes
     "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
     "厂小小巳幺旡日月歺民牛王目示羊聿肉虎覀西见角贝车邑長镸长门雨青韦页风飞食马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀",
 )
-"""Radicals that are whole characters, which PDF programs write instead of the characters."""
+"""Radicals that look like whole characters, which PDF programs write in their place."""
 _RADICAL = re.compile("[\u2e81-\u2ef3]")
 
 # Not everything that NFKC changes: it also rewrites 。 ， and …, which mark where to cut a text.
@@ -40,15 +40,15 @@ _ANY = re.compile(  # all of these and of the unseen: one set is ten times as fa
     "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
 )
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
-"""Matches more combining marks than any script puts on a letter (and other signs, which is harmless)."""
+"""Matches more combining marks than any script puts on a letter (and some other signs, harmlessly)."""
 _VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # alone they don't compose
 _HALF_WIDTH = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `_MARKS`, and marks to NFKC
 _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the name before them
 
 
 def legible(text: str) -> str:
-    """Return `text` in the form for display and embedding: composed, without invisible characters, its lines
-    unchanged.
+    """Return `text` in the form for display and embedding: composed, without invisible characters, and with
+    the same lines.
 
     Lone surrogates, which neither a hash nor a database accepts, become U+FFFD.
     """
@@ -66,8 +66,8 @@ def _compose(match: re.Match[str]) -> str:
 
 
 def folded(text: str) -> str:
-    """Return `text` in a form for comparing words, independent of the width, form and composition of its
-    characters.
+    """Return `text` in a form for comparing words that doesn't depend on its characters' width, form and
+    composition.
     """
     if text.isascii():
         return text
@@ -78,21 +78,21 @@ def folded(text: str) -> str:
 
 
 def simplified(text: str) -> str:
-    """Return `text` with simplified Chinese characters for traditional ones, one for one."""
+    """Return `text` with each traditional Chinese character replaced by a simplified one."""
     return text if text.isascii() else text.translate(_simplified())
 
 
 @functools.cache
 def _simplified() -> Mapping[int, int]:
-    """Return OpenCC's table TSCharacters. If it has several characters for one, use the first (see
+    """Return OpenCC's table TSCharacters. If it has several replacements for a character, use the first (see
     NOTICE)."""
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Return `text` in one of Unicode's forms. Avoids the quadratic time that Python takes for a run of
-    combining marks."""
+    """Return `text` in one of Unicode's normalization forms. Avoids the quadratic time that Python takes for
+    a run of combining marks."""
     return "".join(unicodedata.normalize(form, piece) for piece in _MARKS.split(text))
 
 

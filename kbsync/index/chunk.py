@@ -1,10 +1,10 @@
 """Splits a text into chunks by its content, so that an edit changes only nearby chunks. Pure.
 
 First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
-that readers see as a unit. Blocks follow each other, cover every character that is not white space, and never
+that readers see as a unit. Together, blocks cover every character that is not white space, and they never
 overlap.
 
-Then blocks are gathered into chunks. A hash of the beginning of the next block, never a count from the top,
+Then blocks are gathered into chunks. A hash of the next block's beginning, never a count from the top,
 decides where a chunk may end. Sizes are rounded to coarse steps before they are compared with the limits. So
 an edit in the middle of a paragraph that hardly changes its length moves no cut; rewriting a paragraph moves
 at most the cuts next to it.
@@ -58,12 +58,12 @@ class Block:
 
     @property
     def is_heading(self) -> bool:
-        """Whether it is a heading for the blocks after it."""
+        """Whether the block is a heading for the blocks after it."""
         return self.shape is Shape.HEADING
 
 
 class _Line(NamedTuple):
-    """One line without its end: `text[start:end]`."""
+    """A line without its line ending: `text[start:end]`."""
 
     start: int
     end: int
@@ -130,11 +130,11 @@ def _code(text: str) -> Iterator[Block]:
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """The syntax of a flavour for headings, fences and tables.
+    """A flavour's syntax for headings, fences and tables.
 
-    `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark; without it, the mark's
-    length does. `underlines` are the characters that turn the line above into a heading. `fence` opens a
-    fence; `_closes` decides where it ends.
+    `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark, which is otherwise the
+    mark's length. `underlines` are the characters that turn the line above into a heading. `fence` matches
+    the start of a fence; `_closes` decides where it ends.
     """
 
     heading: re.Pattern[str] | None = None
@@ -176,7 +176,7 @@ _GRAMMARS = {
 
 
 def plain_title(title: str, flavour: Flavour) -> str:
-    """Return the words of a heading, without closing marks, link names and states."""
+    """Return a heading's words, without closing marks, link names and states."""
     title = title.strip()
     match flavour:
         case Flavour.MARKDOWN:
@@ -218,7 +218,7 @@ def _plain_tex(title: str) -> str:
 
 
 def _without_closing(title: str, mark: str) -> str:
-    """Return `title` without closing marks; those of `C#` stay."""
+    """Return `title` without closing marks, but keep the one in `C#`."""
     title = title.rstrip(" \t")
     bare = title.rstrip(mark)
     return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
@@ -278,7 +278,7 @@ class _MarkupReader:
         self._is_table = False
 
     def _heading(self, line: _Line) -> Block | None:
-        """Return the heading in `line` alone."""
+        """Return the heading in `line`, without regard to other lines."""
         match = self._grammar.heading and self._grammar.heading.match(line.text)
         if not match:
             return None
@@ -321,19 +321,19 @@ CHUNKER = "blocks-3"
 """The version of the output of `chunk`, part of each recipe."""
 
 LONGEST = 400
-"""Number of tokens above which a block is split, and no block is added to a chunk."""
+"""Number of tokens above which a block is split and a chunk takes no more blocks."""
 
 _LONGEST_HEADING = 200
 _MOST_HEADINGS = 8
-"""Maximum length in characters of one heading above a chunk, and of all of them, because every chunk below
-repeats them.
+"""Maximum length in characters of one heading above a chunk, and of all of them together, because every chunk
+below repeats them.
 """
 
 _WIDEST_GAP = LONGEST * 4
-"""Number of white space characters that end a chunk."""
+"""Number of consecutive white space characters that end a chunk."""
 
 _OPENING = 32
-"""Number of a block's first characters that decide whether a chunk may end before it."""
+"""How many leading characters of a block decide whether a chunk may end before it."""
 
 _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
@@ -358,15 +358,16 @@ def weight(text: str) -> int:
 
 
 MOST_CHARACTERS = 256 * 1024 * 1024
-"""Maximum number of characters in all chunks of a document with their headings, which are in memory
+"""Maximum number of characters in all of a document's chunks with their headings, which are in memory
 together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
     """Return the chunks of `parsed` in order; together they contain every character that is not white space.
 
-    A chunk has at most about twice `LONGEST` tokens. Keys contain no path, so a rename changes none. Memory
-    beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over `MOST_CHARACTERS`.
+    A chunk has at most about twice `LONGEST` tokens. Keys contain no path, so a rename changes none of them.
+    Memory use beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over
+    `MOST_CHARACTERS`.
     """
     parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
@@ -412,8 +413,8 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
 
 def make_legible(parsed: Parsed) -> Parsed:
-    """Return `parsed` with the text as shown (`kbsync.index.characters`); pages still begin at the same
-    text."""
+    """Return `parsed` with the text as shown (`kbsync.index.characters`), and page offsets adjusted to
+    match."""
     boundaries = [*parsed.page_starts, len(parsed.text)]
     pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *boundaries])]
     starts = list(itertools.accumulate(map(len, pages)))[:-1]
@@ -428,7 +429,7 @@ def make_legible(parsed: Parsed) -> Parsed:
 
 
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
-    """Yield pieces gathered into chunks. No group ends with a heading unless it has only headings."""
+    """Yield groups of pieces, one per chunk. No group ends with a heading unless it has only headings."""
     group: list[Block] = []
     size = headings = 0  # `headings`: how many end the group
     for piece in pieces:

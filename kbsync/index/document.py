@@ -47,7 +47,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The bytes of a picture and their media type."""
+    """A picture's bytes and media type."""
 
     content: bytes
     media_type: str
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A searchable piece. `text` is shown; `embed_text` adds title and headings for the vector.
+    """A searchable piece of a document. `text` is shown; `embed_text` adds title and headings for the vector.
 
     `key` is the hex SHA-256 of the vector's input, `embed_text` or a `picture`: equal keys share one vector.
     `line` and `page` are 1-based.
@@ -86,7 +86,7 @@ class Cut:
 class Entry:
     """A document to store. `vectors`: float16 bytes by key, for the keys that need one.
 
-    `replaces` is the id of the document that it replaces in the same transaction.
+    `replaces` is the id of the document to replace in the same transaction.
     """
 
     upload_id: int

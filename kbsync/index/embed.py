@@ -1,4 +1,4 @@
-"""Computes vectors with one model: the built-in one, the user's own in ONNX format, or that of a service.
+"""Computes vectors with one model: the built-in one, the user's own in ONNX format, or a service's.
 
 The built-in model is the mean of static token vectors, read from the files that the wordllama package ships.
 kbsync uses only its two data files, without importing the package: its loader searches a folder that its own
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", list[Any], dict[str, Any])
 
 Vectors = Mapping[str, bytes | Rejected]
-"""The float16 bytes of vectors by the key of their chunk, or the reason why there is none."""
+"""The float16 bytes of each vector, or the reason why there is none, by the key of its chunk."""
 
 
 class Encoder(Protocol):
@@ -46,9 +46,7 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Return the name of the model and its version, which is part of each recipe, without loading the
-        model.
-        """
+        """Return the model's name and version, which are part of each recipe, without loading the model."""
 
     @property
     def takes_pictures(self) -> bool:
@@ -56,11 +54,11 @@ class Encoder(Protocol):
 
     @property
     def at_once(self) -> int:
-        """Maximum number of chunks in one request; more need several."""
+        """Maximum number of chunks in one request."""
 
     @property
     def least_cosine(self) -> float | None:
-        """The cosine below which texts are unrelated. None: estimate it from the stored vectors."""
+        """The cosine below which texts are unrelated; None to estimate it from the stored vectors."""
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Start computing vectors. The result raises `TargetError` if the service itself is to blame."""
@@ -73,7 +71,7 @@ class Encoder(Protocol):
 
 
 class LocalEncoder:
-    """The built-in model, or the user's own in ONNX format; loaded for the first text."""
+    """The built-in model, or the user's own in ONNX format, loaded when the first text needs it."""
 
     takes_pictures = False
     at_once = sys.maxsize
@@ -87,14 +85,14 @@ class LocalEncoder:
 
     @property
     def model(self) -> str:
-        """The name of the model; for the user's own, a digest of its files, read on first use."""
+        """The model's name; for the user's own model, a digest of its files, read on first use."""
         if not self._name and self._onnx:
             self._name = onnx_name(self._onnx)
         return self._name
 
     @property
     def least_cosine(self) -> float | None:
-        """The limit measured for the built-in model; unknown for the user's own."""
+        """The minimum cosine measured for the built-in model; unknown for the user's own."""
         return LEAST_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
@@ -127,19 +125,19 @@ WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
-"""Digest of the first `_BEGINNING` bytes of the weights, which suffices to recognize another model's file."""
+"""Digest of the first `_BEGINNING` bytes of the weights, which is enough to detect another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
 """Digest of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
-"""Identity of the built-in vectors, known without loading them."""
+"""Identity of the built-in vectors, available without loading them."""
 
 LEAST_COSINE = 0.2
 """Minimum similarity of related texts with the built-in vectors; unrelated English texts have 0.1."""
 
 DIMENSIONS = 256
 MOST_TOKENS = 1024
-"""Maximum number of a text's tokens that its vector includes."""
+"""Maximum number of a text's tokens that its vector takes into account."""
 
 _BATCH = 64  # maximum number of texts whose token vectors are in memory at a time
 _BEGINNING = 65_536
@@ -151,8 +149,8 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 class BuiltinEmbedder:
     """Reads the wordllama files in `folder` (default: the installed package's).
 
-    A question needs a few rows of the weights, and a check of the file's beginning only. The first passage
-    loads and checks everything, and loads the library that makes tokens.
+    A question needs only a few rows of the weights and a check of the file's beginning. The first passage
+    loads and checks everything, and loads the tokenizer library.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -164,8 +162,8 @@ class BuiltinEmbedder:
         self._read_rows([])  # checks the beginning of the weights
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of shape (len(texts), 256), rows of unit length; a zero row for a text without
-        tokens.
+        """Return vectors of shape (len(texts), 256), with rows of unit length, or a zero row for a text
+        without tokens.
 
         Raises `UsageError` if the weights or the tokenizer are no longer the expected ones.
         """
@@ -182,7 +180,7 @@ class BuiltinEmbedder:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return a vector of shape (256,) and unit length. Raises `UsageError` as `embed`."""
+        """Return a vector of shape (256,) and unit length. Raises `UsageError` like `embed`."""
         if len(text) > LONGEST or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         else:
@@ -228,7 +226,7 @@ class BuiltinEmbedder:
 
 
 def _mean_direction(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of the rows, scaled to unit length; zero without rows."""
+    """Return the mean of the rows, scaled to unit length; zero if there are no rows."""
     import numpy as np
 
     total = rows.sum(axis=0, dtype=np.float32)
@@ -241,7 +239,7 @@ _loaded: WeakSet[BuiltinEmbedder] = WeakSet()
 
 
 def shared() -> BuiltinEmbedder:
-    """Return the embedder of the installed package; all mirrors share it while any of them uses it.
+    """Return the embedder from the installed package, which all mirrors share while any of them uses it.
 
     Raises `UsageError` if its files are missing or not the expected ones.
     """
@@ -252,7 +250,7 @@ def shared() -> BuiltinEmbedder:
 
 
 def wordllama_folder() -> Path:
-    """Return the folder of the installed wordllama package."""
+    """Return the installed wordllama package's folder."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_fix()}")
@@ -271,7 +269,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raise `UsageError` if the index has vectors of another model file."""
+    """Raise `UsageError` if the index has vectors from another model file."""
     actual = digest.hexdigest()
     if actual != sha256:
         raise UsageError(
@@ -286,8 +284,8 @@ def _fix() -> str:
 # -- the user's own model ----------------------------------------------------------------------------------
 
 ONNX_TOKENS = 512
-"""Maximum number of tokens of an input, unless the tokenizer's file sets less; most such models were trained
-with it."""
+"""Maximum number of tokens in an input, unless the tokenizer's file sets a lower limit; most such models were
+trained with it."""
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
 _ONNX_BATCH = 4  # measured: 16 takes four times the memory of 1 and is no faster on two cores
@@ -297,8 +295,8 @@ _THREADS = 2
 class OnnxEmbedder:
     """Reads `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
 
-    A graph with the output `sentence_embedding` pools by itself; otherwise the first output, shaped
-    (texts, tokens, dimensions), is pooled as the folder says.
+    A graph with the output `sentence_embedding` does its own pooling; otherwise the first output, of shape
+    (texts, tokens, dimensions), is pooled as the folder's files say.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -332,16 +330,16 @@ class OnnxEmbedder:
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of passages. Shape (len(texts), dimensions), rows of unit length."""
+        """Return the vectors of passages: shape (len(texts), dimensions), with rows of unit length."""
         return self._embed([self._usage.passage_prompt + text for text in texts])
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question. Shape (dimensions,), unit length."""
+        """Return the vector of a question: shape (dimensions,), unit length."""
         vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
         return vector
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors, made in batches of texts of similar length."""
+        """Return the vectors, computed in batches of texts of similar length."""
         import numpy as np
 
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
@@ -382,7 +380,7 @@ _INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
 
 
 def _mean(vectors: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the mean, weighted by token; padding weighs nothing."""
+    """Return the mean over the tokens; padding has no weight."""
     shares: NDArray[np.float32] = weights[:, :, None].astype(vectors.dtype)
     mean: NDArray[np.float32] = (vectors * shares).sum(axis=1) / shares.sum(axis=1).clip(min=1)
     return mean
@@ -426,7 +424,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How a model was trained, as far as its graph doesn't show it."""
+    """How a model was trained to be used, as far as its graph doesn't show it."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -437,10 +435,11 @@ _E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])", re.IGNORECASE)
 
 
 def _read_usage(home: Path) -> _Usage:
-    """Return the usage given in the sentence-transformers files of the model's folder. Raises `UsageError`.
+    """Return the usage according to the sentence-transformers files in the model's folder. Raises
+    `UsageError`.
 
-    Without them: the mean of the tokens and no prompts. No file has the prompts of E5 models, so the name
-    decides.
+    Without such files, it is the mean of the tokens and no prompts. No file has the prompts of E5 models, so
+    these are recognized by name.
     """
     modules = [item for item in _json(home / "modules.json", list) if isinstance(item, dict)]
     kinds = {str(item.get("type", "")).rpartition(".")[2]: str(item.get("path", "")) for item in modules}
@@ -468,12 +467,12 @@ def _json(path: Path, kind: type[T]) -> T:
     except (OSError, ValueError) as error:
         raise UsageError(f"embedding.path: {path} cannot be read: {error}") from error
     if not isinstance(content, kind):
-        raise UsageError(f"embedding.path: {path} is not what sentence-transformers writes")
+        raise UsageError(f"embedding.path: {path} is not a file that sentence-transformers writes")
     return content
 
 
 def onnx_name(folder: Path) -> str:
-    """Return the identity of the vectors of the model in `folder`: a hash of its files and its usage.
+    """Return the identity of the vectors from the model in `folder`: a hash of its files and its usage.
 
     Raises `UsageError`.
     """
@@ -490,7 +489,7 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEnt
 
 
 def _data_files(graph: Path) -> list[Path]:
-    """Return the files beside a graph that hold its weights, if they aren't in the graph itself."""
+    """Return the files next to a graph that hold its weights, if they aren't in the graph itself."""
     with graph.open("rb") as file:
         if not graph.stat().st_size:
             return []
@@ -504,14 +503,14 @@ def _data_files(graph: Path) -> list[Path]:
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:
-    """Return the graph and the tokenizer in `folder`, which may also be the path of the graph."""
+    """Return the paths of the graph and the tokenizer in `folder`, which may also be the graph's own path."""
     if folder.is_file():
         homes = (folder.parent, folder.parent.parent)
         tokenizer = next(
             (home / "tokenizer.json" for home in homes if (home / "tokenizer.json").is_file()), None
         )
         if tokenizer is None:
-            raise UsageError(f"embedding.path: there is no tokenizer.json beside {folder}")
+            raise UsageError(f"embedding.path: there is no tokenizer.json next to {folder}")
         return folder, tokenizer
     graph = next((folder / name for name in _GRAPHS if (folder / name).is_file()), None)
     tokenizer = folder / "tokenizer.json"
@@ -522,7 +521,7 @@ def _onnx_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _session(graph: Path) -> Any:
-    """Return an inference session on the CPU."""
+    """Return an inference session that runs on the CPU."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -540,7 +539,7 @@ def _session(graph: Path) -> Any:
 
 
 def _onnx_tokenizer(path: Path) -> Any:
-    """Return the tokenizer in `path`, padding to the longest text of a batch."""
+    """Return the tokenizer in `path`, set to pad to the longest text in a batch."""
     from tokenizers import Tokenizer
 
     try:

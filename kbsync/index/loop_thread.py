@@ -30,7 +30,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def close(self, final_work: Coroutine[Any, Any, None]) -> None:
-        """Run `final_work`, then end the loop; without a loop, run nothing."""
+        """Run `final_work`, then end the loop; do nothing if there is no loop."""
         with self._starting:
             loop, self._loop = self._loop, None
         if loop is None:

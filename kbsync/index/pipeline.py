@@ -1,6 +1,4 @@
-"""Turns files into entries of the store: reads them, splits them into chunks, and computes the missing
-vectors.
-"""
+"""Turns files into store entries: reads them, splits them into chunks, and computes the missing vectors."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """Return the chunks of the document at `path`, or its error; never raises."""
+    """Return the chunks of the document at `path`, or its error. Never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:
@@ -126,7 +124,7 @@ class Pipeline:
         return body.size <= self._max_bytes and not is_shown
 
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
-        """Return the outcome of a file that isn't read: a picture, which the service gets as it is, or a file
+        """Return the outcome for a file that isn't read: a picture, which the service gets as is, or a file
         over the limit."""
         try:
             if body.size > self._max_bytes:
@@ -140,8 +138,8 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """Computes the vectors that the index lacks for one batch. Sends a request to a service as soon as it is
-    full.
+    """Computes the vectors missing from the index for one batch. Sends each request to a service as soon as
+    it is full.
     """
 
     def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
@@ -152,7 +150,7 @@ class _VectorsOfBatch:
         self._requests = list[Future[Vectors]]()
 
     def want(self, chunks: Sequence[Chunk]) -> None:
-        """Add the vectors of these chunks."""
+        """Have the vectors of these chunks computed."""
         self._unsorted.update((item.key, item) for item in chunks if item.key not in self._seen)
         self._seen.update(self._unsorted)
         if len(self._unsorted) >= self._encoder.at_once:
@@ -161,7 +159,7 @@ class _VectorsOfBatch:
                 self._begin(self._encoder.at_once)
 
     def finish(self) -> Vectors:
-        """Return all vectors of the batch, by key. Raises `TargetError`."""
+        """Return all the batch's vectors, by key. Raises `TargetError`."""
         self._sort()
         self._begin(len(self._missing))
         return {key: vector for request in self._requests for key, vector in request.result().items()}
@@ -184,7 +182,8 @@ class _VectorsOfBatch:
 
 
 def _with_vectors(entry: Entry, vectors: Vectors) -> Entry | Rejected:
-    """Return the entry with the vectors computed for it, or the first rejection of one of its texts."""
+    """Return the entry with the vectors computed for it or, if one of its texts was rejected, the first
+    rejection."""
     entry_vectors = dict[str, bytes]()
     for item in entry.chunks:
         vector = vectors.get(item.key)

@@ -1,4 +1,4 @@
-"""Explains the score of a hit by its components, with words as people write them. Pure."""
+"""Explains a hit's score by its components, with words as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reasons_for(
     unknown: Sequence[Unknown],
     ranked: float | None,
 ) -> Reasons:
-    """Return the components of the score of a candidate that was fetched with an explanation.
+    """Return the components of a candidate's score; the candidate must have been fetched with an explanation.
 
     `question`: the readable text whose words found it. `unknown`: words that no document has. `ranked`: see
     `Reasons`.
@@ -49,7 +49,7 @@ def reasons_for(
 def _matched_words(
     points: Mapping[Term, float], weight: float, question: str, unknown: Sequence[Unknown], text: str
 ) -> tuple[MatchedWord, ...]:
-    """Return the words of these terms with their points times `weight`, those with the most points first."""
+    """Return these terms' words with their points times `weight`, those with the most points first."""
     unspaced = {term.stem: number for term, number in points.items() if is_unspaced(term.stem)}
     words = [*_spaced_words(points, unknown, text), *_unspaced_words(unspaced, question, text)]
     weighed = (replace(word, points=weight * word.points) for word in words)
@@ -84,7 +84,7 @@ def _spaced_words(
 def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> Iterator[MatchedWord]:
     """Yield the parts of the question whose characters and pairs have points.
 
-    A pair and its two characters all count, so they form one part.
+    A pair counts as well as its two characters, so they form one part.
     """
     remaining = dict(points)
     question_text, plain = simplified(folded(question)), simplified(folded(text))

@@ -1,7 +1,8 @@
 """Recognizes the scanned pages of documents, one page at a time, while the target has nothing else to do. A
-document with unread pages enters the index at once, with the text that it has. Until its pages are read, its
-status is indexing. The text of each page is stored under the digest of its document until the last document
-with these bytes is deleted: no page is recognized again because a process was killed or the chunker changed.
+document with unread pages is indexed at once with the text that it has. Until its pages are read, its status
+is indexing. The text of each page is stored under the digest of its document until the last document with
+these bytes is deleted: so no page has to be recognized again because a process was killed or the chunker
+changed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ CREATE TABLE IF NOT EXISTS page (
 
 
 def is_installed() -> bool:
-    """Return whether the extra `ocr` is installed."""
+    """Return whether the `ocr` extra is installed."""
     return all(importlib.util.find_spec(package) is not None for package in _PACKAGES)
 
 
@@ -87,15 +88,15 @@ class _Unread:
 
 _FIELDS = ("upload_id", "path", "name", "digest", "size", "recipe", "modified", "replaces", "scanned_pages")
 _PARTLY, _PENDING, _READ = 0, 1, 2
-"""The pages wait for the extra, wait for their turn, or have their text in the index."""
+"""The pages are waiting for the extra, are waiting for their turn, or have their text in the index."""
 
 
 class Scans:
-    """The documents with scanned pages of one index, and the texts of their pages. Thread-safe.
+    """One index's documents with scanned pages, and the texts of these pages. Thread-safe.
 
-    `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with the texts of
-    its pages, in place of the one without them, and returns its id or error. Methods may raise
-    `TargetError` if the file can't be used.
+    `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with its pages'
+    texts, in place of the one without them, and returns its id or error. Methods may raise `TargetError` if
+    the file can't be used.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Scans:
         finish: Callable[[Entry, Body, Mapping[int, str]], int | TargetError],
         is_idle: Callable[[], bool],
     ) -> None:
-        """Prepare without opening anything. `folder`: the index's folder; `root`: the mirror's folder."""
+        """Prepare without opening any file. `folder`: the index's folder; `root`: the mirror's folder."""
         self._file, self._root, self._spool_dir = folder / FILE, root, spool_dir
         self._recognize, self._finish, self._is_idle = recognize, finish, is_idle
         self._connection: apsw.Connection | None = None
@@ -171,7 +172,7 @@ class Scans:
                 self._connection = open_reader(self._file)
 
     def texts(self, digest: str) -> dict[int, str]:
-        """Return the texts of the pages read so far, by page."""
+        """Return the texts of the pages read so far, by page number."""
         return dict(self._query("SELECT number, text FROM page WHERE digest = ?", (digest,)))
 
     def announce(self, entry: Entry, *, is_read: bool) -> None:
@@ -184,7 +185,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of a document announced before, or that it was not stored."""
+        """Record the id of a document that was about to be stored, or that it wasn't stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()
@@ -205,7 +206,7 @@ class Scans:
             self.scrub()
 
     def statuses(self) -> Mapping[int, DocStatus]:
-        """Return, by id, the states of the documents whose pages wait to be read."""
+        """Return the states, by id, of the documents whose pages are waiting to be read."""
         waiting = DocStatus(DocState.INDEXING)
         if not self.can_recognize:
             waiting = DocStatus(DocState.FAILED, "its scanned pages can't be read without kbsync[ocr]")
@@ -213,7 +214,7 @@ class Scans:
         return {document: self._failed.get(document, waiting) for (document,) in rows}
 
     def is_pending(self, upload_id: int) -> bool:
-        """Return whether a document's pages wait to be read."""
+        """Return whether a document's pages are waiting to be read."""
         return self._query("SELECT is_read FROM scan WHERE upload = ?", (upload_id,)) == [(_PENDING,)]
 
     def partly_read(self) -> list[int]:
@@ -231,8 +232,8 @@ class Scans:
         self._stopped.set()
 
     def close(self) -> None:
-        """Wait for the page being read, which ends at once because its parser is closed, and close the
-        file."""
+        """Close the file after waiting for the page being read, which ends at once because its parser is
+        closed."""
         self.stop()
         thread = self._thread
         if thread is not None:
@@ -295,7 +296,7 @@ class Scans:
                 self._fail(unread, f"its scanned pages could not be read ({type(error).__name__}: {error})")
 
     def _read(self, unread: _Unread) -> None:
-        """Read the remaining pages of a document, and put their text into the index."""
+        """Read a document's remaining pages, and add their text to the index."""
         assert self._recognize is not None
         entry = unread.entry
         body = copy_stable(self._root, entry.path, self._spool_dir, entry.digest)

@@ -2,14 +2,15 @@
 
 A chunk's score is half lexical, half semantic. Lexical is its BM25 score plus the idf of the terms in its
 document's name, divided by the sum of the idf of the question's terms: near 1 if the chunk has all of them
-about once, near 0 if it has only common ones. Semantic is the cosine. Neither is scaled to the candidates of
-the question: if its words occur nowhere, only the meaning decides, and a bad best match keeps its low score.
+about once, near 0 if it has only common ones. Semantic is the cosine. Neither is scaled to the question's
+candidates: if its words occur nowhere, only the meaning decides, and a best match that is poor keeps its low
+score.
 
-Measured on XQuAD (480 paragraphs in two languages, 1,190 questions), share of questions with the right first
-hit: English 0.946 and Chinese 0.922, against 0.942 and 0.912 with each list scaled to 0…1 over its best 50
-and weighted 0.7 : 0.3.
+Measured on XQuAD (480 paragraphs in two languages, 1,190 questions), the first hit is right for 94.6 % of the
+questions in English and 92.2 % in Chinese, compared with 94.2 % and 91.2 % if each list is scaled to 0…1 over
+its best 50 and weighted 0.7 : 0.3.
 
-A rerank service may reorder the best chunks. If a service doesn't answer, the search works without it and
+A rerank service may reorder the best chunks. If a service doesn't respond, the search works without it and
 adds a note.
 """
 
@@ -49,7 +50,7 @@ _FAR = 0.2  # share of the best score: an exact rare word excludes chunks that a
 
 
 class Ranker(Protocol):
-    """Orders texts by how well they answer a question. The code that opens the index supplies it."""
+    """Ranks texts by how well they answer a question. The code that opens the index supplies it."""
 
     @property
     def model(self) -> str:
@@ -67,18 +68,19 @@ class Ranker(Protocol):
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return the same order with scores between 0 and 1. Services return shares, or logits of any sign."""
+    """Return the same order with scores between 0 and 1. Services return probabilities, or logits of any
+    sign."""
     if all(0 <= score <= 1 for _, score in order):
         return [(index, max(score, 1e-6)) for index, score in order]
     return [(index, 1 / (1 + math.exp(-max(-13.0, min(36.0, score))))) for index, score in order]
 
 
 def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) -> list[tuple[int, float]]:
-    """Return the ranked candidates at `positions` merged with the others, which keep their places, up to the
-    last of `positions`.
+    """Return (position, score) for the ranked candidates at `positions`, merged with the others, which keep
+    their places, up to the last of `positions`.
 
-    Yields (position, score) for each. A candidate that wasn't sent to the service has the score of the one
-    before it, or the best score if it comes first.
+    A candidate that wasn't sent to the service has the score of the one before it, or the best score if it
+    comes first.
     """
     ranked_at = {
         position: (positions[index], score) for position, (index, score) in zip(positions, order, strict=True)
@@ -91,7 +93,7 @@ def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) 
 
 
 def behind(scores: Sequence[float], lowest: float) -> list[float]:
-    """Scale the scores so that all are below `lowest`, in the same order."""
+    """Scale the scores so that all are below `lowest`, keeping their order."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * lowest * score / best for score in scores]
 
@@ -108,7 +110,8 @@ class _Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question whose hits are to be explained, its translation, and its words that no document has."""
+    """A question whose hits are to be explained, with its translation and those of its words that no document
+    has."""
 
     text: str
     translation: str
@@ -126,7 +129,7 @@ class Search:
         glossary: Glossary | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """`better`: computes the vector of a question for passages that have a vector of that model too."""
+        """`better`: computes a question's vector for passages that also have a vector from that model."""
         self._store, self._encoder, self._ranker, self._glossary = store, encoder, ranker, glossary
         self._better = better
         self._has_vectors = self._has_better = False  # checked until some exist
@@ -173,7 +176,8 @@ class Search:
             return _hits(snapshot, ranked, query.top_k, question)
 
     def _vector(self, text: str) -> NDArray[np.float32] | None:
-        """Return the question's vector; None if there are no vectors to compare with, or a service fails."""
+        """Return the question's vector; None if there are no vectors to compare it with, or a service
+        fails."""
         if not self._has_vectors:
             return None
         try:
@@ -183,8 +187,8 @@ class Search:
             return None
 
     def _better_question(self, text: str) -> BetterQuestion | None:
-        """Return the question's vector by the better model; None if no passage has a vector of that model, or
-        it fails."""
+        """Return the question's vector from the better model; None if no passage has a vector from that
+        model, or the model fails."""
         if self._better is None:
             return None
         try:
@@ -216,7 +220,7 @@ class Search:
         return UnknownWords(instead, are_all, translation)
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
-        """Return the words of the question's translation that occur in some document."""
+        """Return the words in the question's translation that occur in some document."""
         text = self._translate(readable(question))
         absent = {term.word for term in snapshot.unknown(terms_of(text))}
         words = dict.fromkeys(text.split())
@@ -228,7 +232,7 @@ def _merged(
 ) -> list[CandidateChunk]:
     """Merge both lists; a chunk in both keeps its better score.
 
-    `share`: the weight of the vector score in `translated`; less than 1 if the vector is the translation's.
+    `share`: the weight of the vector score in `translated`, less than 1 if the vector is the translation's.
     """
     merged = {candidate.chunk: candidate for candidate in candidates}
     for candidate in translated:
@@ -240,7 +244,7 @@ def _merged(
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
-    """Correct a phrase: replace each word that no document contains with the likely one."""
+    """Correct a phrase: replace each word that no document contains with the most likely one."""
     instead = {term.word: term.written for term in unknown}
     return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 
@@ -262,7 +266,7 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
 def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
-    """Return the best in the order given by the rerank service, if it answers, followed by the others.
+    """Return the best in the rerank service's order, if it responds, followed by the others.
 
     Pictures keep their positions, because the service would see only their names.
     """

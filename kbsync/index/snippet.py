@@ -24,7 +24,7 @@ _LEAST_STEM = 3
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A window of a text on one line. `spans` are the (start, end) of matching words in `text`.
+    """A part of a text, on one line. `spans` are the (start, end) of matching words in `text`.
 
     `starts_late` and `ends_early`: the passage has text before or after the window.
     """
@@ -42,8 +42,8 @@ _AFTER_HEADING = " ·"
 
 
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
-    """Return a passage of the document at `path` as people read it, without marks of headings, fences and
-    tables, and in Markdown without those of links and emphasis.
+    """Return a passage of the document at `path` as people read it, without the markup of headings, fences
+    and tables and, in Markdown, of links and emphasis.
 
     `above`: the headings shown above the passage, which are omitted from it.
     """
@@ -72,9 +72,10 @@ def _ends_fence(line: str) -> bool:
 
 
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
-    """Return the window of at most `width` characters with the most, and most different, words of `query`.
+    """Return the part of at most `width` characters with the most matches of words in `query`, and of as many
+    different ones as possible.
 
-    `unfinished`: words that begin with the last one of `query` count too.
+    `unfinished`: words that begin with the last word of `query` also count.
     """
     line = " ".join(text.split())
     stems = set[str]()  # stems of words, and CJK pairs (a single character if a run has only one)
@@ -154,7 +155,8 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
 
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Return the positions of the first and last character of the best matches that fit together."""
+    """Return the positions of the first and last character of the best matches that fit into the part
+    together."""
     best, window, last_index = (0, 0), (0, 0), 0
     for first_index, (left, _, _) in enumerate(matches):
         last_index = max(last_index, first_index)

@@ -1,4 +1,4 @@
-"""Finds words of a question that no document has, and similar words that were probably meant.
+"""Finds words in a question that no document has, and similar words that were probably meant.
 
 Generates other spellings and looks them up, because a store can't list its words fast enough. Pure.
 """
@@ -12,19 +12,19 @@ from kbsync.dataclass import dataclass
 from kbsync.index.words import Term, is_unspaced, stemmed
 
 ONE_SLIP, TWO_SLIPS = 5, 8
-"""Minimum length of a word in which one typo, or two, may be corrected."""
+"""Minimum lengths of a word in which one typo, or two, may be corrected."""
 
 LONGEST_WORD = 30
 """Maximum number of letters; longer strings aren't words, and would have too many variants to try."""
 
 MOST_GUESSED = 8
-"""Maximum number of unknown words in a question to look up similar words for; a pasted text may have many.
+"""Maximum number of a question's unknown words to look up similar words for; a pasted text may have many.
 """
 
 _RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
-"""Returns which of these stems occur, each with the number of passages or names that have it."""
+"""Returns those of the stems that occur, each with the number of passages or names that have it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
@@ -32,7 +32,7 @@ Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A word of a question that no document has, and the stem of a similar one that occurs, or "".
+    """A word in a question that no document has, and the stem of a similar one that occurs, or "".
 
     `written`: the similar word as written in a document.
     """
@@ -43,7 +43,8 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """Return the unknown terms among these, each with the most common of the nearest words that occur."""
+    """Return those of the terms that are unknown, each with the most common of the nearest words that
+    occur."""
     whole = [term for term in terms if not term.goes_on]
     begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)

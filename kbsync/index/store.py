@@ -1,7 +1,7 @@
 """The interface of an index store, which stores documents and returns candidates for a question.
 
 There are two stores, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search`
-scores the candidates, so both stores rank alike.
+scores the candidates, so both rank alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A document of the store, without its chunks."""
+    """A document in the store, without its chunks."""
 
     id: int
     upload_id: int | None
@@ -58,8 +58,8 @@ class CandidateChunk:
     vector with the question's, 0 without one. `is_named`: the question is the document's file name. `size`:
     the number of chunks in its document.
 
-    `matched` returns the terms of `words`, if the query asks to explain. `translated`: for a chunk that the
-    translation of the question found, the share of the cosine in `meaning`.
+    `matched` returns the terms of `words` if the query asks for an explanation. `translated`: for a chunk
+    that the question's translation found, the share of the cosine in `meaning`.
     """
 
     chunk: int
@@ -80,7 +80,7 @@ class CandidateChunk:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield the best chunks of each document, at most as many as hits show."""
+    """Yield each document's best chunks, at most as many as hits show."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1
@@ -91,7 +91,7 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 @dataclass(frozen=True, slots=True)
 class BetterQuestion:
     """A question as embedded by a better model: the model's name and the vector. Its cosines times `scale`,
-    plus `offset`, are comparable to those of the model that embeds all passages.
+    plus `offset`, are comparable to those from the model that embeds all passages.
     """
 
     model: str
@@ -130,17 +130,17 @@ class StoreSnapshot(Protocol):
         least: float = 0.0,
         better: BetterQuestion | None = None,
     ) -> Sequence[CandidateChunk]:
-        """Return the best chunks by words and the best by meaning, of at least `query.top_k` documents, or of
-        all if there are fewer; both queries cost the same.
+        """Return the best chunks by words and the best by meaning, from at least `query.top_k` documents, or
+        from all if there are fewer; both queries cost the same.
 
-        Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
-        are omitted. Passages with a vector of the `better` model are compared by that vector. Raises
-        `UsageError` for an invalid path pattern.
+        Only documents that the filters in `query` admit are included. By meaning alone, chunks below the
+        cosine `least` are omitted. Passages with a vector from the `better` model are compared by that
+        vector. Raises `UsageError` for an invalid path pattern.
         """
 
     def estimate_least_cosine(self, model: str) -> float:
-        """Return the cosine below which texts are unrelated, estimated from a sample of the vectors of that
-        model."""
+        """Return the cosine below which texts are unrelated, estimated from a sample of that model's
+        vectors."""
 
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
         """Return the terms that no document has, and similar ones that some document has."""
@@ -157,22 +157,21 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """The store's location, as a URL without a user name or password."""
+        """The store's location, as a URL without user name or password."""
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the writer name of this instance ('' if it only reads), and the name of the writer before
-        it."""
+        """Return this instance's writer name ('' if it only reads), and the previous writer's name."""
 
     def check(self) -> tuple[str, int]:
-        """Return the identity and number of documents of this store. Replaces a store that is missing or
+        """Return the store's identity and number of documents. Replaces a store that is missing or
         damaged."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
-        """Store each document and make it searchable, in place of the one it replaces. Returns its id, or why
-        it wasn't stored.
+        """Store each document and make it searchable, in place of the one it replaces. Returns each one's id,
+        or why it wasn't stored.
 
-        If all go into one transaction, this raises errors of the store. Otherwise a document that was not
+        If all go into one transaction, errors from the store are raised. Otherwise a document that was not
         stored gets the error, and one that may have been stored gets `Unsure`.
 
         `encoder` computes vectors that existed when the entry was made and have vanished since.
@@ -186,24 +185,24 @@ class Store(Protocol):
         document."""
 
     def leave(self) -> None:
-        """Handle the end of the mirror that stored documents here: if none are left, forget the mirror.
-        Repeatable."""
+        """Handle the end of the mirror that stored documents here: if none are left, forget the mirror. Safe
+        to repeat."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Return up to `limit` documents with ids greater than `after`, in order: those with all their
-        passages."""
+        """Return up to `limit` complete documents, which have all their passages, with ids greater than
+        `after`, in order."""
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """Return which `documents` exist with all their passages."""
+        """Return which of `documents` exist with all their passages."""
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return which `keys` have a vector of `model`."""
+        """Return which of `keys` have a vector from `model`."""
 
     def texts(self, document: int) -> Sequence[str] | None:
         """Return the texts of a document's chunks in order; None for an unknown document."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
-        """Return a snapshot for a search. Raises `UnmadeError` if nothing was mirrored yet."""
+        """Return a snapshot for a search. Raises `UnmadeError` if nothing has been mirrored yet."""
 
     def tidy(self) -> bool:
         """Do one step of the work that an interrupted change left. Returns whether there may be more."""
@@ -213,7 +212,7 @@ class Store(Protocol):
         retried later."""
 
     def stop(self) -> None:
-        """Don't start another step of long work."""
+        """Start no further step of long work."""
 
     def close(self) -> None:
         """Close files. May be called again."""

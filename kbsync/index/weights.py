@@ -11,11 +11,11 @@ from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
 
 LEXICAL = 0.5
-"""The share of the word score in a chunk's score; the rest is the similarity in meaning."""
+"""The weight of the word score in a chunk's score; the rest is the similarity in meaning."""
 
 NAME = 0.5
-"""The weight of a term in the title, the tags or the file name of a document, for each of its chunks. It
-counts once more for a chunk that has it neither in its headings nor in its text."""
+"""The weight of a term in a document's title, tags or file name, for each of its chunks. The term counts once
+more for a chunk that has it neither in its headings nor in its text."""
 
 WHOLE_NAME = 1.0
 """Added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget"."""
@@ -27,15 +27,15 @@ FIELDS = (2.0, 1.5, 1.0)
 """The weights of a term in a chunk's name (as stored by an older kbsync), in its headings and in its text."""
 
 TRANSLATED = 0.6
-"""The share of its score that a chunk found by the translation of the question keeps: with a larger share,
-wrong translations displace hits in the question's own language.
+"""The share of its score that a chunk found by the question's translation keeps; with a larger share, wrong
+translations displace hits in the question's own language.
 """
 
 DEPTH = 150
 """Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
 
 NAMED_CHUNKS = 400
-"""Maximum number of chunks to score because of the names of their documents."""
+"""Maximum number of chunks to score because of their documents' names."""
 
 PASSAGES = 3
 """Maximum number of chunks shown per document."""
@@ -48,15 +48,15 @@ SAMPLED_VECTORS = 200
 """Number of vectors to sample when estimating the similarity of unrelated texts."""
 
 FEWEST_VECTORS = 50
-"""Minimum number of vectors for that estimate: a small folder is often about one subject.
+"""Minimum number of vectors for that estimate, because a small folder is often about a single subject.
 """
 
 
 def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float:
     """Return the cosine below which texts are unrelated, from a sample of `count` passages. 0: unknown.
 
-    `mean_square` is the mean of their squared lengths, `square_of_mean` the squared length of their mean.
-    Together they give the mean cosine of two passages, without comparing all pairs.
+    `mean_square` is the mean of the vectors' squared lengths, `square_of_mean` the squared length of their
+    mean. Together they give the mean cosine of two passages without comparing all pairs.
     """
     if count < FEWEST_VECTORS:
         return 0.0
@@ -80,7 +80,7 @@ class Frequency:
 
     @property
     def documents(self) -> int:
-        """Return the number of documents that the idf counts."""
+        """Return the number of documents with the term, as the idf counts them."""
         return max(self.texts, self.names)
 
 
@@ -104,7 +104,7 @@ FEW_DOCUMENTS = 20
 
 
 LARGE = 1_000
-"""Number of chunks of a document above which one of them is likely to match by chance."""
+"""Number of a document's chunks above which one of them is likely to match by chance."""
 
 _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for none but 6
 
@@ -144,7 +144,7 @@ def _idf(total: int, count: int) -> float:
 def select_terms(
     terms: Sequence[Term], frequencies: Mapping[Term, Frequency], documents: int, chunks: int
 ) -> TermWeights:
-    """Return the weights of the terms. `documents` and `chunks`: their total numbers."""
+    """Return the terms' weights. `documents` and `chunks`: the total numbers of documents and chunks."""
     share = documents / (documents + FEW_DOCUMENTS)
     prefixes = {term.stem for term in terms if term.goes_on}
     # The last word of an unfinished question counts as a whole word only if some document has it.

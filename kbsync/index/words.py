@@ -1,13 +1,13 @@
 """Splits texts and questions into words for the index.
 
-Chinese, Japanese and Korean have no spaces between words, so here each of their characters is a word, and so
-is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and accents and stems
-English. Before that, variants of a character are unified for comparison, and traditional Chinese characters
-become simplified ones (`kbsync.index.characters`). Code identifiers, codes and long numbers are followed by
-their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by `8999`.
+Chinese, Japanese and Korean have no spaces between words, so each of their characters counts as a word, and
+so does each pair of adjacent ones. SQLite's `porter unicode61` does the rest: it folds case and accents and
+stems English. Before that, variants of a character are unified for comparison, and traditional Chinese
+characters become simplified ones (`kbsync.index.characters`). Code identifiers, codes and long numbers are
+followed by their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by `8999`.
 
-The index keeps no copy of the words: to remove a text, it computes the same words again. So a version of
-`words` never changes; every change needs a new version.
+The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing version
+of `words` never changes; every change needs a new version.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003f
 
 @functools.cache  # these characters take 1 ms to compile, and most questions have none
 def cjk_runs() -> re.Pattern[str]:
-    """Return a pattern that matches a run of `CJK`; the run is its group."""
+    """Return a pattern that matches a run of `CJK` characters and captures it as a group."""
     return re.compile(f"([{CJK}]+)")
 
 
@@ -79,14 +79,14 @@ def _append_forms(match: re.Match[str]) -> str:
 
 
 def _grams(run: re.Match[str]) -> str:
-    """Return a run's characters, then its pairs, with spaces on both sides."""
+    """Return a run's characters, then its pairs, with spaces before and after."""
     characters = run[0]
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "
 
 
 LONGEST = 4_000
-"""Maximum number of characters to read from a question; a longer text finds no more."""
+"""Maximum number of characters to read from a question; more text wouldn't find more."""
 
 MOST_TERMS = 64
 
@@ -102,7 +102,8 @@ _CHINESE = """
 谁是 几个 是否 有多 么是 么时 在哪 个是 甚么 为甚 是甚
 """
 STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
-"""Stop words: words that most questions contain; used only if there are no others."""
+"""Stop words, which most questions contain; a question's stop words are used only if it has no other
+words."""
 
 _WORD = re.compile(r"\w")
 
@@ -116,7 +117,7 @@ def _last_word() -> re.Pattern[str]:
 class Term:
     """A word as written (`surface`, case and accents folded) and as the index has it (`stem`).
 
-    `goes_on`: matches any word with this beginning. `is_guess`: it replaces a word of the question that no
+    `goes_on`: matches any word that begins with it. `is_guess`: it replaces a word in the question that no
     document has.
     """
 
@@ -140,13 +141,14 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
 
 def stemmed(text: str) -> list[Term]:
-    """Return the words of `text` as the index has them, each with its surface."""
+    """Return the words in `text` as the index has them, each with its surface form."""
     stems, surfaces = Tokeniser(SQLITE_TOKENISER).words(text), Tokeniser(SQLITE_TOKENISER[1:]).words(text)
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
 def word_with(stem: str) -> str:
-    """Return a word with this stem. A search for the stem itself, such as `databas`, stems it again."""
+    """Return a word that has this stem. Searching for the stem itself, such as `databas`, would stem it
+    again."""
     return next((term.surface for term in stemmed(f"{stem} {stem}e") if term.stem == stem), stem)
 
 
@@ -164,7 +166,7 @@ class Tokeniser:
         self._tokeniser = self._connection.fts5_tokenizer(name, options)
 
     def words(self, text: str) -> list[str]:
-        """Return the words of `text` in order."""
+        """Return the words in `text` in order."""
         return self.tokens(words(text))
 
     def tokens(self, text: str) -> list[str]:
@@ -188,7 +190,7 @@ def phrase_parts(phrase: str) -> list[str]:
 
 
 def phrase_test(phrase: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text has the words of `phrase` next to each other."""
+    """Return a function that tells whether a text contains the words of `phrase` one after the other."""
     tokeniser = Tokeniser()
 
     def sequence(text: str) -> list[str]:
@@ -218,9 +220,7 @@ LONGEST_NAME = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Interpret the question as a file name, and return its words with and without an extension; [] if it is
-    too long.
-    """
+    """Return the question's words as a file name, with and without an extension; [] if it is too long."""
     if not 0 < len(question) <= LONGEST_NAME:
         return []
     tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])
@@ -258,16 +258,16 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
 
 
 def last_word(question: str) -> str:
-    """Return the word at the very end of `question`, if it may be the beginning of one; "" otherwise.
+    """Return the word at the very end of `question` if it may be the beginning of a longer one; "" otherwise.
 
-    Words shorter than three characters are the beginning of too many; in scripts without spaces every word is
-    complete.
+    With fewer than three characters, it could be the beginning of too many words; in scripts without spaces
+    every word is complete.
     """
     match = _last_word().search(readable(question))
     return match[0] if match else ""
 
 
 def readable(question: str) -> str:
-    """Return the part of `question` that is used, cleaned as texts are; "" if it contains no word."""
+    """Return the part of `question` to search for, cleaned like texts; "" if it contains no word."""
     text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

@@ -51,7 +51,7 @@ MIRRORS = (
         "recipe-held",
         3,
         (
-            "8 of 8 documents (152 B) would be indexed again with the new settings "
+            "8 of 8 documents (152 B) would be reindexed with the new settings "
             "(from knowledge_type 1 to knowledge_type 2)",
         ),
         "kbsync approve recut",
@@ -61,14 +61,15 @@ MIRRORS = (
     halt(
         "sealed",
         "index-read-only",
-        "the index in {base} cannot be written (permission denied); check owner, mode and mount",
+        "the index in {base} cannot be written (permission denied); "
+        "check that folder's owner, mode and mount",
         fix="ls -ld {base}",
     ),
     Trouble(
         "occupied",
         "failing",
         4,
-        ("{base} is in use by another kbsync; end it or wait for it", "the next pass continues from there"),
+        ("{base} is in use by another kbsync; stop it or wait for it", "the next pass continues from there"),
         "kbsync --once --mirror occupied",
         "failing",
     ),

@@ -155,13 +155,13 @@ async def put(target: LocalTarget) -> None:
         await target.aclose()
 
 
-@proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config: documents are then indexed again")
+@proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config; documents are then reindexed")
 def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
     folder = sandbox.root / "a base"
     folder.mkdir()
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
     errors = [storage_error(folder, error) for error in full]
-    assert f"no space is left for the index in {folder}; free some" in str(errors[0])
+    assert f"no space left for the index in {folder}; free some" in str(errors[0])
     assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
 
     Writer(folder).close()

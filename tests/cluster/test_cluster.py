@@ -470,7 +470,7 @@ def test_different_dask_dependencies_cause_no_warning(cluster: DaskCluster) -> N
 
 def test_missing_scheduler_is_reported_in_one_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
-        with pytest.raises(Unavailable, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 \("):
+        with pytest.raises(Unavailable, match=r"no Dask scheduler responds at tcp://127.0.0.1:9 \("):
             list(cluster.cut(PAGES[:3]))
         assert cluster._room.used == 0
 

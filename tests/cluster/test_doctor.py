@@ -61,6 +61,6 @@ def test_tls_uses_dasks_own_settings(sandbox: Sandbox, tmp_path: Path) -> None:
         sandbox.write("a.md", "# Walrus\n\nOn the ice.\n")
         assert sandbox.go("--once", env=tls).code == 0
         code, [check] = checked(sandbox)
-        assert code == 4 and check["detail"].startswith(f"no Dask scheduler answers at {running.address} (")
+        assert code == 4 and check["detail"].startswith(f"no Dask scheduler responds at {running.address} (")
     finally:
         running.close()

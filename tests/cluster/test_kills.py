@@ -51,18 +51,18 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
         # Only one of them: the other shows that workers don't end with each document.
         (killed,) = cluster.cut([document("deadly.html", b"a")])
         assert isinstance(killed, Rejected) and killed.may_pass
-        assert re.match("1 workers of the cluster ended while they read it", killed.reason)
+        assert re.match("1 workers of the cluster ended while reading it", killed.reason)
         with distributed.Client(doomed.address, set_as_default=False) as dask:
             dask.run(pause)
         monkeypatch.setattr(client, "WORKERS_WITHIN", 0.5)
-        with pytest.raises(Unavailable, match="has no workers; start some there"):
+        with pytest.raises(Unavailable, match="has no workers; start some"):
             list(cluster.cut(PAGES))
         monkeypatch.setattr(client, "WORKERS_WITHIN", PATIENCE)
         doomed.start_worker()
         assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
         monkeypatch.setattr(client, "ANSWER_WITHIN", 0.5)
         doomed.scheduler.send_signal(signal.SIGSTOP)
-        with pytest.raises(Unavailable, match="gone or does not answer"):
+        with pytest.raises(Unavailable, match="gone or doesn't respond"):
             list(cluster.cut(PAGES))
         doomed.scheduler.send_signal(signal.SIGCONT)
         monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)
@@ -138,7 +138,7 @@ def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path:
         assert (ran.code, stored(place)) == (0, ["a.html"])
         assert time.monotonic() - began < 2 * CONNECT_WITHIN
         note = place.status()["note"]
-        assert f"no Dask scheduler answers at {running.address}" in note and "this host" in note
+        assert f"no Dask scheduler responds at {running.address}" in note and "this host" in note
         assert note in place.run("status").out
         # It is back: the next documents go to it.
         running.start_scheduler(int(running.address.rpartition(":")[2]))

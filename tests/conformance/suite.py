@@ -170,7 +170,7 @@ class TargetSuite(ExtraSuite):
         assert {key: one.state for key, one in status.items()} == dict.fromkeys(ids, DocState.MISSING)
         assert dict(await world.target.delete(ids)) == dict.fromkeys(ids)
         for remote_id in ids:
-            with pytest.raises(Rejected, match="holds no document"):
+            with pytest.raises(Rejected, match="has no document"):
                 await world.require(Explains).explain(remote_id)
 
     @long

@@ -69,7 +69,7 @@ async def test_settings_change_affecting_many_documents_waits_for_approval(world
     assert end.complete and not end.trouble
     assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(served)
     assert (halt(world)["reason"], halt(world)["cure"]) == ("recipe-held", "kbsync approve docs --here")
-    assert halt(world)["detail"].startswith("10 of 10 documents (100 B) would be indexed again")
+    assert halt(world)["detail"].startswith("10 of 10 documents (100 B) would be reindexed")
     await world.once()
     assert world.puts() == MANY and len(holds(world)) == 1 and world.searchable_texts() == served
     world.approve()

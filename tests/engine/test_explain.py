@@ -125,7 +125,7 @@ async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None
     path = world.write("a.md")
     world.clock.epoch = path.stat().st_mtime + 0.5
     explanation = await explained(world, "a.md")
-    assert "changed 0.5 s ago" in explanation.answer and "1.5 s more without changes" in explanation.answer
+    assert "changed 0.5 s ago" in explanation.answer and "another 1.5 s without changes" in explanation.answer
     os.utime(path, (9e9, 9e9))
     assert "is in the future" in (await explained(world, "a.md")).answer
 
@@ -323,7 +323,7 @@ async def test_verify_plan_and_explain_agree_on_a_refused_rename(renamed: World)
     [stale] = (await verified(renamed)).stale
     assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
     assert (
-        f"searchable by its old name, {OLD}, because the target refused it (too large)"
+        f"searchable under its old name, {OLD}, because the target refused it (too large)"
         in (await explained(renamed, NEW)).answer
     )
     plan = await planned(renamed)

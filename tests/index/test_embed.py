@@ -234,7 +234,7 @@ def test_pooling_folder_is_the_listed_one(tmp_path: Path) -> None:
         ({"1_Pooling__config": {"pooling_mode": "attention"}}, "does not know the pooling .*, attention;"),
         ({"1_Pooling__config": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "and max"),
         ({"modules": [{"path": "2_Dense", "type": "m.Dense"}]}, "mean and Dense; export it with the output"),
-        ({"1_Pooling__config": []}, "1_Pooling/config.json is not what sentence-transformers writes"),
+        ({"1_Pooling__config": []}, "1_Pooling/config.json is not a file that sentence-transformers writes"),
     ],
 )
 def test_unknown_model_requirements_are_reported(

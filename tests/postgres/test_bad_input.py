@@ -106,7 +106,7 @@ TROUBLES = (
     BadDatabase(
         "newer",
         3,
-        "was made by a newer kbsync",
+        "was created by a newer kbsync",
         "newer-index",
         statement("UPDATE kbsync.base SET version = version + 1"),
         statement("UPDATE kbsync.base SET version = version - 1"),

@@ -314,7 +314,7 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         if kind == "renewals":
             output = (await one.text("main")).replace("\n", " ")
             assert output.startswith("docs waits for your approval")
-            assert "12 documents (122 B) would be indexed again" in output
+            assert "12 documents (122 B) would be reindexed" in output
             assert "halted" not in output
             assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"
         await one.run("document.querySelector('.notice.held button').focus()")

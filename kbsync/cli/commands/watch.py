@@ -79,7 +79,7 @@ class Foreground:
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
                 documents_text = format_count(fields.get("count", 0), "document")
-                fate = "would be indexed again; they stay unchanged until you approve"
+                fate = "would be reindexed; they stay unchanged until you approve"
                 if event == "deletions.held":
                     fate = "would be deleted; they stay until you approve"
                 return self._at(f"! {fields['mirror']}: {documents_text} {fate}; fix: {fields['cure']}")

@@ -1,9 +1,8 @@
 """The host's side of a Dask cluster: sends it documents and passages, and waits for the results.
 
-A task is one document that needs a parser, or a few passages. If its worker ends, Dask runs it again
-elsewhere. If the scheduler is lost, all tasks end with `Unavailable`, and the engine sends the documents
-again. So no failure of the cluster counts against a document, unless several workers in a row end while they
-work on it.
+A task is one document that needs a parser, or a few passages. If its worker ends, Dask reruns it elsewhere.
+If the scheduler is lost, all tasks end with `Unavailable`, and the engine resends the documents. So a cluster
+failure never counts against a document, unless several workers in a row end while working on it.
 """
 
 from __future__ import annotations
@@ -48,28 +47,27 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 PASSAGES_AT_ONCE = 8
-"""Number of passages in an embedding task. A heavy model takes half a second for them, so all workers finish
-together."""
+"""Number of passages in an embedding task. Even a heavy model takes only half a second for them, so all
+workers finish at about the same time."""
 
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
-"""Seconds between polls of the scheduler, because a suspended one keeps its connections."""
+"""Seconds between polls of the scheduler, which are needed because a suspended one keeps its connections."""
 WORKERS_WITHIN = 600.0
-"""Seconds without any worker until the documents are postponed. An adaptive cluster starts workers when there
-are tasks, which may take minutes, and stops starting them when the tasks are cancelled."""
+"""Seconds without any worker before the documents are postponed. An adaptive cluster starts workers when
+there are tasks, which may take minutes, and stops starting them when the tasks are cancelled."""
 
 AWAY_FOR = 60.0
-"""Seconds for which this host does the work of a lost cluster before it tries the cluster again."""
+"""Seconds for which this host does the work of a lost cluster before retrying the cluster."""
 
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
 _FAILED_FOR = 1.0
-"""Seconds before kbsync tries an unresponsive scheduler again, since other threads wait for the attempt,
-too."""
+"""Seconds before kbsync retries an unresponsive scheduler, since other threads also wait for the attempt."""
 
 _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b"word")
-"""A document that can't crash any worker, to test whether workers are the cause."""
+"""A document that can't crash any worker, used to test whether the workers are the cause."""
 
 _Document = tuple[Entry, Body]
 _CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
@@ -79,12 +77,12 @@ it.
 
 
 class KilledWorkers(Exception):
-    """Dask gave up a task, because every worker that ran it ended. `str()` says how many."""
+    """Raised when Dask gives up a task because every worker that ran it ended. `str()` says how many did."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """The current state of a cluster. `unfit`: how workers differ from this host."""
+    """A cluster's current state. `unfit`: how workers differ from this host."""
 
     workers: int
     threads: int
@@ -93,7 +91,7 @@ class ClusterState:
 
 @dataclass(eq=False, slots=True)
 class _Session:
-    """One connection to a scheduler; unusable once `lost` says why."""
+    """A connection to a scheduler; it is unusable once `lost` says why."""
 
     client: Client
     lost: asyncio.Future[Unavailable]
@@ -102,7 +100,7 @@ class _Session:
 
 @dataclass
 class _Room:
-    """A limit for the bytes in flight. Thread-safe."""
+    """Limits the bytes in flight. Thread-safe."""
 
     limit: int
     used: int = 0
@@ -111,10 +109,10 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Reserve bytes. Returns whether enough were free. `wait`: wait until they are, allowed only
-        without other reservations.
+        """Reserve bytes. Returns whether enough were free. `wait`: wait until they are; the caller may then
+        hold no other reservations.
 
-        A size over the whole limit goes through alone. Waiting callers keep their order.
+        A size over the whole limit is let through alone. Waiting callers keep their order.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):
@@ -132,7 +130,7 @@ class _Room:
         return not self.used or self.used + size <= self.limit
 
     def give(self, size: int) -> None:
-        """Release bytes that arrived or were given up."""
+        """Release bytes that have arrived or been given up."""
         with self.changed:
             self.used -= size
             self.changed.notify_all()
@@ -145,7 +143,8 @@ class _Room:
 
 
 class DaskCluster:
-    """The cluster of one mirror. Connects for the first document. Safe to use from several threads."""
+    """One mirror's cluster. It connects when the first document needs it, and can be used from several
+    threads."""
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
         """Prepare the client, without connecting. Raises `UsageError` if distributed is not installed."""
@@ -176,12 +175,12 @@ class DaskCluster:
 
     @property
     def note(self) -> str:
-        """Return a note for the user while the cluster can't be reached; otherwise ""."""
+        """Return a note for the user while the cluster can't be reached, otherwise ""."""
         away = self._away
         return "" if away is None else f"{away.reason}; this host does its work until it is back"
 
     def is_away(self) -> bool:
-        """Return whether this host does the work because the cluster is lost."""
+        """Return whether this host does the work itself because the cluster is lost."""
         if self._away is None or time.monotonic() < self._away_until:
             return self._away is not None
         if self._trying.acquire(blocking=False):  # other threads continue here during the check
@@ -260,7 +259,7 @@ class DaskCluster:
             self._room.give(held_bytes)
 
     def vectors(self, recipe: bytes, model: str, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return pending vectors, made by the encoder that a worker creates from the pickled `recipe`."""
+        """Return pending vectors, computed by the encoder that a worker creates from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
         # Ranked among current puts only: earlier work of a mirror gives it no precedence.
@@ -325,7 +324,7 @@ class DaskCluster:
         except KilledWorkers as error:
             await self._check_harmless(error, "cut", worker.cut, self._versions, _HARMLESS)
             # They may have ended for another reason: send it again, a bounded number of times (promise 9).
-            reason = f"{error} while they read it; see the log of the cluster's workers"
+            reason = f"{error} while reading it; see the logs of the cluster's workers"
             return Rejected(reason, code="workers-killed", may_pass=True)
         outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (from our own worker)
         return outcome
@@ -342,7 +341,7 @@ class DaskCluster:
             if len(texts) == 1:
                 harmless = (recipe, [("", "word " * (len(texts[0][1]) // 5 + 1))])  # about as long
                 await self._check_harmless(error, "embed", worker.embed, versions, harmless)
-                reason = f"{error} while they made its vectors; see the log of the cluster's workers"
+                reason = f"{error} while computing its vectors; see the logs of the cluster's workers"
                 return {texts[0][0]: Rejected(reason, code="workers-killed", may_pass=True)}
         # One of them may be to blame: separate requests show which.
         middle = len(texts) // 2
@@ -357,12 +356,12 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raise `Unavailable` if harmless work ends workers too: then no document is to blame."""
+        """Raise `Unavailable` if even harmless work ends workers, since then no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
             reason = (
-                f"{killed} with every document they tried; see their log (often they have too little memory)"
+                f"{killed} with every document they tried; see their logs (often they have too little memory)"
             )
             raise Unavailable(reason, code="workers-killed") from None
 
@@ -429,7 +428,7 @@ class DaskCluster:
             future.release()  # Dask doesn't start a task that nobody wants
 
     async def _connect(self) -> _Session:
-        """Return the session, a new one if the last was lost. Raises `Unavailable`."""
+        """Return the session, or a new one if the last was lost. Raises `Unavailable`."""
         self._connecting = self._connecting or asyncio.Lock()
         async with self._connecting:
             if self._closed:
@@ -446,7 +445,7 @@ class DaskCluster:
             try:
                 client = await _client(self._config.address, self._connect_within)
             except Exception as error:  # Dask has a class for each: no route, no certificate, unknown scheme
-                reason = f"no Dask scheduler answers at {self._config.address} ({_error_text(error)})"
+                reason = f"no Dask scheduler responds at {self._config.address} ({_error_text(error)})"
                 failure = Unavailable(reason, code="no-scheduler")
                 self._failed = (asyncio.get_running_loop().time() + _FAILED_FOR, failure)
                 # Raise a copy, because the traceback of the original would keep all unsent data in memory.
@@ -472,7 +471,7 @@ class DaskCluster:
             if workers or not self._asking:
                 had_workers = clock()
             elif clock() - had_workers >= WORKERS_WITHIN:
-                reason = f"the Dask scheduler at {self._config.address} has no workers; start some there"
+                reason = f"the Dask scheduler at {self._config.address} has no workers; start some"
                 session.lost.set_result(Unavailable(reason, code="no-workers"))
 
     async def _survey(self) -> ClusterState:
@@ -493,7 +492,7 @@ class DaskCluster:
         return ClusterState(len(workers), sum(workers.values()), unfit)
 
     async def _worker_versions(self, session: _Session) -> Mapping[str, Any]:
-        """Return the versions of each worker by its address, or the error it raised instead."""
+        """Return each worker's versions, or the error that it raised, by its address."""
         call = pickle.dumps(worker.Call(worker.versions))
         versions: Mapping[str, Any] = await session.client.run(pickle.loads, call, on_error="return")
         return versions
@@ -523,12 +522,12 @@ class DaskCluster:
         return f"worker {address} cannot run kbsync {__version__} ({error})"
 
     def _unfit(self, reason: str) -> Halted:
-        fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+        fix = f"install kbsync {__version__} on every worker in the cluster, then restart the workers"
         return Halted("workers-differ", reason, fix=fix)
 
     def _lost(self, error: BaseException) -> Unavailable:
         reason = (
-            f"the Dask scheduler at {self._config.address} is gone or does not answer ({_error_text(error)})"
+            f"the Dask scheduler at {self._config.address} is gone or doesn't respond ({_error_text(error)})"
         )
         return Unavailable(reason, code="scheduler-lost")
 
@@ -555,29 +554,30 @@ class ClusterEncoder:
     at_once = PASSAGES_AT_ONCE
 
     def __init__(self, cluster: DaskCluster, local: Encoder, recipe: Callable[[], Encoder]) -> None:
-        """Store the local encoder. `recipe` creates the same encoder on a worker; it can be pickled."""
+        """Store the local encoder. `recipe` can be pickled, and creates the same encoder on a worker."""
         self._cluster, self._local, self._recipe = cluster, local, pickle.dumps(recipe)
         self.takes_pictures = local.takes_pictures
 
     @property
     def model(self) -> str:
-        """The name of the model, the same here and on the workers; workers with another are refused."""
+        """The model's name, the same here and on the workers; workers with another model are refused."""
         return self._local.model
 
     @property
     def least_cosine(self) -> float | None:
-        """The local encoder's limit."""
+        """The local encoder's minimum cosine."""
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return pending vectors of the cluster, or vectors made on this host while the cluster is lost."""
+        """Return pending vectors from the cluster, or vectors computed on this host while the cluster is
+        lost."""
         if self._cluster.is_away():
             return self._local.begin(chunks)
         remote = self._cluster.vectors(self._recipe, self.model, chunks)
         return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question, made on this host, because no search waits for the cluster."""
+        """Return a question's vector, computed on this host so that no search waits for the cluster."""
         return self._local.query(text)
 
     def close(self) -> None:
@@ -586,7 +586,7 @@ class ClusterEncoder:
 
 
 class _VectorsOrHere(Future[Vectors]):
-    """Vectors that a cluster is making; if the cluster is lost meanwhile, this host makes them."""
+    """Vectors that a cluster is computing; if the cluster is lost meanwhile, this host computes them."""
 
     def __init__(
         self, remote: Future[Vectors], cluster: DaskCluster, make_local: Callable[[], Future[Vectors]]
@@ -595,7 +595,8 @@ class _VectorsOrHere(Future[Vectors]):
         self._remote, self._cluster, self._make_local = remote, cluster, make_local
 
     def result(self, timeout: float | None = None) -> Vectors:
-        """Return the vectors. Making them on this host takes long, and blocks the waiting thread."""
+        """Return the vectors. If this host has to compute them, that takes long and blocks the waiting
+        thread."""
         try:
             return self._remote.result(timeout)
         except Unavailable as error:
@@ -609,7 +610,7 @@ class _VectorsOrHere(Future[Vectors]):
 
 
 async def _client(address: str, within: float) -> Client:
-    """Return a connected client. Raises OSError and others, after closing everything it opened."""
+    """Return a connected client. Raises OSError and other errors, after closing everything it opened."""
     import dask
     import distributed
 
@@ -631,7 +632,7 @@ async def _client(address: str, within: float) -> Client:
 
 
 def _quieten() -> None:
-    """Stop distributed's own log to stderr; kbsync raises and logs the same errors itself."""
+    """Stop distributed from logging to stderr; kbsync raises and logs the same errors itself."""
     for name in [*logging.root.manager.loggerDict, "distributed"]:
         if name == "distributed" or name.startswith("distributed."):
             logger = logging.getLogger(name)

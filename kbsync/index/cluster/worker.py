@@ -1,7 +1,7 @@
 """The work of a Dask worker for a mirror: it reads and splits documents, and embeds passages.
 
-It keeps only models and parsers, without a mirror or target. Messages are `bytes` together with the versions
-of the host that sends them: a worker with other versions unpickles none of it.
+It keeps only models and parsers, and has no mirror or target. Messages are `bytes`, sent together with the
+host's versions; a worker with other versions doesn't unpickle them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
 
 Versions = Mapping[str, str]
-"""The versions that must be equal on the host and on a worker, by the names that users know."""
+"""The versions that must be the same on the host and on a worker, by the names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
 """The first item of a response. It shows what follows: a pickled result, a pickled error, or the worker's
@@ -55,17 +55,17 @@ _log = logging.getLogger(__name__)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions on this machine."""
+    """Return this machine's versions."""
     readers = {extension: version for extension, (*_, version) in READERS.items()} | {"texts": TEXTS}
     digest = hashlib.sha256(repr(sorted(readers.items())).encode()).hexdigest()[:8]
     return {"kbsync": __version__, "readers": digest, "chunker": CHUNKER}
 
 
 class Call:
-    """Unpickles to the result of `function(*arguments)`, a function of this module.
+    """Unpickles to the result of `function(*arguments)`, a function in this module.
 
-    So a task is `pickle.loads` of bytes. Only the workers need kbsync, the scheduler doesn't, and if a worker
-    lacks it, the result of the task says so.
+    So a task is `pickle.loads` of bytes. Only the workers need kbsync, not the scheduler, and if a worker
+    lacks it, the task's result says so.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -78,7 +78,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A document to send: its bytes, or the path under which the workers see it."""
+    """A document to send: its bytes, or its path as the workers see it."""
 
     path: str
     size: int
@@ -100,8 +100,8 @@ def cut(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
-    """Return the result of `make` for `count` items; an error if it takes too long, so that the host doesn't
-    wait forever."""
+    """Return the result of `make` for `count` items, or an error if it takes too long, so that the host
+    doesn't wait forever."""
     future = Future[object]()
 
     def run() -> None:
@@ -136,7 +136,8 @@ def _cut(document: Sent) -> Cut | TargetError | None:
 
 
 def embed(host_versions: Versions, payload: bytes) -> Answer:
-    """Return `Vectors` of the texts, given with their keys, by the encoder that the given recipe creates."""
+    """Return the `Vectors` of the texts, which come with their keys, from the encoder that the recipe
+    creates."""
     own_versions = versions()
     if own_versions == {name: host_versions[name] for name in host_versions if name != "model"}:
         recipe, texts = pickle.loads(payload)  # noqa: S301 (see above)
@@ -151,7 +152,7 @@ def embed(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
-    """Return the vectors of all texts, or the reason for each text on which the model fails."""
+    """Return the vectors of all texts or, for each text on which the model fails, the reason."""
     try:
         return encoder.begin([Chunk("", text, key) for key, text in texts]).result()
     except UsageError:
@@ -165,7 +166,7 @@ def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
 
 def _reject_unexpected(error: Exception) -> Rejected:
     """Turn an unexpected error into a failure of this document alone, as on the host, although the machine
-    may be to blame, too."""
+    may also be to blame."""
     _log.exception("a document could not be prepared")
     reason = f"worker {_address()} could not prepare it ({type(error).__name__}: {error})"
     return Rejected(reason, code="unprepared", may_pass=True)
@@ -173,7 +174,7 @@ def _reject_unexpected(error: Exception) -> Rejected:
 
 @functools.lru_cache(maxsize=4)
 def _encoder(recipe: bytes) -> Encoder:
-    """Return the encoder that the pickled recipe makes; its weights stay loaded."""
+    """Return the encoder that the pickled recipe creates; its weights stay loaded."""
     encoder: Encoder = pickle.loads(recipe)()  # noqa: S301 (see above)
     return encoder
 
@@ -201,7 +202,7 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def _parser() -> Iterator[Parser]:
-    """Yield a parser behind the fence (ADR 8) for this thread alone, in a private folder of this worker."""
+    """Yield a parser behind the fence (ADR 8) for this thread alone, in a folder private to this worker."""
     from distributed import get_worker
 
     from kbsync.index.fence.parser import Parser

@@ -3,11 +3,11 @@
 Started as a script, `child.py PARENT MEMORY SECONDS PATHS WORK` (the parent's pid, the limit of its address
 space in bytes, the CPU seconds allowed for a document, a JSON list of import paths, and its task: `read`,
 `recognize` or `embed`), it reads requests from stdin and answers on stdout, one at a time, until stdin ends.
-Imports of kbsync come late, because they need PATHS.
+kbsync is imported late, because that needs PATHS.
 
-A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON (the
+A frame is an eight-byte big-endian length, followed by that many bytes. A request is a frame of JSON (the
 document's name and size, and the number of the scanned page to recognize), followed by the document. An
-answer is one frame: a line of JSON, then the text. The parent never unpickles anything from the process,
+answer is a single frame: a line of JSON, then the text. The parent never unpickles anything from the process,
 which a malicious file may have taken over.
 """
 
@@ -43,16 +43,16 @@ _LONGEST_WORDS = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
-    """Return a frame with one line of JSON and a text. The text isn't part of the JSON, where it would be
-    copied twice."""
+    """Return a frame with one line of JSON and a text. The text isn't part of the JSON, because there it
+    would be copied twice."""
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
     return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
 
 
 def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
-    """Parse the answer to a request: return the document's outcome and the memory of the process. Raises
-    ValueError if it is malformed.
+    """Parse the answer to a request: return the document's outcome and the process's memory use. Raises
+    ValueError if the answer is malformed.
     """
     from kbsync.errors import Rejected
     from kbsync.index.document import Flavour, Parsed
@@ -93,7 +93,7 @@ def _limited(value: object) -> str:
 
 @contextmanager
 def _value_errors() -> Iterator[None]:
-    """Raise any error of the block, which parses a message, as a ValueError."""
+    """Raise any error in the block, which parses a message, as a ValueError."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -101,7 +101,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """Return the reader of each format. Loads the parsers; call this after the fences are up."""
+    """Return the reader for each format. Loads the parsers; call this after the fences are up."""
     from importlib import import_module
 
     from kbsync.index.read import formats
@@ -113,7 +113,8 @@ def readers() -> Readers:
 
 
 def recognizers() -> Readers:
-    """Return the readers of scanned pages, by format. Loads the models; call this after the fences are up."""
+    """Return the readers for scanned pages, by format. Loads the models; call this after the fences are
+    up."""
     from kbsync.index.read import scans
 
     return {"pdf": scans.load().read_page}
@@ -197,7 +198,7 @@ def outcome(
 
 
 def _resident() -> int:
-    """Return the bytes of memory in use; 0 if unknown."""
+    """Return the number of bytes of memory in use; 0 if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

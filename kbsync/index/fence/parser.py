@@ -1,8 +1,8 @@
-"""Turns the bytes of a file into text: decodes short texts itself, and reads all others behind the fence.
+"""Turns a file's bytes into text: decodes short texts itself, and reads all other files behind the fence.
 
-A parser reads documents in a separate process (ADR 8), which sees only its own code and has no network. The
-process starts with the first document and gets documents over pipes, one after the other. It is killed if it
-takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
+A parser reads documents in a separate process (ADR 8), which sees only its own code and has no network
+access. The process starts with the first document and gets documents over pipes, one at a time. It is killed
+if it takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _HOME_PREFIX = "parser-"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of one document: wall and CPU time, address space, and the length of its text."""
+    """Limits for one document: wall and CPU time, address space, and the length of its text."""
 
     seconds: float = 60.0
     memory_bytes: int = 1024 * _MIB
@@ -86,11 +86,12 @@ class Bounds:
 BOUNDS = Bounds()
 
 PAGE_BOUNDS = Bounds(seconds=120.0, memory_bytes=2048 * _MIB, output_bytes=_MIB, resident_bytes=1536 * _MIB)
-"""Limits of one scanned page: the models take about 800 MB, and an idle core reads a page in four seconds."""
+"""Limits for one scanned page: the models take about 800 MB, and an idle core reads a page in four
+seconds."""
 
 
 class Ended(Exception):
-    """The process ended without an answer. `by_memory`: it had reached its memory limit."""
+    """Raised if the process ended without an answer. `by_memory`: it had reached its memory limit."""
 
     def __init__(self, detail: str, *, by_memory: bool = False) -> None:
         super().__init__(detail)
@@ -98,7 +99,7 @@ class Ended(Exception):
 
 
 class TimedOut(Exception):
-    """The process didn't answer in time."""
+    """Raised if the process didn't answer in time."""
 
 
 class ParserProcess:
@@ -157,8 +158,8 @@ class ParserProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """Wait until the process is ready, and return the fences it raised. Raises `Ended` or `TimedOut` if
-        it can't start."""
+        """Wait until the process is ready, and return the fences that it raised. Raises `Ended` or `TimedOut`
+        if it can't start."""
         try:
             self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
@@ -166,8 +167,8 @@ class ParserProcess:
         return fences
 
     def read(self, name: str, document: BinaryIO, size: int, page: int | None = None) -> Parsed | Rejected:
-        """Have the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut`, `Rejected`
-        for an answer over the limit.
+        """Have the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut` or, for an
+        answer over the limit, `Rejected`.
         """
         self.documents += 1
 
@@ -189,7 +190,7 @@ class ParserProcess:
         return outcome
 
     def kill(self) -> None:
-        """End the process and its children, without waiting. Another thread may be reading from it."""
+        """End the process and its children, without waiting. Another thread may still be reading from it."""
         if self._process.returncode is None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -197,7 +198,7 @@ class ParserProcess:
                 self._process.kill()  # it hasn't created its own group yet
 
     def end(self) -> None:
-        """Kill the process, wait for it, close the pipes, remove its folder."""
+        """Kill the process, wait for it, close the pipes, and remove its folder."""
         self.kill()
         self._process.wait()
         for stream in (self._stdin, self._stdout, self._stderr):
@@ -269,7 +270,7 @@ class ParserProcess:
 class Parser:
     """Turns files into `Parsed`, one document at a time. Thread-safe and synchronous.
 
-    Writes nothing to disk except an empty home for the parser's process below `spool_dir`.
+    Writes nothing to disk except an empty home directory for the parser's process in `spool_dir`.
     """
 
     def __init__(
@@ -333,12 +334,12 @@ class Parser:
             raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
-        """Return the ids of running processes."""
+        """Return the ids of the running processes."""
         process = self._process
         return [] if process is None else [process.pid]
 
     def close(self) -> None:
-        """End the process, even a busy one; the document being read then ends with `Unavailable`."""
+        """End the process, even if it is busy; the document being read then ends with `Unavailable`."""
         # In this order, the opposite of `_start`, so that one of the two sees a process that is just being
         # created.
         self._closed = True
@@ -356,7 +357,7 @@ class Parser:
                 self._home = None
 
     def _read(self, name: str, body: Body, page: int | None, *, fresh: bool = False) -> Parsed:
-        """Return the process's result for the document with that name. Raises `Ended`.
+        """Return the process's result for the document of that name. Raises `Ended`.
 
         `fresh`: use a process that has read nothing yet.
         """
@@ -429,10 +430,10 @@ class Parser:
         return process
 
     def _make(self) -> ParserProcess:
-        """Start a process in the shared home for cache and temporary files, which always stays empty.
+        """Start a process in the shared home directory for cache and temporary files, which always stays
+        empty.
 
-        The home is locked while in use, so that the next run can tell a dead program's folder from a live
-        one's.
+        It is locked while in use, so that the next run can tell a dead program's folder from a live one's.
         """
         if self._home is None:
             make_private_folder(self._spool)
@@ -450,7 +451,7 @@ class Parser:
             self._process = None
 
     def _end_idle(self) -> None:
-        """End a process that was not needed for a while."""
+        """End a process that hasn't been needed for a while."""
         with self._in_use:
             # Another document may have come while this timer waited for the lock.
             if self._timer is threading.current_thread():
@@ -458,7 +459,7 @@ class Parser:
 
 
 class PageParser(Parser):
-    """Recognizes scanned pages, in its own process with its own limits. Needs the extra `ocr`."""
+    """Recognizes scanned pages, in its own process with its own limits. Needs the `ocr` extra."""
 
     def __init__(self, spool_dir: Path, bounds: Bounds = PAGE_BOUNDS, *, child: Path = CHILD) -> None:
         super().__init__(spool_dir, bounds, child=child)
@@ -470,7 +471,7 @@ class PageParser(Parser):
 
 
 class PassageEncoder(Parser):
-    """Computes better vectors, in its own process. Needs the extra `better`."""
+    """Computes better vectors, in its own process. Needs the `better` extra."""
 
     def __init__(self, spool_dir: Path, bounds: Bounds = BOUNDS, *, child: Path = CHILD) -> None:
         super().__init__(spool_dir, bounds, child=child)
@@ -492,7 +493,7 @@ class _Passage:
 
 
 def _new_home(spool: Path) -> tuple[Path, int]:
-    """Return a new folder and the descriptor that locks it. Raises OSError."""
+    """Return a new folder and the file descriptor that locks it. Raises OSError."""
     while True:
         home = make_passing_folder(_HOME_PREFIX, spool).resolve()
         try:
@@ -508,7 +509,7 @@ def _new_home(spool: Path) -> tuple[Path, int]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """Return a descriptor that holds the folder's lock. Raises OSError if another process has it."""
+    """Return a file descriptor that holds the folder's lock. Raises OSError if another process has it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
 """Restrictions that a parser's process sets on itself before it loads any parser.
 
 Linux has three fences: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a
-few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
-refusal inside Python is in force. Fences that aren't available (an old kernel, a container that forbids
+few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. On other systems,
+only Python itself refuses such calls. Fences that aren't available (an old kernel, a container that forbids
 namespaces) are skipped, and `raise_fences` returns those in force.
 """
 
@@ -37,7 +37,8 @@ _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 def _calls(table: str) -> dict[str, int]:
-    """Return system calls by name with their numbers on this machine, from a table for x86_64 and aarch64."""
+    """Return the system calls in a table for x86_64 and aarch64, by name, with their numbers on this
+    machine."""
     rows = [row.split() for row in table.split(",") if row.strip()]
     column = {"x86_64": 1, "aarch64": 2}.get(_MACHINE)
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"} if column else {}
@@ -90,8 +91,8 @@ def refuse_outside() -> bool:
 
 
 def refuse_changes() -> bool:
-    """From now on, refuse to create, change, move or remove files and folders, and to outlive the parent.
-    Open files stay open.
+    """From now on, refuse calls that create, change, move or remove files and folders, or that let the
+    process outlive its parent. Open files stay open.
     """
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
@@ -110,8 +111,8 @@ def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """Return the steps that answer `yes` if the low half of the call's argument passes the test, otherwise
-    `no`.
+    """Return the BPF instructions that return `yes` if the low half of the call's argument passes the test,
+    otherwise `no`.
 
     All other system calls continue to the next rule.
     """
@@ -170,7 +171,7 @@ _SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
 
 
 def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
-    """Restrict this thread, and those it starts, to these files and folders and everything below them.
+    """Restrict this thread, and those it starts, to these files and folders, including everything below them.
 
     Needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel can't do it.
     """
@@ -211,13 +212,13 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/me
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
 _NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine")
-"""Packages that the readers import; each may be in a different folder."""
+"""The packages that the readers import; each may be in a different folder."""
 
 _IS_LINUX = sys.platform == "linux"
 
 
 def die_with(parent: int) -> None:
-    """End this process when the thread that started it ends; at once if `parent` has ended already."""
+    """Have this process end when the thread that started it ends; at once if `parent` has already ended."""
     if _IS_LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -225,7 +226,7 @@ def die_with(parent: int) -> None:
 
 
 def limit(memory_bytes: int) -> None:
-    """Limit address space and descriptors, allow no core dump, and be the first process to be killed when
+    """Limit address space and file descriptors, allow no core dump, and have this process killed first when
     memory runs out."""
     if _IS_LINUX:
         # Make the kernel kill this process first, because it can be restarted. Not possible in every
@@ -249,7 +250,7 @@ def forbid_writing() -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """Limit the CPU time from now on; SIGXCPU ends the process."""
+    """Limit CPU time from now on; SIGXCPU ends the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(usage.ru_utime + usage.ru_stime + seconds) + 1
@@ -279,9 +280,9 @@ def raise_fences() -> tuple[str, ...]:
 def _code() -> Iterable[str]:
     """Return the paths of the interpreter, the parsers and their libraries, and nothing else.
 
-    An import path may be any folder: a checkout, a home directory, a project. Folders for packages are
-    allowed as a whole; in all others, only the packages that a parser needs. To find a package, Python lists
-    the import paths before it and caches the result, so it lists none once the fences are up.
+    An import path may be any folder: a checkout, a home directory, a project. Package folders are allowed as
+    a whole; in all others, only the packages that a parser needs are. To find a package, Python lists the
+    import paths that come before it and caches the result, so it lists none once the fences are up.
     """
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}

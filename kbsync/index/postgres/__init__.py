@@ -1,1 +1,1 @@
-"""The index in a PostgreSQL database with pgvector."""
+"""An index in a PostgreSQL database with pgvector."""

@@ -1,7 +1,7 @@
 """Connections to the database, and transactions with all their settings.
 
-Behind a pooler in transaction mode, each transaction may get a different server session. So no session keeps
-anything: settings are local, locks end with the transaction, and statements are not prepared.
+Behind a pooler in transaction mode, each transaction may get a different server session. So nothing is kept
+in a session: settings are local, locks end with the transaction, and statements aren't prepared.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 class Connections:
     """Opens connections on demand and keeps idle ones. Calls may come from any thread.
 
-    psycopg_pool is not used, because it connects in its own threads, and a waiting caller learns that there
-    is no connection, but not why.
+    psycopg_pool isn't used, because it connects in its own threads, so that a waiting caller learns that
+    there is no connection, but not why.
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
@@ -79,7 +79,7 @@ class Connections:
             # The error's text may repeat a piece of the password.
             raise Halted("credentials", reason) from None
         if may_show_password(dsn, dsn_parameters):
-            advice = "write special characters of the password as %40, %2F …"
+            advice = "write special characters in the password as %40, %2F …"
             raise Halted("credentials", f"{reason}; {advice}")
         parameters = _PARAMETERS | dsn_parameters
         self._conninfo = make_conninfo(**parameters)
@@ -89,7 +89,7 @@ class Connections:
         self._is_closed = False
 
     def close(self) -> None:
-        """Close the idle connections, and the others when they are returned. May be called again."""
+        """Close the idle connections now, and the others when they are returned. May be called again."""
         with self._guard:
             self._is_closed = True
             idle, self._idle = self._idle, []
@@ -100,8 +100,8 @@ class Connections:
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
         """Run a transaction: all or nothing. Yields the connection, and whether our tables exist.
 
-        `kind` is an option of PostgreSQL's BEGIN. Raises `TargetError`: `Unsure` if the answer to COMMIT was
-        lost; otherwise nothing was stored.
+        `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`: `Unsure` if the response to COMMIT
+        was lost; for all others, nothing was stored.
         """
         with self.connection() as connection:
             began = connection.execute(f"BEGIN {kind}; {_SET}")  # one round trip: a search has few
@@ -165,8 +165,8 @@ class Connections:
         if encoding not in (None, "UTF8"):
             # Other encodings can't store every text; in SQL_ASCII a filter would compare bytes, not letters.
             reason = (
-                f"{self.database} has the encoding {encoding}, but kbsync needs UTF8: create another "
-                "database and use that one"
+                f"{self.database} has the encoding {encoding}, but kbsync needs UTF8; "
+                "create another database and use that one"
             )
             name = identifier(f"{self.database.name}_utf8")
             create = f"CREATE DATABASE {name} OWNER {self.database.role} ENCODING 'UTF8' TEMPLATE template0"
@@ -197,7 +197,7 @@ class Connections:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """Return whether the server has closed the connection or announced that it will; an idle connection
+    """Return whether the server has closed the connection or announced that it will, since an idle connection
     receives nothing else."""
     if connection.closed:
         return True

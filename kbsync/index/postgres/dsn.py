@@ -35,9 +35,9 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Return whether a part of the password would appear in the host, port or database, which kbsync shows.
-    This happens if the password has a `/` or `@` that is not written as %2F or %40. `parameters` has libpq's
-    names.
+    """Return whether part of the password would appear in the host, port or database, which kbsync shows.
+    This happens if the password contains a `/` or `@` that isn't written as %2F or %40. `parameters` has
+    libpq's names.
     """
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):

@@ -16,7 +16,7 @@ from psycopg import sql
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 
 OLDEST_SERVER, OLDEST_EXTENSION = 15, (0, 8)
-"""Minimum versions: pgvector 0.7 adds `halfvec`, and 0.8 index scans that continue when a filter removes
+"""Minimum versions: pgvector 0.7 adds `halfvec`, and 0.8 adds index scans that continue when a filter removes
 hits."""
 
 _INDEX_GONE = ("42P01", "3F000", "42703")  # a missing table, schema or column
@@ -52,12 +52,12 @@ class Database:
 
     @property
     def address(self) -> str:
-        """Return a URL that is the same for every way to write the connection string of one database."""
+        """Return a URL that is the same however the database's connection string is written."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
 
     @property
     def role(self) -> str:
-        """Return the role that connects, as an identifier."""
+        """Return the role that connects, quoted as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
     @property
@@ -96,7 +96,7 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
     words = message_of(error)
     if _NO_DATABASE.search(words):
         create = f"CREATE DATABASE {identifier(database.name)} OWNER {database.role}"
-        reason = f"{database} does not exist; create it, or correct target.dsn"
+        reason = f"{database} does not exist; create it or correct target.dsn"
         return Halted("knowledge-base-missing", reason, fix=database.psql(create, "postgres"))
     if _REFUSED.search(words):
         return Halted("credentials", f"{database} refuses the user ({words}); correct target.dsn")
@@ -118,7 +118,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         if "for database" in words:
             rights = [f"CREATE ON DATABASE {identifier(database.name)}"]
         grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
-        reason = f"{database} does not let {database.user or 'its user'} do what kbsync needs ({words})"
+        reason = f"{database} denies {database.user or 'its user'} a permission that kbsync needs ({words})"
         return Halted("credentials", reason, fix=database.psql(grant), code=state)
     if state in _READ_ONLY:
         reason = (

@@ -26,7 +26,8 @@ WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1
 
 
 def make(connection: Connection, database: Database) -> None:
-    """Create the tables if they are missing, and upgrade those of an older layout. Call inside a transaction.
+    """Create the tables if they are missing, and upgrade tables with an older layout. Call inside a
+    transaction.
 
     Raises `Halted` if the role may not upgrade them, or if a newer kbsync created or changed them.
     """
@@ -42,8 +43,8 @@ def make(connection: Connection, database: Database) -> None:
     if row := connection.execute(_FOREIGN_OWNER).fetchone():
         raise Halted(
             "older-index",
-            f"the tables in {database} have layout {version}, this kbsync needs layout {VERSION}, and they "
-            f"belong to {row[0]}: start kbsync once with that role, or upgrade them as that role",
+            f"the tables in {database} have layout {version}, but this kbsync needs layout {VERSION}, and "
+            f"they belong to {row[0]}: run kbsync once with that role, or upgrade them as that role",
             fix=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes
@@ -57,7 +58,7 @@ def require_version(version: int, database: Database) -> None:
     if version > VERSION:
         raise Halted(
             "newer-index",
-            f"the index in {database} was made by a newer kbsync "
+            f"the index in {database} was created by a newer kbsync "
             f"(layout {version}, this one knows {VERSION})",
             fix="upgrade this kbsync",
         )

@@ -1,4 +1,4 @@
-"""Fetches the candidates for a question, in one transaction with a consistent snapshot."""
+"""Fetches a question's candidates, in one transaction with a consistent snapshot."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HNSW_FROM = 50_000
-"""Number of passages above which the base gets a vector index; comparing a thousand vectors takes 0.5 ms."""
+"""Number of passages above which the base gets a vector index; comparing a question with a thousand vectors
+takes 0.5 ms."""
 
 FEW = 20_000
-"""Maximum number of passages whose vectors a search compares one by one. With more, it reads the nearest ones
-from the vector index until enough of them pass the filter."""
+"""Maximum number of passages whose vectors a search compares one by one. Beyond that, it reads the nearest
+ones from the vector index until enough of them pass the filter."""
 
 MOST_WEIGHED = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""
 
 MOST_ADMITTED = 5_000
-"""Maximum number of documents that a query lists after a filter; with more, the server applies the filter to
-each passage."""
+"""Maximum number of documents that a query lists after a filter; beyond that, the server applies the filter
+to each passage."""
 
 MOST_CHECKED = 20_000
 """Maximum number of passages to check for a phrase, out of those with all its words."""
@@ -84,8 +85,8 @@ _Row = tuple[int, int, float]
 class _Scope:
     """The scope of a search: a condition on rows of `words` and of `vector`, with its values; "" for all.
 
-    `of_names`: the same for rows of `document`. `documents`: their number, if it may be less than a search
-    asks for. `passages`: those that have the phrases, with their documents; None: no phrases.
+    `of_names`: the same for rows of `document`. `documents`: the number of documents, if it may be less than
+    a search asks for. `passages`: those that have the phrases, with their documents; None: no phrases.
     """
 
     condition: str
@@ -98,7 +99,8 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """The owner of a search in a base. `owner`: the row that its mirror's prefix or token identifies, if any.
+    """Whose documents a search in a base covers. `owner`: the row that its mirror's prefix or token
+    identifies, if any.
 
     `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
     `has_names`: the words of names are in `document`; an older layout has them in those of each passage.
@@ -113,15 +115,14 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """A consistent snapshot of the documents of all owners, or of the mirror's own documents if the query
-    asks for that."""
+    """A consistent snapshot of all owners' documents, or of the mirror's own if the query asks for that."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
-        """Read through `connection`, which is in a `REPEATABLE READ` transaction."""
+        """Store the connection, which must be in a `REPEATABLE READ` transaction."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:
-        """Return whether any document has vectors of that model."""
+        """Return whether any document has vectors from that model."""
         return self._model(model) is not None
 
     def candidates(
@@ -240,7 +241,7 @@ class PostgresSnapshot:
         return None if row is None else (row[0], row[1])
 
     def _scope(self, query: Query) -> _Scope:
-        """Return the filters, phrases and excluded words of `query`, and the owner, as conditions."""
+        """Return the filters, phrases and excluded words in `query`, and the owner, as conditions."""
         having, lacking = list[set[int]](), set[int]()
         passages, whole = set[int](), set[int]()
         for phrase in query.phrases:
@@ -286,7 +287,7 @@ class PostgresSnapshot:
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters of `query` as a scope, limited to these contents (None: all), except those in
+        """Return the filters in `query` as a scope, limited to these contents (None: all), except those in
         `lacking`.
         """
         owner = self._viewpoint.owner if query.own else None
@@ -334,8 +335,8 @@ class PostgresSnapshot:
         document_count: int,
         near: Sequence[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
-        """Return the best matches by words as in SQLite, the first passages of the best names with their
-        documents, all names with some of the terms, the weights of the terms, and the average length of a
+        """Return the best matches by words as in SQLite, the first passages of the documents with the best
+        names, all names with some of the terms, the weights of the terms, and the average length of a
         passage.
 
         Very common words find only passages in `near`, and add to the scores of passages that other words
@@ -469,8 +470,8 @@ class PostgresSnapshot:
         return {term: counts[term_of(term.stem)] for term in terms}, documents, chunks, length
 
     def _average_length(self, documents: int) -> float:
-        """Return the average number of words of a passage of each document, or of each of a sample: otherwise
-        a log of short lines would make all other passages seem long. 0 if it isn't known.
+        """Return the average number of words per passage, averaged over the documents or a sample of them:
+        otherwise a log with short lines would make all other passages seem long. 0 if it isn't known.
         """
         if not self._viewpoint.has_names:
             return 0.0
@@ -488,7 +489,7 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """Return the nearest passages with a cosine above 0; stop below `least`."""
+        """Return the nearest passages with a cosine above 0, stopping below `least`."""
         values = {"model": model[0], "vector": _literal(vector), **scope.values}
         distance = _distance(model[1])
         # A sum keeps the server from using the index of vectors.
@@ -661,7 +662,7 @@ def _literal(vector: NDArray[np.float32]) -> str:
 def _conditions(
     query: Query, contents: Collection[int] | None = None, lacking: Collection[int] = ()
 ) -> tuple[str, dict[str, Any]]:
-    """Return the filters of `query` as conditions on a row of `document`, with their values; "" for all.
+    """Return the filters in `query` as conditions on a row of `document`, with their values; "" for all.
 
     `contents`: only these, if not None. `lacking`: none of these.
     """

@@ -34,7 +34,7 @@ from kbsync.index.words import TOKENISER
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 QUIET = 10.0
-"""Number of seconds without a put after which the initial fill counts as finished, and kbsync creates the
+"""Number of seconds without a put after which the initial fill counts as finished and kbsync creates the
 vector index."""
 
 _MOST_DIMENSIONS = 4_000  # limit of an index of `halfvec`
@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 class Owner:
     """The owner of documents: a mirror, identified by its token or, if that is unknown, by its prefix.
 
-    A reader may be on a machine without the mirror's state, and then `token` is None. `mirror` and `folder`:
-    as in its config.
+    A reader may be on a machine without the mirror's state; then `token` is None. `mirror` and `folder`: as
+    in its config.
     """
 
     prefix: str
@@ -72,7 +72,7 @@ class _OwnerRow:
     seen: str
 
     def is_of(self, owner: Owner) -> bool:
-        """Return whether the row is the owner's own, or that of a lost state on the same machine."""
+        """Return whether the row is the owner's own, or one from a lost state on the same machine."""
         own_location = (owner.host, bind(owner.folder))
         return owner.token == self.token or (self.host, bytes(self.folder)) == own_location
 
@@ -83,7 +83,7 @@ class _OwnerRow:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """This process's right to write for its owner. Each new claim increases the generation."""
+    """This process's right to write for its owner. Each new claim increments the generation."""
 
     uuid: str
     generation: int
@@ -125,13 +125,12 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the token and generation of the claim, and those of the claim before it; a reader has no
-        claim."""
+        """Return the token and generation of the claim and of the one before it; a reader has no claim."""
         claim = self._claim
         return ("" if claim is None else f"{self._owner.token}:{claim.generation}"), self._former
 
     def check(self) -> tuple[str, int]:
-        """Return the identity of this base, and the number of the owner's documents.
+        """Return the base's identity and the number of the owner's documents.
 
         The first call creates the base if there is none, and claims the owner's row.
         """
@@ -155,7 +154,7 @@ class PostgresStore:
         return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
-        """Store each document in a separate transaction. Returns its id, or why it wasn't stored."""
+        """Store each document in a separate transaction. Returns each one's id, or why it wasn't stored."""
         outcomes = list[int | TargetError]()
         failed: TargetError | None = None
         for entry in entries:
@@ -180,10 +179,10 @@ class PostgresStore:
         """Change a document's path, name and time, and the words of its name."""
         with self._repeatable(), self._writing() as writing:
             if not (_is_id(document) and writing.rename(document, path, name, modified)):
-                raise Rejected(f"the index holds no document {document}", code="unknown-document")
+                raise Rejected(f"the index has no document {document}", code="unknown-document")
 
     def leave(self) -> None:
-        """Release the prefix for others."""
+        """Release the prefix for other owners."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made and self._claim is not None:
                 ours = (self._owner.token, self._claim.generation)
@@ -252,8 +251,8 @@ class PostgresStore:
     def tidy(self) -> bool:
         """Create the vector index if comparing all vectors takes long. Returns whether `purge` must do so.
 
-        The first call creates it and waits, because a single pass has no later opportunity. Later calls leave
-        it to `purge`, so that no mirror waits for it.
+        The first call creates the index and waits for it, because a single pass has no later opportunity.
+        Later calls leave it to `purge`, so that no mirror has to wait.
         """
         if self._has_begun:
             return self._has_old_words is not False or self._find_unindexed_model() is not None
@@ -266,8 +265,8 @@ class PostgresStore:
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
 
-        First it updates outdated words of documents, some in each transaction. Returns False during a fill:
-        the vector index, which would slow down each insert, is created after it.
+        Outdated words of documents are updated first, some in each transaction. Returns False during a fill:
+        the vector index, which would slow down each insert, is created afterwards.
         """
         while self._reword():
             pass
@@ -279,7 +278,7 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Don't start another document, and cancel the creation of an index."""
+        """Start no further document, and cancel the creation of an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):
@@ -307,8 +306,8 @@ class PostgresStore:
     # -- the index of vectors
 
     def _find_unindexed_model(self) -> tuple[Any, ...] | None:
-        """Return a model with many vectors whose index is missing and not being created; None if there is
-        none."""
+        """Return a model that has many vectors, but no index and none being created; None if there isn't
+        one."""
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
         self._may_lack_index = False  # before the query: documents stored meanwhile set it again
@@ -348,7 +347,7 @@ class PostgresStore:
             if error.code != InsufficientPrivilege.sqlstate:
                 raise
             self._may_index = False
-            _log.warning("vectors are searched without an index: %s", printable(error.reason))
+            _log.warning("searching vectors without an index: %s", printable(error.reason))
             return False
         return True
 
@@ -367,11 +366,11 @@ class PostgresStore:
             raise
 
     def _settle(self) -> None:
-        """Wait until commits without a response have ended.
+        """Wait until commits that got no response have ended.
 
         The server may still be working on them, and a document missing from a list counts as absent (promise
-        3). They hold the owner's row. Raises `Unavailable` if one is still open when the wait for a lock
-        ends.
+        3). Such commits hold the owner's row. Raises `Unavailable` if one is still open when the wait for a
+        lock ends.
         """
         unanswered = self._unanswered
         if unanswered != self._settled:
@@ -382,7 +381,7 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """Run the work again if the response to COMMIT was lost; it must be safe to run twice."""
+        """Rerun the work if the response to COMMIT was lost; it must be safe to run twice."""
         try:
             yield
         except Unsure as error:
@@ -405,7 +404,7 @@ class PostgresStore:
     def _writing(self) -> Iterator[Writing]:
         """Yield a transaction that first locks the owner's row and checks that it is still ours."""
         if self._read_only:
-            raise Halted("read-only", f"{self._connections.database} was opened for reading only")
+            raise Halted("read-only", f"{self._connections.database} was opened read-only")
         if self._is_stopping:
             raise Unavailable(f"{self._connections.database} is being closed", code="closed")
         claim = self._claim or self._make_claim()
@@ -456,7 +455,7 @@ class PostgresStore:
 
     def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
         """Raise `Halted` if the prefix is the beginning of another owner's, or the reverse, since names could
-        be equal.
+        then clash.
 
         If an earlier kbsync allowed both, the older one continues.
         """
@@ -470,7 +469,7 @@ class PostgresStore:
             raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
-        """Return why the owner's row is not as this process left it."""
+        """Return the error for an owner's row that is no longer as this process left it."""
         base = self._find_base(connection) if is_made else None
         if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
@@ -483,14 +482,14 @@ class PostgresStore:
             return self._prefix_taken(row)
         return Halted(
             "superseded",
-            f"another kbsync, on {printable(row.host) or 'another machine'}, writes into "
+            f"another kbsync, on {printable(row.host) or 'another machine'}, writes to "
             f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror its own "
             "prefix, or stop one of the two and restart the other",
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
-        """Return the error if the prefix is another machine's or folder's, and nothing here proves that this
-        owner is gone."""
+        """Return the error if the prefix belongs to another machine or folder, and nothing here proves that
+        this owner is gone."""
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "
@@ -511,7 +510,7 @@ class PostgresStore:
         return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", fix=command)
 
     def _record_seen(self, claim: _Claim) -> None:
-        """Record that this host is working, for readers that show how old its documents are."""
+        """Record that this host is at work, for readers that show how old its documents are."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made:
                 connection.execute(_SEEN, (self._owner.token, claim.generation))
@@ -553,7 +552,7 @@ class PostgresStore:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """The base, and the row that `_OWN` finds. `is_to_be_seen`: its time is more than a minute old."""
+    """The base, and the row that `_OWN` finds. `is_to_be_seen`: the row's time is more than a minute old."""
 
     uuid: str
     documents: int
@@ -635,7 +634,8 @@ LIMIT 1
 
 
 def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
-    """Create the index of all vectors of `model`, while others read and write. `home`: pgvector's schema."""
+    """Create the index over all of `model`'s vectors while others read and write. `home`: pgvector's
+    schema."""
     # An interrupted one leaves an index that is unused and blocks another.
     if is_broken:
         connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS kbsync.vector_hnsw_{model}")

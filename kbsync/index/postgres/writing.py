@@ -1,4 +1,5 @@
-"""Changes in one transaction: puts, renames or deletes a document with its passages, words and vectors."""
+"""Makes changes in one transaction: puts, renames or deletes a document with its passages, words and
+vectors."""
 
 from __future__ import annotations
 
@@ -29,10 +30,10 @@ _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passag
 
 
 class VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted, together with another document, after it was split."""
+    """Raised if vectors that a document needs were deleted with another document after this one was split."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
-        super().__init__("vectors went away")
+        super().__init__("vectors were deleted meanwhile")
         self.chunks = chunks
 
 
@@ -49,7 +50,7 @@ class _Passage:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A row of `document`. `is_earlier`: an earlier attempt of the same upload left it."""
+    """A row of `document`. `is_earlier`: an earlier attempt at the same upload left it."""
 
     id: int
     content: int
@@ -67,7 +68,7 @@ WHOLE = """(
 
 
 class Writing:
-    """The changes of one owner in one transaction. Call `count` last."""
+    """One owner's changes in one transaction. Call `count` last."""
 
     def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
         """Write for one owner, whose row is locked already. `state`: the owner's token."""
@@ -201,8 +202,8 @@ class Writing:
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
         """Return the documents that a put replaces, and the id that it keeps from an earlier attempt.
 
-        These are the document from an earlier attempt of the same upload, the one that the put names, and one
-        at its path that this state doesn't have. The first one provides the passages to keep.
+        These are the document from an earlier attempt at the same upload, the one that the put names, and one
+        at its path that this state doesn't have. The first of them provides the passages to keep.
         """
         rows = [
             _Document(*columns)
@@ -223,8 +224,9 @@ class Writing:
     def _free(self, path: bytes, *but: int) -> None:
         """Remove from this path all documents except those in `but`.
 
-        A document that this state stored stays searchable until the state renames or deletes it, which will
-        happen. One that the state can't have, or that lost passages, would never be deleted (promise 3).
+        A document that this state stored stays searchable until the state renames or deletes it, as it
+        eventually does. One that the state can't have, or that lost passages, would never be deleted (promise
+        3).
         """
         occupants = self._connection.execute(
             f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608
@@ -240,7 +242,7 @@ class Writing:
     # -- passages
 
     def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """Return the searchable passages by digest; equal ones from the last to the first."""
+        """Return the searchable passages by digest, with equal ones from the last to the first."""
         rows = self._connection.execute(
             "SELECT p.id, digest, place, page, line FROM passage p"
             " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
@@ -409,8 +411,8 @@ class Writing:
             copy.write(_BINARY_END)
 
     def _model(self, name: str, dimensions: int | None) -> int:
-        """Return the model of that name, created if it is new. Raises `Halted` for vectors of a different
-        length.
+        """Return the model of that name, which is created if it is new. Raises `Halted` for vectors of a
+        different length.
         """
         find = "SELECT id, dimensions FROM model WHERE name = %s"
         row = self._connection.execute(find, (name,)).fetchone()
@@ -453,7 +455,7 @@ def _wire(vector: bytes) -> bytes:
 
 
 def term_of(word: str) -> int:
-    """Return a word's number in the index, a signed 32-bit hash, so that no text outlives its document."""
+    """Return a word's number in the index: a signed 32-bit hash, so that no text outlives its document."""
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
 

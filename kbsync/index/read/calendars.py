@@ -1,5 +1,5 @@
-"""Reads calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350), which share a syntax: a section for each
-entry."""
+"""Reads calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350), which share a syntax, into a section for
+each entry."""
 
 from __future__ import annotations
 

@@ -14,17 +14,18 @@ from kbsync.index.read.text import deepened, one_line, tidied, unlinked
 from kbsync.index.read.zip import damaged
 
 _MOST_GROUPS = 200
-"""Maximum number of groups whose cards are read below them, because each card is compared with each group."""
+"""Maximum number of groups for which cards are placed below their group, because each card is compared with
+each group."""
 
 
 def read_canvas(raw: bytes) -> Parsed:
-    """Return the canvas as markdown. Raises `Rejected` if the file isn't a canvas."""
+    """Return the canvas as Markdown. Raises `Rejected` if the file isn't a canvas."""
     try:
         canvas = json.loads(decode(raw))
         nodes = [_Node.of(node) for node in canvas.get("nodes") or () if isinstance(node, Mapping)]
         edges = [edge for edge in canvas.get("edges") or () if isinstance(edge, Mapping)]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged("it is not a canvas, or incomplete") from error
+        raise damaged("it is not a canvas, or it is incomplete") from error
     groups = sorted(node for node in nodes if node.is_group)
     blocks = list[str]()
     inside = dict[int, list[_Node]]()  # by index of the group, -1 outside of any
@@ -71,7 +72,7 @@ class _Node:
 
     @property
     def area(self) -> float:
-        """Return the area of its rectangle."""
+        """Return the area of the node's rectangle."""
         return self.height * self.width
 
     def surrounds(self, other: _Node) -> bool:

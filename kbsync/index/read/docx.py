@@ -1,4 +1,4 @@
-"""Reads Word documents: the text that a person sees in Word, with notes and comments.
+"""Reads Word documents: the text visible in Word, with notes and comments.
 
 It omits deleted and hidden text, and the table of contents, which searches would find instead of the
 chapters.
@@ -33,7 +33,7 @@ _OMITTED = word_set(
     tblPrEx tcPr trPr
     """
 )
-"""Elements not to read: deleted text, second versions of shapes, and properties."""
+"""Elements to skip: deleted text, fallback versions of shapes, and properties."""
 
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
 _WIDEST_SPAN = 100
@@ -42,7 +42,7 @@ _LONGEST_LABEL = 50
 
 
 def read_docx(raw: bytes) -> Parsed:
-    """Return the document as markdown. Raises `Rejected` if it has no text."""
+    """Return the document as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     text = tidied(_Document(archive, archive.main_part("word/document.xml")).read())
     if not text:
@@ -52,7 +52,7 @@ def read_docx(raw: bytes) -> Parsed:
 
 
 class _Document:
-    """The parts that a document shares: styles, numbering and notes."""
+    """The data shared by a document's parts: styles, numbering and notes."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         root = archive.xml(main)
@@ -131,8 +131,8 @@ class _Part:
                     self.read(element, blocks)
 
     def _row(self, row: Element) -> list[Blocks]:
-        """Return the cells, with an empty one for each column that another cell covers; empty if the row was
-        deleted."""
+        """Return the row's cells, with an empty one for each column that another cell covers; no cells if the
+        row was deleted."""
         properties = row.find("trPr")
         if properties is not None and properties.find("del") is not None:
             return []
@@ -212,7 +212,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Field:
-    """A field: first its instruction, then the text that it shows."""
+    """A field, which consists of its instruction, then the text that it shows."""
 
     instruction: str = ""
     has_result: bool = False
@@ -224,7 +224,7 @@ class _Field:
 
 
 def _inside(parent: Element, tag: str) -> Iterator[Element]:
-    """Yield the rows of a table, or the cells of a row, whatever elements wrap them."""
+    """Yield a table's rows, or a row's cells, whatever elements wrap them."""
     for element in parent:
         if element.tag == tag:
             yield element
@@ -249,7 +249,7 @@ def _number(properties: Element | None, path: str, usual: int, largest: int = 10
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """The style of a paragraph. `level` is that of a heading, from 1; `numbering` its list and depth."""
+    """A paragraph's style. `level` is the heading level, from 1; `numbering` is its list and depth."""
 
     level: int = 0
     numbering: tuple[str, int] | None = None
@@ -304,7 +304,7 @@ def _changed(style: _Style, properties: Element | None) -> _Style:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One level of a numbered or bulleted list: `text` has %1 for the number of the outermost level."""
+    """One level of a numbered or bulleted list; in `text`, %1 stands for the outermost level's number."""
 
     form: str
     text: str
@@ -337,7 +337,7 @@ class _Numbering:
                 self._lists[number.get(":numId", "")] = counter, levels
 
     def label(self, numbering: tuple[str, int] | None) -> str | None:
-        """Return the marker of the next item: "-", or its number as Word shows it. None if it has none."""
+        """Return the next item's marker: "-", its number as Word shows it, or None if it has no marker."""
         number, depth = numbering or ("", 0)
         counter, levels = self._lists.get(number, ("", {}))
         if depth not in levels:
@@ -373,7 +373,7 @@ _ROMAN = {1000: "m", 900: "cm", 500: "d", 400: "cd", 100: "c", 90: "xc", 50: "l"
           5: "v", 4: "iv", 1: "i"}  # fmt: skip
 _CHINESE = "〇一二三四五六七八九"
 _LARGEST_NUMERAL = 99
-"""The largest list number written as in Word; larger ones are written in digits."""
+"""The largest list number written in Word's format; larger ones are written in digits."""
 
 
 def numeral(number: int, form: str) -> str:

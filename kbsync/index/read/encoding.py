@@ -1,20 +1,21 @@
 """Decodes bytes to text: BOM, UTF-16 by its NULs, UTF-8, then the likeliest legacy encoding.
 
-A wrong decoder seldom fails on East Asian text, but produces rare characters. So the commonest characters of
-each script, which make up well over half of any real text, score high, and all others low or negative. A
-wrong single-byte decoder produces letters too, but not those of one language, and not where letters belong.
+A wrong decoder seldom fails on East Asian text, but it produces rare characters. So the most common
+characters of each script, which make up well over half of any real text, score high, and all others low or
+negative. A wrong single-byte decoder also produces letters, but not those of a single language, and not where
+letters belong.
 
-Of the 117 test samples (26 languages), which were used for tuning, chardet 7.7 (3.6 MB) reads 104 right and
-charset-normalizer 3.5 reads 58. Of 34 sentences not used for tuning, this module reads 33 right, chardet 29.
-Of 39 older samples, mostly short and Chinese, this module reads all, chardet 34.
+Of the 117 test samples (26 languages), which were used for tuning, chardet 7.7 (3.6 MB) reads 104 correctly
+and charset-normalizer 3.5 reads 58. Of 34 sentences not used for tuning, this module reads 33 correctly and
+chardet 29. Of 39 older samples, mostly short and Chinese, this module reads all and chardet 34.
 
 A text may be damaged: a byte missing, doubled or wrong, a character cut in two. So a candidate encoding may
-fail on a few bytes, and each lowers its score. Of 930 damaged samples, 10 are read as another language;
+fail on a few bytes, each of which lowers its score. Of 930 damaged samples, 10 are read as another language;
 without this tolerance, 209.
 
 For ASCII text with a few symbols or accents, the western encoding is likelier than rarer Latin ones, and
 symbols score where English has them. Tables in Chinese, Japanese or Korean often contain only a few names in
-these languages, so the commonest characters of names are included.
+these languages, so the most common characters in names are included.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Weight = Callable[[str], float]
 
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
-    """Score common characters high, others of the standard's first level low, the rest negative."""
+    """Score common characters high, others from the standard's first level low, and the rest negative."""
     # GB2312 and EUC characters have a high second byte; below it are the later, rare additions.
     least = 0 if encoding in ("big5", "cp932") else 0xA1
 
@@ -73,7 +74,7 @@ def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]
     """Return the mean of `weigh` over the characters outside ASCII; -2 if there are none.
 
     Adds `flawless` if there are several and none is rare, which seldom happens by chance, and subtracts it if
-    there is only one, which any two bytes may form.
+    there is only one character, which any two bytes may form.
     """
 
     def score(text: str) -> float:
@@ -97,7 +98,7 @@ _SAME_LETTERS = {
     "cp1251": ("koi8-u", "cp866", "iso8859-5"),
     "cp1253": ("iso8859-7",),
 }
-"""For each encoding, older ones for the same languages."""
+"""For each encoding, the older ones for the same languages."""
 
 _HANDICAPS = {
     **dict.fromkeys(("cp1252", "cp1255"), 0.0),
@@ -143,8 +144,8 @@ _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNOREC
 
 
 def _faults(text: str) -> int:
-    """Return characters in impossible words: with capitals or symbols inside, of two scripts, or with rows of
-    accents."""
+    """Return the number of characters in impossible words, which have capitals or symbols inside, mix two
+    scripts, or contain rows of accents."""
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
     faults += len(_ASTRAY.findall(text)) + len(_TOUCHING.findall(text))
     for run, times in Counter(_FOREIGN.findall(text)).items():
@@ -164,7 +165,7 @@ def _faults(text: str) -> int:
 
 
 def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
-    """Return a function that scores how well a text fits the best matching language of the encoding
+    """Return a function that scores how well a text fits the best-matching language of the encoding
     `first`."""
     alphabets: list[str] = list(_LETTERS_OF["alphabets"][first].values())
     is_latin, is_western = alphabets[0][0] < "\u0250", first == "cp1252"
@@ -211,7 +212,7 @@ _LEAST_WIDE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are nea
 
 
 def _score_wide(text: str) -> float:
-    """Score UTF-16 without a BOM or a NUL, that is, text without a single ASCII character."""
+    """Score UTF-16 without a BOM or NULs, that is, text without a single ASCII character."""
     score = _mean_weight(_wide)(text)
     return score if score >= _LEAST_WIDE else -2.0
 
@@ -225,8 +226,8 @@ def _wide(character: str) -> float:
 
 
 _TWO_BYTES = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949")
-"""Supersets of the encodings, as in real files: Big5 with 裏 or Cantonese, Korean and Japanese with rare
-characters."""
+"""Supersets of the encodings, as found in real files: Big5 with 裏 or Cantonese characters, Korean and
+Japanese with rare ones."""
 
 _FLAWLESS = 0.2  # two names in a table of ASCII
 
@@ -244,7 +245,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings in the order that breaks ties, each with its function that scores a text decoded by it."""
+"""Legacy encodings, in the order that breaks ties, each with a function that scores a text decoded by it."""
 
 
 _BOMS = (
@@ -266,24 +267,24 @@ _HARMLESS = frozenset("\t\n\r\f\v\b\x1b")  # back-space and escape: manual pages
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _STRAY = re.compile("[\x00\b\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
-"""Form feeds, vertical tabs and others, which separate two words; other controls have no meaning and no
-width."""
+"""Form feeds, vertical tabs and similar characters, which separate words; other control characters have no
+meaning and no width."""
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,30})["']""", re.IGNORECASE)
 _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{2,30})""", re.IGNORECASE)
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
           "iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ks_c_5601-1987": "cp949",
           "euc-kr": "cp949", "big5": "big5hkscs", "euc-jp": "euc_jis_2004"}  # fmt: skip
-"""Declared labels and actual encodings, since all programs decode these labels with the superset."""
+"""Declared labels and the actual encodings, since all programs decode these labels with the superset."""
 
 
 _NEVER_DECLARED = frozenset(
     ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
 )
-"""Python codecs that no document uses, or that require a BOM, which the caller has already checked."""
+"""Python codecs that no document uses, or that require a BOM, which the caller has already checked for."""
 
 
 def decode(raw: bytes) -> str:
-    """Return the text of `raw` with `\\n` line ends and no BOM; drop a character cut off at the end.
+    """Return the text in `raw` with `\\n` line endings and no BOM; drop a character cut off at the end.
 
     Raises `Rejected` if it is not text.
     """
@@ -320,7 +321,7 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
 
 
 def _loose(raw: bytes, encoding: str) -> str:
-    """Decode the bytes; replace bad ones, and drop a cut-off character at the end."""
+    """Decode the bytes, replacing invalid ones and dropping a cut-off character at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     return decoder.decode(raw, final=False)
 
@@ -334,7 +335,8 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 
 
 def _lenient(raw: bytes, encoding: str) -> str | None:
-    """Decode with U+FFFD for bad bytes; None if there are too many even for a damaged text."""
+    """Decode with U+FFFD for invalid bytes; return None if there are too many of them even for a damaged
+    text."""
     text = _strict(raw, encoding)
     if text is not None:
         return text
@@ -343,8 +345,8 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """Return whether `raw` is UTF-16 without a BOM: the NULs of its ASCII characters are always on the same
-    side."""
+    """Return whether `raw` is UTF-16 without a BOM, in which the NULs of ASCII characters are always on the
+    same side."""
     sample = raw[:_SAMPLE]
     if 0 not in sample:
         return None
@@ -357,7 +359,7 @@ def _looks_wide(raw: bytes) -> str | None:
 
 
 def _as_utf8(raw: bytes) -> str | None:
-    """Return `raw` as UTF-8, even with a stray bad byte among many good ones; None if it is something
+    """Return `raw` as UTF-8, even with a stray invalid byte among many valid ones; None if it is something
     else.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
@@ -374,7 +376,7 @@ def _as_utf8(raw: bytes) -> str | None:
 
 
 def _guess_encoding(raw: bytes) -> str:
-    """Return the legacy encoding that gives the likeliest text."""
+    """Return the legacy encoding that yields the likeliest text."""
     sample = raw
     if len(raw) > _JUDGED:
         # Lines from their first byte outside ASCII on, as many as needed for a score.
@@ -399,8 +401,8 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Return whether the bytes are printable ASCII and common white space, as in most texts; quick to check
-    in bytes."""
+    """Return whether the bytes are only printable ASCII and common white space, as in most texts, which is
+    quick to check."""
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
 
@@ -410,7 +412,7 @@ _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
-    """Return the share of characters that no real text contains: those of the Unicode categories
+    """Return the share of characters that no real text contains, which are those in the Unicode categories
     `unwritten`."""
     sample = text[:_SAMPLE]
     if _has_only_common(sample):
@@ -436,7 +438,8 @@ def _finish(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
 
 
 def separate_controls(text: str) -> str:
-    """Return `text` with a space for each control character that separates words, and without the others."""
+    """Return `text` with a space for each control character that separates words, and without the other
+    ones."""
     return _SEPARATOR.sub(" ", _STRAY.sub("", text))
 
 

@@ -20,7 +20,8 @@ _MOST_FALLBACKS = 20
 
 
 def read_epub(raw: bytes) -> Parsed:
-    """Return the book as markdown. Raises `Rejected` if it is locked, damaged, or all pictures."""
+    """Return the book as Markdown. Raises `Rejected` if it is encrypted, damaged, or has only
+    pictures."""
     book = _Book(Archive(raw))
     text = "\n\n".join(filter(None, map(book.chapter, book.chapters)))
     if not text:
@@ -29,7 +30,7 @@ def read_epub(raw: bytes) -> Parsed:
 
 
 class _Book:
-    """The parts that contain chapters in the order of the spine, and the chapters' titles."""
+    """The parts that contain chapters, in the order of the spine, and the chapters' titles."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -53,7 +54,8 @@ class _Book:
             self._titles.setdefault(part, title)
 
     def chapter(self, part: str) -> str:
-        """Return the text of a chapter. One without any heading gets its title from the table of contents."""
+        """Return a chapter's text. A chapter without any heading gets its title from the table of
+        contents."""
         text = read_html(decode_declared(self.archive.read(part))).text
         title = self._titles.get(part)
         if not text or not title or any(line.startswith("#") for line in text.split("\n")):
@@ -62,7 +64,8 @@ class _Book:
         return f"# {title}\n\n{rest if first == title else text}".rstrip()
 
     def _part(self, name: str) -> str:
-        """Return the part of an item, or of the first fallback that kbsync can read; "" if there is none."""
+        """Return the part that an item refers to, or that of its first fallback that kbsync can read; "" if
+        there is none."""
         for _ in range(_MOST_FALLBACKS):
             if (item := self._items.get(name)) is None:
                 break

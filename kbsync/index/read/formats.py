@@ -1,8 +1,9 @@
-"""Lists the supported files and their readers. To support another format, begin here.
+"""Lists the supported formats and their readers. To support another format, begin here.
 
-A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
-folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read
-differently: the version is part of the recipes of these files alone, which are then read again.
+A text format needs a line in `_FLAVOURS`. A document format needs a reader, which is a function of the
+document's bytes in a module in this folder, and a line in `READERS`. Increase the reader's version,
+`MARKDOWN` or `TEXTS`, whenever files are read differently: the version is part of only these files' recipes,
+and they are then reread.
 
 Pictures are documents too, searchable by their content if a service embeds them.
 """
@@ -19,7 +20,7 @@ from kbsync.index.document import Chunk, Flavour, Picture
 
 TEXTS = "5"
 MARKDOWN = "6"
-"""The versions of the readers for plain texts and for Markdown."""
+"""The versions of the readers for plain text and for Markdown."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -45,11 +46,11 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "canvas": ("canvas", "read_canvas", "2"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
-"""By extension: the module in this folder, its function and the function's version. All run behind the fence
-(ADR 8)."""
+"""The readers by extension: the module in this folder, its function and the function's version. All run
+behind the fence (ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
-"""Extensions of all formats except plain text, which kbsync decodes itself."""
+"""Extensions of all formats except plain text formats, which kbsync decodes itself."""
 
 _CODE = _words(
     """
@@ -102,7 +103,7 @@ def flavour_of(path: str) -> Flavour:
 
 
 def reader_version(path: str) -> str:
-    """Return the version of the reader of `path`."""
+    """Return the version of the reader for `path`."""
     if needs_parser(path):
         return READERS[extension_of(path)][2]
     return MARKDOWN if flavour_of(path) is Flavour.MARKDOWN else TEXTS
@@ -117,26 +118,28 @@ MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "w
 """Media types by extension."""
 
 LARGEST = 10_000_000
-"""Maximum size of a picture in bytes; a request, which is in memory, takes a third more."""
+"""Maximum size of a picture in bytes; a request, which is held in memory, takes a third more."""
 
 _BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 _PIECE = 65_536
 
 
 def is_picture(path: str) -> bool:
-    """Return whether the extension is one of a picture."""
+    """Return whether the extension is a picture's."""
     return extension_of(path) in MEDIA_TYPES
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return the only chunk of a picture, shown by its name. Raises `Rejected` if it isn't a picture, or is
-    too large."""
+    """Return a picture's only chunk, which is shown by its name. Raises `Rejected` if the file isn't a
+    picture or is too large."""
     media_type = MEDIA_TYPES[extension_of(path)]
     if body.size > LARGEST:
         raise Rejected(f"{body.size} bytes, over the limit of {LARGEST} for pictures", code="too-large")
     with body.open() as stream:
         content = b"".join(iter(lambda: stream.read(_PIECE), b""))
     if not content.startswith(_BEGINNINGS[media_type]):
-        raise Rejected(f"its content is not a picture of its type ({media_type})", code="no-picture")
+        raise Rejected(
+            f"its content isn't a picture of the type that its name says ({media_type})", code="no-picture"
+        )
     name = path.rpartition("/")[2]
     return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

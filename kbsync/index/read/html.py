@@ -1,4 +1,4 @@
-"""Reads HTML as markdown: headings, lists, tables and code, without navigation, scripts and styles."""
+"""Reads HTML as Markdown: headings, lists, tables and code, without navigation, scripts and styles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, w
 _UNSEEN = word_set(
     "script style nav noscript template svg iframe object canvas audio video datalist map rt rp"
 )
-"""Elements that are never rendered, or aren't the page's text: ruby annotations would cut words in two."""
+"""Elements that are never rendered or aren't part of the page's text; ruby annotations, for instance, would
+cut words in two."""
 
 _BLOCKS = word_set(
     """
@@ -25,15 +26,14 @@ _BLOCKS = word_set(
 _RAW = word_set("script style")  # elements that never contain text, closed or not
 _OPEN_ENDED = word_set("p option summary legend body html")
 _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
-"""Elements that stay open until their own end tag or that of an outer element. `</body>` ends nothing
-else."""
+"""Elements that stay open until their own end tag or an outer element's. `</body>` ends nothing else."""
 
 _APART = word_set("button label textarea output meter progress text")
-"""Inline elements with space around them; `text` is a line of text in an SVG drawing."""
+"""Inline elements that get space around them; `text` is a line of text in an SVG drawing."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""Elements that start a new part of an open element, and so end elements left open in the part before."""
+"""Elements that start a new part of an open element, and so end elements left open in the previous part."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -66,7 +66,7 @@ class _Table:
 
 
 class _Page(HTMLParser):
-    """Collects blocks of markdown while the parser walks through the tags."""
+    """Collects blocks of Markdown while the parser walks through the tags."""
 
     def __init__(self, unseen: frozenset[str]) -> None:
         super().__init__(convert_charrefs=True)
@@ -144,7 +144,7 @@ class _Page(HTMLParser):
             self._inline.append(" ")
 
     def parse_marked_section(self, i: int, report: int = 1) -> int:
-        """Skip `<![if …]>` to its next `>`, as browsers do. The library fails on unknown keywords."""
+        """Skip `<![if …]>` up to the next `>`, as browsers do. The library fails on unknown keywords."""
         return self.parse_bogus_comment(i)
 
     def handle_data(self, data: str) -> None:
@@ -155,7 +155,8 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can only be outside the invisible element, which was left open."""
+        """Return whether `tag` can only occur outside the invisible element, which must have been left
+        open."""
         if tag == "main":  # never inside navigation
             return True
         parents = _PARTS.get(tag, ())
@@ -164,7 +165,7 @@ class _Page(HTMLParser):
         )
 
     def _close(self, index: int) -> None:
-        """Close the container at `index`, with the elements open in it."""
+        """Close the container at `index` and the elements open in it."""
         self._count.subtract(self._open[index:])
         del self._open[index:]
         if self._hidden is not None and index <= self._hidden:
@@ -255,7 +256,7 @@ class _Page(HTMLParser):
 
 
 def read_html(text: str) -> Parsed:
-    """Return the markdown of a decoded page; its title is the page's own or the first heading."""
+    """Return a decoded page as Markdown; its title is the page's own or the first heading."""
     # A mark that opens and never closes is text. The library would search for the end again from each of
     # them.
     end = text.rfind("-->") + 1
@@ -277,5 +278,5 @@ def read_html(text: str) -> Parsed:
 
 
 def read_page(raw: bytes) -> Parsed:
-    """Return the markdown of an HTML file."""
+    """Return an HTML file as Markdown."""
     return read_html(decode_declared(raw))

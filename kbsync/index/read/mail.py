@@ -1,7 +1,7 @@
 """Reads e-mails, mailboxes and saved web pages: the headers that people search for, texts, and attachments.
 
-Each attachment is read by the reader of its format, below a heading with its name. Attachments have separate
-limits. Beyond these, only their names are read; the message keeps its text.
+Each attachment is read by its format's reader, below a heading with its name. Attachments have separate
+limits. Beyond these, only their names are read, while the message keeps its text.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _LARGEST_ATTACHMENT = 32 * 1024 * 1024
 _MOST_CHARACTERS = 8 * 1024 * 1024
 _MOST_ATTACHMENTS = 1_000
 MOST_SECONDS = 20.0
-"""CPU seconds for all attachments of a file."""
+"""CPU seconds for all of a file's attachments."""
 
 
 @dataclass(slots=True)
 class _Allowance:
-    """The remaining limits for all attachments of a file together."""
+    """The remaining limits for all of a file's attachments together."""
 
     characters: int = _MOST_CHARACTERS
     attachments: int = _MOST_ATTACHMENTS
@@ -56,8 +56,8 @@ class _Allowance:
 
     @contextmanager
     def timer(self) -> Iterator[None]:
-        """Raise TimeoutError inside the block when the remaining CPU seconds are used up. Main thread
-        only."""
+        """Raise TimeoutError inside the block when the remaining CPU seconds are used up. Works only in the
+        main thread."""
         if self.is_timed:  # in a message inside another
             yield
             return
@@ -78,7 +78,7 @@ def _raise_timeout(*_: object) -> None:
 
 
 def read_eml(raw: bytes) -> Parsed:
-    """Return the message as markdown. Raises `Rejected` for a file without any mail headers."""
+    """Return the message as Markdown. Raises `Rejected` for a file without any mail headers."""
     message = _parse(raw)
     if not _is_mail(message):
         raise damaged("it has no mail headers")
@@ -224,7 +224,7 @@ def _plain_header(value: str) -> str:
 
 
 def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
-    """Yield the texts of a message, and the messages inside it, such as a forwarded one."""
+    """Yield a message's texts and the messages inside it, such as a forwarded one."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
@@ -243,7 +243,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _is_shown(part: Message) -> bool:
-    """Return whether mail programs show the part as part of the message text."""
+    """Return whether mail programs show this MIME part within the message text."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 

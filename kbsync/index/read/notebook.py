@@ -19,7 +19,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_ipynb(raw: bytes) -> Parsed:
-    """Return the cells as markdown. Raises `Rejected` if it is not a notebook."""
+    """Return the cells as Markdown. Raises `Rejected` if it is not a notebook."""
     try:
         notebook = json.loads(decode(raw))
         if "cells" not in notebook and "worksheets" not in notebook:

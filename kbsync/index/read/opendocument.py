@@ -1,5 +1,4 @@
-"""Reads OpenDocument texts and presentations: the text that a person sees in LibreOffice, with notes and
-comments.
+"""Reads OpenDocument texts and presentations: the text visible in LibreOffice, with notes and comments.
 
 It omits deleted and hidden text, and tables of contents.
 """
@@ -22,7 +21,7 @@ _OMITTED = word_set(
     tracked-changes
     """
 )
-"""Elements not to read: deleted text, indexes, page numbers and elements that are not shown."""
+"""Elements to skip: deleted text, indexes, page numbers and elements that aren't shown."""
 
 _SHAPES = word_set(
     "caption circle connector control custom-shape ellipse frame g line measure path polygon polyline rect"
@@ -33,7 +32,7 @@ _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upper
 
 
 def read_opendocument(raw: bytes) -> Parsed:
-    """Return the document as markdown, with a page for each slide of a presentation. Raises `Rejected` if it
+    """Return the document as Markdown, with a page for each slide of a presentation. Raises `Rejected` if it
     has no text."""
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
@@ -141,7 +140,7 @@ class _Reader:
                 self.read(element, blocks)
 
     def _read_object(self, part: str, blocks: Blocks) -> None:
-        """Add the words of a chart, or the symbols of a formula."""
+        """Add a chart's words or a formula's symbols."""
         if b"<!DOCTYPE" in self._archive.read(part):  # formulas from old programs have one
             return
         root = self._archive.xml(part)

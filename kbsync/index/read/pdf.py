@@ -1,7 +1,7 @@
 """Reads PDFs through pdfium: headings by font size; paragraphs, code and table rows by the position of lines.
 
-pdfium gives the text of a page in drawing order, which is nearly always the reading order, and the position
-and font of any letter. Querying every letter takes too long, and three letters of each line suffice.
+pdfium returns a page's text in drawing order, which is nearly always the reading order, and can report any
+letter's position and font. Querying every letter would take too long; three per line are enough.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
 
 @dataclass(slots=True)
 class Line:
-    """A line of a page, upright: `left` and `right` grow to the right, `base` upwards."""
+    """A line on an upright page: `left` and `right` increase to the right, `base` upwards."""
 
     text: str
     left: float
@@ -69,7 +69,7 @@ class Line:
 
 
 def read_pdf(raw: bytes) -> Parsed:
-    """Return the pages as markdown. Raises `Rejected`."""
+    """Return the pages as Markdown. Raises `Rejected`."""
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
     with opened(raw) as document:
@@ -151,7 +151,7 @@ def _is_scanned(document: Any, number: int) -> bool:
 
 
 def _picture_area(part: Any) -> float:
-    """Return the area of a picture, or of a form, in which some programs wrap a page's picture."""
+    """Return the area of a picture, or of the form that some programs wrap a page's picture in."""
     if pdfium.FPDFPageObj_GetType(part) not in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM):
         return 0.0
     left, bottom, right, top = (ctypes.c_float() for _ in range(4))
@@ -230,7 +230,7 @@ class _PageReader:
         return _upright((left.value, right.value, bottom.value, top.value), turn)
 
     def _base(self, index: int, turn: int) -> float:
-        """Return the height of a letter's baseline, as on an upright page."""
+        """Return the position of a letter's baseline, as on an upright page."""
         x, y, *_ = self._numbers
         pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
         return (y.value, -x.value, -y.value, x.value)[turn]
@@ -250,8 +250,7 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 
 
 def _order(lines: list[Line]) -> list[Line]:
-    """Return the lines of a page in order; a run that is drawn after the lines below it is moved before
-    them."""
+    """Return a page's lines in order, with a run that is drawn after the lines below it moved before them."""
     runs = list[list[Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None
@@ -302,8 +301,8 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
     """Remove page headers and footers from all pages except the first that has them, and page numbers from
     all.
 
-    They are near an edge, at the same height and with the same words on three pages; a number in them may be
-    the page number.
+    Headers and footers are near an edge, at the same height and with the same words on three pages; a number
+    in them may be the page number.
     """
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):
@@ -330,8 +329,8 @@ def _without_page_number(text: str, page: int) -> Iterator[str]:
 
 
 def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
-    """Return the text of all pages, and the start of each (for a page without text, the start of the
-    next)."""
+    """Return the text of all pages, and where each begins (for a page without text, where the next
+    begins)."""
     sizes = Counter[float]()
     for line in (line for lines in pages for line in lines):
         sizes[round(line.size * 2) / 2] += len(line.text)
@@ -357,7 +356,7 @@ def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
 
 
 def _levels(sizes: set[float]) -> dict[float, int]:
-    """Return the heading level of each font size; nearly equal sizes share one."""
+    """Return the heading level for each font size; nearly equal sizes share a level."""
     levels, level, before = dict[float, int](), 0, math.inf
     for size in sorted(sizes, reverse=True):
         if size < before * 0.93:
@@ -367,7 +366,7 @@ def _levels(sizes: set[float]) -> dict[float, int]:
 
 
 def _blocks(lines: list[Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:
-    """Yield the headings, paragraphs, code and tables of a page."""
+    """Yield a page's headings, paragraphs, code and tables."""
     gaps = Counter(
         round((a.base - b.base) / a.size, 1) for a, b in pairwise(lines) if 0 < a.base - b.base < 3 * a.size
     )
@@ -423,12 +422,12 @@ def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) ->
 
 
 def escaped(text: str) -> str:
-    """Return a paragraph, escaped so that Markdown sees no other structure in it."""
+    """Return a paragraph, escaped so that Markdown finds no other structure in it."""
     return _STRUCTURE.sub(r"\\", text, count=1) if _STRUCTURE.match(text) else text
 
 
 def joined(group: list[Line], hyphenated: set[str]) -> str:
-    """Join the lines of a paragraph. Chinese and Japanese have no space between them."""
+    """Join a paragraph's lines, without spaces between them in Chinese and Japanese."""
     text = group[0].text
     for last, line in pairwise(group):
         if last.is_hyphenated:

@@ -1,7 +1,7 @@
-"""Reads rich text (RTF): the text that a person sees, with notes and comments.
+"""Reads rich text (RTF): the visible text, with notes and comments.
 
-A group in braces inherits the state of the group around it. A destination is a group whose text goes
-elsewhere: into a footnote, the page header, the font table, or nowhere.
+A group in braces inherits the state of the group around it. A destination is a group whose text belongs
+elsewhere: in a footnote, the page header, the font table, or nowhere.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ _ADDRESS = re.compile('HYPERLINK +"([^"]{1,300})"')
 
 
 def read_rtf(raw: bytes) -> Parsed:
-    """Return the rich text as markdown. Raises `Rejected` if it has no text."""
+    """Return the rich text as Markdown. Raises `Rejected` if it has no text."""
     if not raw.lstrip().startswith(b"{\\rtf"):
-        raise damaged("it is not a rich text")
+        raise damaged("it is not a rich text file")
     reader = _Reader()
     reader.read(raw)
     text = tidied(reader.text())
@@ -145,8 +145,8 @@ class _Flow:
 
 @dataclass(slots=True)
 class _State:
-    """The state that a group inherits. `level` is that of a heading, from 1; `unicode_skip` is the number of
-    \\uc."""
+    """The state that a group inherits. `level` is the heading level, from 1; `unicode_skip` is the number
+    given by \\uc."""
 
     flow: _Flow
     destination: str = ""
@@ -241,7 +241,7 @@ class _Reader:
             self._begin("style")
 
     def _begin(self, destination: str) -> None:
-        """Send the text of this group elsewhere from now on."""
+        """From now on, send this group's text elsewhere."""
         state = self._state
         state.is_ignored = False
         if destination == "ud":  # the same text once more, in Unicode

@@ -1,4 +1,4 @@
-"""Scanned pages: pdfium draws a page, and RapidOCR recognizes the lines on it (the extra `ocr`).
+"""Reads scanned pages: pdfium renders a page, and RapidOCR recognizes the lines on it (the `ocr` extra).
 
 The models, for Chinese and English, come with the package; kbsync downloads nothing.
 """
@@ -30,7 +30,7 @@ _OVERLAP = 0.5  # share of the narrower line that two lines of a column have in 
 _REMEMBERED = 1_000  # pages: a small file may repeat one page thousands of times
 
 Picture = Any
-"""A picture as a numpy array: rows of pixels, each with blue, green and red."""
+"""An image as a NumPy array: rows of pixels, each as blue, green and red values."""
 
 Recognize = Callable[[Picture], Iterable[Line]]
 
@@ -97,7 +97,7 @@ def _without_margins(picture: Picture) -> Picture:
 
 
 def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
-    """Yield the paragraphs: a line continues the one above it that is near and in the same column."""
+    """Yield the paragraphs: a line continues the one above it if that is near and in the same column."""
     groups = list[list[Line]]()
     for line in _whole(lines):
         above = (group for group in reversed(groups[-100:]) if _continues(group[-1], line))
@@ -114,7 +114,8 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _whole(lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield whole lines: the recognizer returns words with a wide gap between them as separate lines."""
+    """Yield whole lines, because the recognizer returns words with a wide gap between them as separate
+    lines."""
     before: Line | None = None
     for line in lines:
         if before is not None:
@@ -137,7 +138,7 @@ def _continues(above: Line, line: Line) -> bool:
 
 
 def load() -> ScanReader:
-    """Load RapidOCR and its models. Raises ImportError without the extra `ocr`."""
+    """Load RapidOCR and its models. Raises ImportError without the `ocr` extra."""
     from rapidocr import RapidOCR
 
     engine = RapidOCR(

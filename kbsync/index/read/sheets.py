@@ -1,4 +1,4 @@
-"""Reads spreadsheets through calamine: each sheet as a heading and a table, hidden ones too."""
+"""Reads spreadsheets through calamine: each sheet, even a hidden one, as a heading and a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
 def read_xlsx(raw: bytes) -> Parsed:
-    """Return an Excel workbook as markdown. Raises `Rejected` if it has no text."""
+    """Return an Excel workbook as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     main = archive.main_part("xl/workbook.xml")
     workbook = archive.xml(main)
@@ -47,7 +47,7 @@ def read_xlsx(raw: bytes) -> Parsed:
 
 
 def read_ods(raw: bytes) -> Parsed:
-    """Return an OpenDocument spreadsheet as markdown. Raises `Rejected` if it has no text."""
+    """Return an OpenDocument spreadsheet as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
@@ -61,7 +61,7 @@ def read_ods(raw: bytes) -> Parsed:
 
 
 def read_xls(raw: bytes) -> Parsed:
-    """Return an Excel 97–2003 workbook as markdown. Raises `Rejected` if it has no text."""
+    """Return an Excel 97–2003 workbook as Markdown. Raises `Rejected` if it has no text."""
     if raw.startswith(_ZIP):  # a newer workbook under the old extension
         return read_xlsx(raw)
     text = _read(raw)

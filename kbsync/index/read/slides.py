@@ -27,14 +27,14 @@ _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
 _NUMBERS = ("sldNum", "sldImg")
 _MOST_SERIES, _MOST_POINTS = 50, 200
-"""Limits for a chart's table."""
+"""Maximum numbers of columns and rows in a chart's table."""
 
 _REPEATED = ("dt", "ftr", "hdr")
 """Placeholders with the same text on many slides."""
 
 
 def read_pptx(raw: bytes) -> Parsed:
-    """Return the slides as markdown, one page each. Raises `Rejected` if no slide has text."""
+    """Return the slides as Markdown, one page each. Raises `Rejected` if no slide has text."""
     archive = Archive(raw)
     main = archive.main_part(_MAIN)
     root = archive.xml(main)
@@ -70,7 +70,7 @@ def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[s
 
 
 class _Show:
-    """Data shared by the slides: the names of commenters, and texts repeated on many slides."""
+    """Data shared by the slides: commenters' names, and texts repeated on many slides."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         self._archive = archive
@@ -102,7 +102,7 @@ class _Show:
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
     def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
-        """Yield the text of a shape and the description of its picture."""
+        """Yield a shape's text and its picture's description."""
         kind = _placeholder(shape)
         if kind in _NUMBERS:
             return
@@ -149,7 +149,7 @@ class _Show:
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
-    """Return the words and values in the charts and diagrams that belong to a part of an Office document."""
+    """Return the words and values in the charts and diagrams belonging to a part of an Office document."""
     blocks = list[str]()
     for diagram in parts_of(archive, part, "diagramData"):
         blocks += paragraphs(diagram)
@@ -165,7 +165,8 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
 
 
 def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
-    """Yield a table for each run of series with the same points: a row for a point, a column for a series."""
+    """Yield a table for each run of series with the same points, with a row per point and a column per
+    series."""
     switch = chart.find(".//date1904")
     is_1904 = switch is not None and switch.get("val") not in ("0", "false")
     epoch = datetime.date(1904, 1, 1) if is_1904 else datetime.date(1899, 12, 30)
@@ -217,20 +218,20 @@ def _chart_number(text: str, epoch: datetime.date | None) -> str:
 
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:
-    """Return the names of the parts of that kind that belong to another part."""
+    """Return the names of the parts of that kind belonging to another part."""
     return [name for part_kind, name in archive.related(part).values() if part_kind == kind]
 
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
-    """Yield the parts of that kind that belong to another part."""
+    """Yield the parts of that kind belonging to another part."""
     for name in names_of(archive, part, kind):
         if (root := archive.xml(name)) is not None:
             yield root
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the fallback copies
-    of newer shapes for older programs."""
+    """Yield shapes, pictures and tables in drawing order, with groups expanded and without the fallback
+    copies of newer shapes for older programs."""
     for child in root:
         if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
             yield child
@@ -247,7 +248,7 @@ _NO_LINKS: Mapping[str, str] = {}
 
 
 def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[str]:
-    """Return the paragraphs with text below an element, with the addresses that runs of them link to."""
+    """Return the paragraphs with text below an element, with the addresses that their runs link to."""
     texts = list[str]()
     for paragraph in part.iter("p"):
         pieces = itertools.groupby(_runs(paragraph, addresses), operator.itemgetter(0))
@@ -258,7 +259,7 @@ def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[
 
 
 def _runs(paragraph: Element, addresses: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a paragraph, each with the address that it links to, or ""."""
+    """Yield a paragraph's texts, each with the address that it links to, or ""."""
     address = ""
     for element in paragraph.iter():
         match element.tag:

@@ -1,9 +1,9 @@
-"""Reads text files, including Markdown, and writes the markdown of every reader.
+"""Reads text files, including Markdown, and has the functions with which all readers write Markdown.
 
 The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside the fence, so
-the cost of reading it must be bounded by its length. It has a limit, YAML's merge keys are not followed (each
-line of them can double all before it), and TOML's dotted keys, whose cost grows with the cube of the number
-of their parts, are limited.
+the cost of reading it must be bounded by its length. Its length is limited, YAML's merge keys aren't resolved
+(each line of them can double everything before it), and TOML's dotted keys, whose cost grows with the cube of
+the number of their parts, are limited.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
 
 
 def parse_text(path: str, raw: bytes) -> Parsed:
-    """Return the text of a file that needs no parser. Raises `Rejected` for binaries and files without
+    """Return the text of a file that needs no parser. Raises `Rejected` for binary files and files without
     text.
     """
     extension = extension_of(path)
@@ -97,8 +97,8 @@ def _decode_reference(reference: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """Return the character with that code; return `escape` unchanged if the character has a meaning in the
-    format or isn't printable."""
+    """Return the character with that code, or `escape` unchanged if the character has a special meaning in
+    the format or isn't printable."""
     character = chr(code) if 0x7F < code <= sys.maxunicode else ""
     return character if character and character.isprintable() else escape
 
@@ -108,7 +108,7 @@ _LONGEST_COLUMNS = 1_000
 
 
 def _columns(text: str, extension: str) -> str:
-    """Return the header line; "" if the first line is a record, because it contains a number or is one
+    """Return the header line; "" if the first line is a record, as it contains a number or consists of one
     cell."""
     line, newline, _ = text[: _LONGEST_COLUMNS + 1].partition("\n")
     if not newline and len(text) > _LONGEST_COLUMNS:
@@ -127,7 +127,7 @@ def _cue_text(line: str, following: str) -> str:
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
-    """Return the speaker in `<v.loud Ada>`; "" for other tags; other text in angle brackets stays."""
+    """Return the speaker in `<v.loud Ada>`, "" for other tags, and other text in angle brackets unchanged."""
     kind, *name = mark[1].split(None, 1)[:2] or [""]
     if name and (kind == "v" or kind.startswith("v.")):
         return f"{name[0]}: "
@@ -179,7 +179,7 @@ def split_front_matter(text: str) -> Parsed:
 _WIKI_LINK = re.compile(
     r"(`+[^`\n]*`+)|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
 )
-"""Matches inline code or a link to a note: the note's name, and the text shown for it."""
+"""Matches inline code, or a link to a note with the note's name and the text shown for it."""
 
 
 def unlinked(text: str) -> str:
@@ -220,7 +220,7 @@ _TECHNICAL_KEYS = word_set(
     weight
     """
 )
-"""Keys whose value is meant for a program."""
+"""Keys whose value is meant for programs."""
 
 _NO_WORDS = word_set("true false yes no on off null none")
 
@@ -243,7 +243,7 @@ def _prose_of(block: str, has_title: bool) -> Iterator[str]:
 
 
 def _is_value(key: str, lines: Sequence[str]) -> bool:
-    """Return whether people may search for the value of that key."""
+    """Return whether people may search for that key's value."""
     text = " ".join(lines)
     words = (word.strip(".,;:!?()[]{}\"'’“”|>-*&") for word in text.split())
     has_word = any(sum(map(str.isalpha, word)) > 1 and word.lower() not in _NO_WORDS for word in words)
@@ -251,7 +251,7 @@ def _is_value(key: str, lines: Sequence[str]) -> bool:
 
 
 def _is_prose(text: str) -> bool:
-    """Return whether the value has two adjacent words, or some in a script without spaces."""
+    """Return whether the value has two adjacent words, or words in a script without spaces."""
     words = [word.strip(".,;:!?()[]\"'’“”") for word in text.split()]
     are_words = [len(word) > 1 and word.isalpha() for word in words]
     return any(map(operator.and_, are_words, are_words[1:])) or _CJK_WORD.search(text) is not None
@@ -326,7 +326,7 @@ _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first row is the header; pads short rows. "" if there are no rows."""
+    """Return a table whose first row is the header, with short rows padded; "" if there are no rows."""
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""
@@ -340,14 +340,14 @@ _SMALLEST, _LARGEST = 1e-12, 1e21  # otherwise with an exponent
 
 
 def readable_number(value: float) -> str:
-    """Format a number from an office document with 15 significant digits, as office programs show it."""
+    """Format a number from an office document with 15 significant digits, as office programs display it."""
     digits = Decimal(f"{value:.15g}")
     return f"{digits:f}" if _SMALLEST < abs(value) < _LARGEST else f"{digits:g}"
 
 
 def style_of(name: str) -> tuple[int, bool]:
-    """Return the heading level of the Word style with this name (0: no heading), and whether the table of
-    contents uses it.
+    """Return the heading level of the Word style with this name (0: no heading), and whether it is a table of
+    contents style.
     """
     name = one_line(name).lower()
     heading = _HEADING_STYLE.match(name)
@@ -362,7 +362,7 @@ PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
 
 
 class Blocks:
-    """Blocks of markdown in order: headings, paragraphs, list items and tables."""
+    """Blocks of Markdown in order: headings, paragraphs, list items and tables."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, str]] = []  # the separator from the block above, and the text
@@ -374,7 +374,7 @@ class Blocks:
 
     @property
     def text(self) -> str:
-        """Return the markdown."""
+        """Return the Markdown."""
         return "".join(part for block in self._blocks for part in block).lstrip("\n")
 
     def add(self, block: str) -> None:
@@ -391,7 +391,7 @@ class Blocks:
             self._is_item = True
 
     def extend(self, other: Blocks) -> None:
-        """Add blocks that were read elsewhere."""
+        """Add blocks that another reader produced."""
         if other:
             (_, first), *rest = other._blocks
             self._blocks += [("\n\n", first), *rest]
@@ -432,8 +432,8 @@ def one_line(text: str) -> str:
 
 
 def linked(text: str, address: str) -> str:
-    """Return `text` with its address if that is absolute, since it may be the answer; one within the page or
-    site is noise."""
+    """Return a link's `text`, with the address if that is absolute, since it may be the answer; one within
+    the page or site is noise."""
     text, address = one_line(text), address.strip()
     is_elsewhere = address.startswith(("http://", "https://", "mailto:")) and len(address) < _LONGEST_ADDRESS
     return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
@@ -463,7 +463,7 @@ def fenced(code: str, language: str = "") -> str:
 
 
 def document_title(stated: str | None, text: str) -> str | None:
-    """Return the document's own title, unless a program filled it in; otherwise its first heading."""
+    """Return the document's own title or, if a program filled that in, its first heading."""
     title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
     if not _NO_TITLE.match(title):
         return title
@@ -472,7 +472,8 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 
 def deepened(text: str, levels: int) -> str:
-    """Return markdown with its headings moved down that many levels, to follow a heading of that level."""
+    """Return Markdown with its headings moved down by that many levels, so that it can follow a heading of
+    that level."""
     parts, end = list[str](), 0
     for block in blocks(text, Flavour.MARKDOWN):
         if block.is_heading:
@@ -482,7 +483,7 @@ def deepened(text: str, levels: int) -> str:
 
 
 def tidied(text: str) -> str:
-    """Return the text with `\\n` line ends, without control characters and consecutive blank lines, and
+    """Return the text with `\\n` line endings, without control characters and consecutive blank lines, and
     stripped.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")

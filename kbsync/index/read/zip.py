@@ -1,4 +1,4 @@
-"""Opens documents that are zip archives, within limits, and reads their XML without entities.
+"""Opens documents that are ZIP archives, within limits, and reads their XML without expanding entities.
 
 It doesn't read pictures, audio or video, so these may have any size and don't count towards limits.
 """
@@ -16,7 +16,7 @@ from xml.parsers import expat
 from kbsync.errors import Rejected
 
 LARGEST_UNPACKED = 512 * 1024 * 1024
-"""Maximum number of bytes that all parts together may unpack to."""
+"""Maximum total size in bytes of all unpacked parts."""
 
 _LARGEST_XML = 64 * 1024 * 1024
 _MOST_PARTS = 20_000
@@ -58,7 +58,7 @@ def without_text(*, pictures: bool) -> Rejected:
 
 
 class Archive:
-    """The parts of a zip archive. Raises `Rejected` for bombs, encrypted and damaged ones."""
+    """The parts of a ZIP archive. Raises `Rejected` for ZIP bombs, encrypted archives and damaged ones."""
 
     def __init__(self, raw: bytes) -> None:
         if raw.startswith(_OLE):
@@ -91,7 +91,7 @@ class Archive:
         return self._zip.namelist()
 
     def has_pictures(self) -> bool:
-        """Return whether any part is a picture, not counting the thumbnail that programs add."""
+        """Return whether any part is a picture other than the thumbnail that programs add."""
         return any(
             name.lower().endswith(_PICTURES) and not name.startswith(("docProps/", "Thumbnails/"))
             for name in self.names
@@ -124,10 +124,10 @@ class Archive:
         return parse_xml(raw) if raw else None
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the relations of an Office part, without external ones: id → (last component of the type,
+        """Return an Office part's relationships, without external ones: id → (last component of the type,
         part name).
 
-        The name "" means the package.
+        The name "" stands for the package.
         """
         folder = posixpath.dirname(name)
         relations = {}
@@ -138,7 +138,7 @@ class Archive:
         return relations
 
     def addresses(self, name: str) -> dict[str, str]:
-        """Return the external relations of an Office part, by id: their addresses."""
+        """Return the addresses of an Office part's external relationships, by id."""
         rows = self._relations(name)
         return {row.get("Id", ""): target for row, target in rows if row.get("TargetMode") == "External"}
 
@@ -150,7 +150,7 @@ class Archive:
                 yield row, target
 
     def main_part(self, usual: str) -> str:
-        """Return the name of the part that an Office document begins with."""
+        """Return the name of an Office document's main part."""
         main = (part for kind, part in self.related("").values() if kind == "officeDocument")
         return next((part for part in main if part in self.names), usual)
 
@@ -168,9 +168,9 @@ def _is_medium(name: str) -> bool:
 
 def parse_xml(raw: bytes) -> Element:
     """Parse an XML text and return its root. Raises `Rejected` for damaged XML and for a document type with
-    declarations.
+    declarations, so no entity can be expanded.
 
-    So no entity can expand. Old e-books refer to an external document type, which is never fetched.
+    Old e-books refer to an external document type, which is never fetched.
     """
     if len(raw) > _LARGEST_XML:
         raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")

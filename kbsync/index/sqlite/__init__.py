@@ -1,1 +1,1 @@
-"""The index in one SQLite file."""
+"""An index in one SQLite file."""

@@ -1,4 +1,4 @@
-"""The tables of the index, and how its file is opened: a valid one is used, any other is set aside.
+"""Defines the index's tables, and opens its file: a valid one is used, any other is set aside.
 
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
@@ -24,7 +24,7 @@ FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 5
 NAMED, WITH_BETTER = 4, 5
-"""The first layouts that have the tables `names` and `better`."""
+"""The first layouts with the tables `names` and `better`."""
 
 READABLE = (2, 3, 4, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
@@ -121,7 +121,7 @@ WHOLE = """(
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the index file in `folder`; None if there is none."""
+    """Return the device and inode of the index file in `folder`; None if there is no file."""
     try:
         status = (folder / FILE).stat()
     except OSError:
@@ -130,10 +130,10 @@ def identity(folder: Path) -> tuple[int, int] | None:
 
 
 def open_index(folder: Path) -> apsw.Connection:
-    """Return the writing connection to the index in `folder`; creates the index if there is none.
+    """Return a connection for writing to the index in `folder`, which is created if there is none.
 
-    A file that is damaged or not one of our indexes is renamed to `index.db.damaged-<n>`, and a new one with
-    a new uuid replaces it. Raises `StateError` if that fails too.
+    A file that is damaged or not one of our indexes is renamed to `index.db.damaged-<n>` and replaced by a
+    new one with a new UUID. Raises `StateError` if that fails too.
     """
     path = folder / FILE
     with state_errors(path):
@@ -180,16 +180,16 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     if version > VERSION:
         raise newer(path, version)
     if version < 1:
-        return f"its layout {version} is from an older kbsync"
+        return f"its layout ({version}) is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
     if version > 1 and (lost_count := connection.execute(_LOST).get):
-        return f"{abs(lost_count)} of its passages are gone"
+        return f"{abs(lost_count)} of its passages are missing"
     return ""
 
 
 def newer(path: Path, version: int) -> StateError:
-    """Return the error for a file with a newer layout."""
+    """Return the error for a file that has a newer layout."""
     return StateError(
         f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
     )
@@ -199,7 +199,7 @@ def set_aside(path: Path, reason: str) -> None:
     """Set the file aside to make room for a new index, and log that."""
     aside = files.set_aside(path)
     fields = {"event": "index.set_aside"}
-    _log.error("index set aside as %s, a new one is built: %s", aside, reason, extra=fields)
+    _log.error("index set aside as %s, building a new one: %s", aside, reason, extra=fields)
 
 
 def is_empty(connection: apsw.Connection) -> bool:
@@ -208,8 +208,8 @@ def is_empty(connection: apsw.Connection) -> bool:
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index, or none. Sets up the file so that SQLite can return freed space
-    later."""
+    """Create all tables of a new index, or none of them. Sets up the file so that SQLite can release freed
+    space later."""
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):

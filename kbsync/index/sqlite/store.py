@@ -88,7 +88,7 @@ _Row = tuple[int, int, int | None, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The scope of a search: chunks of `documents`, and of these the `chunks`; None: all.
+    """A search's scope: chunks of `documents`, and of these only `chunks`; None: all.
 
     `whole`: the documents all of whose chunks are in scope.
     """
@@ -105,9 +105,9 @@ class _Scope:
 
 
 class Reader:
-    """A reading connection to the index in `folder`. Calls may come from any thread; one runs at a time.
+    """A connection for reading the index in `folder`. Calls may come from any thread; one runs at a time.
 
-    A replaced file is opened again, so every read uses the current index.
+    A replaced file is reopened, so every read uses the current index.
     """
 
     _connection: apsw.Connection
@@ -127,8 +127,8 @@ class Reader:
     _data_version: int
 
     def __init__(self, folder: Path) -> None:
-        """Open the index. Raises `UnmadeError` if nothing was mirrored yet, `StateError` if the file can't be
-        read.
+        """Open the index. Raises `UnmadeError` if nothing has been mirrored yet, `StateError` if the file
+        can't be read.
         """
         self._folder = folder
         self._guard = threading.Lock()
@@ -156,10 +156,10 @@ class Reader:
                 yield self._connection
 
     def _open(self) -> None:
-        """Open the current file, without data cached from an earlier one."""
+        """Open the current file and drop data cached from an earlier one."""
         path = self._folder / FILE
         if not path.exists():
-            raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
+            raise UnmadeError(f"nothing has been mirrored yet: {path} doesn't exist")
         with state_errors(path):
             connection = open_reader(path)
             with transaction(connection):  # in one snapshot, because the file may be under construction
@@ -171,7 +171,9 @@ class Reader:
                 raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
             if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
                 raise newer(path, marks[1])
-            raise UnmadeError(f"{path} was made by another kbsync version; the next pass creates a new one")
+            raise UnmadeError(
+                f"{path} was created by another kbsync version; the next pass creates a new one"
+            )
         self._word_tables = ("words", "names") if marks[1] >= NAMED else ("words",)
         with state_errors(path):
             for table in self._word_tables:
@@ -279,7 +281,8 @@ class Reader:
     def _cosines(
         self, model: vectors.Model, vector: NDArray[np.float32], better: BetterQuestion | None
     ) -> Cosines:
-        """Return the cosine of the question with every passage, by the better model where it has a vector."""
+        """Return the question's cosine with every passage, using the better model's vector where there is
+        one."""
         cosines = self._matrix.cosines(model, vector)
         if better is not None and self._better_matrix is not None:
             better_model = vectors.find_model(self._connection, better.model)
@@ -289,11 +292,11 @@ class Reader:
         return cosines
 
     def _score_words(self, weights: TermWeights) -> tuple[dict[int, float], dict[Term, dict[int, float]]]:
-        """Return the chunks with some of the terms, scored by all: BM25 with the given idf; and each term's
-        contribution.
+        """Return the chunks with some of the terms, scored by all terms (BM25 with the given idf), and each
+        term's contribution.
 
-        Common terms find chunks only if the rarer ones are in few documents: the first of each document, and
-        those that have all.
+        Common terms find chunks only if the rarer ones are in few documents: each document's first chunks,
+        and those that have all terms.
         """
         scores, by_term = dict[int, float](), dict[Term, dict[int, float]]()
         for term, idf in weights.rare.items():
@@ -332,7 +335,7 @@ class Reader:
         return list(chain.from_iterable(rows))
 
     def _sample(self, expression: str) -> list[int]:
-        """Return the first chunks with a term, at most a few hundred of each document, in order."""
+        """Return the first chunks with a term in order, at most a few hundred from each document."""
         sample, start = list[int](), 0
         for _ in range(_BATCHES):
             rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, start)).fetchall()
@@ -402,7 +405,7 @@ class Reader:
                     lasts[first] = last
 
     def estimate_least_cosine(self, model: str) -> float:
-        """Return the cosine below which texts are unrelated, as of the last commit."""
+        """Return the cosine below which texts are unrelated, as of the latest commit."""
         self._forget_after_commit()
         if model not in self._least_cosines:
             stored_model = vectors.find_model(self._connection, model)
@@ -425,7 +428,8 @@ class Reader:
         return self._last_unknown[1]
 
     def _forget_after_commit(self) -> None:
-        """Drop cached counts after a commit; between commits, searches share the counts of common words."""
+        """Drop cached counts if there was a commit; between commits, searches share the counts of common
+        words."""
         version: int = self._connection.pragma("data_version")
         if version != self._data_version:
             self._frequencies.clear()
@@ -440,8 +444,8 @@ class Reader:
             self._data_version = version
 
     def _average_lengths(self) -> tuple[float, float]:
-        """Return the average number of words of a chunk: of all, which bm25() uses, and of a chunk of each
-        document, or of each of a sample."""
+        """Return the average number of words per chunk: over all chunks, as bm25() uses it, and averaged over
+        the documents or a sample of them."""
         averages = self._connection.execute("SELECT block FROM words_data WHERE id = 1").get or b""
         rows, *words = _varints(averages) or [0]
         every = self._documents // _SAMPLED + 1
@@ -449,8 +453,8 @@ class Reader:
         return sum(words) / max(1, rows), sum(sample) / max(1, len(sample))
 
     def _written(self, stem: str) -> str:
-        """Return a word with this stem as written in a document; if none is found soon, any word with the
-        stem."""
+        """Return a word with this stem as written in a document or, if none is found quickly, any word with
+        the stem."""
         word = word_with(stem)
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
@@ -460,15 +464,15 @@ class Reader:
         return word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
-        """Return the stems that occur, with the number of chunks or names."""
+        """Return those of the stems that occur, each with its number of chunks or names."""
         counts, sought = Counter[str](), json.dumps(list(stems))
         for table in self._word_tables:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
         return counts
 
     def _beginning(self, beginning: str, shortest: int, longest: int) -> Iterator[tuple[str, int]]:
-        """Yield the stems with this beginning and a length in these bounds, with the number of chunks or
-        names.
+        """Yield the stems with this prefix and a length within these bounds, each with its number of chunks
+        or names.
         """
         values = (beginning, f"{beginning}{_BEYOND}", shortest, longest)
         for table in self._word_tables:
@@ -487,7 +491,7 @@ class Reader:
         return by_chunk
 
     def _scope(self, query: Query) -> _Scope:
-        """Return the filters, phrases and excluded words of `query`."""
+        """Return the filters, phrases and excluded words in `query`."""
         documents = self._find_admitted(query)
         if query.excluded:
             if documents is None:
@@ -525,7 +529,7 @@ class Reader:
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (expression,))}
 
     def _documents_of(self, chunks: Iterable[int]) -> set[int]:
-        """Return the documents that these chunks, which must be sorted, belong to."""
+        """Return the documents that these chunks belong to. The chunks must be sorted."""
         documents, last = set[int](), 0
         for chunk in chunks:
             if chunk > last:
@@ -535,7 +539,7 @@ class Reader:
         return documents
 
     def _find_admitted(self, query: Query) -> set[int] | None:
-        """Return the documents that the filters of `query` admit; None: all."""
+        """Return the documents that the filters in `query` admit; None: all."""
         if not query.selects:
             return None
         selects = selector(query)
@@ -557,7 +561,8 @@ class Reader:
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
     def _frequency(self, term: Term) -> Frequency:
-        """Return how many documents have a term in texts and in names, and how many chunks have it."""
+        """Return how many documents have a term in their texts, how many in their names, and how many chunks
+        have it."""
         if term not in self._frequencies:
             expression = _expression([term])
             chunks: int = self._connection.execute(_COUNT_CHUNKS, (expression, MOST_ROWS + 1)).get
@@ -586,9 +591,9 @@ class Reader:
         return round(count * self._documents / max(1, covered))
 
     def _next_document(self, chunk: int) -> int | None:
-        """Return the first chunk of the next document after this chunk's; None if there is none.
+        """Return the first chunk of the document after this chunk's; None if there is none.
 
-        Most chunks with a given word can belong to one 60 MB log; this skips them at once.
+        Most chunks with a given word may belong to one 60 MB log, which this skips in one step.
         """
         *_, document = self._connection.execute(_RUN_OF, (chunk,)).get
         first: int | None = self._connection.execute(_RUN_OF_OTHER, (chunk, document)).get
@@ -618,7 +623,7 @@ class Reader:
                 )
 
     def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
-        """Return (chunk, document, slot) of all documents still needed; None if there are too many."""
+        """Return (chunk, document, slot) for all documents still needed; None if there are too many."""
         documents = selection.scope.documents
         if documents is None:
             some = "SELECT id FROM document LIMIT ?"
@@ -651,10 +656,10 @@ class Reader:
 
 
 _CORRECTED = 100
-"""Number of the best candidates whose cosines are corrected from the stored vectors."""
+"""Number of top candidates whose cosines are corrected from the stored vectors."""
 
 _BATCH, _BATCHES = 128, 12
-"""Number of chunks with a common term to read at once, and how often."""
+"""Number of chunks with a common term to read at once, and how many times."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
 """Number of a term's chunks to read at once when counting its documents, and of documents for an estimate."""
@@ -753,7 +758,7 @@ _SHOWN = (
 
 
 def _varints(content: bytes) -> list[int]:
-    """Decode SQLite's varints: 7 bits per byte, the highest first."""
+    """Decode SQLite's varints: 7 bits per byte, the most significant first."""
     numbers, number = list[int](), 0
     for byte in content:
         number = number << 7 | byte & 0x7F
@@ -778,7 +783,7 @@ def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
 
 
 _SORTED = 2 * DEPTH
-"""Number of the best chunks by words to sort first; most searches need no more."""
+"""Number of the best chunks by words to sort at first; most searches need no more."""
 
 _VISITED = 4 * DEPTH
 """Number of nearest chunks to read before trying anything else."""
@@ -787,15 +792,15 @@ _SAMPLED = 1_000
 """Number of documents to sample for the average length; up to twice as many are read."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
-"""Up to this number of chunks, checking them one by one takes about as long as reading them by distance."""
+"""Number of chunks up to which checking them one by one takes about as long as reading them by distance."""
 
 
 class _Selection:
     """Collects rows in the scope: `DEPTH` rows, and more until they cover `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
-        """Collect rows. At least `document_count` documents are in the scope. `share`: maximum number of rows
-        of one document."""
+        """Start with no rows. At least `document_count` documents are in the scope. `share`: the maximum
+        number of rows from one document."""
         self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()
         self.documents = dict[int, int]()  # number of rows by document
@@ -807,7 +812,7 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether no more rows of this document are taken, so that a large one leaves room for
+        """Return whether to take no more rows from this document, so that a large one leaves room for
         others."""
         count = self.documents.get(document, 0)
         return count >= PASSAGES and (len(self.rows) >= DEPTH or count >= self._share)
@@ -847,10 +852,10 @@ class SqliteStore:
     """A `Store` in `folder`."""
 
     def __init__(self, folder: Path, *, writer: Callable[[Path], Writer] | None = Writer) -> None:
-        """Open or create the store. Without a `writer` nothing is locked or written.
+        """Open or create the store. Without a `writer`, nothing is locked or written.
 
-        Raises `UnmadeError` if there is nothing to read yet, `StateError` if another process writes or the
-        file can't be used, and `TargetError` if the folder can't be written.
+        Raises `UnmadeError` if there is nothing to read yet, `StateError` if another process is writing or
+        the file can't be used, and `TargetError` if the folder can't be written to.
         """
         self._folder = folder
         self._open_writer = writer
@@ -868,15 +873,14 @@ class SqliteStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return this writer's name, which is stored with its first change, and the name of the writer before
-        it."""
+        """Return this writer's name, which is stored with its first change, and the previous writer's."""
         if self._writer is not None:
             return self._writer.name, self._writer.former
         with self._open_snapshot() as connection:
             return "", connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
 
     def check(self) -> tuple[str, int]:
-        """Return the id of the file and the number of documents in it."""
+        """Return the file's id and the number of documents in it."""
         with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
@@ -909,7 +913,7 @@ class SqliteStore:
             self._current_writer().rename(document, path, name, modified)
 
     def leave(self) -> None:
-        """Do nothing, because the index names no owner."""
+        """Do nothing, because the index records no owner."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Return documents by id."""
@@ -942,8 +946,8 @@ class SqliteStore:
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
-        """Return up to `limit` passages without a vector of the model `better`, by the key of their vector of
-        `model`, with the headings that their texts lack."""
+        """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
+        from `model`, with the headings that their texts lack."""
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)
             if first is None:
@@ -961,8 +965,8 @@ class SqliteStore:
             return texts
 
     def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
-        """Store vectors of the model `better` for those passages, by the key of their vector of `model`, that
-        still exist."""
+        """Store vectors from the model `better` for those passages that still exist, by the key of their
+        vector from `model`."""
         with self._target_errors():
             self._current_writer().put_better(model, better, made)
 
@@ -974,8 +978,8 @@ class SqliteStore:
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     def entry(self, document: int, model: str) -> Entry | None:
-        """Return a document in its original form, for another store; None if it is absent or lacks vectors of
-        `model`.
+        """Return a document in its original form, for another store; None if it is absent or lacks vectors
+        from `model`.
         """
         with self._open_snapshot() as connection:
             row = connection.execute(_ENTRY, (document,)).get
@@ -1044,7 +1048,7 @@ class SqliteStore:
             self._writer.stop()
 
     def close(self) -> None:
-        """Close the readers, which would keep the WAL from being emptied, then the store."""
+        """Close the readers, which would prevent the WAL from being emptied, then the store."""
         for connection in (self._finder, self._reader, self._writer):
             if connection is not None:
                 connection.close()
@@ -1052,7 +1056,7 @@ class SqliteStore:
     def _current_writer(self) -> Writer:
         """Return the writer, if writing is allowed and its file is still the one in the folder."""
         if self._writer is None:
-            raise Halted("read-only", f"{self._folder} was opened for reading only")
+            raise Halted("read-only", f"{self._folder} was opened read-only")
         if self._damage or not self._writer.is_current:
             raise self._index_gone()
         return self._writer
@@ -1070,7 +1074,7 @@ class SqliteStore:
 
     @contextmanager
     def _target_errors(self) -> Iterator[None]:
-        """Turn errors of the file into a `TargetError`."""
+        """Turn errors from the file into a `TargetError`."""
         try:
             yield
         except UnmadeError as error:

@@ -1,15 +1,16 @@
-"""Stores vectors in the index, and computes the cosine of a question with all of them.
+"""Stores vectors in the index, and computes a question's cosine with each of them.
 
 Vectors are in numbered slots, `SLOTS` of them in one block of bytes. A slot holds one float16 vector of one
 model, found by the key of its text; equal texts share a slot. A released slot is zeroed at once (promise
 11), and so is the vector of a better model at the same place of the block in `better`.
 
 The first scan reads them from the file block by block and caches none, so a command that searches once uses
-little memory. From the second scan on they are cached as int8, and only changed blocks are read again. A
+little memory. From the second scan on they are cached as int8, and only changed blocks are reread. A
 search corrects the cosines of its best candidates from the stored vectors.
 
-Measured on 43,230 passages of documentation, code and XQuAD, 400 questions: of the ten nearest, int8 alone
-finds 99.1 %, and all after the nearest 50 are corrected; no cosine is wrong by more than 0.0035.
+Measured on 43,230 passages from documentation, code and XQuAD with 400 questions: int8 alone finds 99.1 % of
+the ten nearest passages, and all of them once the nearest 50 are corrected; no cosine is off by more than
+0.0035.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class Model:
 
 
 def find_model(connection: apsw.Connection, name: str) -> Model | None:
-    """Return the model of that name, if the index has vectors of it."""
+    """Return the model of that name, if the index has vectors from it."""
     row = connection.execute("SELECT id, name, dimensions FROM model WHERE name = ?", (name,)).get
     return Model(*row) if row else None
 
 
 def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Model:
-    """Return the model of that name, created if it is new. Call inside a transaction.
+    """Return the model of that name, which is created if it is new. Call inside a transaction.
 
     Raises `Halted` if its earlier vectors have another length.
     """
@@ -84,7 +85,7 @@ def find_slots(connection: apsw.Connection, model: Model, keys: Iterable[bytes])
 def fill(
     connection: apsw.Connection, model: Model, vectors: Mapping[bytes, bytes], version: int
 ) -> dict[bytes, int]:
-    """Give each key a slot with its vector. No key may have one yet. Call inside a transaction."""
+    """Give each key a slot with its vector. No key may have a slot yet. Call inside a transaction."""
     free = _free_slots(connection, model, len(vectors), version)
     slots = dict(zip(vectors, free, strict=True))
     connection.executemany("UPDATE slot SET key = ? WHERE id = ?", slots.items())
@@ -123,7 +124,7 @@ def estimate_least_cosine(connection: apsw.Connection, model: Model) -> float:
 
 
 def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
-    """Zero the `slots` that no chunk uses any more; then drop segments without vectors.
+    """Zero those of the `slots` that no chunk uses any longer, then drop segments without vectors.
 
     Call inside a transaction.
     """
@@ -167,7 +168,7 @@ def _release_better(connection: apsw.Connection, slot: int, version: int) -> Non
 def find_without_better(
     connection: apsw.Connection, model: Model, better: Model | None, limit: int, skipped: Collection[bytes]
 ) -> list[tuple[bytes, int]]:
-    """Return up to `limit` slots of `model`, with their keys, that have no vector of `better`."""
+    """Return up to `limit` slots of `model`, with their keys, that have no vector from `better`."""
     pairs = list[tuple[bytes, int]]()
     for segment, _ in connection.execute(_INCOMPLETE, (model.id, 0 if better is None else better.id)):
         row = connection.execute("SELECT model FROM better WHERE id = ?", (segment,)).get
@@ -184,9 +185,9 @@ def find_without_better(
 def fill_better(
     connection: apsw.Connection, model: Model, better: Model, vectors: Mapping[bytes, bytes], version: int
 ) -> None:
-    """Store vectors of `better` for those of the keys that still have a slot of `model`.
+    """Store vectors from `better` for those keys that still have a slot of `model`.
 
-    Call inside a transaction. Drops vectors of models other than `better` from the same blocks.
+    Call inside a transaction. Drops vectors from models other than `better` in the same blocks.
     """
     by_slot = {slot: vectors[key] for key, slot in find_slots(connection, model, vectors).items()}
     for segment, slots in groupby(sorted(by_slot), lambda slot: slot // SLOTS):
@@ -209,9 +210,9 @@ def fill_better(
 
 
 def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[int, int] | None:
-    """Return how many different passages of `model` have a vector of `better`, and how many there are.
+    """Return how many different passages of `model` have a vector from `better`, and how many there are.
 
-    None if the index has no vectors of `model`, or an earlier layout.
+    Returns None if the index has no vectors from `model`, or has an earlier layout.
     """
     first, second = find_model(connection, model), find_model(connection, better)
     if first is None or connection.pragma("user_version") < WITH_BETTER:
@@ -275,14 +276,15 @@ def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
 _MOST_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
 _LEAST_BETTER = 100
-"""Minimum number of slots with a better vector for these to be used, unless all slots have one."""
+"""Minimum number of slots with a better vector before these are used, unless all slots have one."""
 
 _NEAREST_ADJUSTED, _MOST_ADJUSTED = 30, 4.0
-"""Number of nearest slots to compare both models' cosines for, and the maximum ratio of the spreads."""
+"""Number of nearest slots for which both models' cosines are compared, and the maximum ratio of their
+spreads."""
 
 
 class Cosines:
-    """The cosines of a question with every slot."""
+    """A question's cosines with every slot."""
 
     def __init__(
         self,
@@ -300,13 +302,13 @@ class Cosines:
         self._compute = compute
 
     def correct(self, slots: Iterable[int]) -> None:
-        """Compute the cosines with these slots from the stored vectors."""
+        """Recompute the cosines with these slots from the stored vectors."""
         if self._compute is not None:
             for slot, value in self._compute(slot for slot in slots if slot // SLOTS in self._places).items():
                 self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
 
     def replace_by_better(self, better: Cosines, scale: float, offset: float) -> None:
-        """Replace the cosines of slots with a vector in `better` by `scale` × the better ones + `offset`.
+        """For slots with a vector in `better`, set the cosine to `scale` × the better one + `offset`.
 
         The remaining cosines are rescaled to be comparable: by the mean and spread of both cosines over the
         nearest slots that have both vectors. If too few slots have both, nothing changes.
@@ -342,7 +344,7 @@ class Cosines:
         return float(self._values[block * SLOTS + slot % SLOTS])
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
-        """Return the slots at ranks `start` to `stop` with a cosine above `least`, nearest first."""
+        """Return the slots at ranks `start` to `stop` whose cosine is above `least`, nearest first."""
         import numpy as np
 
         values = self._values
@@ -363,13 +365,14 @@ class Cosines:
 
 
 class Matrix:
-    """Scans the vectors of one model through `connection`.
+    """Scans one model's vectors through `connection`.
 
     The cache is one array with a block for each segment; a released block contains zeros.
     """
 
     def __init__(self, connection: apsw.Connection, segments: str = "segment", blocks: str = "block") -> None:
-        """Prepare without reading. `segments`, `blocks`: the tables with their versions and their vectors."""
+        """Prepare without reading anything. `segments`, `blocks`: the tables with the versions and with the
+        vectors."""
         self._connection, self._blocks = connection, blocks
         self._listed = f"SELECT id, version FROM {segments} WHERE model = ? ORDER BY id"  # noqa: S608
         self._scans = 0
@@ -381,7 +384,7 @@ class Matrix:
         self._scales: NDArray[np.float32] | None = None
         """Scale factor of each cached vector: its components are the cached integers times this factor."""
         self._cached_commit: tuple[int, int] | None = None
-        """The model and the commit that the cache is for."""
+        """The model and the commit that the cached vectors belong to."""
         self._places: dict[int, int] = {}
         self._versions: dict[int, int] = {}
         self._free: list[int] = []
@@ -426,7 +429,7 @@ class Matrix:
         return places, values
 
     def _refresh(self, model: Model, versions: Mapping[int, int]) -> None:
-        """Drop cached vectors of removed segments, and read changed ones again."""
+        """Drop cached vectors of removed segments, and reread changed ones."""
         import numpy as np
 
         if self._cached is None or self._scales is None or self._cached.shape[1] != model.dimensions:
@@ -458,7 +461,7 @@ class Matrix:
             self._versions[segment] = versions[segment]
 
     def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float16]]:
-        """Yield the vectors of each segment, read from the file. The next one overwrites them."""
+        """Yield each segment's vectors, read from the file. The next segment overwrites them."""
         import numpy as np
 
         buffer = bytearray(SLOTS * model.width)

@@ -1,8 +1,8 @@
 """Writes the index file: one process, one connection, every change atomic.
 
 Short documents are committed together, because each commit waits for the disk. A long one is stored over
-several transactions and shown by the last one. So short ones don't wait for it, and readers see the old text
-or the new one, never a mixture.
+several transactions, the last of which makes it visible. So short ones don't wait for it, and readers see the
+old text or the new one, never a mixture.
 
 Deleted data is overwritten (promise 11): in the tables by `secure_delete`, in the full-text index by its own
 `secure-delete`, in the write-ahead log by `scrub`.
@@ -40,8 +40,8 @@ from kbsync.threads import searches_first
 LOCK = "index.lock"
 
 STEP = 512
-"""Maximum number of chunks in a run, and added or removed in one transaction, which then takes at most about
-a second."""
+"""Maximum number of chunks in a run, and of chunks added or removed in one transaction, which then takes at
+most about a second."""
 
 # A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. Longer
 # runs make appending a line more expensive; with shorter ones, a long text needs too many rows in `run`.
@@ -49,7 +49,7 @@ _SHORTEST_RUN = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
-"""Errors of SQLite and its binding about a value; any other is a problem with the disk."""
+"""Errors from SQLite and its binding about a value; any other is a problem with the disk."""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: indexing many files at first syncs less often
@@ -66,9 +66,9 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` belong to the input of the
-    full-text index, like the texts; an older kbsync gave each chunk the name of its document, as `named`.
-    `digest` is None for runs of an older kbsync.
+    `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` are part of the full-text
+    index's input, like the texts; an older kbsync gave each chunk its document's name, as `named`. `digest`
+    is None for runs from an older kbsync.
     """
 
     first: int
@@ -86,14 +86,14 @@ class Run:
 
     @property
     def last(self) -> int:
-        """Return the last of its chunks."""
+        """Return the run's last chunk."""
         return self.first + self.chunks - 1
 
 
 class FairLock:
-    """A fair reentrant lock: the thread that has waited longest gets it. With `threading.RLock`, it is nearly
-    always the thread that has just released it, so a long document in many steps would block all others until
-    its end.
+    """A fair reentrant lock: the thread that has waited longest gets it. With `threading.RLock`, the thread
+    that has just released the lock nearly always gets it again, so a long document stored in many steps would
+    block all others until its end.
     """
 
     def __init__(self) -> None:
@@ -116,15 +116,16 @@ class FairLock:
 
 
 class _VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted, together with another document, after it was split."""
+    """Raised if vectors that a document needs were deleted with another document after this one was split."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
-        super().__init__("vectors went away")
+        super().__init__("vectors were deleted meanwhile")
         self.document, self.chunks = document, chunks
 
 
 class _Incoming:
-    """A document being stored: its runs, and which of them are already in the file without an owner."""
+    """A document being stored, with its runs, and those of them that are already in the file without an
+    owner."""
 
     outcome: int | Rejected
 
@@ -140,8 +141,8 @@ class _Incoming:
 
 
 def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
-    """Divide chunks into runs whose ends depend on the chunks' content, so that an edit moves few of the
-    ends."""
+    """Divide chunks into runs whose boundaries depend on the chunks' content, so that an edit moves few of
+    them."""
     start = 0
     for index, chunk in enumerate(chunks, 1):
         size = index - start
@@ -152,7 +153,7 @@ def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
 
 
 def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
-    """Return a digest that is equal for chunks that can share their rows: lines and pages count from the
+    """Return a digest that is equal for chunks that can share their rows; lines and pages count from the
     first chunk's.
     """
     first = chunks[0]
@@ -168,8 +169,8 @@ class Writer:
     """Changes the index in `folder`. Calls block and may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create the index. Raises `StateError` if another process writes or the file can't be used,
-        and `TargetError` if the folder can't be written."""
+        """Open or create the index. Raises `StateError` if another process is writing or the file can't be
+        used, and `TargetError` if the folder can't be written to."""
         self._folder = folder
         self._guard = FairLock()
         self._lock = _lock_folder(folder)
@@ -223,7 +224,7 @@ class Writer:
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change a document's path, name and time, and the words of its name. Raises `Rejected`.
 
-        Chunks of an older kbsync have the name in their words and first lose it, over several transactions.
+        Chunks from an older kbsync have the name in their words and lose it first, over several transactions.
         The caller repeats an interrupted rename.
         """
         while True:
@@ -232,7 +233,7 @@ class Writer:
                     "SELECT title, tags FROM document WHERE id = ?", (document,)
                 ).get
                 if row is None:
-                    raise Rejected(f"the index holds no document {document}", code="unknown-document")
+                    raise Rejected(f"the index has no document {document}", code="unknown-document")
                 if self._reword(document, row[0], row[1], path, STEP) >= 0:
                     self._connection.execute(
                         "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
@@ -254,8 +255,8 @@ class Writer:
         return self.scrub() and is_clear
 
     def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
-        """Store vectors of the model `better` for those passages, by the key of their vector of `model`, that
-        still exist."""
+        """Store vectors from the model `better` for those passages that still exist, by the key of their
+        vector from `model`."""
         with self._transaction() as version:
             first = vectors.find_model(self._connection, model)
             if first is not None and made:
@@ -290,7 +291,7 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Don't start another step. Data that is stored but not yet searchable is removed later."""
+        """Start no further step. Data that is stored but not yet searchable is removed later."""
         self._is_closing = True
 
     def close(self) -> None:
@@ -330,7 +331,7 @@ class Writer:
     # Putting in
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
-        """Store short documents in one transaction, or a long one in as many as it needs."""
+        """Store short documents in one transaction, or a long document in as many as it needs."""
         try:
             while True:
                 try:
@@ -363,9 +364,9 @@ class Writer:
     def _put_batch(
         self, document: _Incoming, version: int, obsolete: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
-        """Store up to `STEP` missing chunks and, if none is missing then, make the whole document searchable.
-        Returns the id of the document once it is searchable, and the runs stored for later, by position. Runs
-        of the replaced version with the same content become its own.
+        """Store up to `STEP` missing chunks and, if none is missing afterwards, make the whole document
+        searchable. Returns the document's id once it is searchable, and the runs stored for later, by
+        position. Runs with the same content in the replaced version are reused.
         """
         entry = document.entry
         # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
@@ -430,17 +431,17 @@ class Writer:
     def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
         """Raise `DamagedError` if one of `documents`, or the document at `path`, has lost chunks.
 
-        Their words can't be removed without the text, and would match whatever chunk gets the number next.
+        Without the text, their words can't be removed, and would match whichever chunk gets the number next.
         """
         find = f"SELECT id FROM document WHERE id = ? AND NOT {WHOLE}"  # noqa: S608
         at_path = f"SELECT id FROM document WHERE path = ? AND NOT {WHOLE}"  # noqa: S608
         for query, value in ((at_path, path), *((find, document) for document in documents)):
             damaged_id = self._connection.execute(query, (value,)).get
             if damaged_id is not None:
-                raise DamagedError(f"document {damaged_id} has lost passages")
+                raise DamagedError(f"document {damaged_id} is missing passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
-        """Remove these documents from searches; their runs then have no owner."""
+        """Make these documents unsearchable; their runs then have no owner."""
         for document in documents:
             self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
             self._connection.execute("DELETE FROM names WHERE rowid = ?", (document,))
@@ -496,8 +497,8 @@ class Writer:
         )
 
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
-        """Remove words from the full-text index. It contains no texts, so SQLite needs the words again to
-        find them."""
+        """Remove words from the full-text index. It contains no texts, so SQLite has to be given the same
+        words to find them."""
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
             _words_of(run, chunks),
@@ -547,7 +548,8 @@ class Writer:
         return room
 
     def _split_run(self, run: Run) -> list[Run]:
-        """Divide a run longer than `STEP` chunks, stored by an older kbsync; the parts keep its position."""
+        """Divide a run of more than `STEP` chunks, which an older kbsync stored; the parts keep its
+        position."""
         parts = [
             replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
             for first in range(run.first, run.last + 1, STEP)
@@ -616,7 +618,7 @@ class Writer:
             "SELECT id, headings, text, slot FROM chunk WHERE id BETWEEN ? AND ?", rowids
         ).fetchall()
         if len(rows) < count:
-            raise DamagedError(f"{count - len(rows)} passages are gone")
+            raise DamagedError(f"{count - len(rows)} passages are missing")
         self._unindex_words(run, (row[:3] for row in rows))
         self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", rowids)
         if count == run.chunks:
@@ -659,7 +661,7 @@ class Writer:
             return True
 
     def _shrink(self) -> bool:
-        """If there is much free space, release a part of it. Returns whether there was any."""
+        """If there is a lot of free space, release part of it. Returns whether there was any to release."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False
@@ -676,7 +678,7 @@ _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
 def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str, str]]:
-    """Return (rowid, name, headings, body) of chunks (rowid, headings, text), equal for adding and
+    """Return (rowid, name, headings, body) for chunks (rowid, headings, text), the same for adding and
     removing."""
     name = words(run.named, run.tokeniser)
     for rowid, headings, text in searches_first.pace(chunks):
@@ -718,5 +720,5 @@ def _lock_folder(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise StateError(f"{folder} is in use by another kbsync; end it or wait for it") from error
+        raise StateError(f"{folder} is in use by another kbsync; stop it or wait for it") from error
     return descriptor

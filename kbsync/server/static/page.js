@@ -512,7 +512,7 @@ function notices(one) {
   }
   if (isAsked(one)) {
     const { count, size, changes } = one.renewals;
-    made.push(waiting(one, "renewals", `${counted(count, "document")} (${bytes(size)}) would be indexed again`,
+    made.push(waiting(one, "renewals", `${counted(count, "document")} (${bytes(size)}) would be reindexed`,
       `${because(changes)} Until you approve, they stay searchable as they are.`));
   }
   if (one.held) {

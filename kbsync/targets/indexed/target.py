@@ -624,4 +624,4 @@ def _known_number(remote_id: str) -> int:
 
 
 def _unknown(remote_id: str) -> Rejected:
-    return Rejected(f"the index holds no document {remote_id}", code="unknown-document")
+    return Rejected(f"the index has no document {remote_id}", code="unknown-document")

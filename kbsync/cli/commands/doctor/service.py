@@ -82,7 +82,7 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
         except TargetError as error:
             yield failed_check(subject, error)
             return
-    fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+    fix = f"install kbsync {__version__} on every worker in the cluster, then restart the workers"
     yield from (wrong(subject, reason, fix, Code.PERSON) for reason in state.unfit)
     detail = f"{format_count(state.workers, 'worker')}, {format_count(state.threads, 'thread')}"
     if not state.workers:
