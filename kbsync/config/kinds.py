@@ -1,4 +1,4 @@
-"""The kinds of settings: how to read each from the file, refuse it with a message, and describe it for
+"""The kinds of settings: how to read each one from the file, refuse it with a message, and describe it for
 editors.
 
 Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
@@ -78,7 +78,10 @@ class PathBase:
     home: Path | None
 
     def absolute(self, text: str) -> Path:
-        """Return `text` as an absolute path, symlinks kept. Raises `RefusedValue` for an unknown home."""
+        """Return `text` as an absolute path, symlinks kept.
+
+        Raises `RefusedValue` if the home directory is unknown.
+        """
         first, slash, rest = text.partition("/")
         if first == "~" and self.home is not None:
             text = f"{self.home}{slash}{rest}"
@@ -408,7 +411,7 @@ class About(Described):
 
 @dataclass(frozen=True, eq=False)
 class OneOf(Described):
-    """A block whose key `type` selects one of `choices`; without the key, `default`."""
+    """A block whose key `type` selects one of `choices`; if the key is missing, `default`."""
 
     noun: str
     default: str

@@ -207,7 +207,7 @@ class MirrorConfig:
         str | None,
         Quiet(
             '[when to rest](commands.md#quiet-hours), in local time, such as `"22:00-06:00"` or '
-            '`"mon-fri 08:00-18:00, sat 10:00-12:00"`; `never` for none; default: those of all mirrors'
+            '`"mon-fri 08:00-18:00, sat 10:00-12:00"`; `never` for none; default: the top-level setting'
         ),
     ] = None
     deletions: Annotated[
@@ -236,8 +236,8 @@ class MirrorConfig:
     prepare: Annotated[
         PrepareConfig | None,
         About(
-            "a [Dask cluster](cluster.md) that reads documents with a parser and embeds passages with a "
-            "model of yours, for `local` or `postgres`; default: kbsync does this itself"
+            "a [Dask cluster](cluster.md) that reads documents with a parser and embeds passages with your "
+            "own model, for `local` or `postgres`; default: kbsync does this itself"
         ),
     ] = None
     target: Annotated[
@@ -318,7 +318,7 @@ class Config:
         Choice("log this level and above; `--log-level` and `--quiet` override it; default: `info`"),
     ] = None
     quiet_hours: Annotated[
-        str, Quiet("[quiet hours](commands.md#quiet-hours) of all mirrors without their own")
+        str, Quiet("[quiet hours](commands.md#quiet-hours) for all mirrors without their own")
     ] = ""
     http: Annotated[
         HttpConfig | None,

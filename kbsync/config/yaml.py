@@ -1,6 +1,6 @@
 """Reads YAML text as plain values, each with its line.
 
-It reads plain scalars as in YAML 1.2 (`on`, `no` and dates are strings), like editors. Anchors, aliases and
+It reads plain scalars as in YAML 1.2 (`on`, `no` and dates are strings), as editors do. Anchors, aliases and
 merges (`<<`) work; documents that would grow too large are refused.
 """
 

@@ -203,7 +203,7 @@ class Store(Protocol):
         """Return the texts of a document's chunks in order; None for an unknown document."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
-        """Return a snapshot for a search. Raises `UnmadeError` if nothing was mirrored yet."""
+        """Return a snapshot for a search. Raises `UnmadeError` if nothing has been mirrored yet."""
 
     def tidy(self) -> bool:
         """Do one step of the work that an interrupted change left. Returns whether there may be more."""

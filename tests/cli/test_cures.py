@@ -664,7 +664,7 @@ IN_OTHER_ROOMS = {
     "cli/commands/kb/copy.py: kb copy",  # tests.postgres.test_moving
     "cli/commands/mcp/command.py: install 'mcp'",  # tests.mcp.test_program
     "cli/commands/doctor/service.py: dask worker {}",  # tests.cluster.test_doctor
-    "install kbsync {} on every worker of the cluster, and start the workers again",  # tests.cluster
+    "install kbsync {} on every worker in the cluster, then restart the workers",  # tests.cluster
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
     "index/postgres/schema.py: upgrade this kbsync",  # tests.postgres.test_failures
     "server/auth.py: send the token*",  # tests.mcp.test_http

@@ -162,7 +162,9 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
-        print_message(f"{name}: {format_count(owned.unsure, 'upload')} may have reached the target or not")
+        print_message(
+            f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target"
+        )
 
 
 def end_mirror(
@@ -171,7 +173,7 @@ def end_mirror(
     deleting: Choices | None,
     then: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[ForgottenBase]]:
-    """Forget the mirror under the lock. Returns how many documents were deleted, and the remaining ones.
+    """Forget the mirror while holding the lock. Returns the number of deleted documents, and what remains.
 
     `then` is called at the end, while no other kbsync can start.
     """

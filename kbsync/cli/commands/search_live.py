@@ -45,8 +45,10 @@ HELP = "enter opens · ↑ ↓ choose · esc ends"
 
 
 def search_live(installation: Installation, query: Query) -> None:
-    """Show the search, then open or print the hit that the user chooses. Raises `UsageError` without a
-    terminal."""
+    """Show the search screen, then open or print the hit that the user chooses.
+
+    Raises `UsageError` without a terminal.
+    """
     if not (sys.stdin.isatty() and Output().can_move_cursor):
         raise UsageError("search -i needs a terminal; omit -i, or add --json for a program")
     chosen = asyncio.run(_run(installation, query))

@@ -523,7 +523,7 @@ class DaskCluster:
         return f"worker {address} cannot run kbsync {__version__} ({error})"
 
     def _unfit(self, reason: str) -> Halted:
-        fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+        fix = f"install kbsync {__version__} on every worker in the cluster, then restart the workers"
         return Halted("workers-differ", reason, fix=fix)
 
     def _lost(self, error: BaseException) -> Unavailable:

@@ -33,7 +33,7 @@ class LocalTarget(IndexedTarget):
     ) -> LocalTarget:
         """Open the knowledge base in the folder of `config`; creates it if it doesn't exist. Loads no model.
 
-        With `surroundings.read_only` it locks and writes nothing, and raises `UsageError` if nothing was
+        With `surroundings.read_only` it locks and writes nothing, and raises `UsageError` if nothing has been
         mirrored yet. Otherwise raises `StateError` if another process has opened it for writing or the folder
         isn't writable.
         """

@@ -235,7 +235,7 @@ def _bases_of_former_mirrors(
 ) -> Iterator[CheckResult]:
     """Yield built-in knowledge bases that no mirror of this config uses.
 
-    Another config may use them, and a mirror that returns to its config continues with its own.
+    Another config may use them, and a mirror that is added to its config again continues with its own base.
     """
     # Other files there are not copies, such as the record of which documents in a database are ours.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
@@ -294,7 +294,7 @@ def _holds_documents(base: Path) -> bool:
 
 
 def user() -> str:
-    """Return the name of the user who runs this."""
+    """Return the name of the user who is running kbsync."""
     from kbsync.state.lock import user_name
 
     return user_name(os.geteuid())
@@ -330,7 +330,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
 
 
 def _permissions_fix(folder: Path, shut: Path) -> str:
-    """Return a command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
+    """Return a command that lets this user read all of `folder`. `shut`: a file that the user can't read."""
     path = shell_word(str(folder))
     with suppress(OSError):
         # An access control list does not apply to the owner of a file.
@@ -340,7 +340,7 @@ def _permissions_fix(folder: Path, shut: Path) -> str:
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """Check whether the address is free, or our daemon is listening on it."""
+    """Check that the listener's address is free or that our daemon is listening on it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
@@ -385,7 +385,7 @@ FEW_INODES, NO_INODES = 5_000, 50
 
 
 def versions() -> Iterator[CheckResult]:
-    """Report the versions of this program, of Python, SQLite and the main libraries."""
+    """Report the versions of kbsync, Python, SQLite and the main libraries."""
     import apsw
 
     yield CheckResult(

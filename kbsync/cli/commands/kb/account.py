@@ -73,8 +73,8 @@ class OpenAccount:
         return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """Return the number of documents in a base that the state proves ours, including those of former
-        mirrors.
+        """Return the number of documents in a base that the state proves to be ours, including those of
+        former mirrors.
         """
         from kbsync.core.model import PROVEN
 

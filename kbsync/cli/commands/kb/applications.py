@@ -23,7 +23,7 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
         "--knowledge",
         multiple=True,
         metavar="ID",
-        help="Id of a knowledge base it answers from; may be repeated.",
+        help="Id of a knowledge base to answer from; may be repeated.",
     ),
     set_option,
 )

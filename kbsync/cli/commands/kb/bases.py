@@ -112,7 +112,9 @@ def create(
     "--model", metavar="ID", help="A new embedding model; re-embeds all documents, which costs money."
 )
 @click.option(
-    "--callback", metavar="URL", help="With --model: the address to call when a document is embedded again."
+    "--callback",
+    metavar="URL",
+    help="With --model: the address to call when a document has been re-embedded.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
@@ -152,7 +154,7 @@ def update(
         # An unknown number of documents may be large.
         if model is not None and card.documents != 0:
             account.warn(
-                card, "the service embeds them all again at your cost, and searches may miss them until then"
+                card, "the service re-embeds them all at your cost; until then, searches may miss them"
             )
             confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
         account.call(bases.update(base, request))
@@ -183,8 +185,8 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
 def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     """Have the service retry all failed documents.
 
-    Includes documents that kbsync didn't upload; for one mirror's documents use `kbsync retry`. You have to
-    type the name of the knowledge base.
+    That includes documents that kbsync didn't upload; for one mirror's documents, use `kbsync retry`. You
+    have to type the name of the knowledge base.
     """
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases

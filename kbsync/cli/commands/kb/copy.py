@@ -48,7 +48,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
     Stop kbsync, change the mirror's target to type postgres, copy, and start it again. kbsync doesn't read,
     split or embed any document again. If interrupted, run it again to continue. The built-in knowledge base
-    stays.
+    is kept.
     """
     installation = choose(choices)
     mirror = _only_database(installation)
@@ -73,7 +73,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
             f"{mirror.name}: {documents} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
         )
         if copied.present:
-            Output().line(f"{format_count(copied.present, 'document')} already copied before")
+            Output().line(f"{format_count(copied.present, 'document')} already copied earlier")
         if copied.remaining:
             Output().line(f"the next pass reads {format_count(copied.remaining, 'document')} from the folder")
     if not choices.quiet:

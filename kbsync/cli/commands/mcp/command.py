@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, http: str | None) -> int:
     """Let an assistant search your mirrors over the Model Context Protocol (MCP).
 
-    Also mirrors the folder, unless another kbsync does. Over HTTP, clients on other machines need a token:
-    $KBSYNC_MCP_TOKEN, or http.token in the config.
+    Also mirrors the folder, unless another kbsync already does. Over HTTP, clients on other machines need a
+    token: $KBSYNC_MCP_TOKEN, or http.token in the config.
     """
     installation = choose(choices, here=True)
     build_server = load_protocol()
