@@ -103,8 +103,8 @@ class Daemon:
         """Prepare the daemon. `on_config` gets each accepted new config; `manager`: the service manager, if
         any.
 
-        `assistants` creates the app that answers assistants at the listener, if any. `prepare` creates the
-        state directory again if it was deleted.
+        `assistants` creates the app that serves assistants on the listener, if any. `prepare` recreates the
+        state directory if it was deleted.
         """
         self._installation = installation
         self._reload = reload

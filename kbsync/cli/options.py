@@ -46,7 +46,7 @@ class Choices:
         return self if name is None else replace(self, mirrors=(*self.mirrors, name))
 
     def typed(self, command: str) -> str:
-        """Return a command line to paste, for messages from before a config is read."""
+        """Return a command line to paste, for messages printed before a config is read."""
         options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
         words = ["kbsync", *shlex.split(command)]
         for name, path in options.items():

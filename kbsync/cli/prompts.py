@@ -119,7 +119,7 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a signal end a wait for a key inside, no matter when it arrives.
+    """Let a signal end a wait for a key inside the context, whenever it arrives.
 
     Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
     exceptions raised while it flushes its prompt. So a timer interrupts the wait every `AGAIN` seconds and

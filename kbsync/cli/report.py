@@ -52,7 +52,7 @@ FEW = 3
 """Maximum number of documents that a line names."""
 
 Reason = tuple[str, str]
-"""A path and why it failed or is held."""
+"""A path and the reason it failed or is held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,7 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """The limits beyond which deletions need approval: more than both within the window. `never`: delete
-    nothing."""
+    """Limits on deletions: exceeding both within the window needs approval. `never`: nothing is deleted."""
 
     hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
     hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
@@ -185,7 +184,7 @@ class MirrorConfig:
     renames: Annotated[
         Literal["replace", "keep"],
         Choice(
-            "for services that can't rename documents: `replace` uploads a renamed file again, `keep` keeps "
+            "for services that can't rename documents: `replace` re-uploads a renamed file, `keep` keeps "
             "the old name"
         ),
     ] = "replace"

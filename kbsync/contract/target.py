@@ -82,7 +82,7 @@ class DocStatus:
     """A document's state, with the target's own message about a failure.
 
     `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: somebody
-    hid the document at the target, so kbsync doesn't index or send it again before the user runs `retry`.
+    hid the document at the target, so kbsync doesn't reindex or resend it until the user runs `retry`.
     `twin`: the remote id of the document that has the same text, if this one failed because the target
     accepts each text only once. `pause`: seconds in which a document being indexed will make no progress, for
     the `reason`; if that is long, a pass doesn't wait for it.
@@ -269,7 +269,7 @@ class Target(ABC):
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete the documents with these remote ids. Deleting one again succeeds."""
+        """Delete the documents with these remote ids. Deleting the same document twice succeeds."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
@@ -400,13 +400,13 @@ class Reembeds(Protocol):
 
 @runtime_checkable
 class Reslices(Protocol):
-    """Splits a failed document again with different settings, without new bytes.
+    """Resplits a failed document with different settings, without a new upload.
 
-    It can't change the part of a recipe after `!`: if that part differs, kbsync uploads the document again.
+    It can't change the part of a recipe after `!`: if that part differs, kbsync re-uploads the document.
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Ask the target to split a document again.
+        """Ask the target to resplit a document.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if it has no such
         call.

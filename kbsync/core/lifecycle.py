@@ -24,7 +24,7 @@ duplicate.
 """
 
 LONGEST_AFTER_LOSS = 900.0
-"""Maximum seconds before a document is sent again after a lost response."""
+"""Maximum number of seconds before a document is resent after a lost response."""
 
 MOST_LOSSES = 8
 """Number of consecutive sends without a response after which a document fails (promise 9)."""
@@ -190,7 +190,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Don't count this attempt: the mirror halts, or the target gets a break."""
+    """Don't count this attempt: the mirror halts, or the target is given a pause."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
@@ -204,8 +204,9 @@ def answered(upload: Upload) -> Upload:
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Check the target before sending again, because the response was lost. `spent`: the document may be to
-    blame.
+    """Check the target before resending, because the response was lost.
+
+    `spent`: the document may be to blame.
     """
     upload = upload if spent else answered(upload)
     wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
@@ -496,7 +497,7 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry a refused delete a few times, then rarely, and keep the reason for the user."""
+    """Retry a refused delete a few times, and then rarely; keep the reason for the user."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, due_at=timing.now + wait)

@@ -312,8 +312,9 @@ class Desired:
     by_person: bool = True
     """Whether the user excluded it; if an upgrade of kbsync excluded it, its document stays."""
     may_renew: bool = True
-    """Whether kbsync may index its document again with another recipe: that is free, or the user allowed
-    it."""
+    """Whether kbsync may reindex its document with another recipe, because that is free or the user allowed
+    it.
+    """
     keeps: bool = False
     """Whether the document that serves the path stays even if its file doesn't."""
 

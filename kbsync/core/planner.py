@@ -3,8 +3,8 @@
 Each rule has a row in `tests/core/test_planner.py`:
 
 - A path that can't be checked, or is being written, stays unchanged.
-- A file that is gone or deselected loses its document. If the document serves, kbsync first decides about its
-  deletion together with the others.
+- A file that is gone or deselected loses its document. If the document serves, kbsync first decides
+  on its deletion together with the others.
 - With `deletions: never` the file keeps the document that serves it, and uploads in flight finish. Documents
   replaced by a newer version or a new name are still deleted. A document whose delete failed is kept if the
   target still has it.

@@ -342,7 +342,9 @@ DEFAULTS = (
 
 
 _REVISION = "2"
-"""Change this if the module decides differently for equal rules, so that kbsync renews stored decisions."""
+"""Change this whenever the module's decisions for equal rules change, so that kbsync re-evaluates stored
+ones.
+"""
 
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""

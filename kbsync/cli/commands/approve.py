@@ -116,6 +116,6 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
         section(output.red("-"), approval.delete)
         if approval.reindex:
             documents = format_count(len(approval.reindex), "document")
-            output.line(f"{approval.mirror}: index {documents} again with the new settings:")
+            output.line(f"{approval.mirror}: reindex {documents} with the new settings:")
         section(output.yellow("~"), approval.reindex)
     output.write("", flush=True)  # before the question on stderr

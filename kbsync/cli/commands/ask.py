@@ -121,7 +121,7 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
 
 @contextmanager
 def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
-    """Open the account behind the only mirror at a service.
+    """Open the account behind the only mirror whose target is a service.
 
     If there is none that can answer, the error suggests a search.
     """

@@ -119,7 +119,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         shutil.move(source, base)
     move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
-    return "the documents mirrored with --folder moved here; nothing is indexed again"
+    return "the documents mirrored with --folder moved here; nothing is reindexed"
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
@@ -155,7 +155,7 @@ MOST = 50
 @click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
 @click.option("--target", metavar="TYPE", help="The type of knowledge base; default: local.")
 @click.option("--base", metavar="ID", help="The knowledge base at the service.")
-@click.option("--create", metavar="NAME", help="Create a knowledge base with this name there instead.")
+@click.option("--create", metavar="NAME", help="Create a knowledge base with this name instead.")
 @click.option("--base-url", metavar="URL", help="The URL of the service, if it isn't the default.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the key or dsn.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key or dsn.")
@@ -266,7 +266,7 @@ def _is_interactive() -> bool:
 
 
 def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """Return the given value, or the user's answer; ask again while `fault` returns a message.
+    """Return the given value, or the user's answer; ask again as long as `fault` returns a message.
 
     Without a terminal it uses `default`, and a message becomes a `UsageError`.
     """

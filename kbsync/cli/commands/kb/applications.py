@@ -140,7 +140,7 @@ def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -
 
 
 def to_json(application: ApplicationInfo) -> dict[str, Any]:
-    """Return an application's JSON for `--json`."""
+    """Return an application as the object that `--json` prints."""
     return {
         "id": application.id,
         "name": application.name,

@@ -137,7 +137,7 @@ def update(
     if callback is None and headers:
         raise UsageError("--header needs --callback")
     if callback is not None and model is None:
-        raise UsageError("--callback needs --model, which embeds all documents again")
+        raise UsageError("--callback needs --model, which re-embeds all documents")
     secrets = read_headers(headers)
     if callback is not None:
         check_address(callback, is_secret=bool(secrets))
@@ -198,7 +198,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
             )
         card = account.call(account.bases.get(account.bases.own_id))
         reach = f"every failed document of {bases.retry_reach}"
-        account.warn(card, f"{reach}, will be indexed again at the account's cost")
+        account.warn(card, f"{reach}, will be reindexed at the account's cost")
         confirm_by_typing("retry all failed documents", card.name or card.id, yes)
         count = account.call(bases.retry_all())
     if as_json:
@@ -206,9 +206,9 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     elif choices.quiet:
         pass
     elif count is None:
-        Output().line("the service will index all failed documents again; it doesn't say how many")
+        Output().line("the service will reindex all failed documents; it doesn't say how many")
     elif count:
-        Output().line(f"the service will index {format_count(count, 'document')} again")
+        Output().line(f"the service will reindex {format_count(count, 'document')}")
     else:
         Output().line("the service has no failed documents")
 

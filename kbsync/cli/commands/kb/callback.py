@@ -1,4 +1,4 @@
-"""`kbsync kb callback`: the address that a service calls with the events of a whole account."""
+"""`kbsync kb callback`: manages the URL to which a service sends all events of an account."""
 
 from __future__ import annotations
 
