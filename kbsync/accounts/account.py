@@ -340,7 +340,7 @@ class Answers(Protocol):
 
     @property
     def applications(self) -> Applications:
-        """The applications of the account."""
+        """The account's applications."""
 
     @property
     def model(self) -> str:

@@ -221,7 +221,7 @@ def _why_unusable(node: yaml.Node) -> str | None:
     if node.tag == _TAG + "null":
         return "has no value; write one or remove the key"
     if not _is_text(node.value):
-        return "contains a character that text cannot contain (NUL or half of a pair)"
+        return "contains a character that text cannot contain (NUL or half of a surrogate pair)"
     try:
         _scalar_value(node)
     except ValueError:

@@ -279,7 +279,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
     """
     if lost.losses >= MOST_LOSSES:
         reason = (
-            f"sent {lost.losses} times without an answer ({lost.reason}); check the service, the limits "
+            f"sent {lost.losses} times without a response ({lost.reason}); check the service, the limits "
             "of any proxy in front of it and kbsync's log, then run kbsync retry"
         )
         return reject(replace(fresh, attempts=lost.attempts, repairs=lost.repairs), reason, NOT_ANSWERED)
@@ -452,7 +452,7 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Mark the document for deletion; no request was sent yet."""
+    """Mark the document for deletion; no request has been sent yet."""
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).

@@ -357,8 +357,9 @@ class Waiting:
     """How long to wait for a target's work. Times are in seconds, promise numbers as in `Formats`."""
 
     list_lag: float = 15.0
-    """How long an accepted upload may be missing from the list; 0: a single check decides about an unsure
-    upload (3)."""
+    """How long an accepted upload may be missing from the list; 0: a single check decides on an unsure upload
+    (3).
+    """
 
     reembed_tries: int = 3
     """How many times kbsync retries a failed document before it quarantines it (9)."""

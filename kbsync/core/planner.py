@@ -211,7 +211,7 @@ def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) 
 
 
 def _can_return(upload: Upload) -> bool:
-    """Return whether the document served before and its delete was not sent."""
+    """Return whether the document has served before and its delete hasn't been sent."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 

@@ -83,7 +83,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
-    """Return the installation whose state has the mirror: the one that the options choose, otherwise a known
+    """Return the installation whose state has the mirror: the one that the options select, otherwise a known
     one.
 
     Raises `UsageError` if none or several have it.
@@ -133,7 +133,7 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def find_holdings(installation: Installation, name: str) -> Holdings | None:
-    """Return the state's data about the mirror; None if it has no mirror with this name."""
+    """Return the state's data about the mirror; None if the state has no mirror with this name."""
     from kbsync.forget import read_holdings
 
     return read_state(installation, lambda tx: read_holdings(tx, installation, name))

@@ -122,7 +122,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Yield documents on this machine that no mirror of this config keeps up to date.
+    """Yield a result for documents on this machine that no mirror in this config keeps up to date.
 
     Only `kbsync forget` removes them, after showing them and asking.
     """
@@ -151,8 +151,8 @@ def _states_of_folder_option(
     mirrored: Collection[str],
     copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """Yield mirrors created with `--folder` whose folder is missing or also in this config, with the
-    documents they left behind.
+    """Yield a result for each mirror created with `--folder` whose folder is missing or also in this config,
+    with the documents it left behind.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -177,7 +177,7 @@ def _states_of_folder_option(
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield mirrors in another state directory whose folder is mirrored here or is missing."""
+    """Yield a result for each mirror in another state directory whose folder is mirrored here or is missing."""
     from kbsync.engine.forget import belongings
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
@@ -215,7 +215,7 @@ def _is_surely_gone(record: MirrorRecord) -> bool:
 
 
 def _forgotten(installation: Installation) -> Iterator[CheckResult]:
-    """Yield documents left behind by forgotten mirrors."""
+    """Yield a result for documents left behind by forgotten mirrors."""
     from kbsync.engine.status import forgotten_bases
 
     def read_bases(tx: Tx) -> list[ForgottenBase]:
@@ -233,9 +233,9 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
 def _bases_of_former_mirrors(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield built-in knowledge bases that no mirror of this config uses.
+    """Yield a result for each built-in knowledge base that no mirror in this config uses.
 
-    Another config may use them, and a mirror that is added to its config again continues with its own base.
+    Another config may use it, and a mirror that is added to its config again continues with its own base.
     """
     # Other files there are not copies, such as the record of which documents in a database are ours.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
@@ -301,7 +301,7 @@ def user() -> str:
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check whether the folder exists and this user can read the files to mirror."""
+    """Check that the folder exists and that this user can read the files to mirror."""
     subject = f"{mirror.name}: folder"
     try:
         limits: Formats = limits_of(installation, mirror)

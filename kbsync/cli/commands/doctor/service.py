@@ -69,7 +69,7 @@ def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check that the Dask cluster which prepares the mirror's documents responds and that its workers match
+    """Check that the Dask cluster that prepares the mirror's documents responds and that its workers match
     this host.
     """
     from kbsync.index.cluster.client import DaskCluster

@@ -66,7 +66,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
 @json_option
 @shared_options
 def show(choices: Choices, base: str | None, as_json: bool) -> None:
-    """Show the knowledge base ID; without it, the mirror's own."""
+    """Show the knowledge base with this ID; without one, the mirror's own."""
     with open_account(choices, needs_own=base is None) as account:
         card = account.call(account.bases.get(base or account.bases.own_id))
         fields = {**_json(card, account), "ours": account.owned_in(card.id)}
@@ -133,7 +133,7 @@ def update(
     yes: str | None,
     as_json: bool,
 ) -> None:
-    """Change the knowledge base ID. Asks before it changes the model of a base with documents."""
+    """Change the knowledge base with this ID. Asks before it changes the model of a base with documents."""
     if callback is None and headers:
         raise UsageError("--header needs --callback")
     if callback is not None and model is None:
@@ -168,7 +168,7 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
-    """Delete the knowledge base ID and all its documents. You have to type its name."""
+    """Delete the knowledge base with this ID and all its documents. You have to type its name."""
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.get(base))

@@ -36,9 +36,9 @@ HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads i
 )
 @shared_options
 def command() -> None:
-    """Manage the address that the service calls.
+    """Manage the account's callback address, which all users of the account share.
 
-    All users of the account share it. Mirrors don't need it: each upload names its own address.
+    Mirrors don't need it: each upload specifies its own.
     """
 
 

@@ -83,7 +83,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
 
 def _only_database(installation: Installation) -> MirrorConfig:
-    """Return the only mirror with a database as its target. Raises `UsageError`."""
+    """Return the only mirror whose target is a database. Raises `UsageError`."""
     mirrors = [mirror for mirror in installation.mirrors if mirror.target.type == "postgres"]
     if len(mirrors) == 1:
         return mirrors[0]
@@ -123,7 +123,7 @@ def _unknown_base(installation: Installation, mirror: MirrorConfig, folder: Path
 def _copy(
     installation: Installation, mirror: MirrorConfig, source: SqliteStore, folder: Path, *, quiet: bool
 ) -> Copied:
-    """Copy the documents while holding the lock of the state."""
+    """Copy the documents while holding the state's lock."""
     import asyncio
 
     from kbsync.engine.copy import Copied

@@ -84,6 +84,6 @@ def load_protocol() -> Callable[..., Server[Any]]:
         from kbsync import install_command
 
         raise UsageError(
-            "the package mcp is missing; install it with kbsync: " + install_command("mcp")
+            "the mcp package is missing; install it alongside kbsync: " + install_command("mcp")
         ) from error
     return build_server
