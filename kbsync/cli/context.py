@@ -103,7 +103,7 @@ def choose(
     """Find the config and the state from the options, the environment and the default locations. Creates no
     file.
 
-    `here`: without a config and `--folder`, use the known folder around the working directory.
+    `here`: without a config and `--folder`, use the known folder that contains the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
     knowledge bases; commands that list or create one need none. `mistyped`: accept a `--folder` that does not
     exist and was never mirrored. Raises `UsageError` if nothing names a folder, for an invalid config and for
@@ -180,7 +180,7 @@ def choose_all(choices: Choices) -> list[Installation]:
 def _of_folder(
     choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
 ) -> Installation:
-    """Return the mirror of this folder, or of a folder around it; otherwise a new one.
+    """Return the mirror of this folder, or of one that contains it; otherwise a new one.
 
     One folder is one mirror, whichever symlink leads to it, because its real path identifies it.
     """
@@ -267,7 +267,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def _folder_here() -> Path | None:
-    """Return the known folder around the working directory, otherwise that one; None if it was deleted."""
+    """Return the known folder that contains the working directory, otherwise that directory; None if deleted."""
     try:
         folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
         return Path.cwd() if folder is None else folder.folder

@@ -30,7 +30,7 @@ SECONDS = 5.0
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
 VAULT, MOST_SETTINGS = ".obsidian", 1_000_000
-"""The folder that marks its parent as a vault, and the maximum size of a settings file in it, in bytes."""
+"""The folder that marks its parent as an Obsidian vault, and the maximum bytes of a settings file in it."""
 
 
 @dataclass(slots=True)

@@ -155,7 +155,7 @@ def chat_model(answers: str, otherwise: str) -> Text:
 
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""Shared by targets and by services for vectors or ranking."""
+"""A key that targets share with the services for vectors or ranking."""
 
 REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0`: kbsync sets no limit")
 CA_FILE = Location("additional certificates to trust, in PEM format")
@@ -164,7 +164,7 @@ PROXY = Confidential(
     r"https?://[^\s/?#]+/?",
     "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
-"""Shared by targets and by services for vectors or ranking."""
+"""A key that targets share with the services for vectors or ranking."""
 
 
 @dataclass(frozen=True, slots=True)

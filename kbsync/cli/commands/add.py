@@ -1,4 +1,4 @@
-"""`kbsync add`: adds another folder to the config, which keeps its comments."""
+"""`kbsync add`: adds another folder to the config, keeping the config's comments."""
 
 from __future__ import annotations
 

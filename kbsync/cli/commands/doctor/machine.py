@@ -177,7 +177,7 @@ def _states_of_folder_option(
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield a result for each mirror in another state directory whose folder is mirrored here or is missing."""
+    """Yield a result for each mirror of another state directory if its folder is mirrored here or missing."""
     from kbsync.engine.forget import belongings
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:

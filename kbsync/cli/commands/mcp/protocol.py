@@ -509,7 +509,7 @@ def _validator(tool: str) -> Any:
 
 
 def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments with the schema's defaults. Raises `UsageError` if the schema refuses one."""
+    """Return the arguments with the schema's defaults. Raises `UsageError` if the schema rejects one."""
     violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
     if violation is not None:
         location = "".join(f"`{key}`: " for key in violation.absolute_path)
