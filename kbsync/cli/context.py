@@ -267,7 +267,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def _folder_here() -> Path | None:
-    """Return the known folder that contains the working directory, otherwise that directory; None if deleted."""
+    """Return the known folder that contains the working directory, or that directory; None if deleted."""
     try:
         folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
         return Path.cwd() if folder is None else folder.folder

@@ -168,7 +168,7 @@ class Duration(ValueKind):
     most: float = 365 * 86400.0
 
     def read(self, value: object, where: PathBase) -> float:
-        """Return the seconds."""
+        """Return the duration in seconds."""
         # Don't guess: 5 could be seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
@@ -184,11 +184,11 @@ class Duration(ValueKind):
         return seconds
 
     def json(self) -> dict[str, Any]:
-        """Describe a string with a unit."""
+        """Return the JSON schema of a string with a unit."""
         return {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def written(self, value: float) -> str:
-        """Return `15m` for 900.0."""
+        """Return the duration with a unit, such as `15m` for 900.0."""
         return write_duration(value)
 
 
@@ -210,7 +210,7 @@ class Whole(ValueKind):
         return value
 
     def json(self) -> dict[str, Any]:
-        """Describe an integer."""
+        """Return the JSON schema of an integer."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def limits(self) -> str:
@@ -234,7 +234,7 @@ class Fraction(ValueKind):
     most: float = 1
 
     def read(self, value: object, where: PathBase) -> float:
-        """Return the share."""
+        """Return the fraction."""
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
@@ -247,7 +247,7 @@ class Fraction(ValueKind):
         )
 
     def json(self) -> dict[str, Any]:
-        """Describe a number."""
+        """Return the JSON schema of a number."""
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
     def limits(self) -> str:
@@ -270,7 +270,7 @@ class Choice(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe the words."""
+        """Return the JSON schema of a string that is one of the words."""
         return {"type": "string", "enum": list(self.words)}
 
     def limits(self) -> str:
@@ -301,7 +301,7 @@ class Text(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": f"^{self.pattern}$", "maxLength": self.longest}
 
 
@@ -315,7 +315,7 @@ class Location(ValueKind):
         return where.absolute(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "minLength": 1}
 
     def written(self, value: Path) -> str:
@@ -351,7 +351,7 @@ class Pattern(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
 
 
@@ -373,7 +373,7 @@ class Quiet(ValueKind):
             ) from None
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
 
     def written(self, value: str) -> str:
@@ -394,7 +394,7 @@ class Address(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
 

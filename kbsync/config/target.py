@@ -58,7 +58,7 @@ class BaseUrl(ValueKind):
         return canonical(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
 
@@ -131,7 +131,7 @@ class BaseId(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": f"^{_AN_ID}$", "examples": [self.example]}
 
 
