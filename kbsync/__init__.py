@@ -22,9 +22,9 @@ def version_and_revision() -> str:
 
 
 def install_command(*packages: str, reinstall: bool = False) -> str:
-    """Return a command to paste that installs these packages in the versions that this kbsync requires.
+    """Return a shell command that installs these packages in the versions that this kbsync requires.
 
-    `reinstall`: they are installed but damaged.
+    `reinstall`: the packages are installed but damaged.
     """
     import re  # these imports are slow as well
     import shlex

@@ -75,7 +75,7 @@ class WatchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class RunningRemoval:
-    """The removal of a mirror with its documents, with the config it had."""
+    """A running removal of a mirror and its documents. `config`: the mirror's config before it."""
 
     config: MirrorConfig
     task: asyncio.Task[None]
@@ -103,8 +103,8 @@ class Daemon:
         """Prepare the daemon. `on_config` gets each accepted new config; `manager`: the service manager, if
         any.
 
-        `assistants` creates the app that answers assistants at the listener, if any. `prepare` creates the
-        state directory again if it was deleted.
+        `assistants` creates the app that serves assistants on the listener, if any. `prepare` recreates the
+        state directory if it was deleted.
         """
         self._installation = installation
         self._reload = reload
@@ -130,7 +130,7 @@ class Daemon:
         self._notifications = Notifications(self._running)
 
     async def run(self) -> None:
-        """Run until stopped. Raises `LockedError`, `UsageError` or `StateError` only at the start."""
+        """Run until stopped. Raises `LockedError`, `UsageError` or `StateError` only at startup."""
         started = time.monotonic()
         asyncio.get_running_loop().set_default_executor(Threads())
         with receiving(self._signals, self._receive):
@@ -216,7 +216,7 @@ class Daemon:
         await self._end(list(self._mirrors))
 
     async def _log_watching(self, store: StateStore) -> None:
-        """Log the watched folders once all were compared, because documents are counted only then."""
+        """Log the watched folders once all have been compared, because documents are counted only then."""
         for mirror in list(self._mirrors.values()):
             await mirror.loop.compared.wait()
         http, mirrors = self._installation.config.http, list(self._running.values())

@@ -1,5 +1,4 @@
-"""Manages a service's account and asks it questions. Used only by `kbsync kb`, `kbsync ask` and `kbsync
-init`.
+"""Manages a service account and asks the service questions.
 
-A running mirror never loads this package.
+Only `kbsync kb`, `kbsync ask` and `kbsync init` use this package; a running mirror never loads it.
 """

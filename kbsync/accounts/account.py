@@ -61,12 +61,12 @@ async def create_once(
     create: Callable[[], Awaitable[N | None]],
     command: str,
 ) -> N:
-    """Create something with a name that isn't in use.
+    """Create a knowledge base or an application, unless its name is already in use.
 
     `what`: a phrase such as "a knowledge base". A create request is unsafe to retry, because services accept
     duplicate names. So this reads the list first, and reads it again if the response is lost or has no id
-    (None). Raises `NameTaken`, or `Unsure` unless the list then has exactly one entry with this name.
-    `command` shows the list.
+    (None). Raises `NameTaken`, or `Unsure` unless the second list has exactly one entry with this name.
+    `command`: the command that shows the list.
     """
     if namesakes := [item for item in await list_all() if item.name == name]:
         raise NameTaken(f"{what} named {name!r} already exists: {namesakes[0].id}", code="name")
@@ -83,9 +83,9 @@ async def create_once(
 
 
 class Bases:
-    """Lists and creates knowledge bases and, at most services, changes and deletes them.
+    """Lists and creates knowledge bases and, with most services, changes and deletes them.
 
-    Every call may raise `TargetError`; `Rejected` says how to fix it. An unknown id raises
+    Every call may raise `TargetError`; `Rejected` errors say what to fix. An unknown id raises
     `Halted("knowledge-base-missing")`.
     """
 
@@ -132,15 +132,18 @@ class Bases:
         return [card async for card in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, with page numbers from 1. A service overrides this or `list_all`."""
+        """Return one page of the list (pages are numbered from 1).
+
+        A subclass overrides this or `list_all`.
+        """
         raise NotImplementedError
 
     async def get(self, base_id: str) -> BaseCard:
-        """Return one base in the account."""
+        """Return the base with this id."""
         raise NotImplementedError
 
     async def create(self, request: BaseRequest) -> BaseCard:
-        """Create a base with a unique name. Raises the errors of `create_once`."""
+        """Create a base with a unique name. Raises the same errors as `create_once`."""
         fields, what = self.fields_of(request), f"a {self.target.calls_base}"
         command = self._surroundings.pasted("kb list")
 
@@ -154,7 +157,7 @@ class Bases:
         raise NotImplementedError
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Change a base. Changing its model makes the service embed all its documents again."""
+        """Change a base. A new model makes the service re-embed all its documents."""
         self.check_changeable()
         raise NotImplementedError
 
@@ -164,29 +167,30 @@ class Bases:
         raise NotImplementedError
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's space; None if unknown. Raises `NotOffered` if the service has no such
-        call.
+        """Return the account's capacity; None if unknown.
+
+        Raises `NotOffered` if the service can't report it.
         """
         raise NotOffered(self.no_capacity)
 
 
 @runtime_checkable
 class RetriesAll(Protocol):
-    """Indexes all failed documents again, even those that this mirror didn't upload."""
+    """Reindexes all failed documents, even those that this mirror didn't upload."""
 
     retry_reach: str
-    """What a retry covers, to complete "every failed document of …", such as `the whole bot`."""
+    """The scope of a retry, such as `the whole bot`; completes the phrase "every failed document of …"."""
 
     async def retry_all(self) -> int | None:
         """Request a retry of all failed documents; return their number, or None if unknown.
 
-        Doing it twice is harmless.
+        Safe to repeat.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A callback URL that the service calls. `in_use`: None if unknown."""
+    """The URL that the service calls. `in_use`: whether the service uses it; None if unknown."""
 
     url: str
     # Only the names, because the values are secrets.
@@ -198,26 +202,22 @@ class Callback:
 class Callbacks(Protocol):
     """Manages the callback URL of an account, which all users of the account share.
 
-    Every call may raise `TargetError`; `NotOffered` if the service doesn't have such a call, or no longer has
-    it.
+    Every call may raise `TargetError`; `NotOffered` if the service doesn't offer the call, or no longer does.
     """
 
     async def get(self) -> Callback | None:
         """Return the current callback URL; None if none is set."""
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Have the service send the account's events to `url`, with these headers.
-
-        Doing it twice is harmless.
-        """
+        """Have the service send the account's events to `url`, with these headers. Safe to repeat."""
 
     async def remove(self) -> None:
-        """Stop sending the account's events. Doing it twice is harmless."""
+        """Stop sending the account's events. Safe to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationInfo:
-    """An application that answers questions from knowledge bases: its model, its prompt, the bases' ids.
+    """An application that answers questions from knowledge bases: its model, its prompt and the bases' ids.
 
     `settings`: as in `BaseCard`.
     """
@@ -233,7 +233,7 @@ class ApplicationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationRequest:
-    """The properties to set on an application; None and `settings` as in `BaseRequest`."""
+    """The properties to set on an application; None and `settings` mean the same as in `BaseRequest`."""
 
     name: str | None = None
     description: str | None = None
@@ -244,9 +244,10 @@ class ApplicationRequest:
 
 
 class Applications:
-    """Manages the applications of an account; by default there are none.
+    """Manages an account's applications; the default implementation is for services without applications.
 
-    Every call may raise `TargetError`; `NotOffered` if the service has no applications, or no such call.
+    Every call may raise `TargetError`; `NotOffered` if the service has no applications or doesn't offer the
+    call.
     """
 
     no_changes: ClassVar[str] = "it has no applications"
@@ -260,7 +261,7 @@ class Applications:
         return [application async for application in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return a page of the list, with page numbers from 1."""
+        """Return one page of the list (pages are numbered from 1)."""
         raise NotOffered(self.no_changes)
 
     async def get(self, application_id: str) -> ApplicationInfo:
@@ -285,10 +286,10 @@ class Applications:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The last part of an answer.
+    """The sources of an answer, which follow its text.
 
     `hits`: the passages that the answer is based on. `usage`: token counts, under the service's own names.
-    None: the service doesn't provide it.
+    None: the service doesn't provide them.
     """
 
     hits: tuple[Hit, ...] | None
@@ -312,8 +313,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """What answers a question: an application, by its id, or a model that gets passages. Exactly one is
-    set."""
+    """The id of the application, or the name of the model, that answers a question. Exactly one is set."""
 
     application: str = ""
     model: str = ""
@@ -340,11 +340,11 @@ class Answers(Protocol):
 
     @property
     def applications(self) -> Applications:
-        """The applications of the account."""
+        """The account's applications."""
 
     @property
     def model(self) -> str:
-        """The model that gets passages if there are no applications; "" for none."""
+        """The model that answers from passages if there are no applications; "" if the service has none."""
 
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
@@ -380,8 +380,9 @@ Its function `account` returns the `ManagedAccount` of an open target.
 
 
 def account_of(target: Target) -> ManagedAccount:
-    """Return the account behind an open target, which must stay open; an empty one if kbsync can't manage
-    anything there.
+    """Return the account behind an open target, which must stay open.
+
+    The account is empty if kbsync can't manage anything in it.
     """
     from kbsync.targets.http.target import ServiceTarget
 

@@ -26,13 +26,13 @@ from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
-"""Maximum number of messages; must be odd.
+"""Maximum number of messages in a request; must be odd.
 
-Zhipu's manual allows 15 turns; each message may count as one.
+Zhipu's manual allows 15 turns, and each message may count as one.
 """
 
 MOST_PASSAGES, MOST_CHARACTERS = 10, 12_000
-"""Maximum search results to send to a model: number of passages, and total number of characters."""
+"""Limits on the search results sent to a model: number of passages, and total number of characters."""
 
 _SYSTEM = (
     "Answer the question only from the numbered passages above it, in the language of the question. The "
@@ -57,7 +57,7 @@ INCOMPLETE = "the answer is incomplete"
 class Piece:
     """A piece of an answer. `finish`: the finish reason, "" for all pieces but the last.
 
-    Only the last piece has `request_id` and `usage`, which counts tokens by use. `message`: the whole
+    Only the last piece has `request_id` and `usage`, which counts tokens by kind. `message`: the whole
     message or delta of a chat completion.
     """
 
@@ -106,7 +106,7 @@ class Completions:
 
 
 class ModelAnswers:
-    """Answers questions with a model that gets the passages of a search.
+    """Answers questions with a model that gets the passages found by a search.
 
     `path`: the path of the chat completions call. `client`: None for the target's own.
     """
@@ -119,7 +119,7 @@ class ModelAnswers:
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
         """Yield the pieces of the answer, then the passages it is based on.
 
-        Without passages, doesn't call the model. `request_id`: "" for a service that accepts none.
+        If there are no passages, doesn't call the model. `request_id`: "" for a service that accepts none.
         """
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)
@@ -190,7 +190,7 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return the JSON body of a request. Passages of one document share a number, counted from 1."""
+    """Return the JSON body of a request. All passages of a document share a number; the first is 1."""
     passages = [(number, passage.text) for number, hit in enumerate(hits, 1) for passage in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
@@ -199,7 +199,7 @@ def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """Return the best passages within the limits, and shorten the last one if necessary; hits keep their
+    """Return the best passages that fit the limits, the last one shortened if necessary; hits keep their
     order.
     """
     ranked = sorted(
@@ -227,7 +227,7 @@ def chat_piece(body: Any) -> Piece:
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:
-    """Return the token counts by use; None if the response has none."""
+    """Return the token counts by kind; None if the response has none."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
 

@@ -47,7 +47,7 @@ class DifyBases(Bases):
         return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, with page numbers from 1. It includes the bases of other members."""
+        """Return one page of the list (pages are numbered from 1). It includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         answer = await self._client.ask("bases", "GET", "/datasets", params=params)
         return require_shape("bases", bases_of(answer.body))
@@ -81,7 +81,7 @@ class DifyBases(Bases):
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Change the name or the description.
 
-        Raises `NotOffered` for settings, which only a new base accepts.
+        Raises `NotOffered` for settings, because they can only be set when a base is created.
         """
         self.fields_of(request)
         if request.settings:
@@ -103,7 +103,7 @@ class DifyBases(Bases):
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """Return a page of knowledge bases; None if it has a different shape."""
+    """Parse one page of knowledge bases; return None if the response has a different shape."""
     fields = object_of(body)
     return page_in(fields.get("data"), fields.get("total"), _card)
 

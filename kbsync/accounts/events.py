@@ -41,7 +41,7 @@ class EventReader:
         self._pads = True
 
     def feed(self, content: bytes) -> Iterator[Event]:
-        """Yield the events that these bytes complete."""
+        """Yield each event that these bytes complete."""
         yield from self._read(self._decode(content))
 
     def end(self) -> Iterator[Event]:
@@ -58,7 +58,7 @@ class EventReader:
     def _split(self, text: str) -> Sequence[str]:
         """Return the complete lines.
 
-        A CR ends a line at once; an LF directly after it is part of the same line end.
+        A CR ends a line at once; an LF directly after it is part of the same line ending.
         """
         if self._after_cr and text:
             text = text.removeprefix("\n")
@@ -83,7 +83,7 @@ class EventReader:
     def _event(self) -> Event:
         """Return the event.
 
-        If the other fields have no space after the colon, a space in `data` is part of the text.
+        If no other field has a space after its colon, a space after the colon of `data` is part of the text.
         """
         lines, self._lines = self._lines, []
         event, data = Event(), []

@@ -34,7 +34,7 @@ class GptbotsBases(Bases):
     no_models = "GPTBots lists no models and chooses one for each knowledge base"
     no_capacity = "GPTBots doesn't say how much space the account has; see its console"
     no_changes = "change and delete knowledge bases in the GPTBots console"
-    retry_reach = "the whole bot, in all its knowledge bases, including other people's"
+    retry_reach = "the whole bot, in all its knowledge bases, including other people's documents"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a new base, in the service's format."""
@@ -51,16 +51,19 @@ class GptbotsBases(Bases):
         return await list_bases(self._client)
 
     async def get(self, base_id: str) -> BaseCard:
-        """Return one base of the bot. It comes from the list, because the service has no call for a single
-        base."""
+        """Return the bot's base with this id.
+
+        Reads the list, because the service has no call for a single base.
+        """
         for card in await self.list_all():
             if card.id == base_id:
                 return card
         raise self.target.no_base(base_id)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Send the create request; without a description it sends the name, because the service requires
-        one.
+        """Send the create request.
+
+        The name replaces a missing description, because the service requires one.
         """
         name = request.name or ""
         description = (request.description or "").strip() or name
@@ -71,7 +74,7 @@ class GptbotsBases(Bases):
         return BaseCard(base_id, name, description, documents=0, settings=settings) if base_id else None
 
     async def retry_all(self) -> int | None:
-        """Start the service's own retry, which can't be limited to some ids."""
+        """Start the service's own retry, which can't be limited to certain documents."""
         try:
             answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         except Unsure as error:

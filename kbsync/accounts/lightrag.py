@@ -123,5 +123,5 @@ def text_in(line: Any) -> str | None:
 
 
 def account(target: LightragTarget) -> ManagedAccount:
-    """Return the server of an open target. kbsync can't manage its only base."""
+    """Return the account of an open target: the server, whose only base kbsync can't manage."""
     return ManagedAccount(answers=LightragAnswers(target))

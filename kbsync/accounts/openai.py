@@ -16,7 +16,7 @@ from kbsync.targets.openai.shapes import mark_in
 from kbsync.targets.openai.target import OpenaiTarget
 
 DESCRIPTION = "description"
-"""The key in a store's metadata for its description."""
+"""The metadata key that holds a store's description."""
 
 
 class OpenaiBases(Bases):
@@ -28,7 +28,7 @@ class OpenaiBases(Bases):
     no_capacity = "the service doesn't say how much space the project has; see its dashboard"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return nothing, because a store has no settings except name and description.
+        """Return no settings, because a store has only a name and a description.
 
         Raises `Rejected` if any are given.
         """
@@ -57,10 +57,9 @@ class OpenaiBases(Bases):
         await self._client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
     async def delete(self, base_id: str) -> None:
-        """Delete the files that kbsync uploaded to the store, which the service would keep, then the store.
-
-        Deletes the store last, because only its list shows which files are ours, even if the user runs this
-        again after an interruption.
+        """Delete the files that kbsync uploaded to the store, then the store; the service wouldn't delete the
+        files. Deletes the store last, because only its list shows which files are ours: after an
+        interruption, the user can run this again.
         """
         path = f"/vector_stores/{base_id}"
         our_ids = [row["id"] async for row in rows(self._client, "list", f"{path}/files") if mark_in(row)]
@@ -94,5 +93,5 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
 
 
 def account(target: OpenaiTarget) -> ManagedAccount:
-    """Return the project of an open target."""
+    """Return the project that an open target uses."""
     return ManagedAccount(OpenaiBases(target), answers=ModelAnswers(target, "/chat/completions"))

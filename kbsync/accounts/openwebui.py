@@ -23,13 +23,13 @@ class OpenWebuiBases(Bases):
     no_capacity = "Open WebUI has no quota"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return nothing: models and settings belong to the whole server."""
+        """Return no settings: models and settings apply to the whole server."""
         if request.model is not None or request.settings:
             raise Rejected("Open WebUI has models and settings only for the whole server", code="setting")
         return {}
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, with page numbers from 1; the server decides its size."""
+        """Return one page of the list (pages are numbered from 1); the server decides the page size."""
         answer = await self._client.ask(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )

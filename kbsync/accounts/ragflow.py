@@ -47,7 +47,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 LONGEST_NAME = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""The error codes of a missing dataset; versions before 0.25.1 return the second one."""
+"""The error codes for a missing dataset; versions before 0.25.1 return the second one."""
 
 
 class RagflowBases(Bases):
@@ -56,7 +56,7 @@ class RagflowBases(Bases):
     target: RagflowTarget
 
     no_models = "RAGFlow lists its models in its settings; choose one with --set embedding_model=…"
-    no_capacity = "RAGFlow doesn't limit what a user stores"
+    no_capacity = "RAGFlow doesn't limit how much a user stores"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a dataset, with its name and description, in the service's format."""
@@ -69,7 +69,7 @@ class RagflowBases(Bases):
         return {key: value for key, value in texts.items() if value is not None} | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, with page numbers from 1; the response has no total."""
+        """Return one page of the list (pages are numbered from 1); the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self._client.ask("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(answer.body), None)
@@ -87,7 +87,7 @@ class RagflowBases(Bases):
         return next(iter(shapes.bases_of(answer.body)), None)
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Send only the changes. RAGFlow doesn't parse existing documents again."""
+        """Send only the changed settings. RAGFlow doesn't reparse existing documents."""
         fields = self.fields_of(request)
         await self.get(base_id)
         await self._client.ask("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
@@ -110,7 +110,7 @@ class RagflowAssistants(Applications):
     client: Client
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return a page of the list, with page numbers from 1."""
+        """Return one page of the list (pages are numbered from 1)."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
         return require_shape("chats", chats_of(answer.body))
@@ -126,8 +126,8 @@ class RagflowAnswers:
         self.applications = RagflowAssistants(self._client)
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """Yield the answer of a chat assistant, from its datasets or only from the documents of the
-        question.
+        """Yield the answer of a chat assistant, from all its datasets, or only from the documents that the
+        question names.
         """
         if not question.answerer.application:
             raise Rejected("RAGFlow's chat assistants have their own models; omit --model")
@@ -152,15 +152,20 @@ class RagflowAnswers:
 
 
 def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
-    """Return a page of chat assistants; None if it has a different shape. Up to 0.24, `data` is the list
-    itself."""
+    """Parse one page of chat assistants; return None if the response has a different shape.
+
+    Up to version 0.24, `data` is the list itself.
+    """
     data = object_of(body).get("data")
     fields = object_of(data)
     return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)
 
 
 def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
-    """Return a chat assistant. Up to 0.24, it contains its datasets, and its fields have different names."""
+    """Parse a chat assistant.
+
+    Up to version 0.24, the row contains the datasets, and its fields have different names.
+    """
     if (chat_id := id_of(row.get("id"))) is None:
         return None
     model = text_of(row.get("llm_id") or object_of(row.get("llm")).get("model_name"))
@@ -173,7 +178,7 @@ def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
 def texts_of(piece: Piece) -> Iterator[str]:
     """Yield the text of a piece, without the model's reasoning. Raises `Unavailable`.
 
-    The server may send an error as text at any point of an answer that otherwise ends normally
+    The server may send an error as text at any point in an answer that otherwise ends normally
     (rag/llm/chat_model.py).
     """
     text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")

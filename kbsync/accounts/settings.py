@@ -16,9 +16,9 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class OfferedSetting:
-    """A setting that a service has.
+    """A setting that a service supports.
 
-    `read` returns the value to send, or None for an invalid text. `allowed` describes the valid texts.
+    `read` returns the value to send, or None if the text is invalid. `allowed` describes valid texts.
     """
 
     read: Callable[[str], object]

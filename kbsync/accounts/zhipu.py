@@ -1,7 +1,7 @@
 """Manages the knowledge bases, the applications and the callback URL of a Zhipu account.
 
-Source: the service's manual of the knowledge API, 3.3, 3.4, 3.6 and 3.9, and its page on creating a knowledge
-base. The service's current pages no longer list the calls about callbacks.
+Source: the service's manual of the knowledge API, sections 3.3, 3.4, 3.6 and 3.9, and its page on creating a
+knowledge base. The service's current pages no longer list the callback calls.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ RECALL_SETTINGS: Mapping[str, OfferedSetting] = {
 """An application's search settings, in `knowledge_info`."""
 
 _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
-"""Keys of the lists in `knowledge_info` with a row for each knowledge base."""
+"""Keys of the lists in `knowledge_info` that have one row per knowledge base."""
 
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 _SHORTEST_SECRET = 4  # a word may contain a shorter one
@@ -128,7 +128,7 @@ def _without_none(body: Mapping[str, object]) -> dict[str, object]:
 async def _page(
     client: Client, op: str, path: str, number: int, size: int, read: Callable[[Mapping[str, Any]], T | None]
 ) -> ListPage[T]:
-    """Return a page of the bases or the applications."""
+    """Return one page of bases or applications."""
     answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
     return rows_of(answer.body, read)
 
@@ -157,7 +157,7 @@ async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
             return
         raise
     if fields:
-        raise Unsure("the service reports it as missing, but still has it", code="still-there")
+        raise Unsure("the service reports the resource as missing, but still has it", code="still-there")
 
 
 class ZhipuBases(Bases):
@@ -195,7 +195,7 @@ class ZhipuBases(Bases):
         return models or MODELS
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, with page numbers from 1."""
+        """Return one page of the list (pages are numbered from 1)."""
         return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
     async def get(self, base_id: str) -> BaseCard:
@@ -224,7 +224,7 @@ class ZhipuBases(Bases):
         return _card({**created, "embedding_model": model.name, "document_size": 0, "length": 0})
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Send only the changes: a new model embeds all documents again, which costs money."""
+        """Send only the changes: a new model makes the service re-embed all documents, which costs money."""
         settings = self.fields_of(request)
         model = _choose_model(request.model, await self.models()) if request.model is not None else None
         body = {
@@ -243,7 +243,7 @@ class ZhipuBases(Bases):
         await _remove(self._client, "delete-base", _base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's space."""
+        """Return the account's capacity."""
         return await self.target.capacity()
 
 
@@ -299,7 +299,7 @@ class ZhipuApplications(Applications):
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
 
-        If the service turns out to have no such call, it is not called again for an hour.
+        If the service turns out not to offer the call, doesn't try it again for an hour.
         """
         with self._client.missing.remembered("applications"):
             try:
@@ -308,7 +308,7 @@ class ZhipuApplications(Applications):
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return a page of the list, with page numbers from 1."""
+        """Return one page of the list (pages are numbered from 1)."""
         return await _page(self._client, "applications", "/application", number, size, _application)
 
     async def get(self, application_id: str) -> ApplicationInfo:
@@ -318,7 +318,7 @@ class ZhipuApplications(Applications):
         return application
 
     async def create(self, request: ApplicationRequest) -> ApplicationInfo:
-        """Create an application. Raises the errors of `create_once`."""
+        """Create an application. Raises the same errors as `create_once`."""
         body = _application_body(request, {}) | {"desc": request.description or ""}
 
         async def create() -> ApplicationInfo | None:
@@ -328,7 +328,7 @@ class ZhipuApplications(Applications):
         return await create_once(request.name or "", "an application", self.list_all, create, command)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
-        """Send only the changes. Always sends the bases together with their search settings."""
+        """Send only the changed fields. Always sends the bases together with their search settings."""
         path, body = _application_path(application_id), _application_body(request, {})
         if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))
@@ -392,7 +392,7 @@ def _check_application(request: ApplicationRequest) -> None:
 def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str, Any]:
     """Return the current search settings, with rows only for these `bases`.
 
-    If it is None, the bases are unknown and the settings stay unchanged.
+    If `bases` is None, the bases are unknown and the settings stay unchanged.
     """
     recall = {**DEFAULT_RECALL, **_without_none(_recall_in(present))}
     if bases is None:
@@ -424,7 +424,7 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
 def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the ids of an application's bases.
 
-    In the manual's examples they are in `knowledge_info`, and the list is empty.
+    In the manual's examples, the ids are in `knowledge_info`, and the application's own list is empty.
     """
     lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
     ids = [id_of(item) for items in lists if isinstance(items, list) for item in items]
@@ -486,7 +486,7 @@ async def _if_offered(request: Awaitable[HttpAnswer]) -> HttpAnswer:
 
 @contextlib.contextmanager
 def _redacting(secrets: Collection[str]) -> Iterator[None]:
-    """Remove `secrets` from errors raised inside the context, because the service may repeat them."""
+    """Remove `secrets` from errors raised inside the context, because the service may quote them."""
     try:
         yield
     except TargetError as error:

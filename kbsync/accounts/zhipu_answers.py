@@ -1,5 +1,5 @@
-"""Gets answers from a Zhipu knowledge base: from an application of the account, or from a model of the
-platform that gets the passages of a search.
+"""Gets answers from a Zhipu knowledge base: from one of the account's applications, or from one of the
+platform's models, which gets the passages found by a search.
 
 Source: the service's page on chat completions.
 """
@@ -98,7 +98,10 @@ class ZhipuAnswers:
         yield await self._sources(last.request_id or request_id, last.usage)
 
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
-        """Return the sources of an answer. Ignores errors, because an answer is useful without sources."""
+        """Return the sources of an answer.
+
+        Ignores errors, because an answer is useful even without sources.
+        """
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
             answer = await self._client.ask("slice-info", "GET", path)

@@ -46,9 +46,9 @@ def resolve(
 ) -> list[MirrorPath]:
     """Return the locations that a user may mean by `typed`. All commands that take a path use this.
 
-    Tries it below the working directory, then below each root (`roots`: real paths by mirror). Paths that
-    exist or are in the state come before others; if several mirrors have the path, it returns all of them.
-    Empty if it is in no mirror.
+    Resolves it against the working directory, then against each root (`roots`: real paths by mirror). Paths
+    that exist or are in the state come before others; if several mirrors have the path, it returns all of
+    them. The list is empty if the path is in no mirror.
     """
     absolute = _real(cwd / typed)
     from_cwd = [
@@ -100,10 +100,10 @@ def choose(
     with_bases: bool = True,
     mistyped: bool = False,
 ) -> Installation:
-    """Find the config and the state by the options, the environment and the default locations. Creates no
+    """Find the config and the state from the options, the environment and the default locations. Creates no
     file.
 
-    `here`: without a config and `--folder`, use the known folder around the working directory.
+    `here`: without a config and `--folder`, use the known folder that contains the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
     knowledge bases; commands that list or create one need none. `mistyped`: accept a `--folder` that does not
     exist and was never mirrored. Raises `UsageError` if nothing names a folder, for an invalid config and for
@@ -132,7 +132,7 @@ def choose(
 
 
 def _find_former_names(installation: Installation) -> Mapping[str, str]:
-    """Return the names in the state of mirrors that were renamed in the config since the last pass."""
+    """Return the names that the state has for mirrors renamed in the config since the last pass."""
     if installation.config.path is None:
         return {}
     from kbsync.state.read_only import find_mirror_names, opened
@@ -180,7 +180,7 @@ def choose_all(choices: Choices) -> list[Installation]:
 def _of_folder(
     choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
 ) -> Installation:
-    """Return the mirror of this folder, or of a folder around it; otherwise a new one.
+    """Return the mirror of this folder, or of one that contains it; otherwise a new one.
 
     One folder is one mirror, whichever symlink leads to it, because its real path identifies it.
     """
@@ -267,7 +267,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def _folder_here() -> Path | None:
-    """Return the known folder around the working directory, otherwise that directory; None if deleted."""
+    """Return the known folder that contains the working directory, or that directory; None if deleted."""
     try:
         folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
         return Path.cwd() if folder is None else folder.folder
@@ -333,7 +333,8 @@ def reader(installation: Installation) -> ReadsState:
 
 @contextmanager
 def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
-    """Open the state for reading, an empty one if nothing was mirrored yet. Takes no lock, writes nothing.
+    """Open the state for reading; it is empty if nothing has been mirrored yet. Takes no lock, writes
+    nothing.
 
     Raises `StateError` with the command to run, and with `must_exist` a `UsageError` instead of an empty
     state.
@@ -451,7 +452,7 @@ async def for_each_mirror(
 
 @asynccontextmanager
 async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """Yield the mirror's target; an empty one if no pass has created it yet.
+    """Yield the mirror's target; it is empty if no pass has created it yet.
 
     An error inside names the mirror.
     """
@@ -533,7 +534,7 @@ def find_paused(installation: Installation) -> list[str]:
 
 
 def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRecord]]:
-    """Return the rows of the requested mirrors that have one, by their names in the config.
+    """Return the state's rows for the requested mirrors, if any, by the mirrors' names in the config.
 
     A mirror that was renamed in the config has its row under the old name until the next pass.
     """
@@ -546,8 +547,9 @@ def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRe
 
 
 def request_reload(installation: Installation, otherwise: str) -> str:
-    """Make a running kbsync reload the changed config, and return that as text; `otherwise` if none seems to
-    be running."""
+    """Make a running kbsync reload the changed config, and return a sentence that says so; `otherwise` if
+    none seems to be running.
+    """
     from kbsync.state.inbox import RELOAD
 
     try:
@@ -566,7 +568,7 @@ def request_reload(installation: Installation, otherwise: str) -> str:
 
 
 def when_done(installation: Installation) -> str:
-    """Return text that says which kbsync acts on such messages, and when."""
+    """Return a sentence that says which kbsync will act on a message, and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")

@@ -62,7 +62,7 @@ class MirrorError(KbsyncError):
 
 @contextmanager
 def concerning(mirror: str) -> Iterator[None]:
-    """Add this mirror's name to errors raised inside that users can cause."""
+    """Add this mirror's name to errors raised inside the context, if users can cause them."""
     try:
         yield
     except MirrorError:

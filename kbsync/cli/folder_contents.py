@@ -30,7 +30,7 @@ SECONDS = 5.0
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
 VAULT, MOST_SETTINGS = ".obsidian", 1_000_000
-"""The folder that marks its parent as a vault, and the maximum bytes of a settings file in it."""
+"""The folder that marks its parent as an Obsidian vault, and the maximum bytes of a settings file in it."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class FolderContents:
 
 
 def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderContents:
-    """Scan a folder for at most this many seconds. Raises OSError if it cannot be listed."""
+    """Scan a folder for at most `seconds`. Raises OSError if it cannot be listed."""
     contents, until = FolderContents(), time.monotonic() + seconds
     os.scandir(folder).close()
     remaining = [("", rules)]

@@ -31,7 +31,7 @@ COMMANDS = {
     "search": "Search the mirrored documents.",
     "ask": "Answer a question with citations.",
     "mcp": "Serve assistants over the Model Context Protocol.",
-    "explain": "Explain why search finds a file or doesn't.",
+    "explain": "Explain why search does or doesn't find a file.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",
     "approve": "Approve what is held.",

@@ -39,7 +39,7 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
 
 
 def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Yield folders of earlier `--folder` runs, and whether something was mirrored."""
+    """Yield the folders of earlier `--folder` runs, each with whether anything has been mirrored."""
     from kbsync.installation import STATE_FILE
 
     with suppress(UsageError):
@@ -49,7 +49,9 @@ def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
 
 
 def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Yield folders of the configs in the default locations, and whether something was mirrored."""
+    """Yield the folders of the configs in the default locations, each with whether anything has been
+    mirrored.
+    """
     for file in filter(os.path.lexists, places.config_places(environ)):
         from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
 

@@ -46,7 +46,7 @@ class Choices:
         return self if name is None else replace(self, mirrors=(*self.mirrors, name))
 
     def typed(self, command: str) -> str:
-        """Return a command line to paste, for messages from before a config is read."""
+        """Return a command line to paste, for messages printed before a config is read."""
         options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
         words = ["kbsync", *shlex.split(command)]
         for name, path in options.items():
@@ -56,8 +56,10 @@ class Choices:
 
 
 class PathArgument(click.Path):
-    """The type of an option or argument that takes a path. An empty one, for example from an unset variable,
-    is an error, not the working directory."""
+    """The type of an option or argument that takes a path.
+
+    An empty one, for example from an unset variable, is an error; it doesn't mean the working directory.
+    """
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
@@ -160,7 +162,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         type=FOLDER,
         multiple=True,
         metavar="DIR",
-        help="Use the mirror of this folder; without one, mirror it into a built-in knowledge base.",
+        help="Use this folder's mirror; if it has none, mirror it into a built-in knowledge base.",
     ),
     _global_option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="Keep the state in DIR."),
     _global_option(
@@ -243,7 +245,7 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="Set an option of the service; an unknown KEY lists all. Can be repeated.",
+    help="Set a service option; an unknown KEY lists them all. Can be repeated.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

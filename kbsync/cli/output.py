@@ -154,7 +154,7 @@ LISTED = 10
 
 
 def and_more(number: int, every: str = "") -> str:
-    """Return a note on how many were omitted; `every`: the command that lists all."""
+    """Return a note on how many items were omitted; `every`: the command that lists all."""
     return f"and {number:,} more" + (f"; to list all: {printable(every)}" if every else "")
 
 
@@ -311,7 +311,7 @@ def _format_value(field: str, value: Any) -> str:
 
 
 def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
-    """Print the permanent deletions."""
+    """Print which base or application was deleted."""
     if as_json:
         Output().json({"deleted": id_, "name": name})
     elif not quiet:

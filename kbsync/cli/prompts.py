@@ -54,7 +54,8 @@ def confirm(question: str, action: str, *, yes: bool) -> bool:
 def confirm_by_typing(
     action: str, name: str, typed: str | None, called: str = "name", metavar: str = "NAME"
 ) -> None:
-    """Require the typed name, now or with `--yes`. Raises `UsageError` for another, or without a terminal.
+    """Require the user to type the name, now or with `--yes`. Raises `UsageError` for another name, or
+    without a terminal.
 
     `called`: what to type if it isn't a name; `metavar`: its name in the help of `--yes`.
     """
@@ -118,7 +119,7 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a signal end a wait for a key inside, no matter when it arrives.
+    """Let a signal end a wait for a key inside the context, whenever it arrives.
 
     Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
     exceptions raised while it flushes its prompt. So a timer interrupts the wait every `AGAIN` seconds and

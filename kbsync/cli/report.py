@@ -44,13 +44,15 @@ MOST_READ = 1000
 """Maximum number of failed documents to group by reason, so that `status` stays fast."""
 
 MOST_HELD = 20
-"""Maximum number of held documents to read: a line names fewer, and `status` of assistants lists them."""
+"""Maximum number of held documents to read: a line names fewer, and the `status` tool for assistants lists
+them.
+"""
 
 FEW = 3
 """Maximum number of documents that a line names."""
 
 Reason = tuple[str, str]
-"""A path and why it failed or is held."""
+"""A path and the reason it failed or is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,7 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Return whether a user paused it and the pause ends `by_itself` or, with False, only with
-        `resume`."""
+        """Return whether a user paused the mirror until a given time (`by_itself`) or until `resume`."""
         pause = self.status.pause
         return pause is not None and not pause.is_quiet and (pause.until is not None) is by_itself
 

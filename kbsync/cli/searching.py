@@ -64,7 +64,8 @@ class CommandMirrors:
         """Search all mirrors and return their combined reply. Raises `KbsyncError`, with the name of a mirror
         that couldn't be searched.
 
-        With several mirrors, those without a pass are skipped; `UsageError` if none had one.
+        With several mirrors, those that haven't had a pass are skipped; raises `UsageError` if none has had
+        one.
         """
         reply = await search(self, query, images=images)
         self._refuse(reply.freshness, reply.errors, reply.answered)

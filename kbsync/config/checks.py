@@ -31,8 +31,9 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield conflicts of the listener: open to other machines without a token, or callbacks without a
-    listener or encryption."""
+    """Yield conflicts in the listener's settings: open to other machines without a token, or callbacks
+    without a listener or encryption.
+    """
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (

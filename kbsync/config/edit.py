@@ -80,7 +80,7 @@ def with_mirror(text: str, settings: Mapping[str, str]) -> str:
 
 
 def without_mirror(text: str, index: int) -> str:
-    """Return `text` without the mirror number `index` and the comments in it. Raises `NotEditable`."""
+    """Return `text` without `mirrors[index]` and the comments in it. Raises `NotEditable`."""
     items = _items(text)
     item = items[index]
     if item.dash is not None:

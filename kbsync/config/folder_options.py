@@ -54,7 +54,7 @@ def recall(state_dir: Path) -> FolderOptions:
     except OSError as error:
         raise UsageError(
             f"{file} can't be read ({system_reason(error)}); run as the user who owns it, "
-            "or choose another state with --state-dir"
+            "or choose another state directory with --state-dir"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{file} can't be read ({error}); give --target or --exclude again") from None
@@ -90,7 +90,7 @@ def apply_options(
             key = problem.key.rpartition(".")[2].partition("[")[0]
             if source is not None and key == source.key:
                 noun = key.rpartition("_")[2]
-                lines.append(f"{source.variable} is not set; it must hold the {noun} of the target")
+                lines.append(f"{source.variable} is not set; it must hold the target's {noun}")
             else:
                 lines.append(f"{options_of.get(key, key)}: {problem.message}")
         raise UsageError("\n".join(lines)) from None
@@ -120,7 +120,7 @@ def _secret_of(target: str | None) -> _Secret | None:
 
 
 def _target_lines(options: FolderOptions) -> list[str]:
-    """Return the block of the target; none for the default one. Raises `UsageError`."""
+    """Return the target's block; none for the default target. Raises `UsageError`."""
     from kbsync.config.kinds import not_among
     from kbsync.config.template import KeySource, base_key, has_address, target_lines
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS

@@ -1,4 +1,4 @@
-"""The kinds of settings: how to read each from the file, refuse it with a message, and describe it for
+"""The kinds of settings: how to read each one from the file, refuse it with a message, and describe it for
 editors.
 
 Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
@@ -78,7 +78,10 @@ class PathBase:
     home: Path | None
 
     def absolute(self, text: str) -> Path:
-        """Return `text` as an absolute path, symlinks kept. Raises `RefusedValue` for an unknown home."""
+        """Return `text` as an absolute path, symlinks kept.
+
+        Raises `RefusedValue` if the home directory is unknown.
+        """
         first, slash, rest = text.partition("/")
         if first == "~" and self.home is not None:
             text = f"{self.home}{slash}{rest}"
@@ -165,7 +168,7 @@ class Duration(ValueKind):
     most: float = 365 * 86400.0
 
     def read(self, value: object, where: PathBase) -> float:
-        """Return the seconds."""
+        """Return the duration in seconds."""
         # Don't guess: 5 could be seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
@@ -181,11 +184,11 @@ class Duration(ValueKind):
         return seconds
 
     def json(self) -> dict[str, Any]:
-        """Describe a string with a unit."""
+        """Return the JSON schema of a string with a unit."""
         return {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def written(self, value: float) -> str:
-        """Return `15m` for 900.0."""
+        """Return the duration with a unit, such as `15m` for 900.0."""
         return write_duration(value)
 
 
@@ -207,7 +210,7 @@ class Whole(ValueKind):
         return value
 
     def json(self) -> dict[str, Any]:
-        """Describe an integer."""
+        """Return the JSON schema of an integer."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def limits(self) -> str:
@@ -231,7 +234,7 @@ class Fraction(ValueKind):
     most: float = 1
 
     def read(self, value: object, where: PathBase) -> float:
-        """Return the share."""
+        """Return the fraction."""
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
@@ -244,7 +247,7 @@ class Fraction(ValueKind):
         )
 
     def json(self) -> dict[str, Any]:
-        """Describe a number."""
+        """Return the JSON schema of a number."""
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
     def limits(self) -> str:
@@ -267,7 +270,7 @@ class Choice(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe the words."""
+        """Return the JSON schema of a string that is one of the words."""
         return {"type": "string", "enum": list(self.words)}
 
     def limits(self) -> str:
@@ -298,7 +301,7 @@ class Text(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": f"^{self.pattern}$", "maxLength": self.longest}
 
 
@@ -312,7 +315,7 @@ class Location(ValueKind):
         return where.absolute(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "minLength": 1}
 
     def written(self, value: Path) -> str:
@@ -348,7 +351,7 @@ class Pattern(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
 
 
@@ -370,7 +373,7 @@ class Quiet(ValueKind):
             ) from None
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
 
     def written(self, value: str) -> str:
@@ -391,7 +394,7 @@ class Address(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
 
@@ -408,7 +411,7 @@ class About(Described):
 
 @dataclass(frozen=True, eq=False)
 class OneOf(Described):
-    """A block whose key `type` selects one of `choices`; without the key, `default`."""
+    """A block whose key `type` selects one of `choices`; if the key is missing, `default`."""
 
     noun: str
     default: str

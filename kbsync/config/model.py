@@ -79,8 +79,7 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """The limits beyond which deletions need approval: more than both within the window. `never`: delete
-    nothing."""
+    """Limits on deletions: exceeding both within the window needs approval. `never`: nothing is deleted."""
 
     hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
     hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
@@ -185,7 +184,7 @@ class MirrorConfig:
     renames: Annotated[
         Literal["replace", "keep"],
         Choice(
-            "for services that can't rename documents: `replace` uploads a renamed file again, `keep` keeps "
+            "for services that can't rename documents: `replace` re-uploads a renamed file, `keep` keeps "
             "the old name"
         ),
     ] = "replace"
@@ -207,7 +206,7 @@ class MirrorConfig:
         str | None,
         Quiet(
             '[when to rest](commands.md#quiet-hours), in local time, such as `"22:00-06:00"` or '
-            '`"mon-fri 08:00-18:00, sat 10:00-12:00"`; `never` for none; default: those of all mirrors'
+            '`"mon-fri 08:00-18:00, sat 10:00-12:00"`; `never` for none; default: the top-level setting'
         ),
     ] = None
     deletions: Annotated[
@@ -236,8 +235,8 @@ class MirrorConfig:
     prepare: Annotated[
         PrepareConfig | None,
         About(
-            "a [Dask cluster](cluster.md) that reads documents with a parser and embeds passages with a "
-            "model of yours, for `local` or `postgres`; default: kbsync does this itself"
+            "a [Dask cluster](cluster.md) that reads documents with a parser and embeds passages with your "
+            "own model, for `local` or `postgres`; default: kbsync does this itself"
         ),
     ] = None
     target: Annotated[
@@ -318,7 +317,7 @@ class Config:
         Choice("log this level and above; `--log-level` and `--quiet` override it; default: `info`"),
     ] = None
     quiet_hours: Annotated[
-        str, Quiet("[quiet hours](commands.md#quiet-hours) of all mirrors without their own")
+        str, Quiet("[quiet hours](commands.md#quiet-hours) for all mirrors without their own")
     ] = ""
     http: Annotated[
         HttpConfig | None,

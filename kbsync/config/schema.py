@@ -50,8 +50,9 @@ def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
 
 
 def _required(block: type) -> list[str]:
-    """Return the required keys that aren't secrets, which have two forms; with the type if it is not the
-    default."""
+    """Return the required keys, including `type` if it isn't the default, but no secrets, which have two
+    forms.
+    """
     required = [key for key, setting in settings_of(block).items() if setting.is_required]
     return [
         *(["type"] if needs_type(block) else []),

@@ -1,4 +1,4 @@
-"""The config block of a target: the keys of every type, and those that only types at a service have."""
+"""The config block of a target: keys common to all types, and keys that only service-backed types have."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class BaseUrl(ValueKind):
             raise RefusedValue(f"{format_value(value)} is not text; allowed: {_ALLOWED}")
         parts = _parts(value)
         if parts.username is not None or parts.password is not None:
-            raise RefusedValue("contains a user or password; remove it, keys have their own settings")
+            raise RefusedValue("contains a user name or password; remove it, keys have their own settings")
         if "?" in value or "#" in value:
             raise RefusedValue("contains a ? or #; keep only what comes before")
         return canonical(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
 
@@ -88,7 +88,9 @@ def canonical(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Return whether others can read requests to `url`: it is not https, and outside the private network."""
+    """Return whether others can read requests to `url`: it isn't https, and its host is outside the private
+    network.
+    """
     parts = urlsplit(url)
     if parts.scheme == "https":
         return False
@@ -116,7 +118,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class BaseId(ValueKind):
-    """The id of a knowledge base, with an `example` of an id at the service."""
+    """The id of a knowledge base. `example`: an id in the service's format."""
 
     example: str = ""
 
@@ -129,7 +131,7 @@ class BaseId(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Describe a string."""
+        """Return the JSON schema of a string."""
         return {"type": "string", "pattern": f"^{_AN_ID}$", "examples": [self.example]}
 
 
@@ -140,8 +142,9 @@ KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 
 
 def chat_model(answers: str, otherwise: str) -> Text:
-    """Return the key `chat_model` of services that have chat completions. `answers`: the model's task;
-    `otherwise`: the effect of "".
+    """Return the `chat_model` key for services with chat completions.
+
+    `answers`: the model's task; `otherwise`: the effect of "".
     """
     return Text(
         f'the model that {answers}; `""`: {otherwise}',
@@ -152,7 +155,7 @@ def chat_model(answers: str, otherwise: str) -> Text:
 
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""Shared by targets and by services for vectors or ranking."""
+"""A key that targets share with the services for vectors or ranking."""
 
 REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0`: kbsync sets no limit")
 CA_FILE = Location("additional certificates to trust, in PEM format")
@@ -161,7 +164,7 @@ PROXY = Confidential(
     r"https?://[^\s/?#]+/?",
     "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
-"""Shared by targets and by services for vectors or ranking."""
+"""A key that targets share with the services for vectors or ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,7 @@ class VectorizationConfig:
     ] = 1800.0
     reembed_tries: Annotated[int, Whole("retries for a failed document; then it is quarantined", most=10)] = 3
     absent_after: Annotated[
-        float, Duration("how long to look for a lost upload before sending it again", most=86400.0)
+        float, Duration("how long to look for a lost upload before resending it", most=86400.0)
     ] = 15.0
 
 
@@ -206,13 +209,14 @@ class TargetConfig(ABC):
     """Whether several mirrors may share a knowledge base of this type."""
 
     searches_all: ClassVar[bool] = False
-    """Whether a search of this type also finds documents of other hosts."""
+    """Whether a search of this type also finds documents from other hosts."""
 
     keeps_index: ClassVar[bool] = False
     """Whether kbsync itself reads, splits and embeds the documents of this type."""
 
     unkept: ClassVar[Mapping[int, str]] = {}
-    """The promises that kbsync can't keep at this service, by number: a sentence with what happens instead.
+    """The promises that kbsync can't keep with this service, by number, each with a sentence saying what
+    happens instead.
     """
 
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
@@ -253,7 +257,7 @@ class TargetConfig(ABC):
         yield from ()
 
     def folder(self, state_dir: Path, mirror: str) -> Path | None:
-        """Return the folder of the knowledge base on this machine; None for one at a service."""
+        """Return the folder of the knowledge base on this machine; None for a service's base."""
         return None
 
     @property
@@ -279,7 +283,7 @@ class TargetConfig(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteTargetConfig(TargetConfig):
-    """The keys of every target at a service. Sizes are in bytes; 0 means no limit."""
+    """The keys that all service-backed targets share. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[str, Choice("the type of the target")]
     base_url: Annotated[str, BaseUrl("the URL of the API")]
@@ -359,8 +363,9 @@ CALLBACK_PATH = "/callback/"
 
 
 def callback_url(mirror: MirrorConfig) -> str | None:
-    """Return the secret URL that the mirror's service should call; None if callbacks are off. It must stay
-    secret.
+    """Return the URL that the mirror's service should call; None if callbacks are off.
+
+    The URL is a secret.
     """
     target = mirror.target
     if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:

@@ -19,7 +19,7 @@ from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
 
 SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
-"""The path of the installed JSON schema, so that editors can complete a config without a network."""
+"""The path to the installed JSON schema, so that editors can autocomplete a config offline."""
 
 _HEAD = """\
 # yaml-language-server: $schema={schema}

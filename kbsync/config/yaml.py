@@ -1,6 +1,6 @@
 """Reads YAML text as plain values, each with its line.
 
-It reads plain scalars as in YAML 1.2 (`on`, `no` and dates are strings), like editors. Anchors, aliases and
+It reads plain scalars as in YAML 1.2 (`on`, `no` and dates are strings), as editors do. Anchors, aliases and
 merges (`<<`) work; documents that would grow too large are refused.
 """
 
@@ -221,7 +221,7 @@ def _why_unusable(node: yaml.Node) -> str | None:
     if node.tag == _TAG + "null":
         return "has no value; write one or remove the key"
     if not _is_text(node.value):
-        return "contains a character that text cannot contain (NUL or half of a pair)"
+        return "contains a character that text cannot contain (NUL or half of a surrogate pair)"
     try:
         _scalar_value(node)
     except ValueError:

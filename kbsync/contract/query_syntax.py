@@ -14,7 +14,9 @@ from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
 MOST_OPERATORS, LONGEST_OPERATOR = 16, 500
-"""A text with more operators, or a longer one, was probably pasted, so it is read without operators."""
+"""Limits on a query: a text with more operators, or a longer one, was probably pasted, so it is read without
+operators.
+"""
 
 # A quote after a letter or digit doesn't open a phrase (5" pipe), except in scripts without spaces.
 _OPERATOR = re.compile(

@@ -138,8 +138,8 @@ class Reasons:
 
     `in_text`: words in the passage or its headings; `in_name`: words in the document's file name, title or
     tags. Their points add up to `words`. `meaning`: the contribution of the `cosine` of passage and question;
-    None: no vectors were compared. `is_translated`: the translation of the question found it. `is_named`: the
-    question is the name of its file. `size`: the number of the document's passages.
+    None: no vectors were compared. `is_translated`: it was found by the translation of the question.
+    `is_named`: the question is the name of its file. `size`: the number of the document's passages.
 
     `score` is the mean of `words` and `meaning`, times `size_weight`, and 1 more if `is_named`. `ranked`: the
     score that replaced it because a ranking model ordered the hits, or None.
@@ -160,7 +160,7 @@ class Reasons:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that matched, best passage first. `path` is None if only the state has it."""
+    """A matching document, its best passage first. `path` is None if only the state has it."""
 
     remote_id: str
     score: float

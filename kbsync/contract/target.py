@@ -31,7 +31,7 @@ class Body(Protocol):
 class Outgoing:
     """A document to put. `upload_id` is stable across retries and unique within a state file.
 
-    `replaces`: the remote id of the version that it replaces, for targets that update in place or accept a
+    `replaces`: the remote id of the version that it replaces, for targets that update in place or accept each
     text only once. `is_retry`: the target refused the document before. A target that sends several documents
     in a request sends this one alone, so that no other document can be the cause.
     """
@@ -51,7 +51,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The outcome of a stored document. `ready`: it is already searchable. `replaced`: `replaces` no longer
+    """The outcome of storing a document. `ready`: it is already searchable. `replaced`: `replaces` no longer
     exists.
 
     `name`: the name that the target gave the document, if it differs from the sent one. `created`: as in
@@ -82,7 +82,7 @@ class DocStatus:
     """A document's state, with the target's own message about a failure.
 
     `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: somebody
-    hid the document at the target, so kbsync doesn't index or send it again before the user runs `retry`.
+    hid the document at the target, so kbsync doesn't reindex or resend it until the user runs `retry`.
     `twin`: the remote id of the document that has the same text, if this one failed because the target
     accepts each text only once. `pause`: seconds in which a document being indexed will make no progress, for
     the `reason`; if that is long, a pass doesn't wait for it.
@@ -201,8 +201,9 @@ class Limits(Waiting, Formats):
     """Whether ids are derived from names, so that a new document may get the id of a deleted one (3)."""
 
     paid: bool = False
-    """Whether indexing costs money, so that kbsync asks before a changed recipe indexes many documents again
-    (7)."""
+    """Whether indexing costs money, so kbsync asks before it reindexes many documents because of a changed
+    recipe (7).
+    """
 
     embedded: bool = False
     """Whether kbsync creates the base, with an id that stays the same if the base is moved: a different id in
@@ -241,7 +242,7 @@ class Target(ABC):
 
     @property
     def note(self) -> str:
-        """A remark for the user although everything works; "" if there is none."""
+        """A remark for the user that isn't a problem; "" if there is none."""
         return ""
 
     @abstractmethod
@@ -268,7 +269,7 @@ class Target(ABC):
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete the documents with these remote ids. Deleting one again succeeds."""
+        """Delete the documents with these remote ids. Deleting the same document twice succeeds."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
@@ -337,7 +338,7 @@ class Target(ABC):
         return self
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the hits in the same order, with the images that their passages mention, as far as they are
+        """Return the hits in the same order, with the images that their passages mention, if they are
         available.
 
         Sends at most one request per document. Never raises `TargetError`.
@@ -379,7 +380,7 @@ class Finds(Protocol):
 
 @runtime_checkable
 class Renames(Protocol):
-    """Changes a document's path without indexing it again. Doing it twice is harmless."""
+    """Changes a document's path without reindexing it. Safe to repeat."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change a document's path to `path`."""
@@ -387,25 +388,27 @@ class Renames(Protocol):
 
 @runtime_checkable
 class Reembeds(Protocol):
-    """Indexes a failed document again."""
+    """Reindexes a failed document."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Ask the target to index a document again. Success means only that it accepted the request; poll
-        `status`. Raises `NotOffered` without such a call.
+        """Ask the target to reindex a document.
+
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if it has no such
+        call.
         """
 
 
 @runtime_checkable
 class Reslices(Protocol):
-    """Splits a failed document again with different settings, without new bytes.
+    """Resplits a failed document with different settings, without a new upload.
 
-    It can't change the part of a recipe after `!`: if that part differs, kbsync uploads the document again.
+    It can't change the part of a recipe after `!`: if that part differs, kbsync re-uploads the document.
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Ask the target to split a document again.
+        """Ask the target to resplit a document.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if it has no such
         call.
         """
 

@@ -13,8 +13,10 @@ FIRST, LONGEST = 1.0, 300.0
 def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
 ) -> float:
-    """Return the seconds before try number `tries + 1`, doubled each time. `chance` (0..1) randomizes the
-    upper half."""
+    """Return the pause, in seconds, before attempt number `tries + 1`; it doubles each time.
+
+    `chance` (0..1) randomizes the upper half.
+    """
     # Randomness spreads the retries of a thousand documents that failed together.
     whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
     return whole * (0.5 + 0.5 * chance())

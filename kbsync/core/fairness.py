@@ -27,7 +27,7 @@ _WIDTH = 1e10
 
 
 class Lane(enum.IntEnum):
-    """The kind of work. An upload's rank contains its lane."""
+    """A kind of work. An upload's rank contains its lane."""
 
     FRESH = 0  # somebody has just saved it
     BACKLOG = 1

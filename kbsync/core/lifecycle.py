@@ -19,17 +19,18 @@ from kbsync.dataclass import dataclass
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
-"""Seconds between checks for an upload that was given up, which may still appear and must not stay as a
-copy."""
+"""Seconds between checks for an upload that was given up: it may still appear, and must not remain as a
+duplicate.
+"""
 
 LONGEST_AFTER_LOSS = 900.0
-"""Maximum seconds before a document is sent again after a lost response."""
+"""Maximum number of seconds before a document is resent after a lost response."""
 
 MOST_LOSSES = 8
 """Number of consecutive sends without a response after which a document fails (promise 9)."""
 
 NOT_ANSWERED = "unanswered"
-"""Failure code of a document if the responses to its uploads were lost."""
+"""The failure code of a document if the responses to its uploads were lost."""
 
 PATIENT_TRIES = 3
 """Number of attempts after which a document queues behind those never tried."""
@@ -88,7 +89,7 @@ class Timing:
 
     @property
     def horizon(self) -> float:
-        """Return after how many seconds a document missing from lists counts as absent."""
+        """Return the number of seconds after which a document missing from lists counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
         # This may be too short: then a resend costs one embedding and a copy that is deleted later.
@@ -169,7 +170,7 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
 
 
 def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry a refusal that may be temporary, a bounded number of times, then reject."""
+    """Retry after a refusal that may be temporary; after several attempts, reject the document."""
     if upload.purpose is Purpose.RETIRE or upload.repairs >= timing.limits.reembed_tries:
         return reject(upload, reason, code)
     tries = upload.repairs + 1
@@ -189,7 +190,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Don't count this attempt: the mirror halts, or the target gets a break."""
+    """Don't count this attempt: the mirror halts, or the target is given a pause."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
@@ -203,8 +204,9 @@ def answered(upload: Upload) -> Upload:
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Check the target before sending again, because the response was lost. `spent`: the document may be to
-    blame.
+    """Check the target before resending, because the response was lost.
+
+    `spent`: the document may be to blame.
     """
     upload = upload if spent else answered(upload)
     wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
@@ -277,7 +279,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
     """
     if lost.losses >= MOST_LOSSES:
         reason = (
-            f"sent {lost.losses} times without an answer ({lost.reason}); check the service, the limits "
+            f"sent {lost.losses} times without a response ({lost.reason}); check the service, the limits "
             "of any proxy in front of it and kbsync's log, then run kbsync retry"
         )
         return reject(replace(fresh, attempts=lost.attempts, repairs=lost.repairs), reason, NOT_ANSWERED)
@@ -294,7 +296,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
+    """Return how long, in seconds, lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)
@@ -309,11 +311,11 @@ def wait_on(
     least: float = 0.0,
     reason: str = "",
 ) -> Upload:
-    """Record that the document is still being indexed; poll again later, with growing pauses.
+    """Record that the document is still being indexed; poll again later, with increasing pauses.
 
-    `is_working`: the target itself reports so. `is_queued`: the target indexes others first, so the
-    document's time restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored one if not
-    empty.
+    `is_working`: the target itself reports this. `is_queued`: the target is indexing other documents first,
+    so this one's clock restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored one if
+    not empty.
     """
     aged = _add_watched_time(upload, timing)
     if is_queued:
@@ -342,7 +344,7 @@ def hurried(upload: Upload, timing: Timing) -> Upload:
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
-    """Return whether a failure that the target reports may predate the last request to index again."""
+    """Return whether a failure that the target reports may predate the last reindex request."""
     return (
         upload.phase is Phase.ASKED_AGAIN
         and _add_elapsed(upload, timing).elapsed < timing.limits.reembed_grace
@@ -355,8 +357,9 @@ def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
 
 
 def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Record that indexing failed and that the target was asked to index again. `spent`: the document was to
-    blame.
+    """Record that indexing failed and that the target was asked to reindex the document.
+
+    `spent`: the document was to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = pause(max(1, tries), timing.chance)
@@ -449,7 +452,7 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Mark the document for deletion; no request was sent yet."""
+    """Mark the document for deletion; no request has been sent yet."""
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).
@@ -494,7 +497,7 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry a refused delete a few times, then rarely, and keep the reason for the user."""
+    """Retry a refused delete a few times, and then rarely; keep the reason for the user."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, due_at=timing.now + wait)

@@ -166,7 +166,9 @@ SEARCHABLE = (*SERVING, UploadState.INDEXING)
 it."""
 
 PROVEN = (*SERVING, UploadState.INDEXING, UploadState.RETIRING, UploadState.FAILED)
-"""States in which a row with a remote id proves a document ours, and the document may exist (invariant 3)."""
+"""States in which a row with a remote id proves that the document is ours, and the document may exist
+(invariant 3).
+"""
 
 LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 """States in which the document is presumed absent, although a later list may have it."""
@@ -310,8 +312,9 @@ class Desired:
     by_person: bool = True
     """Whether the user excluded it; if an upgrade of kbsync excluded it, its document stays."""
     may_renew: bool = True
-    """Whether kbsync may index its document again with another recipe: that is free, or the user allowed
-    it."""
+    """Whether kbsync may reindex its document with another recipe, because that is free or the user allowed
+    it.
+    """
     keeps: bool = False
     """Whether the document that serves the path stays even if its file doesn't."""
 
@@ -343,10 +346,10 @@ class Formats:
     """Exact names of files without an extension to send (9)."""
 
     max_bytes: int | None = None
-    """Maximum size of a document; None: no limit. kbsync refuses a larger one before it sends it (9)."""
+    """Maximum file size; None: no limit. kbsync refuses a larger one before it sends it (9)."""
 
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
-    """Maximum sizes of formats with their own limit (9)."""
+    """Maximum file sizes for formats that have their own limit (9)."""
 
 
 @dataclass(frozen=True)
@@ -354,8 +357,9 @@ class Waiting:
     """How long to wait for a target's work. Times are in seconds, promise numbers as in `Formats`."""
 
     list_lag: float = 15.0
-    """How long an accepted upload may be missing from the list; 0: a single check decides about an unsure
-    upload (3)."""
+    """How long an accepted upload may be missing from the list; 0: a single check decides on an unsure upload
+    (3).
+    """
 
     reembed_tries: int = 3
     """How many times kbsync retries a failed document before it quarantines it (9)."""
@@ -370,4 +374,4 @@ class Waiting:
     """Maximum time between two polls (2)."""
 
     reembed_grace: float = 0.0
-    """How long after a re-index request a reported failure may be the old one (9)."""
+    """How long after a reindex request a reported failure may still be the old one (9)."""

@@ -3,8 +3,8 @@
 Each rule has a row in `tests/core/test_planner.py`:
 
 - A path that can't be checked, or is being written, stays unchanged.
-- A file that is gone or deselected loses its document. If the document serves, kbsync first decides about its
-  deletion together with the others.
+- A file that is gone or deselected loses its document. If the document serves, kbsync first decides
+  on its deletion together with the others.
 - With `deletions: never` the file keeps the document that serves it, and uploads in flight finish. Documents
   replaced by a newer version or a new name are still deleted. A document whose delete failed is kept if the
   target still has it.
@@ -211,7 +211,7 @@ def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) 
 
 
 def _can_return(upload: Upload) -> bool:
-    """Return whether the document served before and its delete was not sent."""
+    """Return whether the document has served before and its delete hasn't been sent."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 

@@ -98,12 +98,12 @@ def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
 
 
 def decide(lines: Iterable[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """Return the line that decides about the entry `path`, or None. The last of `lines` comes first."""
+    """Return the line that applies to the entry `path`, or None. The last of `lines` comes first."""
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
 
 def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """Return the line that decides about `path`, or else about the nearest folder above it that any line
+    """Return the line that applies to `path` or, if none does, to the nearest folder above it that any line
     matches.
 
     This makes a list of patterns select files: `docs/` selects everything in it, `!docs/draft.md` excludes
@@ -342,7 +342,9 @@ DEFAULTS = (
 
 
 _REVISION = "2"
-"""Change this if the module decides differently for equal rules, so that kbsync renews stored decisions."""
+"""Change this whenever the module's decisions for equal rules change, so that kbsync re-evaluates stored
+ones.
+"""
 
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""

@@ -1,5 +1,5 @@
-"""Replaces halves of surrogate pairs in other programs' JSON: some truncate texts inside an emoji, or write a
-name's bytes that aren't UTF-8 this way. Databases and MCP's package refuse such texts.
+"""Replaces halves of surrogate pairs in other programs' JSON: some truncate texts inside an emoji, or encode
+a name's invalid UTF-8 bytes this way. Databases and MCP's package refuse such texts.
 """
 
 from __future__ import annotations

@@ -660,7 +660,7 @@ def test_page_without_scripts_says_which_options_to_add() -> None:
 # -- every hint ------------------------------------------------------------------------------------------
 
 IN_OTHER_ROOMS = {
-    "core/lifecycle.py: sent {} times without an answer *",  # tests.engine.test_lost_answers
+    "core/lifecycle.py: sent {} times without a response *",  # tests.engine.test_lost_answers
     "cli/commands/kb/copy.py: kb copy",  # tests.postgres.test_moving
     "cli/commands/mcp/command.py: install 'mcp'",  # tests.mcp.test_program
     "cli/commands/doctor/service.py: dask worker {}",  # tests.cluster.test_doctor

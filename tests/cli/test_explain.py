@@ -1,4 +1,4 @@
-"""Tests `kbsync explain`: why search finds a file or doesn't, and the text that kbsync read."""
+"""Tests `kbsync explain`: why search does or doesn't find a file, and the text that kbsync read."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
     ran = zhipu.run("--once", *target)
     assert (ran.code, ran.words) == (
         2,
-        "kbsync: ZHIPU_API_KEY is not set; it must hold the key of the target\n",
+        "kbsync: ZHIPU_API_KEY is not set; it must hold the target's key\n",
     )
     assert not list(zhipu.state.glob("folders/*"))  # refused settings are not remembered
     plan = zhipu.run("--once", "--dry-run", *target, env=env)

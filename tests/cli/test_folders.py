@@ -214,7 +214,7 @@ def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
 def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, second_folder: Path) -> None:
     assert sandbox.run("--once", "--folder", second_folder).code == 0
     ran = sandbox.run("add", second_folder, "--name", "team")
-    assert (ran.code, "moved here; nothing is indexed again" in ran.out) == (0, True), ran.err
+    assert (ran.code, "moved here; nothing is reindexed" in ran.out) == (0, True), ran.err
     # It has its new name at once, for every command.
     team = sandbox.run("status", "--json", "--mirror", "team").json["mirrors"][0]
     assert (team["documents"]["ready"], team["last_pass"] is not None) == (1, True)

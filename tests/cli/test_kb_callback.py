@@ -81,7 +81,7 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuSand
         (["example.org/kb"], "URL isn't valid"),
         (["ftp://example.org/kb"], "URL isn't valid"),
         (["https://exa mple.org"], "URL isn't valid"),
-        ([f"https://me:{SECRET}@example.org/kb"], "user or password"),
+        ([f"https://me:{SECRET}@example.org/kb"], "user name or password"),
         (["http://events.example.org/kb", "--header", "X-Token=env:HOME"], "unencrypted"),
         ([NEW, "--header", f"X-Token={SECRET}"], "ps would show a value"),
         ([NEW, "--header", SECRET], "NAME=@FILE"),

@@ -143,7 +143,7 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -
     assert sandbox.server.requests.by_op["retry"] == 0
     assert serving(sandbox) == {"wasps.md"}
     ran = sandbox.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (0, "the service will index 1 document again\n"), ran.err
+    assert (ran.code, ran.out) == (0, "the service will reindex 1 document\n"), ran.err
     assert serving(sandbox) == {"wasps.md", "bees.md"}
     ran = sandbox.run("kb", "retry", "--yes", "Default")
     assert (ran.code, ran.out) == (0, "the service has no failed documents\n"), ran.err

@@ -50,7 +50,7 @@ def test_other_commands_use_the_folder_containing_the_working_directory(sandbox:
     status_report = sandbox.run("status", "--json", cwd=sandbox.docs / "guides").json["mirrors"][0]
     assert status_report["folder"] == str(sandbox.docs)
     assert run_in_docs("plan", "--json").json["mirrors"][0]["unchanged"] == 1
-    assert "docs: 1 document will be tried again" in run_in_docs("retry", "blank.md").out
+    assert "docs: 1 document will be retried" in run_in_docs("retry", "blank.md").out
     assert run_in_docs("approve").out == "nothing is held\n"
     assert "kbsync search what --folder" in run_in_docs("ask", "what").err
     assert run_in_docs("state", "backup", str(sandbox.root / "copy.db")).code == 0

@@ -21,7 +21,7 @@ from tests.share import enumerated, long
 def test_retry_releases_all_failures(failed: Sandbox) -> None:
     ran = failed.run("retry")
     assert ran.code == 0
-    assert "2 documents will be tried again" in ran.out
+    assert "2 documents will be retried" in ran.out
     assert "broken.pdf" in ran.out
     assert ran.out.splitlines()[-1] == "the next pass does this: kbsync --once"
     good = failed.run("retry", "good.md")
@@ -37,7 +37,7 @@ def test_retry_includes_failures_already_being_retried(sandbox: Sandbox) -> None
     assert sandbox.run("retry").out == "nothing has failed\n"
     with contextlib.closing(apsw.Connection(os.fspath(sandbox.state / "state.db"))) as database:
         database.execute("UPDATE upload SET state = ?, repairs = 2", (int(UploadState.INDEXING),))
-    assert "handbook: 1 document in progress will be tried again\n" in sandbox.run("retry").out
+    assert "handbook: 1 document in progress will be retried\n" in sandbox.run("retry").out
 
 
 @pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])

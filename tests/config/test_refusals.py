@@ -154,8 +154,8 @@ ZHIPU: list[tuple[str, str]] = [
     ('base_url: "https://[::1"', "base_url: the value is not valid"),
     ('base_url: "https://ho st/"', "base_url: the value is not valid"),
     ('base_url: "https://host\\\\@evil/"', "base_url: the value is not valid"),
-    ('base_url: "https://user:T0KEN@host/api"', "base_url: contains a user or password; remove it"),
-    ('base_url: "https://T0KEN@host/api"', "base_url: contains a user or password"),
+    ('base_url: "https://user:T0KEN@host/api"', "base_url: contains a user name or password; remove it"),
+    ('base_url: "https://T0KEN@host/api"', "base_url: contains a user name or password"),
     ('base_url: "https://host/api?key=T0KEN"', "base_url: contains a ? or #; keep only what comes before"),
     ('base_url: "https://host/api#T0KEN"', "base_url: contains a ? or #"),
 ]

@@ -206,7 +206,7 @@ LISTENER = "http: {listen: 127.0.0.1:9753}"
         ("http://127.0.0.1:9753", LISTENER, ""),
         ("https://kb.example", "", "callback_base: needs a listener"),
         ("http://kb.example", LISTENER, "is not https, so the secret in its path would be sent unencrypted"),
-        ("https://user:x@kb.example", LISTENER, "contains a user or password"),
+        ("https://user:x@kb.example", LISTENER, "contains a user name or password"),
         ("https://kb.example/?a=b", LISTENER, "contains a ? or #"),
         ("kb.example", LISTENER, "allowed: a URL"),
     ],

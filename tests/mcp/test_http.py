@@ -307,7 +307,7 @@ async def test_listener_without_the_mcp_package_says_how_to_install_it(
     async with one.open():
         answer = await request(one.app, "POST", "/mcp", json.dumps(PING).encode())
         assert answer.status_code == 501
-        assert "the package mcp is missing; install it with kbsync: " in answer.json()["error"]
+        assert "the mcp package is missing; install it alongside kbsync: " in answer.json()["error"]
         assert (await one.get("/api/status")).status_code == 200
 
 

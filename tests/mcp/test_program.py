@@ -545,7 +545,7 @@ def test_missing_package_is_reported_with_its_install_command(sandbox: Sandbox) 
     )
     ran = program(sys.executable, "-c", script, env=sandbox.environ({}), cwd=sandbox.root)
     assert ran.returncode == 2
-    assert "the package mcp is missing; install it with kbsync: " in ran.stderr
+    assert "the mcp package is missing; install it alongside kbsync: " in ran.stderr
     assert "-m pip install 'mcp<3,>=2.3'" in ran.stderr
     assert ran.stdout == ""
 

@@ -777,7 +777,7 @@ async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client
     )
     assert tools_by_name["status"] == (
         "Whether the index is up to date. Use this if `search` misses something you expect. With "
-        "`path`: why search finds that file or doesn't, and what the user must do."
+        "`path`: why search does or doesn't find that file, and what the user must do."
     )
 
 

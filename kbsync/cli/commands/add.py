@@ -1,4 +1,4 @@
-"""`kbsync add`: adds another folder to the config, which keeps its comments."""
+"""`kbsync add`: adds another folder to the config, keeping the config's comments."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ from kbsync.state import lock
 @click.argument("directory", metavar="DIR", type=FOLDER)
 @click.option("--name", metavar="NAME", help="The mirror's name; default: the folder's name.")
 @click.option(
-    "--target", metavar="TYPE", help="The type of knowledge base; only local needs no more settings."
+    "--target",
+    metavar="TYPE",
+    help="The type of knowledge base; every type except local needs more settings.",
 )
 @json_option
 @shared_options
 def command(choices: Choices, directory: Path, name: str | None, target: str | None, as_json: bool) -> None:
     """Add the folder DIR to the config, with its own built-in knowledge base.
 
-    The rest of the config stays unchanged. A running kbsync reloads it. Without a config it writes the one
-    that `kbsync init DIR` writes.
+    The rest of the config stays unchanged. A running kbsync reloads the config. If there is no config, this
+    writes the same one as `kbsync init DIR`.
     """
     from kbsync.config.folders import folder_fault
 

@@ -49,8 +49,8 @@ class HeldDocuments:
 def command(choices: Choices, mirror: str | None, yes: bool) -> None:
     """Show the documents held in MIRROR, or in all mirrors, and approve them if you confirm.
 
-    That includes deletions, and documents to index again with new settings. Later holds need another
-    approval. If another folder replaced a mirror's folder, approve accepts it.
+    That includes deletions, and documents to reindex with new settings. Later holds need another approval. If
+    a mirror's folder was replaced by another one, approve accepts the new one.
     """
     installation = choose(choices.with_mirror(mirror), here=True, with_secrets=False)
     answers = read_state(
@@ -79,7 +79,7 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
-    """Return what needs a decision in this mirror."""
+    """Return everything in this mirror that needs the user's decision."""
     from kbsync.engine.status import FOLDER_MISSING
     from kbsync.source.roots import RootTrouble, identify
     from kbsync.state.approvals import RENEWALS
@@ -116,6 +116,6 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
         section(output.red("-"), approval.delete)
         if approval.reindex:
             documents = format_count(len(approval.reindex), "document")
-            output.line(f"{approval.mirror}: index {documents} again with the new settings:")
+            output.line(f"{approval.mirror}: reindex {documents} with the new settings:")
         section(output.yellow("~"), approval.reindex)
     output.write("", flush=True)  # before the question on stderr

@@ -69,7 +69,7 @@ def command(
 
     Without --app and --model, kbsync asks the only application that answers from the mirror's knowledge base.
     If the service has no applications, a model answers from the passages that a search finds. With -i,
-    questions come from the terminal or from the lines of stdin; Ctrl-C stops an answer.
+    questions come from the terminal or, one per line, from stdin; Ctrl-C stops an answer.
     """
     if app is not None and model is not None:
         raise UsageError("--app and --model can't be used together")
@@ -92,8 +92,9 @@ def command(
 
 
 def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) -> None:
-    """Ask one question after another, each with the conversation so far. Keeps nothing on disk. Raises errors
-    that would also affect every further question.
+    """Ask one question after another, each with the conversation so far.
+
+    Stores nothing on disk. Raises only errors that would affect every further question, too.
     """
     output, turns = Output(), list[Turn]()
     with contextlib.suppress(KeyboardInterrupt):
@@ -120,7 +121,10 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
 
 @contextmanager
 def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
-    """Open the only mirror at a service. Otherwise the error suggests a search."""
+    """Open the account behind the only mirror whose target is a service.
+
+    If there is none that can answer, the error suggests a search.
+    """
     installation = choose(choices, here=True)
     if not any(map(is_remote, installation.mirrors)):
         names = ", ".join(mirror.name for mirror in installation.mirrors)
@@ -197,8 +201,10 @@ class Asker:
         self._has_printed_notes = False
 
     async def ask(self, question: str, turns: Sequence[Turn] = (), *, output: Output | None) -> Reply:
-        """Print the answer on `output` as it arrives; if that is None, return the answer with images, for a
-        program."""
+        """Print the answer on `output` as it arrives, and return it.
+
+        If `output` is None, only return it, with images.
+        """
         from kbsync.cli.searching import unmatched_options
         from kbsync.engine.search import MOST_NAMED, locate, selected_ids, with_images
 
@@ -207,7 +213,7 @@ class Asker:
             selected = await selected_ids(self._searched, self._selection)
             if selected is None:
                 raise UsageError(
-                    f"the options select more than {MOST_NAMED} documents, the limit of a question; "
+                    f"the options select more than {MOST_NAMED} documents, the limit for a question; "
                     "narrow --path, --type or --after, or omit them"
                 )
             if not selected:
@@ -297,7 +303,7 @@ class Asker:
         return text, sources
 
     async def _print_notes(self) -> None:
-        """Print notes on gaps in the answers, but only once."""
+        """Print notes on gaps in the answers, but only after the first answer."""
         import asyncio
 
         from kbsync.cli.searching import search_notes
@@ -324,7 +330,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
     if reply.answerer is None:
         return
     if sources is None or sources.hits is None:
-        print_message("the service doesn't say which documents the answer is from")
+        print_message("the service doesn't say which documents the answer is based on")
         return
     if sources.hits:
         output.line()

@@ -1,4 +1,4 @@
-"""`kbsync explain`: explains why search finds a file or doesn't."""
+"""`kbsync explain`: explains why search does or doesn't find a file."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 @json_option
 @shared_options
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
-    """Explain why search finds the file PATH or doesn't: rules, stability, state, document, extracted text.
+    """Explain why search does or doesn't find PATH: rules, stability, state, document, extracted text.
 
-    PATH is absolute, or relative to the mirror or the working directory. For a folder it summarizes its
-    files. Exits 2 for a PATH that is in neither the folders nor the state.
+    PATH is absolute, or relative to the mirror or the working directory. For a folder, it summarizes the
+    files. Exits 2 if PATH is in neither the folders nor the state.
     """
     import asyncio
 
@@ -92,7 +92,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
-    """Return the locations in the mirrors that a user in `cwd` may mean by `path`, likeliest first."""
+    """Return the locations in the mirrors that a user in `cwd` may mean by `path`, most likely first."""
     from kbsync.cli.context import is_known, resolve
 
     def is_in_state(mirror: str, path: str) -> bool:

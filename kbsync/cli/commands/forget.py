@@ -83,7 +83,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
-    """Return the installation whose state has the mirror: the one that the options choose, otherwise a known
+    """Return the installation whose state has the mirror: the one that the options select, otherwise a known
     one.
 
     Raises `UsageError` if none or several have it.
@@ -133,7 +133,7 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def find_holdings(installation: Installation, name: str) -> Holdings | None:
-    """Return the state's data about the mirror; None if it has no mirror with this name."""
+    """Return the state's data about the mirror; None if the state has no mirror with this name."""
     from kbsync.forget import read_holdings
 
     return read_state(installation, lambda tx: read_holdings(tx, installation, name))
@@ -162,7 +162,9 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
-        print_message(f"{name}: {format_count(owned.unsure, 'upload')} may have reached the target or not")
+        print_message(
+            f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target"
+        )
 
 
 def end_mirror(
@@ -171,7 +173,7 @@ def end_mirror(
     deleting: Choices | None,
     then: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[ForgottenBase]]:
-    """Forget the mirror under the lock. Returns how many documents were deleted, and the remaining ones.
+    """Forget the mirror while holding the lock. Returns the number of deleted documents, and what remains.
 
     `then` is called at the end, while no other kbsync can start.
     """

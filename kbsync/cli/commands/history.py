@@ -33,7 +33,7 @@ MOST_SHOWN = 100
 
 
 def _read_since(text: str) -> float:
-    """Return the epoch seconds of a date, or of a duration before now."""
+    """Return a date, or a duration before now, in epoch seconds."""
     try:
         return time.time() - parse_duration(text)
     except ValueError:

@@ -55,8 +55,8 @@ def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -
 
     Also locks `state_dir`, the config's state directory, if the earlier state can move there. That needs a
     built-in knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is
-    written, so a refused command can be repeated. Raises `LockedError` while a kbsync is using one of them,
-    and `UsageError` for an unusable state directory.
+    written, so a refused command can be repeated. Raises `LockedError` while another kbsync is using one of
+    them, and `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES
     from kbsync.state import lock
@@ -104,7 +104,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:
         # It is the `state_dir` of another config, which still needs it.
-        return f"{printable(str(trial_dir))} has other mirrors too, so it was left unchanged"
+        return f"{printable(str(trial_dir))} also has other mirrors, so it was left unchanged"
     if base is None:
         why = f"{mirror.name} already has a knowledge base"
         return explain_kept_trial(trial_dir, mirror.folder, why)
@@ -119,7 +119,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         shutil.move(source, base)
     move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
-    return "the documents mirrored with --folder moved here; nothing is indexed again"
+    return "the documents mirrored with --folder moved here; nothing is reindexed"
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
@@ -155,7 +155,7 @@ MOST = 50
 @click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
 @click.option("--target", metavar="TYPE", help="The type of knowledge base; default: local.")
 @click.option("--base", metavar="ID", help="The knowledge base at the service.")
-@click.option("--create", metavar="NAME", help="Create a knowledge base with this name there instead.")
+@click.option("--create", metavar="NAME", help="Create a knowledge base with this name instead.")
 @click.option("--base-url", metavar="URL", help="The URL of the service, if it isn't the default.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the key or dsn.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key or dsn.")
@@ -173,9 +173,9 @@ def command(
     """Write a commented config that mirrors DIR (default: the working directory).
 
     Writes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml), and never
-    overwrites a file. On a terminal it asks for what is not given; with DIR and without --target it uses the
-    built-in knowledge base. For a service it lists the account's knowledge bases and offers to create one. It
-    never writes a key, only where to find it. It takes over documents mirrored earlier with --folder, and
+    overwrites a file. On a terminal, it asks for missing values; with DIR and without --target it uses the
+    built-in knowledge base. For a service, it lists the account's knowledge bases and offers to create one.
+    It never writes a key, only where to find it. It takes over documents mirrored earlier with --folder, and
     writes the path from --state-dir into the config.
     """
     from kbsync.targets.registry import DEFAULT_TARGET
@@ -213,8 +213,8 @@ def start_config(
 ) -> None:
     """Write a config with one mirror to `path`, and print what to do next. Raises `ConfigExists`.
 
-    `describe_target` returns the lines of a service's block and where its key is; None for the built-in
-    knowledge base.
+    `describe_target` returns the config lines for a service and the location of its key; None for the
+    built-in knowledge base.
     """
     from kbsync.installation import Installation
 
@@ -239,7 +239,7 @@ class ConfigExists(UsageError):
 
 
 def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
-    """Return the state directory of a config at `path`. Raises `UsageError` if no home is known."""
+    """Return the state directory of a config at `path`. Raises `UsageError` if no home directory is known."""
     from kbsync.config.model import Config
     from kbsync.config.places import state_dir
 
@@ -266,7 +266,7 @@ def _is_interactive() -> bool:
 
 
 def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """Return the given value, or the user's answer; ask again while `fault` returns a message.
+    """Return the given value, or the user's answer; ask again as long as `fault` returns a message.
 
     Without a terminal it uses `default`, and a message becomes a `UsageError`.
     """
@@ -331,7 +331,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
 def _target_lines(
     kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """Return the service's block in the config; required keys come from the command line or from the user."""
+    """Return the config block for the service; required keys come from the command line or from the user."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     if base_key(kind) is None and (base or create):
@@ -368,8 +368,9 @@ def _address(kind: str, url: str) -> str:
 def _query_account(
     kind: str, location: KeySource, settings: dict[str, str], query: Callable[[Bases], Awaitable[Value]]
 ) -> Value:
-    """Return what `query` returns for the account behind a key. `settings`: the rest of the target's
-    config.
+    """Run `query` on the account behind a key, and return its result.
+
+    `settings`: the rest of the target's config.
     """
     import asyncio
     from contextlib import aclosing

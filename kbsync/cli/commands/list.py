@@ -47,7 +47,7 @@ def command(choices: Choices, as_json: bool) -> None:
 
 
 def _problem(folder: str) -> str | None:
-    """Return the problem of a folder; None if this user can read it."""
+    """Return the problem with a folder; None if this user can read it."""
     if not os.path.lexists(folder):
         return "missing"
     return None if os.access(folder, os.R_OK | os.X_OK) else "unreadable"

@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 0.4
-"""Seconds before a progress bar appears, because in most passes, which are shorter, it would only flicker."""
+"""Seconds before a progress bar appears: most passes are shorter, so it would only flicker."""
 
 OFTEN, SELDOM = 0.25, 15.0
-"""Seconds between two updates, for a terminal and for a log."""
+"""Seconds between two updates, on a terminal and in a log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of all mirrors: how many of the selected files are searchable or failed.
 
-    `bytes_left`: free space in bytes of the account with the least; None if no account reports it.
+    `bytes_left`: free space, in bytes, in the account that has the least; None if no account reports it.
     """
 
     settled: int
@@ -132,7 +132,7 @@ async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
-"""Events that the report at the end covers."""
+"""Events covered by the final report."""
 
 
 def once(choices: Choices, *, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""`kbsync pause`: stops the work on mirrors, until a given time or until `resume`."""
+"""`kbsync pause`: pauses mirrors until a given time or until `resume`."""
 
 from __future__ import annotations
 

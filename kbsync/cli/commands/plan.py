@@ -74,7 +74,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
 
 
 DESELECTED = "deselected"
-"""The reason for a deletion when the file exists, but no rule selects it any more."""
+"""The reason for a deletion if the file exists, but no rule selects it any more."""
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every: str) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     yield from section(plus, [_with_size(item) for item in plan.upload])
     yield from section(tilde, [_with_size(item) for item in plan.replace])
     reembedded = [_with_size(item) for item in plan.reembed]
-    yield from section(tilde, reembedded, "indexed again with new settings:")
+    yield from section(tilde, reembedded, "reindexed with new settings:")
     yield from section(output.cyan(">"), [_renamed(item) for item in plan.rename])
     yield from section(minus, deleted_lines(plan.delete))
     yield from section(minus, deselected(plan.delete), "no longer selected:")
@@ -116,7 +116,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     yield from section(held, deselected(plan.held), "no longer selected, waiting for `approve`:")
     changed = [item for item in plan.held if item.cause == RECIPE]
     size = f"{format_count(len(changed), 'document')}, {format_size(sum(item.size for item in changed))}"
-    why = f"to index again with new settings ({size}), waiting for `approve`:"
+    why = f"to reindex with new settings ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
     keep, still = output.dim("="), "kept although the file is gone or excluded (deletions: never):"
     yield from section(keep, [_with_size(item) for item in plan.keep or ()], still)
@@ -153,7 +153,7 @@ def _totals(plan: MirrorPlan, work: str) -> str:
     counts = (
         (len(plan.upload), "new"),
         (len(plan.replace), "changed"),
-        (len(plan.reembed), "indexed again"),
+        (len(plan.reembed), "reindexed"),
         (len(plan.rename), "renamed"),
         (len(plan.delete), "deleted"),
         (len(plan.held), "held"),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool) -> None:
     """Remove the mirror NAME from the config. Your files stay.
 
-    On a terminal it asks whether to keep or to delete the documents in the knowledge base. The rest of the
+    On a terminal, it asks whether to keep or to delete the documents in the knowledge base. The rest of the
     config stays unchanged, and a running kbsync reloads it. To delete documents, stop kbsync first. If it is
     interrupted, run it again.
     """

@@ -19,7 +19,7 @@ def command(choices: Choices, name: str | None) -> None:
     """Make the running kbsync compare the folder of NAME, or all folders, with its records now.
 
     kbsync does that automatically at the interval `rescan` (15 minutes by default) and after each start. A
-    rescan finds changes that the file system didn't report, such as on a network drive.
+    rescan finds changes that the file system didn't report, such as those on a network drive.
     """
     installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     # A kbsync in another container can't be seen.

@@ -1,4 +1,4 @@
-"""`kbsync resume`: ends the pause of mirrors."""
+"""`kbsync resume`: resumes paused mirrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync retry`: tries failed documents again."""
+"""`kbsync retry`: retries failed documents."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether a request is useful: documents failed or may fail soon, or the mirror is halted."""
+        """Whether a request is useful: documents have failed or may fail soon, or the mirror is halted."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 
@@ -54,7 +54,7 @@ class Failed:
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
 @shared_options
 def command(choices: Choices, paths: tuple[str, ...]) -> None:
-    """Try failed and quarantined documents again: those named by PATH, or all of them.
+    """Retry failed and quarantined documents: those named by PATH, or all of them.
 
     PATH may be a folder. It is relative to the mirror or to the working directory.
     """
@@ -127,6 +127,6 @@ def _print(output: Output, requested: Sequence[Failed], every: str) -> None:
             subject = "the halted mirror"
         else:
             subject = f"{format_count(request.under_way, 'document')} in progress"
-        output.line(f"{request.record.name}: {subject} will be tried again")
+        output.line(f"{request.record.name}: {subject} will be retried")
         for line in first_lines(list(map(printable, request.paths)), every):
             output.line(f"  {line}")

@@ -1,4 +1,7 @@
-"""`kbsync search`: loads only the modules that a search needs, to start fast."""
+"""`kbsync search`: searches the mirrored documents.
+
+Loads only the modules that a search needs, to start fast.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync search -i`: results as you type, on targets that stay open.
+"""`kbsync search -i`: shows results as you type, from targets that stay open.
 
 prompt_toolkit draws the screen and handles the keys (see `full_screen`); no other search loads it.
 """
@@ -36,8 +36,9 @@ from kbsync.installation import Installation
 from kbsync.search import SearchReply
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
-"""Seconds to wait after a key before searching, because results for half a word are useless and may cost
-money."""
+"""Seconds to wait after a keystroke before searching, because results for half a word are useless and may
+cost money.
+"""
 
 Search = Callable[[Query], Awaitable[SearchReply]]
 
@@ -45,8 +46,10 @@ HELP = "enter opens · ↑ ↓ choose · esc ends"
 
 
 def search_live(installation: Installation, query: Query) -> None:
-    """Show the search, then open or print the hit that the user chooses. Raises `UsageError` without a
-    terminal."""
+    """Show the search screen, then open or print the hit that the user chooses.
+
+    Raises `UsageError` without a terminal.
+    """
     if not (sys.stdin.isatty() and Output().can_move_cursor):
         raise UsageError("search -i needs a terminal; omit -i, or add --json for a program")
     chosen = asyncio.run(_run(installation, query))
@@ -94,8 +97,8 @@ def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
 class LiveSearch:
     """The typed line, its hits, and the selected hit. `query` is the first query.
 
-    `pause`: seconds without a key before a search. `several`: hits come from several mirrors, so each shows
-    its mirror's name.
+    `pause`: seconds without a keystroke before a search. `several`: hits come from several mirrors, so each
+    shows its mirror's name.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:

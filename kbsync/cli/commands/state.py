@@ -63,7 +63,7 @@ def backup(choices: Choices, file: Path) -> None:
 
 
 def _rename_to_new(source: Path, file: Path) -> None:
-    """Give a file its name. Raises FileExistsError if that exists meanwhile, and other OSErrors."""
+    """Give a file its final name. Raises FileExistsError if that name exists by now, and other OSErrors."""
     try:
         os.link(source, file)
     except FileExistsError:

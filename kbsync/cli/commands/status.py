@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
-    """Show whether kbsync runs, and the state of every mirror, problems first.
+    """Show whether kbsync is running, and the state of every mirror, problems first.
 
-    Without a config it shows every folder that you mirrored with --folder, or only the one you are in.
+    Without a config, it shows every folder that you mirrored with --folder, or only the one you are in.
     """
     if max_age is not None and not check:
         raise click.UsageError("--max-age needs --check")

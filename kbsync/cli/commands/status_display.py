@@ -68,7 +68,7 @@ def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
 
 
 def better(report: MirrorReport) -> str:
-    """Return how many passages have a vector from the better model; '' without the extra `better`."""
+    """Return how many passages have a vector from the better model; '' without the `better` extra."""
     if report.status.better is None:
         return ""
     made, passages = report.status.better

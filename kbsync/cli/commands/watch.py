@@ -1,4 +1,4 @@
-"""`kbsync` alone: the daemon, and its output on a terminal.
+"""`kbsync` without a command: the daemon, and its output on a terminal.
 
 It prints a short line for each change, derived from log events. Without a terminal, or with --log-format or
 --log-level, it prints the log itself.

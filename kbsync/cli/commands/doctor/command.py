@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 LIMIT = 10.0
-"""Seconds for all checks together."""
+"""Time limit for all checks together, in seconds."""
 
 
 class Grade(enum.Enum):
@@ -37,7 +37,10 @@ class Grade(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One result. `fix`: a command to paste, or what to change; `code`: the resulting exit code."""
+    """The result of a check.
+
+    `fix`: a command to paste, or what to change; `code`: the resulting exit code.
+    """
 
     subject: str
     detail: str
@@ -47,7 +50,7 @@ class CheckResult:
 
 
 def warning(subject: str, detail: str, fix: str = "") -> CheckResult:
-    """Return a result that isn't a problem yet."""
+    """Return a warning: a result that isn't a problem yet."""
     return CheckResult(subject, detail, Grade.WARNING, fix)
 
 
@@ -67,7 +70,7 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. `run` yields results; those before an error or a timeout count."""
+    """A check. `run` yields results; those yielded before an error or a timeout count."""
 
     subject: str
     run: Callable[[], Iterable[CheckResult]]

@@ -122,7 +122,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Yield documents on this machine that no mirror of this config keeps up to date.
+    """Yield a result for documents on this machine that no mirror in this config keeps up to date.
 
     Only `kbsync forget` removes them, after showing them and asking.
     """
@@ -151,8 +151,8 @@ def _states_of_folder_option(
     mirrored: Collection[str],
     copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """Yield mirrors created with `--folder` whose folder is missing or also in this config, with the
-    documents they left behind.
+    """Yield a result for each mirror created with `--folder` whose folder is missing or also in this config,
+    with the documents it left behind.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -177,7 +177,7 @@ def _states_of_folder_option(
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield mirrors in another state directory whose folder is mirrored here or is missing."""
+    """Yield a result for each mirror of another state directory if its folder is mirrored here or missing."""
     from kbsync.engine.forget import belongings
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
@@ -215,7 +215,7 @@ def _is_surely_gone(record: MirrorRecord) -> bool:
 
 
 def _forgotten(installation: Installation) -> Iterator[CheckResult]:
-    """Yield documents left behind by forgotten mirrors."""
+    """Yield a result for documents left behind by forgotten mirrors."""
     from kbsync.engine.status import forgotten_bases
 
     def read_bases(tx: Tx) -> list[ForgottenBase]:
@@ -233,9 +233,9 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
 def _bases_of_former_mirrors(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield built-in knowledge bases that no mirror of this config uses.
+    """Yield a result for each built-in knowledge base that no mirror in this config uses.
 
-    Another config may use them, and a mirror that returns to its config continues with its own.
+    Another config may use it, and a mirror that is added to its config again continues with its own base.
     """
     # Other files there are not copies, such as the record of which documents in a database are ours.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
@@ -294,14 +294,14 @@ def _holds_documents(base: Path) -> bool:
 
 
 def user() -> str:
-    """Return the name of the user who runs this."""
+    """Return the name of the user who is running kbsync."""
     from kbsync.state.lock import user_name
 
     return user_name(os.geteuid())
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check whether the folder exists and this user can read the files to mirror."""
+    """Check that the folder exists and that this user can read the files to mirror."""
     subject = f"{mirror.name}: folder"
     try:
         limits: Formats = limits_of(installation, mirror)
@@ -330,7 +330,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
 
 
 def _permissions_fix(folder: Path, shut: Path) -> str:
-    """Return a command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
+    """Return a command that lets this user read all of `folder`. `shut`: a file that the user can't read."""
     path = shell_word(str(folder))
     with suppress(OSError):
         # An access control list does not apply to the owner of a file.
@@ -340,7 +340,7 @@ def _permissions_fix(folder: Path, shut: Path) -> str:
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """Check whether the address is free, or our daemon is listening on it."""
+    """Check that the listener's address is free or that our daemon is listening on it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
@@ -385,7 +385,7 @@ FEW_INODES, NO_INODES = 5_000, 50
 
 
 def versions() -> Iterator[CheckResult]:
-    """Report the versions of this program, of Python, SQLite and the main libraries."""
+    """Report the versions of kbsync, Python, SQLite and the main libraries."""
     import apsw
 
     yield CheckResult(

@@ -63,14 +63,14 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Yield the promises that the mirror's target can't keep. Users can't fix them."""
+    """Yield a result for each promise that the mirror's target can't keep; users can't change that."""
     for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check whether the Dask cluster that prepares the mirror's documents answers, and its workers match this
-    host.
+    """Check that the Dask cluster that prepares the mirror's documents responds and that its workers match
+    this host.
     """
     from kbsync.index.cluster.client import DaskCluster
 
@@ -120,8 +120,9 @@ def _check_route(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResu
 def _check_connection(
     endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig
 ) -> Iterator[CheckResult]:
-    """Check the connection and its certificate, without a request, which would need a valid URL of the
-    service.
+    """Check the connection and its certificate.
+
+    Sends no request, because that would need a valid URL of the service.
     """
     from kbsync.targets.http import connection
 
@@ -155,7 +156,7 @@ def _check_connection(
 
 
 def _check_clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
-    """Compare this machine's clock with the `Date` of the service."""
+    """Compare this machine's clock with the service's `Date` header."""
     if target.clock_apart is None:
         return
     subject, apart = f"{mirror.name}: clock", target.clock_apart

@@ -1,1 +1,1 @@
-"""`kbsync kb`: knowledge bases, applications and the account at a service."""
+"""`kbsync kb`: manages a service's knowledge bases, applications and account."""

@@ -49,7 +49,7 @@ class OpenAccount:
         """The knowledge bases."""
         if self.service.bases is None:
             kind = self.mirror.target.type
-            raise UsageError(f"kbsync can't list or change knowledge bases at a service of type {kind}")
+            raise UsageError(f"kbsync can't list or change knowledge bases of type {kind}")
         return self.service.bases
 
     @property
@@ -73,8 +73,8 @@ class OpenAccount:
         return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """Return the number of documents in a base that the state proves ours, including those of former
-        mirrors.
+        """Return the number of documents in a base that the state proves to be ours, including those of
+        former mirrors.
         """
         from kbsync.core.model import PROVEN
 
@@ -112,7 +112,7 @@ class OpenAccount:
 
 @contextmanager
 def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenAccount]:
-    """Open the account behind the only mirror at a service.
+    """Open the account behind the only mirror whose target is a service.
 
     `needs_own`: the config must name the mirror's knowledge base; False for commands that may create it.
     """
@@ -152,7 +152,10 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
 
 
 def only_remote(installation: Installation) -> MirrorConfig:
-    """Return the only mirror at a service. Raises `UsageError` if there is none, or more than one."""
+    """Return the only mirror whose target is a service.
+
+    Raises `UsageError` if there is none, or more than one.
+    """
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
     if len(remote) == 1:
         return remote[0]
@@ -165,5 +168,5 @@ def only_remote(installation: Installation) -> MirrorConfig:
 
 
 def is_remote(mirror: MirrorConfig) -> bool:
-    """Return whether the mirror's knowledge base is at a service."""
+    """Return whether the mirror's target is a service."""
     return isinstance(mirror.target, RemoteTargetConfig)

@@ -23,7 +23,7 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
         "--knowledge",
         multiple=True,
         metavar="ID",
-        help="Id of a knowledge base it answers from; may be repeated.",
+        help="Id of a knowledge base to answer from; may be repeated.",
     ),
     set_option,
 )
@@ -72,7 +72,7 @@ def list_applications(choices: Choices, as_json: bool) -> None:
 @json_option
 @shared_options
 def show(choices: Choices, application: str, as_json: bool) -> None:
-    """Show the application ID."""
+    """Show the application with this ID."""
     with open_account(choices, needs_own=True) as account:
         info = account.call(account.applications.get(application))
     print_object("application", to_json(info), as_json=as_json)
@@ -113,7 +113,10 @@ def update(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Change the application ID. Omitted options change nothing; --knowledge replaces all knowledge bases."""
+    """Change the application with this ID.
+
+    Omitted options change nothing; --knowledge replaces all knowledge bases.
+    """
     request = ApplicationRequest(name, bases=knowledge or None, **fields)
     if request == ApplicationRequest():
         raise UsageError(
@@ -131,7 +134,7 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:
-    """Delete the application ID. You have to type its name. Its knowledge bases are kept."""
+    """Delete the application with this ID. You have to type its name. Its knowledge bases are kept."""
     with open_account(choices, needs_own=True) as account:
         info = account.call(account.applications.get(application))
         confirm_by_typing(f"delete {info.id}", info.name or info.id, yes)
@@ -140,7 +143,7 @@ def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -
 
 
 def to_json(application: ApplicationInfo) -> dict[str, Any]:
-    """Return an application's JSON for `--json`."""
+    """Return an application as the object that `--json` prints."""
     return {
         "id": application.id,
         "name": application.name,

@@ -66,7 +66,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
 @json_option
 @shared_options
 def show(choices: Choices, base: str | None, as_json: bool) -> None:
-    """Show the knowledge base ID; without it, the mirror's own."""
+    """Show the knowledge base with this ID; without one, the mirror's own."""
     with open_account(choices, needs_own=base is None) as account:
         card = account.call(account.bases.get(base or account.bases.own_id))
         fields = {**_json(card, account), "ours": account.owned_in(card.id)}
@@ -112,7 +112,9 @@ def create(
     "--model", metavar="ID", help="A new embedding model; re-embeds all documents, which costs money."
 )
 @click.option(
-    "--callback", metavar="URL", help="With --model: the address to call when a document is embedded again."
+    "--callback",
+    metavar="URL",
+    help="With --model: the address to call when a document has been re-embedded.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
@@ -131,11 +133,11 @@ def update(
     yes: str | None,
     as_json: bool,
 ) -> None:
-    """Change the knowledge base ID. Asks before it changes the model of a base with documents."""
+    """Change the knowledge base with this ID. Asks before it changes the model of a base with documents."""
     if callback is None and headers:
         raise UsageError("--header needs --callback")
     if callback is not None and model is None:
-        raise UsageError("--callback needs --model, which embeds all documents again")
+        raise UsageError("--callback needs --model, which re-embeds all documents")
     secrets = read_headers(headers)
     if callback is not None:
         check_address(callback, is_secret=bool(secrets))
@@ -152,7 +154,7 @@ def update(
         # An unknown number of documents may be large.
         if model is not None and card.documents != 0:
             account.warn(
-                card, "the service embeds them all again at your cost, and searches may miss them until then"
+                card, "the service re-embeds them all at your cost; until then, searches may miss them"
             )
             confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
         account.call(bases.update(base, request))
@@ -166,7 +168,7 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
-    """Delete the knowledge base ID and all its documents. You have to type its name."""
+    """Delete the knowledge base with this ID and all its documents. You have to type its name."""
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.get(base))
@@ -183,8 +185,8 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
 def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     """Have the service retry all failed documents.
 
-    Includes documents that kbsync didn't upload; for one mirror's documents use `kbsync retry`. You have to
-    type the name of the knowledge base.
+    That includes documents that kbsync didn't upload; for one mirror's documents, use `kbsync retry`. You
+    have to type the name of the knowledge base.
     """
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases
@@ -196,7 +198,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
             )
         card = account.call(account.bases.get(account.bases.own_id))
         reach = f"every failed document of {bases.retry_reach}"
-        account.warn(card, f"{reach}, will be indexed again at the account's cost")
+        account.warn(card, f"{reach}, will be reindexed at the account's cost")
         confirm_by_typing("retry all failed documents", card.name or card.id, yes)
         count = account.call(bases.retry_all())
     if as_json:
@@ -204,9 +206,9 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     elif choices.quiet:
         pass
     elif count is None:
-        Output().line("the service will index all failed documents again; it doesn't say how many")
+        Output().line("the service will reindex all failed documents; it doesn't say how many")
     elif count:
-        Output().line(f"the service will index {format_count(count, 'document')} again")
+        Output().line(f"the service will reindex {format_count(count, 'document')}")
     else:
         Output().line("the service has no failed documents")
 

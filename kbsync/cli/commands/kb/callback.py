@@ -1,4 +1,4 @@
-"""`kbsync kb callback`: the address that a service calls with the events of a whole account."""
+"""`kbsync kb callback`: manages the URL to which a service sends all events of an account."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads i
 )
 @shared_options
 def command() -> None:
-    """Manage the address that the service calls.
+    """Manage the account's callback address, which all users of the account share.
 
-    All users of the account share it. Mirrors don't need it: each upload names its own address.
+    Mirrors don't need it: each upload specifies its own.
     """
 
 
@@ -109,13 +109,13 @@ def check_address(url: str, *, is_secret: bool) -> None:
     if not is_address or not fits_header(url) or " " in url:
         raise UsageError("URL isn't valid; use one such as https://events.example.org/kb")
     if parts.username is not None or parts.password is not None:
-        raise UsageError("URL contains a user or password, which ps shows; use --header")
+        raise UsageError("URL contains a user name or password, which ps shows; use --header")
     if is_secret and is_in_the_clear(url):
         raise UsageError("URL isn't https, so the values of --header would be sent unencrypted")
 
 
 def read_headers(options: Iterable[str]) -> dict[str, str]:
-    """Return the headers. Raises `UsageError` without the value, which may be a secret typed by mistake."""
+    """Return the headers. A `UsageError` omits the value, which may be a secret typed by mistake."""
     values = dict[str, str]()
     for text in options:
         name, equals, source = text.partition("=")

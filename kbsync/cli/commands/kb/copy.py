@@ -48,7 +48,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
     Stop kbsync, change the mirror's target to type postgres, copy, and start it again. kbsync doesn't read,
     split or embed any document again. If interrupted, run it again to continue. The built-in knowledge base
-    stays.
+    is kept.
     """
     installation = choose(choices)
     mirror = _only_database(installation)
@@ -73,7 +73,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
             f"{mirror.name}: {documents} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
         )
         if copied.present:
-            Output().line(f"{format_count(copied.present, 'document')} already copied before")
+            Output().line(f"{format_count(copied.present, 'document')} already copied earlier")
         if copied.remaining:
             Output().line(f"the next pass reads {format_count(copied.remaining, 'document')} from the folder")
     if not choices.quiet:
@@ -83,7 +83,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
 
 def _only_database(installation: Installation) -> MirrorConfig:
-    """Return the only mirror with a database as its target. Raises `UsageError`."""
+    """Return the only mirror whose target is a database. Raises `UsageError`."""
     mirrors = [mirror for mirror in installation.mirrors if mirror.target.type == "postgres"]
     if len(mirrors) == 1:
         return mirrors[0]
@@ -123,7 +123,7 @@ def _unknown_base(installation: Installation, mirror: MirrorConfig, folder: Path
 def _copy(
     installation: Installation, mirror: MirrorConfig, source: SqliteStore, folder: Path, *, quiet: bool
 ) -> Copied:
-    """Copy the documents while holding the lock of the state."""
+    """Copy the documents while holding the state's lock."""
     import asyncio
 
     from kbsync.engine.copy import Copied

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, http: str | None) -> int:
     """Let an assistant search your mirrors over the Model Context Protocol (MCP).
 
-    Also mirrors the folder, unless another kbsync does. Over HTTP, clients on other machines need a token:
-    $KBSYNC_MCP_TOKEN, or http.token in the config.
+    Also mirrors the folder, unless another kbsync already does. Over HTTP, clients on other machines need a
+    token: $KBSYNC_MCP_TOKEN, or http.token in the config.
     """
     installation = choose(choices, here=True)
     build_server = load_protocol()
@@ -84,6 +84,6 @@ def load_protocol() -> Callable[..., Server[Any]]:
         from kbsync import install_command
 
         raise UsageError(
-            "the package mcp is missing; install it with kbsync: " + install_command("mcp")
+            "the mcp package is missing; install it alongside kbsync: " + install_command("mcp")
         ) from error
     return build_server

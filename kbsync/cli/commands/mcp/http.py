@@ -1,5 +1,7 @@
-"""Serves assistants over streamable HTTP, at the daemon's listener and for `kbsync mcp --http`. `server/auth`
-checks access first."""
+"""Serves assistants over streamable HTTP, on the daemon's listener and for `kbsync mcp --http`.
+
+`server/auth` checks access first.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The data that an assistant can read: hits, texts, lists, states. Independent of the protocol.
 
-Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. So it works the same no
-matter whether this process, another one or none is mirroring.
+Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. It therefore works the same
+whether this process, another one or none is mirroring.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Library:
     # -- freshness ---------------------------------------------------------------------------------
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
-        """Return the state of each mirror; with `path`, also why search finds that file or doesn't."""
+        """Return the state of each mirror; with `path`, also why search does or doesn't find that file."""
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explain(chosen, path)).to_json()
@@ -220,10 +220,10 @@ class Library:
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
-        """Wait up to this many seconds until all files now in the folders are indexed.
+        """Wait at most `seconds` for all files now in the folders to be indexed.
 
         Returns notes on gaps. Doesn't wait for mirrors that are halted or have no running kbsync. With 0
-        seconds it reports the progress and returns.
+        seconds, it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_moved, is_compared = clock() + seconds, -1, False, False

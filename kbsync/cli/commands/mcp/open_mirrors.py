@@ -22,7 +22,7 @@ from kbsync.threads import in_mirror_threads
 T = TypeVar("T")
 
 OPEN_SECONDS = 10.0
-"""Maximum number of seconds to wait for a knowledge base to open. After that, a later call can use it."""
+"""Maximum number of seconds that a call waits for a knowledge base to open; a later call can still use it."""
 
 READ_SECONDS = 5.0
 """Maximum number of seconds to read a config, which resolves paths: a network mount may hang."""
@@ -45,7 +45,7 @@ class OpenInstallation:
         self.installation = replace(self.installation, config=config)
 
     async def config_now(self) -> Config:
-        """Read the config and its key files again. Raises `UsageError`, `OSError`."""
+        """Reload the config and its key files. Raises `UsageError`, `OSError`."""
         if self._reading is None or self._reading.done():
             before = self.installation
             self._reading = asyncio.create_task(run_detached(lambda: reload(before)))
@@ -62,7 +62,7 @@ class OpenInstallation:
         return fresh.config
 
     async def take_new_secrets(self, names: Collection[str]) -> bool:
-        """Read the keys of these mirrors again after one was refused. Returns False if they are unchanged."""
+        """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
         except (UsageError, OSError):
@@ -109,7 +109,7 @@ class OpenInstallation:
 
 
 async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
-    """Run the jobs of several mirrors at once. Returns the results of those that finish in time."""
+    """Run the jobs of several mirrors concurrently. Returns the results of those that finish in time."""
     tasks = {name: asyncio.ensure_future(in_mirror_threads(name, job)) for name, job in jobs.items()}
     try:
         if tasks:

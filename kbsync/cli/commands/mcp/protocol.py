@@ -74,7 +74,7 @@ kbsync keeps the user's folders mirrored in a knowledge base, so that results ma
 has `notes` on what is missing or out of date; pass on those that matter."""
 
 RESPONSE_SECONDS = LONGEST_WAIT + 30.0
-"""Maximum number of seconds for any response, because a dead mount or a service may hang forever."""
+"""Time limit for any response, in seconds, because a dead mount or a service may hang forever."""
 
 Json = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _array(items: Json) -> Json:
 
 
 def _object(*optional: str, **properties: Json) -> Json:
-    """Return a schema that allows `optional` properties to be missing, and other properties from later
+    """Return a schema in which `optional` properties may be missing, and which allows properties from later
     versions.
     """
     required = [name for name in properties if name not in optional]
@@ -286,7 +286,7 @@ TOOLS = {
             "status",
             "Check freshness",
             "Whether the index is up to date. Use this if `search` misses something you expect. "
-            "With `path`: why search finds that file or doesn't, and what the user must do.",
+            "With `path`: why search does or doesn't find that file, and what the user must do.",
             _arguments(
                 path=_text("A file or folder to explain; relative to its mirror, or absolute.", 4096),
                 mirror=MIRROR,
@@ -509,7 +509,7 @@ def _validator(tool: str) -> Any:
 
 
 def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments with the schema's defaults. Raises `UsageError` if the schema refuses one."""
+    """Return the arguments with the schema's defaults. Raises `UsageError` if the schema rejects one."""
     violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
     if violation is not None:
         location = "".join(f"`{key}`: " for key in violation.absolute_path)

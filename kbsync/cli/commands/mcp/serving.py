@@ -78,14 +78,14 @@ async def _run(
 
 
 def _code_after(error: BaseException | None) -> Code:
-    """Return the exit code for how the server ended."""
+    """Return the exit code that matches the way the server ended."""
     if error is None:
         return Code.MIRRORED
     return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
 
 
 class Mirroring:
-    """Mirrors like the daemon while no other kbsync holds the state."""
+    """Mirrors as the daemon does, while no other kbsync holds the state's lock."""
 
     def __init__(self, open_mirrors: OpenInstallation) -> None:
         self._open_mirrors = open_mirrors
@@ -124,7 +124,7 @@ class Mirroring:
             free_checks = 0 if has_run else free_checks + 1
 
     async def follow_config(self) -> None:
-        """Follow changes of the config until cancelled. Ignores a config with errors."""
+        """Follow changes to the config until cancelled. Ignores a config with errors."""
         open_mirrors, complaint, last = self._open_mirrors, "", self._open_mirrors.installation.config
         while True:
             await asyncio.sleep(READ_CONFIG_EVERY)
@@ -145,9 +145,9 @@ class Mirroring:
                 open_mirrors.turn_to(config)
 
     async def _mirror(self) -> None:
-        """Mirror until the end.
+        """Mirror until stopped.
 
-        Raises `LockedError` if another kbsync does, and another `KbsyncError` if it fails.
+        Raises `LockedError` if another kbsync is mirroring, and another `KbsyncError` on failure.
         """
         open_mirrors = self._open_mirrors
         # Check before importing the daemon's modules, which takes a while.

@@ -86,7 +86,7 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new, or differs in more than its times and mode, because changes of
+        """Return whether the file is new, or differs in more than its times and mode, because changes to
         those cause no events.
         """
         if entry.stamp == NO_STAMP:
