@@ -297,7 +297,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 @contextlib.contextmanager
 def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]:
-    """Have the loop receive each of `signals` inside the block."""
+    """Have the event loop handle `signals` inside the block."""
     if signals is None:
         yield
         return

@@ -330,7 +330,7 @@ def _held(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[Path]:
-    """Yield a new file next to `real`, with mode, owner and attributes of `like`. It is removed unless it
+    """Yield a new file next to `real`, with the mode, owner and attributes of `like`. It is removed unless it
     replaces `real`."""
     # Always the same name, so the file of a killed process is overwritten.
     fresh = real.with_name(f".{real.name}.new")

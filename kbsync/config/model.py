@@ -345,8 +345,8 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """Return the name for a mirror of `folder`: its basename in lower case, with `-` for other characters,
-    but none at the ends."""
+    """Return the name for a mirror of `folder`: its basename in lower case, with `-` in place of
+    other characters, and no `-` at either end."""
     # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"

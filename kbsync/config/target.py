@@ -193,7 +193,7 @@ class VectorizationConfig:
             most=7 * 86400.0,
         ),
     ] = 1800.0
-    reembed_tries: Annotated[int, Whole("retries for a failed document; then it is quarantined", most=10)] = 3
+    reembed_tries: Annotated[int, Whole("retries before a failed document is quarantined", most=10)] = 3
     absent_after: Annotated[
         float, Duration("how long to look for a lost upload before resending it", most=86400.0)
     ] = 15.0

@@ -94,7 +94,10 @@ class Deletions:
         return self._journal.binding.mirror
 
     async def check_again(self) -> list[str]:
-        """Recheck the files that a check missed one `settle` period ago. Returns the paths that are back."""
+        """Recheck the files that a check found missing one `settle` period ago.
+
+        Returns the paths that are back.
+        """
         settings = self._journal.binding.settings
         missed_by = self._clock.steady() - settings.settle + ROUNDING
         back: list[str] = []

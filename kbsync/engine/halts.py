@@ -61,7 +61,9 @@ LONGEST_PAUSE = 60.0
 MANY_FAILURES = 3
 BASE_MISSING = "knowledge-base-missing"
 DOWN_AFTER = 10.0
-"""Seconds that a target must be down before kbsync reports a halt, because a service restart isn't one."""
+"""Seconds that a target must be down before kbsync reports a halt, so that a service restart doesn't count as
+one.
+"""
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 
 

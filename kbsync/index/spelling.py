@@ -24,7 +24,7 @@ MOST_GUESSED = 8
 _RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
-"""Returns those of the stems that occur, each with the number of passages or names that have it."""
+"""Returns the stems that occur, each with the number of passages or names that contain it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""

@@ -125,7 +125,7 @@ class Uploads(Table):
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
     def set_content(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
-        """Record the digest or recipe of a document, which `save` doesn't write."""
+        """Record a document's digest or recipe; `save` doesn't write them."""
         self._db.execute(
             "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
             (digest, recipe, upload),
@@ -477,4 +477,4 @@ _TWICE = (
 """States that only one row of a path may have, with the change made to the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
-"""The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""
+"""The condition of the index `upload_named`, repeated verbatim so that SQLite uses the index."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "kbsync remove notes             asks about its documents",
         "kbsync remove notes --keep      keep its documents, without a question",
-        "kbsync remove notes --delete    delete its documents, without a question",
+        "kbsync remove notes --delete    delete its documents too, without asking",
     )
 )
 @click.argument("name", shell_complete=complete_mirror)

@@ -595,8 +595,8 @@ class _VectorsOrHere(Future[Vectors]):
         self._remote, self._cluster, self._make_local = remote, cluster, make_local
 
     def result(self, timeout: float | None = None) -> Vectors:
-        """Return the vectors. If this host has to compute them, that takes long and blocks the waiting
-        thread."""
+        """Return the vectors. If this host has to compute them, that takes a long time and blocks
+        the waiting thread."""
         try:
             return self._remote.result(timeout)
         except Unavailable as error:

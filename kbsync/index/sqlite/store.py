@@ -783,7 +783,7 @@ def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
 
 
 _SORTED = 2 * DEPTH
-"""Number of the best chunks by words to sort at first; most searches need no more."""
+"""Number of top chunks, by word score, to sort first; most searches need no more."""
 
 _VISITED = 4 * DEPTH
 """Number of nearest chunks to read before trying anything else."""

@@ -70,7 +70,7 @@ CUTTING: Mapping[str, ValueKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptbotsTargetConfig(RemoteTargetConfig):
-    """A knowledge base at GPTBots. Sizes are in bytes; 0 means no limit."""
+    """A GPTBots knowledge base. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["gptbots"], Choice("`gptbots`: a knowledge base at GPTBots")] = "gptbots"
     base_url: Annotated[

@@ -84,7 +84,7 @@ def seconds_of(value: object) -> float | None:
 
 
 def object_of(value: object) -> Mapping[str, Any]:
-    """Return an object; an empty one for anything else."""
+    """Return the value if it is an object, otherwise an empty object."""
     return value if isinstance(value, dict) else {}
 
 

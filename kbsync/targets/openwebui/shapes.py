@@ -1,8 +1,8 @@
 """Parses the server's responses, reads and writes our mark in its files, and classifies its errors, without
 I/O.
 
-A file's metadata has the data that the client sent with it (`meta.data`), a SHA-256 of its bytes
-(`meta.file_hash`) and, in the list of a base, its folder (`directory_path`). Our mark is a text in
+A file's metadata contains the data that the client sent with it (`meta.data`), a SHA-256 of its bytes
+(`meta.file_hash`) and, in the list of a base, its folder (`directory_path`). Our mark is a string in
 `meta.data`, such as `12 1 guides/intro.md`: the upload, the recipe and the escaped path.
 """
 

@@ -1,7 +1,7 @@
 """Parses RAGFlow's responses and classifies its errors, without I/O.
 
-Every response is `{"code": 0, "data": …}` or `{"code": 102, "message": "…"}`, mostly under HTTP 200. Nearly
-every refusal has the code 102, so the target checks the dataset before it blames a document. Sources:
+Every response is `{"code": 0, "data": …}` or `{"code": 102, "message": "…"}`, mostly with HTTP 200. Nearly
+every refusal has code 102, so the target checks the dataset before it blames a document. Sources:
 docs/references/http_api_reference.md, and api/apps/restful_apis for what it omits.
 """
 

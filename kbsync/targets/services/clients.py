@@ -74,7 +74,7 @@ _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
 """The service has no such model or call, or the model doesn't support the call; the HTTP status varies."""
 
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
-"""Values of OpenAI's `param` that name a setting, which is the same in every request, rather than a text."""
+"""Values of OpenAI's `param` that name a setting (the same in every request) rather than an input."""
 
 FORBIDDEN = "forbidden"
 """The code for an HTTP 403 with the service's own message: one text or the key may be to blame."""

@@ -120,7 +120,7 @@ REASONS = _array(_object(path=STRING, reason=STRING))
 
 MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
 WAIT = _whole(
-    "Seconds to wait until changed files are indexed; default 0: don't wait.",
+    "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).",
     *(0, LONGEST_WAIT, 0),
 )
 
