@@ -209,7 +209,7 @@ def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) ->
     ran = sandbox.run(*command.split(), *options)
     assert ran.code == 2
     fix = f"kbsync --once --config {sandbox.config}"
-    assert f"index.db; run: {fix}" in ran.err
+    assert f"index.db doesn't exist; run: {fix}" in ran.err
     assert sandbox.run(*words_of(fix)).code == 0
     assert sandbox.run(*command.split(), *options).code == 0
 

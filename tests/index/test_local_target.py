@@ -181,7 +181,7 @@ async def test_second_writer_is_refused_and_readers_take_no_lock_and_write_nothi
         lambda: reading.rename(first, "p", "p", 1.0),
     ]
     for call in calls:
-        with pytest.raises(Halted, match="reading only"):
+        with pytest.raises(Halted, match="was opened read-only"):
             await call()  # type: ignore[misc]
     await reading.aclose()
 
