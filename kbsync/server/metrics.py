@@ -65,7 +65,7 @@ class MetricFigures:
         """Yield every metric, for a Prometheus registry."""
         documents = GaugeMetricFamily(
             "kbsync_documents",
-            "A mirror's files by state, as `kbsync status` shows them.",
+            "A mirror's files by state.",
             labels=("mirror", "state"),
         )
         oldest = GaugeMetricFamily(

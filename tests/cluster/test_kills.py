@@ -126,44 +126,48 @@ def eventually(check: Callable[[], bool]) -> None:
 
 @long
 def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path: Path) -> None:
-    place, running = Sandbox(tmp_path), Programs(1)
+    sandbox, running = Sandbox(tmp_path), Programs(1)
     try:
         for each in (running.scheduler, *running.workers):
             each.kill()
             each.wait()
-        place.write("a.html", "<h1>Ice</h1><p>The walrus.</p>")
-        place.configure(f"prepare: {{dask: {running.address}}}\n")
+        sandbox.write("a.html", "<h1>Ice</h1><p>The walrus.</p>")
+        sandbox.configure(f"prepare: {{dask: {running.address}}}\n")
         began = time.monotonic()
-        ran = place.run("--once")
-        assert (ran.code, stored(place)) == (0, ["a.html"])
+        ran = sandbox.run("--once")
+        assert (ran.code, stored(sandbox)) == (0, ["a.html"])
         assert time.monotonic() - began < 2 * CONNECT_WITHIN
-        note = place.status()["note"]
+        note = sandbox.status()["note"]
         assert f"no Dask scheduler responds at {running.address}" in note and "this host" in note
-        assert note in place.run("status").out
+        assert note in sandbox.run("status").out
         # It is back: the next documents go to it.
         running.start_scheduler(int(running.address.rpartition(":")[2]))
         running.start_worker()
-        place.write("b.html", "<h1>Ice</h1><p>The seal.</p>")
-        assert place.run("--once").code == 0
-        assert (stored(place), place.status().get("note", "")) == (["a.html", "b.html"], "")
+        sandbox.write("b.html", "<h1>Ice</h1><p>The seal.</p>")
+        assert sandbox.run("--once").code == 0
+        assert (stored(sandbox), sandbox.status().get("note", "")) == (["a.html", "b.html"], "")
     finally:
-        place.close()
+        sandbox.close()
         running.close()
 
 
 @long
 def test_killing_workers_and_scheduler_mid_pass_loses_and_duplicates_nothing(tmp_path: Path) -> None:
-    place, running, names = Sandbox(tmp_path), Programs(2), [f"slow{number:03}.html" for number in range(160)]
+    sandbox, running, names = (
+        Sandbox(tmp_path),
+        Programs(2),
+        [f"slow{number:03}.html" for number in range(160)],
+    )
     for name in names:
-        place.write(name, f"<h1>{name}</h1><p>The walrus of {name}.</p>")
-    place.configure(f"prepare: {{dask: {running.address}}}\n")
+        sandbox.write(name, f"<h1>{name}</h1><p>The walrus of {name}.</p>")
+    sandbox.configure(f"prepare: {{dask: {running.address}}}\n")
 
     def at_work(tasks: int = 8) -> bool:
         with distributed.Client(running.address, set_as_default=False) as dask:
             return bool(dask.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) >= tasks)
 
     try:
-        process = place.start("--once", "--json")
+        process = sandbox.start("--once", "--json")
         eventually(at_work)
         running.workers[0].kill()
         time.sleep(0.3)
@@ -178,11 +182,11 @@ def test_killing_workers_and_scheduler_mid_pass_loses_and_duplicates_nothing(tmp
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, (out, err)
         assert b"distributed" not in err and b"Traceback" not in err
-        assert stored(place) == names
+        assert stored(sandbox) == names
         # With the base as it is there is nothing to do.
-        assert place.run("--once", "--json").json["uploaded"] == 0
+        assert sandbox.run("--once", "--json").json["uploaded"] == 0
     finally:
-        place.close()
+        sandbox.close()
         running.close()
 
 

@@ -27,14 +27,14 @@ mirrors:
 
 @long
 def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, other = Sandbox(tmp_path), tmp_path / "other"
-    place.write("a.md", "alpha")
+    sandbox, other = Sandbox(tmp_path), tmp_path / "other"
+    sandbox.write("a.md", "alpha")
     other.mkdir()
-    place.config.parent.mkdir(parents=True)
+    sandbox.config.parent.mkdir(parents=True)
 
     def configure(level: str = "", settle: str = "200ms") -> None:
-        text = CONFIG.format(level=level, first=place.docs, second=other, settle=settle)
-        place.config.write_text(text)
+        text = CONFIG.format(level=level, first=sandbox.docs, second=other, settle=settle)
+        sandbox.config.write_text(text)
 
     def reload(level: str = "") -> None:
         configure(level)
@@ -46,16 +46,16 @@ def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: p
     with manager_in(tmp_path) as manager:
         monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
         monkeypatch.setenv("WATCHDOG_USEC", "60000000")
-        process = place.start()
+        process = sandbox.start()
         try:
             manager.until("READY=1")
             manager.until("STATUS=1 ready, 0 pending, 0 failed")
             reload()
             reload("log_level: debug")
-            place.write("seen.md", "beta")
+            sandbox.write("seen.md", "beta")
             manager.until("STATUS=2 ready, 0 pending, 0 failed")
             reload("log_level: warning")
-            place.write("unseen.md", "gamma")
+            sandbox.write("unseen.md", "gamma")
             manager.until("STATUS=3 ready, 0 pending, 0 failed")
             reload("log_levl: debug")
             manager.until("STATUS=the config was refused; the old one stays in use; 3 ready")

@@ -36,6 +36,6 @@ def test_base_differing_from_the_folder_is_detected(
 ) -> None:
     documents = Life.documents
     monkeypatch.setattr(Life, "documents", lambda life: [change(documents(life)[0]), []])
-    monkeypatch.setattr(Life, "go", lambda life, *words: life.place.go(*words))
+    monkeypatch.setattr(Life, "go", lambda life, *words: life.sandbox.go(*words))
     with pytest.raises(PromiseBroken, match=problem):
         live("local", 1, tmp_path, turns=0)
