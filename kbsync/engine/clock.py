@@ -76,7 +76,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 def bug_in_words(error: Exception) -> str:
     """Describe a bug in kbsync in one line; the traceback is in the log."""
-    return f"internal error in kbsync, see its log: {type(error).__name__}"
+    return f"internal error in kbsync (see its log): {type(error).__name__}"
 
 
 def pause_after(failures: int) -> float:
