@@ -44,6 +44,12 @@ make_with_python() {
     fi
 }
 
+install_with_uv() {
+    # Compile everything but pip, which is there for those who want to install more.
+    uv pip install --quiet --compile-bytecode --python "$VENV/bin/python" "$@" &&
+        uv pip install --quiet --python "$VENV/bin/python" pip
+}
+
 install_with_pip() {
     if "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
@@ -55,21 +61,21 @@ install_with_pip() {
 
 has_uv() { command -v uv >/dev/null 2>&1; }
 
-# uv installs in a quarter of the time that pip needs. If it is missing, get it (18 MB) for this run only.
-borrow_uv() {
-    python=$(find_python 2>/dev/null) && borrowed=$(mktemp -d 2>/dev/null) || return 0
-    trap 'rm -rf "$borrowed"' EXIT
+# uv installs in a third of the time that pip needs. If it is missing, download it (18 MB) for this run only.
+download_uv() {
+    python=$(find_python 2>/dev/null) && uv_folder=$(mktemp -d 2>/dev/null) || return 0
+    trap 'rm -rf "$uv_folder"' EXIT
     trap 'exit 130' INT TERM
     "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-compile \
-        --target "$borrowed" uv >/dev/null 2>&1 || return 0
-    PATH="$borrowed/bin:$PATH"
+        --target "$uv_folder" uv >/dev/null 2>&1 || return 0
+    PATH="$uv_folder/bin:$PATH"
     # uv doesn't read the settings of pip.
     index=$("$python" -m pip config list | sed -n "s/^.*\.index-url='\(.*\)'$/\1/p" | head -n 1)
     export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}" UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
 }
 
 echo "installing kbsync into $VENV (about 54 MB, more for the tests; once) …" >&2
-has_uv || borrow_uv
+has_uv || download_uv
 if [ ! -x "$VENV/bin/python" ]; then
     if ! has_uv || ! make_with_uv; then make_with_python; fi
 fi
@@ -82,12 +88,6 @@ for path in "$@"; do
     set -- "$@" --editable "$path"
     shift
 done
-install_with_uv() {
-    # Compile everything but pip, which is there for those who want to install more.
-    uv pip install --quiet --compile-bytecode --python "$VENV/bin/python" "$@" &&
-        uv pip install --quiet --python "$VENV/bin/python" pip
-}
-
 if ! has_uv || ! install_with_uv "$@"; then
     install_with_pip "$@" # also if uv can't, for example because only pip is configured for a proxy
 fi

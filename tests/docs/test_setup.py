@@ -81,14 +81,14 @@ def test_uv_is_used_when_present(bare: Path) -> None:
 
 @pytest.mark.parametrize("works", [True, False])
 def test_missing_uv_is_installed_for_one_run_and_pip_replaces_one_that_fails(bare: Path, works: bool) -> None:
-    log, uv, borrowed = (bare.parent / name for name in ("log", "uv", "borrowed"))
+    log, uv, folder_note = (bare.parent / name for name in ("log", "uv", "folder"))
     make_venv = f'mkdir -p "$VENV/bin"; cp {bare}/python3.12 "$VENV/bin/python"'
     write_program(uv, uv_that_logs(log, make_venv, "exit 0" if works else "exit 2"))
     write_program(
         bare / "python3.12",
         f"""case "$*" in
         *--target*) while [ "$1" != --target ]; do shift; done
-            mkdir "$2/bin"; cp {uv} "$2/bin/uv"; echo "$2" >{borrowed};;
+            mkdir "$2/bin"; cp {uv} "$2/bin/uv"; echo "$2" >{folder_note};;
         *"config list"*) echo "global.index-url='mirror of pip'";;
         *"pip install"*) echo "python $*" >>{log};;
         esac""",
@@ -99,7 +99,7 @@ def test_missing_uv_is_installed_for_one_run_and_pip_replaces_one_that_fails(bar
     calls = [" ".join(line.split()[:3]) for line in log.read_text().splitlines()]
     assert calls == ["uv venv --quiet", "uv pip install", "uv pip install" if works else "python -m pip"]
     assert "mirror of pip" in log.read_text()
-    assert not Path(borrowed.read_text().strip()).exists()
+    assert not Path(folder_note.read_text().strip()).exists()
 
 
 @pytest.mark.parametrize(
