@@ -32,7 +32,7 @@ from kbsync.server.notify import Notifications
 from kbsync.server.removals import RemovalQueue
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
-from kbsync.state.inbox import StateFact
+from kbsync.state.inbox import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports
@@ -335,10 +335,10 @@ class Daemon:
         log.info("config.read", mirrors=len(names), **counts)
 
     async def _note_refusal(self, store: StateStore, reason: str) -> None:
-        """Tell `kbsync status` why the config was refused; '' if it wasn't."""
+        """Record why the config was refused, for `kbsync status`; '' if it wasn't."""
         with contextlib.suppress(StateError):
-            if await store.read(lambda tx: tx.meta.get(StateFact.REFUSED_CONFIG)) != reason:
-                await store.write(lambda tx: tx.meta.set(StateFact.REFUSED_CONFIG, 0, reason))
+            if await store.read(lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON)) != reason:
+                await store.write(lambda tx: tx.meta.set(DaemonFact.REFUSED_CONFIG, DAEMON, reason))
 
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
         """Reload only the secrets of these mirrors; on an error they keep the old ones."""

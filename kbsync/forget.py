@@ -86,12 +86,9 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     folder = installation.state_dir / BASES / name
     others = (mirror for mirror in installation.config.mirrors if mirror.name != name)
     used = [base for mirror in others if (base := installation.embedded_base(mirror)) is not None]
-    # Accept a name only if it is a single folder, which can't point elsewhere.
-    if (
-        Path(name).name != name
-        or len(os.fsencode(name)) > LONGEST_NAME
-        or any(places.is_inside(base, folder) for base in used)
-    ):
+    # Accept only a single folder, which can't point elsewhere. File systems refuse names that are too long.
+    is_folder_name = Path(name).name == name and len(os.fsencode(name)) <= LONGEST_NAME
+    if not is_folder_name or any(places.is_inside(base, folder) for base in used):
         return []
     try:
         with closing(SqliteStore(folder, writer=None)) as store:

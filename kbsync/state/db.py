@@ -108,11 +108,11 @@ def empty_wal(connection: apsw.Connection) -> bool:
     return True
 
 
-def open_reader(path: Path, *, is_turned_back: bool = False) -> apsw.Connection:
-    """Return a connection that can't change anything. `is_turned_back`: the file has no WAL file, and this
-    creates none."""
-    # SQLite would create the WAL file even for a reader.
-    mode = "immutable=1" if is_turned_back else "mode=ro"
+def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
+    """Return a connection that can't change anything. `immutable`: nobody writes to the file, which has no
+    WAL file."""
+    # Otherwise SQLite would create the WAL file even for a reader, and its absence marks a restored state.
+    mode = "immutable=1" if immutable else "mode=ro"
     connection = apsw.Connection(f"{path.resolve().as_uri()}?{mode}", flags=READ_FLAGS)
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)

@@ -94,8 +94,12 @@ class MirrorFact(StrEnum):
     SETTINGS = "settings"  # the part of the terms that a person sets
 
 
-class StateFact(StrEnum):
-    """Facts about the daemon that holds the state."""
+DAEMON = 0
+"""The owner of facts about the daemon; the ids of mirrors and bindings begin at 1."""
+
+
+class DaemonFact(StrEnum):
+    """Facts about the daemon that uses the state."""
 
     REFUSED_CONFIG = "refused"  # why it refused the current config
 
@@ -111,12 +115,12 @@ class BindingFact(StrEnum):
 class Meta(Table):
     """Small facts about the daemon and, by id, about mirrors and bindings, deleted together with them."""
 
-    def get(self, fact: MirrorFact | BindingFact | StateFact, owner: int = 0) -> str:
+    def get(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int) -> str:
         """Return the fact, or ''."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"{fact}:{owner}",)).fetchone()
         return "" if row is None else str(row[0])
 
-    def set(self, fact: MirrorFact | BindingFact | StateFact, owner: int, value: str) -> None:
+    def set(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int, value: str) -> None:
         """Store the fact."""
         key = f"{fact}:{owner}"
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))

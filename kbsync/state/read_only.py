@@ -71,18 +71,18 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 class ReadOnlyState:
     """The state file for commands that only read: takes no lock, writes nothing, creates no file.
 
-    `is_turned_back`: the file is older than its last use, as a restored backup is.
+    `is_restored`: the file is older than its last use, as a restored backup is.
     """
 
     exists = True
-    is_turned_back = False
+    is_restored = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with state_errors(path):
             schema.refuse_no_file(path)
-            self.is_turned_back = schema.is_turned_back(path)
-            opened = open_reader(path, is_turned_back=self.is_turned_back)
+            self.is_restored = schema.is_restored(path)
+            opened = open_reader(path, immutable=self.is_restored)
             schema.refuse_unfit(opened, path)
             self._reader = _as_of_now(opened)
         self._identity = identity(path) if self._reader is opened else None
@@ -111,7 +111,7 @@ class ReadOnlyState:
         use.
         """
         # A restored file is read as one that nobody writes to.
-        is_unchanged = not self.is_turned_back or schema.is_turned_back(self.path)
+        is_unchanged = not self.is_restored or schema.is_restored(self.path)
         return self._identity is not None and identity(self.path) == self._identity and is_unchanged
 
     def read(self, work: Callable[[Tx], T]) -> T:
@@ -171,7 +171,7 @@ def find_mirror_names(path: Path) -> set[str]:
         return set()
     with state_errors(path):
         schema.refuse_no_file(path)
-        with closing(open_reader(path, is_turned_back=schema.is_turned_back(path))) as reader:
+        with closing(open_reader(path, immutable=schema.is_restored(path))) as reader:
             schema.refuse_unfit(reader, path)
             is_made = schema.version_of(reader) > 0  # the first run may still be creating the tables
             return {name for (name,) in reader.execute("SELECT name FROM mirror")} if is_made else set()

@@ -272,7 +272,7 @@ def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
 
 
-def is_turned_back(path: Path) -> bool:
+def is_restored(path: Path) -> bool:
     """Return whether the file is older than its last use, as a restored backup is."""
     # kbsync always leaves its WAL file beside it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.

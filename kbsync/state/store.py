@@ -68,7 +68,7 @@ class StateStore:
         with state_errors(path):
             schema.refuse_no_file(path)
             # Check before the writer creates the WAL file, whose absence is the sign.
-            turned_back = schema.is_turned_back(path)
+            was_restored = schema.is_restored(path)
             self._writer = open_writer(path)
             schema.refuse_unfit(self._writer, path)
             if not check and schema.is_older(self._writer) and holding(path.parent) is not False:
@@ -80,7 +80,7 @@ class StateStore:
             if check:
                 schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
-            if turned_back:
+            if was_restored:
                 schema.catch_up(self._writer)
             self._reader = open_reader(path)
         self._identity = identity(path)
@@ -235,7 +235,7 @@ class StateCopy(StateStore):
         with state_errors(self.path):
             self._db = open_temporary()
             original.backup(self._db)
-            if original.is_turned_back:
+            if original.is_restored:
                 schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:

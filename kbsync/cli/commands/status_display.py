@@ -17,7 +17,7 @@ from kbsync.engine.status import SHOWN
 from kbsync.freshness import status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
-from kbsync.state.inbox import StateFact
+from kbsync.state.inbox import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
 
 
@@ -30,7 +30,7 @@ def problems(
 ) -> Iterator[str]:
     """Yield the problems: a refused config, then those of mirrors by exit code: 2 and 3, then 4, then 1."""
     if lock.is_held(installation.state_dir):
-        refused = read_state(installation, lambda tx: tx.meta.get(StateFact.REFUSED_CONFIG))
+        refused = read_state(installation, lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON))
         if refused:
             reason = printable(refused)
             yield f"the running kbsync refused the changed config and still uses the old one: {reason}"
