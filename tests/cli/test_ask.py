@@ -116,8 +116,8 @@ def test_json_reports_tokens_and_duration(zhipu: ZhipuSandbox, form: str) -> Non
         answer = zhipu.run("ask", "when does the office open", "--json", *words).json
         assert words[:1] == ["--model"] or answer["answer"] == whole
         tokens = {"prompt_tokens": 5, "completion_tokens": len(answer["answer"])}
-        told = {**tokens, "total_tokens": sum(tokens.values())}
-        assert answer["usage"] == (None if form == "plain" and not words else told)
+        expected = {**tokens, "total_tokens": sum(tokens.values())}
+        assert answer["usage"] == (None if form == "plain" and not words else expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

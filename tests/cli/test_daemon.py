@@ -160,9 +160,9 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
     assert daemon.end() == 0
     said += daemon.output
     lines = [line for line in said.replace("\r", "").splitlines() if CHANGE.match(line)]
-    told = [CHANGE.match(line).groups() for line in lines]  # type: ignore[union-attr]
-    assert sorted(path for mark, path in told if mark == "+") == ["a.md", "b.md", "office/note.md"]
-    assert [mark for mark, _ in told if mark != "+"] == ["~", ">", "-", "!"]
+    changes = [CHANGE.match(line).groups() for line in lines]  # type: ignore[union-attr]
+    assert sorted(path for mark, path in changes if mark == "+") == ["a.md", "b.md", "office/note.md"]
+    assert [mark for mark, _ in changes if mark != "+"] == ["~", ">", "-", "!"]
     assert len(said.splitlines()) == len(lines) + 3, said  # using, watching, stopped
     assert "event" not in said and "document." not in said
 

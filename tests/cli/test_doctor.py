@@ -166,8 +166,8 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
 
     checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [CheckResult("c", "well")])]
     result = run_checks(checks, limit=0.1)
-    told = [(one.subject, one.grade.value, int(one.code)) for one in result]
-    assert told == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
+    results = [(one.subject, one.grade.value, int(one.code)) for one in result]
+    assert results == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
     assert result[1].fix == "check for a hung disk or network"
     never.set()
 

@@ -88,11 +88,11 @@ def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanne
 def test_suggested_command_makes_the_file_readable(scanned: Sandbox, tmp_path: Path, command: str) -> None:
     """It is pasted into a shell, with a stand-in for the program."""
     if command == "status":
-        told = str(item(scanned, SCAN)["reason"])
+        text = str(item(scanned, SCAN)["reason"])
     else:
-        told = scanned.run("explain", SCAN, "--folder", "docs").out
-        assert "skipped" in told
-    (pasted,) = re.findall(r"`(ocrmypdf [^`]*)`", told)
+        text = scanned.run("explain", SCAN, "--folder", "docs").out
+        assert "skipped" in text
+    (pasted,) = re.findall(r"`(ocrmypdf [^`]*)`", text)
     programs = tmp_path / "bin"
     programs.mkdir()
     (tmp_path / "read.pdf").write_bytes(samples.pdf([["The invoice is over ninety crowns"]]))

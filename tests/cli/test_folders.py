@@ -124,13 +124,13 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
             "zhipu",
         ): "a target of type zhipu needs more settings (api_key, knowledge_id)",
     }
-    told = {words: sandbox.run("add", *words) for words in refused}
-    assert {words: (ran.code, ran.out) for words, ran in told.items()} == dict.fromkeys(refused, (2, ""))
-    assert [words for words, says in refused.items() if says not in told[words].err] == []
+    results = {words: sandbox.run("add", *words) for words in refused}
+    assert {words: (ran.code, ran.out) for words, ran in results.items()} == dict.fromkeys(refused, (2, ""))
+    assert [words for words, says in refused.items() if says not in results[words].err] == []
     assert (sandbox.config.read_bytes(), sandbox.config.stat().st_ino) == before
-    example = after(told[str(second_folder), "--target", "zhipu"].err, "for an example: ")
+    example = after(results[str(second_folder), "--target", "zhipu"].err, "for an example: ")
     assert paste(sandbox, f"{example} --base 4711").code == 0
-    again = after(told[("docs 2/handbook",)].err, "choose another: ")
+    again = after(results[("docs 2/handbook",)].err, "choose another: ")
     assert paste(sandbox, again, NAME="team").code == 0
     assert names(sandbox) == ["handbook", "team"]
     ran = sandbox.run("add", "--folder", "docs", "docs")

@@ -75,9 +75,9 @@ def test_forget_drops_the_state_and_says_what_stays_and_where(failed: Sandbox) -
     done, stays, then = ran.out.splitlines()
     assert (done, stays) == ("handbook is forgotten", f"1 document stays in {base}")
     assert then.endswith("to delete them: kbsync forget handbook --delete-documents")
-    [told] = failed.run("status", "--json").json["mirrors"]
-    assert told["last_pass"] is None
-    assert "1 document is still in" in told["note"]
+    [status] = failed.run("status", "--json").json["mirrors"]
+    assert status["last_pass"] is None
+    assert "1 document is still in" in status["note"]
     again = failed.run("--once", "--json").json
     assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 1)
     assert "note" not in again["mirrors"][0]
@@ -118,12 +118,12 @@ def test_documents_of_a_forgotten_folder_are_deleted_by_its_name(
 ) -> None:
     sandbox.write("a.md", "alpha")
     assert sandbox.run("--once", "--folder", "docs").code == 0
-    told = sandbox.run("forget", "docs", "--yes", *options)
-    assert "1 document stays in" in told.out
+    forgotten = sandbox.run("forget", "docs", "--yes", *options)
+    assert "1 document stays in" in forgotten.out
     asked = sandbox.run("forget", "docs", "--delete-documents", *options)
     assert (asked.code, "pass --yes to forget docs" in asked.err) == (2, True)
     assert "1 document left in" in asked.err
-    command = told.out.strip().rpartition("to delete them: ")[2]
+    command = forgotten.out.strip().rpartition("to delete them: ")[2]
     ran = sandbox.run(*words_of(command), "--yes")
     assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
     assert [each for each in sandbox.state.rglob("*") if each.is_file()] == []

@@ -80,12 +80,18 @@ def test_state_on_a_read_only_mount_is_reported(tmp_path: Path, name: str) -> No
     assert f"{reason}; choose another" in once.stderr
 
 
-def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: Path) -> None:
+@contextmanager
+def state_on_small_disk(tmp_path: Path, files: int) -> Iterator[tuple[Path, tuple[str | Path, ...]]]:
+    """Mount a disk of 2.5 MB for the state of a mirror; yield it, and the options of commands."""
     folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "config.yaml"
-    write(folder, 1)
+    write(folder, files)
     config.write_text(f"mirrors: [{{name: docs, folder: {folder}, settle: 100ms}}]\n")
     with mounted(small, "2500k"):
-        options = ("--config", config, "--state-dir", small / "state")
+        yield small, ("--config", config, "--state-dir", small / "state")
+
+
+def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: Path) -> None:
+    with state_on_small_disk(tmp_path, 1) as (small, options):
         assert kbsync("--once", *options).returncode == 0
         with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
             while filler.write(bytes(4096)):
@@ -98,11 +104,7 @@ def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: P
 
 @long
 def test_full_disk_ends_the_pass_with_a_message_and_a_later_pass_continues(tmp_path: Path) -> None:
-    folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "config.yaml"
-    write(folder, 400)
-    config.write_text(f"mirrors: [{{name: docs, folder: {folder}, settle: 100ms}}]\n")
-    with mounted(small, "2500k"):
-        options = ("--config", config, "--state-dir", small / "state")
+    with state_on_small_disk(tmp_path, 400) as (small, options):
         full = kbsync("--once", *options)
         assert full.returncode in (3, 4), full.stderr
         assert "full" in full.stderr or "no space" in full.stderr

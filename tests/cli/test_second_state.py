@@ -169,22 +169,27 @@ def test_copied_state_notices_work_of_its_copy(sandbox: Sandbox, docs: Path, pro
         check_mirrored(sandbox, proving, docs)
 
 
-def restore(sandbox: Sandbox, backup: Path) -> None:
+def back_up(sandbox: Sandbox, docs: Path, base: KnowledgeBase) -> None:
+    """Mirror the folder, then back up the state."""
+    configure(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
+    passed(sandbox)
+    assert sandbox.run("state", "backup", sandbox.root / "backup.db").code == 0
+
+
+def restore(sandbox: Sandbox) -> None:
     """Restore the state as docs/backup.md says."""
-    shutil.copyfile(backup, sandbox.state / "state.db")
+    shutil.copyfile(sandbox.root / "backup.db", sandbox.state / "state.db")
     for suffix in ("-wal", "-shm"):
         (sandbox.state / f"state.db{suffix}").unlink()
 
 
-def test_commands_leave_a_restored_state_recognisable(
+def test_commands_leave_a_restored_state_recognizable(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
-    configure(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
-    passed(sandbox)
-    assert sandbox.run("state", "backup", sandbox.root / "backup.db").code == 0
+    back_up(sandbox, docs, base)
     (docs / "new.md").write_text("newer than the backup")
     assert passed(sandbox)["uploaded"] == 1
-    restore(sandbox, sandbox.root / "backup.db")
+    restore(sandbox)
     for command in (["status"], ["plan"], ["verify"], ["search", "number"], ["explain", docs / "new.md"]):
         sandbox.run(*command)
     assert sorted(file.name for file in sandbox.state.glob("state.db*")) == ["state.db"]
@@ -203,13 +208,11 @@ def check_plan(sandbox: Sandbox) -> None:
 def test_plan_of_a_restored_state_knows_newer_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
-    configure(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
-    passed(sandbox)
-    assert sandbox.run("state", "backup", sandbox.root / "backup.db").code == 0
+    back_up(sandbox, docs, base)
     (docs / "f1.md").write_text("newer than the backup")
     (docs / "new.md").write_text("newer than the backup, too")
     passed(sandbox)
-    restore(sandbox, sandbox.root / "backup.db")
+    restore(sandbox)
     check_plan(sandbox)
 
 

@@ -118,5 +118,5 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 def test_mirror_works_at_the_real_server(servers: dict[str, Any], sandbox: Sandbox) -> None:
     there = servers["openai"]
-    told = {"base_url": there["base_url"], "api_key": there["api_key"]}
-    live(sandbox, {"type": "openai", **told, "vector_store_id": made_store(there)})
+    connection = {"base_url": there["base_url"], "api_key": there["api_key"]}
+    live(sandbox, {"type": "openai", **connection, "vector_store_id": made_store(there)})
