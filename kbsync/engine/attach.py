@@ -583,9 +583,14 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
     await store.write(forget_first_misses)
     await store.write(journal.recover)
-    await store.write(
-        lambda tx: tx.uploads.bring_forward(journal.binding.mirror, journal.binding.id, clock.wall())
-    )
+
+    def resume_due_work(tx: Tx) -> None:
+        now = clock.wall()
+        tx.uploads.bring_forward(binding.mirror, binding.id, now)
+        # A user who starts kbsync expects an attempt, since the target may work again.
+        tx.uploads.end_pauses(binding.mirror, binding.id, now)
+
+    await store.write(resume_due_work)
     await store.read(journal.recall)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)

@@ -251,6 +251,17 @@ class Uploads(Table):
         )
         self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
 
+    def end_pauses(self, mirror: int, binding: int, now: float) -> None:
+        """Make uploads due now that the target couldn't take during an earlier run.
+
+        A pause after a lost response or a refusal continues.
+        """
+        sql = (
+            "UPDATE upload SET due_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
+            f" AND state = {int(UploadState.INTENDED)} AND due_at > :now AND losses = 0 AND repairs = 0"
+        )
+        self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
+
     # -- by state --------------------------------------------------------------------------------------
 
     def count(self, mirror: int, binding: int, states: Iterable[UploadState]) -> int:

@@ -12,6 +12,7 @@ from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
 from kbsync.engine.deletions import must_hold
+from kbsync.engine.mirror import PATIENCE
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Rejected, Unavailable
 from kbsync.source.stat import PathStat
@@ -54,6 +55,19 @@ async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
     await world.once()
     assert world.statuses() == {"held": 3}
     return texts
+
+
+async def test_pass_uploads_at_once_what_an_earlier_one_could_not(world: World) -> None:
+    """After several attempts, the next one would be due later than a pass waits."""
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
+    world.write_many(2)
+    await world.once()
+    while (world.row_of("f0.md").due_at or 0.0) <= world.clock.wall() + PATIENCE:
+        await world.once()
+    world.base.faults.clear()
+    started = world.clock.now
+    await world.once()
+    assert world.searchable_texts() == world.on_disk() and world.clock.now - started < PATIENCE
 
 
 async def test_restored_held_file_is_served_without_an_upload(world: World) -> None:
