@@ -195,6 +195,7 @@ def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuSandbox)
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
+@long
 def test_model_can_be_switched_off(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.aim(target="chat_model: ''")
     own_sandbox.write("a.md", "alpha")
@@ -290,6 +291,7 @@ def test_model_output_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
 # -- applications --------------------------------------------------------------------------------------
 
 
+@long
 def test_choosing_is_required_unless_the_base_has_exactly_one_application(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.write("a.md", "alpha")
     assert own_sandbox.run("--once").code == 0

@@ -15,6 +15,7 @@ from kbsync_standin.messages import Request, Response
 from tests.cli.sandbox import LONGEST
 from tests.cli.terminal import Begin
 from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox, tidied
+from tests.share import long
 
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
@@ -62,6 +63,7 @@ def said_to(zhipu: ZhipuSandbox, text: str, *words: str) -> tuple[int, str, str]
 BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["application", "model"])
 
 
+@long
 @BY
 def test_each_line_is_a_question_in_the_same_conversation(
     zhipu: ZhipuSandbox, by: tuple[str, ...], sent_messages: list[Any]
@@ -112,6 +114,7 @@ def test_interrupted_answer_is_not_added_to_the_history(
         assert "error" not in second
 
 
+@long
 def test_selection_applies_to_every_question(zhipu: ZhipuSandbox) -> None:
     code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
@@ -157,6 +160,7 @@ def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuSandbox, ask_termi
     assert zhipu.files() == before, "nothing of it is stored"
 
 
+@long
 @BY
 def test_interrupt_stops_only_the_current_answer(
     zhipu: ZhipuSandbox, ask_terminal: Begin, by: tuple[str, ...], sent_messages: list[Any]
@@ -177,6 +181,7 @@ def test_interrupt_stops_only_the_current_answer(
     assert [len(one) for one in sent_messages] == [1, 1]
 
 
+@long
 def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:
     """readline doesn't check for signals right after its output: some of these would be missed."""
     for _ in range(6):
@@ -187,6 +192,7 @@ def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuSandbox, ask_ter
         assert "Traceback" not in terminal.output
 
 
+@long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
 def test_terminal_settings_are_restored(

@@ -113,6 +113,7 @@ def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_i
     assert traces(folder_mirror) == []
 
 
+@long
 @proves("forget {} --delete-documents")
 def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_removes_it(
     folder_mirror: Sandbox,
@@ -135,6 +136,7 @@ def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_remo
     assert traces(folder_mirror) == []
 
 
+@long
 def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(folder_mirror: Sandbox) -> None:
     for file in folder_mirror.docs.glob("*.md"):
         file.unlink()
@@ -153,6 +155,7 @@ def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(folder_mirr
     )
 
 
+@long
 def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(sandbox: Sandbox) -> None:
     folder = sandbox.root / "disk" / "notes"
     folder.mkdir(parents=True)
@@ -196,6 +199,7 @@ def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirr
     assert traces(folder_mirror) == []
 
 
+@long
 def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Sandbox) -> None:
     folder_mirror.docs.rename(folder_mirror.root / "away")
     (folder_mirror.root / "other").mkdir()
@@ -206,6 +210,7 @@ def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Sandbox) -> 
     assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
 
+@long
 def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Sandbox) -> None:
     assert folder_mirror.run("forget", "docs", "--folder", "docs", "--yes").code == 0
     (folder_mirror.root / "other").mkdir()
@@ -216,6 +221,7 @@ def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Sandbox) 
     assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
 
+@long
 def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Sandbox) -> None:
     folder_mirror.run("init", "docs")
     assert folder_mirror.run("--once").code == 0
@@ -230,6 +236,7 @@ def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Sandbox) ->
     assert folder_mirror.run("search", "other", "--json", *other).json["hits"]
 
 
+@long
 @proves("state discard")
 def test_doctor_reports_damaged_files_that_were_set_aside(folder_mirror: Sandbox) -> None:
     aside = trial(folder_mirror) / "kb" / "docs" / "index.db.damaged-1"
@@ -331,6 +338,7 @@ def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
     assert "rm " not in check["detail"] + check["cure"]
 
 
+@long
 @proves("forget {} --left-behind")
 def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empties_it(
     folder_mirror: Sandbox,

@@ -161,6 +161,7 @@ def is_right(sandbox: Sandbox, suggestion: Suggestion) -> None:
     assert (pasted.code, suggestion.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
 
 
+@long
 @proves(*(suggestion.fix for suggestion in HERE if suggestion.fix))
 @pytest.mark.parametrize("suggestion", HERE, ids=lambda suggestion: suggestion.words)
 def test_suggested_commands_repeat_the_options_in_use(sandbox: Sandbox, suggestion: Suggestion) -> None:
@@ -170,6 +171,7 @@ def test_suggested_commands_repeat_the_options_in_use(sandbox: Sandbox, suggesti
     is_right(sandbox, suggestion)
 
 
+@long
 @enumerated()
 @proves(*(suggestion.fix for suggestion in THERE))
 @pytest.mark.parametrize(
@@ -184,6 +186,7 @@ def test_missing_service_objects_are_listed_found_or_created(
     is_right(zhipu, suggestion)
 
 
+@long
 @proves("search QUERY")
 def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
@@ -194,6 +197,7 @@ def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandb
     assert "a.md" in paste(sandbox, command, QUERY="alpha").out
 
 
+@long
 @proves("search -i")
 def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, terminal: Begin) -> None:
     sandbox.write("a.md", "alpha")
@@ -211,6 +215,7 @@ def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, termi
     assert typing.end() == 130
 
 
+@long
 @proves("ask -i")
 def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
@@ -318,6 +323,7 @@ def events(ran: Ran) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.err.splitlines()]
 
 
+@long
 @proves("--once")
 def test_interrupted_pass_comes_with_the_command_to_continue_it(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
@@ -356,6 +362,7 @@ HALTS: dict[str, tuple[Before, Before]] = {
 """The cause of each halt, and what a person does about it before pasting the fix."""
 
 
+@long
 @enumerated()
 @proves("retry --mirror {}", "--once --mirror {}")
 @pytest.mark.parametrize("reason", HALTS)
@@ -391,6 +398,7 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuSandbo
     assert (remaining["halt"], remaining["documents"]["pending"]) == (None, 0)
 
 
+@long
 @enumerated()
 @proves("approve {}", "status --documents")
 @pytest.mark.parametrize("tty", [True, False])
@@ -493,6 +501,7 @@ def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu:
     assert daemon.end() == 0
 
 
+@long
 @proves("plan")
 def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
@@ -512,6 +521,7 @@ def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuSan
     assert daemon.end() == 0
 
 
+@long
 @proves("kb list")
 def test_suggested_command_retries_after_fixing_another_services_base_and_key(sandbox: Sandbox) -> None:
     server = Server(gptbots(KEY))

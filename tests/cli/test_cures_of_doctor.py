@@ -98,6 +98,7 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Sandbox], object]]] = [
 ]
 
 
+@long
 @proves(
     "chmod -R u+rX {}",
     "chmod go-rwx {}",
@@ -213,6 +214,7 @@ def test_disk_usage_is_shown(
     assert Path(fix.rpartition(" of ")[2]) in (sandbox.state, *sandbox.state.parents)
 
 
+@long
 @proves("sudo mount -o remount,rw {}")
 def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +248,7 @@ def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, word
         is_cured(sandbox, check_of(sandbox, "state"))
 
 
+@long
 @proves("sudo systemctl restart {}", "systemctl --user restart {}")
 @pytest.mark.parametrize(
     ("place_of_units", "handed_below", "command"),
@@ -371,6 +374,7 @@ def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuSandbox
     assert "127.0.0.1" in paste(zhipu, fix, **{"nowhere.invalid": "127.0.0.1"}).out
 
 
+@long
 @proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
 def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuSandbox) -> None:
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
@@ -382,6 +386,7 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuSandbox) -> 
     assert check_of(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
 
 
+@long
 def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.service.turn(key_revoked=True)
@@ -429,6 +434,7 @@ def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandb
     assert "127.0.0.1" in paste(sandbox, command).out
 
 
+@long
 @proves("if process {} is the daemon, reload its config: kill -HUP {}")
 def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuSandbox) -> None:
     daemon = zhipu.watch()

@@ -28,6 +28,7 @@ from tests.ports import free_port
 from tests.share import long
 
 
+@long
 def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write("broken.pdf", "this is no pdf")
@@ -63,6 +64,7 @@ def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
     assert not lock.is_held(sandbox.state)
 
 
+@long
 def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
@@ -92,6 +94,7 @@ def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
     assert daemon.end() == 0
 
 
+@long
 @pytest.mark.parametrize("options", [(), ("--folder", "docs")], ids=["config", "folder"])
 def test_daemon_continues_after_its_state_directory_was_deleted(
     sandbox: Sandbox, options: tuple[str, ...]
@@ -172,6 +175,7 @@ def close(daemon: Terminal) -> None:
     os.close(daemon.our_end)
 
 
+@long
 @pytest.mark.parametrize(
     "end",
     [close, lambda daemon: daemon.process.send_signal(signal.SIGHUP)],
@@ -236,6 +240,7 @@ def test_log_format_option_replaces_the_terminal_view(
         assert all(json.loads(line)["event"] for line in output.splitlines() if line)
 
 
+@long
 @proves("status", "rescan")
 def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")

@@ -30,6 +30,7 @@ def test_explain_prints_the_extracted_text(mirrored: Sandbox) -> None:
     assert "\x1b[2J" not in odd.out
 
 
+@long
 def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuSandbox) -> None:
     zhipu.write("install.md", "Run the installer.")
     assert zhipu.run("--once").code == 0
@@ -38,6 +39,7 @@ def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuSandbo
     assert sentence not in zhipu.run("explain", "install.md").out
 
 
+@long
 def test_document_of_a_deleted_knowledge_base_is_explained(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -106,6 +108,7 @@ def test_suggested_command_makes_the_file_readable(scanned: Sandbox, tmp_path: P
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
 
 
+@long
 def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
     sandbox.write("notes.md", "The walrus lies on the ice.\n")
     other = sandbox.root / "other"
@@ -179,6 +182,7 @@ def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen:
     sandbox.close()
 
 
+@long
 def test_state_that_may_not_be_read_is_no_temporary_problem(tmp_path: Path) -> None:
     sandbox = OrdinarySandbox(tmp_path)
     sandbox.write("a.md", "alpha")

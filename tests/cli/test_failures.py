@@ -255,6 +255,7 @@ def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(sandbox: Sand
     assert "target-down" in ran.err and "cannot be reached" in ran.err
 
 
+@long
 def test_files_set_aside_are_reported_with_path_and_reason(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -307,6 +308,7 @@ def halts() -> set[str]:
     return {named.get(text, text.strip('"')) for text in matches} - {"first-pass"}  # only in /readyz
 
 
+@long
 def test_every_halt_is_in_the_catalogue() -> None:
     assert halts() == REASONS
 
@@ -323,6 +325,7 @@ def events() -> set[str]:
     return {*LEVELS, *logged, *re.findall(r'\{"event": "([a-z_.]+)"\}', SOURCE)}
 
 
+@long
 def test_docs_list_every_halt_event_and_code() -> None:
     logs = (DOCS / "logs.md").read_text()
     assert [event for event in sorted(events()) if f"`{event}`" not in logs] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.sandbox import Sandbox
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def paths(sandbox: Sandbox, query: str, folder: str) -> list[str]:
     return [hit["path"] for hit in ran.json["hits"]]
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("folder", ["docs", "docs/guides", "docs/guides/deep", "way", "way/guides"])
 def test_folder_inside_a_configured_mirror_gets_no_second_copy(nested: Sandbox, folder: str) -> None:
@@ -51,6 +52,7 @@ def test_suggested_command_before_the_first_pass_makes_no_copy(nested: Sandbox) 
     assert ran.err.rstrip().endswith("; run: kbsync --once")
 
 
+@long
 def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Sandbox) -> None:
     assert nested.run("--once", "--folder", "docs").code == 0
     assert "guides/deep/b.md" in paths(nested, "bustard", "docs/guides")
@@ -60,6 +62,7 @@ def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Sandbox) -> None:
     assert nested.run("--once", "--folder", "docs/guides/new", "--json").json["uploaded"] == 1
 
 
+@long
 def test_only_mirrors_of_the_given_folder_are_used(nested: Sandbox) -> None:
     other = nested.root / "other"
     other.mkdir()
@@ -71,6 +74,7 @@ def test_only_mirrors_of_the_given_folder_are_used(nested: Sandbox) -> None:
     assert "b.md" not in paths(nested, "bustard", "docs")
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("folder", ["exclude", "ignore file"])
 def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Sandbox, folder: str) -> None:
@@ -82,6 +86,7 @@ def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Sandbox, folder: 
     assert paths(nested, "bustard", "docs/guides/deep") == ["deep/b.md"]
 
 
+@long
 def test_explicit_state_dir_is_used(nested: Sandbox) -> None:
     nested.configure()
     assert nested.run("--once").code == 0
@@ -91,6 +96,7 @@ def test_explicit_state_dir_is_used(nested: Sandbox) -> None:
     assert mirror["name"] == "docs"
 
 
+@long
 def test_folder_mirror_serves_until_the_config_has_mirrored_the_folder(nested: Sandbox) -> None:
     assert nested.run("--once", "--folder", "docs").code == 0
     nested.configure()

@@ -55,6 +55,7 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
     assert set(zhipu.service.by_path()) == {"a.md", "b.md"}
 
 
+@long
 def test_excludes_are_remembered_and_can_be_reset(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write("drafts/d.md", "draft")

@@ -60,6 +60,7 @@ def dies(sandbox: Sandbox, step: int, *words: str | Path) -> bool:
 # -- add ---------------------------------------------------------------------------------------------------
 
 
+@long
 def test_added_folder_keeps_the_comments_in_the_config(sandbox: Sandbox, second_folder: Path) -> None:
     before = sandbox.config.read_text()
     ran = sandbox.run("add", "More Notes")
@@ -96,6 +97,7 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
     assert sandbox.run("add", second_folder, "--name", "n", "--json").json == expected
 
 
+@long
 @proves(
     "add the mirror to {} yourself; for an example: {}",
     "write that config with: {}",
@@ -211,6 +213,7 @@ def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
     assert step > 3
 
 
+@long
 def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, second_folder: Path) -> None:
     assert sandbox.run("--once", "--folder", second_folder).code == 0
     ran = sandbox.run("add", second_folder, "--name", "team")
@@ -228,6 +231,7 @@ def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, 
     assert sandbox.search("beta")[0] == "b.md"
 
 
+@long
 def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
     sandbox: Sandbox, second_folder: Path
 ) -> None:
@@ -267,6 +271,7 @@ def test_documents_are_kept_and_can_be_deleted_later(both: Sandbox) -> None:
     assert (output.code, output.out) == (0, "more is forgotten; 1 document deleted\n")
 
 
+@long
 def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_folder: Path) -> None:
     assert both.run("remove", "more", "--keep").code == 0
     assert both.run("--once", "--json").json["deleted"] == 0
@@ -325,6 +330,7 @@ def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
     assert both.config.read_bytes() == before
 
 
+@long
 @proves("forget {}")
 def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
     assert sandbox.run("--once").code == 0
@@ -346,6 +352,7 @@ def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) ->
     assert documents(both) == ["b.md"]
 
 
+@long
 def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     (zhipu.root / "more").mkdir()
@@ -412,6 +419,7 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
         assert daemon.end() == 0
 
 
+@long
 def test_an_added_folder_is_taken_up_when_the_command_was_killed_before_it_said_so(
     sandbox: Sandbox, second_folder: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_mirror_that_left_the_config_is_forgotten_with_its_documents(sandbox: 
     assert sandbox.run("forget", "handbook", "--delete-documents", "--yes").code == 0
 
 
+@long
 def test_a_mirror_takes_over_again_what_it_left(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -196,6 +197,7 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuS
     assert zhipu.run("verify").code == 0
 
 
+@long
 @proves("forget {}")
 def test_of_several_mirrors_with_one_name_a_person_chooses(sandbox: Sandbox) -> None:
     for above in ("first", "second"):

@@ -20,6 +20,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import KEY, ZhipuSandbox
+from tests.share import long
 
 SERVICES = [kind for kind in TARGETS if base_key(kind)]
 
@@ -93,6 +94,7 @@ def test_missing_settings_are_asked_for(
     assert (mirror.folder, mirror.target.type) == (sandbox.docs, kind)
 
 
+@long
 def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) -> None:
     key = sandbox.root / "key"
     key.write_text("id.secret-of-mine")
@@ -272,6 +274,7 @@ def test_every_exclusion_reason_is_named(sandbox: Sandbox) -> None:
         assert reason in out
 
 
+@long
 def test_vault_is_recognized_with_its_own_search_exclusions(sandbox: Sandbox) -> None:
     settings = {"userIgnoreFilters": ["old stuff/", "/^x.*/", "gone/", 7, "a*b"]}
     sandbox.write("vault/.obsidian/app.json", json.dumps(settings))

@@ -177,6 +177,7 @@ def test_model_change_notifies_the_callback_of_each_finished_document(
     assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
 
 
+@long
 def test_delete_shows_the_contents_and_requires_the_name(
     zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +198,7 @@ def test_delete_shows_the_contents_and_requires_the_name(
     assert zhipu.run("--once").code == 3
 
 
+@long
 def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuSandbox) -> None:
     zhipu.service.play("lost-answer", op="delete-base")
     ran = zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", "--json")

@@ -12,6 +12,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.server import Server
 from tests.cli.sandbox import Sandbox
+from tests.share import long
 
 KEY = "app-secret-for-tests"
 
@@ -55,6 +56,7 @@ def bases(sandbox: Bot) -> dict[str, str]:
     return {row["id"]: row["name"] for row in listed}
 
 
+@long
 def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
     sandbox.write("bees.md", "bees")
     assert sandbox.run("--once").code == 0
@@ -126,6 +128,7 @@ def serving(sandbox: Bot) -> set[str]:
     return {name for name, one in sandbox.documents().items() if one["serving"]}
 
 
+@long
 def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -> None:
     sandbox.config.write_text(
         sandbox.config.read_text().replace("poll_first", "reembed_tries: 0, poll_first")

@@ -119,6 +119,7 @@ def test_status_loads_only_state_and_config_modules(tmp_path: Path, monkeypatch:
     assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
 
 
+@long
 def test_search_of_one_embedded_base_starts_no_event_loop(tmp_path: Path) -> None:
     options = configured(tmp_path)
     kbsync = [sys.executable, "-m", "kbsync"]

@@ -90,6 +90,7 @@ def state_on_small_disk(tmp_path: Path, files: int) -> Iterator[tuple[Path, tupl
         yield small, ("--config", config, "--state-dir", small / "state")
 
 
+@long
 def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: Path) -> None:
     with state_on_small_disk(tmp_path, 1) as (small, options):
         assert kbsync("--once", *options).returncode == 0

@@ -20,6 +20,7 @@ from tests.cli.zhipu import zhipu_sandbox
 from tests.share import enumerated, long
 
 
+@long
 def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write("b.md", "beta")
@@ -47,6 +48,7 @@ def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
     assert (third["uploaded"], third["replaced"], third["renamed"], third["deleted"]) == (0, 0, 0, 0)
 
 
+@long
 def test_stdout_has_a_summary_unless_quiet(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure("settle_longest: 1500ms")
@@ -104,6 +106,7 @@ def test_signal_ends_the_pass_with_its_own_exit_code(sandbox: Sandbox, number: i
     assert out == b""
 
 
+@long
 def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
     (sandbox.root / "other").mkdir()
     (sandbox.root / "other" / "b.md").write_text("beta")
@@ -184,6 +187,7 @@ def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
     assert result == {"a.md": "ready", **({f"{folder}/": "failed"} if code else {f"{folder}/c.md": "ready"})}
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
@@ -207,6 +211,7 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
     assert (result["failed"], result["mirrors"][0]["documents"]["failed"]) == (2, 2)
 
 
+@long
 @pytest.mark.parametrize(("tty", "message"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
 def test_pass_shows_the_remaining_capacity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, message: str

@@ -7,6 +7,7 @@ import pytest
 from kbsync.cli.main import kbsync
 from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.cli.zhipu import ZhipuSandbox
+from tests.share import long
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,7 @@ def test_read_only_commands_before_the_first_pass_create_nothing(sandbox: Sandbo
 # -- without the key -------------------------------------------------------------------------------------
 
 
+@long
 def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuSandbox) -> None:
     """The key may be readable only by the service, not in a person's shell."""
     for number in range(8):

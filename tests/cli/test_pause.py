@@ -138,6 +138,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     assert daemon.end() == 0
 
 
+@long
 def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()

@@ -89,6 +89,7 @@ def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
         assert "would be sent:" not in zhipu.run("plan").out
 
 
+@long
 def test_kept_documents_are_planned_counted_and_verified(sandbox: Sandbox) -> None:
     """Every command counts it as correct, and nothing waits for anybody."""
     for name in ("same", "gone", "dropped"):

@@ -17,7 +17,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.sandbox import Sandbox
 from tests.cli.terminal import Begin
 from tests.cli.zhipu import ZhipuSandbox
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 def commands(above: click.Command = kbsync, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -70,6 +70,7 @@ ENDS = (
 )
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(("words", "question", "typed", "code", "message"), ENDS)
 def test_nothing_is_done_without_confirmation(

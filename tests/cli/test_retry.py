@@ -51,6 +51,7 @@ def test_commands_before_the_first_pass_name_the_command_to_run(sandbox: Sandbox
 # -- approve --------------------------------------------------------------------------------------------
 
 
+@long
 def test_replaced_folder_is_approved_as_it_is(sandbox: Sandbox) -> None:
     """If another folder has replaced the mirrored one, the fix of the halt accepts it."""
     for number in range(4):
@@ -167,6 +168,7 @@ def test_nothing_is_approved_for_a_missing_folder(sandbox: Sandbox) -> None:
     assert "nothing is held" in sandbox.run("approve").out
 
 
+@long
 def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> None:
     for number in range(3):
         sandbox.write(f"{number}.md", f"document number {number}")
@@ -184,6 +186,7 @@ def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> 
         assert sandbox.run("--once").code == code
 
 
+@long
 def test_quiet_approve_prints_nothing(sandbox: Sandbox) -> None:
     for number in range(3):
         sandbox.write(f"{number}.md", f"document number {number}")

@@ -167,6 +167,7 @@ def test_files_with_nul_separator_preserves_any_name(mirrored: Sandbox) -> None:
     assert mirrored.run(*words).raw == os.fsencode(mirrored.docs / ODD) + b"\n"
 
 
+@long
 def test_files_preserves_non_utf8_bytes(sandbox: Sandbox) -> None:
     name = os.fsdecode(b"caf\xe9.md")
     sandbox.write(name, "Espresso and cappuccino.\n")
@@ -181,6 +182,7 @@ def test_files_preserves_non_utf8_bytes(sandbox: Sandbox) -> None:
 WIDE = re.compile("[\u3000-\u9fff\uff00-\uff60]")
 
 
+@long
 def test_long_text_is_shown_on_two_lines_of_the_terminals_width(sandbox: Sandbox) -> None:
     sandbox.write("long.md", "filler words and more of them " * 20 + "zebra " + "and even more of them " * 20)
     sandbox.write("宽.md", "这是很长的一段文字。" * 30 + "斑马" + "后面还有很多文字。" * 30)
@@ -194,6 +196,7 @@ def test_long_text_is_shown_on_two_lines_of_the_terminals_width(sandbox: Sandbox
         assert all(len(line) + len(WIDE.findall(line)) <= 80 for line in lines)
 
 
+@long
 @pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
 def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) -> None:
     sandbox.write("a.md", "alpha")
@@ -214,6 +217,7 @@ def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) ->
     assert sandbox.run(*command.split(), *options).code == 0
 
 
+@long
 def test_mirrors_with_comparable_scores_are_merged_by_score(sandbox: Sandbox) -> None:
     texts = {
         "one/0.md": "The walrus sleeps on the ice.",
@@ -269,6 +273,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuSandbox]:
         yield zhipu
 
 
+@long
 def test_hits_are_only_our_files(shared: ZhipuSandbox) -> None:
     hits = shared.go("search", "office opens at nine", "--json").json["hits"]
     assert [hit["path"] for hit in hits[:2]] == ["guides/hours.txt", "archive/office.md"]
@@ -297,6 +302,7 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuSandbo
     assert not [path for path in files if signature in path.read_bytes()]
 
 
+@long
 def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuSandbox) -> None:
     shared.service.play("code-in-200", op="retrieve", args={"code": 1311})
     ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
@@ -305,6 +311,7 @@ def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: Zh
     assert "1311" in ran.err
 
 
+@long
 def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: ZhipuSandbox) -> None:
     """Their scores mean different things: the best hit of each comes before the second of any."""
     folder = zhipu.root / "own"
@@ -367,6 +374,7 @@ def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, server:
         assert SECRET not in ran.err
 
 
+@long
 def test_picture_is_found_by_text(sandbox: Sandbox, server: Server) -> None:
     aim(sandbox, server.url, dialect="newapi")
     sandbox.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
@@ -484,6 +492,7 @@ async def test_failing_service_is_reported_and_search_continues() -> None:
     working.cancel()
 
 
+@long
 def test_interactive_search_returns_the_chosen_path(terminal: Begin, mirrored: Sandbox) -> None:
     typing = terminal(mirrored, "search", "-i", "--folder", "docs")
     typing.until(SECOND_SCREEN)
@@ -660,6 +669,7 @@ def test_missing_folder_and_failed_documents_are_reported(failed: Sandbox) -> No
     assert missing.endswith("; then run: kbsync --once --mirror handbook")
 
 
+@long
 def test_folder_missing_since_the_last_pass_is_reported(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def check_mirrored(sandbox: Sandbox, base: KnowledgeBase, folder: Path, prefix: 
     assert sandbox.run("verify").code == 0
 
 
+@long
 def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -84,6 +85,7 @@ def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     check_mirrored(sandbox, base, moved)
 
 
+@long
 def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -101,6 +103,7 @@ def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
         assert base.documents("a/") == []
 
 
+@long
 @pytest.mark.parametrize("turned", [False, True])
 def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase, turned: bool
@@ -115,6 +118,7 @@ def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_document
         check_mirrored(sandbox, second, docs)
 
 
+@long
 @pytest.mark.parametrize("is_older", [False, True])
 def test_mirrors_of_one_folder_are_told_apart_by_their_base(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase, is_older: bool
@@ -131,6 +135,7 @@ def test_mirrors_of_one_folder_are_told_apart_by_their_base(
         assert len(base.documents("")) == len(files_of(docs))
 
 
+@long
 def test_mirror_whose_name_is_reused_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -145,6 +150,7 @@ def test_mirror_whose_name_is_reused_keeps_its_documents(
         assert base.documents("") == files_of(docs)
 
 
+@long
 def test_alternating_states_of_a_mirror_leave_no_duplicates(
     sandbox: Sandbox, docs: Path, proving: KnowledgeBase
 ) -> None:
@@ -158,6 +164,7 @@ def test_alternating_states_of_a_mirror_leave_no_duplicates(
         check_mirrored(sandbox, proving, docs)
 
 
+@long
 def test_copied_state_notices_work_of_its_copy(sandbox: Sandbox, docs: Path, proving: KnowledgeBase) -> None:
     configure(sandbox, mirror("handbook", docs, proving), state="one")
     passed(sandbox)
@@ -183,6 +190,7 @@ def restore(sandbox: Sandbox) -> None:
         (sandbox.state / f"state.db{suffix}").unlink()
 
 
+@long
 def test_commands_leave_a_restored_state_recognizable(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -205,6 +213,7 @@ def check_plan(sandbox: Sandbox) -> None:
     assert not any(ran[kind] for kind in ("uploaded", "replaced", "renamed", "deleted", "held"))
 
 
+@long
 def test_plan_of_a_restored_state_knows_newer_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -216,6 +225,7 @@ def test_plan_of_a_restored_state_knows_newer_documents(
     check_plan(sandbox)
 
 
+@long
 def test_plan_knows_the_work_of_another_state(sandbox: Sandbox, docs: Path, proving: KnowledgeBase) -> None:
     configure(sandbox, mirror("handbook", docs, proving), state="one")
     passed(sandbox)
@@ -228,6 +238,7 @@ def test_plan_knows_the_work_of_another_state(sandbox: Sandbox, docs: Path, prov
     check_plan(sandbox)
 
 
+@long
 def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
     sandbox: Sandbox, docs: Path, proving: KnowledgeBase
 ) -> None:
@@ -284,6 +295,7 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: San
         assert ran.code == 1 and "gone.md" in ran.out
 
 
+@long
 def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: Sandbox, docs: Path) -> None:
     other = sandbox.root / "other"
     other.mkdir()

@@ -26,6 +26,7 @@ def test_backup_is_a_consistent_private_copy(failed: Sandbox) -> None:
     database.close()
 
 
+@long
 def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "a word")
     sandbox.configure()
@@ -47,6 +48,7 @@ def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbo
     assert sandbox.run("state", "backup", folder / "copy.db").code == 2
 
 
+@long
 def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> None:
     """Folder, config and state were copied there, so every inode and path is different."""
     for name in ("old", "new"):

@@ -160,6 +160,7 @@ def test_start_time_includes_its_date_unless_it_is_today(waiting: Sandbox) -> No
         assert waiting.run("status", "--json").json["running"]["since"] == "1970-01-12T13:46:40Z"
 
 
+@long
 def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     other = sandbox.root / "sub" / "docs"
@@ -231,6 +232,7 @@ def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate
         assert "documents/s" not in waiting.run("status").out  # that was an hour ago
 
 
+@long
 def test_suggested_command_repeats_the_options_and_works(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     options = ("--folder", str(sandbox.docs), "--state-dir", str(sandbox.root / "my state"))
@@ -469,6 +471,7 @@ def test_watch_restores_the_terminal(terminal: Begin, mirrored: Sandbox, number:
     assert "MIRROR" in watching.output  # the last frame stays
 
 
+@long
 def test_promises_a_target_cannot_keep_are_listed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """`status`, `doctor` and the JSON report them; they aren't a problem that anybody could fix."""
     instead = "a changed file is not found while it is indexed"

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from tests.cli.sandbox import Sandbox, eventually
+from tests.share import long
 
 
 def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
@@ -18,6 +19,7 @@ def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
     assert mirrored.run("verify", "--folder", "docs").out == "docs: all is well\n"
 
 
+@long
 def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -36,6 +38,7 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox
     assert sandbox.run("verify").code == 0
 
 
+@long
 @pytest.mark.parametrize(
     ("damage", "missing"),
     [
@@ -69,6 +72,7 @@ def documents(sandbox: Sandbox) -> list[str]:
         return [path for (path,) in index.execute("SELECT path FROM document ORDER BY path")]
 
 
+@long
 def test_repair_requested_for_one_base_does_not_affect_the_next(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "# Falcons\n\nThe kestrel.\n")
     sandbox.configure()
@@ -85,6 +89,7 @@ def test_repair_requested_for_one_base_does_not_affect_the_next(sandbox: Sandbox
     assert documents(sandbox) == ["a.md"]
 
 
+@long
 def test_documents_of_a_deleted_knowledge_base_are_missing(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -97,6 +102,7 @@ def test_documents_of_a_deleted_knowledge_base_are_missing(sandbox: Sandbox) -> 
     assert sandbox.run("verify").code == 0
 
 
+@long
 def test_running_kbsync_repairs_a_deleted_knowledge_base(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()

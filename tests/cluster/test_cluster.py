@@ -468,6 +468,7 @@ def test_different_dask_dependencies_cause_no_warning(cluster: DaskCluster) -> N
     warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error
 
 
+@long
 def test_missing_scheduler_is_reported_in_one_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
         with pytest.raises(Unavailable, match=r"no Dask scheduler responds at tcp://127.0.0.1:9 \("):

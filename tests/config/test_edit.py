@@ -19,6 +19,7 @@ from kbsync.config.model import Config
 from kbsync.config.reader import load
 from kbsync.config.yaml import read_yaml
 from kbsync.errors import UsageError
+from tests.share import long
 
 NEW = {"name": "new", "folder": "/srv/n€w ${x}"}
 
@@ -211,6 +212,7 @@ WORDS = st.sampled_from(
 MIRROR = st.dictionaries(st.sampled_from(["name", "folder", "target", "exclude"]), WORDS, min_size=1)
 
 
+@long
 @given(
     st.lists(MIRROR, min_size=1, max_size=3),
     st.booleans() | st.none(),
@@ -312,6 +314,7 @@ def test_concurrent_editor_changes_are_not_lost(file: Path, tmp_path: Path) -> N
     assert len(load(file, {}).mirrors) == 2
 
 
+@long
 def test_concurrent_edits_are_all_kept(file: Path, tmp_path: Path) -> None:
     names = [f"m{number}" for number in range(12)]
     threads = [

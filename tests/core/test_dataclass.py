@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kbsync import dataclass as ours
+from tests.share import long
 
 
 def classes(module: Any) -> SimpleNamespace:
@@ -138,6 +139,7 @@ def test_frozen_value_survives_pickling() -> None:
     assert pickle.loads(pickle.dumps(Pickled("a", 2))) == Pickled("a", 2)
 
 
+@long
 def test_class_is_created_in_half_the_time_of_a_standard_one() -> None:
     least = {
         each: min(

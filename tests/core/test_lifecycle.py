@@ -11,6 +11,7 @@ from kbsync.core.backoff import check_pause, pause
 from kbsync.core.lifecycle import Timing
 from kbsync.core.model import Purpose, Upload, UploadState
 from tests.core.invariants import TRANSITIONS, breaches
+from tests.share import long
 
 S = UploadState
 LAGGING, EXACT = Limits(list_lag=5.0), Limits(list_lag=0.0)
@@ -78,6 +79,7 @@ def test_new_uploads_inherit_the_attempts() -> None:
     assert (fresh.id, fresh.remote_id, fresh.repairs, fresh.state) == (0, None, 3, S.INTENDED)
 
 
+@long
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_retry_delays_grow_and_are_bounded(tries: int, chance: float) -> None:
     assert 0.5 <= pause(tries, lambda: chance) <= 300.0

@@ -228,6 +228,7 @@ def test_name_we_never_wrote_is_not_ours(name: str) -> None:
     assert TAGGED.read(name) is None
 
 
+@long
 @given(st.text(max_size=30) | st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join))
 def test_our_names_round_trip(name: str) -> None:
     for naming in (PLAIN, Naming("a_", "plain")):
@@ -316,6 +317,7 @@ def test_name_does_not_match_other_bytes_or_another_number(
         assert not TAGGED.recognizes(sent, mangle(TAGGED.name(path, ONE, second)))
 
 
+@long
 @given(ASCII_PATHS, ASCII_PATHS | st.none(), st.sampled_from(list(MANGLES.values())))
 def test_plain_paths_are_never_confused(path: str, other: str | None, mangle: Callable[[str], str]) -> None:
     second = mangle(path) if other is None else other

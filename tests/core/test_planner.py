@@ -30,6 +30,7 @@ from kbsync.core.planner import (
     must_stay,
     status_of,
 )
+from tests.share import long
 
 S = UploadState
 Send, Drop, Retire, Unwant, Want, Serve, Weigh, Keep, Relabel, Prove, Reslice = (
@@ -244,6 +245,7 @@ def consistent(rows: list[Upload]) -> bool:
     return len(set(numbers)) == len(numbers) and sum(u.state.serves for u in rows) <= 1
 
 
+@long
 @given(
     st.sampled_from([WANTED, GONE, EXCLUDED, UPGRADED, EMPTY, TOO_LARGE, UNKNOWN, MISSING, WRITING]),
     st.lists(uploads, max_size=4).filter(consistent),
@@ -260,12 +262,14 @@ def test_serving_document_is_retired_only_when_another_serves(
             assert not target.state.serves or served - {target.id}
 
 
+@long
 @given(st.lists(uploads, max_size=4).filter(consistent))
 def test_unreadable_file_changes_nothing(rows: list[Upload]) -> None:
     for desired, abilities in product((UNKNOWN, MISSING), (PLAIN, RENAMES, UPDATES, KEEPS)):
         assert decide(desired, rows, abilities) == ()
 
 
+@long
 @given(st.lists(uploads, max_size=4).filter(consistent), ABILITIES)
 def test_settings_change_is_not_sent_before_approval(rows: list[Upload], abilities: Abilities) -> None:
     server = next((u for u in rows if u.state.serves), None)

@@ -15,7 +15,7 @@ from kbsync.server.metrics import rendered
 from tests.docs.pages import ROOT
 from tests.programs import needs
 from tests.server.test_metrics import figures
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 RULES = ROOT / "monitoring" / "alerts.yml"
 DASHBOARD = ROOT / "monitoring" / "grafana.json"
@@ -85,6 +85,7 @@ WAITING = {"oldest_pending_seconds": "3000x40"}
 READY = {"documents state=ready": "0x200"}
 
 
+@long
 @enumerated()
 @needs("promtool")
 @pytest.mark.parametrize(

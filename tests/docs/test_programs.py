@@ -8,10 +8,12 @@ from pathlib import Path
 from tests.cli.test_completion import ASK
 from tests.docs.as_unit import LIBRARY
 from tests.docs.pages import ROOT
+from tests.share import long
 
 OF_EXTRAS = {"check-jsonschema", "hadolint", "kubernetes-validate", "pyproject-build"}
 
 
+@long
 def test_documented_requirements_match_what_ci_installs() -> None:
     """By Debian packages named in `.ci/run`, or by the extras of this project."""
     listed = set(re.findall(r"^    (\S+)=\S+$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE))

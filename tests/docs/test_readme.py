@@ -102,6 +102,7 @@ def test_readme_installs_everything_its_commands_need() -> None:
     assert "kbsync mcp --folder" in text
 
 
+@long
 def test_readme_says_which_deletions_need_no_approval(sandbox: Sandbox) -> None:
     text = " ".join(README.read_text().split())
     assert "more than five documents and more than a fifth of the mirror, or all of it" in text
@@ -119,6 +120,7 @@ def test_readme_says_which_deletions_need_no_approval(sandbox: Sandbox) -> None:
     assert sandbox.run("--once", "--folder", "docs").code == 3
 
 
+@long
 def test_readme_undoes_its_first_mirror(sandbox: Sandbox) -> None:
     text = README.read_text()
     once = re.search(r"(?m)^\$ \.venv/bin/kbsync (--once --folder \S+)$", text)

@@ -69,6 +69,7 @@ async def test_attempts_are_remembered_after_a_lost_answer(world: World) -> None
 # -- documents that vanish -----------------------------------------------------------------------------
 
 
+@long
 async def test_status_that_flickers_twice_loses_no_document(world: World) -> None:
     world.base.behaviour.indexing_seconds = 150.0
     poll, missing = world.base.poll, DocStatus(DocState.MISSING)
@@ -90,6 +91,7 @@ async def test_status_that_flickers_twice_loses_no_document(world: World) -> Non
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_clock_set_forward_does_not_count_as_waiting_for_the_target(world: World) -> None:
     world.base.clock = world.base._agenda._clock = lambda: world.clock.epoch + world.clock.now
     world.base.behaviour.indexing_seconds = 90.0
@@ -107,6 +109,7 @@ async def test_clock_set_forward_does_not_count_as_waiting_for_the_target(world:
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) -> None:
     await world.mirrored(10)
     async with world.start_mirror() as bound:
@@ -161,6 +164,7 @@ async def test_work_done_before_a_halt_during_polling_is_recorded(world: World) 
 # -- state lost ----------------------------------------------------------------------------------------
 
 
+@long
 async def test_outage_during_confirmation_creates_no_duplicates(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
     await world.mirrored(3)
@@ -180,6 +184,7 @@ async def test_outage_during_confirmation_creates_no_duplicates(world: World) ->
 # -- rules of the state --------------------------------------------------------------------------------
 
 
+@long
 async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(world: World) -> None:
     world.settings = replace(world.settings, settle=0.1)
     world.write("a.md", "none")
@@ -322,6 +327,7 @@ def rejects_everything(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("maintenance", code="99"), times=FOREVER))
 
 
+@long
 @pytest.mark.parametrize(
     ("cause", "files", "reason", "most"),
     [

@@ -76,6 +76,7 @@ async def test_emptied_base_halt_ends_when_the_documents_return(world: World) ->
     assert world.puts() == 20
 
 
+@long
 async def test_reappearing_document_is_deleted_three_times_and_then_reported(
     tmp_path: Path,
 ) -> None:
@@ -180,6 +181,7 @@ async def kept_for(world: World, seconds: float) -> None:
         await end_tasks([task])
 
 
+@long
 async def test_restarts_neither_repeat_nor_skip_an_audit(world: World) -> None:
     await mirrored(world)
     listed = len(lists(world))
@@ -290,6 +292,7 @@ async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: Worl
     assert len(lists(world)) == 2
 
 
+@long
 @in_parts
 @enumerated()
 async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: int) -> None:

@@ -22,6 +22,7 @@ from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Fault
 from tests.memory.target import MemoryTarget
+from tests.share import long
 
 
 class Counted(MemoryTarget):
@@ -187,6 +188,7 @@ async def test_halt_found_by_two_tasks_is_reported_once(world: World) -> None:
     assert [line["event"] for line in logs] == ["mirror.halted"]
 
 
+@long
 async def test_daemon_reports_a_workers_halt_that_could_not_be_written_at_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +211,7 @@ async def test_daemon_reports_a_workers_halt_that_could_not_be_written_at_first(
     assert tries[0] == "credentials"
 
 
+@long
 async def test_missing_folder_causes_no_busy_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder disappears during a scan, whose end wakes the loop."""
     daemon = WatchingWorld(tmp_path)

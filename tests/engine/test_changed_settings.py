@@ -19,6 +19,7 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Failure
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
+from tests.share import long
 
 MANY = 10
 Steps = list[Callable[[World], object]]
@@ -62,6 +63,7 @@ def made_as(world: World, size: int) -> set[str]:
     return {path for path, made in recipes(world).items() if made == f"size {size}"}
 
 
+@long
 async def test_settings_change_affecting_many_documents_waits_for_approval(world: World) -> None:
     served = world.searchable_texts()
     set_to(world, 2)
@@ -80,6 +82,7 @@ async def test_settings_change_affecting_many_documents_waits_for_approval(world
     assert world.puts() == 2 * MANY
 
 
+@long
 async def test_gradual_changes_beyond_a_fifth_of_the_documents_wait_too(world: World) -> None:
     set_to(world, 2, "f0.md", "f1.md")
     await world.once()
@@ -93,6 +96,7 @@ async def test_gradual_changes_beyond_a_fifth_of_the_documents_wait_too(world: W
         }
 
 
+@long
 async def test_free_target_never_asks(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.mirrored(MANY)
@@ -101,6 +105,7 @@ async def test_free_target_never_asks(tmp_path: Path) -> None:
     assert len(made_as(world, 2)) == MANY and world.statuses() == {"ready": MANY}
 
 
+@long
 async def test_upgrade_reindexes_no_document(world: World) -> None:
     plan = world.settings
     set_to(world, 2)
@@ -200,6 +205,7 @@ async def test_different_or_wider_change_needs_a_new_approval(
     assert made_as(world, second[0]) == set(world.searchable_texts()) and world.statuses() == {"ready": MANY}
 
 
+@long
 async def test_deletions_and_settings_changes_are_held_separately(world: World) -> None:
     set_to(world, 2)
     await world.once()

@@ -24,7 +24,7 @@ from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory, UpdatingMemory
-from tests.share import boundaries, enumerated, in_parts
+from tests.share import boundaries, enumerated, in_parts, long
 
 NEVER, ASKS = DeletionLimits(never=True), DeletionLimits()
 
@@ -169,6 +169,7 @@ async def test_kept_documents_need_approval_when_deletions_are_turned_on(world: 
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 @enumerated()
 @in_parts
 async def test_kept_documents_need_approval_wherever_the_config_change_is_interrupted(
@@ -234,6 +235,7 @@ async def half_deleted(world: World, error: TargetError, *, effect: bool = False
     world.settings = replace(world.settings, deletions=NEVER)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_document_that_survived_a_delete_request_is_kept(world: World, error: TargetError) -> None:
@@ -254,6 +256,7 @@ async def test_document_removed_by_an_unanswered_delete_is_not_kept(world: World
     assert world.statuses() == {"ready": 10} and world.searchable_texts() == world.on_disk()
 
 
+@long
 @enumerated()
 async def test_no_delete_is_repeated_while_the_documents_presence_is_unknown(world: World) -> None:
     await half_deleted(world, Unavailable("busy"))

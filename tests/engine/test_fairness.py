@@ -360,6 +360,7 @@ async def test_journal_is_readable_while_every_other_thread_is_blocked(tmp_path:
         store.close()
 
 
+@long
 async def test_excluding_a_large_folder_locks_the_journal_only_briefly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

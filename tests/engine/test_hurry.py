@@ -15,6 +15,7 @@ from kbsync.core.model import Phase, Upload, UploadState
 from kbsync.engine.mirror import BoundMirror
 from tests.core.test_lifecycle import SENT, timing
 from tests.remote.world import RemoteWorld
+from tests.share import long
 
 LONG = 300.0
 """Seconds that the service takes."""
@@ -36,6 +37,7 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
         yield world, bound, rows[0]
 
 
+@long
 async def test_event_for_a_document_triggers_the_poll_that_finds_it_ready(tmp_path: Path) -> None:
     async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(LONG + 1.0)
@@ -72,6 +74,7 @@ async def test_events_for_foreign_documents_are_ignored(tmp_path: Path) -> None:
         assert still == row
 
 
+@long
 async def test_flood_of_events_costs_no_more_polls_than_the_shortest_interval(
     tmp_path: Path,
 ) -> None:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from kbsync.state.read_only import Tx
 from tests.engine.read_only_commands import planned
 from tests.engine.world import World
+from tests.share import long
 
 STRAY: dict[str, Any] = {"remote_id": "r1", "path": "a.md", "name": "a.md", "digest": "", "size": 1}
 LONG = "[" * 100_000
@@ -71,6 +72,7 @@ async def test_unusable_message_is_logged_and_dropped(world: World, verb: object
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_malformed_message_changes_nothing_and_the_next_is_processed(world: World) -> None:
     """The valid part of a message before its mistake isn't carried out either."""
     await world.mirrored(10)
@@ -108,6 +110,7 @@ async def test_message_for_another_mirror_waits_for_it(world: World) -> None:
     assert messages_left(world) == 2
 
 
+@long
 async def test_message_follows_a_renamed_mirror(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(8)

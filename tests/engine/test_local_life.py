@@ -123,6 +123,7 @@ def test_damaged_index_is_rebuilt_immediately(sandbox: Sandbox) -> None:
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold deleted documents
 
 
+@long
 def test_restored_knowledge_base_has_each_document_once(sandbox: Sandbox) -> None:
     base, away = sandbox.state / "kb" / "handbook", sandbox.home / "away"
     base.rename(away)
@@ -137,6 +138,7 @@ def test_restored_knowledge_base_has_each_document_once(sandbox: Sandbox) -> Non
     assert sandbox.run("verify").code == 0
 
 
+@long
 def test_pass_after_restoring_an_older_base_leaves_nothing_stale(sandbox: Sandbox) -> None:
     base, backup = sandbox.state / "kb" / "handbook", sandbox.home / "backup"
     shutil.copytree(base, backup)

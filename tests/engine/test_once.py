@@ -24,7 +24,7 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ReembeddingMemory, RenamingMemory, UpdatingMemory
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 VARIANTS = [MemoryTarget, RenamingMemory, UpdatingMemory, ReembeddingMemory, AbleMemory]
 
@@ -553,6 +553,7 @@ async def test_first_version_is_searchable_until_the_next_one_is(first_is_found:
     assert world.statuses() == {"ready": 1}
 
 
+@long
 @enumerated()
 async def test_first_version_serves_when_the_next_one_fails(first_is_found: World) -> None:
     world = first_is_found

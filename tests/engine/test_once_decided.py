@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kbsync.source.roots import identify
 from tests.engine.world import World
+from tests.share import long
 
 
 async def test_lost_mount_halts_each_pass_until_it_is_back(world: World) -> None:
@@ -21,6 +22,7 @@ async def test_lost_mount_halts_each_pass_until_it_is_back(world: World) -> None
     assert world.look_up(lambda tx: tx.mirrors.get(world.run.id)).root == was
 
 
+@long
 async def test_approval_covers_only_what_was_listed(world: World) -> None:
     await world.mirrored(30)
     world.delete_many(8)

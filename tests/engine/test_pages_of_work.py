@@ -44,6 +44,7 @@ def largest(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]
     yield matching
 
 
+@long
 async def test_many_deletions_are_weighed_held_and_approved_in_batches(
     world: World, largest: list[int]
 ) -> None:
@@ -151,6 +152,7 @@ async def test_unasked_deletions_run_in_batches(world: World, largest: list[int]
     assert max(largest) <= 2 * SMALL
 
 
+@long
 async def test_many_failures_are_retried_in_batches(world: World, largest: list[int]) -> None:
     numbers = itertools.count()
     world.base.faults.append(
@@ -185,6 +187,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return paths
 
 
+@long
 async def test_many_unreadable_files_are_reread_in_batches(
     world: World, unreadable: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +252,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
     return world
 
 
+@long
 @pytest.mark.parametrize("trigger", ["scan", "hints", "quiet"])
 async def test_daemon_reads_slow_files_briefly_before_others_get_a_turn(slow: SlowDisk, trigger: str) -> None:
     slow.seconds = 0.1
@@ -257,6 +261,7 @@ async def test_daemon_reads_slow_files_briefly_before_others_get_a_turn(slow: Sl
     assert slow.searchable_texts() == slow.on_disk()
 
 
+@long
 @pytest.mark.parametrize("trigger", ["scan", "hints", "quiet"])
 async def test_files_are_read_in_batches_of_bytes(
     slow: SlowDisk, trigger: str, monkeypatch: pytest.MonkeyPatch

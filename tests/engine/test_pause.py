@@ -21,6 +21,7 @@ from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import Failure
 from tests.memory.variants import ReembeddingMemory
+from tests.share import long
 
 MIRROR = 1
 
@@ -79,6 +80,7 @@ async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[N
             await task
 
 
+@long
 @pytest.mark.parametrize("fails", [False, True], ids=["ready", "failed"])
 async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: World, fails: bool) -> None:
     """A document that fails during the pause is indexed again only after it."""
@@ -108,6 +110,7 @@ async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: Wor
     await watched(world, work)
 
 
+@long
 async def test_daemon_started_during_a_pause_sends_no_request_until_its_end(world: World) -> None:
     await world.mirrored(2)
     pause(world, 3600.0)
@@ -123,6 +126,7 @@ async def test_daemon_started_during_a_pause_sends_no_request_until_its_end(worl
     await watched(world, work)
 
 
+@long
 async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
     """At whatever point of a pass the pause begins, only uploads recorded as sending before it are still
     sent.
@@ -216,6 +220,7 @@ async def until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
+@long
 async def test_quiet_hours_pause_a_daemon_and_end_automatically(world: World) -> None:
     await world.mirrored(2)
     quiet(world, (600.0, 4200.0))
@@ -249,6 +254,7 @@ async def test_daemon_first_started_in_quiet_hours_shows_them(world: World) -> N
     await watched(world, work)
 
 
+@long
 async def test_resume_skips_the_current_quiet_hours_also_after_a_restart(world: World) -> None:
     await world.mirrored(1)
     world.write("new.md")

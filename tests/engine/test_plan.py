@@ -18,7 +18,7 @@ from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 def paths(listed: list[Planned]) -> list[str]:
@@ -42,6 +42,7 @@ async def test_recent_file_counts_as_an_upload_with_a_note(world: World) -> None
     assert paths(plan.upload) == ["a.md"] and "after 2 s without changes" in plan.upload[0].note
 
 
+@long
 async def test_equal_documents_are_adopted_after_a_lost_state(world: World) -> None:
     await world.mirrored(4)
     world.lose_state()
@@ -61,6 +62,7 @@ async def test_lost_answer_is_listed_with_a_note(world: World) -> None:
     assert paths(plan.upload) == ["f0.md"] and "got no response" in plan.upload[0].note
 
 
+@long
 @pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])
 async def test_document_being_indexed_is_not_planned_until_the_file_changes(
     tmp_path: Path, target: type[MemoryTarget]
@@ -77,6 +79,7 @@ async def test_document_being_indexed_is_not_planned_until_the_file_changes(
     assert paths((await planned(world)).replace) == ["a.md"]
 
 
+@long
 async def test_file_deleted_before_it_served_is_deleted_without_approval(world: World) -> None:
     await world.mirrored(1)
     world.base.behaviour = Behaviour(indexing_seconds=1000)
@@ -105,6 +108,7 @@ async def test_quarantined_files_are_not_sent_and_show_their_reason(world: World
 # -- deletions -----------------------------------------------------------------------------------------
 
 
+@long
 async def test_approved_deletions_are_planned(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(6)
@@ -260,6 +264,7 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
     assert statuses.get("ready", 0) == plan.unchanged + changed - len(plan.failed)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
 @pytest.mark.parametrize("seed", range(3))

@@ -13,10 +13,11 @@ from tests.engine.machine import MirrorMachine
 from tests.engine.oracle import Oracle
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
-from tests.share import run_seed
+from tests.share import long, run_seed
 from tests.torture.machine import live
 
 
+@long
 def test_random_histories_keep_every_promise_and_end_with_base_equal_to_folder() -> None:
     assert live(MirrorMachine, run_seed(), lives=5, rules=40).steps > 100
 

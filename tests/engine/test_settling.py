@@ -64,6 +64,7 @@ def world(tmp_path: Path) -> Writing:
     return Writing(tmp_path)
 
 
+@long
 async def test_continuously_rewritten_file_is_eventually_taken(world: Writing) -> None:
     world.write("kept.md")
     await world.once()
@@ -80,6 +81,7 @@ async def test_continuously_rewritten_file_is_eventually_taken(world: Writing) -
     assert world.base.searchable_texts()["new.md"] == ["text"]
 
 
+@long
 async def test_file_found_empty_at_every_check_keeps_its_document(world: Writing) -> None:
     """The file is rewritten endlessly, and each read comes when it is empty."""
     await world.mirrored(3)
@@ -150,6 +152,7 @@ async def test_short_lived_files_do_not_delay_weighing_deletions(
     }
 
 
+@long
 @pytest.mark.parametrize("seed", range(4))
 async def test_pass_ends_whatever_the_rhythm_of_short_lived_files(
     world: Writing, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -309,6 +312,7 @@ def unstable(world: Writing, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return reads
 
 
+@long
 async def test_unstable_file_is_read_ever_less_often_and_named(
     world: Writing, unstable: Counter[str]
 ) -> None:
@@ -369,6 +373,7 @@ async def test_pass_is_incomplete_when_it_cannot_list_a_folder_again(
         await world.once()
 
 
+@long
 async def test_old_finished_rows_are_removed_while_a_daemon_runs(
     world: Writing,
 ) -> None:
@@ -479,6 +484,7 @@ async def test_everything_that_existed_is_held_although_new_files_arrive(tmp_pat
         assert len(world.searchable_texts()) == 63
 
 
+@long
 async def test_settings_changes_are_weighed_while_files_keep_vanishing(tmp_path: Path) -> None:
     world = Churned(tmp_path, paid=True)
     world.write_many(10)

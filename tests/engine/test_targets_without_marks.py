@@ -192,6 +192,7 @@ async def test_copy_of_a_document_with_a_too_long_path_is_a_duplicate(world: Wor
     assert copy.remote_id not in world.base.documents and world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost_state(
     world: World,
 ) -> None:
@@ -233,6 +234,7 @@ async def test_document_is_reindexed_then_resent_then_quarantined(
     assert "FAILED" in world.states()
 
 
+@long
 async def test_document_that_never_reports_ready_is_checked_by_search(world: World) -> None:
     world.limits = replace(world.limits, give_up=60.0)
     world.base.behaviour.never_says = "*"

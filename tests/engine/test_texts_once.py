@@ -114,6 +114,7 @@ async def test_reverted_rename_leaves_a_document_after_a_kill(tmp_path: Path) ->
         assert seeming(world) == [], guillotine.passed[-3:]
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("error", [Unavailable, Unsure])
 async def test_reverted_rename_during_an_outage_leaves_a_document(
@@ -136,6 +137,7 @@ async def test_reverted_rename_during_an_outage_leaves_a_document(
     assert seeming(world) == []
 
 
+@long
 async def test_files_deleted_while_their_new_documents_are_made_need_approval(world: World) -> None:
     await world.mirrored(12)
     for number in range(12):
@@ -148,6 +150,7 @@ async def test_files_deleted_while_their_new_documents_are_made_need_approval(wo
     assert len(world.searchable_texts()) == 12
 
 
+@long
 async def test_single_file_deleted_while_many_documents_are_made_needs_no_approval(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(12)
@@ -161,6 +164,7 @@ async def test_single_file_deleted_while_many_documents_are_made_needs_no_approv
     assert world.run.halt is None
 
 
+@long
 async def test_late_change_does_not_replace_what_was_sent_instead(
     world: World,
 ) -> None:
@@ -201,6 +205,7 @@ async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(
     assert lives > BOUNDARIES
 
 
+@long
 async def test_old_text_of_a_changed_file_is_found_in_another_after_a_lost_state(
     world: World,
 ) -> None:
@@ -223,6 +228,7 @@ async def test_copy_takes_nothing_from_an_existing_file(world: World) -> None:
     assert world.base.searchable("a.md") == [old]
 
 
+@long
 async def test_copy_replaces_a_file_found_after_the_state_was_lost(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(8)

@@ -188,6 +188,7 @@ async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
         assert hasty.base.effects_of("delete") == []
 
 
+@long
 async def test_moved_and_touched_file_is_recognized(hasty: WatchingWorld) -> None:
     async with hasty.run_daemon():
         sent = hasty.puts()
@@ -233,6 +234,7 @@ async def test_vanished_root_halts_and_recovers(daemon: WatchingWorld) -> None:
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
+@long
 async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: WatchingWorld) -> None:
     async with daemon.run_daemon() as store:
 
@@ -274,6 +276,7 @@ async def test_secrets_are_reloaded_only_when_a_refused_key_is_retried(
             assert reloads.scopes == scopes
 
 
+@long
 async def test_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
     ahead, tries = [0.0], iter([OSError(errno.ENOSPC, "no watch is left")])
 
@@ -313,6 +316,7 @@ async def test_retargeted_symlink_is_followed_and_deletes_nothing_without_approv
         assert len(daemon.searchable_texts()) == 11
 
 
+@long
 async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorld) -> None:
     async with daemon.run_daemon():
         daemon.root.rename(daemon.root.with_name("away"))
@@ -328,6 +332,7 @@ async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorl
 # -- state that a restart must keep ----------------------------------------------------------------------
 
 
+@long
 async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +381,7 @@ async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
     store.close()
 
 
+@long
 async def test_deletions_in_another_folder_need_approval_until_it_was_scanned(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +413,7 @@ def audited(tmp_path: Path) -> WatchingWorld:
     return daemon
 
 
+@long
 async def test_documents_deleted_by_others_are_restored_automatically(audited: WatchingWorld) -> None:
     async with audited.run_daemon():
         audited.base.lose(audited.base.searchable("f3.md")[0].remote_id)

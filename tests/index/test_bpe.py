@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from kbsync.index.bpe import Vocabulary
 from kbsync.index.embed import TOKENIZER, wordllama_folder
+from tests.share import long
 
 CONTENT = (wordllama_folder() / TOKENIZER).read_bytes()
 DOCS = sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))
@@ -30,6 +31,7 @@ def expected(library: Any, text: str) -> list[int]:
     return list(library.encode(text, add_special_tokens=False).ids)
 
 
+@long
 def test_token_ranks_follow_the_merge_order_of_the_file(vocabulary: Vocabulary) -> None:
     model = json.loads(CONTENT)["model"]
     ids = model["vocab"]
@@ -73,6 +75,7 @@ def test_unusual_texts_have_the_tokens_of_the_library(
     assert vocabulary.encode(text) == expected(library, text)
 
 
+@long
 def test_docs_lines_have_the_tokens_of_the_library(vocabulary: Vocabulary, library: Any) -> None:
     lines = {line for path in DOCS for line in path.read_text().splitlines() if "<" not in line}
     assert len(lines) > 1_000

@@ -105,6 +105,7 @@ def test_text_shown_differently_from_its_source_is_searchable() -> None:
     assert _ANY.search("\ud800") and _ANY.search("\udfff")
 
 
+@long
 def test_combining_marks_are_composed_in_bounded_batches() -> None:
     """Python sorts a letter's marks in quadratic time."""
     for code in (*range(0xD800), *range(0xE000, sys.maxunicode)):

@@ -8,6 +8,7 @@ from kbsync.index.fence.parser import Parser
 from tests.index import samples
 from tests.index.samples import docx, docx_with, word_part
 from tests.index.samples import docx_paragraph as paragraph
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 
@@ -283,6 +284,7 @@ def test_points_are_dates_where_the_chart_displays_dates(parser):
     assert "| 2028-01-02 | 1 |" in text_of(parser, docx_with_chart(since_1904))
 
 
+@long
 def test_chart_table_is_bounded_but_its_words_are_not(parser):
     labels, values = " ".join(f"label{n}" for n in range(201)), " ".join(["5"] * 201)
     text = text_of(parser, docx_with_chart(chart_series("A", labels, values) * 51))

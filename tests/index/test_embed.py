@@ -54,6 +54,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@long
 def test_vectors_are_normalized_and_equal_those_of_a_query(builtin: BuiltinEmbedder) -> None:
     vectors = builtin.embed(TEXTS)
     assert vectors.shape == (5, embed.DIMENSIONS)
@@ -69,6 +70,7 @@ def test_text_beyond_the_limit_is_truncated(builtin: BuiltinEmbedder) -> None:
     )
 
 
+@long
 def test_vectors_match_the_library(builtin: BuiltinEmbedder) -> None:
     inference = importlib.import_module("wordllama.inference")
     folder = embed.wordllama_folder()  # its own loader uses another folder for these files

@@ -20,6 +20,7 @@ from kbsync.index.glossary import Glossary
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from tests.index.test_search import ENCODER, paths, searching
+from tests.share import long
 
 ENTRIES = """\
 # CC-CEDICT
@@ -80,6 +81,7 @@ def test_query_is_translated_word_by_word(question: str, translation: str, tmp_p
         assert opened.translate(question) == translation
 
 
+@long
 @given(question=st.text(st.sampled_from("黑豹的年假端口 of panther.-\x00\U00020000"), max_size=60))
 def test_any_query_is_translated(question: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "any"

@@ -51,6 +51,7 @@ async def delete(target: LocalTarget, old: str, folder: Path) -> None:
         await target.delete([old])
 
 
+@long
 @pytest.mark.parametrize("take_out", [replace, delete])
 async def test_deleted_text_disappears_from_all_files_soon_while_files_keep_arriving(
     tmp_path: Path, take_out: Callable[[LocalTarget, str, Path], object]
@@ -84,6 +85,7 @@ async def test_deletion_waits_for_a_blocking_reader_even_when_idle(
                 await asyncio.sleep(PACE)
 
 
+@long
 async def test_hanging_threads_retain_no_deleted_text(tmp_path: Path) -> None:
     """A folder on a hanging disk uses up all of its mirror's threads."""
     mended = threading.Event()

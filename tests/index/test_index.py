@@ -220,6 +220,7 @@ def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) ->
     reader.close()
 
 
+@long
 def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Path) -> None:
     rng = random.Random(1)
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(1_000)]
@@ -442,6 +443,7 @@ def check_version(folder: Path, *versions: list[str], gone: str) -> None:
     reopened.close()
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("new", [texts("beta", STEP * 2 + 9), []], ids=["replacement", "deletion"])
 def test_kill_between_two_steps_leaves_one_version(index: Stepping, folder: Path, new: list[str]) -> None:

@@ -313,6 +313,7 @@ def test_attachments_are_parsed_by_format_under_their_names(parser):
     assert text.startswith("# Files\n\nSee below.\n\nAttachments: ")
 
 
+@long
 def test_unreadable_attachment_leaves_the_rest_of_the_mail_intact(parser):
     bomb = samples.zip_bomb(SAMPLES["docx"], "word/document.xml", 64 << 20)
     raw = mail_with(

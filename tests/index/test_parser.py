@@ -198,6 +198,7 @@ def test_worn_or_grown_parser_is_replaced(begin, monkeypatch, documents, bounds,
     assert parser.pids() == []
 
 
+@long
 def test_idle_parsers_exit_automatically(begin):
     parser = begin(idle_seconds=0.0)
     run_program(parser, "x")

@@ -17,6 +17,7 @@ from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from tests.index.test_search import ENCODER, entry
+from tests.share import long
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,7 @@ def test_passage_with_the_phrase_is_shown(searcher: Search) -> None:
     assert "annual budget" in hit.passages[0].text
 
 
+@long
 @settings(max_examples=60)
 @given(st.lists(_PIECES, max_size=20).map("".join))
 def test_any_query_is_answered_or_refused_with_a_message(searcher: Search, typed: str) -> None:

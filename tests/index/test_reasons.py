@@ -16,6 +16,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.words import terms_of
 from tests.index.test_search import ENCODER, entry
+from tests.share import long
 
 TEXTS = {
     "notes/heat pump.md": "# Heating\n\nA heat pump moves warmth from the air outside into the house.",
@@ -194,6 +195,7 @@ def test_ranking_model_score_is_shown_with_the_previous_one(searcher: Search) ->
         assert hit.reasons.score == pytest.approx(plain[hit.path])
 
 
+@long
 def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
     lines = "\n\n".join(f"{number} heat pump started" + " quiet" * 150 for number in range(1300))
     with explaining(tmp_path, {"log.txt": lines, "note.txt": "The heat pump is new."}) as searcher:

@@ -23,6 +23,7 @@ from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from tests.index import samples
 from tests.index.test_index import traces
+from tests.share import long
 from tests.targets.bodies import outgoing
 
 SECONDS = 20.0
@@ -224,6 +225,7 @@ async def test_file_changed_or_deleted_during_recognition_is_abandoned(scanned: 
     assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.FAILED
 
 
+@long
 async def test_other_documents_have_priority(scanned: ScannedFolder) -> None:
     scanned.target._puts += 1  # as if one were in progress
     accepted = await scanned.put(scanned.document(1, ""))
@@ -264,6 +266,7 @@ def test_lines_become_paragraphs_of_their_column(lines: list[Line], text: str) -
     assert ScanReader(lambda _: lines).read_page(samples.sample("scanned.pdf"), 1).text == text
 
 
+@long
 def test_repeated_page_is_recognized_once() -> None:
     read = list[object]()
 

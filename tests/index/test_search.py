@@ -26,6 +26,7 @@ from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES
 from kbsync.index.words import terms_of, whole_name_test
+from tests.share import long
 
 ENCODER = LocalEncoder()
 
@@ -237,6 +238,7 @@ def test_merely_similar_documents_are_excluded_when_one_has_the_exact_word(searc
     assert paths(searcher.search(Query("working"))) == ["hr/pay.txt"]
 
 
+@long
 def test_filter_leaves_all_remaining_hits(tmp_path: Path) -> None:
     noise = [(f"noise/{at}.md", f"the budget of team {at} " * 3) for at in range(700)]
     wanted = [
@@ -288,6 +290,7 @@ def log_of(lines: Iterable[str]) -> Entry:
     return replace(entry(99, "logs/server.log", "x"), chunks=chunks, vectors=vectors)  # type: ignore[arg-type]
 
 
+@long
 def test_large_log_changes_no_rank(tmp_path: Path) -> None:
     with searching(tmp_path, FILES_BESIDE_A_LOG) as (searcher, writer):
         before = [paths(searcher.search(Query(each))) for each in QUESTIONS_BESIDE_A_LOG]
@@ -298,6 +301,7 @@ def test_large_log_changes_no_rank(tmp_path: Path) -> None:
         assert its_after[0] == its_before[0], question
 
 
+@long
 def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path) -> None:
     others = [(f"{at}.txt", f"The file on {fruit} farms.") for at, fruit in enumerate(FRUITS)]
     files = [*FILES_BESIDE_A_LOG, *others, ("notes/2026-03-14.md", "Bread.")]
@@ -417,6 +421,7 @@ def is_answered(searcher: Search, text: str) -> None:
     snippet(text, text[::-1], 20)
 
 
+@long
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_empty_query_is_an_error(searcher: Search, text: str) -> None:
@@ -428,6 +433,7 @@ def test_unusual_queries_are_not_errors(searcher: Search, text: str) -> None:
     is_answered(searcher, text)
 
 
+@long
 def test_warm_searcher_sees_every_change(tmp_path: Path) -> None:
     texts = [("a.md", "red wine from France"), ("b.md", "cheese from Holland")]
     with searching(tmp_path, texts) as (searcher, index):

@@ -7,6 +7,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.fence.parser import Parser
 from tests.index.samples import DEFAULT_SHEETS, ods, parts_of, relations, with_part, worksheet, xlsx, zipped
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 STYLES = """<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><cellXfs>
@@ -25,6 +26,7 @@ def beside(workbook: bytes, *rows: tuple[str, str, str], **parts: str) -> bytes:
     return zipped({**parts_of(workbook), "xl/worksheets/_rels/sheet1.xml.rels": relations(*rows), **added})
 
 
+@long
 def test_hidden_sheets_are_read_and_labelled(parser):
     raw = xlsx()
     book = parts_of(raw)["xl/workbook.xml"].replace(
@@ -117,6 +119,7 @@ def test_xlsx_content_with_xls_extension_is_read(parser):
     assert text_of(parser, xlsx(DEFAULT_SHEETS), "xls") == text_of(parser, xlsx(DEFAULT_SHEETS))
 
 
+@long
 def test_sparse_sheet_is_read_without_its_empty_cells(parser):
     far = "".join(
         f'<row r="{n}"><c r="{"A" if n % 2 else "BZZ"}{n}"><v>{n}</v></c></row>' for n in range(1, 2001)

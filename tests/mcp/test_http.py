@@ -209,6 +209,7 @@ def test_too_large_body_and_unknown_paths_are_refused(shared_url: str) -> None:
     assert status_of(shared_url) == 200
 
 
+@long
 def test_mcp_command_serves_nothing_else(sandbox: Sandbox) -> None:
     with serving(sandbox, free_address()) as url:
         for other in ("", "/metrics", "/api/status", "/assets/page.js"):
@@ -239,6 +240,7 @@ async def test_client_that_never_finishes_its_body_is_disconnected(monkeypatch: 
     assert sent[0]["status"] == 408
 
 
+@long
 @pytest.mark.parametrize("server", [serving, watching], ids=["kbsync mcp", "a daemon"])
 def test_incomplete_requests_log_no_traceback(sandbox: Sandbox, server: Any) -> None:
     lines = ["host: localhost", "content-type: application/json", "content-length: 500"]
@@ -254,6 +256,7 @@ def test_incomplete_requests_log_no_traceback(sandbox: Sandbox, server: Any) -> 
         assert status_of(url) == 200
 
 
+@long
 def test_request_with_a_lone_surrogate_is_answered(shared_url: str) -> None:
     call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","arguments":{"path":"%s"}}}'
     for half in (b"\\ud800", b"\\udc80", b"\xed\xa0\x80"):
@@ -311,6 +314,7 @@ async def test_listener_without_the_mcp_package_says_how_to_install_it(
         assert (await one.get("/api/status")).status_code == 200
 
 
+@long
 def test_config_token_is_accepted_too(sandbox: Sandbox) -> None:
     config = sandbox.configure()
     config.write_text(f"http: {{listen: '{free_address()}', token: {TOKEN}}}\n{config.read_text()}")

@@ -323,6 +323,7 @@ def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(sandbox: Sandb
     assert not any(line["event"] == "daemon.started" for line in log_of(sandbox))
 
 
+@long
 async def test_changed_config_is_used_whoever_mirrors(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from tests.mcp.assistant import SETTLED, choose_installation, error_of, paths, r
 from tests.share import long
 
 
+@long
 async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.write("shore.pdf", pdf([["The penguin stands on the shore."]]))
@@ -38,6 +39,7 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
+@long
 async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
     zhipu: ZhipuSandbox,
 ) -> None:
@@ -49,6 +51,7 @@ async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
+@long
 async def test_text_is_read_only_in_memory(zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
     zhipu.aim()
@@ -58,6 +61,7 @@ async def test_text_is_read_only_in_memory(zhipu: ZhipuSandbox, monkeypatch: pyt
         assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
+@long
 async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim("deletions: never")
@@ -70,6 +74,7 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
     assert "again" not in message
 
 
+@long
 async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
@@ -110,6 +115,7 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     assert zhipu.service.server.requests.by_op["retrieve"] == 5
 
 
+@long
 async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: ZhipuSandbox) -> None:
     """While another kbsync mirrors, nothing else reports the new key."""
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
@@ -147,6 +153,7 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
     assert repr(configs[0]) == repr(installation.config) and configs[0] != installation.config
 
 
+@long
 async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     other = zhipu.root / "other"

@@ -161,6 +161,7 @@ async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path:
     assert not (sandbox.home / ".local").exists()
 
 
+@long
 async def test_answers_after_a_restart_are_dated_by_the_previous_pass(
     sandbox: Sandbox,
 ) -> None:
@@ -220,6 +221,7 @@ SEEN: dict[str, Change] = {
 }
 
 
+@long
 @pytest.mark.parametrize("kind", [*UNSEEN, *SEEN])
 async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
     sandbox: Sandbox, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -373,6 +375,7 @@ async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -
     assert (await run_tool(client, "list", state="held"))["files"] == []
 
 
+@long
 async def test_state_filter_lists_only_folders_containing_that_state(sandbox: Sandbox) -> None:
     sandbox.write("good/a.md", "The walrus lies on the ice.")
     sandbox.write("good/deep/b.md", "The walrus lies on the ice, too.")
@@ -431,6 +434,7 @@ async def test_status_names_failed_files_with_reasons(client: Client) -> None:
     assert "explanation" not in answer
 
 
+@long
 async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
     for number in range(45):
         sandbox.write(f"{number:02}.md", f"The walrus lies on ice {number}.")
@@ -452,6 +456,7 @@ async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
         assert expected[0] in text_of(await client.call_tool("status", {}))
 
 
+@long
 async def test_status_explains_a_path_like_the_command(client: Client, library: Sandbox) -> None:
     answer = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
     ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
@@ -486,6 +491,7 @@ async def test_no_searchable_document_is_hidden_behind_many_others(
     assert results == whole
 
 
+@long
 async def test_document_without_its_file_is_marked_and_readable(sandbox: Sandbox) -> None:
     sandbox.write("gone.md", "The walrus lies on the ice.\n")
     sandbox.configure("deletions: never")
@@ -501,6 +507,7 @@ async def test_document_without_its_file_is_marked_and_readable(sandbox: Sandbox
         assert len((await client.list_resources()).resources) == 1
 
 
+@long
 @pytest.mark.parametrize("status", Status)
 async def test_hit_in_any_state_fits_the_schema(sandbox: Sandbox, status: Status) -> None:
     sandbox.write("ice.md", "The walrus lies on the ice.\n")
@@ -666,6 +673,7 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
             mended.set()
 
 
+@long
 async def test_state_is_never_read_in_the_event_loop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     number = (await run_tool(client, "get", path="install.md"))["document_id"]
     threads = dict[str, set[str]]()
@@ -691,6 +699,7 @@ async def test_state_is_never_read_in_the_event_loop(client: Client, monkeypatch
     assert threading.main_thread().name not in set().union(*threads.values())
 
 
+@long
 async def test_state_is_closed_by_its_reading_thread_after_the_request_was_abandoned(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -721,6 +730,7 @@ async def test_state_is_closed_by_its_reading_thread_after_the_request_was_aband
             await asyncio.sleep(0.01)
 
 
+@long
 async def test_pattern_equal_to_a_dead_mounts_path_blocks_no_other_request(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -781,6 +791,7 @@ async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client
     )
 
 
+@long
 async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
     tools_by_name = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert list(tools_by_name) == list(TOOLS)
@@ -800,6 +811,7 @@ async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
         assert "null" not in json.dumps([schema, answer])
 
 
+@long
 async def test_read_only_tools_write_nothing(library: Sandbox) -> None:
     before = library.files()
     async with within(choose_installation(library, folder=library.docs)) as client:

@@ -145,6 +145,7 @@ def test_compose_container_restarts_after_a_reboot(file: Path) -> None:
     assert compose["services"]["kbsync"]["restart"] == "unless-stopped"
 
 
+@long
 def test_probe_uses_the_configured_listener(tmp_path: Path) -> None:
     http = loaded("kubernetes.yaml", tmp_path).http
     [(_, container)] = [pod for pod in pods() if "livenessProbe" in pod[1]]

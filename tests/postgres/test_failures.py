@@ -109,6 +109,7 @@ def test_at_sign_in_the_host_part_is_accepted(dsn: str, address: str) -> None:
         assert store.address == address
 
 
+@long
 def test_missing_database_is_created_by_the_suggested_command(postgres: Server) -> None:
     postgres.run("postgres", "CREATE ROLE bird LOGIN")
     with open_store(postgres, "not_there", user="bird") as store:
@@ -166,6 +167,7 @@ def raise_it(outcome: object) -> None:
 # -- servers that refuse a change
 
 
+@long
 def test_read_only_database_is_searched_and_not_written(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -183,6 +185,7 @@ def test_read_only_database_is_searched_and_not_written(postgres: Server) -> Non
         put(store, entry(2, "heron"))
 
 
+@long
 def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgres: Server) -> None:
     database = postgres.database()
     role = f"writer_{database}"
@@ -200,6 +203,7 @@ def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgre
         put(store, entry(2, "heron"))
 
 
+@long
 def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -220,6 +224,7 @@ def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
         assert left_over(postgres, database) == []
 
 
+@long
 def test_unstorable_value_fails_only_its_document(postgres: Server) -> None:
     with open_store(postgres, postgres.database()) as store:
         bad = entry(2, "heron")
@@ -394,6 +399,7 @@ def test_server_restart_during_any_statement_is_atomic(
         assert left_over(postgres, database) == []
 
 
+@long
 def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -414,6 +420,7 @@ def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.Monk
         assert [row.upload_id for row in store.page(0, 9)] == [1]
 
 
+@long
 def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
@@ -478,6 +485,7 @@ def test_list_waits_for_a_commit_whose_answer_was_lost(
         assert [row.upload_id for row in store.page(0, 9)] == [1]
 
 
+@long
 def test_process_started_during_an_open_commit_waits_for_it(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +511,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@long
 def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
@@ -571,6 +580,7 @@ def test_closed_store_starts_no_further_work(postgres: Server) -> None:
         store.check()
 
 
+@long
 def test_lost_connection_is_detected_before_use(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:

@@ -156,6 +156,7 @@ def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server
     assert left_over(postgres, database) == []
 
 
+@long
 def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) -> None:
     database = postgres.database()
 
@@ -188,6 +189,7 @@ def older(postgres: Server) -> str:
     return database
 
 
+@long
 def test_layout_1_base_is_upgraded_and_keeps_its_documents(postgres: Server, older: str) -> None:
     owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
     with closing(PostgresStore(postgres.dsn(older), owner)) as store:
@@ -294,6 +296,7 @@ def test_role_without_upgrade_privileges_names_the_role_that_has_them(postgres: 
         put(store, entry(1, "kestrel"))
 
 
+@long
 def test_administrator_scripts_create_what_kbsync_creates(postgres: Server) -> None:
     database = postgres.database()
     postgres.run(database, schema.TABLES.read_text())

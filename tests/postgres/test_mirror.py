@@ -77,6 +77,7 @@ def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: 
     assert left_over(postgres, one.database) == []
 
 
+@long
 def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgres: Server) -> None:
     for host in hosts:
         host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
@@ -90,6 +91,7 @@ def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgre
     assert two.run("--once", "--json").json["uploaded"] == 0
 
 
+@long
 def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
     for host in hosts:
@@ -107,6 +109,7 @@ def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server)
     assert two.run("verify").code == 0
 
 
+@long
 def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     hosts: list[Host], postgres: Server
 ) -> None:
@@ -120,6 +123,7 @@ def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     assert documents(postgres, one.database) == [("", "two/x.md")]
 
 
+@long
 def test_recreated_database_is_filled_again(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "# Falcons\n\nThe kestrel.\n")

@@ -187,6 +187,7 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     assert len(moving.vectors.requested_texts) == 1
 
 
+@long
 def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Moving) -> None:
     fill(moving)
     moving.write("birds/0.md", "# Bird 0\n\nThe merlin.\n")
@@ -263,6 +264,7 @@ def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
         assert moving.having("merlin") == ["birds/1.md", "birds/40.md", "birds/90.md"]
 
 
+@long
 def test_documents_with_vectors_of_another_model_are_left_to_the_next_pass(moving: Moving) -> None:
     fill(moving, 3)
     moving.postgres(model="other")
@@ -348,6 +350,7 @@ def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     assert (moving.base / "owner").exists()
 
 
+@long
 def test_base_recreated_in_the_same_database_leaves_nothing_behind(moving: Moving) -> None:
     moving.postgres()
     fill(moving, 3)
@@ -419,6 +422,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
     return "host=127.0.0.1 port=1 dbname=kb user=kbsync password=pw-sEcReT"
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(
     ("before", "code", "message"),
@@ -446,6 +450,7 @@ def test_base_that_cannot_be_copied_is_refused_and_unchanged(
     assert message in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
 
 
+@long
 def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
     fill(moving, 2)
     moving.postgres()
@@ -477,6 +482,7 @@ def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving)
     assert moving.vectors.requested_texts == []
 
 
+@long
 def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     folder = moving.root / "elsewhere"
     moving.local(f", path: {folder}")
@@ -516,6 +522,7 @@ def test_database_password_is_never_shown(moving: Moving) -> None:
     assert any("copies" in line and "none" in line for line in moving.run("doctor").out.splitlines())
 
 
+@long
 def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(
     moving: Moving,
 ) -> None:

@@ -14,7 +14,7 @@ from tests.cli.sandbox import eventually
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host, documents
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def rows(host: Host) -> list[Any]:
     return host.server.run(host.database, " UNION ALL ".join(each) + " ORDER BY 1, 2")
 
 
+@long
 def test_completely_lost_state_is_rebuilt_from_the_base_without_embedding(
     host: Host,
 ) -> None:
@@ -44,6 +45,7 @@ def test_completely_lost_state_is_rebuilt_from_the_base_without_embedding(
     assert host.run("verify").code == 0
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("state", ["none", "a copy"])
 def test_daemon_that_slept_while_replaced_changes_nothing(host: Host, state: str) -> None:

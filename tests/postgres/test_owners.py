@@ -16,6 +16,7 @@ from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.postgres.base import between, entry, put, token
 from tests.postgres.server import Server
 from tests.postgres.test_failures import cured, outcome
+from tests.share import long
 
 PREFIX = "it's \\ours/"
 
@@ -72,6 +73,7 @@ def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) ->
     assert rows(postgres, database) == [(PREFIX, token("second"), "files-1", "/srv/docs", "news")]
 
 
+@long
 @pytest.mark.parametrize("elsewhere", [{"host": "files-2"}, {"folder": "/srv/other"}], ids=str)
 def test_prefix_of_another_owner_is_refused_until_released(
     postgres: Server, elsewhere: dict[str, str]
@@ -154,6 +156,7 @@ def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) ->
         assert (halted.halt, "on files-2" in str(halted)) == ("superseded", True)
 
 
+@long
 def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) -> None:
     database = postgres.database()
     with (
@@ -170,6 +173,7 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) 
     assert postgres.run(database, "SELECT id FROM kbsync.document ORDER BY id") == [(mine,), (other,)]
 
 
+@long
 def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) -> None:
     database = postgres.database()
     # The state was lost before its mirror got another prefix. Now it has the first one again.

@@ -99,6 +99,7 @@ def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relati
 # -- temporary problems
 
 
+@long
 def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
     with open_store(postgres, postgres.database()) as store:
         held = list[psycopg.Connection[object]]()
@@ -156,6 +157,7 @@ def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
         store.find_existing([number])
 
 
+@long
 @enumerated("words")
 @pytest.mark.parametrize(
     ("limit", "words"),
@@ -242,6 +244,7 @@ def test_non_english_server_is_retried_and_its_messages_are_shown() -> None:
 # -- several databases
 
 
+@long
 def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
     one, two = postgres.database(), postgres.database()
     with open_store(postgres, one) as ours, open_store(postgres, two) as theirs:

@@ -141,6 +141,7 @@ def test_options_narrow_to_paths_below_each_folder(
     assert sorted(run_tool) == sorted(expected)
 
 
+@long
 def test_no_note_is_made_about_unchecked_documents(hosts: tuple[Named, Named]) -> None:
     one, two = hosts
     two.write("c.rst", "The kestrel.\n")
@@ -160,6 +161,7 @@ def reader(hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, name: s
     return Named(tmp_path, postgres, database, name, f"reader_{database}")
 
 
+@long
 def test_searching_needs_only_a_config_and_read_privileges(
     hosts: tuple[Named, Named], postgres: Server, tmp_path: Path
 ) -> None:
@@ -235,6 +237,7 @@ def test_mirrors_of_one_base_are_answered_by_one_search(
     assert len(home.hits("kestrel")) == 6
 
 
+@long
 def test_search_after_forgetting_the_last_mirror_finds_nothing(tmp_path: Path, postgres: Server) -> None:
     host = Named(tmp_path, postgres, postgres.database(), "home")
     host.write("a.md", "The kestrel at home.\n")
@@ -244,6 +247,7 @@ def test_search_after_forgetting_the_last_mirror_finds_nothing(tmp_path: Path, p
     assert host.hits("kestrel") == {}
 
 
+@long
 def test_path_too_long_to_search_for_is_a_usage_error(hosts: tuple[Named, Named]) -> None:
     for path in ("a" * 50_000, "é" * 50_000, "*a" * 20_000):
         ran = hosts[0].run("search", "kestrel", "--path", path)
@@ -252,6 +256,7 @@ def test_path_too_long_to_search_for_is_a_usage_error(hosts: tuple[Named, Named]
         assert hosts[0].hits("kestrel", "--path", path) == {}
 
 
+@long
 def test_mirrors_of_a_renamed_machine_are_still_its_own(tmp_path: Path, postgres: Server) -> None:
     home = Named(tmp_path, postgres, postgres.database(), "home")
     configured(home, {"name": "garden"}, {"name": "kitchen"})

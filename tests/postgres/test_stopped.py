@@ -113,6 +113,7 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
         assert left_over(postgres, database) == []
 
 
+@long
 @pytest.mark.parametrize(
     ("stop_at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
 )

@@ -83,6 +83,7 @@ QUESTIONS = (
 MOST_ROWS = weights.MOST_ROWS
 
 
+@long
 @pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
 def test_finds_what_the_embedded_base_finds(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
@@ -104,6 +105,7 @@ def test_finds_what_the_embedded_base_finds(
             Search(store, ENCODER).search(Query("paid", paths=("!",)))
 
 
+@long
 def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
     tmp_path: Path, postgres: Server
 ) -> None:
@@ -124,6 +126,7 @@ def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
             assert bool(ours) == (question in SYNONYMS)
 
 
+@long
 def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
     documents = [parsed(at, *each, float(at)) for at, each in enumerate(FILES_BESIDE_A_LOG, 1)]
     documents.append(log_entry(600))
@@ -145,6 +148,7 @@ def shares_by_words(store: Store, question: str) -> list[int]:
     return sorted(Counter(candidate.document for candidate in candidates).values())
 
 
+@long
 @pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
 def test_explains_a_hit_like_the_embedded_base(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
@@ -220,6 +224,7 @@ PATHS = (
 )
 
 
+@long
 @pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
     for pattern in PATTERNS:
@@ -336,6 +341,7 @@ def found_by_words(store: PostgresStore, word: str) -> set[int]:
         }
 
 
+@long
 def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = list[str]()
     with open_store(postgres, postgres.database()) as store:
@@ -366,6 +372,7 @@ def test_nul_characters_are_removed_from_stored_text(postgres: Server) -> None:
         assert store.texts(number) == ["kes\ufffdtrel"]
 
 
+@long
 def test_concurrently_started_hosts_create_one_base(postgres: Server) -> None:
     database = postgres.database()
     ready = threading.Barrier(4)
@@ -386,6 +393,7 @@ def test_concurrently_started_hosts_create_one_base(postgres: Server) -> None:
 TEXTS_KEPT_IN = ("passage text headings", "document title tags path name label shown")
 
 
+@long
 def test_server_statistics_contain_no_text(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -402,6 +410,7 @@ def test_server_statistics_contain_no_text(postgres: Server) -> None:
             assert about and not about & set(columns)
 
 
+@long
 def test_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     database = postgres.database()
     with open_store(postgres, database) as writer, open_store(postgres, database, read_only=True) as reader:
@@ -421,6 +430,7 @@ def test_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pyt
         assert find(reader, "kestrel") == {second}
 
 
+@long
 def test_search_sees_one_version_during_a_replacement(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -478,6 +488,7 @@ def test_reading_needs_only_read_privileges(postgres: Server) -> None:
                 reader.delete([number])
 
 
+@long
 def test_nothing_is_left_in_a_pooled_session(postgres: Server) -> None:
     with open_store(postgres, postgres.database()) as store:
         for number in range(12):  # more often than psycopg repeats a statement before it prepares it

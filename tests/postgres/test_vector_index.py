@@ -89,6 +89,7 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
         assert postgres.run(database, OF_VECTORS) == [(1,)]
 
 
+@long
 def test_vector_index_matches_the_query(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database, "a/") as store, open_store(postgres, database, "b/") as other:
@@ -109,6 +110,7 @@ def test_vector_index_matches_the_query(postgres: Server) -> None:
         assert any("vector_hnsw_1" in line for (line,) in plan), plan
 
 
+@long
 def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
@@ -129,6 +131,7 @@ def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
         assert postgres.run(database, INDEX) == [(True,)]
 
 
+@long
 @pytest.mark.parametrize("is_orphan", [True, False])
 def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool) -> None:
     """Even if the host that started it was killed, or its role is invisible to ours."""
@@ -172,6 +175,7 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool
         assert still == statement
 
 
+@long
 def test_role_without_index_privileges_says_so_once_and_continues(
     postgres: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

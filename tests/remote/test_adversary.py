@@ -144,6 +144,7 @@ MESSES: list[dict[str, Any]] = [
 ]
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("switches", MESSES, ids=str)
 async def test_disordered_list_causes_no_finding_and_hides_none(

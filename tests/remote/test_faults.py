@@ -17,7 +17,7 @@ from kbsync_standin.kinds import TRANSPORT
 from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.services.gptbots import GptbotsWorld
-from tests.share import enumerated
+from tests.share import enumerated, long
 from tests.torture.audits import audit
 from tests.torture.faults import TRIALS, calamity, pair
 
@@ -67,6 +67,7 @@ async def test_fault_combined_with_a_client_crash_is_overcome(
     await overcome(service, tmp_path, chance.choice(TRIALS[service]), calamity=calamity(chance))
 
 
+@long
 @enumerated("service")
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("service", ["zhipu", "gptbots"])

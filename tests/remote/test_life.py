@@ -57,6 +57,7 @@ async def test_unchanged_pass_sends_only_the_base_check(world: RemoteWorld) -> N
 # -- replacing ----------------------------------------------------------------------------------------
 
 
+@long
 async def test_failed_new_version_leaves_the_old_one(world: RemoteWorld) -> None:
     await mirrored(world, 6)
     world.clock.now += 10

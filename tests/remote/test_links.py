@@ -122,6 +122,7 @@ async def test_renamed_link_file_costs_nothing(world: RemoteWorld, is_lost: bool
     assert items(world)["web/questions.url"].document_id == document
 
 
+@long
 async def test_deleted_link_file_deletes_only_its_page(world: RemoteWorld) -> None:
     world.write_many(8)
     world.write("faq.url", shortcut())
@@ -175,6 +176,7 @@ async def test_unproven_page_is_neither_resent_nor_adopted(world: RemoteWorld, n
     assert pages(world) == [PAGE]  # it may be another's
 
 
+@long
 async def test_page_older_than_the_request_is_not_adopted(world: RemoteWorld) -> None:
     """Times in ids prove it, since they were right for an answered upload of ours."""
     world.write("a.md", "alpha")

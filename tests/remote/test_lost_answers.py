@@ -32,6 +32,7 @@ async def in_a_crowd(world: RemoteWorld) -> None:
     world.server.requests.clear()
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("filter_form", WORDS)
 async def test_upload_with_a_lost_answer_is_found_without_reading_the_whole_list(
@@ -47,6 +48,7 @@ async def test_upload_with_a_lost_answer_is_found_without_reading_the_whole_list
     assert 1 <= world.request_count("list") <= 2
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("is_stored", [True, False])
 @pytest.mark.parametrize("filter_form", [*WORDS, "tokenised", "ignored"])

@@ -7,10 +7,11 @@ import pytest
 
 from tests.remote.machine import machine
 from tests.services.rows import ROWS
-from tests.share import enumerated, run_seed
+from tests.share import enumerated, long, run_seed
 from tests.torture.machine import live
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("life", range(4))
 @pytest.mark.parametrize("service", ROWS)

@@ -98,6 +98,7 @@ async def test_uploads_after_a_restored_state_have_new_numbers(tmp_path: Path) -
     assert world.puts() == 3
 
 
+@long
 @enumerated()
 @in_parts
 async def test_damage_found_mid_pass_resends_nothing(tmp_path: Path, part: int) -> None:

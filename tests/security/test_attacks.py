@@ -10,7 +10,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.fence.parser import Bounds, Parser
 from tests.security.attacks import ATTACKS
-from tests.share import enumerated
+from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
 
 MIB = 1024 * 1024
@@ -31,6 +31,7 @@ LONGER = ("a size that lies", "a size that lies about the text", "a chapter whos
 """A part longer than it says is not unpacked."""
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_is_refused_or_read_within_limits_and_the_next_document_is_read(parser, name):

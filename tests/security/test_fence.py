@@ -15,7 +15,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.fence.parser import Bounds, Parser, ParserProcess
 from tests.index import samples
-from tests.share import enumerated
+from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
 
 ROOT = Path(__file__).parents[2]
@@ -261,6 +261,7 @@ def test_parser_is_the_oom_victim_instead_of_kbsync(parser):
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
+@long
 def test_parser_ignoring_signals_is_killed_at_the_limit(begin):
     parser = begin(Bounds(1))
     deaf = """
@@ -275,6 +276,7 @@ def test_parser_ignoring_signals_is_killed_at_the_limit(begin):
     assert obeyed(parser, "say('next')") == "next"
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(
     "program",

@@ -39,6 +39,7 @@ def sandbox(tmp_path: Path) -> Sandbox:
     return sandbox
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_state_index_spool_lock_and_backup_are_private_whatever_the_umask(sandbox, mask):

@@ -109,6 +109,7 @@ def test_files_made_by_root_in_a_services_state_belong_to_the_service(
     assert again.code == 0, again.err
 
 
+@long
 def test_state_made_by_root_in_a_users_home_belongs_to_that_user(service_sandbox: Sandbox) -> None:
     shutil.rmtree(service_sandbox.home / ".local")
     assert service_sandbox.run("--once").code == 0
@@ -143,6 +144,7 @@ def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(service_san
     assert as_service(service_sandbox, "--once").code == 0
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
 def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Sandbox, name: str, command: str) -> None:
@@ -170,6 +172,7 @@ def test_path_closed_to_its_own_user_is_reopened(service_sandbox: Sandbox) -> No
     assert as_service(service_sandbox, "--once").code == 0
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("leftover", ["spool", "kb/handbook/index.db", "wake"])
 def test_doctor_reports_files_of_other_owners(service_sandbox: Sandbox, leftover: str) -> None:

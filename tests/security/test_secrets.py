@@ -74,6 +74,7 @@ def shows_no_key(*texts: bytes) -> None:
     assert [secret for secret in secrets if any(secret in text for text in texts)] == []
 
 
+@long
 @pytest.mark.parametrize("source", ["environment", "file"])
 def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
     with zhipu_sandbox(tmp_path) as desk:

@@ -20,7 +20,7 @@ from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
 from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import zhipu_sandbox
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07", "\nFORGED line", "\r\x1b[1AFORGED", "\u2028FORGED", "\u202egnp.exe",
@@ -41,6 +41,7 @@ def is_harmless(output: str, *, terminal: bool = False) -> bool:
     return True
 
 
+@long
 @given(text=TEXT)
 @settings(deadline=None)
 def test_sanitizing_any_text_is_harmless_and_idempotent(text: str) -> None:
@@ -67,6 +68,7 @@ def logged(style: str) -> Iterator[io.BytesIO]:
 FIELDS = TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_size=2)
 
 
+@long
 @enumerated()
 @given(fields=st.dictionaries(TEXT, FIELDS, max_size=4))
 @settings(deadline=None, max_examples=60)
@@ -154,6 +156,7 @@ def test_json_stays_one_document_and_preserves_every_name(sandbox: Sandbox, word
 MESSAGES = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" * 1_000_000
 
 
+@long
 @pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
 def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str) -> None:
     with zhipu_sandbox(tmp_path) as desk:

@@ -24,6 +24,7 @@ from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.engine.test_watching import until
 from tests.ports import free_address
 from tests.server.client import TOKEN
+from tests.share import long
 
 
 def config(listen: str | None, token: Secret | None = None) -> Config:
@@ -51,6 +52,7 @@ async def is_gone(listen: str) -> bool:
     return False
 
 
+@long
 async def test_listens_only_where_the_config_says(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(None))
@@ -74,6 +76,7 @@ async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
 
+@long
 async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(
     listening: HttpListener,
 ) -> None:
@@ -98,6 +101,7 @@ async def test_unavailable_address_leaves_the_listener_unchanged(listening: Http
     assert await status(old) == 200
 
 
+@long
 async def test_token_changes_without_a_gap(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(listen))
@@ -116,6 +120,7 @@ async def test_token_changes_without_a_gap(listening: HttpListener) -> None:
     assert await status(listen) == 200
 
 
+@long
 async def test_old_address_is_retried_when_neither_is_available(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,7 @@ asyncio.run(run_command(["/bin/sh", "-c", 'env >"$0"', "variables"], b""))
 """
 
 
+@long
 def test_command_environment_excludes_our_library_settings(tmp_path: Path) -> None:
     ours = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     for given, threads in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, str(min(2, os.cpu_count() or 1)))):
@@ -206,6 +207,7 @@ def lives(pid: int) -> bool:
     return False
 
 
+@long
 async def test_hanging_command_is_abandoned(parent: list[str]) -> None:
     with pytest.raises(Undelivered, match=r"longer than 1 s and was killed"):
         await notify.run_command(parent, BODY, limit=1)

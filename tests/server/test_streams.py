@@ -19,6 +19,7 @@ from kbsync.server.events import ABORT, EventHub, EventStream, OpenPage
 from tests.clocks import let_tasks_run
 from tests.server.client import serve
 from tests.server.scene import eventually, scene
+from tests.share import long
 
 
 class WatchedMirrors:
@@ -176,6 +177,7 @@ async def test_every_stream_ends_with_the_listener() -> None:
         assert len(watched.hub.clients) == 0
 
 
+@long
 async def test_edits_appear_on_a_real_connection_and_the_stream_ends_with_the_listener(
     tmp_path: Path,
 ) -> None:
@@ -197,6 +199,7 @@ async def test_edits_appear_on_a_real_connection_and_the_stream_ends_with_the_li
                 await stopping
 
 
+@long
 async def test_connection_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "SLOWEST", 0.2)
     frames = iter(range(10**6))

@@ -88,6 +88,7 @@ def start_daemon(driver: ModuleType, sandbox: Sandbox, **variables: str) -> subp
     return subprocess.Popen(command, cwd=sandbox.root, env=env, stderr=subprocess.PIPE)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("moment", early.MOMENTS)
 def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kbsync.logs import DEBUG_LOGGER
 from tests.cli.sandbox import Sandbox
 from tests.engine.world import World
+from tests.share import long
 
 
 class RecordingHandler(logging.Handler):
@@ -68,6 +69,7 @@ async def test_each_file_check_logs_differences_and_the_decision(
     assert {"mtime", "ctime"} <= set(messages[2][2])
 
 
+@long
 def test_debug_details_are_logged_only_when_enabled(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
     sandbox.write("a.md", "alpha")

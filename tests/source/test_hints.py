@@ -85,6 +85,7 @@ def test_no_hint_is_lost_without_reporting_overflow(added: list[Hint], most: int
         assert hint in taken or any(one.kind is by and one.path in at_or_above for one in taken)
 
 
+@long
 def test_many_hints_take_no_quadratic_time() -> None:
     def fill(count: int) -> None:
         hints = HintSet(2 * count)

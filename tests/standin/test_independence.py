@@ -43,6 +43,7 @@ def test_program_imports_nothing_of_the_stand_in() -> None:
 STAND_IN = Path(kbsync_standin.__path__[0])
 
 
+@long
 def test_stand_in_mentions_no_name_of_the_program() -> None:
     """A service treats all clients alike, whatever their name."""
     words = [

@@ -12,6 +12,7 @@ from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
 from tests.servers import models
 from tests.servers.probe import Probe, compare, differences, shape, stand_in
+from tests.share import long
 
 KEY = "app-secret-for-tests"
 PROBES = (
@@ -31,11 +32,13 @@ def side(**behaviour: Any) -> Any:
     return stand_in(app, {"authorization": f"Bearer {KEY}"}, {"home": HOME_ID})
 
 
+@long
 def test_stand_in_compared_with_itself_has_no_differences() -> None:
     with side() as one, side() as other:
         assert differences(PROBES, one, other) == []
 
 
+@long
 def test_key_only_one_side_has_is_reported_unless_excused() -> None:
     with side() as one, side(extra_fields=True) as other:
         differing = differences(PROBES, one, other)

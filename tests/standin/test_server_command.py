@@ -70,6 +70,7 @@ def get(url: str) -> httpx.Response:
     return httpx.get(url, timeout=30, trust_env=False, verify=False)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_server_reports_its_address_and_ends_when_told(start: Start, number: signal.Signals) -> None:

@@ -14,6 +14,7 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.kinds import TRANSPORT
 from kbsync_standin.server import Server
+from tests.share import long
 from tests.standin.echo import CLOSE, send_raw, upload
 
 READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -151,6 +152,7 @@ async def test_hang_lasts_until_the_client_disconnects(server: Server, effect: b
     await none_in_flight(server)
 
 
+@long
 @pytest.mark.parametrize("effect", [True, False])
 async def test_drip_sends_byte_by_byte(server: Server, effect: bool) -> None:
     server.faults.add(Fault("drip", effect=effect, args={"every": 0.0001}))

@@ -52,6 +52,7 @@ async def test_repair_that_does_nothing_is_detected(
         await deleting(service, tmp_path).live(1)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(
     ("change", "message"),

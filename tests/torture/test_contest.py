@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.share import long
 from tests.torture import contest
 from tests.torture.__main__ import main
 from tests.torture.contest import Contest, rounds
@@ -45,6 +46,7 @@ def test_round_that_broke_a_promise_is_reported_with_the_command_that_repeats_it
     assert (played.scores["good"].rounds, played.scores["good"].tally.crashes) == (2, 14)
 
 
+@long
 def test_round_that_dies_or_hangs_is_a_failure(
     endings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from kbsync_standin.dify import HOME_ID
 from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
 from tests.services.dify import DifyWorld
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 async def test_foreign_document_with_our_name_is_left_alone(world: DifyWorld) -> None:
@@ -125,6 +125,7 @@ async def test_older_version_serves_while_the_new_one_is_hidden(world: DifyWorld
     assert len(world.effects("stored")) == 2
 
 
+@long
 async def test_document_being_indexed_is_deleted_later_when_dify_says_so(world: DifyWorld) -> None:
     world.turn(indexing_deletion="refused", vectorize=(40.0, 40.0))
     world.write("a.md", "alpha")
@@ -186,6 +187,7 @@ async def test_search_is_limited_to_what_dify_accepts_and_may_find_nothing(world
     assert [len(hits) for hits in matching] == [0, 1]
 
 
+@long
 @pytest.mark.parametrize("files_url", ["set", "missing"])
 async def test_plain_names_are_adopted_by_bytes_after_a_lost_state(world: DifyWorld, files_url: str) -> None:
     world.turn(files_url=files_url)

@@ -12,7 +12,7 @@ from kbsync.targets.dify.metadata import BATCH, MOST_WAITING, PAUSE
 from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
 from tests.services.dify import DifyWorld
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 TAGGED = "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons."
 
@@ -21,6 +21,7 @@ def stored_metadata(world: Any) -> list[dict[str, str]]:
     return sorted((document.metadata for document in world.app.documents_of(HOME_ID)), key=str)
 
 
+@long
 async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:
     world.settings = replace(world.settings, prefix="team/")
     world.write("guides/intro.md", TAGGED)
@@ -32,6 +33,7 @@ async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:
     ]
 
 
+@long
 async def test_renamed_or_changed_file_gets_new_metadata(world: DifyWorld) -> None:
     world.write("kept.txt", "kept")
     world.write("old.md", TAGGED)

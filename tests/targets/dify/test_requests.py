@@ -23,6 +23,7 @@ async def spent(world: DifyWorld) -> int:
     return world.request_count() - before
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("many", [1, 40])
 async def test_new_small_document_costs_little_more_than_the_protocol_needs(

@@ -14,6 +14,7 @@ from kbsync.targets import registry
 from tests.conformance import abilities
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
+from tests.share import long
 from tests.targets.blocks import around, block
 from tests.targets.example.config import ExampleTargetConfig
 from tests.targets.example.service import SPOILED, ExampleService
@@ -67,6 +68,7 @@ class TestExample(TargetSuite):
         return ExampleWorld()
 
 
+@long
 async def test_document_that_cannot_be_polled_does_not_affect_others() -> None:
     world = ExampleWorld()
     target = world.target = await world.open()

@@ -65,6 +65,7 @@ async def test_unchanged_pass_sends_only_the_base_check(world: GptbotsWorld) -> 
     assert world.request_count() == world.request_count("base") == 1
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("upon", [(), ("PUT answer",), ("PUT answer", "commit after")], ids=str)
 async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
@@ -85,6 +86,7 @@ async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
     assert world.clock.now - started_at >= 20
 
 
+@long
 @pytest.mark.parametrize("args", [{"cut": True}, {}])
 async def test_lost_marker_is_replaced_by_the_name_where_names_suffice(
     world: GptbotsWorld, args: dict[str, Any]
@@ -98,6 +100,7 @@ async def test_lost_marker_is_replaced_by_the_name_where_names_suffice(
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_foreign_document_with_its_own_address_is_not_ours_by_name(
     world: GptbotsWorld,
 ) -> None:
@@ -211,6 +214,7 @@ async def test_upload_in_flight_is_recognized_by_its_mark_after_a_change(
     )
 
 
+@long
 async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
     world.play("late-effect", op="add", args={"after": 5000.0})
     world.write("f0.md", "late")

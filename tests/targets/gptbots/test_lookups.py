@@ -24,6 +24,7 @@ async def served_world() -> AsyncIterator[ServedGptbots]:
         yield world
 
 
+@long
 async def test_concurrent_change_by_another_client_does_not_complete_ours(
     served_world: ServedGptbots,
 ) -> None:
@@ -47,6 +48,7 @@ async def test_concurrent_change_by_another_client_does_not_complete_ours(
     await theirs.aclose()
 
 
+@long
 @pytest.mark.parametrize("is_new", [True, False])
 async def test_observation_of_one_version_does_not_apply_to_the_next(
     served_world: ServedGptbots, is_new: bool
@@ -128,6 +130,7 @@ async def test_list_position_of_a_document_is_remembered_when_the_list_is_unorde
     assert await served_world.find("merlin") == {remote_id}
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("page_cap", [0, 10])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])

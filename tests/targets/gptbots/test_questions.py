@@ -9,7 +9,7 @@ import pytest
 
 from tests.remote.world import sha_of_folder
 from tests.services.gptbots import GptbotsWorld
-from tests.share import enumerated
+from tests.share import enumerated, long
 from tests.targets.gptbots.test_life import ids_by_path, kill_pass
 
 FILES = ("faq.csv", "more.csv")
@@ -74,6 +74,7 @@ async def test_crash_during_a_change_leaves_one_document(world: GptbotsWorld, up
     assert effects(world)[2:] == ["updated"]
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("settings", [{"header_row": 2}, {"chunk_token": 100}, {"splitter": ";"}])
 async def test_changes_the_call_has_no_field_for_create_another_document(

@@ -16,6 +16,7 @@ from kbsync.accounts.events import Event, EventReader
 from kbsync.targets.http import bodies
 from kbsync.targets.http.bodies import CHUNK, RequestBody, form_body
 from kbsync.targets.http.errors import AnswerLostError
+from tests.share import long
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import part
 
@@ -65,6 +66,7 @@ def compressed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Respo
     return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, chunk))
 
 
+@long
 async def test_decompression_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(48 * MIB))
     assert len(bomb) < 65536

@@ -230,6 +230,7 @@ async def test_concurrent_uploads_share_the_bandwidth_limit() -> None:
     assert clock.now - 1000.0 >= 3.5
 
 
+@long
 async def test_waiting_for_our_own_limit_does_not_count_against_the_target() -> None:
     slow = {"upload_bytes_per_second": 10_000, "sleep": asyncio.sleep, "timeouts": Timeouts(whole=0.3)}
     started_at = time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Timeouts
+from tests.share import long
 from tests.targets.http.authorities import authority
 from tests.targets.http.clients import KEY, client, part
 from tests.targets.http.servers import Reader, Writer, answering, read_request, response_bytes, serving
@@ -209,6 +210,7 @@ async def test_only_waiting_for_bytes_counts_against_the_time_limit() -> None:
     assert count == len(CONTENT)
 
 
+@long
 async def test_slow_download_is_eventually_abandoned() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await read_request(reader)

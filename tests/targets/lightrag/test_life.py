@@ -83,6 +83,7 @@ async def test_one_of_two_equal_files_fails_naming_the_other(world: LightragWorl
     assert first["sent_name"] in failed.reason
 
 
+@long
 async def test_copy_replaces_the_first_when_that_is_deleted(world: LightragWorld) -> None:
     world.write_many(8)
     world.write("a.md", "about kestrels")
@@ -152,6 +153,7 @@ async def test_text_far_down_the_list_is_named_when_it_blocks_another(
     assert first in mirror_status.reason
 
 
+@long
 async def test_deletion_during_indexing_waits_for_the_server(world: LightragWorld) -> None:
     world.write_many(8)
     await world.once()
@@ -241,6 +243,7 @@ async def test_renamed_file_is_restored_after_a_busy_server_refused_it(
     assert seeming(world) == []
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("kind", ["clearing", "status"])
 async def test_no_document_is_reported_present_while_a_renamed_file_is_refused(

@@ -108,6 +108,7 @@ async def test_only_unfinished_documents_are_read_from_a_long_list(served_world:
     assert await looked(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
 
 
+@long
 async def test_whole_list_is_rarely_read_for_missing_documents(served_world: ServedLightrag) -> None:
     stored(served_world, "old", MANY)
     await served_world.pass_time(100)

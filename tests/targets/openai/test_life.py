@@ -38,6 +38,7 @@ async def test_unattached_file_is_deleted_later(world: OpenaiWorld) -> None:
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 @pytest.mark.parametrize("is_changed", [False, True])
 async def test_file_left_unattached_by_a_killed_pass_is_deleted_by_the_next(
     world: OpenaiWorld, is_changed: bool
@@ -52,6 +53,7 @@ async def test_file_left_unattached_by_a_killed_pass_is_deleted_by_the_next(
     assert world.orphans() == []
 
 
+@long
 async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.play("rate-limited", op="attach", times=0)
@@ -75,6 +77,7 @@ async def test_foreign_files_and_files_of_other_stores_are_never_deleted(world: 
     assert set(theirs) <= world.app.documents.keys()
 
 
+@long
 async def test_read_only_target_deletes_no_unattached_files(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=["POST answer"]))
@@ -200,6 +203,7 @@ async def test_slow_attaching_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_copy_is_searchable_after_its_twin_was_deleted_at_ogx(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         for path in ("a.md", "b.md", "c.md"):
@@ -244,6 +248,7 @@ async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
         assert set(store.holders.values()) <= store.files.keys(), "passages of a file that is gone"
 
 
+@long
 async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(ogx: Ogx) -> None:
     """Its bytes changed, its text didn't."""
     world = ogx.world
@@ -257,6 +262,7 @@ async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(og
     assert world.orphans() == []
 
 
+@long
 async def test_different_texts_of_equal_length_are_left_alone(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
@@ -267,6 +273,7 @@ async def test_different_texts_of_equal_length_are_left_alone(ogx: Ogx) -> None:
     assert world.request_count("put-back") == 0 and world.request_count("text") == 2
 
 
+@long
 async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
@@ -279,6 +286,7 @@ async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(o
     assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
 
 
+@long
 async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_was_deleted(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text")
@@ -292,6 +300,7 @@ async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_text_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
@@ -303,6 +312,7 @@ async def test_text_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
     assert await ogx.search("same") == {ours["name"]}
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("op", ["text", "delete", "put-back", "delete-file"])
 @pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
@@ -323,6 +333,7 @@ async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: Ogx, op: st
     assert world.orphans() == []
 
 
+@long
 @enumerated("step")
 @pytest.mark.parametrize("step", range(1, 17))
 async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> None:
@@ -340,6 +351,7 @@ async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> N
     assert world.orphans() == []
 
 
+@long
 async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: Ogx) -> None:
     """Its size differs from its old version's."""
     world = ogx.world
@@ -354,6 +366,7 @@ async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: Ogx) -> N
     assert world.orphans() == []
 
 
+@long
 async def test_kill_before_restoring_a_twin_is_repaired_after_a_lost_state(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
@@ -386,6 +399,7 @@ async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
     assert {document["id"] for document in world.documents()} == {ids["a.md"], ids["b.md"]}
 
 
+@long
 async def test_text_added_while_its_twin_is_deleted_is_searchable(
     ogx: Ogx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,6 +474,7 @@ async def test_abandoned_unattached_upload_is_deleted_by_the_same_process(
             world.clock.now += HOURS
 
 
+@long
 async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_missing(
     world: OpenaiWorld,
 ) -> None:

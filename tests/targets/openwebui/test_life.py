@@ -77,6 +77,7 @@ async def test_simultaneous_copies_are_all_searchable(world: OpenWebuiWorld, loo
     assert await search(world, "kestrels") == {f"copy{number}.md" for number in range(1, 6)}
 
 
+@long
 async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world: OpenWebuiWorld) -> None:
     for name in ("a.md", "b.md", "c.md"):
         world.write(name, "all about kestrels")
@@ -252,6 +253,7 @@ async def test_completed_document_missing_from_the_base_list_is_not_ready(world:
     assert is_mirrored(world)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("behind", [0.0, 7200.0])
 async def test_file_left_behind_by_a_server_restart_is_sent_again(
@@ -379,6 +381,7 @@ async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocSt
         return status.state
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("op", ["update", "link"])
 @pytest.mark.parametrize("kind", ["lost-answer", "goes-on"])
@@ -397,6 +400,7 @@ async def test_work_with_a_lost_answer_is_not_repeated(world: OpenWebuiWorld, op
     assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
+@long
 @pytest.mark.parametrize("op", ["update", "link"])
 async def test_work_interrupted_by_a_server_restart_is_started_again(world: OpenWebuiWorld, op: str) -> None:
     copy = await uploaded_copy(world)

@@ -21,6 +21,7 @@ async def mirrored(world: OpenWebuiWorld, n: int) -> None:
     world.server.requests.clear()
 
 
+@long
 async def test_small_new_document_costs_its_upload_and_one_poll(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.turn(vectorize=(0.2, 0.6))
@@ -53,6 +54,7 @@ async def test_changed_file_costs_six_requests_including_removal_of_the_old_one(
     assert world.request_count() <= LOOK + 5
 
 
+@long
 async def test_copy_costs_two_requests_besides_its_polls(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.turn(vectorize=(0.2, 0.6))
@@ -84,6 +86,7 @@ async def test_lost_state_costs_one_request_per_hundred_documents(world: OpenWeb
     assert world.request_count() <= LOOK + 1 + 3
 
 
+@long
 async def test_folder_is_created_once(world: OpenWebuiWorld) -> None:
     await mirrored(world, 1)
     for number in range(10):
@@ -93,6 +96,7 @@ async def test_folder_is_created_once(world: OpenWebuiWorld) -> None:
     assert world.request_count("folders") == 1
 
 
+@long
 async def test_moved_file_is_not_uploaded(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.move("f0.md", "sub/moved.md")
@@ -101,6 +105,7 @@ async def test_moved_file_is_not_uploaded(world: OpenWebuiWorld) -> None:
     assert (world.request_count("move"), world.request_count("rename")) == (1, 1)
 
 
+@long
 async def test_polling_a_thousand_pending_documents_takes_a_few_requests(world: OpenWebuiWorld) -> None:
     world.turn(vectorize=(50.0, 60.0))
     ids = [

@@ -17,6 +17,7 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import require_shape
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
+from tests.share import long
 from tests.targets.blocks import block
 
 DIGEST = "a" * 64
@@ -37,6 +38,7 @@ def row(path: str, folder: str | None = "", name: str = "", **fields: Any) -> di
 PATHS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 
 
+@long
 @given(PATHS)
 def test_mark_is_ascii_and_round_trips_with_its_path(path: str) -> None:
     sent = shapes.metadata_of(7, "1", path, DIGEST, "base")

@@ -38,6 +38,7 @@ async def search(world: RagflowWorld, words: str, **query: Any) -> list[str]:
 # -- two steps
 
 
+@long
 @pytest.mark.parametrize("upon", [("POST answer",), ("POST answer", "POST start")], ids=str)
 async def test_uploaded_but_unparsed_document_is_parsed_and_not_uploaded_again(
     world: RagflowWorld, upon: Sequence[str]
@@ -53,6 +54,7 @@ async def test_uploaded_but_unparsed_document_is_parsed_and_not_uploaded_again(
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_unparsed_document_is_parsed_after_a_lost_state_too(world: RagflowWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=("POST answer",)))
@@ -63,6 +65,7 @@ async def test_unparsed_document_is_parsed_after_a_lost_state_too(world: Ragflow
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_late_parse_request_parses_nothing_twice(world: RagflowWorld) -> None:
     """A document can't be found while it is parsed again."""
     world.play("late-effect", op="parse", args={"after": 5})
@@ -87,6 +90,7 @@ async def test_pipeline_dataset_is_parsed_by_its_own_call(world: RagflowWorld) -
     await mirrored(world)
 
 
+@long
 async def test_failed_document_is_parsed_again_and_reported_with_the_services_message(
     world: RagflowWorld,
 ) -> None:
@@ -97,6 +101,7 @@ async def test_failed_document_is_parsed_again_and_reported_with_the_services_me
     assert "Fail to bind embedding model" in items(world)["bad.md"].reason
 
 
+@long
 async def test_model_without_credit_halts_and_blames_no_document(world: RagflowWorld) -> None:
     world.play("fails", op="parse", times=0, args={"said": "429: You exceeded your current quota"})
     world.write_many(3)
@@ -114,6 +119,7 @@ async def test_model_without_credit_halts_and_blames_no_document(world: RagflowW
 # -- infiniflow/ragflow#13708: its own data sources see new files, but no changes or deletions
 
 
+@long
 async def test_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_one(
     world: RagflowWorld,
 ) -> None:
@@ -127,6 +133,7 @@ async def test_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_on
     assert await search(world, "holidays") == []
 
 
+@long
 async def test_deleted_file_is_no_longer_found_and_others_are(world: RagflowWorld) -> None:
     strange = world.plant("strange.md", "text of somebody else")
     await mirrored(world)
@@ -140,6 +147,7 @@ async def test_deleted_file_is_no_longer_found_and_others_are(world: RagflowWorl
 # -- names
 
 
+@long
 async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_state(
     world: RagflowWorld,
 ) -> None:
@@ -156,6 +164,7 @@ async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_s
     assert items(world).keys() == sha_of_folder(world).keys()
 
 
+@long
 @pytest.mark.parametrize("kind", ["lost-answer", "no-id"])
 async def test_lost_upload_is_found_under_the_name_the_service_gave_it(
     world: RagflowWorld, kind: str
@@ -171,6 +180,7 @@ async def test_lost_upload_is_found_under_the_name_the_service_gave_it(
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_lost_pdf_upload_is_found_although_the_service_repaired_it(world: RagflowWorld) -> None:
     world.write("damaged.pdf", "no header, and so another length there")
     world.play("lost-answer", op="upload")
@@ -182,6 +192,7 @@ async def test_lost_pdf_upload_is_found_although_the_service_repaired_it(world: 
 # -- deletions
 
 
+@long
 async def test_delete_request_without_ids_is_never_sent(world: RagflowWorld) -> None:
     world.turn(no_ids="all")
     await mirrored(world)
@@ -192,6 +203,7 @@ async def test_delete_request_without_ids_is_never_sent(world: RagflowWorld) -> 
     assert len(world.documents()) == 3
 
 
+@long
 @pytest.mark.parametrize("unknown_ids", ["refused", "reported"])
 async def test_already_missing_document_does_not_prevent_other_deletions(
     world: RagflowWorld, unknown_ids: str
@@ -235,6 +247,7 @@ async def test_disabled_document_is_not_reported_searchable(world: RagflowWorld)
     assert await search(world, "text") == []
 
 
+@long
 async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_at_no_cost(
     world: RagflowWorld,
 ) -> None:

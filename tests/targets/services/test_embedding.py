@@ -126,6 +126,7 @@ async def test_response_that_cannot_be_matched_is_rejected(server: Server, kind:
         assert len(await service.embed(items(TEXTS))) == 3
 
 
+@long
 @pytest.mark.parametrize("kind", ["nan", "null-number", "zero-vector"])
 async def test_zero_vector_is_requested_again_alone(server: Server, kind: str) -> None:
     play(server, kind)
@@ -200,6 +201,7 @@ async def test_search_asks_a_busy_service_once_and_accepts_no_long_delay(server:
     assert server.requests.total == 1
 
 
+@long
 async def test_search_does_not_wait_for_a_silent_service_but_a_pass_does(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
