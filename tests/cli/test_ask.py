@@ -68,6 +68,7 @@ def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuSandbox) -> None:
     assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
 
 
+@long
 def test_json_has_the_answer_and_its_slices(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("ask", "what does coffee cost", "--json")
     assert (ran.code, ran.err) == (0, "")

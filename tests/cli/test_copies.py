@@ -86,6 +86,7 @@ def test_no_second_copy_is_left_after_a_takeover(folder_mirror: Sandbox) -> None
     ]
 
 
+@long
 @pytest.mark.parametrize("locked_state", [trial, lambda sandbox: sandbox.state], ids=["from", "to"])
 def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
     folder_mirror: Sandbox, locked_state: Callable[[Sandbox], Path]
@@ -101,6 +102,7 @@ def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
     assert "moved here" in folder_mirror.run("init", "docs").out
 
 
+@long
 def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(
     folder_mirror: Sandbox,
 ) -> None:
@@ -310,6 +312,7 @@ def under_a_new_name(folder_mirror: Sandbox) -> tuple[str, ...]:
 IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, used_as_state_dir, used_as_base)
 
 
+@enumerated()
 @pytest.mark.parametrize("arrange", [*IN_USE, under_a_new_name])
 def test_doctor_does_not_report_a_copy_in_use(
     folder_mirror: Sandbox, arrange: Callable[[Sandbox], tuple[str, ...]]
@@ -317,6 +320,7 @@ def test_doctor_does_not_report_a_copy_in_use(
     assert copies(folder_mirror, *arrange(folder_mirror)) == []
 
 
+@long
 @pytest.mark.parametrize("problem", ["in another config", "no state", "another path"])
 def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
     folder_mirror: Sandbox, problem: str
@@ -389,6 +393,7 @@ def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
     assert folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
 
 
+@long
 @pytest.mark.parametrize("known_by", ["name", "folder"])
 def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
     folder_mirror: Sandbox, known_by: str

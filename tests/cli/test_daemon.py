@@ -227,6 +227,7 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
     return seen
 
 
+@long
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])
 def test_log_format_option_replaces_the_terminal_view(
     sandbox: Sandbox, terminal: Begin, options: tuple[str, str]

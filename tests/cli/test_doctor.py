@@ -21,6 +21,7 @@ from kbsync.targets.http.connection import Endpoint
 from tests.cli.cures import proves
 from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.cli.zhipu import KEY, ZhipuSandbox
+from tests.share import long
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
 
@@ -98,6 +99,7 @@ def test_service_problem_is_shown_in_the_services_words(
     assert results(ran)[name]["cure"].startswith(fix.format(url=zhipu.service.url))
 
 
+@long
 @pytest.mark.parametrize(
     ("form", "message"),
     [
@@ -196,6 +198,7 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
     pass
 
 
+@long
 @proves("ask the operator of the service to renew it")
 async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None:
     outcome, url = await reached("127.0.0.1", ours, ours.ca_file)

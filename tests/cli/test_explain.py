@@ -16,9 +16,10 @@ from tests.cli.conftest import ODD
 from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import ZhipuSandbox
 from tests.index import samples
-from tests.share import long
+from tests.share import enumerated, long
 
 
+@long
 def test_explain_prints_the_extracted_text(mirrored: Sandbox) -> None:
     ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
     assert "Run the installer, then reset your password." in ran.out
@@ -125,6 +126,7 @@ def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
     assert sandbox.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

@@ -81,6 +81,7 @@ def test_pass_reports_what_is_wrong_where_and_how_to_fix_it(row: Trouble, eviden
         assert cure_of(row, evidence) in text
 
 
+@long
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
 def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence) -> None:
     halt = evidence.mirrors_before[row.name]["halt"]
@@ -96,17 +97,20 @@ def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence
         ] == []
 
 
+@long
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
 def test_health_check_exits_like_a_pass_of_this_mirror(row: Trouble, evidence: Evidence) -> None:
     assert evidence.checked[row.name] == row.code
 
 
+@long
 def test_most_severe_exit_code_wins(evidence: Evidence) -> None:
     codes = {Code(row.code) for row in MIRRORS}
     assert codes == {Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED}
     assert evidence.pass_run.code == worst(codes) == 2
 
 
+@long
 @pytest.mark.parametrize("row", [row for row in MIRRORS if row.logged], ids=lambda row: row.name)
 def test_log_reports_each_problem_once_with_mirror_path_and_hint(row: Trouble, evidence: Evidence) -> None:
     lines = [line for line in evidence.log if line["event"] == "mirror.halted" and line["mirror"] == row.name]
@@ -133,6 +137,7 @@ def test_pasted_commands_fix_the_problem(evidence: Evidence) -> None:
 HELD = {"deletions.held": "kbsync approve shrunk", "recipe.held": "kbsync approve recut"}
 
 
+@long
 def test_every_log_line_is_json_without_a_traceback(evidence: Evidence) -> None:
     assert "exception" not in json.dumps(evidence.log)
     logged = [json.loads(line) for line in evidence.pass_run.err.splitlines()]
@@ -285,6 +290,7 @@ def test_library_log_messages_use_our_log_format() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+@long
 def test_bad_config_is_refused_whole_and_reported(evidence: Evidence) -> None:
     assert evidence.refused["level"] == "error"
     assert f"{evidence.sandbox.config}:1: mirrors: is empty" in evidence.refused["reason"]

@@ -260,6 +260,7 @@ def documents(sandbox: Sandbox) -> list[str]:
     return [hit["path"] for hit in ran.json["hits"] if "beta" in hit["text"]]
 
 
+@long
 @proves("forget {} --delete-documents")
 def test_documents_are_kept_and_can_be_deleted_later(both: Sandbox) -> None:
     ran = both.run("remove", "more", "--keep")
@@ -280,6 +281,7 @@ def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_
     assert documents(both) == ["b.md"]
 
 
+@long
 @pytest.mark.parametrize("is_kept_first", [False, True], ids=["at once", "after all"])
 def test_documents_are_deleted(both: Sandbox, second_folder: Path, is_kept_first: bool) -> None:
     if is_kept_first:
@@ -295,6 +297,7 @@ def test_documents_are_deleted(both: Sandbox, second_folder: Path, is_kept_first
     assert (repeated.code, "there is no mirror 'more'; known mirrors: handbook" in repeated.err) == (2, True)
 
 
+@long
 @pytest.mark.parametrize(("typed", "remaining"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
 def test_at_a_terminal_it_asks(both: Sandbox, terminal: Begin, typed: str, remaining: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
@@ -308,6 +311,7 @@ def test_at_a_terminal_it_asks(both: Sandbox, terminal: Begin, typed: str, remai
     assert both.run("remove", "more", "--delete").code == (0 if remaining else 2)
 
 
+@long
 @pytest.mark.parametrize(("typed", "code"), [("\x04", 2), ("", 130)], ids=["end of input", "interrupt"])
 def test_without_an_answer_nothing_is_removed(both: Sandbox, terminal: Begin, typed: str, code: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
@@ -320,6 +324,7 @@ def test_without_an_answer_nothing_is_removed(both: Sandbox, terminal: Begin, ty
     assert (names(both), documents(both)) == (["handbook", "more"], ["b.md"])
 
 
+@long
 def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
     before = both.config.read_bytes()
     ran = both.run("remove", "more")
@@ -344,6 +349,7 @@ def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
     assert paste(sandbox, f"{after(ran.err, 'to forget it: ')} --yes").code == 0
 
 
+@long
 def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) -> None:
     before = both.config.read_bytes()
     with lock.held(both.state):
@@ -498,6 +504,7 @@ def test_state_whose_tables_are_being_created_has_no_mirror_yet(sandbox: Sandbox
     assert (mirror["name"], mirror["last_pass"]) == ("handbook", None)
 
 
+@long
 def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renamed: Sandbox) -> None:
     renamed.config.write_text(renamed.config.read_text().replace("name: new", "name: more"))
     daemon = renamed.watch()
@@ -508,6 +515,7 @@ def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renam
     assert daemon.end() == 0
 
 
+@long
 @pytest.mark.parametrize("fate", ["--keep", "--delete"])
 def test_documents_of_a_renamed_mirror_can_be_deleted(renamed: Sandbox, fate: str) -> None:
     ran = renamed.run("remove", "new", fate)

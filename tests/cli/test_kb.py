@@ -148,6 +148,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuS
     assert [document["stat"] for document in zhipu.service.documents()] == [1]
 
 
+@long
 def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)

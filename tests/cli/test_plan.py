@@ -54,6 +54,7 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Sandbox) -> None:
     assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
 
 
+@long
 @proves("plan --all")
 def test_plan_is_short_unless_all_is_requested(changed: Sandbox) -> None:
     for number in range(12):

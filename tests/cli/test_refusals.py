@@ -18,6 +18,7 @@ from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
+from tests.share import enumerated
 
 Before = Callable[[Sandbox, contextlib.ExitStack], None]
 
@@ -181,6 +182,7 @@ def paths_of(sandbox: Sandbox) -> dict[str, Path]:
     return {"root": sandbox.root, "config": sandbox.config, "state": sandbox.state}
 
 
+@enumerated()
 @proves("to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
 def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sandbox) -> None:

@@ -640,6 +640,7 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
     assert 'doesn\'t support "phrases" or -words' in note
 
 
+@long
 def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Sandbox) -> None:
     waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):
@@ -658,6 +659,7 @@ def test_search_during_the_first_pass_says_so(lagging: Sandbox) -> None:
         ]
 
 
+@long
 def test_missing_folder_and_failed_documents_are_reported(failed: Sandbox) -> None:
     assert notes(failed, "text") == ["handbook: 2 files failed; kbsync status says why"]
     failed.docs.rename(failed.root / "away")

@@ -217,6 +217,7 @@ def test_unknown_daemon_state_is_reported_as_unknown(
 # -- no running kbsync ----------------------------------------------------------------------------------
 
 
+@long
 def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Sandbox) -> None:
     ran = waiting.run("status")
     assert ran.code == 0
@@ -341,6 +342,7 @@ def test_halt_replaces_the_pending_work_hint_while_a_kbsync_runs(sandbox: Sandbo
 # -- the first pass -------------------------------------------------------------------------------------
 
 
+@long
 def test_running_first_pass_suggests_nothing_and_an_interrupted_one_suggests_a_command(
     waiting: Sandbox,
 ) -> None:

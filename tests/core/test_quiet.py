@@ -5,6 +5,7 @@ import pytest
 from kbsync.core.model import Stamp
 from kbsync.core.quiet import Settling, is_old_enough
 from tests.growth import assert_linear
+from tests.share import long
 
 SETTLE = 2.0
 LONGEST = 60.0
@@ -95,6 +96,7 @@ def test_future_mtime_is_not_old_enough_even_without_settle() -> None:
     assert is_old_enough(aged(0), NOW, 0.0)
 
 
+@long
 def test_many_paths_take_no_quadratic_time() -> None:
     def follow(count: int) -> None:
         s = settling()

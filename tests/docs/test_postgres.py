@@ -11,6 +11,7 @@ import pytest
 from tests.docs.pages import ROOT, Block, blocks
 from tests.postgres.base import entry, find, open_store, put
 from tests.postgres.server import Server, programs
+from tests.share import long
 
 PAGE = ROOT / "docs/targets/postgres.md"
 
@@ -35,6 +36,7 @@ def run_sql(server: Server, block: Block, database: str) -> None:
     )
 
 
+@long
 @pytest.mark.parametrize("by_hand", [False, True], ids=["kbsync makes the tables", "an administrator does"])
 def test_database_set_up_as_documented_can_be_filled_and_read(server: Server, by_hand: bool) -> None:
     run_sql(server, block_with("sql", "CREATE DATABASE kb OWNER kbsync"), "postgres")

@@ -70,6 +70,7 @@ def test_single_user_setup_needs_no_root(tmp_path: Path) -> None:
     assert machine.holds("home/.config/kbsync/config.yaml")
 
 
+@long
 @needs("systemd-analyze")
 def test_documented_credential_is_accepted_by_systemd(tmp_path: Path) -> None:
     machine = Machine(tmp_path)

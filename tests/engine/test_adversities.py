@@ -128,6 +128,7 @@ async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) 
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_document_that_keeps_vanishing_is_sent_a_few_times_and_quarantined(world: World) -> None:
     world.base.behaviour.indexing_seconds = 1000.0
     put = world.base.accept

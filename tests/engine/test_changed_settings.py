@@ -19,7 +19,7 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Failure
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
-from tests.share import long
+from tests.share import enumerated, long
 
 MANY = 10
 Steps = list[Callable[[World], object]]
@@ -158,6 +158,7 @@ ALL = {f"f{n}.md" for n in range(MANY)}
 OF_ALL = "10 of 10 documents"
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("before", "after", "made_anew", "held_count", "detail"),
     [
@@ -240,6 +241,7 @@ async def test_renamed_file_with_a_held_change_is_searchable_and_nothing_is_sent
     assert world.statuses() == ({"held": MANY} if not sent else {"held": MANY - 1, "ready": 1})
 
 
+@long
 async def test_failed_reindexing_keeps_the_old_document_and_retry_needs_no_approval(world: World) -> None:
     set_to(world, 2)
     await world.once()
@@ -269,6 +271,7 @@ async def test_plan_announces_what_a_pass_will_hold(world: World) -> None:
     assert (await planned(world)).is_empty
 
 
+@long
 async def test_another_base_needs_no_approval_and_the_first_one_asks_again(world: World) -> None:
     first = world.base
     set_to(world, 2)

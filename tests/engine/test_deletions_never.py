@@ -68,6 +68,7 @@ GOING: list[tuple[Callable[[World, str], None], str]] = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize(("goes", "why"), GOING)
 async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     world: World, goes: Callable[[World, str], None], why: str
@@ -249,6 +250,7 @@ async def test_document_that_survived_a_delete_request_is_kept(world: World, err
     assert (await verified(world)).ok
 
 
+@long
 async def test_document_removed_by_an_unanswered_delete_is_not_kept(world: World) -> None:
     await half_deleted(world, Unsure("no answer"), effect=True)
     world.clock.now += 7200.0

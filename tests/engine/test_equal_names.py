@@ -16,6 +16,7 @@ from tests.engine.auditing import audited, verified
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
+from tests.share import enumerated
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Ärger.md") for form in ("NFC", "NFD"))
 
@@ -65,6 +66,7 @@ RENAMES = [("report.md", "Report.md"), ("Docs", "docs"), (COMPOSED, DECOMPOSED),
 PATHS = ("report.md", "Docs/a.md", "Docs/sub/b.md", COMPOSED, "notes.md", "plan.md")
 
 
+@enumerated()
 @pytest.mark.parametrize("target", [RenamingMemory, MemoryTarget])
 @pytest.mark.parametrize(("old", "new"), RENAMES)
 @pytest.mark.usefixtures("folding")

@@ -25,6 +25,7 @@ from tests.engine.read_only_commands import explained
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
+from tests.share import long
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ async def turn_until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
+@long
 async def test_hanging_path_lookup_blocks_no_other_mirror(
     tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

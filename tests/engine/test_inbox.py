@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from kbsync.state.read_only import Tx
 from tests.engine.read_only_commands import planned
 from tests.engine.world import World
-from tests.share import long
+from tests.share import enumerated, long
 
 STRAY: dict[str, Any] = {"remote_id": "r1", "path": "a.md", "name": "a.md", "digest": "", "size": 1}
 LONG = "[" * 100_000
@@ -59,6 +59,7 @@ def messages_left(world: World) -> int:
     return remaining
 
 
+@enumerated()
 @pytest.mark.parametrize("verb, args", MALFORMED.values(), ids=MALFORMED)
 async def test_unusable_message_is_logged_and_dropped(world: World, verb: object, args: object) -> None:
     await world.mirrored(1)

@@ -35,6 +35,7 @@ def count_created(sandbox: Sandbox) -> int:
     return int(ran.json["uploaded"] + ran.json["replaced"])
 
 
+@long
 def test_renamed_mirror_uploads_nothing_and_is_searchable_under_its_new_name(sandbox: Sandbox) -> None:
     rename_mirror(sandbox, "manual")
     assert count_created(sandbox) == 0
@@ -75,6 +76,7 @@ def test_mirror_rename_survives_a_kill_anywhere(sandbox: Sandbox, is_renamed: bo
     assert [p.name for p in (sandbox.state / "kb").iterdir()] == [last_name]
 
 
+@long
 def test_failed_base_rename_is_reported_and_documents_are_kept(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def test_failed_base_rename_is_reported_and_documents_are_kept(
     assert [p.name for p in (sandbox.state / "kb").iterdir()] == ["manual"]
 
 
+@long
 def test_moved_folder_with_equal_content_uploads_nothing(sandbox: Sandbox) -> None:
     moved = sandbox.docs.with_name("moved")
     shutil.copytree(sandbox.docs, moved)
@@ -103,6 +106,7 @@ def test_moved_folder_with_equal_content_uploads_nothing(sandbox: Sandbox) -> No
     assert count_created(sandbox) == 0
 
 
+@long
 def test_lost_index_is_rebuilt_immediately(sandbox: Sandbox) -> None:
     shutil.rmtree(sandbox.state / "kb")
     assert count_created(sandbox) == 6

@@ -57,6 +57,7 @@ async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
     return texts
 
 
+@enumerated()
 async def test_pass_uploads_at_once_what_an_earlier_one_could_not(world: World) -> None:
     """After several attempts, the next one would be due later than a pass waits."""
     world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
@@ -270,6 +271,7 @@ async def test_new_files_reusing_inodes_are_not_renames(tmp_path: Path) -> None:
     assert world.statuses() == {"ready": 10, "held": 8}
 
 
+@long
 async def test_late_update_does_not_release_a_held_deletion(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
     await world.mirrored(9)

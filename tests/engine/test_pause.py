@@ -21,7 +21,7 @@ from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import Failure
 from tests.memory.variants import ReembeddingMemory
-from tests.share import long
+from tests.share import enumerated, long
 
 MIRROR = 1
 
@@ -165,6 +165,7 @@ async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
     assert world.searchable_texts() == world.on_disk()
 
 
+@enumerated()
 @pytest.mark.parametrize("boundary", range(0, 20, 3))
 async def test_kill_around_a_pause_loses_neither_the_pause_nor_a_document(
     world: World, boundary: int
@@ -293,6 +294,7 @@ async def test_pass_runs_in_quiet_hours_but_not_during_a_user_pause(world: World
     assert not (await world.once()).complete
 
 
+@long
 async def test_quiet_hours_removed_from_the_config_end_immediately(world: World) -> None:
     await world.mirrored(1)
     quiet(world, (-60.0, 3600.0))

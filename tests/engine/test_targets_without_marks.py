@@ -136,6 +136,7 @@ async def test_lost_upload_is_looked_up_ever_less_often(world: World) -> None:
     assert world.requests("list") - lists < 18
 
 
+@long
 async def test_pass_waits_for_unsure_uploads_however_long_a_list_takes(world: World) -> None:
     class SlowMemory(ForgetfulMemory):
         async def list(self) -> AsyncIterator[Listed]:
@@ -245,6 +246,7 @@ async def test_document_that_never_reports_ready_is_checked_by_search(world: Wor
     assert world.requests("is_searchable") == 1
 
 
+@long
 @pytest.mark.parametrize(("not_offered", "cut_again"), [((), True), (("reslice",), False)])
 async def test_quarantined_document_is_resliced_when_its_settings_change(
     world: World, not_offered: tuple[str, ...], cut_again: bool

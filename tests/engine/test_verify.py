@@ -14,6 +14,7 @@ from tests.engine.auditing import held_by_another_mirror, paths, verified
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
+from tests.share import enumerated
 
 
 async def repair(world: World) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def edit_add_and_move(world: World) -> None:
 CHANGED = ["f0.md", "moved.md", "new.md"]
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("change", "is_passed", "expected", "foreign", "why"),
     [

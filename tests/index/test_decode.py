@@ -9,7 +9,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.read.encoding import decode, decode_declared
 from tests.index.languages import ACCENTED, NAMES, SAMPLES, SCRIPTS, SENTENCES, SIGNS
-from tests.share import long
+from tests.share import enumerated, long
 
 LATIN, SIMPLIFIED = SCRIPTS["latin"], SCRIPTS["simplified"]
 ENCODINGS = {
@@ -33,6 +33,7 @@ UNICODE = ["plain ascii", "café", "每位员工每年享有三十天假期。\n
 WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
 
 
+@enumerated()
 @pytest.mark.parametrize(("encoding", "text"), [*LEGACY, *(sample[1:] for sample in SAMPLES), *SENTENCES])
 def test_encodings_of_many_languages_are_detected(encoding, text):
     assert decode(text.encode(encoding)) == text
@@ -59,6 +60,7 @@ LONG_ENOUGH = [(encoding, text) for _, encoding, text in SAMPLES if len(text) > 
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize(("encoding", "text"), LONG_ENOUGH)
 def test_one_bad_byte_does_not_change_the_detected_language(encoding, text):
     text = text[:1_000]
@@ -92,6 +94,7 @@ ENGLISH = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize("text", [*SIGNS, *(text.format(word) for text in ENGLISH for word in ACCENTED)])
 def test_english_text_with_a_symbol_or_accent_is_western(text):
     assert decode(text.encode("cp1252")) == text

@@ -8,7 +8,7 @@ from kbsync.index.fence.parser import Parser
 from tests.index import samples
 from tests.index.samples import docx, docx_with, word_part
 from tests.index.samples import docx_paragraph as paragraph
-from tests.share import long
+from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
 
 
@@ -68,6 +68,7 @@ IN_A_PARAGRAPH = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize(("content", "text"), IN_A_PARAGRAPH)
 def test_paragraph_is_read_as_displayed(parser, content, text):
     assert text_of(parser, docx(f"<w:p>{content}</w:p>")) == text

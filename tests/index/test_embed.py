@@ -29,7 +29,7 @@ from kbsync.index.embed import (
     onnx_name,
 )
 from tests.index.samples import PARTS
-from tests.share import long
+from tests.share import enumerated, long
 
 TEXTS = [
     "Employees get thirty days of leave.",
@@ -95,6 +95,7 @@ def test_library_is_not_imported_and_the_network_is_not_used(
     BuiltinEmbedder().embed(["x"])
 
 
+@long
 def test_tokenizer_file_may_lack_its_last_newline(data: Path, builtin: BuiltinEmbedder) -> None:
     file = data / TOKENIZER
     file.write_bytes(file.read_bytes().rstrip())
@@ -124,6 +125,7 @@ def test_query_does_not_use_truncated_weights(data: Path) -> None:
         BuiltinEmbedder(data).embed_query("员工每年有三十天假期。")
 
 
+@enumerated()
 @pytest.mark.parametrize("text", [*TEXTS, "a </s> b", "<s>", "<unk>", "x" * 299, "leave " * 60])
 def test_query_vector_is_the_same_before_and_after_loading_the_weights(
     builtin: BuiltinEmbedder, text: str

@@ -656,6 +656,7 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
     assert len(fake.embedded) == count
 
 
+@enumerated()
 @pytest.mark.parametrize("count", [3, STEP * 2 + 90])
 @pytest.mark.parametrize("layout", [LAYOUT_1, LAYOUT_2, ""])
 def test_index_of_a_previous_layout_keeps_its_vectors(folder: Path, layout: str, count: int) -> None:

@@ -17,7 +17,7 @@ from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from tests.index.test_search import ENCODER, entry
-from tests.share import long
+from tests.share import enumerated, long
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,7 @@ def test_parsing_loses_no_word_and_is_stable(typed: str) -> None:
         assert "".join(parsed.text.replace('"', "").split()) == "".join(typed.replace('"', "").split())
 
 
+@enumerated()
 @pytest.mark.parametrize("piece", ['"', '-"', ' -"a', ' path:"', " -", "path:", '" ', "a" * 99 + '"'])
 def test_parsing_takes_linear_time(piece: str) -> None:
     started = time.process_time()

@@ -23,7 +23,7 @@ from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from tests.index import samples
 from tests.index.test_index import traces
-from tests.share import long
+from tests.share import enumerated, long
 from tests.targets.bodies import outgoing
 
 SECONDS = 20.0
@@ -261,6 +261,7 @@ LAYOUTS: list[tuple[list[Line], str]] = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize(("lines", "text"), LAYOUTS)
 def test_lines_become_paragraphs_of_their_column(lines: list[Line], text: str) -> None:
     assert ScanReader(lambda _: lines).read_page(samples.sample("scanned.pdf"), 1).text == text

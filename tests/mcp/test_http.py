@@ -28,7 +28,7 @@ from tests.mcp.assistant import SETTLED, paths, run_tool
 from tests.ports import free_address, free_port
 from tests.server.client import request
 from tests.server.scene import scene
-from tests.share import long
+from tests.share import enumerated, long
 
 TOKEN = "a-token-of-24-characters"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -163,6 +163,7 @@ async def test_listener_uses_the_current_config_for_assistants(sandbox: Sandbox)
     assert daemon.end() == 0
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("headers", "code"),
     [

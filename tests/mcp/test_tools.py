@@ -35,7 +35,7 @@ from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
 from tests.cli.sandbox import LONGEST, Sandbox
 from tests.mcp.assistant import choose_installation, error_of, paths, run_tool, text_of, within
-from tests.share import long
+from tests.share import enumerated, long
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +110,7 @@ async def test_search_is_narrowed_by_number_pattern_type_and_date(client: Client
     assert paths(await run_tool(client, "search", query="opening hours", mirror="docs"))
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("arguments", "filters"),
     [
@@ -129,6 +130,7 @@ async def test_filter_matching_no_file_is_named(
     assert f"Note: no mirrored file matches {filters}" in text
 
 
+@long
 async def test_filter_matching_a_file_is_not_blamed(client: Client) -> None:
     for arguments in (
         {"path": "torn.pdf"},
@@ -322,6 +324,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     return sandbox
 
 
+@long
 async def test_path_in_several_mirrors_requires_a_mirror(twins: Sandbox) -> None:
     async with within(choose_installation(twins, config=twins.config)) as client:
         for tool in ("get", "status"):

@@ -101,6 +101,7 @@ def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table:
 # -- constraints of the tables
 
 
+@long
 def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -214,6 +215,7 @@ def test_layout_1_base_is_upgraded_and_keeps_its_documents(postgres: Server, old
     assert tables(postgres, older) == tables(postgres, create_database(postgres))
 
 
+@long
 def test_outdated_words_are_searched_once_however_many_steps_they_take(
     postgres: Server, older: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +260,7 @@ def tables(server: Server, database: str) -> dict[str, object]:
     return {name: server.run(database, statement) for name, statement in request.items()}
 
 
+@long
 def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str) -> None:
     with open_store(postgres, older, "one/", read_only=True) as reader:
         assert find(reader, "merlin")
@@ -266,6 +269,7 @@ def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str)
     assert postgres.run(older, "SELECT version FROM kbsync.base") == [(1,)]
 
 
+@long
 def test_older_running_kbsync_writes_nothing_after_the_upgrade(postgres: Server, older: str) -> None:
     [(before,)] = postgres.run(older, "SELECT generation FROM kbsync.owner")
     with open_store(postgres, older, "two/") as other:
@@ -274,6 +278,7 @@ def test_older_running_kbsync_writes_nothing_after_the_upgrade(postgres: Server,
     assert after > before
 
 
+@long
 def test_role_without_upgrade_privileges_names_the_role_that_has_them(postgres: Server, older: str) -> None:
     role = f"writer_{older}"
     postgres.run(

@@ -203,6 +203,7 @@ AGE = "SELECT extract(epoch FROM now() - seen) < 30 FROM kbsync.owner"
 A_WHILE_AGO = "UPDATE kbsync.owner SET seen = now() - interval '2 minutes'"
 
 
+@long
 def test_writer_check_updates_its_last_seen_time_once_a_minute(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def hosts(tmp_path: Path, postgres: Server) -> tuple[Named, Named]:
     return one, two
 
 
+@long
 def test_search_finds_documents_of_every_host_and_names_their_owner(
     hosts: tuple[Named, Named], postgres: Server
 ) -> None:
@@ -71,6 +72,7 @@ def test_search_finds_documents_of_every_host_and_names_their_owner(
     assert "kestrel of files-2" in theirs["text"]
 
 
+@long
 async def test_assistant_sees_document_owners_and_reads_only_local_ones(
     hosts: tuple[Named, Named],
 ) -> None:
@@ -94,6 +96,7 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(
             assert "only passages are available for documents from other machines" in message
 
 
+@long
 def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgres: Server) -> None:
     one, two = hosts
     postgres.run(one.database, "UPDATE kbsync.owner SET seen = '2026-01-02T03:04:05Z' WHERE host = 'files-2'")

@@ -260,6 +260,7 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres:
         assert left_over(postgres, database) == []
 
 
+@long
 def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.services.rows import ROWS
+from tests.share import enumerated
 
 
 def untouched(world: RemoteWorld) -> list[str]:
@@ -17,6 +18,7 @@ def untouched(world: RemoteWorld) -> list[str]:
     ]
 
 
+@enumerated()
 @pytest.mark.parametrize("is_within", [False, True], ids=["before a pass", "within a pass"])
 @pytest.mark.parametrize("service", ROWS)
 async def test_missing_base_halts_the_mirror_until_it_is_back(

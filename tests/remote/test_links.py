@@ -15,7 +15,7 @@ from kbsync.state.read_only import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import RemoteWorld
-from tests.share import long
+from tests.share import enumerated, long
 
 PAGE = "https://example.org/guides/faq"
 FORMS = [("address", "signed"), ("title", "address"), ("last", "address")]
@@ -137,6 +137,7 @@ async def test_deleted_link_file_deletes_only_its_page(world: RemoteWorld) -> No
     assert pages(world) == []
 
 
+@enumerated()
 @pytest.mark.parametrize("kind", LOST)
 @pytest.mark.parametrize(("name", "url"), FORMS)
 async def test_page_with_a_lost_answer_is_found_by_its_address(

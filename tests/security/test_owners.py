@@ -124,6 +124,7 @@ def test_backup_belongs_to_the_caller_except_inside_the_state(service_sandbox: S
     assert (service_sandbox.home / "copy.db").stat().st_uid == 0
 
 
+@long
 def test_empty_spool_left_by_root_is_recreated(service_sandbox: Sandbox) -> None:
     os.chown(service_sandbox.state / "spool", 0, 0)
     assert as_service(service_sandbox, "--once").code == 0

@@ -133,6 +133,7 @@ COMMANDS = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: printable(" ".join(words)))
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
 def test_no_command_prints_foreign_text_unsanitized(

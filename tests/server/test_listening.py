@@ -63,6 +63,7 @@ async def test_listens_only_where_the_config_says(listening: HttpListener) -> No
     assert await is_gone(listen)
 
 
+@long
 async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(
     assert await is_gone(old)
 
 
+@long
 async def test_unavailable_address_leaves_the_listener_unchanged(listening: HttpListener) -> None:
     old = free_address()
     await listening.turn_to(config(old))
@@ -142,6 +144,7 @@ async def test_old_address_is_retried_when_neither_is_available(
     assert await status(old) == 200
 
 
+@long
 async def test_listener_cancelled_during_startup_is_closed(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

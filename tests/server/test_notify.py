@@ -285,6 +285,7 @@ def recipient() -> Iterator[Recipient]:
         yield one
 
 
+@long
 @pytest.mark.parametrize(
     ("status", "limit", "why"),
     [

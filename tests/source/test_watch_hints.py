@@ -12,6 +12,7 @@ from watchdog import events as ev
 
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import hints_of
+from tests.share import enumerated
 from tests.source.watching import Hearing, eventually, inotify_fds, listening
 
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
@@ -87,6 +88,7 @@ DEEDS: dict[str, tuple[Callable[[Path], object], list[Hint]]] = {
 }
 
 
+@enumerated()
 @pytest.mark.parametrize("deed", DEEDS)
 async def test_each_change_causes_a_hint(hearing: Hearing, root: Path, deed: str) -> None:
     act, hints = DEEDS[deed]

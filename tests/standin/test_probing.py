@@ -72,6 +72,7 @@ def models_url() -> Any:
         yield url
 
 
+@long
 def test_embedding_model_puts_texts_with_common_words_close_together(models_url: str) -> None:
     texts = ["the kestrel hovers", "a kestrel hovers here", "prices of wool"]
     settings = {"model": models.EMBEDDING, "input": texts}
@@ -82,6 +83,7 @@ def test_embedding_model_puts_texts_with_common_words_close_together(models_url:
     assert abs(sum(a * b for a, b in zip(one, other, strict=True))) < 0.2
 
 
+@long
 def test_models_fail_as_configured(models_url: str) -> None:
     control, settings = models_url.removesuffix("/v1") + "/control", {"model": "m", "input": "a kestrel"}
     with httpx.Client(trust_env=False) as client:
@@ -94,6 +96,7 @@ def test_models_fail_as_configured(models_url: str) -> None:
         assert client.post(f"{models_url}/embeddings", json=settings).status_code == 200
 
 
+@long
 def test_models_answer_whole_and_streamed(models_url: str) -> None:
     settings = {"model": models.CHAT, "messages": [{"role": "user", "content": "hours?"}]}
     at_once = httpx.post(f"{models_url}/chat/completions", json=settings, trust_env=False)

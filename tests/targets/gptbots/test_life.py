@@ -322,6 +322,7 @@ async def test_document_refused_without_a_reason_is_sent_again_alone(
     assert world.request_count("update" if was_there else "add") == 3
 
 
+@long
 async def test_whole_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
     """The service has a temporary problem: neither the documents nor the settings are to blame."""
     world.target_settings["concurrency"] = 1

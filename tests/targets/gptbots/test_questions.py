@@ -39,6 +39,7 @@ def effects(world: GptbotsWorld) -> list[str]:
     return [effect["effect"] for effect in world.app.journal()]
 
 
+@long
 async def test_questions_are_replaced_without_the_setting_and_the_old_one_is_deleted_last(
     world: GptbotsWorld,
 ) -> None:

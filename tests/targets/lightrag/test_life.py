@@ -124,6 +124,7 @@ async def test_text_is_resent_only_when_the_failed_document_is_deleted(
     assert len(world.effects("stored")) == 3
 
 
+@long
 async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(
     world: LightragWorld,
 ) -> None:

@@ -114,6 +114,7 @@ async def test_lost_attach_response_costs_a_poll_and_no_upload(world: OpenaiWorl
     assert (world.request_count("upload"), world.request_count("attach")) == (1, 1 if effect else 2)
 
 
+@long
 @pytest.mark.parametrize("op", ["upload", "attach"])
 async def test_exhausted_account_halts_and_blames_no_document(world: OpenaiWorld, op: str) -> None:
     world.write("a.md", "some text")
@@ -146,6 +147,7 @@ async def test_missing_or_expired_store_is_reported(world: OpenaiWorld, base: st
     assert words in caught.value.reason and HOME_ID in caught.value.reason
 
 
+@long
 async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
@@ -489,6 +491,7 @@ async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_m
     assert world.request_count() - before == 3  # the list, the document itself, the store
 
 
+@enumerated()
 @pytest.mark.parametrize("dialect", ["openai", "ogx"])
 @pytest.mark.parametrize("deleted", [0, 1, 3])
 async def test_store_is_deleted_with_its_files_even_after_an_interruption(

@@ -12,6 +12,7 @@ from tests.share import long
 MINIMUM = 3
 
 
+@long
 async def test_new_document_costs_one_base_check_extra(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
         world.write_many(3)
@@ -60,6 +61,7 @@ async def test_changed_document_costs_five_and_the_base_check(tmp_path: Path) ->
         assert world.request_count() - before <= 5 * 20
 
 
+@long
 async def test_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         world.write_many(20)

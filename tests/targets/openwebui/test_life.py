@@ -283,6 +283,7 @@ async def test_empty_list_is_believed_only_when_confirmed(world: OpenWebuiWorld)
         assert [row.state async for row in target.list()] == [DocState.READY]
 
 
+@long
 async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) -> None:
     """Its passages would be added to the base afterwards, and nothing could remove them."""
     world.turn(vectorize=(5.0, 5.0))

@@ -10,6 +10,7 @@ from kbsync.accounts.account import account_of
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected
 from kbsync_standin.faults import Fault
+from tests.share import long
 
 
 async def unbegun(served: Any) -> str:
@@ -21,6 +22,7 @@ async def unbegun(served: Any) -> str:
     return str(accepted.remote_id)
 
 
+@long
 async def test_parsing_is_requested_again_after_a_while_and_not_at_every_poll(served_world: Any) -> None:
     one = await unbegun(served_world)
     for _ in range(12):

@@ -16,7 +16,7 @@ from kbsync.targets.services.config import EmbeddingConfig, Service
 from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
-from tests.share import long
+from tests.share import enumerated, long
 from tests.targets.services.service import DIALECTS, embedding, play
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
@@ -64,6 +64,7 @@ async def test_no_request_has_more_items_than_the_service_accepts(
     assert_made(vectors, texts)
 
 
+@enumerated()
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("most", [1, 10])
 async def test_service_with_a_lower_limit_gets_smaller_requests(
@@ -136,6 +137,7 @@ async def test_zero_vector_is_requested_again_alone(server: Server, kind: str) -
     assert [entry["texts"] for entry in server.app.journal()] == [3, 1]
 
 
+@enumerated()
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("form", ["nan", "null", "zeros", "none"])
 async def test_persistent_zero_vector_is_refused_and_the_others_are_kept(
@@ -213,6 +215,7 @@ async def test_search_does_not_wait_for_a_silent_service_but_a_pass_does(
         assert len(await service.embed(items(["bees"]))) == 1
 
 
+@enumerated()
 @pytest.mark.parametrize("dialect", ["openai", "vllm", "jina"])
 @pytest.mark.parametrize(
     "args", [{}, {"param": "encoding_format"}, {"message": "invalid request"}, {"status": 422}], ids=str
