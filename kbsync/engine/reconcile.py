@@ -524,13 +524,11 @@ class Reconciler:
             stats = await asyncio.to_thread(lambda: [(path, stat_path(root, path)) for path in trees])
             stats += await asyncio.to_thread(stat_exactly, root, vanished)
             stats = await recheck_lost_mounts(self._store, self._journal.binding, stats)
-            for path, stat in stats:
-                if stat.kind is FileKind.FOLDER:
-                    self._request_scan(path)
             await self._note_lost_trees(
                 [checked for checked in stats if checked[1].kind is not FileKind.FOLDER]
             )
-            files += [path for path, stat in stats if stat.kind is not FileKind.FOLDER]
+            # Folders too: one may have taken the name of a file.
+            files += [path for path, _ in stats]
         remaining = await self._check_and_take(files[:PAGE], fresh=True)
         return [Hint(path, HintKind.FILE) for path in [*remaining, *files[PAGE:]]]
 

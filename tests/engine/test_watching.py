@@ -202,6 +202,25 @@ async def test_moved_and_touched_file_is_recognized(hasty: WatchingWorld) -> Non
 
 
 @long
+@pytest.mark.parametrize("is_moved_there", [True, False])
+async def test_document_of_a_file_is_deleted_once_a_folder_has_its_name(
+    hasty: WatchingWorld, is_moved_there: bool
+) -> None:
+    async with hasty.run_daemon():
+        await until(hasty.mirrors_disk)
+        folder = hasty.root / ("new" if is_moved_there else "f1.md")
+        if is_moved_there:
+            folder.mkdir()
+        (hasty.root / "f1.md").unlink()
+        if is_moved_there:
+            folder.rename(hasty.root / "f1.md")
+        else:
+            folder.mkdir()
+        (hasty.root / "f1.md" / "inside.md").write_text("inside")
+        await until(hasty.mirrors_disk)
+
+
+@long
 async def test_missing_path_is_deleted_while_its_inode_is_written_continuously(hasty: WatchingWorld) -> None:
     async with hasty.run_daemon():
         hasty.move("f1.md", "sub/moved.md")
