@@ -31,8 +31,9 @@ def reasons_for(
     weight = (TRANSLATED if is_translated else 1.0) / (matched.total or 1.0)
     text = "\n".join([*passage.headings, passage.text])
     name = naming_text(passage.title, (), passage.path)
+    codes = (MatchedWord(code, points, "") for code, points in candidate.codes.items())
     return Reasons(
-        in_text=_matched_words(matched.text, weight, question, unknown, text),
+        in_text=(*codes, *_matched_words(matched.text, weight, question, unknown, text)),
         in_name=_matched_words(matched.name, weight, question, unknown, name),
         words=candidate.words,
         meaning=max(0.0, candidate.meaning),

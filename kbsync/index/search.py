@@ -32,8 +32,8 @@ from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import BetterQuestion, CandidateChunk, Store, StoredPassage, StoreSnapshot
-from kbsync.index.weights import PASSAGES, TRANSLATED
-from kbsync.index.words import Term, is_unspaced, readable, stemmed, terms_of
+from kbsync.index.weights import CODE, DEPTH, PASSAGES, TRANSLATED
+from kbsync.index.words import Term, code_test, codes_in, is_unspaced, readable, stemmed, terms_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,6 +163,7 @@ class Search:
             if translation:
                 others = snapshot.candidates(terms_of(translation), model, other_vector, query, least, better)
                 candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
+            candidates = _with_codes(snapshot, candidates, text)
             ranked = _ranked(candidates, least)
             question = _Question(text, translation, unknown) if query.explain else None
             if self._ranker is None:
@@ -241,6 +242,26 @@ def _merged(
         if other.chunk not in merged or other.score > merged[other.chunk].score:
             merged[other.chunk] = other
     return list(merged.values())
+
+
+def _with_codes(
+    snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], question: str
+) -> Sequence[CandidateChunk]:
+    """Add the question's codes to the words of the chunks that have them as written."""
+    if not (codes := codes_in(question)):
+        return candidates
+    terms = max(1, len(terms_of(question)))
+    tests = {code: (code_test(code), len(stemmed(code)) / terms) for code in codes}
+    best = sorted((item for item in candidates if item.words > 0), key=lambda item: -item.score)[:DEPTH]
+    passages = snapshot.passages(item.chunk for item in best)
+    having = dict[int, CandidateChunk]()
+    for item in best:
+        passage = passages[item.chunk]
+        text = "\n".join([passage.title or "", *passage.headings, passage.text, passage.path])
+        found = {code: CODE * share for code, (has_code, share) in tests.items() if has_code(text)}
+        if found:
+            having[item.chunk] = replace(item, words=item.words + sum(found.values()), codes=found)
+    return [having.get(item.chunk, item) for item in candidates]
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:

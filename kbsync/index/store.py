@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from kbsync.contract.searching import Origin, Query
@@ -56,10 +57,11 @@ class CandidateChunk:
     `words` is its BM25 score plus the idf of the terms in its document's name, divided by the sum of the idf
     of all terms: near 1 if it has each of them about once, 0 if it has none. `meaning` is the cosine of its
     vector with the question's, 0 without one. `is_named`: the question is the document's file name. `size`:
-    the number of chunks in its document.
+    the number of chunks in its document; 1 if the chunk can't match by chance.
 
     `matched` returns the terms of `words` if the query asks for an explanation. `translated`: for a chunk
-    that the question's translation found, the share of the cosine in `meaning`.
+    that the question's translation found, the share of the cosine in `meaning`. `codes`: the question's codes
+    that the chunk has as written, with their shares of `words`.
     """
 
     chunk: int
@@ -70,6 +72,7 @@ class CandidateChunk:
     size: int = 1
     matched: Callable[[], MatchedTerms] | None = None
     translated: float | None = None
+    codes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def score(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from functools import cached_property, lru_cache
 
 from kbsync.dataclass import dataclass
@@ -33,6 +33,11 @@ translations displace hits in the question's own language.
 
 DEPTH = 150
 """Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
+
+CODE = 1.0
+"""Added to the words' score if a chunk has all codes of the question as written, such as a date, a version or
+an address; otherwise, chunks with their parts scattered would rank as high. Codes count by their share of the
+question's terms."""
 
 NAMED_CHUNKS = 400
 """Maximum number of chunks to score because of their documents' names."""
@@ -91,6 +96,16 @@ class TermWeights:
     rare: Mapping[Term, float]
     common: Mapping[Term, float]
     total: float
+    occurring: Set[Term]
+    """The terms that some document has."""
+    unique: Set[Term]
+    """The terms that only one document has, in its text."""
+
+    def is_certain(self, having: Set[Term]) -> bool:
+        """Return whether a chunk that has these terms can't match by chance: it has all that occur, and one
+        of them occurs in no other document.
+        """
+        return not self.unique.isdisjoint(having) and self.occurring <= having
 
     @property
     def all_terms(self) -> Mapping[Term, float]:
@@ -162,7 +177,10 @@ def select_terms(
             rows += frequency.chunks
         else:
             common[term] = idf
-    return TermWeights(rare, common, total)
+    selected = [*rare, *common]
+    occurring = {term for term in selected if frequencies[term].documents}
+    unique = {term for term in occurring if frequencies[term].texts == 1 and not frequencies[term].names}
+    return TermWeights(rare, common, total, occurring, unique)
 
 
 class NameScores:

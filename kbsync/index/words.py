@@ -177,6 +177,37 @@ class Tokeniser:
         return list(map(str, tokens))
 
 
+@functools.cache
+def _code() -> re.Pattern[str]:
+    return re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z.:/-]*+[0-9])[A-Za-z0-9]++(?:[.:/-][A-Za-z0-9]++)+")
+
+
+def codes_in(question: str) -> list[str]:
+    """Return the dates, versions, addresses and other codes in `question`: letters and digits, among them at
+    least one digit, joined by `.`, `:`, `/` or `-`."""
+    return list(dict.fromkeys(match[0].casefold() for match in _code().finditer(question)))
+
+
+_SAME_SEPARATOR = str.maketrans(":/-", "...")
+
+
+def code_test(code: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a text contains the code, with any of those separators."""
+    sought = code.translate(_SAME_SEPARATOR)
+
+    def has_code(text: str) -> bool:
+        plain = text.casefold().translate(_SAME_SEPARATOR)
+        at = plain.find(sought)
+        while at >= 0:
+            before, after = plain[at - 1 : at], plain[at + len(sought) : at + len(sought) + 1]
+            if not (before.isascii() and before.isalnum()) and not after.isdigit():
+                return True
+            at = plain.find(sought, at + 1)
+        return False
+
+    return has_code
+
+
 def phrase_parts(phrase: str) -> list[str]:
     """Return the parts of a phrase, each as words separated by spaces that follow each other in the index.
 

@@ -195,6 +195,15 @@ def test_ranking_model_score_is_shown_with_the_previous_one(searcher: Search) ->
         assert hit.reasons.score == pytest.approx(plain[hit.path])
 
 
+def test_code_as_written_counts_beside_its_parts(tmp_path: Path) -> None:
+    texts = {"right.txt": "From 2026-03-14 on.", "wrong.txt": "From 2026-03-15 to 2026-04-14."}
+    with explaining(tmp_path, texts) as searcher:
+        hits = searcher.search(Query("since 2026-03-14", explain=True))
+    check_sums(hits)
+    codes = [[word.word for word in hit.reasons.in_text if "-" in word.word] for hit in hits if hit.reasons]
+    assert codes == [["2026-03-14"], []]
+
+
 @long
 def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
     lines = "\n\n".join(f"{number} heat pump started" + " quiet" * 150 for number in range(1300))

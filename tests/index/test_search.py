@@ -25,7 +25,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES
-from kbsync.index.words import terms_of, whole_name_test
+from kbsync.index.words import code_test, codes_in, terms_of, whole_name_test
 from tests.share import long
 
 ENCODER = LocalEncoder()
@@ -299,6 +299,50 @@ def test_large_log_changes_no_rank(tmp_path: Path) -> None:
         assert paths(searcher.search(Query("report 7 quince medlar")))[0] == "logs/server.log"
     for question, its_before, its_after in zip(QUESTIONS_BESIDE_A_LOG, before, after, strict=True):
         assert its_after[0] == its_before[0], question
+
+
+@pytest.mark.parametrize("question", ["quasarfault", "error quasarfault", "farm error quasarfault"])
+def test_word_that_only_a_large_log_has_is_found_first(tmp_path: Path, question: str) -> None:
+    """Such a match is no coincidence, however large the log and however long the line."""
+    notes = [(f"{at}.md", f"Fault and error handling {at}: the farm failed.") for at in range(30)]
+    filler = "line after line of other words that make this passage a good deal longer than the notes "
+    lines = [f"tick {at} {filler}" for at in range(1_500)]
+    lines[700] += "farm error quasarfault"
+    with searching(tmp_path, notes) as (searcher, writer):
+        writer.put([log_of(lines)], ENCODER)
+        hits = searcher.search(Query(question))
+    assert hits[0].path == "logs/server.log" and "quasarfault" in hits[0].passages[0].text
+
+
+SCATTERED = {
+    "2026-03-14": (
+        "the audit of {} began",
+        "On 2026-03-15, 2026-03-16 and 2026-04-14 it went on for 14 people",
+    ),
+    "192.168.10.24": ("printers: {}, basement", "168.192.10.24, 192.168.10.25 and 192.168.10.26, in room 24"),
+    "v1.2.3": ("we use {}.", "v1.2.4 was before v1.3.2, v1.3.3 and v2.1.3, 3 of them in use"),
+    "10:42": ("It began at {} and ended soon", "at 10:15, 10:16, 10:17 and 11:42; 42 came, 10 stayed"),
+}
+
+
+@pytest.mark.parametrize("code", SCATTERED)
+@pytest.mark.parametrize("question", ["{}", "what was there on {} and why"])
+def test_code_precedes_texts_that_only_have_its_parts(tmp_path: Path, code: str, question: str) -> None:
+    text, scattered = SCATTERED[code]
+    texts = [("right.md", text.format(code)), ("wrong.md", scattered), *TEXTS.items()]
+    with searching(tmp_path, texts) as (searcher, _):
+        assert paths(searcher.search(Query(question.format(code))))[0] == "right.md"
+
+
+def test_codes_are_letters_and_digits_joined_by_separators() -> None:
+    question = "On 2026-03-14, host 10.0.0.1:8080, E-4471 and v1.2.3. not e.g. well-known 8,999 or and/or 42."
+    assert codes_in(question) == ["2026-03-14", "10.0.0.1:8080", "e-4471", "v1.2.3"]
+
+
+def test_code_is_found_with_other_separators_and_not_within_longer_numbers() -> None:
+    has_date = code_test("2026-03-14")
+    assert all(map(has_date, ("2026-03-14", "(2026/03/14)", "于2026-03-14发布", "2026-03-14T10:00")))
+    assert not any(map(has_date, ("2026-03-145", "12026-03-14", "2026-03 14", "a2026-03-14", "")))
 
 
 @long

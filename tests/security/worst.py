@@ -185,6 +185,7 @@ _SEARCHED = {
     "index.glossary._SEPARATOR": [times("/;"), _LETTERS],
     "index.glossary._BEGINNING": [times("to be "), _LETTERS],
     "index.words._WORD": [_LETTERS, _BLANKS],
+    "index.words._code": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],

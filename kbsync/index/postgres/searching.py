@@ -151,7 +151,8 @@ class PostgresSnapshot:
         lexical, by_name, name_scores, selected, length = self._by_words(
             terms, query.text, scope, document_count, near
         )
-        by_term = self._by_term(lexical, selected, length) if query.explain else {}
+        needs_terms = query.explain or selected.unique
+        by_term = self._by_term(lexical, selected, length) if needs_terms else {}
         if scope.passages is not None:
             # A passage with a phrase is a hit without any other word of the question.
             least_score = sys.float_info.epsilon
@@ -161,6 +162,11 @@ class PostgresSnapshot:
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
         points = {passage: score for passage, _, score in lexical}
+        certain = {passage for passage, having in by_term.items() if selected.is_certain(having.keys())}
+        for passage in certain & points.keys():
+            factor = max(1.0, selected.total / points[passage])
+            points[passage] *= factor
+            by_term[passage] = {term: factor * number for term, number in by_term[passage].items()}
         cosines = {passage: score for passage, _, score in nearest}
         self._find_named_words(name_scores, documents)
         if vector is not None and stored_model is not None and nearest and documents.keys() - cosines.keys():
@@ -189,7 +195,7 @@ class PostgresSnapshot:
             words = word_score / selected.total if word_score else 0.0
             cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
             matched = partial(matched_terms, passage, document) if query.explain else None
-            size = sizes.get(document, 1)
+            size = 1 if passage in certain else sizes.get(document, 1)
             by_passage[passage] = CandidateChunk(passage, document, words, cosine, is_named, size, matched)
         few = few_of_each(by_passage.pop(passage) for passage in only_named)
         return [*few, *by_passage.values()]
@@ -382,7 +388,7 @@ class PostgresSnapshot:
 
     def _by_term(
         self, rows: Sequence[_Row], weights: TermWeights, average_length: float
-    ) -> Mapping[int, Mapping[Term, float]]:
+    ) -> dict[int, dict[Term, float]]:
         """Return the points that each term adds to the scores of these passages."""
         by_passage = {passage: dict[Term, float]() for passage, *_ in rows}
         if not by_passage:

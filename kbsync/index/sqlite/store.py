@@ -218,6 +218,7 @@ class Reader:
         admitted = scope.documents
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores, by_term = self._score_words(weights)
+        certain = _raise_certain(weights, scores, by_term)
         name_scores = self._score_names(weights.all_terms, query.text, admitted)
         name_scores.chunks = by_term
         document_count = self._count_wanted(admitted, query.top_k)
@@ -256,7 +257,7 @@ class Reader:
             word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
             meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
             words = word_score / weights.total if word_score else 0.0
-            size = self._size(document)
+            size = 1 if chunk in certain else self._size(document)
             is_named = document in name_scores.exact
             matched = partial(matched_terms, chunk, document) if query.explain else None
             return CandidateChunk(chunk, document, words, meaning, is_named, size, matched)
@@ -772,6 +773,21 @@ def _varints(content: bytes) -> list[int]:
 def _word_count(sizes: bytes) -> int:
     """Return the number of words in a chunk, from the word counts of its columns."""
     return sum(_varints(sizes))
+
+
+def _raise_certain(
+    weights: TermWeights, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]
+) -> set[int]:
+    """Return the chunks that can't match by chance, and let their terms count fully however long they are."""
+    found = (chunk for term in weights.unique for chunk in by_term.get(term, ()))
+    certain = {chunk for chunk in found if weights.is_certain({t for t in by_term if chunk in by_term[t]})}
+    for chunk in certain:
+        factor = max(1.0, weights.total / scores[chunk])
+        scores[chunk] *= factor
+        for points in by_term.values():
+            if chunk in points:
+                points[chunk] *= factor
+    return certain
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
