@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.targets.registry import ROWS
+
 from .reading import problem_lines, with_settings
 
 MIRROR: list[tuple[str, str]] = [
@@ -46,8 +48,7 @@ MIRROR: list[tuple[str, str]] = [
     ("target: local", "target: text is not valid; allowed: a block of keys, such as {type: local}"),
     (
         "target: {type: milvus}",
-        "this version has no target type 'milvus'; allowed: local, postgres, zhipu, gptbots, openai, "
-        "openwebui, lightrag, dify, ragflow",
+        f"this version has no target type 'milvus'; allowed: {', '.join(ROWS)}",
     ),
     ("target: {type: locl}", "; did you mean local?"),
     ("target: {max_bytes: 0}", "target.max_bytes: 0 is not valid; allowed: a whole number, at least 1"),
