@@ -23,8 +23,10 @@ def folder_fault(typed: str) -> str:
     path = os.path.expanduser(typed)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         return ""
-    if os.path.lexists(path):
+    if os.path.exists(path):  # noqa: PTH110
         return f"{typed} is a file; choose a folder"
+    if os.path.islink(path):  # noqa: PTH114
+        return f"{typed} is a symbolic link to a folder that does not exist; choose another folder"
     return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
 
 

@@ -105,12 +105,14 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
 )
 def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_folder: Path) -> None:
     (sandbox.root / "docs 2" / "handbook").mkdir(parents=True)
+    (sandbox.root / "lost").symlink_to("unplugged")
     before = sandbox.config.read_bytes(), sandbox.config.stat().st_ino
     refused = {
         ("docs",): f"{sandbox.docs} is already the folder of mirror handbook",
         ("docs 2/handbook",): f"handbook is already the name of {sandbox.docs}; choose another: kbsync add ",
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
         (str(sandbox.docs / "a.md"),): "a.md is a file; choose a folder",
+        ("lost",): "lost is a symbolic link to a folder that does not exist; choose another folder",
         (
             "home",
         ): f"the state directory {sandbox.state} is inside the mirrored folder {sandbox.home}; choose",
