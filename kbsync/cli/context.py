@@ -514,7 +514,7 @@ def unless_running(installation: Installation, instead: str) -> Iterator[None]:
         holder = lock.find_holder(installation.state_dir)
         if holder is None or not holder.keeps_running:
             raise
-        from kbsync.cli.report import clock_time
+        from kbsync.engine.status import clock_time
 
         since = clock_time(holder.since)
         raise LockedError(f"already running (pid {holder.pid}) since {since}; {instead}") from error

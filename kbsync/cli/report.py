@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields, replace
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,8 @@ from kbsync.engine.status import (
     DELETIONS_HELD,
     RECIPE_HELD,
     Items,
+    clock_time,
+    describe_pause,
     halt_sentence,
     halt_words,
     pause_json,
@@ -144,13 +145,6 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
     return f"not running; {last}"
 
 
-def clock_time(moment: float) -> str:
-    """Return epoch seconds as local time, with the date unless it is today."""
-    local = datetime.fromtimestamp(moment)
-    is_today = local.date() == datetime.now().date()
-    return local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
-
-
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
     """Return the reports in the order of their exit codes; those with equal codes keep their order."""
     order = [*ORDER, Code.MIRRORED]
@@ -233,8 +227,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
 
     if (pause := report.status.pause) is not None:
         resume = installation.command_line(f"resume {name}")
-        until = "" if pause.until is None else f" until {clock_time(pause.until)}"
-        detail = f"{'quiet hours' if pause.is_quiet else 'paused'} since {clock_time(pause.since)}{until}"
+        detail = describe_pause(pause)
         fields = {**pause_json(pause), "detail": detail, "cure": resume}
         yield problem(f"{detail}; to resume: {resume}", "mirror.paused", **fields)
     if halt is not None:

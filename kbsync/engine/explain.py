@@ -45,8 +45,10 @@ from kbsync.engine.status import (
     Items,
     as_halt,
     awaits_renewal,
+    describe_pause,
     iso,
     keeps_old_name,
+    only_retries,
     refusal,
     with_retry_command,
 )
@@ -55,7 +57,10 @@ from kbsync.source.roots import RootTrouble, error_words, identify
 from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.pauses import Pause
 from kbsync.state.read_only import ReadsState, Tx
+
+TAKES_CARE = "the running kbsync takes care of it"
 
 NAMED = 5
 """Maximum number of a directory's failed files to name."""
@@ -81,8 +86,9 @@ class PathExplanation:
     `mirror` is None for a path outside all mirrors, about which nothing else is known.
 
     `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
-    unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `folder_problem`:
-    why the last scan could not list its directory, or one above.
+    unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `pause`: the one
+    that keeps the next pass from running. `folder_problem`: why the last scan could not list its directory,
+    or one above.
 
     For the document at the target: its `status`, its number of `chunks` and its `text`; `trouble`: why the
     target could not be queried. For a directory: how many files `below` it are in each state, and the first
@@ -102,6 +108,7 @@ class PathExplanation:
     held_for: str = ""
     is_approved: bool = False
     halt: Halt | None = None
+    pause: Pause | None = None
     folder_problem: str = ""
     was_scanned: bool = False
     status: DocStatus | None = None
@@ -233,7 +240,7 @@ async def explain_path(
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
     evidence, root = await asyncio.to_thread(_read_disk, settings, rules, path, now)
-    await read(lambda tx: _add_state(tx, evidence, settings, root, context))
+    await read(lambda tx: _add_state(tx, evidence, settings, root, context, now))
     await _query_target(target, evidence, text)
     sentences = _Sentences(settings, evidence, context, now)
     evidence.answer, evidence.sentences = sentences.answer(), tuple(sentences.evidence_lines())
@@ -271,6 +278,7 @@ def _add_state(
     settings: MirrorSettings,
     root: RootIdentity | RootTrouble,
     context: CommandContext,
+    now: float,
 ) -> None:
     """Add the facts about the path from the state. Doesn't read the disk, because a blocked read would keep
     the state open.
@@ -289,6 +297,9 @@ def _add_state(
             if hold.id == removal.hold:
                 evidence.held_for, evidence.is_approved = removal.cause, hold.approved_at is not None
     evidence.halt = _halt(tx, settings, record, root, context)
+    pause = tx.pauses.current(record.id, now)
+    # A single pass runs in quiet hours, too.
+    evidence.pause = None if pause is not None and pause.is_quiet and not context.at_work else pause
     folder_path = path
     while folder_path and not evidence.folder_problem:
         folder_path = split(folder_path)[0]
@@ -427,12 +438,17 @@ class _Sentences:
 
     def _next_pass(self) -> str:
         """Return how to start a pass."""
+        if (pause := self.evidence.pause) is not None:
+            how = ", which end by themselves; to resume now, " if pause.is_quiet else "; to resume, "
+            resume = self._run(f"resume {self.settings.name}")
+            return f"nothing is mirrored now: {describe_pause(pause)}{how}{resume}"
         # While kbsync runs, a second one would find the state locked.
-        return "the running kbsync takes care of it" if self.context.at_work else self._run("--once")
+        return TAKES_CARE if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:
         pass_ = self._next_pass()
-        return pass_ if self.context.at_work else f"leave the daemon running or {pass_}"
+        is_enough = self.context.at_work or self.evidence.pause is not None
+        return pass_ if is_enough else f"leave the daemon running or {pass_}"
 
     # -- the answer ------------------------------------------------------------------------------------
 
@@ -520,10 +536,10 @@ class _Sentences:
             return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
             return "a kbsync upgrade excluded it, and upgrades never delete"
-        return (
-            self._why_halted()
-            or "the next pass deletes its document, unless too many would be deleted at once"
-        )
+        if (halted := self._why_halted()) != "":
+            return halted
+        deletion = "the next pass deletes its document, unless too many would be deleted at once"
+        return deletion if self.evidence.pause is None else f"{deletion}; {self._next_pass()}"
 
     def _why_outdated(self) -> str:
         """Return why searches find outdated content; '' if it is current."""
@@ -545,6 +561,8 @@ class _Sentences:
     def _halt_with_command(self) -> str:
         halt = self.evidence.halt
         assert halt is not None
+        if self.evidence.pause is not None and only_retries(halt):
+            return f"{halt.detail}; {self._next_pass()}"
         halt = with_retry_command(
             halt, self.settings.name, self.context.command_line, at_work=self.context.at_work
         )
@@ -577,7 +595,9 @@ class _Sentences:
         states, status = {upload.state for upload in self.evidence.uploads}, self.evidence.status
         if UploadState.INDEXING in states:
             if status is not None and status.state is DocState.READY:
-                return f"the knowledge base has indexed it; {self._wait()}"
+                # In a pause, a running kbsync still waits for what was sent.
+                wait = TAKES_CARE if self.context.at_work else self._wait()
+                return f"the knowledge base has indexed it; {wait}"
             return self._indexing()
         if not states.isdisjoint((*TO_BE_SENT, UploadState.PRESUMED_LOST)):
             return f"it is waiting to be sent; {self._wait()}"
@@ -603,9 +623,9 @@ class _Sentences:
         )
 
     def _settling(self) -> str:
-        """Return how much longer the file must stay unchanged; '' if it is ready."""
+        """Return how much longer the file must stay unchanged; '' if it is ready or the mirror is paused."""
         age, remaining = self.evidence.age, self.evidence.settle_left
-        if age is None or not remaining or not self.evidence.is_changed:
+        if age is None or not remaining or not self.evidence.is_changed or self.evidence.pause is not None:
             return ""
         if age < 0:
             return "its modification time is in the future, so kbsync watches it before mirroring it"

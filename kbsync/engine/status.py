@@ -393,6 +393,12 @@ def pause_reason(pause: Pause) -> str:
     return "quiet-hours" if pause.is_quiet else "requested"
 
 
+def describe_pause(pause: Pause) -> str:
+    """Return why a mirror is paused, since when, and until when if the pause ends by itself."""
+    until = "" if pause.until is None else f" until {clock_time(pause.until)}"
+    return f"{'quiet hours' if pause.is_quiet else 'paused'} since {clock_time(pause.since)}{until}"
+
+
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
     """Return `running` as the JSON contract defines it: the daemon that holds the state; None if there is
     none."""
@@ -410,6 +416,13 @@ def history_json(entries: Sequence[HistoryEntry], limit: int) -> dict[str, Any]:
 def iso(moment: float) -> str:
     """Return epoch seconds as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def clock_time(moment: float) -> str:
+    """Return epoch seconds as local time, with the date unless it is today."""
+    local = datetime.fromtimestamp(moment)
+    is_today = local.date() == datetime.now().date()
+    return local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def mirror_status(

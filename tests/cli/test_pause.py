@@ -121,6 +121,8 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     daemon = sandbox.watch()
     daemon.wait_for_event("mirror.paused", mirror="handbook")
     assert sandbox.search("novelty") == []
+    answer = sandbox.run("explain", "new.md", "--json").json["answer"]
+    assert "nothing is mirrored now: paused since " in answer and "run `kbsync resume handbook`" in answer
     metrics = page(port, "/metrics")
     assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
     assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
@@ -209,6 +211,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
     sandbox.write("new.md", "novelty")
     assert sandbox.run("status", "--check").code == 0  # as planned
     assert sandbox.search("novelty") == []
+    assert ", which end by themselves; to resume now, run " in sandbox.run("explain", "new.md").out
     assert sandbox.run("resume").out == "resumed handbook\nthe running kbsync continues now\n"
     daemon.wait_for_event("mirror.resumed")
     eventually(lambda: sandbox.search("novelty") == ["new.md"])

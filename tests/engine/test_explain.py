@@ -14,7 +14,9 @@ from kbsync.core.model import FileKind, RootIdentity
 from kbsync.core.selection import Rules
 from kbsync.engine.explain import PathExplanation, clause, outside
 from kbsync.engine.plan import CommandContext
+from kbsync.engine.status import clock_time
 from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.state.pauses import Pause
 from tests.engine import read_only_commands
 from tests.engine.auditing import verified
 from tests.engine.read_only_commands import planned
@@ -200,6 +202,70 @@ async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None
     world.delete("a.md")
     explanation = await explained(world, "a.md")
     assert "although the file is gone: the mirror is halted: no money" in explanation.answer
+
+
+async def explained_while_paused(
+    world: World, path: str, pause: Pause, *, at_work: bool = False
+) -> PathExplanation:
+    world.change(lambda tx: tx.pauses.begin(world.run.id, pause))
+    context = CommandContext(identities(world.configured), at_work=at_work)
+    return await read_only_commands.explained(world, path, context)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        (lambda w: w.write("b.md"), "b.md", "no pass has picked it up yet; "),
+        (lambda w: w.write("a.md", "newer"), "a.md", "no pass has noticed the change yet; "),
+        (lambda w: w.delete("a.md"), "a.md", "too many would be deleted at once; "),
+        (lambda w: w.write(".kbsyncignore", "a.md"), "a.md", "too many would be deleted at once; "),
+    ],
+)
+async def test_pause_and_resume_are_named_where_a_pass_is_awaited(
+    world: World, change: Change, path: str, words: str, at_work: bool
+) -> None:
+    world.write("a.md", "old")
+    await world.once()
+    change(world)
+    since = world.clock.wall()
+    explanation = await explained_while_paused(world, path, Pause(since), at_work=at_work)
+    paused = f"nothing is mirrored now: paused since {clock_time(since)}; to resume, run `kbsync resume docs`"
+    assert explanation.answer.endswith(f"{words}{paused}."), explanation.answer
+    until = since + 60
+    explanation = await explained_while_paused(world, path, Pause(since, until), at_work=at_work)
+    assert f" until {clock_time(until)}; to resume" in explanation.answer
+    world.clock.epoch += 61
+    assert "paused" not in (await explained(world, path)).answer
+
+
+async def test_quiet_hours_end_by_themselves_and_do_not_keep_a_single_pass_from_running(
+    world: World,
+) -> None:
+    world.write("a.md")
+    await world.once()
+    world.write("b.md")
+    since = world.clock.wall()
+    quiet = Pause(since, since + 3600, is_quiet=True)
+    answer = (await explained_while_paused(world, "b.md", quiet, at_work=True)).answer
+    hours = f"quiet hours since {clock_time(since)} until {clock_time(since + 3600)}"
+    assert f"{hours}, which end by themselves; to resume now, run `kbsync resume docs`" in answer
+    answer = (await explained_while_paused(world, "b.md", quiet)).answer
+    assert "quiet hours" not in answer and "or run `kbsync --once`" in answer
+
+
+async def test_pause_does_not_hide_other_reasons(world: World) -> None:
+    world.write("a.md")
+    world.write("a b.md")
+    refuse(world)
+    await world.once()
+    pause = Pause(world.clock.wall())
+    assert (await explained_while_paused(world, "a.md", pause)).answer == "It is searchable."
+    refused = (await explained_while_paused(world, "a b.md", pause)).answer
+    assert "refused it (too ugly)" in refused and "paused" not in refused
+    world.root.rename(world.root.parent / "away")
+    missing = (await explained_while_paused(world, "a.md", pause)).answer
+    assert "the folder is missing" in missing and "run `kbsync resume docs`" in missing
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["halted", "no pass was there yet"])

@@ -20,7 +20,6 @@ from kbsync.cli.output import Output, print_message, route_messages
 from kbsync.cli.report import (
     LoggedEvents,
     MirrorReport,
-    clock_time,
     failures,
     halts,
     log_error,
@@ -33,6 +32,7 @@ from kbsync.core.model import Status
 from kbsync.core.quiet_hours import current_period
 from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
+from kbsync.engine.status import clock_time
 from kbsync.errors import LockedError
 from kbsync.installation import Installation
 from kbsync.once import OnceEnd

@@ -50,7 +50,7 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     machine; `kbsync --once` skips a paused mirror.
     """
     from kbsync.engine.attach import enroll, find_record
-    from kbsync.engine.status import pause_json
+    from kbsync.engine.status import clock_time, pause_json
     from kbsync.once import identities_of, settings_of
     from kbsync.state.pauses import Pause
 
@@ -70,8 +70,6 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     if as_json:
         Output().json({"paused": [{"name": name, **pause_json(pause)} for name in names]})
     elif not choices.quiet:
-        from kbsync.cli.report import clock_time
-
         until = "" if pause.until is None else f" until {clock_time(pause.until)}"
         resume = installation.command_line("resume" if name is None else f"resume {name}")
         Output().line(printable(f"paused {' and '.join(names)}{until}; to resume: {resume}"))

@@ -23,9 +23,8 @@ from kbsync.cli.context import choose, prepare, reload, unless_running
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
-from kbsync.cli.report import clock_time
 from kbsync.core.text import format_count
-from kbsync.engine.status import halt_words
+from kbsync.engine.status import clock_time, halt_words
 from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
 if TYPE_CHECKING:
