@@ -30,7 +30,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
-from kbsync.core.selection import Rules
+from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import format_duration
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
@@ -53,6 +53,7 @@ from kbsync.engine.status import (
     with_retry_command,
 )
 from kbsync.errors import TargetError
+from kbsync.source.hints import ancestors
 from kbsync.source.roots import RootTrouble, error_words, identify
 from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
@@ -300,12 +301,14 @@ def _add_state(
     pause = tx.pauses.current(record.id, now)
     # A single pass runs in quiet hours, too.
     evidence.pause = None if pause is not None and pause.is_quiet and not context.at_work else pause
-    folder_path = path
-    while folder_path and not evidence.folder_problem:
-        folder_path = split(folder_path)[0]
+    for folder_path in () if evidence.folder_problem else (path, *ancestors(path)):
         folder = tx.folders.get(record.id, folder_path)
-        if folder is not None and folder.problem:
-            evidence.folder_problem = f"{folder_path or 'the folder'} {folder.problem}"
+        if folder is not None and folder.problem and not folder.is_excluded:
+            # A problem with the rules names the directory's ignore file.
+            is_named = folder.problem.startswith(f"{folder_path}/{IGNORE_FILE}".removeprefix("/"))
+            subject = "" if is_named else f"{folder_path or 'the folder'} "
+            evidence.folder_problem = f"{subject}{folder.problem}"
+            break
     evidence.was_scanned = record.last_pass is not None
     # A missing directory counts as one while the state has it.
     is_known = tx.folders.get(record.id, path) is not None
@@ -543,11 +546,12 @@ class _Sentences:
 
     def _why_outdated(self) -> str:
         """Return why searches find outdated content; '' if it is current."""
-        failed, entry = self._why_failed(), self.evidence.entry
+        entry = self.evidence.entry
+        is_failed = entry is not None and entry.status in (Status.FAILED, Status.SKIPPED)
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
-        if not (failed or is_on_its_way or self.evidence.is_changed):
+        if not (is_failed or is_on_its_way or self.evidence.is_changed):
             return ""
-        if (reason := self._why_halted() or failed) != "":
+        if (reason := self._why_halted() or self._why_failed()) != "":
             return reason
         if is_on_its_way:
             return self._progress()

@@ -187,6 +187,42 @@ async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
     assert explanation.to_json()["document"]["trouble"] == "no route"
 
 
+@pytest.mark.parametrize("folder", ["sub", ""], ids=["below", "root"])
+async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
+    world: World, folder: str
+) -> None:
+    path = f"{folder}/a.md".removeprefix("/")
+    ignore_file = f"{folder}/.kbsyncignore".removeprefix("/")
+    world.write(path, "old")
+    await world.once()
+    world.write(ignore_file, "[\n")
+    await world.once()
+    problem = f"{ignore_file}:1: a bracket that is not closed in '['; correct that line"
+    explanation = await explained(world, path)
+    assert explanation.answer == "It is searchable."
+    assert f"At the last scan, {problem}." in explanation.sentences
+    answer = (await explained(world, folder)).answer
+    assert answer == f"It is a directory that cannot be read: {problem}; the documents of its files stay."
+    world.write(path, "newer")
+    answer = (await explained(world, path)).answer
+    assert answer == f"It is searchable in an older version because {problem}."
+    world.delete(ignore_file)
+    await world.once()
+    assert (await explained(world, path)).answer == "It is searchable."
+    assert "of the 1 file in it 1 is searchable" in (await explained(world, folder)).answer
+
+
+async def test_directory_that_could_not_be_listed_is_named_once(world: World) -> None:
+    world.write("sub/deep/a.md")
+    await world.once()
+    world.change(lambda tx: tx.folders.trouble(world.run.id, "sub", "cannot be listed: broken disk"))
+    problem = "sub cannot be listed: broken disk"
+    for path in ("sub", "sub/deep"):
+        assert f"that cannot be read: {problem}; the" in (await explained(world, path)).answer
+    assert (await explained(world, "sub/deep/a.md")).answer == "It is searchable."
+    assert "cannot be listed" not in full_text(await explained(world, ""))
+
+
 async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None:
     world.write("a.md", "old")
     await world.once()
