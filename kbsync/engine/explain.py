@@ -539,8 +539,8 @@ class _Sentences:
             return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
             return "a kbsync upgrade excluded it, and upgrades never delete"
-        if (halted := self._why_halted()) != "":
-            return halted
+        if (reason := self._why_halted() or evidence.folder_problem) != "":
+            return reason
         deletion = "the next pass deletes its document, unless too many would be deleted at once"
         return deletion if self.evidence.pause is None else f"{deletion}; {self._next_pass()}"
 

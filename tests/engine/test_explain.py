@@ -206,6 +206,11 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
     world.write(path, "newer")
     answer = (await explained(world, path)).answer
     assert answer == f"It is searchable in an older version because {problem}."
+    world.delete(path)
+    await world.once()
+    answer = (await explained(world, path)).answer
+    assert answer == f"It is still searchable although the file is gone: {problem}."
+    world.write(path, "newer")
     world.delete(ignore_file)
     await world.once()
     assert (await explained(world, path)).answer == "It is searchable."
