@@ -401,7 +401,8 @@ def _why(selection: Selection) -> str:
 def _decided_by(selection: Selection) -> str:
     """Return the deciding rule in brackets if a user can change it."""
     rule = selection.verdict.rule
-    return f" ({rule})" if rule and selection.verdict.choice is not FileChoice.SKIPPED else ""
+    is_fixed = rule == IGNORE_FILE or selection.verdict.choice is FileChoice.SKIPPED
+    return f" ({rule})" if rule and not is_fixed else ""
 
 
 def _undo(selection: Selection) -> str:
@@ -412,6 +413,10 @@ def _undo(selection: Selection) -> str:
             return "re-include it with a negated pattern in `exclude`, or list it in `include`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
+        case FileChoice.EXCLUDED if rule == IGNORE_FILE:
+            return "no rule can include it"
+        case FileChoice.EXCLUDED if rule.startswith("include["):
+            return f"change {rule}, or add a pattern for it below"
         case FileChoice.EXCLUDED:
             return f"change {rule}" + (
                 "" if selection.closed else ", or re-include it with a negated pattern below it"

@@ -80,6 +80,8 @@ WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncign
         ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["directory above it is not scanned", "exclude[0]"]),
         ({"notes~": "x"}, "notes~", ["negated pattern"]),
         ({"a.txt": "x"}, "a.txt", ["add a pattern for it to `include`"]),
+        (SECRET, "sub/.kbsyncignore", ["kbsync and isn't mirrored; no rule can include it."]),
+        ({"draft.md": "x"}, "draft.md", ["!draft.md (include[2]); change include[2], or add a pattern"]),
         ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
         ({}, "nothing.md", ["there is no such file"]),
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
@@ -91,7 +93,7 @@ WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncign
 async def test_before_a_pass_explain_says_why_a_file_is_not_searchable_and_what_to_do(
     world: World, files: dict[str, str], path: str, words: list[str]
 ) -> None:
-    world.settings = replace(world.settings, include=("*.md", "*.png"), exclude=("drafts/",))
+    world.settings = replace(world.settings, include=("*.md", "*.png", "!draft.md"), exclude=("drafts/",))
     for name, text in files.items():
         world.write(name, text)
     explanation = await explained(world, path)
