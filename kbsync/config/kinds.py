@@ -360,7 +360,7 @@ class Quiet(ValueKind):
 
     def read(self, value: object, where: PathBase) -> str:
         """Return the quiet hours as written; "" for `never`."""
-        if value == "never":
+        if isinstance(value, str) and value.lower() == "never":
             return ""
         try:
             if not isinstance(value, str):

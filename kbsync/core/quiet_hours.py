@@ -30,8 +30,8 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
     """Return the periods of `22:00-06:00, sat-sun 10:00-12:00`; none for "". Raises ValueError with the
     reason."""
     periods = []
-    for part in text.lower().split(",") if text else ():
-        match = re.fullmatch(_PERIOD, " ".join(part.split()))
+    for part in text.split(",") if text else ():
+        match = re.fullmatch(_PERIOD, " ".join(part.lower().split()))
         if match is None:
             raise ValueError(f"{part.strip()!r} is not a time of day such as 22:00-06:00")
         first, last, *times = match.groups()

@@ -24,6 +24,8 @@ MIRROR: list[tuple[str, str]] = [
         "quiet_hours: at night",
         "quiet_hours: 'at night' is not a time of day such as 22:00-06:00; allowed: never",
     ),
+    ("quiet_hours: Mo-Fr 8:00-18:00", "'Mo-Fr 8:00-18:00' is not a time of day"),
+    ("quiet_hours: NEVERMORE", "'NEVERMORE' is not a time of day"),
     ('quiet_hours: "22:00-22:00"', "'22:00-22:00' begins and ends at the same time"),
     ("quiet_hours: 22", "quiet_hours: 22 is not a time of day"),
     ("deletions: {hold_count: true}", "deletions.hold_count: true is not valid; allowed: a whole number"),
