@@ -15,7 +15,7 @@ from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.cli.options import Choices, GlobalOption, examples, folder_options, json_option, shared_options
 from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
-from kbsync.core.text import printable, shell_word
+from kbsync.core.text import path_argument, printable, shell_word
 
 COMMANDS = {
     "init": "Write a commented config for a folder.",
@@ -157,7 +157,7 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
         once = "--once " if ctx.params.get("once") else ""
         return click.UsageError(
             f"{printable(name)} is a folder, not a command; to mirror it: "
-            f"kbsync {once}--folder {shell_word(name)}"
+            f"kbsync {once}--folder {shell_word(path_argument(name))}"
         )
     suggestion = nearest(name, COMMANDS, alike=NEAR_MISS)
     hint = f"Did you mean {suggestion!r}?" if suggestion else f"Commands are: {', '.join(COMMANDS)}."

@@ -10,7 +10,7 @@ from kbsync.config import places
 from kbsync.config.edit import NotEditable, edit_config, lines_of, with_mirror, without_mirror
 from kbsync.config.model import Config
 from kbsync.config.template import quoted
-from kbsync.core.text import shell_word
+from kbsync.core.text import path_argument, shell_word
 from kbsync.errors import UsageError
 
 
@@ -27,7 +27,7 @@ def folder_fault(typed: str) -> str:
         return f"{typed} is a file; choose a folder"
     if os.path.islink(path):  # noqa: PTH114
         return f"{typed} is a symbolic link to a folder that does not exist; choose another folder"
-    return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
+    return f"{typed} does not exist; create it with: mkdir -p {shell_word(path_argument(path))}"
 
 
 def add_mirror(

@@ -51,6 +51,11 @@ def shell_word(text: str) -> str:
     return f"$'{_HARMFUL.sub(_escape, plain)}'"
 
 
+def path_argument(path: str) -> str:
+    """Return `path`, not yet quoted, as an argument that no command takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
 def shell_command(words: Iterable[str]) -> str:
     """Return a command line of these words, on one line."""
     return " ".join(map(shell_word, words))

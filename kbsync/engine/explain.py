@@ -31,7 +31,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import IGNORE_FILE, Rules
-from kbsync.core.text import format_duration
+from kbsync.core.text import format_duration, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
@@ -594,7 +594,7 @@ class _Sentences:
         words = refusal(self.settings.root / self.evidence.path, self.evidence.uploads)
         if entry.status is Status.SKIPPED:
             return f"it is skipped: {words}"
-        retry = self._run(f"retry {shlex.quote(self.evidence.path)}")
+        retry = self._run(f"retry {shlex.quote(path_argument(self.evidence.path))}")
         return f"the target refused it ({words}); edit it, exclude it in .kbsyncignore, or {retry}"
 
     def _progress(self) -> str:

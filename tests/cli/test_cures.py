@@ -276,7 +276,7 @@ def test_status_too_small_for_everything_names_the_command_that_lists_all(
 @long
 @proves("explain PATH", "retry", "retry {}")
 def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
-    sandbox.write("a b.pdf", "this is no pdf")
+    sandbox.write("-a b.pdf", "this is no pdf")
     sandbox.configure()
     flags = elsewhere(sandbox)
     ran = sandbox.run("--once", *flags, tty=True)
@@ -284,7 +284,7 @@ def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
     explain, _, retry = advice.partition("; to retry all of them: ")
     in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])
     assert (in_json["explain"], in_json["cure"]) == (explain, retry)
-    output = paste(sandbox, explain, PATH=f"'{sandbox.docs}/a b.pdf'")
+    output = paste(sandbox, explain, PATH=f"'{sandbox.docs}/-a b.pdf'")
     assert output.code == 0
     assert "cannot be read" in output.out
     own = output.out.partition("run `")[2].partition("`")[0]
@@ -292,10 +292,10 @@ def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
     for fix in (own, retry):
         asked = paste(sandbox, fix)
         assert asked.code == 0
-        assert "1 document" in asked.out or "a b.pdf" in asked.out
+        assert "1 document" in asked.out or "-a b.pdf" in asked.out
         again = asked.out.strip().rpartition(": ")[2]
         assert paste(sandbox, again).code == 1  # the file is unchanged, and was tried again
-    sandbox.write("a b.pdf", "")
+    sandbox.write("-a b.pdf", "")
     assert paste(sandbox, again).code == 0
 
 

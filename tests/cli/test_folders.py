@@ -111,6 +111,7 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
         ("docs",): f"{sandbox.docs} is already the folder of mirror handbook",
         ("docs 2/handbook",): f"handbook is already the name of {sandbox.docs}; choose another: kbsync add ",
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
+        ("--", "-no"): "-no does not exist; create it with: mkdir -p ./-no",
         (str(sandbox.docs / "a.md"),): "a.md is a file; choose a folder",
         ("lost",): "lost is a symbolic link to a folder that does not exist; choose another folder",
         (

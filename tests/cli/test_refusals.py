@@ -106,6 +106,8 @@ WRONG = (
     wrong("init docs", "{config} exists; edit it, or choose another file with --config FILE"),
     wrong("init docs/a.md", "docs/a.md is a file; choose a folder", before=bare),
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
+    wrong("init --folder -no", "pass the folder as an argument: kbsync init ./-no"),
+    wrong("add docs --folder -no", "pass the folder as an argument: kbsync add ./-no"),
     wrong("init --folder docs", "pass the folder as an argument: kbsync init docs"),
     wrong(
         "init docs --config docs/a.md/x",

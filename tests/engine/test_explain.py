@@ -174,6 +174,13 @@ async def test_rejected_file_shows_the_targets_words_and_a_hint(
     assert all(word in full_text(explanation) for word in words)
 
 
+async def test_path_that_begins_with_a_hyphen_is_not_taken_for_an_option(world: World) -> None:
+    world.write("-x y.md")
+    world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), times=99))
+    await world.once()
+    assert "kbsync retry './-x y.md' --folder docs" in (await explained(world, "-x y.md")).answer
+
+
 async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
     for name, text in NONSENSE.items():
         world.write(name, text)

@@ -22,7 +22,7 @@ from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_op
 from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.model import folder_name
-from kbsync.core.text import printable, shell_command, shell_word
+from kbsync.core.text import path_argument, printable, shell_command, shell_word
 from kbsync.errors import UsageError
 from kbsync.state import lock
 
@@ -51,7 +51,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     from kbsync.config.folders import folder_fault
 
     if choices.folder is not None:
-        command = f"kbsync add {shell_word(str(choices.folder))}"
+        command = f"kbsync add {shell_word(path_argument(str(choices.folder)))}"
         raise UsageError(f"pass the folder as an argument: {command}")
     if fault := folder_fault(str(directory)):
         raise UsageError(fault)
@@ -101,7 +101,7 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
     keys = ", ".join(
         filter(None, [secret_key(target), *(required.key for required in required_keys(target))])
     )
-    words = ["kbsync", "init", str(directory), "--target", target]
+    words = ["kbsync", "init", path_argument(str(directory)), "--target", target]
     fix = f"write that config with: {shell_command(words)}"
     if not is_new:
         example = shell_command([*words, "--config", "example.yaml"])

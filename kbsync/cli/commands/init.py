@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from kbsync.cli.output import Output, and_more, print_message
 from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
-from kbsync.core.text import format_count, printable, shell_command, shell_word
+from kbsync.core.text import format_count, path_argument, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError, system_reason
 from kbsync.permissions import make_private_folder
@@ -181,7 +182,8 @@ def command(
     from kbsync.targets.registry import DEFAULT_TARGET
 
     if choices.folder is not None:
-        correction = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
+        argument = shlex.quote(path_argument(str(choices.folder)))
+        correction = replace(choices, folder=None).typed(f"init {argument}")
         raise UsageError(f"pass the folder as an argument: {correction}")
     path = choices.config or places.config_places(os.environ)[0]
     if choices.config is None and path == places.SYSTEM_CONFIG:
@@ -522,6 +524,6 @@ def _print_next_steps(
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
     if key is not None:
         next_steps.insert(0, ("doctor", "check everything it needs"))
-    config_option = "" if choices.config is None else f"--config {shell_word(str(path))}"
+    config_option = "" if choices.config is None else f"--config {shell_word(path_argument(str(path)))}"
     for command, purpose in next_steps:
         output.line(f"  {' '.join(filter(None, ('kbsync', command, config_option)))}  # {purpose}")
