@@ -6,20 +6,28 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from typing import cast
+
+import apsw
 
 from kbsync.dataclass import dataclass
-from kbsync.index.characters import simplified
+from kbsync.index.characters import folded, legible, simplified
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of
-from kbsync.index.words import CJK, STOP_WORDS, is_unspaced, last_word, readable, with_forms
+from kbsync.index.words import (
+    SQLITE_TOKENISER,
+    STOP_WORDS,
+    cjk_runs,
+    is_unspaced,
+    last_word,
+    readable,
+    stemmed,
+    with_forms,
+)
 
-_ASCII_WORD = re.compile(r"[^\W_]+")
 _ONES = re.compile("1+")
-_ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ers", "ed", "es", "er", "ly", "y", "s",
-            "e")  # fmt: skip
-_LEAST_STEM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +81,13 @@ def _ends_fence(line: str) -> bool:
 
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
     """Return the part of at most `width` characters with the most matches of words in `query`, and of as many
-    different ones as possible.
+    different ones as possible. The same words match as in the index.
 
     `unfinished`: words that begin with the last word of `query` also count.
     """
-    line = " ".join(text.split())
-    stems = set[str]()  # stems of words, and CJK pairs (a single character if a run has only one)
-    for match in _words_in(with_forms(simplified(readable(query)))):
-        word = match[0]
-        pairs = [word[index : index + 2] for index in range(len(word) - 1)] or [word]
-        stems.update(pairs if is_unspaced(word) else [_stem(word)])
-    terms = stems - STOP_WORDS or stems
-    matches = _matches(line, terms, last_word(query).casefold() if unfinished else "")
+    line = " ".join(legible(text).split())
+    beginnings = tuple(term.surface for term in stemmed(last_word(query))) if unfinished else ()
+    matches = _matches(line, _terms(query), beginnings)
     start, end = _window(line, matches, width)
     spans = tuple(
         (first - start, last - start) for first, last, _ in matches if start <= first and last <= end
@@ -92,50 +95,99 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     return Snippet(line[start:end], spans, start > 0, end < len(line))
 
 
-def _words_in(text: str) -> Iterator[re.Match[str]]:
-    """Yield the words of `text`, and its runs of `CJK`."""
-    return (_ASCII_WORD if text.isascii() else _word()).finditer(text)
+@functools.lru_cache(16)  # a search asks for the same ones for each hit
+def _terms(query: str) -> frozenset[str]:
+    """Return the stems of the words in `query`, and its CJK pairs (a single character if a run has only one),
+    without stop words unless it has no others."""
+    text = readable(query)
+    surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
+    for run in _cjk_runs_in(simplified(folded(text))):
+        grams = [run[0][at : at + 2] for at in range(len(run[0]) - 1)] or [run[0]]
+        surfaces.update(zip(grams, grams, strict=True))
+    distinctive = {stem for stem, surface in surfaces.items() if surface not in STOP_WORDS}
+    return frozenset(distinctive or surfaces)
 
 
-@functools.cache
-def _word() -> re.Pattern[str]:
-    return re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
+def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """Return the wanted words in `line`, and the words with one of the beginnings, as (start, end, match), in
+    order, without overlaps.
+    """
+    # A position in the folded line isn't one in the line: `㎡` becomes `m2`.
+    folds = list(line) if line.isascii() else list(map(_fold, line))
+    plain = "".join(folds)
+    origins = range(len(line)) if line.isascii() else [at for at, fold in enumerate(folds) for _ in fold]
+    spans = [
+        (start, end, stem)
+        for start, end, surface, stem in _words_in(plain)
+        if stem in terms or surface.startswith(beginnings)
+    ]
+    for run in _cjk_runs_in(plain):
+        hit = [False] * len(run[0])  # the characters of wanted pairs, and wanted characters
+        for index in range(len(run[0])):
+            for length in (1, 2):
+                if run[0][index : index + length] in terms:
+                    hit[index : index + length] = [True] * len(run[0][index : index + length])
+        for stretch in _ONES.finditer("".join("1" if is_hit else "0" for is_hit in hit)):
+            start, end = stretch.span()
+            spans.append((run.start() + start, run.start() + end, run[0][start:end]))
+    matches = list[tuple[int, int, str]]()
+    for start, end, match in sorted(spans, key=lambda span: (span[0], -span[1])):
+        first, last = origins[start], origins[end - 1] + 1
+        if not matches or first >= matches[-1][1]:
+            matches.append((first, last, match))
+    return matches
 
 
 @functools.lru_cache(4096)
-def _stem(word: str) -> str:
-    """Return `word` case-folded and without a common English ending; a rough stem is enough to mark words."""
-    folded = word.casefold()
-    if folded in STOP_WORDS:
-        return folded
-    for ending in _ENDINGS:
-        if folded.endswith(ending) and len(folded) - len(ending) >= _LEAST_STEM:
-            stem = folded.removesuffix(ending)
-            return stem[:-1] if stem[-1] == stem[-2] else stem
-    return folded
+def _fold(character: str) -> str:
+    return simplified(folded(character))
 
 
-def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int, str]]:
-    """Return the wanted words in `line`, and the words with the prefix, as (start, end, match), in order,
-    without overlaps.
+def _cjk_runs_in(text: str) -> Iterator[re.Match[str]]:
+    return iter(()) if text.isascii() else cjk_runs().finditer(text)
+
+
+def _words_in(plain: str) -> Iterator[tuple[int, int, str, str]]:
+    """Yield the words of folded text, except CJK, as the index has them: (start, end, surface, stem). The
+    other forms of a code identifier, code or number have its position.
     """
-    spans = list[tuple[int, int, str]]()
-    for match in _words_in(simplified(line)):
-        run = match[0]
-        if not is_unspaced(run):
-            match_stem = next((stem for stem in map(_stem, with_forms(run).split()) if stem in terms), None)
-            if match_stem or (beginning and run.casefold().startswith(beginning)):
-                spans.append((*match.span(), match_stem or _stem(run)))
-            continue
-        hit = [False] * len(run)  # the characters of wanted pairs, and wanted characters
-        for index in range(len(run)):
-            for length in (1, 2):
-                if run[index : index + length] in terms:
-                    hit[index : index + length] = [True] * len(run[index : index + length])
-        for stretch in _ONES.finditer("".join("1" if is_hit else "0" for is_hit in hit)):
-            start, end = stretch.span()
-            spans.append((match.start() + start, match.start() + end, run[start:end]))
-    return spans
+    connection = apsw.Connection(":memory:")  # any connection provides the tokenisers
+    tokenisers = [
+        connection.fts5_tokenizer(name, options)
+        for name, *options in (SQLITE_TOKENISER[1:], SQLITE_TOKENISER)
+    ]
+
+    def words_of(text: str) -> Iterator[tuple[int, int, str, str]]:
+        encoded = text.encode()
+        surfaces, stems = (
+            cast(
+                "list[tuple[int, int, str]]",
+                tokeniser(encoded, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_colocated=False),
+            )
+            for tokeniser in tokenisers
+        )
+        character = byte = 0  # the tokenisers count bytes
+        for (first, last, surface), (_, _, stem) in zip(surfaces, stems, strict=True):
+            start = character + len(encoded[byte:first].decode())
+            character, byte = start + len(encoded[first:last].decode()), last
+            yield start, character, surface, stem
+
+    blanked = plain if plain.isascii() else cjk_runs().sub(lambda run: " " * len(run[0]), plain)
+    yield from words_of(blanked)
+    shift = 0
+    for forms in _FORMS_ADDED.finditer(with_forms(plain.replace(" ", "\n"))):
+        start = end = forms.start() - shift
+        shift += len(forms[0])
+        missing = len(forms[0].replace(" ", ""))  # letters and digits of the word before
+        while missing:
+            start -= 1
+            missing -= plain[start].isalnum()
+        for _, _, surface, stem in words_of(forms[0]):
+            yield start, end, surface, stem
+
+
+_FORMS_ADDED = re.compile("(?: [A-Za-z0-9]+)+")
+"""Matches what `with_forms` adds to a text without spaces."""
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:

@@ -158,7 +158,25 @@ def test_lookalike_forms_keep_their_words(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "question", "marked"),
-    [("臺灣的資料庫", "台湾", ["臺灣"]), ("call readTimeout here", "read timeout", ["readTimeout"])],
+    [
+        ("臺灣的資料庫", "台湾", ["臺灣"]),
+        ("call readTimeout here", "read timeout", ["readTimeout"]),
+        ("call read_timeout here", "readTimeout", ["read", "timeout"]),
+        ("The price is $8,999.", "8999", ["8,999"]),
+        ("The price is 8999.", "8,999", ["8999"]),
+        ("Files 8,999 and 1.234.567", "1234567", ["1.234.567"]),
+        ("Error E-4471 appears", "E4471", ["E-4471"]),
+        ("Error e4471 appears", "E-4471", ["e4471"]),
+        ("Not 10.0.0.123 or 2026-11-24", "1000123 20261124", []),
+        ("in a café", "cafe", ["café"]),
+        ("in a cafe\u0301 \u2163 ㎡", "CAFÉ m2", ["café", "㎡"]),
+        ("in a cafe", "café", ["cafe"]),
+        ("the generation of reports", "generate", ["generation"]),
+        ("they relied on it, really", "rely", ["relied"]),
+        ("a university in the universe", "universal", ["university", "universe"]),
+        ("the general gene", "generate", ["general"]),
+        ("每台㎡…备份ABC运行", "备份 abc", ["备份", "ABC"]),
+    ],
 )
 def test_words_in_other_scripts_and_forms_are_highlighted(
     text: str, question: str, marked: list[str]
