@@ -11,11 +11,12 @@ from typing import cast
 
 import apsw
 
+from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import folded, legible, simplified
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
-from kbsync.index.read.formats import flavour_of
+from kbsync.index.read.formats import flavour_of, needs_parser
 from kbsync.index.words import (
     SQLITE_TOKENISER,
     STOP_WORDS,
@@ -43,21 +44,29 @@ class Snippet:
     ends_early: bool = False
 
 
-_LINK = re.compile(r'!?\[([^\[\]\n]{0,300})\]\([^()\s]{0,2000}(?: "[^"\n]{0,200}")?\)')
+_MASK = "\udfff"
+"""Stands for code while other markup is removed. No text has a lone surrogate."""
+_LINK = re.compile(rf'!?\[([^\[\]\n]{{0,300}})\]\([^()\s{_MASK}]{{0,2000}}(?: "[^"\n{_MASK}]{{0,200}}")?\)')
 _EMPHASIS = re.compile(r"(?<![\w*])([*_]{1,3})(?=[^\s*_])([^*_\n]{1,300})(?<=\S)\1(?![\w*])")
+_LABEL = re.compile(r"^\*\*([^*\n]{1,300}:)\*\*", re.MULTILINE)
+"""Matches a label that readers write before a comment or note."""
+_TICKS = re.compile("`+")
 _WITHOUT_MARKUP = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
+_MARKDOWN_INSIDE = ("ipynb", "canvas")
 _AFTER_HEADING = " ·"
 
 
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
-    """Return a passage of the document at `path` as people read it, without the markup of headings, fences
-    and tables and, in Markdown, of links and emphasis.
+    """Return a passage of the document at `path` as people read it, without the markup of headings, fences,
+    tables and links and, where people wrote Markdown, of code and emphasis.
 
     `above`: the headings shown above the passage, which are omitted from it.
     """
     flavour = flavour_of(path)
     if flavour in _WITHOUT_MARKUP:
         return text
+    text = text.replace(_MASK, "\ufffd")
+    is_typed = not needs_parser(path) or extension_of(path) in _MARKDOWN_INSIDE
     parts, titles = list[str](), list[str]()
     for block in blocks(text, flavour):
         lines = text[block.start : block.end].split("\n")
@@ -67,11 +76,33 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
         elif block.shape is Shape.FENCE:
             lines = lines[1:-1] if _ends_fence(lines[-1]) else lines[1:]
         elif block.shape is Shape.TABLE:
-            lines = [line.strip(" \t|") for line in lines if set(line) - set("|-=:+ \t")]
-        if flavour is Flavour.MARKDOWN and block.shape is not Shape.FENCE:
-            lines = [_EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line)).replace("`", "") for line in lines]
+            rows = (line.replace("\\|", _MASK) for line in lines if set(line) - set("|-=:+ \t"))
+            lines = [row.strip(" \t|").replace(_MASK, "|") for row in rows]
+        if flavour is Flavour.MARKDOWN and block.shape is not Shape.FENCE and lines:
+            body = "\n".join(lines)
+            lines = [_without_inline(body) if is_typed else _LABEL.sub(r"\1", _LINK.sub(r"\1", body))]
         parts += lines
     return "\n".join(parts).removesuffix(_AFTER_HEADING) or " ".join(titles)
+
+
+def _without_inline(text: str) -> str:
+    """Return Markdown without the markup of links, emphasis and code. Code itself stays as it is."""
+    ticks = list(_TICKS.finditer(text))
+    closing, nearest = dict[int, re.Match[str]](), dict[int, re.Match[str]]()  # by start, and by length
+    for run in reversed(ticks):
+        if end := nearest.get(len(run[0])):
+            closing[run.start()] = end
+        nearest[len(run[0])] = run
+    parts, codes, start = list[str](), list[str](), 0
+    for run in ticks:
+        if run.start() >= start and (end := closing.get(run.start())):
+            code = text[run.end() : end.start()]
+            codes.append(code[1:-1] if code[0] == code[-1] == " " and code.strip() else code)
+            parts += [text[start : run.start()], _MASK]
+            start = end.end()
+    masked = "".join([*parts, text[start:]]).replace("`", "")
+    prose = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", masked)).split(_MASK)
+    return "".join(part for pair in zip(prose, [*codes, ""], strict=True) for part in pair)
 
 
 def _ends_fence(line: str) -> bool:

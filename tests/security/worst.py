@@ -197,6 +197,8 @@ _SEARCHED = {
     "index.snippet._FORMS_ADDED": [_LETTERS, _BLANKS, times(" a"), times(" a\n")],
     "index.snippet._LINK": [times("["), times("[]("), "[](" + times("a"), times("[a](b ")],
     "index.snippet._EMPHASIS": [times("*"), times("*a"), times(" *a"), times(" _a"), times(" *" + "a" * 299)],
+    "index.snippet._LABEL": [times("**a"), times("**a\n"), "**" + times(":"), "**" + times("a:*")],
+    "index.snippet._TICKS": [times("`"), times("``a")],
     "index.snippet._ONES": [_DIGITS, times("10")],
     "index.read.text._MARK": [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")],
     "index.read.text._PATTERNS[MARKDOWN]": ["# a" + _BLANKS + "b", "#" + _BLANKS, times("# \n"),
