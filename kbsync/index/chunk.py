@@ -5,9 +5,9 @@ that readers see as a unit. Together, blocks cover every character that is not w
 overlap.
 
 Then blocks are gathered into chunks. A hash of the next block's beginning, never a count from the top,
-decides where a chunk may end. Sizes are rounded to coarse steps before they are compared with the limits. So
-an edit in the middle of a paragraph that hardly changes its length moves no cut; rewriting a paragraph moves
-at most the cuts next to it.
+decides where a chunk may end; it always ends with a short page. Sizes are rounded to coarse steps before they
+are compared with the limits. So an edit in the middle of a paragraph that hardly changes its length moves no
+cut; rewriting a paragraph moves at most the cuts next to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import hashlib
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -318,7 +318,8 @@ def _closes(line: str, mark: str) -> bool:
 
 
 CHUNKER = "blocks-3"
-"""The version of the output of `chunk`, part of each recipe."""
+"""The version of the output of `chunk`, part of each recipe. After a change for documents with pages only,
+increase the versions of their readers instead."""
 
 LONGEST = 400
 """Number of tokens above which a block is split and a chunk takes no more blocks."""
@@ -331,6 +332,10 @@ below repeats them.
 
 _WIDEST_GAP = LONGEST * 4
 """Number of consecutive white space characters that end a chunk."""
+
+_SHORT_PAGE = 160
+"""Number of tokens up to which the end of a page ends a chunk, so that a hit on a slide has its number. Where
+a longer page ends often depends on the text before."""
 
 _OPENING = 32
 """How many leading characters of a block decide whether a chunk may end before it."""
@@ -374,7 +379,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
     chunks = list[Chunk]()
     trail: list[tuple[int, str]] = []  # level and title of the current headings, outermost first
     counted, line, characters = 0, parsed.line_offset + 1, 0
-    for group in _groups(_pieces(parsed), text):
+    for group in _groups(_pieces(parsed), text, _short_page_ends(text, starts)):
         # A chunk has the headings above its first piece that isn't a heading.
         headings: tuple[str, ...] | None = None
         for piece in group:
@@ -428,12 +433,24 @@ def make_legible(parsed: Parsed) -> Parsed:
     )
 
 
-def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
-    """Yield groups of pieces, one per chunk. No group ends with a heading unless it has only headings."""
+def _short_page_ends(text: str, starts: Sequence[int]) -> list[int]:
+    return [
+        end
+        for start, end in itertools.pairwise([*starts, len(text)])
+        if end - start <= _SHORT_PAGE * 4 and weight(text[start:end]) <= _SHORT_PAGE
+    ]
+
+
+def _groups(pieces: Iterable[Block], text: str, ends: Sequence[int]) -> Iterator[list[Block]]:
+    """Yield groups of pieces, one per chunk, none with pieces on both sides of one of `ends`. No group ends
+    with a heading unless it has only headings or is at one of `ends`."""
     group: list[Block] = []
     size = headings = 0  # `headings`: how many end the group
     for piece in pieces:
-        is_far = bool(group) and piece.start - group[-1].end > _WIDEST_GAP
+        is_far = bool(group) and (
+            piece.start - group[-1].end > _WIDEST_GAP
+            or bisect.bisect(ends, group[-1].start) < bisect.bisect(ends, piece.start)
+        )
         if group and (is_far or _ends_before(piece, size, text)):
             # Headings wait for the text below them, unless the group has only headings and is too large.
             is_full = is_far or (headings == len(group) and size > LONGEST)

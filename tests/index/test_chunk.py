@@ -108,6 +108,26 @@ def test_chunk_page_is_the_one_where_it_starts() -> None:
     assert [(each.page, each.line) for each in chunks] == [(1, None), (3, None), (4, None)]
 
 
+@pytest.mark.parametrize("flavour", [Flavour.PLAIN, Flavour.MARKDOWN])
+def test_no_chunk_has_text_of_a_short_page_and_of_another(flavour: Flavour) -> None:
+    slides = [f"## Topic {number}\n\nOne line about {number}." for number in range(8)]
+    slides[3] = "## Part two"  # nothing below
+    slides[7] += f"\n\n{english(random.Random(1), 500)}"
+    starts = tuple(sum(len(slide) + 2 for slide in slides[:number]) for number in range(8))
+    chunks = cut("\n\n".join(slides), flavour, page_starts=starts, has_lines=False)
+    assert [(each.page, each.text) for each in chunks[:7]] == list(enumerate(slides[:7], 1))
+    assert {each.page for each in chunks[7:]} == {8}
+
+
+def test_end_of_a_long_page_changes_no_chunk() -> None:
+    rng = random.Random(1)
+    pages = [english(rng, 600) for _ in range(8)]
+    starts = tuple(sum(len(page) + 2 for page in pages[:number]) for number in range(8))
+    text = "\n\n".join(pages)
+    chunks = cut(text, Flavour.PLAIN, page_starts=starts)
+    assert [each.text for each in chunks] == [each.text for each in cut(text, Flavour.PLAIN)]
+
+
 def test_vector_covers_title_and_headings_and_its_key_ignores_the_path() -> None:
     filler = english(random.Random(1), 200)
     parsed = Parsed(f"# A\n\n{filler}\n\n{filler}x", Flavour.MARKDOWN, title="Handbook")

@@ -264,7 +264,7 @@ async def test_new_title_reembeds_only_the_first_passage(
     assert len(created) == 1
 
 
-RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "a10d481bea45cebe"}
+RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "a3df6a36f401f807"}
 
 
 def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
@@ -277,7 +277,7 @@ def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
     monkeypatch.setattr("kbsync.index.words.TOKENISER", 3)
     assert recipes() == RECIPES, "words are renewed in the store"
     with monkeypatch.context() as pdf:
-        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "8")})
+        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "9")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
     monkeypatch.setattr(formats, "MARKDOWN", "7")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]

@@ -28,13 +28,13 @@ def _words(text: str) -> frozenset[str]:
 
 
 READERS: Mapping[str, tuple[str, str, str]] = {
-    "pdf": ("pdf", "read_pdf", "7"),
+    "pdf": ("pdf", "read_pdf", "8"),
     "docx": ("docx", "read_docx", "7"),
-    "pptx": ("slides", "read_pptx", "8"),
+    "pptx": ("slides", "read_pptx", "9"),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "6")),
     "xls": ("sheets", "read_xls", "6"),
     "ods": ("sheets", "read_ods", "6"),
-    **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "6")),
+    **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "7")),
     "rtf": ("rtf", "read_rtf", "6"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "7")),
     "epub": ("epub", "read_epub", "7"),
