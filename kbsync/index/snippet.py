@@ -5,6 +5,7 @@ Pure.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence, Set
 from typing import cast
@@ -42,6 +43,12 @@ class Snippet:
     spans: tuple[tuple[int, int], ...] = ()
     starts_late: bool = False
     ends_early: bool = False
+
+    @property
+    def parts(self) -> list[str]:
+        """Return `text` in parts: in turn one without matching words, which may be empty, and one of them."""
+        edges = [0, *itertools.chain.from_iterable(self.spans), len(self.text)]
+        return [self.text[start:end] for start, end in itertools.pairwise(edges)]
 
 
 _MASK = "\udfff"

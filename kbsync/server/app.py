@@ -48,6 +48,7 @@ from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.forget import read_holdings
+from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
 from kbsync.once import identities_of
 from kbsync.search import OpenMirrors, hit_json, search, shortened
@@ -74,6 +75,7 @@ T = TypeVar("T")
 
 MOST_PASSAGES = 2
 LONGEST_PASSAGE = 2000
+LONGEST_EXCERPT = 420
 """Maximum number of passages per hit, and of characters per passage, in search results."""
 
 LARGEST_BODY = 64 * 1024
@@ -304,6 +306,9 @@ class ListenerApp:
                 for hit in reply.hits[offset : offset + limit]
             ]
             listed = [hit_json(hit, explain=query.explain) for hit in hits]
+            words = " ".join([reply.query.text, *reply.guesses])
+            for passage in (passage for fields in listed for passage in fields["passages"]):
+                passage["excerpt"] = _excerpt(passage["text"], words, unfinished=query.unfinished)
             more = len(reply.hits) > offset + limit
             if is_from_this_machine(request):
 
@@ -622,6 +627,15 @@ def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, l
     if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= highest):
         raise HTTPException(400, f"{name} must be a number from {least} to {highest}")
     return int(text)
+
+
+def _excerpt(text: str, words: str, *, unfinished: bool) -> list[str]:
+    """Return the best part of a passage, in parts as in `Snippet.parts`."""
+    best = snippet(text, words, LONGEST_EXCERPT, unfinished=unfinished)
+    parts = best.parts
+    parts[0] = "… " * best.starts_late + parts[0]
+    parts[-1] += " …" * best.ends_early
+    return parts
 
 
 def _path_in(params: Mapping[str, str], name: str) -> str:

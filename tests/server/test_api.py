@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Query, Reasons
+from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Passage, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
 from kbsync.errors import StateError, UsageError
@@ -471,6 +471,22 @@ async def test_hits_are_paged_and_narrowed_by_type_and_time(open_scene: Scene) -
         paths = [hit["path"] for hit in first["hits"] + last["hits"]]
         assert sorted(paths) == ["f0.md", "f1.md", "f2.md"] and not last["more"]
         assert (await open_scene.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
+
+
+async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"{'Nothing of it. ' * 60}The *price* is 8,999 dollars."
+    await open_scene.mirrored(1)
+    async with open_scene.target() as target:
+        hits = [Hit("1", 0.3, (Passage(text), Passage("Nothing.")), "f0.md")]
+        monkeypatch.setattr(target, "search", AsyncMock(return_value=hits))
+        [hit] = (await open_scene.json("/api/search?q=8999+doll&unfinished=1"))["hits"]
+    long, short = (passage["excerpt"] for passage in hit["passages"])
+    before, *others = long
+    assert before.startswith("… ") and before.endswith("Nothing of it. The price is ")
+    assert others == ["8,999", " ", "dollars", "."]
+    assert short == ["Nothing."]
 
 
 async def test_hit_is_explained_on_request(open_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

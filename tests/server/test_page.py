@@ -610,6 +610,8 @@ async def test_hit_opens_its_document_with_the_passage_highlighted(
         await one.write("grapes")
         await one.press("Enter")
         await one.until("document.querySelector('.hit a.path')")
+        assert await one.text(".hit p") == "Line 3000 of \U0001f347 grapes."
+        assert await one.text(".hit p mark") == "grapes"
         await one.press("ArrowDown", "Enter")
         await one.until(
             "document.querySelector('#text mark')?.textContent == 'Line 3000 of \U0001f347 grapes'"

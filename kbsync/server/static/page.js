@@ -775,7 +775,7 @@ async function seek({ unfinished = "", offset = 0 } = {}) {
 function showHits(query, reply, offset) {
   const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
   const hits = reply.hits.map((hit) => {
-    const best = bestPassage(hit.passages, pattern), isHere = hit.here && frame?.mirrors.some((one) => one.name === hit.mirror);
+    const best = bestPassage(hit.passages), isHere = hit.here && frame?.mirrors.some((one) => one.name === hit.mirror);
     const whose = hit.here ? several && hit.mirror : `${hit.mirror}${hit.host ? ` on ${hit.host}` : ""}, as of ${ago(Date.parse(hit.as_of) / 1000)}`;
     const trail = [whose, hit.title, ...(best?.headings || []), place(best)]
       .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
@@ -787,7 +787,7 @@ function showHits(query, reply, offset) {
           : el("span", { class: "path" }, name),
         hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path))),
       el("div", { class: "trail" }, highlighted(trail, pattern)),
-      best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)),
+      best && el("p", {}, best.excerpt.map((part, at) => (at % 2 ? el("mark", {}, plain(part)) : plain(part)))),
       el("details", {}, el("summary", { "aria-label": `Why ${plain(hit.path)} was found` }, "Why?"), hit.why.lines.map((line) => el("p", {}, plain(line)))));
   });
   if (offset) $("hits").querySelectorAll(".empty").forEach((one) => one.remove());
@@ -816,9 +816,10 @@ function openLinks(links, whole) {
 // A search by meaning finds documents that have none of the words.
 function titleOf(hits, pattern, more) {
   if (!hits.length) return "Nothing found";
-  const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => [...one.headings, one.text])]);
+  const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => one.headings)]);
   if (more) return `The best ${hits.length} documents`;
-  if (pattern && texts.some((text) => text.search(pattern) >= 0)) return `${counted(hits.length, "document")} found`;
+  const isWord = hits.some((hit) => hit.passages.some((one) => matchesIn(one).length));
+  if (isWord || (pattern && texts.some((text) => text.search(pattern) >= 0))) return `${counted(hits.length, "document")} found`;
   return `No document has these words; ${counted(hits.length, "document")} with a similar meaning`;
 }
 
@@ -834,16 +835,13 @@ function patternOf(query) {
   return escaped.length ? new RegExp(escaped.join("|"), "giu") : null;
 }
 
-// The passage that shows most of the query: the best one may have been found by its headings.
-function bestPassage(passages, pattern) {
-  const shows = (one) => new Set((pattern && one.text.toLowerCase().match(pattern)) || []).size;
-  return passages.reduce((best, one) => (best && shows(best) >= shows(one) ? best : one), null);
-}
+// The words of a passage that match; the others are at the even positions.
+const matchesIn = (one) => one.excerpt.filter((_, at) => at % 2);
 
-function excerpt(text, pattern) {
-  const flat = plain(text.replace(/\s+/g, " ")), first = pattern ? flat.search(pattern) : -1;
-  const from = first > 160 ? flat.indexOf(" ", first - 120) + 1 || first - 120 : 0;
-  return (from ? "… " : "") + flat.slice(from, from + 420) + (flat.length > from + 420 ? " …" : "");
+// The passage that shows most of the query: the best one may have been found by its headings.
+function bestPassage(passages) {
+  const shows = (one) => new Set(matchesIn(one).map((word) => word.toLowerCase())).size;
+  return passages.reduce((best, one) => (best && shows(best) >= shows(one) ? best : one), null);
 }
 
 function highlighted(text, pattern) {
