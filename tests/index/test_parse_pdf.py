@@ -90,8 +90,60 @@ def test_repeated_headers_and_footers_are_kept_once_and_page_numbers_dropped(par
     assert text.count("the wind came") == 4
 
 
-def test_page_number_inside_the_header_is_dropped(parser):
-    assert read(parser, *pages_of(4, "Log - page {} of 4", "Aurora")).text.count("Log - page") == 1
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Log - page {} of 4",
+        "Log of 2025 \u2014 {}",
+        "{} | Log of the Aurora",
+        "Log, S. {}",
+        "Seite {} von 4, Log",
+        "{} of 4",
+    ],
+)
+def test_page_number_inside_the_header_is_dropped(parser, header):
+    text = read(parser, *pages_of(4, header, "Aurora")).text
+    assert [n for n in range(1, 5) if header.format(n) in text] == [1]
+
+
+def test_page_number_at_the_other_end_of_the_header_is_dropped(parser):
+    pages = [
+        placed((60, 810, "Log of the Aurora"), (500, 810, f"{n + 20}"), size=9) + lines(f"The {n}th wind.")
+        for n in (1, 2, 3)
+    ]
+    assert read(parser, *pages).text.count("Log of the Aurora") == 1
+
+
+def test_chinese_page_number_is_dropped(parser):
+    shown = (f"\u822a\u6d77\u65e5\u5fd7 \u7b2c{n}\u9875".encode("utf-16-be").hex() for n in (1, 2, 3))
+    pages = [b"BT /F2 9 Tf 60 810 Td <%b> Tj ET\n" % line.encode() + lines(*BODY) for line in shown]
+    text = read(parser, *pages).text
+    assert text.count("\u822a\u6d77\u65e5\u5fd7") == 1
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Invoice no. 471{}",
+        "Invoice \u2014 471{}",
+        "471{}",
+        "Lesson {}",
+        "Lesson {} of 9",
+        "{}. day",
+        "2025-06-1{}",
+        "0{}.06.2025",
+        "\u00a7 {}",
+    ],
+)
+@pytest.mark.parametrize("size", [11, 20])
+def test_titles_numbered_like_the_pages_are_kept(parser, title, size):
+    pages = [placed((60, 780, title.format(n)), size=size) + lines(*BODY) for n in range(1, 7)]
+    text = read(parser, *pages).text
+    assert all(title.format(n) in text for n in range(1, 7))
+
+
+def test_same_number_on_all_pages_is_kept_once(parser):
+    assert read(parser, *pages_of(4, "30-4711", "{}")).text.count("30-4711") == 1
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -33,6 +33,7 @@ _MOST_OBJECTS = 1_000  # of a page to examine for pictures
 _LONGEST_HEADING = 200  # characters
 _LARGER = 1.15  # larger than the body's letters: a heading
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
+_FARTHEST = 1_000  # a page's number from its place, as a file may be a chapter of a book
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
 _FIXED_PITCH = 1
 _FIXED_NAME = re.compile(rb"Courier|Mono|Consol|Menlo")  # standard fonts have no flags
@@ -43,7 +44,14 @@ _LINE = re.compile(
 _BULLET = re.compile("[•◦▪‣·●○■□➢✓\uf0b7\uf0a7–-][ \t]+(?=\\S)")
 _LISTED = re.compile(r"(?:\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,5})[.)]|\[\d{1,3}\])[ \t]+(?=\S)")
 _STRUCTURE = re.compile(r"(?=#{1,6}[ \t]|```|~~~|\|)")  # Markdown would not read it as a paragraph
-_NUMBER = re.compile(r"\d+")
+_PAGE_NUMBER = re.compile(  # after a word for page, or apart from all other words
+    r"""\b(?:page|pg\.?|p\.|p[áa]g(?:ina|\.)|seite|s\.|sid[ae]|strona|стр(?:аница|\.)|blatt|folie|slide)
+    [ ]?(\d{1,5})\b
+    |(?:^[-–—|·•([~ ]{0,3}|[ ][-–—|·•/]{1,2}[ ])(\d{1,5})
+    (?=(?:[ ]?(?:/|of|von|van|sur|de|di|z|из)[ ]?\d{1,5})?(?:[-–—|·•)\]~ ]{0,3}$|[ ][-–—|·•/]{1,2}[ ]))
+    |(?<!\d)(\d{1,5})(?=[ ]?(?:页|頁|ページ|쪽|페이지))""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _WIDE = re.compile(f"[{_CJK}]")
 _BETWEEN_CJK = re.compile(f"[{_CJK}]\n[{_CJK}]")
@@ -301,31 +309,34 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
     """Remove page headers and footers from all pages except the first that has them, and page numbers from
     all.
 
-    Headers and footers are near an edge, at the same height and with the same words on three pages; a number
-    in them may be the page number.
+    Headers and footers are near an edge, at the same height and with the same words on three pages, except
+    for the page number. Not every number that counts up with the pages is one: each page may be an invoice.
     """
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):
         for index, line in enumerate(lines):
             if line.is_at_edge and len(line.text) <= _LONGEST_HEADING:
-                for words in _without_page_number(line.text, number):
+                for words in _without_page_number(line, number):
                     places[words, round(line.base / 4), round(line.size)].append((number, index))
     removed = set[tuple[int, int]]()
     for (words, _, _), where in places.items():
         if len({number for number, _ in where}) >= 3:
-            is_number = not _WORDS.search(words)
+            is_number = "\ufffe" in words and not _WORDS.search(words)
             removed.update(where if is_number else where[1:])
     for number, lines in enumerate(pages):
         lines[:] = [line for index, line in enumerate(lines) if (number, index) not in removed]
 
 
-def _without_page_number(text: str, page: int) -> Iterator[str]:
-    """Yield the text; then, for each number in it, the text with that number replaced by its difference from
-    the page's number."""
-    yield text
-    for match in list(_NUMBER.finditer(text))[:4]:
-        if len(match[0]) < 6:
-            yield f"{text[: match.start()]}\ufffe{int(match[0]) - page}{text[match.end() :]}"
+def _without_page_number(line: Line, page: int) -> Iterator[str]:
+    """Yield the line's text; then, for each number in it that may be the page's, the text with that number
+    replaced by its difference from the page's number."""
+    yield line.text
+    text = " | ".join(line.cells) or line.text
+    for match in islice(_PAGE_NUMBER.finditer(text), 4):
+        start, end = match.span(match.lastindex or 0)
+        difference = int(text[start:end]) - page
+        if abs(difference) < _FARTHEST:
+            yield f"{text[:start]}\ufffe{difference}{text[end:]}"
 
 
 def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
