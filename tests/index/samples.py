@@ -350,8 +350,10 @@ def pdf(
     *,
     keywords: str = "",
     more: bytes = b"",
+    parts: Sequence[bytes] = (),
 ) -> bytes:
-    """Return a PDF of pages of lines, or of text operators; `more` is added to each page's dictionary."""
+    """Return a PDF of pages of lines, or of text operators; `more` is added to each page's dictionary, and
+    `parts` are objects after those of the pages, from 10 on if there is one page."""
     pages = pages or [
         ["Where to meet", "Leave by the north stairs.", "Meet under the oak tree."],
         ["消防演习", "请从北侧楼梯离开。", "Do not use the lift."],
@@ -379,7 +381,7 @@ def pdf(
         )
         packed = zlib.compress(lines if isinstance(lines, bytes) else page_content(lines))
         objects.append(pdf_stream(packed, b"/Filter /FlateDecode"))
-    return pdf_file(objects, b"/Info 7 0 R")
+    return pdf_file([*objects, *parts], b"/Info 7 0 R")
 
 
 def encrypted_office() -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
 from kbsync.index.fence.parser import Parser
-from tests.index.samples import pdf, placed
+from tests.index.samples import pdf, pdf_stream, placed
 from tests.targets.bodies import BytesBody
 
 
@@ -192,6 +192,58 @@ def test_chinese_lines_are_joined_without_a_space(parser):
         line.encode("utf-16-be").hex().encode() for line in ("看守人在黄昏时点亮", "了灯。")
     )
     assert read(parser, page).text == "看守人在黄昏时点亮了灯。"
+
+
+def annotated(parser: Parser, *notes: str, look: str = "") -> str:
+    """Return the text of a page with annotations, of which each may use `look`, object 10, as appearance."""
+    annotations = "".join(f"<< /Type /Annot /Rect [160 695 360 715] {note} >>" for note in notes)
+    entries = b"/Type /XObject /Subtype /Form /BBox [0 0 200 20] /Resources << /Font << /F1 3 0 R >> >>"
+    parts = [pdf_stream(placed((2, 5, look)), entries)]
+    page = placed((60, 700, "Name of keeper:")) + lines(*BODY, y=600)
+    return read(parser, page, more=f"/Annots [{annotations}]".encode(), parts=parts).text
+
+
+FIELD = "/Subtype /Widget /FT /Tx /T (name) /V (Wilhelmina)"
+BODY_TEXT = " ".join(BODY)
+
+
+def test_filled_form_field_is_read_where_it_is_shown(parser):
+    text = annotated(parser, f"{FIELD} /AP << /N 10 0 R >> /F 4", look="Wilhelmina")
+    assert text == f"Name of keeper:\n\nWilhelmina\n\n{BODY_TEXT}"
+
+
+def test_form_field_that_viewers_draw_is_read_after_the_page(parser):
+    assert annotated(parser, FIELD) == f"Name of keeper:\n\n{BODY_TEXT}\n\nWilhelmina"
+
+
+@pytest.mark.parametrize(
+    "field", ["/Subtype /Widget /FT /Btn /V /Yes", f"{FIELD} /AP << /N 10 0 R >> /F 2", f"{FIELD} /F 2"]
+)
+def test_hidden_field_and_state_of_a_button_are_not_text(parser, field):
+    assert annotated(parser, field, look="Wilhelmina") == f"Name of keeper:\n\n{BODY_TEXT}"
+
+
+@pytest.mark.parametrize("kind", ["Text", "FreeText", "Highlight", "StrikeOut"])
+def test_comments_are_read_after_the_page(parser, kind):
+    text = annotated(
+        parser, f"/Subtype /{kind} /Contents (# Ask\\nher.)", "/Subtype /Popup /Contents (# Ask)"
+    )
+    assert text == f"Name of keeper:\n\n{BODY_TEXT}\n\n\\# Ask her."
+
+
+def test_comment_that_repeats_the_page_or_another_comment_is_left_out(parser):
+    notes = ("lit the lamp at dusk,", "Who?", "Who?", "amp")
+    text = annotated(parser, *(f"/Subtype /Highlight /Contents ({note})" for note in notes))
+    assert text == f"Name of keeper:\n\n{BODY_TEXT}\n\nWho?\n\namp"
+
+
+def test_description_of_a_link_is_not_a_comment(parser):
+    assert annotated(parser, "/Subtype /Link /Contents (Opens)") == f"Name of keeper:\n\n{BODY_TEXT}"
+
+
+def test_page_with_only_a_comment_is_read(parser):
+    parsed = read(parser, b"", lines(*BODY), more=b"/Annots [<< /Subtype /Text /Contents (Empty?) >>]")
+    assert (parsed.text, parsed.page_starts) == (f"Empty?\n\n{BODY_TEXT}\n\nEmpty?", (0, 8))
 
 
 def test_title_and_tags_come_from_the_metadata(parser):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from heapq import heapify, heappop, heappush
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import pypdfium2.raw as pdfium
@@ -35,6 +35,10 @@ _LARGER = 1.15  # larger than the body's letters: a heading
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
 _FARTHEST = 1_000  # a page's number from its place, as a file may be a chapter of a book
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
+_MOST_NOTES = 1_000  # annotations of a page to read
+_LONGEST_NOTE = 50_000  # bytes
+_NOTES = (pdfium.FPDF_ANNOT_TEXT, *range(pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT_INK + 1))
+_UNSEEN = pdfium.FPDF_ANNOT_FLAG_HIDDEN | pdfium.FPDF_ANNOT_FLAG_NOVIEW
 _FIXED_PITCH = 1
 _FIXED_NAME = re.compile(rb"Courier|Mono|Consol|Menlo")  # standard fonts have no flags
 
@@ -76,6 +80,15 @@ class Line:
     is_at_edge: bool = False  # where page headers and footers are
 
 
+@dataclass(slots=True)
+class Page:
+    """The lines of a page in reading order, and notes: comments on it and values of form fields that don't
+    say how they look."""
+
+    lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def read_pdf(raw: bytes) -> Parsed:
     """Return the pages as Markdown. Raises `Rejected`."""
     if b"%PDF-" not in raw[:1024]:
@@ -83,13 +96,13 @@ def read_pdf(raw: bytes) -> Parsed:
     with opened(raw) as document:
         count = min(pdfium.FPDF_GetPageCount(document), _MOST_PAGES)
         read = [_read_page(document, number) for number in range(count)]
-        blank = (number for number, lines in enumerate(read) if lines == [])
+        blank = (number for number, page in enumerate(read) if page and not page.lines)
         scans = tuple(islice((n + 1 for n in blank if _is_scanned(document, n)), _MOST_SCANS))
         stated, keywords = (_metadata(document, key) for key in (b"Title", b"Keywords"))
-    pages = [lines or [] for lines in read]
-    _leave_out_furniture(pages)
+    pages = [page or Page() for page in read]
+    _leave_out_furniture([page.lines for page in pages])
     text, starts = _write(pages)
-    if read and all(lines is None for lines in read):
+    if read and not any(read):
         raise damaged("a page of the PDF is damaged")
     if not text and not scans:
         raise without_text(pictures=_IMAGE.search(raw) is not None)
@@ -127,21 +140,58 @@ def _metadata(document: Any, key: bytes) -> str:
     return tidied(buffer.raw[:-2].decode("utf-16-le", "replace"))
 
 
-def _read_page(document: Any, number: int) -> list[Line] | None:
-    """Return the lines of a page in reading order; None if it is damaged."""
+def _read_page(document: Any, number: int) -> Page | None:
+    """Return the lines and notes of a page; None if it is damaged."""
     page = pdfium.FPDF_LoadPage(document, number)
     if not page:
         return None
     try:
-        letters = pdfium.FPDFText_LoadPage(page)
+        notes, has_fields = _read_notes(page)
+        # pdfium reads no form fields, but can draw them on the page.
+        if has_fields and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) == pdfium.FLATTEN_SUCCESS:
+            pdfium.FPDF_ClosePage(page)
+            page = pdfium.FPDF_LoadPage(document, number)
+        letters = pdfium.FPDFText_LoadPage(page) if page else None
         if not letters:
-            return []
+            return Page(notes=notes)
         try:
-            return _order(_PageReader(page, letters).lines())
+            lines = _order(_PageReader(page, letters).lines())
         finally:
             pdfium.FPDFText_ClosePage(letters)
     finally:
         pdfium.FPDF_ClosePage(page)
+    if notes:  # the page may show them too, and some repeat the words that they mark
+        shown = f" {' '.join(line.text for line in lines)} "
+        notes = [note for note in notes if f" {note} " not in shown]
+    return Page(lines, notes)
+
+
+def _read_notes(page: Any) -> tuple[list[str], bool]:
+    """Return the notes on a page, and whether it has form fields."""
+    notes, has_fields = list[str](), False
+    for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST_NOTES)):
+        if note := pdfium.FPDFPage_GetAnnot(page, number):
+            kind = pdfium.FPDFAnnot_GetSubtype(note)
+            has_fields |= kind == pdfium.FPDF_ANNOT_WIDGET
+            if kind in _NOTES:
+                notes.append(_note_text(note, b"Contents"))
+            elif kind == pdfium.FPDF_ANNOT_WIDGET and not pdfium.FPDFAnnot_HasKey(note, b"AP"):
+                # Programs that fill in forms may leave it to the viewer to draw the text.
+                notes.append(_note_text(note, b"V") if _note_text(note, b"FT") in ("Tx", "Ch") else "")
+            pdfium.FPDFPage_CloseAnnot(note)
+    return list(dict.fromkeys(filter(None, notes))), has_fields
+
+
+def _note_text(note: Any, key: bytes) -> str:
+    """Return a text of an annotation on one line; "" if it is hidden or too long."""
+    if pdfium.FPDFAnnot_GetFlags(note) & _UNSEEN:
+        return ""
+    length = pdfium.FPDFAnnot_GetStringValue(note, key, None, 0)
+    if not 2 < length <= _LONGEST_NOTE:
+        return ""
+    buffer = (ctypes.c_ushort * (length // 2))()
+    pdfium.FPDFAnnot_GetStringValue(note, key, buffer, length)
+    return " ".join(bytes(buffer)[:-2].decode("utf-16-le", "replace").split())
 
 
 def _is_scanned(document: Any, number: int) -> bool:
@@ -339,21 +389,21 @@ def _without_page_number(line: Line, page: int) -> Iterator[str]:
             yield f"{text[:start]}\ufffe{difference}{text[end:]}"
 
 
-def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
+def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
     """Return the text of all pages, and where each begins (for a page without text, where the next
     begins)."""
     sizes = Counter[float]()
-    for line in (line for lines in pages for line in lines):
+    for line in (line for page in pages for line in page.lines):
         sizes[round(line.size * 2) / 2] += len(line.text)
     highest = max(sizes.values(), default=0)
     body = min((size for size, count in sizes.items() if count > 0.8 * highest), default=1.0)
     levels = _levels({size for size in sizes if size > body * _LARGER})
     hyphenated = {
-        word.lower() for lines in pages for line in lines for word in _HYPHENATED.findall(line.text)
+        word.lower() for page in pages for line in page.lines for word in _HYPHENATED.findall(line.text)
     }
     pieces, starts, offset = list[str](), list[int](), 0
-    for number, lines in enumerate(pages, 1):
-        for block in _blocks(lines, levels, hyphenated):
+    for number, page in enumerate(pages, 1):
+        for block in chain(_blocks(page.lines, levels, hyphenated), map(escaped, page.notes)):
             if not (block := tidied(block)):
                 continue
             if pieces:
