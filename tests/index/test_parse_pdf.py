@@ -246,9 +246,62 @@ def test_page_with_only_a_comment_is_read(parser):
     assert (parsed.text, parsed.page_starts) == (f"Empty?\n\n{BODY_TEXT}\n\nEmpty?", (0, 8))
 
 
+def marked(text: str, y: int = 700) -> bytes:
+    """Return text operators for a line with {superscripts} and [subscripts]."""
+    shown = f"({text}) Tj"
+    for mark, rise in (("{", 4), ("[", -2)):
+        shown = shown.replace(mark, f") Tj /F1 7 Tf {rise} Ts (")
+    for mark in "}]":
+        shown = shown.replace(mark, ") Tj /F1 11 Tf 0 Ts (")
+    return f"BT /F1 11 Tf 60 {y} Td {shown} ET\n".encode("cp1252")
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("The theory of Zplanck{1} is old.", "The theory of Zplanck 1 is old."),
+        ("The theory of Zplanck{2,3}, and Schmidt{4}", "The theory of Zplanck 2,3, and Schmidt 4"),
+        ("The theory of Zplanck{*} is old.", "The theory of Zplanck * is old."),
+        ("{7}Zplanck was old.", "7 Zplanck was old."),
+        ("A field of 30 m{2} and 10{5} cm{3}", "A field of 30 m2 and 105 cm3"),
+        ("The word utf8 and model Zplanck1", "The word utf8 and model Zplanck1"),
+        ("The vector theta[1] is short.", "The vector theta1 is short."),
+    ],
+)
+def test_footnote_mark_is_apart_from_its_word(parser, shown, text):
+    assert read(parser, marked(shown)).text == text
+
+
+def test_footnotes_are_separate_paragraphs(parser):
+    notes = marked("{1}See the log.", 100) + marked("{2} See the map.", 87)
+    assert read(parser, lines(*BODY) + notes).text == f"{BODY_TEXT}\n\n1 See the log.\n\n2 See the map."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rinse with H[2]O and then with H[2]SO[4] for a minute.",
+        "An area of 30 m{2} and x[i] with more words.",
+    ],
+)
+def test_subscripts_and_superscripts_tear_nothing_apart(parser, text):
+    page = marked(text) + lines("They go on in the next line.", y=687)
+    plain = text.translate(dict.fromkeys(map(ord, "{}[]")))
+    assert read(parser, page).text == f"{plain} They go on in the next line."
+
+
+def test_number_after_a_superscript_stays_apart(parser):
+    page = placed((60, 700, "273.879.750")) + placed((123, 704, "1"), size=7) + lines("or so", y=670)
+    assert read(parser, page).text == "273.879.750 1 or so"
+
+
 def test_title_and_tags_come_from_the_metadata(parser):
     parsed = read(parser, lines(*BODY), title="Tales of the coast", keywords="sea; lamp, ships;sea")
     assert (parsed.title, parsed.tags) == ("Tales of the coast", ("sea", "lamp", "ships"))
+
+
+def test_title_that_programs_set_for_untitled_documents_is_left_out(parser):
+    assert read(parser, lines(*BODY), title="\\(anonymous\\)").title is None
 
 
 def test_damaged_page_affects_no_other_page(parser):

@@ -172,6 +172,8 @@ _SEARCHED = {
     "index.read.pdf._LISTED": ["(1)" + _BLANKS, times("i"), "[1]" + _TABS],
     "index.read.pdf._STRUCTURE": [times("#"), "#" + _BLANKS, times("`")],
     "index.read.pdf._PAGE_NUMBER": [_DIGITS, times("p. 1 - "), _BLANKS + "1", times("1 of "), times("- ")],
+    "index.read.pdf._MARK": [_DIGITS, times("1,"), times("word1"), times("*") + "a"],
+    "index.read.pdf._NOTE": [_DIGITS, times("*")],
     "index.read.pdf._WIDE": [times("文"), _LETTERS],
     "index.read.pdf._BETWEEN_CJK": [times("文\n"), _LETTERS],
     "index.read.pdf._WORDS": [_LETTERS, times("a1"), times("文")],

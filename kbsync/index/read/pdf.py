@@ -32,6 +32,9 @@ _SCAN_SHARE = 0.5  # of a page's area that pictures cover at least if it is scan
 _MOST_OBJECTS = 1_000  # of a page to examine for pictures
 _LONGEST_HEADING = 200  # characters
 _LARGER = 1.15  # larger than the body's letters: a heading
+_RAISED = 0.1  # letter sizes above the line: a superscript
+_SAME_LINE = 0.6  # letter sizes up or down, and to the right of the text before
+_WORD_GAP = 0.15  # letter sizes between words
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
 _FARTHEST = 1_000  # a page's number from its place, as a file may be a chapter of a book
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
@@ -56,6 +59,8 @@ _PAGE_NUMBER = re.compile(  # after a word for page, or apart from all other wor
     |(?<!\d)(\d{1,5})(?=[ ]?(?:页|頁|ページ|쪽|페이지))""",
     re.IGNORECASE | re.VERBOSE,
 )
+_MARK = re.compile(r"[\d*†‡][\d,*†‡–-]{0,9}")  # of a footnote
+_NOTE = re.compile(r"(?:\d{1,3}|[*†‡]{1,3})(?=[^\W\d_])")
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _WIDE = re.compile(f"[{_CJK}]")
 _BETWEEN_CJK = re.compile(f"[{_CJK}]\n[{_CJK}]")
@@ -78,6 +83,7 @@ class Line:
     is_hyphenated: bool = False
     is_code: bool = False
     is_at_edge: bool = False  # where page headers and footers are
+    is_note: bool = False  # begins with the mark of a footnote
 
 
 @dataclass(slots=True)
@@ -242,7 +248,11 @@ class _PageReader:
         for match in _LINE.finditer(text):
             if match[0].strip():
                 turn, line = self._line(match[0], match.start(), bool(match[1]))
-                turns[turn].append(line)
+                before = turns[turn][-1] if turns[turn] else None
+                if before and _is_same_line(before, line):
+                    _append(before, line)
+                else:
+                    turns[turn].append(line)
         # Text in another direction, such as a mark in the margin, comes last.
         return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
 
@@ -265,7 +275,27 @@ class _PageReader:
         expected = size * (0.55 * len(stripped) + 0.45 * len(_WIDE.findall(stripped)))
         if " " in stripped and not line.is_code and line.right - line.left > 1.1 * expected:
             line.cells = self._cells(stripped, start, turn, size)
+        if not line.cells and not line.is_code and _MARK.search(stripped):
+            line.text, line.is_note = self._separate_marks(stripped, start, turn)
         return turn, line
+
+    def _separate_marks(self, text: str, start: int, turn: int) -> tuple[str, bool]:
+        """Return a line with spaces between words and the marks of footnotes, and whether it begins with
+        such a mark."""
+        note = _NOTE.match(text)
+        is_note = note is not None and self._is_superscript(start, start + note.end(), turn)
+        places = [note.end()] if note and is_note else []
+        for mark in _MARK.finditer(text, 4):
+            i = mark.start()
+            if text[i - 4 : i].isalpha() and self._is_superscript(start + i, start + i - 1, turn):
+                places.append(i)
+        return " ".join(text[i:j] for i, j in pairwise([0, *places, len(text)])), is_note
+
+    def _is_superscript(self, offset: int, other: int, turn: int) -> bool:
+        """Return whether a letter is smaller and higher than the other one."""
+        at, beside = self._index(offset), self._index(other)
+        sizes = (pdfium.FPDFText_GetFontSize(self._letters, index) for index in (at, beside))
+        return next(sizes) < 0.95 * next(sizes) and self._base(at, turn) > self._base(beside, turn)
 
     def _cells(self, text: str, start: int, turn: int, size: float) -> list[str]:
         """Split a line at wide gaps; return [] if there are none."""
@@ -292,6 +322,32 @@ class _PageReader:
         x, y, *_ = self._numbers
         pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
         return (y.value, -x.value, -y.value, x.value)[turn]
+
+
+def _is_same_line(before: Line, line: Line) -> bool:
+    """Return whether `line` continues `before`: pdfium also begins a new line after a letter that is lower or
+    higher."""
+    size = min(before.size, line.size)
+    is_beside = -_SAME_LINE * size < line.left - before.right < _SAME_LINE * size
+    is_plain = not (before.cells or line.cells or before.is_hyphenated) and before.is_code == line.is_code
+    return is_plain and is_beside and abs(line.base - before.base) < _SAME_LINE * size
+
+
+def _append(before: Line, line: Line) -> None:
+    """Continue `before` with `line`."""
+    size = min(before.size, line.size)
+    is_apart = line.left - before.right > _WORD_GAP * size
+    is_apart |= before.text[-1:].isdigit() and line.text[:1].isdigit()
+    raised = (line.base - before.base) / size
+    if raised > _RAISED:
+        is_word = len(before.text) > 3 and before.text[-4:].isalpha()
+        is_apart |= is_word and _MARK.fullmatch(line.text) is not None
+    elif raised < -_RAISED and _MARK.fullmatch(before.text):
+        before.is_note = is_apart = True
+    if len(line.text) > len(before.text):
+        before.base, before.size = line.base, line.size
+    before.text += f" {line.text}" if is_apart else line.text
+    before.right, before.is_hyphenated = line.right, line.is_hyphenated
 
 
 def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, float, float, float]:
@@ -446,8 +502,8 @@ def _blocks(lines: list[Line], levels: dict[float, int], hyphenated: set[str]) -
 def _begins(group: list[Line], line: Line, spacing: float, margin: float) -> bool:
     """Return whether `line` begins a new block."""
     last = group[-1]
-    if last.is_hyphenated:
-        return False
+    if line.is_note or last.is_hyphenated:
+        return line.is_note
     gap = (last.base - line.base) / line.size
     if line.cells or last.cells:
         return len(line.cells) != len(last.cells) or not 0 < gap < 4

@@ -318,7 +318,7 @@ def first_heading(text: str, flavour: Flavour) -> str | None:
 _TICKS = re.compile("`{3,}")
 _NO_TITLE = re.compile(
     r"(?:untitled|unbenannt|sans titre|document\d*|(?:powerpoint[- ])?pr[eäé]senta\w+|slide \d+|sheet\d+"
-    r"|无标题|演示文稿\d*)?$",
+    r"|\(anonymous\)|无标题|演示文稿\d*)?$",
     re.IGNORECASE,
 )
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
