@@ -282,6 +282,53 @@ def test_mail_with_two_alternatives_is_read_once(parser):
     assert "the words" in text_of(parser, "eml", head + rich)
 
 
+def alternative(*versions: tuple[str, str]) -> bytes:
+    """Return a message of the same text in several versions of (kind, text)."""
+    parts = "".join(f"--B\nContent-Type: text/{kind}\n\n{text}\n" for kind, text in versions)
+    return f"Subject: x\nContent-Type: multipart/alternative; boundary=B\n\n{parts}--B--\n".encode()
+
+
+STUB = "Your mail program does not show HTML. View this mail online: https://news.example/1"
+FESTIVAL = "The rambutan festival takes place on Friday in the town hall. Bring your friends and family."
+INVITATION = (
+    "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Review\nLOCATION:Room Tamarind\nEND:VEVENT\nEND:VCALENDAR"
+)
+
+
+@pytest.mark.parametrize(
+    ("versions", "text"),
+    [
+        ([("plain", STUB), ("html", f"<p>{FESTIVAL}")], FESTIVAL),
+        ([("plain", FESTIVAL), ("html", "<p>No pictures?")], FESTIVAL),
+        (
+            [("plain", FESTIVAL), ("html", f"<h2>{FESTIVAL} <a href='https://x.org/1'>More</a>")],
+            FESTIVAL,
+        ),
+        ([("plain", " "), ("html", "<p>No pictures?")], "No pictures?"),
+        (
+            [("plain", "Please join."), ("calendar", INVITATION)],
+            "Please join.\n\n## Review\n\nLocation: Room Tamarind",
+        ),
+        (
+            [("plain", STUB), ("html", f"<p>{FESTIVAL}"), ("calendar", INVITATION)],
+            f"{FESTIVAL}\n\n## Review\n\nLocation: Room Tamarind",
+        ),
+        ([("plain", "Please join."), ("calendar", "damaged")], "Please join.\n\ndamaged"),
+    ],
+)
+def test_version_of_a_mail_that_says_most_is_read_with_its_invitation(parser, versions, text):
+    assert text_of(parser, "eml", alternative(*versions)) == f"# x\n\n{text}"
+
+
+def test_invitation_that_is_also_attached_is_read_once(parser):
+    inner = alternative(("plain", "Please join."), ("calendar", INVITATION)).partition(b"\n")[2]
+    inner = inner.replace(b"=B", b"=C").replace(b"--B", b"--C")
+    raw = mail_with(inner, attached("invite.ics", INVITATION.replace("\n", "\r\n").encode()))
+    assert text_of(parser, "eml", raw).count("Room Tamarind") == 1
+    other = attached("other.ics", INVITATION.replace("Review", "Party").encode())
+    assert text_of(parser, "eml", mail_with(inner, other)).count("Room Tamarind") == 2
+
+
 def test_forwarded_mail_is_read_too(parser):
     inner = b"Subject: inner\n\nforwarded words\n"
     raw = b"Subject: x\nContent-Type: message/rfc822\n\n" + inner

@@ -10,7 +10,7 @@ import email
 import email.policy
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field
 from email.header import decode_header
@@ -19,6 +19,7 @@ from importlib import import_module
 
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
+from kbsync.errors import Rejected
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.read import formats
 from kbsync.index.read.calendars import read_calendar, read_contacts
@@ -149,10 +150,19 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
     names = [(_plain_header(part.get_filename() or ""), part) for part in parts]
     if names:
         yield "Attachments: " + ", ".join(name for name, _ in names)
+    calendars = [part for part in message.walk() if part.get_content_type() == "text/calendar"]
+    invitations = [_content(part).split() for part in calendars if _is_shown(part)]
     for name, part in names:
-        content = part.get_payload(decode=True)
-        if isinstance(content, bytes) and not _is_shown(part) and allowance.allows(len(content)):
+        content = _content(part)
+        # programs attach an invitation a second time, as a file
+        is_read = _is_shown(part) or (extension_of(name) == "ics" and content.split() in invitations)
+        if not is_read and allowance.allows(len(content)):
             yield from _attached(name, content, level + 1, allowance)
+
+
+def _content(part: Message) -> bytes:
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
 
 
 def _attachments(message: Message) -> Iterator[Message]:
@@ -228,10 +238,8 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
-        # The plain text if it has any, otherwise the best version, which mail programs put last.
-        plain = [m for m in children if m.get_content_type() == "text/plain" and _text(m)]
-        versions = (list(_bodies(m, level, allowance)) for m in (*plain, *reversed(children)))
-        yield from next(filter(None, versions), ())
+        versions = [(m.get_content_type(), list(_bodies(m, level, allowance))) for m in children]
+        yield from _choose_versions([(kind, blocks) for kind, blocks in versions if blocks])
     elif message.get_content_type() == "message/rfc822" and level < DEEPEST:
         for child in children:
             yield from _letter(child, level + 1, allowance)
@@ -242,21 +250,54 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
         yield text
 
 
+def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
+    """Yield the plain version, or the best one if that says more, then invitations, which add to both."""
+    plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
+    # mail programs put the best version last
+    rich = next((blocks for kind, blocks in reversed(versions) if kind not in _SEPARATE_KINDS), None)
+    if plain is not None and (rich is None or _says_as_much(plain, rich)):
+        yield from plain
+    else:
+        yield from rich or ()
+    for kind, blocks in versions:
+        yield from blocks if kind == "text/calendar" else ()
+
+
+_SEPARATE_KINDS = ("text/plain", "text/calendar")
+
+
+def _says_as_much(plain: Sequence[str], rich: Sequence[str]) -> bool:
+    """Return whether the plain version has nearly all words of the rich one, or the rich one is a stub."""
+    plain_words, rich_words = _distinct_words(plain), _distinct_words(rich)
+    missing = len(rich_words - plain_words)
+    return missing * 10 <= len(rich_words) or len(rich_words) * 2 < len(plain_words)
+
+
+def _distinct_words(blocks: Sequence[str]) -> set[str]:
+    """Return the words without the addresses of links, which differ between versions."""
+    words = " ".join(blocks).replace("](", " ").split()
+    return {word.strip(_PUNCTUATION).lower() for word in words if "://" not in word} - {""}
+
+
+_PUNCTUATION = "#>|*_-.,;:!?()[]{}<>\"'“”‘’"
+
+
 def _is_shown(part: Message) -> bool:
     """Return whether mail programs show this MIME part within the message text."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 
 def _text(part: Message) -> str:
-    raw = part.get_payload(decode=True)
-    if not isinstance(raw, bytes) or part.get_content_maintype() != "text":
+    raw = _content(part)
+    if part.get_content_maintype() != "text":
         return ""
     text = decode_declared(raw, part.get_content_charset())
     match part.get_content_subtype():
         case "html":
             return read_html(text).text
         case "calendar":
-            return read_calendar(text).text
+            with suppress(Rejected):  # the message is readable without it
+                return read_calendar(text).text
         case "vcard" | "x-vcard":
             return read_contacts(text).text
     return text.strip()
