@@ -20,6 +20,10 @@ def run(text: str) -> str:
     return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
 
 
+def raised(text: str) -> str:
+    return f'<w:r><w:rPr><w:vertAlign w:val="superscript"/></w:rPr><w:t>{text}</w:t></w:r>'
+
+
 def styled(properties: str, text: str) -> str:
     return f"<w:p><w:pPr>{properties}</w:pPr>{run(text)}</w:p>"
 
@@ -49,6 +53,8 @@ IN_A_PARAGRAPH = [
     (f"<w:moveFrom>{run('here')}</w:moveFrom><w:moveTo>{run('there')}</w:moveTo>", "there"),
     (run("seen") + "<w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r>", "seen"),
     ('<w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t>shown</w:t></w:r>', "shown"),
+    (run("Ke") + run("pler") + raised("1") + run(" and ") + raised("2"), "Kepler 1 and 2"),
+    (run("m") + raised("2") + run(" 10") + raised("5") + run(" Kelly") + raised("TM"), "m2 105 KellyTM"),
     (run("total ") + field("=SUM(A1)", run("42")), "total 42"),
     (run("page ") + field(" PAGE ", run("7")) + run(" end"), "page end"),
     (f'<w:fldSimple w:instr="AUTHOR">{run("Ada")}</w:fldSimple>', "Ada"),

@@ -56,6 +56,15 @@ def test_hidden_words_are_excluded(parser):
     assert text_of(parser, with_styles(body, style)) == "seen too"
 
 
+def test_raised_mark_of_a_note_is_a_word_of_its_own(parser):
+    style = (
+        '<style:style style:name="T1"><style:text-properties style:text-position="super 58%"/></style:style>'
+    )
+    mark = '<text:span text:style-name="T1">{}</text:span>'.format
+    body = f"<text:p>Kepler{mark(1)} saw 20 m{mark(2)} of <text:span>sky</text:span>{mark(3)}</text:p>"
+    assert text_of(parser, with_styles(body, style)) == "Kepler 1 saw 20 m2 of sky3"
+
+
 def test_list_items_are_numbered_by_their_style(parser):
     levels = '<text:list-level-style-number text:level="1" style:num-format="1" style:num-suffix="."/>'
     levels += '<text:list-level-style-bullet text:level="2"/>'

@@ -241,6 +241,24 @@ HTML_CASES = [
     ("<label>Name<input></label><label>Age</label><textarea>none</textarea>years", "Name Age none years"),
     ('<input type="submit" value="Save">now', "Save now"),
     ("<span>snow</span><b>ball</b>", "snowball"),
+    (
+        "Kepler<sup>1</sup>, <b>Tycho</b><sup> *</sup> and Galileo<i><sup>2,3</sup></i>",
+        "Kepler 1, Tycho * and Galileo 2,3",
+    ),
+    (
+        'Brahe<a href="#n2"><sup>2</sup></a> ate<sup><a href="#n3">3</a></sup>, 1571<sup><a>iv</a></sup>',
+        "Brahe 2 ate 3, 1571 iv",
+    ),
+    (
+        'Brahe<a href="notes.html#n2">2</a> and step<a href="#s">ping stones</a>',
+        "Brahe 2 and stepping stones",
+    ),
+    (
+        "m<sup>2</sup> 10<sup>5</sup> H<sub>2</sub>O 1<sup>st</sup> Kelly<sup>TM</sup> word<sub>1</sub>",
+        "m2 105 H2O 1st KellyTM word1",
+    ),
+    ('<a href="/b">an area of 20 m<sup>2</sup></a>', "an area of 20 m2"),
+    ("<p>Kepler<sup></sup><sup>1", "Kepler1"),
     ("<ruby>山路<rp>(</rp><rt>やまみち</rt></ruby>を<ruby>登<rt>のぼ</ruby>りながら", "山路を登りながら"),
     ("<p>a<![if !IE]>b<![endif]><![unknown[c]]>d", "abd"),
     ("<p>5 < 6, no tag", "5 < 6, no tag"),

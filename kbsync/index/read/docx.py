@@ -18,6 +18,7 @@ from kbsync.index.read.text import (
     Blocks,
     document_title,
     is_description,
+    is_note_mark,
     linked,
     one_line,
     split_keywords,
@@ -165,6 +166,7 @@ class _Part:
 
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
         """Yield the pieces of a paragraph's text."""
+        before = ""  # the end of the previous run
         for element in parent:
             match element.tag:
                 case "t":
@@ -177,8 +179,13 @@ class _Part:
                 case "noBreakHyphen":
                     yield "-"
                 case "r":
-                    if not _is_on(element.find("rPr"), "vanish"):
-                        yield from self._texts(element, apart)
+                    properties = element.find("rPr")
+                    if not _is_on(properties, "vanish"):
+                        text = "".join(self._texts(element, apart))
+                        if _value(properties, "vertAlign") == "superscript" and is_note_mark(before, text):
+                            yield " "
+                        yield text
+                        before = (before + text)[-4:]
                 case "fldChar":
                     self._read_field_mark(element.get(":fldCharType"))
                 case "instrText":

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
-from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, word_set
+from kbsync.index.read.text import document_title, fenced, is_note_mark, pipe_table, tidied, word_set
 
 _UNSEEN = word_set(
     "script style nav noscript template svg iframe object canvas audio video datalist map rt rp"
@@ -84,6 +84,7 @@ class _Page(HTMLParser):
         self._prefix = ""
         self._pre = 0
         self._links: list[tuple[str, int]] = []
+        self._raised: list[tuple[int, bool]] = []  # the start of superscript, and whether it is a link
 
     def result(self) -> str:
         """Return all blocks read."""
@@ -140,6 +141,8 @@ class _Page(HTMLParser):
             self._flush()
         elif tag == "a":
             self._end_link()
+        elif tag == "sup" and self._raised:
+            self._separate_mark(*self._raised.pop())
         elif tag in _APART:
             self._inline.append(" ")
 
@@ -223,7 +226,13 @@ class _Page(HTMLParser):
             case "img" if attributes.get("alt", "").strip():
                 self._inline.append(f" {attributes['alt']} ")
             case "a":
-                self._links.append((attributes.get("href", ""), len(self._inline)))
+                start = len(self._inline)
+                self._links.append((attributes.get("href", ""), start))
+                if self._raised and self._raised[-1][0] == start:
+                    self._raised[-1] = (start, True)
+            case "sup":
+                start = len(self._inline)
+                self._raised.append((start, bool(self._links) and self._links[-1][1] == start))
             case "input" if attributes.get("type", "").lower() in ("submit", "button"):
                 self._inline.append(f" {attributes.get('value', '')} ")
             case _ if tag in _APART:
@@ -238,10 +247,20 @@ class _Page(HTMLParser):
         text = " ".join("".join(self._inline[start:]).split())
         if text and target.startswith(("http://", "https://", "mailto:")) and len(target) < 300:
             self._inline[start:] = [text if target in text else f"[{text}]({target.strip()})"]
+        elif "#" in target:  # books raise such links by their style
+            self._separate_mark(start, is_link=False)
+
+    def _separate_mark(self, start: int, is_link: bool) -> None:
+        """Put a space before superscript that is the mark of a note."""
+        before = "".join(piece[-4:] for piece in self._inline[max(0, start - 4) : start])
+        raised = "".join(self._inline[start : start + 4])
+        if len(self._inline) <= start + 4 and is_note_mark(before, raised, is_link=is_link):
+            self._inline.insert(start, " ")
 
     def _flush(self) -> None:
         text, self._inline = "".join(self._inline), []
         self._links.clear()
+        self._raised.clear()
         block = fenced(text.strip("\n")) if self._pre and text.strip() else " ".join(text.split())
         if not block:
             return

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from kbsync.index.document import Parsed
 from kbsync.index.read.docx import numeral
 from kbsync.index.read.slides import join_slides, slide_text
-from kbsync.index.read.text import Blocks, document_title, is_description, linked, one_line, tidied, word_set
+from kbsync.index.read.text import (
+    Blocks,
+    document_title,
+    is_description,
+    is_note_mark,
+    linked,
+    one_line,
+    tidied,
+    word_set,
+)
 from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
 
 _OMITTED = word_set(
@@ -69,6 +78,14 @@ class _Reader:
             style.get(":name", "")
             for style in styles
             if any(properties.get(":display") == "none" for properties in style.iter("text-properties"))
+        }
+        self._raised = {
+            style.get(":name", "")
+            for style in styles
+            if any(
+                properties.get(":text-position", "").startswith("super")
+                for properties in style.iter("text-properties")
+            )
         }
         self._titles = {"Title"} | {
             style.get(":name", "") for style in styles if style.get(":parent-style-name") == "Title"
@@ -165,6 +182,7 @@ class _Reader:
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
         """Yield the pieces of a paragraph's text."""
         yield parent.text or ""
+        before = parent.text or ""
         for element in parent:
             match element.tag:
                 case "s" | "tab":
@@ -181,11 +199,15 @@ class _Reader:
                     apart.add(self._comment(element))
                 case "span" if element.get(":style-name") in self._hidden:
                     pass
+                case "span" if element.get(":style-name") in self._raised:
+                    text = "".join(self._texts(element, apart))
+                    yield f" {text}" if is_note_mark(before, text) else text
                 case tag if tag in _SHAPES:
                     self._read_one(element, apart)
                 case tag if tag not in _OMITTED or tag == "title":
                     yield from self._texts(element, apart)
             yield element.tail or ""
+            before = element.tail or ""
 
     def _comment(self, annotation: Element) -> str:
         author = one_line(annotation.findtext("creator") or "")

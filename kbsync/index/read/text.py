@@ -431,6 +431,21 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def is_note_mark(before: str, raised: str, *, is_link: bool = False) -> bool:
+    """Return whether the `raised` characters are the mark of a note about the word `before` them, not part of
+    a word or number such as m² or 10⁵."""
+    mark = raised.strip()
+    if not mark or len(mark) > _LONGEST_NOTE_MARK:
+        return False
+    if is_link:
+        return mark.isalnum() or set(mark) <= _NOTE_SIGNS
+    return len(before) > 3 and before[-4:].isalpha() and set(mark) <= _NOTE_SIGNS
+
+
+_LONGEST_NOTE_MARK = 8
+_NOTE_SIGNS = frozenset("0123456789*†‡§,;–- ")
+
+
 def linked(text: str, address: str) -> str:
     """Return a link's `text`, with the address if that is absolute, since it may be the answer; one within
     the page or site is noise."""
