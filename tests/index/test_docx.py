@@ -122,6 +122,35 @@ def test_headings_are_recognized_by_style_and_outline_level(parser, properties, 
     assert text_of(parser, document).split("\n")[0] == text
 
 
+HIDING = """
+<w:style w:type="paragraph" w:styleId="h"><w:rPr><w:vanish/></w:rPr></w:style>
+<w:style w:type="paragraph" w:styleId="i"><w:basedOn w:val="h"/></w:style>
+<w:style w:type="paragraph" w:styleId="s"><w:basedOn w:val="h"/><w:rPr><w:vanish w:val="0"/></w:rPr></w:style>
+<w:style w:type="character" w:default="1" w:styleId="n"/>
+<w:style w:type="character" w:styleId="c"><w:rPr><w:vanish/></w:rPr></w:style>
+"""
+
+
+@pytest.mark.parametrize(
+    ("paragraph_style", "run_properties", "text"),
+    [
+        ("h", "", "end"),
+        ("i", "", "end"),
+        ("i", '<w:rStyle w:val="n"/>', "end"),
+        ("s", "", "words"),
+        ("h", '<w:vanish w:val="0"/>', "words"),
+        ("", '<w:rStyle w:val="c"/>', "end"),
+        ("", '<w:rStyle w:val="c"/><w:vanish w:val="false"/>', "words"),
+        ("", '<w:rStyle w:val="n"/>', "words"),
+    ],
+)
+def test_words_hidden_by_a_style_are_excluded(parser, paragraph_style, run_properties, text):
+    body = f'<w:p><w:pPr><w:pStyle w:val="{paragraph_style}"/></w:pPr>'
+    body += f"<w:r><w:rPr>{run_properties}</w:rPr><w:t>words</w:t></w:r></w:p>" + paragraph("end")
+    document = samples.with_part(docx(body), "word/styles.xml", word_part("styles", HIDING))
+    assert text_of(parser, document).split("\n")[0] == text
+
+
 def level(depth: int, form: str, text: str, more: str = "") -> str:
     return f'<w:lvl w:ilvl="{depth}"><w:numFmt w:val="{form}"/><w:lvlText w:val="{text}"/>{more}</w:lvl>'
 

@@ -56,6 +56,19 @@ def test_hidden_words_are_excluded(parser):
     assert text_of(parser, with_styles(body, style)) == "seen too"
 
 
+def test_style_hides_paragraphs_and_words_unless_a_nearer_one_shows_them(parser):
+    def style(name: str, parent: str, display: str = "") -> str:
+        properties = f'<style:text-properties text:display="{display}"/>' if display else ""
+        return (
+            f'<style:style style:name="{name}" style:parent-style-name="{parent}">{properties}</style:style>'
+        )
+
+    styles = style("A", "", "none") + style("P1", "A") + style("P2", "P1", "true") + style("P3", "P3")
+    body = "".join(f'<text:p text:style-name="P{n}">words {n}</text:p>' for n in (1, 2, 3))
+    body += '<text:p>some <text:span text:style-name="P1">x</text:span>more</text:p>'
+    assert text_of(parser, with_styles(body, styles)) == "words 2\n\nwords 3\n\nsome more"
+
+
 def test_raised_mark_of_a_note_is_a_word_of_its_own(parser):
     style = (
         '<style:style style:name="T1"><style:text-properties style:text-position="super 58%"/></style:style>'

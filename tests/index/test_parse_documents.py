@@ -272,6 +272,32 @@ def test_html_becomes_markdown(parser, page, text):
     assert text_of(parser, "html", page.encode()) == text
 
 
+HIDDEN = [
+    ("<div hidden>x<div>y</div></div>text", "text"),
+    ("<p hidden>x<p>text", "text"),
+    ("<p>text <span style='Color: red; display : none !important'>x<span>y</span>z</span>more", "text more"),
+    ("<ul><li hidden>x<li>text</ul>", "- text"),
+    (
+        "<table><tr><td>a<td style=display:none>b<td>c<tr hidden><td>x</tr><tbody hidden><tr><td>y</table>",
+        "| a | c |\n| --- | --- |",
+    ),
+    ("<p>text<img hidden alt='x'><hr hidden><p>more", "text\n\nmore"),
+    ("<aside hidden='hidden'/>text", "text"),
+    ("<details><summary>More</summary><p>inside</details>", "More\n\ninside"),
+    ("<div hidden='until-found'>text</div>", "text"),
+    ("<p aria-hidden=true>text", "text"),
+    ("<div role=tabpanel hidden>text</div><aside hidden id=note1>note</aside>", "text\n\nnote"),
+    ("<body style='display:none'><p style='display:block;float:none'>text", "text"),
+    ("<div hidden>the only text</div>", "the only text"),
+    ("<p>before<div hidden>never closed<p>text", "before\n\nnever closed\n\ntext"),
+]
+
+
+@pytest.mark.parametrize(("page", "text"), HIDDEN)
+def test_elements_that_nothing_reveals_are_hidden(parser, page, text):
+    assert text_of(parser, "html", page.encode()) == text
+
+
 ENDLESS = ("<!--", "<![CDATA[", "<?", "<!x", "</a ", "<a b='", "<a ", "<!--x--!>", "<")
 
 

@@ -117,6 +117,7 @@ class _Part:
         self._document = document
         self._addresses = document.archive.addresses(name)
         self._fields = list[_Field]()
+        self._is_hidden = False  # by the paragraph's style
 
     def read(self, parent: Element, blocks: Blocks) -> None:
         """Add the paragraphs and tables inside `parent`."""
@@ -149,9 +150,11 @@ class _Part:
 
     def _read_paragraph(self, paragraph: Element, blocks: Blocks) -> None:
         apart = Blocks()  # notes, comments and text boxes
-        text = "".join(self._texts(paragraph, apart))
         about = paragraph.find("pPr")
         style = self._document.styles.of(about)
+        around, self._is_hidden = self._is_hidden, style.is_hidden or False
+        text = "".join(self._texts(paragraph, apart))
+        self._is_hidden = around
         label = self._document.numbering.label(style.numbering)
         if text.strip() and not style.is_contents:
             if style.level:
@@ -180,7 +183,7 @@ class _Part:
                     yield "-"
                 case "r":
                     properties = element.find("rPr")
-                    if not _is_on(properties, "vanish"):
+                    if not self._document.styles.hides(properties, self._is_hidden):
                         text = "".join(self._texts(element, apart))
                         if _value(properties, "vertAlign") == "superscript" and is_note_mark(before, text):
                             yield " "
@@ -239,9 +242,10 @@ def _inside(parent: Element, tag: str) -> Iterator[Element]:
             yield from _inside(element, tag)
 
 
-def _is_on(properties: Element | None, name: str) -> bool:
+def _switch(properties: Element | None, name: str) -> bool | None:
+    """Return whether a property is on; None if these properties don't state it."""
     switch = None if properties is None else properties.find(name)
-    return switch is not None and switch.get(":val") not in ("0", "false", "off")
+    return None if switch is None else switch.get(":val") not in ("0", "false", "off")
 
 
 def _value(properties: Element | None, path: str) -> str | None:
@@ -256,31 +260,37 @@ def _number(properties: Element | None, path: str, usual: int, largest: int = 10
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """A paragraph's style. `level` is the heading level, from 1; `numbering` is its list and depth."""
+    """A style of paragraphs or characters. `level` is the heading level, from 1; `numbering` is its list and
+    depth."""
 
     level: int = 0
     numbering: tuple[str, int] | None = None
     is_contents: bool = False
+    is_hidden: bool | None = None
 
 
 class _Styles:
     def __init__(self, root: Element | None) -> None:
         listed = () if root is None else root.iter("style")
-        self._elements = {
-            style.get(":styleId", ""): style for style in listed if style.get(":type") == "paragraph"
-        }
-        is_usual = (name for name, style in self._elements.items() if style.get(":default") in ("1", "true"))
-        self._usual = next(is_usual, "")
+        self._elements = {style.get(":styleId", ""): style for style in listed}
+        self._usual = next((name for name, style in self._elements.items() if _is_usual(style)), "")
         self._styles = dict[str, _Style]()
 
     def of(self, properties: Element | None) -> _Style:
         """Return the style of a paragraph with these properties."""
-        name = _value(properties, "pStyle") or self._usual
-        if name not in self._styles:
-            self._styles[name] = self._named(name)
-        return _changed(self._styles[name], properties)
+        return _changed(self._named(_value(properties, "pStyle") or self._usual), properties)
+
+    def hides(self, properties: Element | None, is_hidden: bool) -> bool:
+        """Return whether characters with these properties are hidden, as their paragraph is or isn't."""
+        own, style = _switch(properties, "vanish"), self._named(_value(properties, "rStyle") or "")
+        return next(state for state in (own, style.is_hidden, is_hidden) if state is not None)
 
     def _named(self, name: str) -> _Style:
+        if name not in self._styles:
+            self._styles[name] = self._resolve(name)
+        return self._styles[name]
+
+    def _resolve(self, name: str) -> _Style:
         chain = list[Element]()  # the style, the one it is based on, and so on
         while (element := self._elements.get(name)) is not None and len(chain) < _MOST_BASES:
             chain.append(element)
@@ -289,9 +299,15 @@ class _Styles:
         for element in reversed(chain):
             level, is_contents = style_of(_value(element, "name") or "")
             is_contents |= style.is_contents
-            style = replace(style, level=level or style.level, is_contents=is_contents)
+            is_hidden = _switch(element.find("rPr"), "vanish")
+            is_hidden = style.is_hidden if is_hidden is None else is_hidden
+            style = replace(style, level=level or style.level, is_contents=is_contents, is_hidden=is_hidden)
             style = _changed(style, element.find("pPr"))
         return style
+
+
+def _is_usual(style: Element) -> bool:
+    return style.get(":type") == "paragraph" and style.get(":default") in ("1", "true")
 
 
 def _changed(style: _Style, properties: Element | None) -> _Style:

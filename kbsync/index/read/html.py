@@ -12,10 +12,10 @@ from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import document_title, fenced, is_note_mark, pipe_table, tidied, word_set
 
 _UNSEEN = word_set(
-    "script style nav noscript template svg iframe object canvas audio video datalist map rt rp"
+    "script style nav noscript template svg iframe object canvas audio video datalist map rt rp hidden"
 )
 """Elements that are never rendered or aren't part of the page's text; ruby annotations, for instance, would
-cut words in two."""
+cut words in two. `hidden` stands for all elements that their attributes hide."""
 
 _BLOCKS = word_set(
     """
@@ -28,12 +28,17 @@ _OPEN_ENDED = word_set("p option summary legend body html")
 _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
 """Elements that stay open until their own end tag or an outer element's. `</body>` ends nothing else."""
 
+_VOID = word_set("area base br col embed hr img input link meta param source track wbr")
+
 _APART = word_set("button label textarea output meter progress text")
 """Inline elements that get space around them; `text` is a line of text in an SVG drawing."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
 """Elements that start a new part of an open element, and so end elements left open in the previous part."""
+
+_PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
+"""The parts that hidden parts of a table contain."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -97,14 +102,22 @@ class _Page(HTMLParser):
     @property
     def left_open(self) -> frozenset[str]:
         """Return the invisible elements that were never closed, which hide the rest of the page."""
-        return frozenset(self._open[self._hidden :] if self._hidden is not None else ()) & self._unseen - _RAW
+        if self._hidden is None:
+            return frozenset()
+        if self._open[self._hidden] not in self._unseen:
+            return self._unseen & {"hidden"}
+        return frozenset(self._open[self._hidden :]) & self._unseen - _RAW
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open an element."""
         if self._hidden is not None and self._starts_new_part(tag):
             self._close(self._hidden)
-        if tag in _CONTAINERS:
-            if tag in self._unseen and self._hidden is None:
+        is_hidden = "hidden" in self._unseen and _is_hidden(tag, attrs)
+        if is_hidden and tag in _VOID:
+            return
+        # An inline element is a container while it hides its content.
+        if tag in _CONTAINERS or is_hidden or (self._hidden is not None and self._open[self._hidden] == tag):
+            if (is_hidden or tag in self._unseen) and self._hidden is None:
                 self._hidden, self._around = len(self._open), self._count.copy()
             self._open.append(tag)
             self._count[tag] += 1
@@ -162,6 +175,11 @@ class _Page(HTMLParser):
         open."""
         if tag == "main":  # never inside navigation
             return True
+        outermost = self._open[self._hidden or 0]
+        if outermost == "p" and (tag in _BLOCKS or tag in _HEADINGS):
+            return True
+        if tag in _PARTS_OF.get(outermost, ()):
+            return False
         parents = _PARTS.get(tag, ())
         return any(self._around[parent] for parent in parents) and not any(
             self._count[parent] - self._around[parent] for parent in parents
@@ -274,6 +292,20 @@ class _Page(HTMLParser):
             sink.append(prefix + block)
 
 
+def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
+    """Return whether attributes hide the element for good: a link or a script may reveal one with an id or
+    a role, such as a tab, and scripts reveal the whole page."""
+    is_hidden = False
+    for name, value in attributes:
+        if name in ("id", "role"):
+            return False
+        if name == "hidden":
+            is_hidden |= value != "until-found"
+        elif name == "style" and value and "none" in value:
+            is_hidden |= "display:none" in "".join(value.split())
+    return is_hidden and tag not in ("html", "body")
+
+
 def read_html(text: str) -> Parsed:
     """Return a decoded page as Markdown; its title is the page's own or the first heading."""
     # A mark that opens and never closes is text. The library would search for the end again from each of
@@ -287,7 +319,9 @@ def read_html(text: str) -> Parsed:
         page = _Page(unseen)
         page.feed(text)
         body = page.result()
-        seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript", "svg"}
+        seen_after_all = (
+            page.left_open if body.strip() else page.left_open | {"nav", "noscript", "svg", "hidden"}
+        )
         if not seen_after_all & unseen:
             break
         # Unclosed elements hide nothing, and a menu or a drawing is better than an empty page.

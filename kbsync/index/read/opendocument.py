@@ -6,7 +6,7 @@ It omits deleted and hidden text, and tables of contents.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.docx import numeral
@@ -37,6 +37,7 @@ _SHAPES = word_set(
 )
 _FURNITURE = ("page-number", "date-time", "header", "footer", "page")
 _MOST_REPEATED = 100
+_MOST_PARENTS = 20
 _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "1": "decimal"}
 
 
@@ -74,11 +75,8 @@ class _Reader:
     def __init__(self, archive: Archive, roots: list[Element]) -> None:
         self._archive, self._roots = archive, roots
         styles = [style for root in roots for style in root.iter("style")]
-        self._hidden = {
-            style.get(":name", "")
-            for style in styles
-            if any(properties.get(":display") == "none" for properties in style.iter("text-properties"))
-        }
+        named = {style.get(":name", ""): style for style in styles}
+        self._hidden = {name for name in named if _hides(name, named)}
         self._raised = {
             style.get(":name", "")
             for style in styles
@@ -168,6 +166,8 @@ class _Reader:
             self.read(root, blocks)
 
     def _read_paragraph(self, paragraph: Element, blocks: Blocks, mark: str = "", depth: int = 0) -> None:
+        if paragraph.get(":style-name") in self._hidden:
+            return
         apart = Blocks()  # notes, comments and text boxes
         text = "".join(self._texts(paragraph, apart))
         if paragraph.tag == "h" or paragraph.get(":style-name") in self._titles:
@@ -260,6 +260,18 @@ class _Reader:
                 self.read(cell, blocks)
             cells += [blocks] * min(_number(cell.get(":number-columns-repeated"), 1), _MOST_REPEATED)
         return cells
+
+
+def _hides(name: str, styles: Mapping[str, Element]) -> bool:
+    """Return whether a style, or the nearest of its parents that states it, hides text."""
+    for _ in range(_MOST_PARENTS):
+        if (style := styles.get(name)) is None:
+            break
+        for properties in style.iter("text-properties"):
+            if display := properties.get(":display"):
+                return display == "none"
+        name = style.get(":parent-style-name", "")
+    return False
 
 
 def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:
