@@ -6,7 +6,17 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.fence.parser import Parser
-from tests.index.samples import DEFAULT_SHEETS, ods, parts_of, relations, with_part, worksheet, xlsx, zipped
+from tests.index.samples import (
+    DEFAULT_SHEETS,
+    ods,
+    ods_cell,
+    parts_of,
+    relations,
+    with_part,
+    worksheet,
+    xlsx,
+    zipped,
+)
 from tests.share import long
 from tests.targets.bodies import BytesBody
 
@@ -48,7 +58,11 @@ def test_hidden_sheets_are_read_and_labelled(parser):
         (' t="b"><v>1</v>', "TRUE"),
         (' s="1"><v>45327</v>', "2024-02-05"),
         (' s="2"><v>45327.6465277778</v>', "2024-02-05 15:31"),
+        (' s="2"><v>45327.6458331</v>', "2024-02-05 15:30"),
+        (' s="2"><v>2958465.99999999</v>', "9999-12-31 23:59:59"),
         (' s="3"><v>0.5</v>', "12:00:00"),
+        (' s="3"><v>0.3958333</v>', "09:30:00"),
+        (' s="3"><v>0.999999</v>', "00:00:00"),
         (' s="4"><v>1.5</v>', "36:00:00"),
         (' t="str"><f>A1&amp;"x"</f><v>a | b</v>', r"a \| b"),
     ],
@@ -99,6 +113,33 @@ def test_comments_are_read_and_threaded_placeholders_are_not(parser):
     text = text_of(parser, raw)
     assert "**Comment on B2:** Too dear\n\n**Comment on A3:** Ask the carpenter\n\n## 库存" in text
     assert "Your version" not in text
+
+
+def typed(kind: str, value: str, displayed: str, more: str = "") -> str:
+    """Return a cell of an OpenDocument table that displays its value in its own form."""
+    return (
+        f'<table:table-cell office:value-type="{kind}" office:{value} {more}><text:p>{displayed}</text:p>'
+        "</table:table-cell>"
+    )
+
+
+def test_percentages_and_times_of_opendocument_sheets_are_read_as_displayed(parser):
+    repeated = typed("percentage", 'value="0.125"', "12.5 %", 'table:number-columns-repeated="2"')
+    time = typed("time", 'time-value="PT30H05M00S"', "30:05")
+    rows = f"<table:table-row>{time}{repeated}</table:table-row>"
+    empty = '<table:table-row table:number-rows-repeated="3"><table:table-cell/></table:table-row>'
+    day = typed("date", 'date-value="2024-02-05"', "5 Feb")
+    row = f"<table:table-row><table:table-cell/>{repeated}{day}</table:table-row>"
+    text = text_of(parser, ods(f'<table:table table:name="S">{rows}{empty}{row}</table:table>'), "ods")
+    assert "| 30:05 | 12.5 % | 12.5 % |  |\n" in text and "\n|  | 12.5 % | 12.5 % | 2024-02-05 |" in text
+
+
+def test_opendocument_comments_are_read_with_their_cells(parser):
+    comment = "<office:annotation><dc:creator>Ada</dc:creator><text:p>Too</text:p><text:p>dear</text:p>"
+    cell = ods_cell("Lamp").replace("<text:p>", f"{comment}</office:annotation><text:p>")
+    gap = '<table:table-cell table:number-columns-repeated="26"/>'
+    table = f'<table:table table:name="S"><table:table-row>{gap}{cell}</table:table-row></table:table>'
+    assert text_of(parser, ods(table), "ods") == "## S\n\n| Lamp |\n| --- |\n\n**Comment on AA1:** Too dear"
 
 
 def test_text_boxes_of_a_sheet_are_read(parser):

@@ -171,7 +171,7 @@ class _Reader:
         apart = Blocks()  # notes, comments and text boxes
         text = "".join(self._texts(paragraph, apart))
         if paragraph.tag == "h" or paragraph.get(":style-name") in self._titles:
-            level = _number(paragraph.get(":outline-level"), 1)
+            level = number_of(paragraph.get(":outline-level"), 1)
             blocks.add(f"{'#' * min(level, 6)} {one_line(text)}" if text.strip() else "")
         elif mark:
             blocks.add_item(depth, mark, one_line(text))
@@ -246,7 +246,7 @@ class _Reader:
     def _mark(self, style: str, depth: int, level: Element | None) -> str:
         if level is None or level.tag != "list-level-style-number":
             return "-"
-        first = _number(level.get(":start-value"), 1)
+        first = number_of(level.get(":start-value"), 1)
         count = self._counts[style, depth] = self._counts.get((style, depth), first - 1) + 1
         form = _FORMS.get(level.get(":num-format", ""), "decimal")
         prefix, suffix = level.get(":num-prefix", ""), level.get(":num-suffix", "")
@@ -258,7 +258,7 @@ class _Reader:
             blocks = Blocks()
             if cell.tag == "table-cell":
                 self.read(cell, blocks)
-            cells += [blocks] * min(_number(cell.get(":number-columns-repeated"), 1), _MOST_REPEATED)
+            cells += [blocks] * min(number_of(cell.get(":number-columns-repeated"), 1), _MOST_REPEATED)
         return cells
 
 
@@ -283,5 +283,6 @@ def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:
             yield from _inside(element, tags)
 
 
-def _number(value: str | None, usual: int) -> int:
+def number_of(value: str | None, usual: int) -> int:
+    """Return an attribute's whole number, or the `usual` one."""
     return int(value) if value and value.isdecimal() and len(value) < 10 else usual

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
 
 import python_calamine as calamine
 
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
+from kbsync.index.read.opendocument import number_of
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
     document_title,
@@ -18,13 +21,22 @@ from kbsync.index.read.text import (
     split_keywords,
     tidied,
 )
-from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
 
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
 _MOST_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
 _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What calamine doesn't read of a sheet: texts outside the cells, and the displayed values of some cells
+    by row and column, from 0."""
+
+    blocks: list[str] = field(default_factory=list)
+    displayed: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 def read_xlsx(raw: bytes) -> Parsed:
@@ -39,7 +51,11 @@ def read_xlsx(raw: bytes) -> Parsed:
         sheet.get("name", ""): relations.get(sheet.get(":id", ""), ("", ""))[1]
         for sheet in workbook.iter("sheet")
     }
-    text = _read(archive.for_parser(), archive, parts)
+
+    def details(name: str) -> _Details:
+        return _Details(list(_beside(archive, parts[name])) if parts.get(name) else [])
+
+    text = _read(archive.for_parser(), details)
     if not text:
         raise without_text(pictures=archive.has_pictures())
     title, keywords = archive.stated()
@@ -51,9 +67,11 @@ def read_ods(raw: bytes) -> Parsed:
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
-    if archive.xml("content.xml") is None:
+    content = archive.xml("content.xml")
+    if content is None:
         raise damaged("the archive contains no OpenDocument spreadsheet, or its main part is missing")
-    text = _read(archive.for_parser())
+    tables = {table.get(":name", ""): table for table in content.iter("table")}
+    text = _read(archive.for_parser(), lambda name: _details_of(tables.get(name)))
     if not text:
         raise without_text(pictures=archive.has_pictures())
     about = archive.xml("meta.xml")
@@ -70,18 +88,17 @@ def read_xls(raw: bytes) -> Parsed:
     return Parsed(text)
 
 
-def _read(raw: bytes, archive: Archive | None = None, parts: dict[str, str] | None = None) -> str:
+def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Details()) -> str:
     blocks = list[str]()
     try:
         with calamine.load_workbook(io.BytesIO(raw)) as workbook:
             for number, about in enumerate(workbook.sheets_metadata):
                 has_cells = about.typ is calamine.SheetTypeEnum.WorkSheet
-                tables = [_table(workbook.get_sheet_by_index(number))] if has_cells else []
-                if archive is not None and (part := (parts or {}).get(about.name)):
-                    tables += _beside(archive, part)
-                if tables := list(filter(None, tables)):
+                details = find_details(about.name)
+                table = _table(workbook.get_sheet_by_index(number), details.displayed) if has_cells else ""
+                if texts := list(filter(None, [table, *details.blocks])):
                     is_hidden = about.visible is not calamine.SheetVisibleEnum.Visible
-                    blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *tables]
+                    blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *texts]
     except calamine.PasswordError as error:
         raise encrypted() from error
     except calamine.CalamineError as error:
@@ -89,10 +106,13 @@ def _read(raw: bytes, archive: Archive | None = None, parts: dict[str, str] | No
     return tidied("\n\n".join(blocks))
 
 
-def _table(sheet: calamine.CalamineSheet) -> str:
+def _table(sheet: calamine.CalamineSheet, displayed: Mapping[tuple[int, int], str]) -> str:
     """Return the cells of a sheet as a table, without empty rows and columns."""
     rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
     top, left = sheet.start or (0, 0)
+    for (row, column), text in displayed.items():
+        if 0 <= row - top < len(rows) and 0 <= column - left < len(rows[row - top]):
+            rows[row - top][column - left] = text
     for (first, column), (last, last_column) in sheet.merged_cell_ranges or ():
         if column != last_column:
             continue
@@ -118,14 +138,27 @@ def _shown(cell: Cell) -> str:
         case float():
             return readable_number(cell)
         case datetime.datetime():
+            cell = _rounded(cell)
             precision = "seconds" if cell.second else "minutes"
             return cell.isoformat(" ", precision) if cell.time() != datetime.time() else f"{cell:%Y-%m-%d}"
         case datetime.timedelta():
             minutes, seconds = divmod(round(cell.total_seconds()), 60)
             return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-        case datetime.time() | datetime.date():
+        case datetime.time():
+            return _rounded(datetime.datetime.combine(_ANY_DAY, cell)).time().isoformat()
+        case datetime.date():
             return cell.isoformat()
     return cell.strip()
+
+
+_ANY_DAY = datetime.date(2000, 1, 1)
+
+
+def _rounded(moment: datetime.datetime) -> datetime.datetime:
+    """Return the nearest second: fractions of a day are stored with less precision."""
+    rounded = moment.replace(microsecond=0)
+    is_over = moment.microsecond >= 500_000 and moment.year < datetime.MAXYEAR
+    return rounded + datetime.timedelta(seconds=1) if is_over else rounded
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
@@ -144,3 +177,44 @@ def _beside(archive: Archive, part: str) -> Iterator[str]:
             )
             if text and not text.startswith(_PLACEHOLDER):
                 yield f"**Comment on {comment.get('ref', '')}:** {text}"
+
+
+_DISPLAYED_KINDS = ("percentage", "time")
+"""The kinds of values that calamine returns in another form than a sheet displays."""
+
+_MOST_DISPLAYED = 200_000
+
+
+def _details_of(table: Element | None) -> _Details:
+    """Return the comments and the displayed percentages and times of an ods sheet."""
+    blocks, displayed = list[str](), dict[tuple[int, int], str]()
+    row = 0
+    for row_element in () if table is None else table.iter("table-row"):
+        row_count = number_of(row_element.get(":number-rows-repeated"), 1)
+        column = 0
+        for cell in row_element:
+            column_count = number_of(cell.get(":number-columns-repeated"), 1)
+            for annotation in cell.iter("annotation"):
+                if text := _paragraphs(annotation):
+                    blocks.append(f"**Comment on {_reference(row, column)}:** {text}")
+            if cell.get(":value-type") in _DISPLAYED_KINDS and (text := _paragraphs(cell)):
+                for number in range(min(row_count * column_count, _MOST_DISPLAYED - len(displayed))):
+                    down, right = divmod(number, column_count)
+                    displayed[row + down, column + right] = text
+            column += column_count
+        row += row_count
+    return _Details(blocks, displayed)
+
+
+def _paragraphs(parent: Element) -> str:
+    return one_line(" ".join("".join(paragraph.itertext()) for paragraph in parent if paragraph.tag == "p"))
+
+
+def _reference(row: int, column: int) -> str:
+    """Return the name of a cell: B2."""
+    letters = ""
+    column += 1
+    while column:
+        column, letter = divmod(column - 1, 26)
+        letters = chr(ord("A") + letter) + letters
+    return f"{letters}{row + 1}"
