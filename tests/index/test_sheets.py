@@ -22,7 +22,9 @@ from tests.targets.bodies import BytesBody
 
 STYLES = """<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><cellXfs>
 <xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/><xf numFmtId="21"/><xf numFmtId="46"/>
-</cellXfs></styleSheet>"""
+<xf numFmtId="9"/><xf numFmtId="164"/><xf numFmtId="165"/></cellXfs>
+<numFmts><numFmt numFmtId="164" formatCode="0.0%"/><numFmt numFmtId="165" formatCode="00000"/></numFmts>
+</styleSheet>"""
 SHEET = "xl/worksheets/sheet1.xml"
 
 
@@ -64,6 +66,15 @@ def test_hidden_sheets_are_read_and_labelled(parser):
         (' s="3"><v>0.3958333</v>', "09:30:00"),
         (' s="3"><v>0.999999</v>', "00:00:00"),
         (' s="4"><v>1.5</v>', "36:00:00"),
+        (' s="5"><v>0.285</v>', "29%"),
+        (' s="6" t="n"><v>0.125</v>', "12.5%"),
+        (' s="6"><f t="shared" si="0"/><v>-1.5</v>', "-150.0%"),
+        (' s="6"><f>A1/2</f><v>1E-2</v>', "1.0%"),
+        (' s="7"><v>1234</v>', "01234"),
+        (' s="7"><v>1234.5</v>', "1234.5"),
+        (' s="6"><v>NaN</v>', "NaN"),
+        (' s="6"><v>1E300</v>', "1e+300"),
+        (' s="6" t="str"><v>none</v>', "none"),
         (' t="str"><f>A1&amp;"x"</f><v>a | b</v>', r"a \| b"),
     ],
 )

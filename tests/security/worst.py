@@ -181,6 +181,8 @@ _SEARCHED = {
     "index.read.pdf._HYPHENATED": [_LETTERS, times("a-"), times("-"), _LETTERS + "-" + _LETTERS + "1"],
     "index.read.rtf._TOKEN": [times("\\"), times("\\a"), "\\" + _LETTERS, "\\a" + _DIGITS, times("{"),
         _BLANKS],
+    "index.read.sheets._FORMATTED": [times('<c r="A1" s="1">'), times('<c r="A1" s="1"><f'),
+        '<c r="A1" s="1"><f' + _LETTERS, times('<c r="A1" s="1"><f></f><v>1')],
     "index.read.docx._NUMBER_MARK": [times("%"), times("%1"), _LETTERS],
     "index.read.text._KEYWORD_END": [times(","), times("a,"), _LETTERS],
     "index.glossary._REMARK": [times("("), times("["), times("(["), "(" + _LETTERS, times("文a")],
@@ -265,6 +267,7 @@ _MATCHED_WHOLE = {
         "postgres://" + times("?")],
     "index.postgres.errors._NEEDS_NO_QUOTES": [_LETTERS + "!"],
     "index.chunk._ORG_TAGS": [times(":"), ":" + _LETTERS, times(":a") + "!"],
+    "index.read.sheets._FORMAT": [times("#") + "x", times("0"), times("#,0"), "0." + times("0")],
     "index.read.text._CUE_TAG": [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS],
 }  # fmt: skip
 EXPRESSIONS: dict[str, tuple[str, list[str]]] = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
+from functools import lru_cache
 
 import python_calamine as calamine
 
@@ -52,8 +55,14 @@ def read_xlsx(raw: bytes) -> Parsed:
         for sheet in workbook.iter("sheet")
     }
 
+    styles = archive.xml("xl/styles.xml")
+    formats = {} if styles is None else dict(_formats(styles))
+
     def details(name: str) -> _Details:
-        return _Details(list(_beside(archive, parts[name])) if parts.get(name) else [])
+        if not (part := parts.get(name)):
+            return _Details()
+        displayed = dict(_formatted(archive.read(part), formats)) if formats else {}
+        return _Details(list(_beside(archive, part)), displayed)
 
     text = _read(archive.for_parser(), details)
     if not text:
@@ -159,6 +168,60 @@ def _rounded(moment: datetime.datetime) -> datetime.datetime:
     rounded = moment.replace(microsecond=0)
     is_over = moment.microsecond >= 500_000 and moment.year < datetime.MAXYEAR
     return rounded + datetime.timedelta(seconds=1) if is_over else rounded
+
+
+_BUILT_IN = {"9": "0%", "10": "0.00%"}
+_FORMAT = re.compile(r"[#,]*0(?:\.(0{1,15}))? ?%|(0{2,20})")
+"""Matches the formats of percentages, such as 0.0%, and of numbers with leading zeros, such as 00000."""
+
+_FORMATTED = re.compile(  # as programs write cells; the first group is the column
+    rb'<c r="([A-Z]{1,3})([0-9]{1,7})" s="([0-9]{1,6})"(?: t="n")?>(?:<f[^<]*(?:</f>)?)?<v>([^<]{1,30})</v>'
+)
+
+
+def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
+    """Yield the numbers of the cell formats that show a value in another form, with what is shown."""
+    codes = _BUILT_IN | {
+        form.get("numFmtId", ""): form.get("formatCode", "") for form in styles.iter("numFmt")
+    }
+    for number, form in enumerate(cell for cells in styles.iter("cellXfs") for cell in cells):
+        if match := _FORMAT.fullmatch(codes.get(form.get("numFmtId", ""), "")):
+            yield str(number).encode(), match
+
+
+def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[tuple[int, int], str]]:
+    """Yield the row and column, from 0, of each cell with one of these formats, and its displayed value."""
+    for cell in _FORMATTED.finditer(sheet):
+        letters, row, number, value = cell.groups()
+        if number in formats and (text := _in_format(value, formats[number])):
+            yield (int(row) - 1, _column(letters)), text
+
+
+@lru_cache(maxsize=1_000)
+def _column(letters: bytes) -> int:
+    """Return the number of a column, from 0: 26 for AA."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - ord("A") + 1
+    return number - 1
+
+
+def _in_format(value: bytes, form: re.Match[str]) -> str:
+    """Return a number in its format; "" if it isn't one, or is too large or has decimals that the format
+    doesn't show."""
+    decimals, zeros = form.groups()
+    with suppress(ValueError):
+        number = float(value)
+        if not abs(number) < _LARGEST_FORMATTED:
+            return ""
+        if not zeros:  # half a unit is rounded up, although a float may be just below it
+            return f"{number * 100 * (1 + 1e-14):.{len(decimals or '')}f}%"
+        if number.is_integer():
+            return f"{int(number):0{len(zeros)}}"
+    return ""
+
+
+_LARGEST_FORMATTED = 1e15
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
