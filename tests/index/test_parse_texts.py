@@ -107,6 +107,11 @@ def test_text_lines_match_file_lines():
         ("# a note to myself\nlayout: post\ndate: 2026-11-20 10:00:00 +0100\nweight: 10", []),
         ("client: Contoso\nproject:\n- apollo", ["client: Contoso", "project:", "- apollo"]),
         ("up: '[[Home]]'\nid: 3fa9\ndone: no\nrating: 4", ["up: 'Home'"]),
+        (
+            'contract_no: 4711-22\nphone: "+49 170 99887766"\nroom: 12\nversion: 1.20.3',
+            ["contract_no: 4711-22", 'phone: "+49 170 99887766"'],
+        ),
+        ("due: 2026-11-20\nupdated_at: 2026-11-20\nuid: 20261120093000", ["due: 2026-11-20"]),
         ("tags: [two words, red wine]\ntitle: The long title", []),
         ("title: {en: The long title}", ["title: {en: The long title}"]),
         ("说明: 如何清洗咖啡机\nslug: ka-fei", ["说明: 如何清洗咖啡机"]),

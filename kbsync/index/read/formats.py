@@ -18,8 +18,8 @@ from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
-TEXTS = "5"
-MARKDOWN = "6"
+TEXTS = "6"
+MARKDOWN = "7"
 """The versions of the readers for plain text and for Markdown."""
 
 

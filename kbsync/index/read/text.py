@@ -214,13 +214,16 @@ _NAMING_KEYS = frozenset(
 
 _TECHNICAL_KEYS = word_set(
     """
-    banner class classes created cssclass cssclasses date guid icon id image img lang lastmod lastupdated
-    layout locale modified nav_order order path permalink position publishdate publish redirect_from
-    redirect_to sidebar sidebar_label sidebar_position slug template theme thumbnail toc updated url uuid
-    weight
+    banner class classes color created createdat created_at cssclass cssclasses date date_created
+    date_modified expirydate guid icon id image img lang last_modified lastmod last_reviewed lastupdated
+    layout locale modified ms.date nav_order order path permalink pid position publishdate published
+    published_at pubdate publish redirect_from redirect_to revision sidebar sidebar_label sidebar_position
+    slug template theme thumbnail time timestamp toc uid updated updated_at url uuid version weight width
     """
 )
 """Keys whose value is meant for programs."""
+
+_LEAST_DIGITS = 3  # a rating or a level has fewer, a phone number or a contract number has more
 
 _NO_WORDS = word_set("true false yes no on off null none")
 
@@ -247,6 +250,9 @@ def _is_value(key: str, lines: Sequence[str]) -> bool:
     text = " ".join(lines)
     words = (word.strip(".,;:!?()[]{}\"'’“”|>-*&") for word in text.split())
     has_word = any(sum(map(str.isalpha, word)) > 1 and word.lower() not in _NO_WORDS for word in words)
+    # except YAML's anchors and aliases: &a1, *a1
+    numbers = (word for word in text.split() if not word.lstrip("[{").startswith(("&", "*")))
+    has_word |= sum(sum(map(str.isdecimal, number)) for number in numbers) >= _LEAST_DIGITS
     return _is_prose(text) or (has_word and key not in _TECHNICAL_KEYS)
 
 
