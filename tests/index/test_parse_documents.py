@@ -373,6 +373,27 @@ def test_invitation_that_is_also_attached_is_read_once(parser):
     assert text_of(parser, "eml", mail_with(inner, other)).count("Room Tamarind") == 2
 
 
+@pytest.mark.parametrize(
+    ("parameters", "body", "text"),
+    [
+        (
+            "format=flowed; delsp=yes",
+            "这是一个很长的段 \r\n落应该连在一起\r\n下一段",
+            "这是一个很长的段落应该连在一起\n下一段",
+        ),
+        (
+            "Format=Flowed",
+            "one \ntwo\n three\n\n> a \n>b\n>> c \n-- \nAda",
+            "one two\nthree\n\n> a b\n>> c \n-- \nAda",
+        ),
+        ("format=fixed", "one \ntwo", "one \ntwo"),
+    ],
+)
+def test_lines_that_a_mail_program_broke_are_joined(parser, parameters, body, text):
+    head = f"Subject: x\nContent-Type: text/plain; charset=utf-8; {parameters}\n\n"
+    assert text_of(parser, "eml", (head + body).encode()) == f"# x\n\n{text}"
+
+
 def test_forwarded_mail_is_read_too(parser):
     inner = b"Subject: inner\n\nforwarded words\n"
     raw = b"Subject: x\nContent-Type: message/rfc822\n\n" + inner

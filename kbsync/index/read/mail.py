@@ -300,4 +300,24 @@ def _text(part: Message) -> str:
                 return read_calendar(text).text
         case "vcard" | "x-vcard":
             return read_contacts(text).text
+        case "plain" if str(part.get_param("format")).lower() == "flowed":
+            text = _join_flowed(text, deletes_space=str(part.get_param("delsp")).lower() == "yes")
     return text.strip()
+
+
+def _join_flowed(text: str, *, deletes_space: bool) -> str:
+    """Return the text with lines joined that the sender's program broke (RFC 3676): those that end with a
+    space, which belongs to the text unless `deletes_space`."""
+    pieces, is_flowed, above = list[str](), False, 0
+    for line in text.replace("\r\n", "\n").split("\n"):
+        content = line.lstrip(">")
+        depth = len(line) - len(content)  # of the quotation
+        content = content.removeprefix(" ")
+        if not is_flowed or depth != above:
+            pieces += ["\n", f"{'>' * depth} " if depth else ""]
+        is_flowed, above = content.endswith(" ") and content != _SIGNATURE, depth
+        pieces.append(content[:-1] if is_flowed and deletes_space else content)
+    return "".join(pieces)
+
+
+_SIGNATURE = "-- "
