@@ -45,6 +45,7 @@ def field(instruction: str, result: str) -> str:
 IN_A_PARAGRAPH = [
     ("<w:r><w:t>Name:</w:t><w:tab/><w:t>Ada</w:t></w:r>", "Name: Ada"),
     ("<w:r><w:t>first</w:t><w:br/><w:t>second</w:t></w:r>", "first\nsecond"),
+    ("<w:r><w:t># first</w:t><w:br/><w:t>| second</w:t></w:r>", "\\# first\n\\| second"),
     (run("co") + "<w:r><w:noBreakHyphen/></w:r>" + run("op"), "co-op"),
     (
         f"<w:ins>{run('kept ')}</w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>" + run("on"),
@@ -211,6 +212,10 @@ WRAPPED = SDT.format(table(A + SDT.format(B)))
         ),
         (table(cell(paragraph("c") + table(A + B)) + B), "c\n\n| a | b |\n| --- | --- |\n\nb"),
         (table(A, B), "a\n\nb"),
+        (
+            table(cell(paragraph("# of items") + paragraph("| x")) + B),
+            "| # of items \\| x | b |\n| --- | --- |",
+        ),
         (DELETED, "| a | b |\n| --- | --- |"),
         (WRAPPED, "| a | b |\n| --- | --- |"),
         (

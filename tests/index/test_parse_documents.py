@@ -242,6 +242,14 @@ HTML_CASES = [
     ('<input type="submit" value="Save">now', "Save now"),
     ("<span>snow</span><b>ball</b>", "snowball"),
     (
+        "<p># restart nginx<p>|| true<p>#hash<h2># of items</h2><li># one",
+        "\\# restart nginx\n\n\\|| true\n\n#hash\n\n## # of items\n\n- # one",
+    ),
+    (
+        "<table><tr><td># of items<td>| a<tr><td>1<td>2</table>",
+        "| # of items | \\| a |\n| --- | --- |\n| 1 | 2 |",
+    ),
+    (
         "Kepler<sup>1</sup>, <b>Tycho</b><sup> *</sup> and Galileo<i><sup>2,3</sup></i>",
         "Kepler 1, Tycho * and Galileo 2,3",
     ),
@@ -392,6 +400,14 @@ def test_invitation_that_is_also_attached_is_read_once(parser):
 def test_lines_that_a_mail_program_broke_are_joined(parser, parameters, body, text):
     head = f"Subject: x\nContent-Type: text/plain; charset=utf-8; {parameters}\n\n"
     assert text_of(parser, "eml", (head + body).encode()) == f"# x\n\n{text}"
+
+
+def test_plain_mail_that_looks_like_markdown_has_no_headings(parser):
+    script = b"As root:\n# restart nginx\n```\n#5"
+    raw = mail_with(b"\n" + script, attached("a.txt", script))
+    text = text_of(parser, "eml", raw)
+    assert text.count("As root:\n\\# restart nginx\n\\```\n#5") == 2
+    assert [line for line in text.split("\n") if line.startswith("# ")] == ["# Files"]
 
 
 def test_forwarded_mail_is_read_too(parser):

@@ -170,7 +170,6 @@ _SEARCHED = {
     "index.read.pdf._LINE": [_LETTERS, times("\n"), times("a\ufffe")],
     "index.read.pdf._BULLET": ["•" + _BLANKS, times("• ")],
     "index.read.pdf._LISTED": ["(1)" + _BLANKS, times("i"), "[1]" + _TABS],
-    "index.read.pdf._STRUCTURE": [times("#"), "#" + _BLANKS, times("`")],
     "index.read.pdf._PAGE_NUMBER": [_DIGITS, times("p. 1 - "), _BLANKS + "1", times("1 of "), times("- ")],
     "index.read.pdf._MARK": [_DIGITS, times("1,"), times("word1"), times("*") + "a"],
     "index.read.pdf._NOTE": [_DIGITS, times("*")],
@@ -252,6 +251,7 @@ _MATCHED = {
     "index.read.text._CONTENTS_STYLE": ["toc" + _BLANKS, "toc 1" + _LETTERS],
     "index.read.rtf._ADDRESS": ["HYPERLINK" + _BLANKS, 'HYPERLINK "' + _LETTERS],
     "index.chunk._PRIORITY": ["[#" + _LETTERS],
+    "index.read.text._STRUCTURE": [times("#"), "#" + _BLANKS, times("`")],
     "index.read.text._NUMBER": [_DIGITS + "x", times("1.") + "x", times(","), times("1%")],
     "index.read.text._CUE_TIME": [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"],
 }  # fmt: skip

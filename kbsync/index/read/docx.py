@@ -162,7 +162,7 @@ class _Part:
             elif label is not None and style.numbering:
                 blocks.add_item(style.numbering[1], label, one_line(text))
             else:
-                blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
+                blocks.add_paragraph(text)
         blocks.extend(apart)
         # a missing end mark must not hide other paragraphs
         self._fields = [field for field in self._fields if field.is_shown]

@@ -35,7 +35,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "xls": ("sheets", "read_xls", "7"),
     "ods": ("sheets", "read_ods", "7"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "7")),
-    "rtf": ("rtf", "read_rtf", "6"),
+    "rtf": ("rtf", "read_rtf", "7"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "8")),
     "epub": ("epub", "read_epub", "8"),
     "eml": ("mail", "read_eml", "8"),

@@ -9,7 +9,16 @@ from html.parser import HTMLParser
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
-from kbsync.index.read.text import document_title, fenced, is_note_mark, pipe_table, tidied, word_set
+from kbsync.index.read.text import (
+    document_title,
+    escaped,
+    fenced,
+    is_note_mark,
+    pipe_table,
+    tidied,
+    unescaped,
+    word_set,
+)
 
 _UNSEEN = word_set(
     "script style nav noscript template svg iframe object canvas audio video datalist map rt rp hidden"
@@ -67,7 +76,7 @@ class _Table:
             for cell in cells
         ):
             return [block for cell in cells for block in cell]
-        return [pipe_table([[" ".join(cell) for cell in row] for row in rows])]
+        return [pipe_table([[" ".join(map(unescaped, cell)) for cell in row] for row in rows])]
 
 
 class _Page(HTMLParser):
@@ -279,10 +288,15 @@ class _Page(HTMLParser):
         text, self._inline = "".join(self._inline), []
         self._links.clear()
         self._raised.clear()
-        block = fenced(text.strip("\n")) if self._pre and text.strip() else " ".join(text.split())
+        prefix = self._prefix
+        if self._pre and text.strip():
+            block = fenced(text.strip("\n"))
+        else:
+            block = " ".join(text.split())
+            block = block if prefix else escaped(block)
         if not block:
             return
-        prefix, self._prefix = self._prefix, ""
+        self._prefix = ""
         sink = self._sinks[-1]
         is_item = prefix.lstrip().startswith("- ") or prefix.rstrip().endswith(".")
         above = sink[-1].rpartition("\n")[2].lstrip() if is_item and sink and self._lists else ""

@@ -25,7 +25,7 @@ from kbsync.index.read import formats
 from kbsync.index.read.calendars import read_calendar, read_contacts
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.html import read_html
-from kbsync.index.read.text import deepened, document_title, fenced, one_line, parse_text, tidied
+from kbsync.index.read.text import deepened, document_title, escaped, fenced, one_line, parse_text, tidied
 from kbsync.index.read.zip import damaged, without_text
 
 _FIELDS = ("From", "To", "Cc", "Date")
@@ -204,7 +204,7 @@ def _read_attachment(name: str, content: bytes, level: int, allowance: _Allowanc
         case Flavour.MARKDOWN:
             return deepened(parsed.text, level)
         case Flavour.PLAIN:
-            return str(parsed.text)
+            return _plain(parsed.text)
         case _:
             return fenced(parsed.text)
 
@@ -279,7 +279,7 @@ def _distinct_words(blocks: Sequence[str]) -> set[str]:
     return {word.strip(_PUNCTUATION).lower() for word in words if "://" not in word} - {""}
 
 
-_PUNCTUATION = "#>|*_-.,;:!?()[]{}<>\"'“”‘’"
+_PUNCTUATION = "\\#>|*_-.,;:!?()[]{}<>\"'“”‘’"
 
 
 def _is_shown(part: Message) -> bool:
@@ -302,7 +302,12 @@ def _text(part: Message) -> str:
             return read_contacts(text).text
         case "plain" if str(part.get_param("format")).lower() == "flowed":
             text = _join_flowed(text, deletes_space=str(part.get_param("delsp")).lower() == "yes")
-    return text.strip()
+    return _plain(text.strip())
+
+
+def _plain(text: str) -> str:
+    """Return plain text whose lines may look like Markdown."""
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def _join_flowed(text: str, *, deletes_space: bool) -> str:

@@ -176,7 +176,7 @@ class _Reader:
         elif mark:
             blocks.add_item(depth, mark, one_line(text))
         else:
-            blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
+            blocks.add_paragraph(text)
         blocks.extend(apart)
 
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:

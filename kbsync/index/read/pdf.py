@@ -22,7 +22,7 @@ import pypdfium2.raw as pdfium
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
-from kbsync.index.read.text import document_title, fenced, pipe_table, split_keywords, tidied
+from kbsync.index.read.text import document_title, escaped, fenced, pipe_table, split_keywords, tidied
 from kbsync.index.read.zip import damaged, encrypted, without_text
 
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
@@ -50,7 +50,6 @@ _LINE = re.compile(
 )  # pdfium's characters for a hyphen at the end of a line
 _BULLET = re.compile("[•◦▪‣·●○■□➢✓\uf0b7\uf0a7–-][ \t]+(?=\\S)")
 _LISTED = re.compile(r"(?:\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,5})[.)]|\[\d{1,3}\])[ \t]+(?=\S)")
-_STRUCTURE = re.compile(r"(?=#{1,6}[ \t]|```|~~~|\|)")  # Markdown would not read it as a paragraph
 _PAGE_NUMBER = re.compile(  # after a word for page, or apart from all other words
     r"""\b(?:page|pg\.?|p\.|p[áa]g(?:ina|\.)|seite|s\.|sid[ae]|strona|стр(?:аница|\.)|blatt|folie|slide)
     [ ]?(\d{1,5})\b
@@ -523,7 +522,7 @@ def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) ->
     if group[0].cells:
         if len(group) > 1:
             return pipe_table([line.cells for line in group])
-        return _STRUCTURE.sub(r"\\", " ".join(group[0].cells), count=1)
+        return escaped(" ".join(group[0].cells))
     if group[0].is_code and len(group) > 1:
         left = min(line.left for line in group)
         widths = ((line.right - line.left) / len(line.text) for line in group if len(line.text) > 3)
@@ -536,11 +535,6 @@ def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) ->
     if bullet := _BULLET.match(text):
         return f"- {text[bullet.end() :]}"
     return escaped(text)
-
-
-def escaped(text: str) -> str:
-    """Return a paragraph, escaped so that Markdown finds no other structure in it."""
-    return _STRUCTURE.sub(r"\\", text, count=1) if _STRUCTURE.match(text) else text
 
 
 def joined(group: list[Line], hyphenated: set[str]) -> str:

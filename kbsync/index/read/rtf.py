@@ -112,7 +112,7 @@ class _Flow:
                 mark = self.label if any(map(str.isalnum, self.label)) else "-"
                 blocks.add_item(state.depth, mark, one_line(text))
             else:
-                blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
+                blocks.add_paragraph(text)
         blocks.extend(self.apart)
         self.line, self.label, self.apart = [], "", Blocks()
 

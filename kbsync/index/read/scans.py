@@ -15,8 +15,8 @@ from typing import Any
 import pypdfium2.raw as pdfium
 
 from kbsync.index.document import Parsed
-from kbsync.index.read.pdf import Line, escaped, joined, opened
-from kbsync.index.read.text import tidied
+from kbsync.index.read.pdf import Line, joined, opened
+from kbsync.index.read.text import escaped, tidied
 from kbsync.index.read.zip import damaged
 
 _LONGEST_SIDE = 2000  # pixels; the recognizer makes larger pictures smaller

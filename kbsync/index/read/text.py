@@ -389,6 +389,10 @@ class Blocks:
             self._blocks.append(("\n\n", block))
             self._is_item = False
 
+    def add_paragraph(self, text: str) -> None:
+        """Add the lines of a paragraph as they are, even if they look like Markdown."""
+        self.add("\n".join(escaped(line) for line in map(one_line, text.split("\n")) if line))
+
     def add_item(self, level: int, mark: str, text: str) -> None:
         """Add a list item below the previous item."""
         if text:
@@ -413,9 +417,14 @@ class Blocks:
         else:
             widest = range(max(map(len, rows)))
             used = [column for column in widest if any(row[column] for row in rows if column < len(row))]
-            texts = ([row[column].text if column < len(row) else "" for column in used] for row in rows)
+            texts = ([row[column]._cell if column < len(row) else "" for column in used] for row in rows)
             self.add(pipe_table(list(texts)))
         self._has_table = True
+
+    @property
+    def _cell(self) -> str:
+        """Return the text for a cell, in which nothing begins a line."""
+        return "\n".join(unescaped(line) for _, text in self._blocks for line in text.split("\n"))
 
     @property
     def _lays_out(self) -> bool:
@@ -474,6 +483,19 @@ _KEYWORD_END = re.compile("[,;，；、\n]")
 def is_description(text: str) -> bool:
     """Return whether a picture's description was written for people; programs often put a file name there."""
     return " " in text.strip() and not {"/", "\\"} & set(text)
+
+
+_STRUCTURE = re.compile(r"#{1,6}[ \t]|```|~~~|\|")  # Markdown would not read it as a paragraph
+
+
+def escaped(text: str) -> str:
+    """Return a line, escaped so that Markdown finds no other structure in it."""
+    return f"\\{text}" if _STRUCTURE.match(text) else text
+
+
+def unescaped(text: str) -> str:
+    """Return a line as it was before `escaped`, for a table cell."""
+    return text[1:] if text.startswith("\\") and _STRUCTURE.match(text, 1) else text
 
 
 def fenced(code: str, language: str = "") -> str:
