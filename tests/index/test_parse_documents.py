@@ -306,6 +306,38 @@ def test_elements_that_nothing_reveals_are_hidden(parser, page, text):
     assert text_of(parser, "html", page.encode()) == text
 
 
+SPANS = [
+    ("<tr><td rowspan=2>Norway<td>Oslo<td>10<tr><td>Bergen<td>20",
+     "| Norway | Oslo | 10 |\n| --- | --- | --- |\n| Norway | Bergen | 20 |"),
+    ("<tr><th rowspan=2>Land<th colspan=2>Sales<tr><th>2025<th>2026<tr><td>Norway<td>1<td>2",
+     "| Land | Sales |  |\n| --- | --- | --- |\n| Land | 2025 | 2026 |\n| Norway | 1 | 2 |"),
+    ("<tr><td>a<td rowspan=3>b<tr><td>c<tr><td>d<tr><td>e<td>f",
+     "| a | b |\n| --- | --- |\n| c | b |\n| d | b |\n| e | f |"),
+    ("<tr><td rowspan=2 colspan=2>a<td>b<tr><td>c<tr><td>d<td>e<td>f",
+     "| a |  | b |\n| --- | --- | --- |\n| a |  | c |\n| d | e | f |"),
+    ("<tr><td rowspan=2>a<td>b<tr>", "| a | b |\n| --- | --- |"),
+    ("<tr><td rowspan=0 colspan=-1>a<td colspan=x>b", "| a | b |\n| --- | --- |"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "text"), SPANS)
+def test_cell_beside_several_rows_belongs_to_each(parser, rows, text):
+    assert text_of(parser, "html", f"<table>{rows}</table>".encode()) == text
+
+
+@pytest.mark.parametrize(
+    ("span", "rows"),
+    [
+        (" rowspan=65534", "<tr>" + "<td{}>a" * 1_000 + "<tr><td>b" * 1_000),
+        (" rowspan=65534", "<tr>" + "<td{}>a" * 10_000 + "<tr>" * 10_000),
+        (" rowspan=9 colspan=99999", "<tr><td>x" + "<td{}>a" * 5_000),
+    ],
+)
+def test_spans_that_add_too_many_cells_have_no_effect(span, rows):
+    texts = [read_html(f"<table>{rows.replace('{}', each)}</table>").text for each in (span, "")]
+    assert texts[0] == texts[1]
+
+
 ENDLESS = ("<!--", "<![CDATA[", "<?", "<!x", "</a ", "<a b='", "<a ", "<!--x--!>", "<")
 
 

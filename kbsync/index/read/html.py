@@ -58,11 +58,17 @@ class _List:
     number: int = 0
 
 
+_WIDEST_SPAN = 100
+_MOST_ADDED_CELLS = 50_000
+
+
 @dataclass(slots=True)
 class _Table:
     """A table being read; `cells` are lists of blocks."""
 
     rows: list[list[list[str]]] = field(default_factory=list)
+    spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """The rows and columns that a cell covers, by its row and its place there, if it covers several."""
     outside: list[str] = field(default_factory=list)  # a caption, and text outside of cells
     nested: bool = False
 
@@ -76,7 +82,31 @@ class _Table:
             for cell in cells
         ):
             return [block for cell in cells for block in cell]
-        return [pipe_table([[" ".join(map(unescaped, cell)) for cell in row] for row in rows])]
+        return [pipe_table([[" ".join(map(unescaped, cell)) for cell in row] for row in self._grid()])]
+
+    def _grid(self) -> list[list[list[str]]]:
+        """Return the rows with each cell in its column. A cell beside several rows belongs to each of them.
+        Spans that would add too many cells have no effect."""
+        grid, added = list[list[list[str]]](), 0
+        above = dict[int, tuple[int, list[str]]]()  # by column: the rows that a cell still covers, and it
+        for number, cells in enumerate(self.rows):
+            row, below = list[list[str]](), dict[int, tuple[int, list[str]]]()
+            for place, cell in enumerate(cells):
+                while len(row) in above:
+                    row.append(above[len(row)][1])
+                height, width = self.spans.get((number, place), (1, 1))
+                if height > 1:
+                    below |= {len(row) + right: (height, [] if right else cell) for right in range(width)}
+                row += [cell, *([] for _ in range(width - 1))]
+            for column in sorted(column for column in above if column >= len(row)):
+                row += [*([] for _ in range(column - len(row))), above[column][1]]
+            added += len(row) - len(cells)
+            if added > _MOST_ADDED_CELLS:
+                return [row for row in self.rows if any(row)]
+            if any(cells):
+                grid.append(row)
+            above = {column: (rows - 1, cell) for column, (rows, cell) in (above | below).items() if rows > 1}
+        return grid
 
 
 class _Page(HTMLParser):
@@ -137,7 +167,7 @@ class _Page(HTMLParser):
         elif tag in _BLOCKS or tag in _HEADINGS:
             self._start_block(tag)
         elif tag in ("table", "tr", "td", "th", "caption"):
-            self._start_table_part(tag)
+            self._start_table_part(tag, attrs)
         else:
             self._start_inline(tag, {name: value or "" for name, value in attrs})
 
@@ -224,7 +254,7 @@ class _Page(HTMLParser):
         if tag in _HEADINGS or tag == "li":
             self._prefix = ""
 
-    def _start_table_part(self, tag: str) -> None:
+    def _start_table_part(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self._flush()
         if tag == "table":
             if self._tables:
@@ -238,6 +268,10 @@ class _Page(HTMLParser):
             if not rows:
                 rows.append([])
             rows[-1].append([])
+            spans = {name: _span(value) for name, value in attributes if name in ("rowspan", "colspan")}
+            if any(span > 1 for span in spans.values()):
+                covered = spans.get("rowspan", 1), min(spans.get("colspan", 1), _WIDEST_SPAN)
+                self._tables[-1].spans[len(rows) - 1, len(rows[-1]) - 1] = covered
             self._sinks[-1] = rows[-1][-1]
 
     def _end_table(self) -> None:
@@ -304,6 +338,12 @@ class _Page(HTMLParser):
             sink[-1] += f"\n{prefix}{block}"
         else:
             sink.append(prefix + block)
+
+
+def _span(value: str | None) -> int:
+    """Return the number of rows or columns that a cell covers."""
+    value = (value or "").strip()
+    return max(1, int(value)) if value.isascii() and value.isdecimal() and len(value) < 6 else 1
 
 
 def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
