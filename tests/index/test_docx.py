@@ -58,6 +58,14 @@ IN_A_PARAGRAPH = [
     (run("m") + raised("2") + run(" 10") + raised("5") + run(" Kelly") + raised("TM"), "m2 105 KellyTM"),
     (run("total ") + field("=SUM(A1)", run("42")), "total 42"),
     (run("page ") + field(" PAGE ", run("7")) + run(" end"), "page end"),
+    (
+        '<w:r><w:fldChar w:fldCharType="begin"><w:ffData><w:ddList><w:result w:val="1"/>'
+        '<w:listEntry w:val="No"/><w:listEntry w:val="Yes"/></w:ddList></w:ffData></w:fldChar></w:r>'
+        '<w:r><w:instrText>FORMDROPDOWN</w:instrText></w:r><w:r><w:fldChar w:fldCharType="end"/></w:r>'
+        + run(" please"),
+        "Yes please",
+    ),
+    ('<w:r><w:pict><v:shape><v:textpath string="Summer party"/></v:shape></w:pict></w:r>', "Summer party"),
     (f'<w:fldSimple w:instr="AUTHOR">{run("Ada")}</w:fldSimple>', "Ada"),
     (
         f"<w:sdt><w:sdtPr><w:alias/></w:sdtPr><w:sdtContent>{run('filled in')}</w:sdtContent></w:sdt>",

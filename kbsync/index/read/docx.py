@@ -190,6 +190,8 @@ class _Part:
                         yield text
                         before = (before + text)[-4:]
                 case "fldChar":
+                    if all(field.is_shown for field in self._fields):
+                        yield _chosen_entry(element.find("ffData/ddList"))
                     self._read_field_mark(element.get(":fldCharType"))
                 case "instrText":
                     if self._fields:
@@ -205,6 +207,8 @@ class _Part:
                     apart.add(self._document.note(element.tag.removesuffix("Reference"), element))
                 case "txbxContent":
                     self.read(element, apart)
+                case "textpath":  # WordArt
+                    yield f" {element.get('string', '')} "
                 case "docPr" if is_description(words := element.get("descr", "")):
                     yield f" {words} "
                 case tag if tag not in _OMITTED:
@@ -231,6 +235,13 @@ class _Field:
     def is_shown(self) -> bool:
         """Whether searches should find the text that follows."""
         return self.has_result and not self.instruction.strip().startswith(PAGE_NUMBERS)
+
+
+def _chosen_entry(choices: Element | None) -> str:
+    """Return the chosen entry of a drop-down field, which has no other result."""
+    entries = [] if choices is None else [entry.get(":val", "") for entry in choices.iter("listEntry")]
+    chosen = _number(choices, "result", _number(choices, "default", 0))
+    return entries[chosen] if chosen < len(entries) else ""
 
 
 def _inside(parent: Element, tag: str) -> Iterator[Element]:
