@@ -528,6 +528,22 @@ def test_contact_fields_become_words(parser, line, text):
     assert text_of(parser, "vcf", f"BEGIN:VCARD\nFN:A\n{line}\nEND:VCARD".encode()) == f"## A\n\n{text}"
 
 
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ("CHARSET=UTF-8:张;伟;;;", "张伟"),
+        ("X=1:佐々木;小次郎", "佐々木小次郎"),
+        ("X=1:김;철수", "김철수"),
+        ("X=1:张;;;;", "张"),
+        ("X=1:张;Wei", "Wei 张"),
+        ("X=1:Hopper;Grace;M.;Dr.;", "Grace M. Dr. Hopper"),
+    ],
+)
+def test_contact_without_a_full_name_is_named_in_its_languages_order(parser, fields, name):
+    raw = f"BEGIN:VCARD\nN;{fields}\nTEL:1\nEND:VCARD".encode()
+    assert text_of(parser, "vcf", raw) == f"## {name}\n\nPhone: 1"
+
+
 def test_long_notebook_outputs_are_truncated(parser):
     output = '{"output_type": "stream", "text": "' + "9" * 100_000 + '"}'
     raw = '{"cells": [{"cell_type": "code", "source": "run()", "outputs": [' + output + "]}]}"

@@ -268,6 +268,7 @@ _MATCHED_WHOLE = {
     "index.postgres.errors._NEEDS_NO_QUOTES": [_LETTERS + "!"],
     "index.chunk._ORG_TAGS": [times(":"), ":" + _LETTERS, times(":a") + "!"],
     "index.read.sheets._FORMAT": [times("#") + "x", times("0"), times("#,0"), "0." + times("0")],
+    "index.read.calendars._EAST_ASIAN": [times("文"), times("文") + "a"],
     "index.read.text._CUE_TAG": [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS],
 }  # fmt: skip
 EXPRESSIONS: dict[str, tuple[str, list[str]]] = {

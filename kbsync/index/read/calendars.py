@@ -4,6 +4,7 @@ each entry."""
 from __future__ import annotations
 
 import quopri
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
@@ -53,10 +54,22 @@ def read_contacts(text: str) -> Parsed:
     sections = list[str]()
     for part in _read(text, "contact").walk():
         if part.kind == "VCARD":
-            family, _, given_name = part.first("N").partition(";")
-            name = part.first("FN") or one_line(f"{given_name.replace(';', ' ')} {family}")
+            name = part.first("FN") or _full_name(part.first("N"))
             sections += _section(part, name or part.first("ORG", "EMAIL").replace(";", ", "), _OF_CONTACTS)
     return Parsed(tidied("\n\n".join(filter(None, sections))))
+
+
+def _full_name(value: str) -> str:
+    """Return a name as people write it: the family name last, or first and without a space in Chinese,
+    Japanese and Korean."""
+    family, _, others = value.partition(";")
+    given = others.partition(";")[0]
+    if family and given and _EAST_ASIAN.fullmatch(family + given):
+        return family + given
+    return one_line(f"{others.replace(';', ' ')} {family}")
+
+
+_EAST_ASIAN = re.compile("[぀-ヿ㐀-鿿가-힣々]+")
 
 
 @dataclass(frozen=True, slots=True)

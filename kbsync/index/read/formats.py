@@ -42,7 +42,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "mbox": ("mail", "read_mbox", "3"),
     **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "2")),
     "ics": ("calendars", "read_ics", "1"),
-    "vcf": ("calendars", "read_vcf", "1"),
+    "vcf": ("calendars", "read_vcf", "2"),
     "canvas": ("canvas", "read_canvas", "2"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
