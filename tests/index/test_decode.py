@@ -161,6 +161,16 @@ def test_boms_line_ends_and_stray_bytes_are_accepted(raw, text):
     assert decode(raw) == text
 
 
+@pytest.mark.parametrize("text", ["会議は金曜日です\n", "Agenda\n\n会議 at noon\n議事録 ｱｲ\n"])
+def test_japanese_with_escape_sequences_is_read(text):
+    assert decode(text.encode("iso2022_jp_ext")) == text
+
+
+def test_escape_sequences_that_introduce_no_japanese_are_kept():
+    log = "\x1b[31merror\x1b[0m $B " * 50
+    assert decode(log.encode()) == log.replace("\x1b", "")
+
+
 @long
 @pytest.mark.parametrize(("encoding", "text"), [(e, t) for e, t in LEGACY if len(t) > 12 and e != "euc_kr"])
 def test_text_cut_at_any_byte_keeps_everything_before_the_cut(encoding, text):

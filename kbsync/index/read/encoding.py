@@ -283,6 +283,11 @@ _NEVER_DECLARED = frozenset(
 """Python codecs that no document uses, or that require a BOM, which the caller has already checked for."""
 
 
+_SHIFTED = "iso2022_jp_ext"
+_SHIFTS = (b"\x1b$B", b"\x1b$@")
+"""The start of Japanese in ISO-2022-JP, which is otherwise ASCII."""
+
+
 def decode(raw: bytes) -> str:
     """Return the text in `raw` with `\\n` line endings and no BOM; drop a character cut off at the end.
 
@@ -297,7 +302,8 @@ def decode(raw: bytes) -> str:
         return _finish(_loose(raw, wide))
     utf8 = _as_utf8(raw)
     if utf8 is not None:
-        return _finish(utf8)
+        is_shifted = utf8.isascii() and any(mark in raw for mark in _SHIFTS)
+        return _finish(_lenient(raw, _SHIFTED) or utf8 if is_shifted else utf8)
     encoding = _guess_encoding(raw)
     return _finish(_loose(raw, encoding), _unwritten(encoding))
 
