@@ -288,6 +288,15 @@ def test_subtitle_text_stays_on_its_line():
     assert parsed.text.split("\n")[7] == "早上好"
 
 
+def test_comments_and_styles_of_subtitles_are_excluded():
+    style = "STYLE\n::cue {\n  color: red\n}\n\nNOTE by Ada\ntwo lines\n\nNOTE\n\nNOTEBOOK\n"
+    cue = "00:01.000 --> 00:05.000\nNOTE that\nSTYLE\n"
+    vtt = f"WEBVTT\n\n{style}{cue}"
+    lines = parse_text("a.vtt", vtt.encode()).text.split("\n")
+    assert list(filter(None, lines)) == ["NOTE that", "STYLE"]
+    assert lines.index("NOTE that") == vtt.split("\n").index("NOTE that")
+
+
 def test_subrip_numbers_and_times_are_dropped():
     srt = "1\n00:00:01,000 --> 00:00:02,000\nThere are 12 moons\n\n2\n00:00:03,000 --> 00:00:04,000\n1969\n"
     assert parse_text("a.srt", srt.encode()).text == "\n\nThere are 12 moons\n\n\n\n1969\n"

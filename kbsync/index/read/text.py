@@ -52,7 +52,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
-        lines = text.split("\n")
+        lines = list(_blank_comments(text.split("\n"))) if extension == "vtt" else text.split("\n")
         # The spoken text, each cue on its own line of the file; times, numbers and marks become blank.
         spoken = [_cue_text(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
         if not any(spoken):
@@ -117,6 +117,16 @@ def _columns(text: str, extension: str) -> str:
     cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
     is_record = any(_NUMBER.match(cell) for cell in cells) or not any(cells)
     return "" if is_record or line.count('"') % 2 else line
+
+
+def _blank_comments(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of WebVTT; those of comments, styles and regions become blank."""
+    is_start, is_comment = True, False  # of a block, which ends with a blank line
+    for line in lines:
+        if is_start:
+            is_comment = line.split(None, 1)[:1] in (["NOTE"], ["STYLE"], ["REGION"])
+        is_start = not line.strip()
+        yield "" if is_comment else line
 
 
 def _cue_text(line: str, following: str) -> str:
