@@ -545,9 +545,12 @@ def test_contact_without_a_full_name_is_named_in_its_languages_order(parser, fie
 
 
 def test_long_notebook_outputs_are_truncated(parser):
-    output = '{"output_type": "stream", "text": "' + "9" * 100_000 + '"}'
+    output = '{"output_type": "stream", "text": "first' + "9" * 100_000 + ' last"}'
+    output += ', {"output_type": "error", "ename": "ValueError", "evalue": "no rows"}'
     raw = '{"cells": [{"cell_type": "code", "source": "run()", "outputs": [' + output + "]}]}"
-    assert 4000 < len(text_of(parser, "ipynb", raw.encode())) < 4200
+    text = text_of(parser, "ipynb", raw.encode())
+    assert 4000 < len(text) < 4200
+    assert "first99" in text and " …\n9" in text and text.endswith("99 last\nValueError: no rows\n```")
 
 
 REFUSED: list[tuple[str, bytes, str, str]] = [

@@ -44,7 +44,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "ics": ("calendars", "read_ics", "1"),
     "vcf": ("calendars", "read_vcf", "2"),
     "canvas": ("canvas", "read_canvas", "2"),
-    "ipynb": ("notebook", "read_ipynb", "5"),
+    "ipynb": ("notebook", "read_ipynb", "6"),
 }
 """The readers by extension: the module in this folder, its function and the function's version. All run
 behind the fence (ADR 8)."""

@@ -15,6 +15,8 @@ from kbsync.index.read.zip import damaged
 LONGEST_OUTPUT = 4000
 """Maximum length of a cell's output in characters: a printed table may have a million lines."""
 
+_END = 1000
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -45,7 +47,10 @@ def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
         yield fenced(source, language)
     output_text = "\n".join(_output_text(output) for output in cell.get("outputs") or ()).strip()
     if output_text:
-        yield fenced(output_text[:LONGEST_OUTPUT] + (" …" if len(output_text) > LONGEST_OUTPUT else ""))
+        if len(output_text) > LONGEST_OUTPUT:
+            # the end may be the result, or the error after a long log
+            output_text = f"{output_text[: LONGEST_OUTPUT - _END]} …\n{output_text[-_END:]}"
+        yield fenced(output_text)
 
 
 def _output_text(output: Mapping[str, Any]) -> str:
