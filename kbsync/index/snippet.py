@@ -85,6 +85,10 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
         elif block.shape is Shape.TABLE:
             rows = (line.replace("\\|", _MASK) for line in lines if set(line) - set("|-=:+ \t"))
             lines = [row.strip(" \t|").replace(_MASK, "|") for row in rows]
+        elif not is_typed:
+            from kbsync.index.read.text import unescaped  # imported here: a search of notes doesn't need it
+
+            lines = list(map(unescaped, lines))
         if flavour is Flavour.MARKDOWN and block.shape is not Shape.FENCE and lines:
             body = "\n".join(lines)
             lines = [_without_inline(body) if is_typed else _LABEL.sub(r"\1", _LINK.sub(r"\1", body))]

@@ -96,16 +96,16 @@ class TermWeights:
     rare: Mapping[Term, float]
     common: Mapping[Term, float]
     total: float
-    occurring: Set[Term]
-    """The terms that some document has."""
+    asked: Set[Term]
+    """The question's terms, without guesses."""
     unique: Set[Term]
     """The terms that only one document has, in its text."""
 
     def is_certain(self, having: Set[Term]) -> bool:
-        """Return whether a chunk that has these terms can't match by chance: it has all that occur, and one
-        of them occurs in no other document.
+        """Return whether a chunk that has these terms can't match by chance: it has all of the question, and
+        one of them occurs in no other document.
         """
-        return not self.unique.isdisjoint(having) and self.occurring <= having
+        return not self.unique.isdisjoint(having) and self.asked <= having
 
     @property
     def all_terms(self) -> Mapping[Term, float]:
@@ -177,10 +177,9 @@ def select_terms(
             rows += frequency.chunks
         else:
             common[term] = idf
-    selected = [*rare, *common]
-    occurring = {term for term in selected if frequencies[term].documents}
-    unique = {term for term in occurring if frequencies[term].texts == 1 and not frequencies[term].names}
-    return TermWeights(rare, common, total, occurring, unique)
+    asked = {term for term in (*rare, *common) if not term.is_guess}
+    unique = {term for term in asked if frequencies[term].texts == 1 and not frequencies[term].names}
+    return TermWeights(rare, common, total, asked, unique)
 
 
 class NameScores:

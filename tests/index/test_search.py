@@ -314,6 +314,19 @@ def test_word_that_only_a_large_log_has_is_found_first(tmp_path: Path, question:
     assert hits[0].path == "logs/server.log" and "quasarfault" in hits[0].passages[0].text
 
 
+def test_single_rare_word_of_a_question_does_not_outweigh_its_meaning(tmp_path: Path) -> None:
+    texts = [
+        ("badges.md", "A badge that does not come back within a week is blocked."),
+        (
+            "backups.md",
+            "To restore a file, ask for the day it was last right; copies are kept for ninety days.",
+        ),
+    ]
+    with searching(tmp_path, texts) as (searcher, _):
+        hits = searcher.search(Query("how do I get an old version of a document back"))
+    assert max(hit.score for hit in hits) < 0.3
+
+
 SCATTERED = {
     "2026-03-14": (
         "the audit of {} began",
@@ -610,6 +623,7 @@ def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
         ("a.docx", "**Comment by Ana:** is *this* __so__?", [], "Comment by Ana: is *this* __so__?"),
         ("a.html", "See __all__ of [the docs](https://x.org)", [], "See __all__ of the docs"),
         ("a.txt", "override __init__ and _private_", [], "override __init__ and _private_"),
+        ("a.html", "\\# restart nginx\n\\| so", [], "# restart nginx\n| so"),
         ("a.xlsx", r"| a \| b | c \|" "\n| --- | --- |\n" r"| \|\| | \d |", [], "a | b | c |\n|| | \\d"),
         ("a.md", r"| `a \| b` | c |" "\n| --- | --- |\n| d | e |", [], "a | b | c\nd | e"),
         ("a.py", "# a comment\n```\n", ["a comment"], "# a comment\n```\n"),
