@@ -58,8 +58,9 @@ _PAGE_NUMBER = re.compile(  # after a word for page, or apart from all other wor
     |(?<!\d)(\d{1,5})(?=[ ]?(?:页|頁|ページ|쪽|페이지))""",
     re.IGNORECASE | re.VERBOSE,
 )
-_MARK = re.compile(r"[\d*†‡][\d,*†‡–-]{0,9}")  # of a footnote
-_NOTE = re.compile(r"(?:\d{1,3}|[*†‡]{1,3})(?=[^\W\d_])")
+_MARK = re.compile("[0-9*†‡][0-9,*†‡–-]{0,9}")  # of a footnote
+_MARKED = re.compile(r"[0-9*†‡](?<=[^\W\d_]{4}.)")
+_NOTE = re.compile(r"(?:[0-9]{1,3}|[*†‡]{1,3})(?=[^\W\d_])")
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _WIDE = re.compile(f"[{_CJK}]")
 _BETWEEN_CJK = re.compile(f"[{_CJK}]\n[{_CJK}]")
@@ -247,11 +248,11 @@ class _PageReader:
         for match in _LINE.finditer(text):
             if match[0].strip():
                 turn, line = self._line(match[0], match.start(), bool(match[1]))
-                before = turns[turn][-1] if turns[turn] else None
-                if before and _is_same_line(before, line):
-                    _append(before, line)
+                others = turns[turn]
+                if others and _is_same_line(others[-1], line):
+                    _append(others[-1], line)
                 else:
-                    turns[turn].append(line)
+                    others.append(line)
         # Text in another direction, such as a mark in the margin, comes last.
         return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
 
@@ -274,7 +275,7 @@ class _PageReader:
         expected = size * (0.55 * len(stripped) + 0.45 * len(_WIDE.findall(stripped)))
         if " " in stripped and not line.is_code and line.right - line.left > 1.1 * expected:
             line.cells = self._cells(stripped, start, turn, size)
-        if not line.cells and not line.is_code and _MARK.search(stripped):
+        if not (line.cells or line.is_code) and (_MARKED.search(stripped) or _NOTE.match(stripped)):
             line.text, line.is_note = self._separate_marks(stripped, start, turn)
         return turn, line
 
@@ -284,10 +285,9 @@ class _PageReader:
         note = _NOTE.match(text)
         is_note = note is not None and self._is_superscript(start, start + note.end(), turn)
         places = [note.end()] if note and is_note else []
-        for mark in _MARK.finditer(text, 4):
-            i = mark.start()
-            if text[i - 4 : i].isalpha() and self._is_superscript(start + i, start + i - 1, turn):
-                places.append(i)
+        for mark in _MARKED.finditer(text):
+            if self._is_superscript(start + mark.start(), start + mark.start() - 1, turn):
+                places.append(mark.start())
         return " ".join(text[i:j] for i, j in pairwise([0, *places, len(text)])), is_note
 
     def _is_superscript(self, offset: int, other: int, turn: int) -> bool:
@@ -327,9 +327,11 @@ def _is_same_line(before: Line, line: Line) -> bool:
     """Return whether `line` continues `before`: pdfium also begins a new line after a letter that is lower or
     higher."""
     size = min(before.size, line.size)
-    is_beside = -_SAME_LINE * size < line.left - before.right < _SAME_LINE * size
+    if abs(line.base - before.base) >= _SAME_LINE * size:
+        return False
+    is_beside = abs(line.left - before.right) < _SAME_LINE * size
     is_plain = not (before.cells or line.cells or before.is_hyphenated) and before.is_code == line.is_code
-    return is_plain and is_beside and abs(line.base - before.base) < _SAME_LINE * size
+    return is_beside and is_plain
 
 
 def _append(before: Line, line: Line) -> None:
