@@ -55,15 +55,14 @@ size() { openly "size" "$VENV/bin/python" tools/check_size.py; }
 # pytest rewrites the assertions of each test module once and caches the result, but processes that start at the
 # same time would each rewrite all of them.
 rewrite_assertions() {
-    find tests -name 'test_*.py' | sort |
-        xargs -P "$1" -n 130 "$VENV/bin/python" -m pytest --collect-only >/dev/null 2>&1 || true # the tests report any error
+    "$VENV/bin/python" -m pytest --collect-only >/dev/null 2>&1 || true # the tests report any error
 }
 
 # A separate basetemp, because leftovers of other runs or users could cause failures. Two more processes than cores,
 # because many tests wait for a daemon.
 tests() {
     cores=$(nproc)
-    rewrite_assertions "$cores"
+    rewrite_assertions
     workers=$((cores < 7 ? cores + 2 : 8))
     openly "pytest" "$VENV/bin/python" -m pytest -n "$workers" --dist worksteal --basetemp "$scratch/tests" "$@"
 }

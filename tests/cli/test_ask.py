@@ -107,6 +107,7 @@ def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuSandbox) -> 
     assert zhipu.service.request_count("images") == before
 
 
+@long
 @pytest.mark.parametrize("form", FORMS)
 def test_json_reports_tokens_and_duration(zhipu: ZhipuSandbox, form: str) -> None:
     """Whole answers have it, and streams except in the plain form; the answer is the same."""

@@ -79,6 +79,7 @@ def test_each_line_is_a_question_in_the_same_conversation(
     assert HOURS not in now["content"].splitlines()[-1]
 
 
+@long
 @BY
 def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuSandbox, by: tuple[str, ...]) -> None:
     process = zhipu.start("ask", "-i", *by, "--json", "--whole", stdin=subprocess.PIPE)
@@ -95,6 +96,7 @@ def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuSandbox, by: 
     assert process.returncode == 0
 
 
+@long
 @BY
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_interrupted_answer_is_not_added_to_the_history(
@@ -125,12 +127,14 @@ def test_selection_applies_to_every_question(zhipu: ZhipuSandbox) -> None:
     assert err.count("the question wasn't sent") == 2
 
 
+@long
 def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuSandbox) -> None:
     code, out, _ = said_to(zhipu, f"{COSTS}\n", OPENS)
     assert code == 0
     assert out.index(HOURS) < out.index(COFFEE)
 
 
+@long
 def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(key_revoked=True)
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
@@ -147,6 +151,7 @@ def ask_terminal(zhipu: ZhipuSandbox, terminal: Begin) -> Begin:
     return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
+@long
 def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:
     before = zhipu.files()
     terminal = ask_terminal()

@@ -373,6 +373,7 @@ def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empt
 # -- init: everything or nothing -----------------------------------------------------------------------------
 
 
+@long
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])
 def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror: Sandbox, state: str) -> None:
     (folder_mirror.root / "file").write_text("")

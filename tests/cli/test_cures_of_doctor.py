@@ -235,6 +235,7 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
     assert str(sandbox.state).startswith(mount)
 
 
+@long
 @pytest.mark.parametrize("words", [["doctor"], ["--once"]])
 def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, words: list[str]) -> None:
     sandbox.write("a.md", "alpha")
@@ -412,6 +413,7 @@ def listen(sandbox: Sandbox, address: str) -> None:
     )
 
 
+@long
 @proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows")
 def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     sandbox.configure()

@@ -86,6 +86,7 @@ def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox)
     assert daemon.end() == 0
 
 
+@long
 def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     daemon = sandbox.watch("--folder", "docs", "--quiet")

@@ -149,6 +149,7 @@ def test_program_leftovers_are_excluded_and_the_rule_is_named(
     assert "default" in out
 
 
+@long
 def test_unknown_path_is_a_usage_error(mirrored: Sandbox) -> None:
     for path in ("nosuch", "nosuch/deeper.md", "/nowhere/at/all"):
         assert mirrored.run("explain", path, "--folder", "docs").code == 2

@@ -106,6 +106,7 @@ def test_folder_mirror_serves_until_the_config_has_mirrored_the_folder(nested: S
     assert mirror["name"] == "handbook"
 
 
+@long
 def test_unusable_config_does_not_block_commands_for_another_folder(nested: Sandbox) -> None:
     nested.configure().write_text("mirrors: nothing")
     assert nested.run("--once", "--folder", "docs").code == 0

@@ -72,6 +72,7 @@ def test_excludes_are_remembered_and_can_be_reset(sandbox: Sandbox) -> None:
     assert not list(sandbox.state.glob("folders/*"))
 
 
+@long
 def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     assert sandbox.run("--once", "--folder", "docs", "--exclude", "x/").code == 0

@@ -42,6 +42,7 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(sandbox: Sandbox, options:
     assert sandbox.run("--once").code == 1
 
 
+@long
 def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folder(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     assert sandbox.run("--once", "--folder", "docs").code == 0
@@ -83,6 +84,7 @@ def test_forget_drops_the_state_and_says_what_stays_and_where(failed: Sandbox) -
     assert "note" not in again["mirrors"][0]
 
 
+@long
 def test_a_search_finds_nothing_of_what_was_forgotten(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -112,6 +114,7 @@ def test_a_search_answers_from_the_mirrors_that_are_left(sandbox: Sandbox) -> No
     assert sandbox.search("alpha") == ["b.md"]
 
 
+@long
 @pytest.mark.parametrize("options", [("--folder", "docs"), ()], ids=["folder", "name"])
 def test_documents_of_a_forgotten_folder_are_deleted_by_its_name(
     sandbox: Sandbox, options: tuple[str, ...]
@@ -130,6 +133,7 @@ def test_documents_of_a_forgotten_folder_are_deleted_by_its_name(
     assert sandbox.run("forget", "docs", "--delete-documents", "--yes").code == 2
 
 
+@long
 def test_a_mirror_that_left_the_config_is_forgotten_with_its_documents(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     text = sandbox.configure().read_text()

@@ -236,6 +236,7 @@ def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuSandbox) -> Non
     assert zhipu.service.effects("base-created") == []
 
 
+@long
 def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.run("--once", "--folder", "docs").code == 0

@@ -35,6 +35,7 @@ def bases(zhipu: ZhipuSandbox) -> dict[str, str]:
     }
 
 
+@long
 def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("kb", "create", "guides", "--model", "embedding-3-pro", "--description", "How to")
     assert ran.code == 0, ran.err
@@ -103,6 +104,7 @@ def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
         assert "\x1b[2J" not in ran.out + ran.err
 
 
+@long
 def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "x" * 1000)
     mirror(zhipu)
@@ -137,6 +139,7 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandb
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out
 
 
+@long
 def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
@@ -161,6 +164,7 @@ def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> 
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
+@long
 def test_model_change_notifies_the_callback_of_each_finished_document(
     zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def test_interrupted_pass_on_a_terminal_reports_failures_so_far(
 LATIN = "caf\udce9"
 
 
+@long
 @pytest.mark.parametrize(
     ("folder", "rules", "code"),
     [

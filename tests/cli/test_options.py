@@ -39,6 +39,7 @@ def test_pass_does_not_guess_a_folder(mirrored: Sandbox, words: list[str]) -> No
     assert "--folder DIR" in ran.err
 
 
+@long
 def test_other_commands_use_the_folder_containing_the_working_directory(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "text")
     sandbox.write("blank.md", " ")

@@ -75,6 +75,7 @@ def test_json_is_valid_when_stdout_is_not_utf8(sandbox: Sandbox, encoding: str) 
     assert (hit["path"], hit["text"]) == ("配置.md", "重置密码 é \u0411 🦀")
 
 
+@long
 def test_commands_to_paste_contain_no_raw_escapes(sandbox: Sandbox) -> None:
     folder = sandbox.root / "odd\x1b[2J\nname"
     folder.mkdir()

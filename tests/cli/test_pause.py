@@ -75,6 +75,7 @@ def test_pause_refusals(two: Sandbox) -> None:
     assert [words for words, says in refused.items() if says not in ran[words].err] == []
 
 
+@long
 def test_pausing_a_mirror_without_documents_leaves_other_results_unchanged(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -161,6 +162,7 @@ def page(port: int, path: str) -> str:
         return str(answer.read().decode())
 
 
+@long
 def test_status_gives_no_estimate_while_nothing_is_finished(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     for number in range(6):
@@ -222,6 +224,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
     assert daemon.end() == 0
 
 
+@long
 def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure(f"quiet_hours: {quiet_now()}")

@@ -25,6 +25,7 @@ def changed(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
+@long
 def test_plan_json_has_the_promised_shape(changed: Sandbox) -> None:
     ran = changed.run("plan", "--json")
     assert ran.code == 0
@@ -44,6 +45,7 @@ def test_plan_json_has_the_promised_shape(changed: Sandbox) -> None:
     }
 
 
+@long
 def test_plan_reads_as_a_diff_with_totals_last(changed: Sandbox) -> None:
     lines = changed.run("plan").out.splitlines()
     signs = [line.split("  (")[0] for line in lines if line[:2] in ("+ ", "~ ", "> ", "- ", "! ")]

@@ -18,7 +18,7 @@ from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 Before = Callable[[Sandbox, contextlib.ExitStack], None]
 
@@ -204,6 +204,7 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sa
     assert not fix or paste(sandbox, fix).code == 0
 
 
+@long
 @pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])
 def test_deleted_working_directory_is_named(words: str, sandbox: Sandbox) -> None:
     gone = sandbox.root / "gone"

@@ -30,6 +30,7 @@ def test_retry_releases_all_failures(failed: Sandbox) -> None:
     assert failed.run("--once").code == 1
 
 
+@long
 def test_retry_includes_failures_already_being_retried(sandbox: Sandbox) -> None:
     sandbox.write("good.md", "text")
     sandbox.configure()

@@ -116,6 +116,7 @@ def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored
     assert "\x1b[1mpassword\x1b[0m" in output
 
 
+@long
 def test_people_see_no_markup_and_no_repeated_heading(sandbox: Sandbox) -> None:
     sandbox.write("backups.md", "# Backups\n\nBackups run at night:\n\n```sh\n# as root\nbackup --now\n```\n")
     sandbox.configure()
@@ -283,6 +284,7 @@ def test_hits_are_only_our_files(shared: ZhipuSandbox) -> None:
     assert best["score"] == best["passages"][0]["score"] > hits[1]["score"]
 
 
+@long
 def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuSandbox) -> None:
     before = shared.service.request_count("images")
     assert shared.run("search", "badge", "--files").code == 0
@@ -514,6 +516,7 @@ def test_no_interactive_search_before_the_first_pass(terminal: Begin, sandbox: S
     assert SECOND_SCREEN not in typing.output
 
 
+@long
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_terminal_is_restored_however_search_ends(
     terminal: Begin, mirrored: Sandbox, ending: str | int, code: int
@@ -575,6 +578,7 @@ def test_corrected_spelling_is_reported_and_marked(mirrored: Sandbox, question: 
     assert "\x1b[1mpassword" in output.out.lower() and note in output.err
 
 
+@long
 def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
     def run(question: str, *options: str) -> Any:
         return mirrored.run("search", question, "--folder", "docs", "--explain", *options)
@@ -650,6 +654,7 @@ def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Sandbox
         assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
 
 
+@long
 def test_search_during_the_first_pass_says_so(lagging: Sandbox) -> None:
     with contextlib.closing(apsw.Connection(str(lagging.state / "state.db"))) as database:
         database.execute("UPDATE mirror SET last_pass = NULL")

@@ -153,6 +153,7 @@ def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(sandbox: Sa
     assert sandbox.run("status", "-q").out == ""
 
 
+@long
 def test_start_time_includes_its_date_unless_it_is_today(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
         os.utime(waiting.state / "lock", (NOW, NOW))
@@ -198,6 +199,7 @@ def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> N
     assert daemon.end() == 0
 
 
+@long
 def test_single_pass_is_not_shown_as_a_daemon(waiting: Sandbox) -> None:
     with lock.held(waiting.state, keeps_running=False):
         assert re.match(
@@ -206,6 +208,7 @@ def test_single_pass_is_not_shown_as_a_daemon(waiting: Sandbox) -> None:
         assert waiting.run("status", "--json").json["running"] is None
 
 
+@long
 def test_unknown_daemon_state_is_reported_as_unknown(
     waiting: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +251,7 @@ def test_suggested_command_repeats_the_options_and_works(sandbox: Sandbox) -> No
     assert wrong(sandbox, *options) == []
 
 
+@long
 @pytest.mark.parametrize(
     ("rescan", "ago", "is_told"), [("15m", 4000, False), ("15m", 8000, True), ("1d", 100_000, False)]
 )
@@ -268,6 +272,7 @@ def test_occasional_passes_cause_no_not_running_warning(
 # -- failing checks ----------------------------------------------------------------------------------------
 
 
+@long
 def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure("rescan: 10m")
@@ -287,6 +292,7 @@ def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
     assert sandbox.run("status", "--check", "--max-age", "5m", "-q").out == ""
 
 
+@long
 def test_check_failing_on_pending_work_says_so(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
         ran = waiting.run("status", "--check", "-q")

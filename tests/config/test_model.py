@@ -17,6 +17,7 @@ from kbsync.config.model import (
     settings_for,
 )
 from kbsync.targets.local.config import LocalTargetConfig
+from tests.share import long
 
 RULES = (
     DocumentRule("faq/old/", {"local": {"kind": 1}}),
@@ -64,6 +65,7 @@ def test_folder_mirror_name_is_its_basename_in_plain_letters(folder: str, name: 
     assert folder_name(Path(folder)) == name
 
 
+@long
 @given(
     st.text(st.characters(exclude_characters="/\0"), min_size=1).filter(lambda name: name not in (".", ".."))
 )

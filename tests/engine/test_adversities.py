@@ -56,6 +56,7 @@ async def test_pass_ends_when_the_answer_for_a_document_is_always_lost(world: Wo
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_attempts_are_remembered_after_a_lost_answer(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), nth=2))

@@ -134,6 +134,7 @@ async def test_documents_of_another_state_are_reported_and_kept_until_repair(tmp
     assert note(world) == ""
 
 
+@long
 async def test_many_leftovers_are_counted_and_few_are_listed(world: World) -> None:
     await mirrored(world, 2)
     leave_behind(world, MOST_STRAYS + 30)
@@ -190,6 +191,7 @@ async def test_restarts_neither_repeat_nor_skip_an_audit(world: World) -> None:
     assert len(lists(world)) - listed == 3
 
 
+@long
 async def test_clock_set_back_delays_an_audit_by_at_most_one_period(world: World) -> None:
     await mirrored(world)
     await kept_for(world, PERIOD / 2)

@@ -79,6 +79,7 @@ async def bound_for_good(run: Mirror) -> None:
         await asyncio.Event().wait()
 
 
+@long
 async def test_target_is_closed_wherever_the_start_is_cancelled(world: World) -> None:
     steps, began = 0, False
     while not began:
@@ -96,6 +97,7 @@ async def test_target_is_closed_wherever_the_start_is_cancelled(world: World) ->
     assert steps > 10
 
 
+@long
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_repeated_cancellation_still_ends_the_work_and_closes_the_target(
     world: World, times: int

@@ -187,6 +187,7 @@ async def test_approval_is_asked_for_changes_made_meanwhile(
     assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held_count)
 
 
+@long
 @pytest.mark.parametrize(("first", "second"), [((2,), (3,)), ((2, *(f"f{n}.md" for n in range(5))), (2,))])
 async def test_different_or_wider_change_needs_a_new_approval(
     world: World, first: tuple[Any, ...], second: tuple[Any, ...]
@@ -224,6 +225,7 @@ async def test_deletions_and_settings_changes_are_held_separately(world: World) 
     assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.searchable_texts())
 
 
+@long
 @pytest.mark.parametrize("kind", [MemoryTarget, RenamingMemory])
 async def test_renamed_file_with_a_held_change_is_searchable_and_nothing_is_sent(
     tmp_path: Path, kind: type[MemoryTarget]
@@ -255,6 +257,7 @@ async def test_failed_reindexing_keeps_the_old_document_and_retry_needs_no_appro
     assert recipes(world)["f0.md"] == "size 2" and world.statuses() == {"ready": MANY}
 
 
+@long
 async def test_plan_announces_what_a_pass_will_hold(world: World) -> None:
     set_to(world, 2)
     before = await planned(world)

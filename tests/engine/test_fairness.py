@@ -117,6 +117,7 @@ def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, 
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)
 
 
+@long
 def test_idle_lane_accumulates_no_credit() -> None:
     run = Slots(1, lambda _lane: 1.0)
     run.run(10_000.0, [Lane.BACKLOG])

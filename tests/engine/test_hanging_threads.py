@@ -198,6 +198,7 @@ def make_stray(world: World, path: str) -> None:
     world.base.add(path, path.encode(), path=path, upload_id=7, foreign=False)
 
 
+@long
 async def test_no_state_transaction_waits_for_a_disk(tmp_path: Path, disk_calls: list[str]) -> None:
     world = World(tmp_path, FileMemory, embedded=True)
     world.write_many(12)

@@ -100,6 +100,7 @@ async def test_message_for_an_unknown_mirror_is_logged_and_dropped(world: World,
     assert messages_left(world) == 0
 
 
+@long
 async def test_message_for_another_mirror_waits_for_it(world: World) -> None:
     """Another process or pass may work on that mirror, or it may return to the config."""
     await world.mirrored(1)

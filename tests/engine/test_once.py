@@ -505,6 +505,7 @@ async def test_held_deletion_waits_again_when_its_base_is_reused(tmp_path: Path,
     assert world.statuses() == {"ready": 9}
 
 
+@long
 async def test_held_deletion_taken_over_by_another_mirror_waits_for_approval(
     tmp_path: Path,
 ) -> None:

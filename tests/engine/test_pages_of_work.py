@@ -61,6 +61,7 @@ async def test_many_deletions_are_weighed_held_and_approved_in_batches(
     assert max(largest) <= 2 * SMALL  # a path that loses its document is decided once more
 
 
+@long
 async def test_many_deletions_wait_for_approval_only_together(
     world: World, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -282,6 +282,7 @@ async def test_resume_skips_the_current_quiet_hours_also_after_a_restart(world: 
     await watched(world, restarted)
 
 
+@long
 async def test_pass_runs_in_quiet_hours_but_not_during_a_user_pause(world: World) -> None:
     await world.mirrored(1)
     quiet(world, (-60.0, 3600.0))

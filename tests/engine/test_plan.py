@@ -53,6 +53,7 @@ async def test_equal_documents_are_adopted_after_a_lost_state(world: World) -> N
     assert len(world.base.effects) == effects
 
 
+@long
 async def test_lost_answer_is_listed_with_a_note(world: World) -> None:
     world.limits = replace(world.limits, list_lag=5.0)
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
@@ -90,6 +91,7 @@ async def test_file_deleted_before_it_served_is_deleted_without_approval(world: 
     assert paths(plan.delete) == ["a.md"] and plan.held == []
 
 
+@long
 async def test_quarantined_files_are_not_sent_and_show_their_reason(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="a.md", times=99))
     world.write("a.md")

@@ -22,6 +22,7 @@ def test_random_histories_keep_every_promise_and_end_with_base_equal_to_folder()
     assert live(MirrorMachine, run_seed(), lives=5, rules=40).steps > 100
 
 
+@long
 @pytest.mark.parametrize(
     ("variant", "call"),
     [(MemoryTarget, "put"), (UpdatingMemory, "put"), (RenamingMemory, "rename"), (AbleMemory, "rename")],

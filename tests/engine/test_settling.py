@@ -135,6 +135,7 @@ async def test_pass_ignores_files_created_after_its_scan_and_drops_vanished_ones
     assert "gone.md" not in listed(world)
 
 
+@long
 async def test_short_lived_files_do_not_delay_weighing_deletions(
     world: Writing,
 ) -> None:

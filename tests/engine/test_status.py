@@ -49,6 +49,7 @@ def items(world: World) -> dict[str, dict[str, Any]]:
     return {item["path"]: item for item in status(world)["items"]}
 
 
+@long
 async def test_parts_of_status_add_up_to_its_json(world: World) -> None:
     world.write_many(3)
     world.write("link.md").with_name("other.md").symlink_to("nowhere")

@@ -76,6 +76,7 @@ async def test_renamed_file_keeps_its_document_when_configured(world: World) -> 
 # -- lost answers --------------------------------------------------------------------------------------
 
 
+@long
 async def test_longer_lag_than_expected_costs_one_duplicate_and_is_remembered(world: World) -> None:
     world.base.behaviour.list_lag = 25.0
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
@@ -180,6 +181,7 @@ async def test_plain_names_are_adopted_by_their_bytes(world: World, adopt: str) 
     assert len(world.base.documents) == (3 if adopt == "name" else 4)
 
 
+@long
 async def test_copy_of_a_document_with_a_too_long_path_is_a_duplicate(world: World) -> None:
     path = f"{'long' * 40}/{'path' * 30}.md"
     world.write(path)
@@ -213,6 +215,7 @@ async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost
 # -- waiting for the index -----------------------------------------------------------------------------
 
 
+@long
 async def test_old_failure_still_listed_is_not_counted(world: World) -> None:
     world.base.behaviour.stale_after_reembed = 4.0
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=1))
@@ -268,6 +271,7 @@ async def test_quarantined_document_is_resliced_when_its_settings_change(
     assert len(world.base.documents) == 1
 
 
+@long
 async def test_lagging_count_is_not_an_emptied_base(world: World) -> None:
     await world.mirrored(20)
     world.base.behaviour.list_lag = 0.0

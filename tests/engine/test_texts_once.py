@@ -56,6 +56,7 @@ def seeming(world: World) -> list[str | None]:
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in world.base.documents]
 
 
+@long
 async def test_renamed_file_is_counted_as_renamed(world: World) -> None:
     await moved(world)
     await world.once()
@@ -217,6 +218,7 @@ async def test_old_text_of_a_changed_file_is_found_in_another_after_a_lost_state
     assert seeming(world) == []
 
 
+@long
 async def test_copy_takes_nothing_from_an_existing_file(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
@@ -242,6 +244,7 @@ async def test_copy_replaces_a_file_found_after_the_state_was_lost(world: World)
     assert world.searchable_texts() == world.on_disk()
 
 
+@long
 async def test_nothing_is_taken_from_an_unreadable_file(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

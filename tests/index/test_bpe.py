@@ -83,6 +83,7 @@ def test_docs_lines_have_the_tokens_of_the_library(vocabulary: Vocabulary, libra
         assert vocabulary.encode(line[:300]) == expected(library, line[:300])
 
 
+@long
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(lambda text: "<" not in text)
 )

@@ -526,6 +526,7 @@ def test_small_document_is_stored_between_steps_of_a_large_one(index: Stepping) 
     assert finished == ["small", "huge"]
 
 
+@long
 def test_replacement_during_another_is_not_lost(index: Stepping) -> None:
     stored(index, 1, texts("alpha"))
     calls = itertools.count()
@@ -541,6 +542,7 @@ def test_replacement_during_another_is_not_lost(index: Stepping) -> None:
     is_sound(index)
 
 
+@long
 def test_closing_waits_for_one_step_only(index: Stepping, folder: Path) -> None:
     stored(index, 1, texts("alpha"))
     calls = itertools.count()

@@ -26,6 +26,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
+from tests.share import long
 from tests.targets.bodies import outgoing
 
 
@@ -71,6 +72,7 @@ async def search(target: LocalTarget, text: str) -> set[str | None]:
     return {hit.path for hit in await target.search(Query(text))}
 
 
+@long
 def test_opening_and_reading_loads_no_heavy_modules(tmp_path: Path) -> None:
     code = """
 import asyncio, sys

@@ -155,6 +155,7 @@ def test_parser_killed_at_work_is_replaced_and_the_document_read(begin):
     assert killed and killed != parser.pids()
 
 
+@long
 def test_parser_killed_while_idle_is_replaced(parser):
     run_program(parser, "start")
     os.kill(parser.pids()[0], signal.SIGKILL)
@@ -178,6 +179,7 @@ def test_library_output_and_lone_surrogates_do_not_break_the_response(parser):
     assert run_program(parser, "surrogate") == "half a ? pair"
 
 
+@long
 def test_parser_has_its_own_process_group_and_serves_all_threads_in_turn(parser):
     with ThreadPoolExecutor(6) as threads:
         said = [line.split() for line in threads.map(lambda _: run_program(parser, "self"), range(40))]
@@ -229,6 +231,7 @@ def test_closing_ends_a_working_parser(begin):
         run_program(parser, "more")
 
 
+@long
 def test_unreadable_body_does_not_blame_the_document(parser):
     class Short(BytesBody):
         @property

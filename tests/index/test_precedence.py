@@ -11,6 +11,7 @@ from kbsync.index.document import Cut, Entry, Flavour, Parsed
 from kbsync.index.pipeline import cut_here
 from kbsync.threads import LONG_SEARCH, Precedence
 from tests.clocks import Clock
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 LONG = 60.0
@@ -41,6 +42,7 @@ def test_without_a_search_no_step_waits(precedence: Precedence) -> None:
     assert list(precedence.pace([3])) == [3]
 
 
+@long
 def test_a_step_waits_until_the_last_search_has_ended(precedence: Precedence) -> None:
     with precedence.search():
         with precedence.search():

@@ -88,6 +88,7 @@ _WORDS = (
 _PIECES = st.sampled_from(_OPERATORS + _WORDS)
 
 
+@long
 @given(st.lists(_PIECES, max_size=40).map("".join))
 def test_parsing_loses_no_word_and_is_stable(typed: str) -> None:
     try:

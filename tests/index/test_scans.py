@@ -183,6 +183,7 @@ async def test_scans_are_refused_until_the_ocr_extra_is_installed(
     assert await scanned.hits("quokka")
 
 
+@long
 @pytest.mark.parametrize("is_read", [True, False])
 async def test_recognized_text_is_deleted_with_its_document(scanned: ScannedFolder, is_read: bool) -> None:
     accepted = await scanned.put(scanned.document(1, "", ""))
@@ -198,6 +199,7 @@ async def test_recognized_text_is_deleted_with_its_document(scanned: ScannedFold
     assert await scanned.state(accepted.remote_id) is DocState.MISSING
 
 
+@long
 async def test_recognized_pages_stay_while_another_document_has_the_same_bytes(
     scanned: ScannedFolder,
 ) -> None:

@@ -207,6 +207,7 @@ SYNONYMS = {
 }
 
 
+@long
 def test_similarity_of_unrelated_texts_is_estimated_for_other_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -667,6 +668,7 @@ def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, pa
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
 
 
+@long
 @given(SCORES)
 def test_order_is_kept_and_every_score_is_a_fraction(scores: list[float]) -> None:
     order = spread(list(enumerate(scores)))
@@ -682,6 +684,7 @@ def test_unranked_hits_keep_their_place_and_no_score_rises() -> None:
     assert with_unranked(order, [1, 3, 4]) == [(0, 0.9), (4, 0.9), (2, 0.9), (1, 0.5), (3, 0.1)]
 
 
+@long
 @given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda each: sorted(each, reverse=True)))
 def test_unranked_hits_stay_behind_in_their_order(scores: list[float]) -> None:
     rest = behind(scores, 0.3)

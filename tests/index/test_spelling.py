@@ -17,6 +17,7 @@ from kbsync.index.sqlite import store
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.words import Term, stemmed, terms_of
 from tests.index.test_search import searching
+from tests.share import long
 
 TEXTS = [
     ("boiler.md", "The temperature of the boiler is measured twice. The registration is open."),
@@ -101,6 +102,7 @@ def test_word_being_typed_is_not_corrected() -> None:
     assert unknown("boilr tempera", known, unfinished=True) == [Unknown("boilr", "")]
 
 
+@long
 @given(st.text("abc", max_size=7), st.text("abc", max_size=7))
 def test_typos_are_counted_symmetrically(first: str, second: str) -> None:
     count = slips_between(first, second)

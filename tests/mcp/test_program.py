@@ -196,6 +196,7 @@ async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(sandbo
                 await asyncio.sleep(0.05)
 
 
+@long
 async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +261,7 @@ async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
         daemon.close()
 
 
+@long
 async def test_daemon_seen_between_two_checks_restarts_the_wait(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +427,7 @@ async def test_process_that_cannot_mirror_answers_and_gives_the_reason(sandbox: 
     assert [line["event"] for line in log_of(sandbox)] == ["mirroring.refused"]
 
 
+@long
 def test_mcp_ends_when_its_client_closes_stdin(sandbox: Sandbox) -> None:
     sandbox.write("ice.md", "The walrus lies on the ice.")
     sandbox.configure()
@@ -435,6 +438,7 @@ def test_mcp_ends_when_its_client_closes_stdin(sandbox: Sandbox) -> None:
     assert not lock.is_held(sandbox.state)
 
 
+@long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_mcp_while_a_client_is_connected(sandbox: Sandbox, number: int) -> None:
     sandbox.configure()
@@ -492,6 +496,7 @@ async def test_next_process_continues_after_a_kill_without_duplicates(sandbox: S
         assert len(results) == len(set(results)) == 40
 
 
+@long
 def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(sandbox: Sandbox) -> None:
     sandbox.configure()
     process = start_server(sandbox)
@@ -515,6 +520,7 @@ def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(sandbox
     assert process.returncode == 0
 
 
+@long
 def test_request_with_a_lone_surrogate_is_answered(sandbox: Sandbox) -> None:
     sandbox.configure()
     process = start_server(sandbox)

@@ -471,6 +471,7 @@ async def test_status_explains_a_path_like_the_command(client: Client, library: 
 # -- resources ------------------------------------------------------------------------------------------
 
 
+@long
 async def test_each_searchable_document_is_a_readable_resource(client: Client) -> None:
     listed = (await client.list_resources()).resources
     assert len(listed) == 7
@@ -584,6 +585,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@long
 @pytest.mark.parametrize("odd", ["\0", "\\u0000", "\ud800", "\udc80"], ids=ascii)
 async def test_unassigned_character_only_separates_words(client: Client, odd: str) -> None:
     for query in (f"nine{odd} five", f"nine{odd}five"):
@@ -760,6 +762,7 @@ async def test_unknown_tool_is_a_protocol_error(client: Client) -> None:
         await client.session.call_tool("delete", {})
 
 
+@long
 async def test_non_unicode_names_reach_the_client_unchanged(client: Client) -> None:
     hit = (await run_tool(client, "search", query="ocelots"))["hits"][0]
     assert hit["path"] == "byte\\xff.md"
@@ -768,6 +771,7 @@ async def test_non_unicode_names_reach_the_client_unchanged(client: Client) -> N
     assert "ocelots" in (await client.read_resource(resource.uri)).contents[0].text  # type: ignore[union-attr]
 
 
+@long
 async def test_text_for_the_model_has_no_control_characters(client: Client) -> None:
     for tool, arguments in (("search", {"query": "xylophone"}), ("list", {}), ("get", {"path": ODD})):
         text = text_of(await client.call_tool(tool, arguments))

@@ -126,6 +126,7 @@ def test_probes_use_the_listener_and_the_images_health_check(tmp_path: Path) -> 
     assert [port["port"] for port in of_kind("Service")["spec"]["ports"]] == [http.port]
 
 
+@long
 def test_privileges_are_minimal() -> None:
     for service in composed()["services"].values():
         assert service["read_only"] is True

@@ -131,6 +131,7 @@ def test_unknown_user_halts(postgres: Server) -> None:
     assert caught.value.halt == "credentials"
 
 
+@long
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [("OLDEST_SERVER", 99, r"is PostgreSQL \d\d;"), ("OLDEST_EXTENSION", (99, 0), "pgvector 0.8")],
@@ -145,6 +146,7 @@ def test_too_old_server_halts(
     assert "99" in str(caught.value)
 
 
+@long
 def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -241,6 +243,7 @@ def replace_vectors(one: Any, vectors: dict[str, bytes]) -> Any:
     return replace(one, vectors=vectors)
 
 
+@long
 def test_vectors_of_another_length_halt(postgres: Server) -> None:
     with open_store(postgres, postgres.database()) as store:
         put(store, entry(1, "kestrel"))
@@ -252,6 +255,7 @@ def test_vectors_of_another_length_halt(postgres: Server) -> None:
         assert hit.passages[0].text == "kestrel"
 
 
+@long
 def test_dropped_base_is_recreated_only_by_a_check(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -548,6 +552,7 @@ def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
         assert left_over(postgres, database) == []
 
 
+@long
 def test_vector_deleted_by_another_host_is_recomputed(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

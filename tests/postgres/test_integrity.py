@@ -75,6 +75,7 @@ def test_documents_without_their_passages_are_missing_and_repaired(
     assert left_over(postgres, host.database) == []
 
 
+@long
 @pytest.mark.parametrize("table", ["passage", "words", "vector"])
 def test_document_without_its_passages_counts_as_absent(postgres: Server, table: str) -> None:
     database = postgres.database()
@@ -111,6 +112,7 @@ def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> Non
         assert postgres.run(database, f"SELECT count(*) FROM kbsync.{table}") == [(0,)]
 
 
+@long
 @pytest.mark.parametrize(
     "statement",
     [
@@ -131,6 +133,7 @@ def test_orphan_rows_and_second_documents_of_a_path_are_refused(postgres: Server
 # -- one document for each path
 
 
+@long
 def test_alternating_states_leave_one_document_per_path(postgres: Server) -> None:
     database = postgres.database()
     with closing(state(postgres, database, 1)) as first:
@@ -146,6 +149,7 @@ def test_alternating_states_leave_one_document_per_path(postgres: Server) -> Non
     assert left_over(postgres, database) == []
 
 
+@long
 def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server) -> None:
     database = postgres.database()
     with closing(state(postgres, database, 1)) as first:

@@ -59,6 +59,7 @@ def rows(server: Server, database: str) -> list[Any]:
     return server.run(database, f"SELECT {columns} FROM kbsync.owner ORDER BY id")
 
 
+@long
 def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) -> None:
     database = postgres.database()
     with open_as(postgres, database, "first") as before, open_as(postgres, database, "second") as after:
@@ -132,6 +133,7 @@ def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server) -> 
         assert sorted(pool.map(come, ("files-1", "files-2"))) == ["has it", "prefix-taken"]
 
 
+@long
 def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: Server) -> None:
     database = postgres.database()
     with (
@@ -145,6 +147,7 @@ def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: 
         assert refused(ours).halt == "prefix-taken"
 
 
+@long
 def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) -> None:
     database = postgres.database()
     with open_as(postgres, database, "first") as before:
@@ -227,6 +230,7 @@ def test_writer_check_updates_its_last_seen_time_once_a_minute(
         assert postgres.run(database, AGE) == [(True,)]
 
 
+@long
 def test_check_waits_for_no_write(postgres: Server) -> None:
     database = postgres.database()
     with open_as(postgres, database, "first") as writer, psycopg.connect(postgres.dsn(database)) as holding:
@@ -237,6 +241,7 @@ def test_check_waits_for_no_write(postgres: Server) -> None:
             assert pool.submit(writer.check).result(20)[1] == 1
 
 
+@long
 def test_folder_may_have_any_name(postgres: Server) -> None:
     database = postgres.database()
     odd = "/srv/caf\udce9\n"
@@ -252,6 +257,7 @@ def test_folder_may_have_any_name(postgres: Server) -> None:
 # -- prefixes that begin each other
 
 
+@long
 @pytest.mark.parametrize(("first", "second"), [("", "b/"), ("b/", ""), ("b/", "b/c/"), ("b/c/", "b/")])
 def test_prefix_overlapping_another_owners_is_refused_until_released(
     postgres: Server, first: str, second: str
@@ -273,6 +279,7 @@ def test_prefix_overlapping_another_owners_is_refused_until_released(
         put(two, entry(1, "heron"))
 
 
+@long
 def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres: Server) -> None:
     database = postgres.database()
     with open_as(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
@@ -284,6 +291,7 @@ def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres:
     assert postgres.run(database, "SELECT prefix FROM kbsync.owner ORDER BY 1") == [("a/",), ("b/",)]
 
 
+@long
 def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(postgres: Server) -> None:
     database = postgres.database()
     for state, prefix in (("1", "a/"), ("2", "b/")):

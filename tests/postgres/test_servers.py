@@ -124,6 +124,7 @@ def slow_down(server: Server, database: str, text: str) -> None:
     )
 
 
+@long
 def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(
     postgres: Server,
 ) -> None:
@@ -143,6 +144,7 @@ def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_sett
     assert left_over(postgres, database) == []
 
 
+@long
 def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:

@@ -187,6 +187,7 @@ def test_searching_needs_only_a_config_and_read_privileges(
     assert (run_tool.code, "the mirror news on files-2" in run_tool.out) == (3, True), run_tool
 
 
+@long
 def test_missing_tables_are_reported_with_the_command_that_creates_them(
     tmp_path: Path, postgres: Server
 ) -> None:

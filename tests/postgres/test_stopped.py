@@ -85,6 +85,7 @@ def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
     assert (ran["uploaded"], ran["replaced"], ran["renamed"]) == (0, 0, 0)
 
 
+@long
 def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,6 +241,7 @@ def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
             Search(store, Numbers()).search(Query("kestrel", paths=(odd,), types=("m\0", "\udce9")))
 
 
+@long
 def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
@@ -281,6 +282,7 @@ def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: S
         assert find(theirs, "heron") == {other}
 
 
+@long
 def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Server) -> None:
     database = postgres.database()
     texts = [f"word{number} kestrel" for number in range(30)]
@@ -320,6 +322,7 @@ def test_text_of_another_host_reuses_its_vector(postgres: Server) -> None:
         assert encoder.embedded == ["kestrel"]
 
 
+@long
 def test_rename_changes_only_the_words_of_the_name(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
@@ -466,6 +469,7 @@ def test_search_sees_one_version_during_a_replacement(
         assert stop_at > 5
 
 
+@long
 def test_reading_needs_only_read_privileges(postgres: Server) -> None:
     database = postgres.database()
     role = f"reader_{database}"

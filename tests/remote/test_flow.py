@@ -68,6 +68,7 @@ async def test_file_changes_are_tracked_while_the_service_is_down(tmp_path: Path
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_call_counts_as_missing_only_after_two_405_a_minute_apart(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world, world.start_mirror() as bound:
 

@@ -268,6 +268,7 @@ async def test_service_that_finishes_nothing_is_blamed_instead_of_documents(tmp_
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_documents_refused_because_of_the_target_are_sent_after_the_fix(world: RemoteWorld) -> None:
     world.play("failed-info", op="upload", times=5, args={"reason": "服务配置错误"})
     await world.mirrored(8)

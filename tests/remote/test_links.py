@@ -82,6 +82,7 @@ async def test_link_file_becomes_the_page_it_points_to(world: RemoteWorld, name:
     assert world.statuses() == {"ready": 1}
 
 
+@long
 async def test_page_is_refetched_only_on_request(world: RemoteWorld) -> None:
     await linked(world)
     world.clock.now += 30 * 86400.0
@@ -164,6 +165,7 @@ async def test_page_that_never_arrived_is_resent_despite_foreign_pages(world: Re
     assert world.keeps_foreign()
 
 
+@long
 @pytest.mark.parametrize(("name", "url"), UNTOLD)
 async def test_unproven_page_is_neither_resent_nor_adopted(world: RemoteWorld, name: str, url: str) -> None:
     world.turn(page_names=name, page_urls=url)
@@ -226,6 +228,7 @@ async def test_page_with_a_pending_answer_is_not_taken_by_its_twin(
     assert len({item.document_id for item in items(world).values()}) == 2
 
 
+@long
 async def test_late_page_of_a_deleted_file_is_removed(world: RemoteWorld) -> None:
     await world.mirrored(8)
     world.play("late-effect", op="upload-url", args={"after": 5})

@@ -217,6 +217,7 @@ def test_files_beside_the_program_are_never_read(parser, begin, tmp_path, monkey
         assert all_refused(each, "\n".join([*tried, f"os.listdir({str(places[0].parent)!r})"]))
 
 
+@long
 def test_readers_are_found_wherever_they_are_installed(tmp_path, monkeypatch):
     """A user's own folder first in the search path, as PYTHONPATH makes one, hides no reader."""
     (tmp_path / "own").mkdir()

@@ -117,6 +117,7 @@ def test_state_made_by_root_in_a_users_home_belongs_to_that_user(service_sandbox
     assert as_service(service_sandbox, "--once").code == 0
 
 
+@long
 def test_backup_belongs_to_the_caller_except_inside_the_state(service_sandbox: Sandbox) -> None:
     for file in (service_sandbox.state / "copy.db", service_sandbox.home / "copy.db"):
         assert service_sandbox.run("state", "backup", file).code == 0

@@ -196,6 +196,7 @@ async def test_held_settings_are_shown_and_approved_separately_from_deletions(
     assert (await paid.json(HELD))["version"] == deletions["version"]
 
 
+@long
 @pytest.mark.parametrize(("kind", "size"), [("deletions", 0), ("renewals", 1), ("renewals", 2)])
 async def test_changes_since_the_preview_are_shown_again(paid: Scene, kind: str, size: int) -> None:
     """A file returned; or the settings were changed again, and a file was edited."""

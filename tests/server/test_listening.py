@@ -181,6 +181,7 @@ class Run:
         raise RuntimeError("a mistake of ours does not end the listening")
 
 
+@long
 async def test_callback_reaches_only_its_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}

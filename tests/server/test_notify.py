@@ -326,6 +326,7 @@ async def test_invalid_proxy_is_reported_without_it(monkeypatch: pytest.MonkeyPa
     assert "sesame" not in str(caught.value)
 
 
+@long
 async def test_notification_to_this_machine_bypasses_a_proxy(
     recipient: Recipient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

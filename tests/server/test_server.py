@@ -13,6 +13,7 @@ from kbsync.errors import UsageError
 from kbsync.server import listener
 from kbsync.server.listener import bind_sockets
 from tests.server.client import Listened, send_raw, serve
+from tests.share import long
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -23,6 +24,7 @@ def port() -> Iterator[int]:
         yield one
 
 
+@long
 def test_server_answers_once_and_closes(port: int) -> None:
     answer = send_raw(port, GET + GET)
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -30,12 +32,14 @@ def test_server_answers_once_and_closes(port: int) -> None:
     assert b"server:" not in answer.lower()
 
 
+@long
 def test_endless_request_head_is_refused(port: int) -> None:
     endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.LARGEST_HEAD)
     assert send_raw(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
 
+@long
 @pytest.mark.parametrize(
     "content",
     [
@@ -60,6 +64,7 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
+@long
 @pytest.mark.parametrize("request_part", [b"", GET[:20], GET[:-2]], ids=repr)
 def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, request_part: bytes) -> None:
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.01)
@@ -71,6 +76,7 @@ def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, r
         assert is_closed(silent)
 
 
+@long
 def test_excess_connections_get_an_error_response(port: int) -> None:
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MOST_CONNECTIONS)]
     try:
@@ -80,6 +86,7 @@ def test_excess_connections_get_an_error_response(port: int) -> None:
             one.close()
 
 
+@long
 def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> None:
     in_use = r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"
     with serve(Listened().door) as (thread, port):

@@ -21,6 +21,7 @@ from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from kbsync.systemd import LEAST_PAUSE, READY_LATEST, ServiceManager, ServiceReports, status_sentence
 from tests.engine.world import VirtualClock, World, driven
+from tests.share import long
 
 WATCHDOG = 60.0
 
@@ -184,6 +185,7 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
         reports.manager.close()
 
 
+@long
 async def test_config_with_an_unresponsive_folder_is_refused_without_blocking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRe
 """
 
 
+@long
 def test_server_and_its_children_end_with_the_context(tmp_path: Path) -> None:
     port = free_port()
     words = [sys.executable, "-c", SERVER, str(port)]

@@ -258,6 +258,7 @@ def test_lock_of_a_dead_process_is_free_and_of_another_user_is_not(
         assert lock.holding(tmp_path) is is_held
 
 
+@long
 async def test_next_due_time_is_found_without_reading_idle_rows(store: StateStore) -> None:
     def fill(tx: Tx) -> int:
         m = mirror(tx)

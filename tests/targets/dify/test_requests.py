@@ -79,6 +79,7 @@ async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> N
         assert world.app.violations == []
 
 
+@long
 async def test_changed_file_costs_at_most_five_requests(world: DifyWorld) -> None:
     for number in range(5):
         world.write(f"{number}.md", f"text {number}")

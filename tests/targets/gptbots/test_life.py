@@ -118,6 +118,7 @@ async def test_foreign_document_with_its_own_address_is_not_ours_by_name(
     assert world.keeps_foreign()
 
 
+@long
 async def test_new_kind_is_a_new_document_and_the_old_one_is_deleted_last(world: GptbotsWorld) -> None:
     world.write("faq.csv", "question,answer\nwho,me\n")
     await world.once()
@@ -133,6 +134,7 @@ async def test_new_kind_is_a_new_document_and_the_old_one_is_deleted_last(world:
     assert [effect["effect"] for effect in world.app.journal()] == ["stored", "stored", "deleted"]
 
 
+@long
 async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
     before = await mirrored(world, 2)
     world.settings = replace(world.settings, document_settings=lambda _: {"splitter": "\n"}, fingerprint="s")
@@ -167,6 +169,7 @@ async def two_mirrors(world: GptbotsWorld) -> list[dict[str, Any]]:
     return theirs
 
 
+@long
 async def test_lost_upload_is_not_confused_with_the_same_upload_of_another_mirror(
     world: GptbotsWorld,
 ) -> None:
@@ -290,6 +293,7 @@ async def test_pages_and_invalid_links_fail_with_the_reason(
     assert reason in items(world)["0.url"].reason
 
 
+@long
 async def test_file_is_refetched_in_place_on_request(world: GptbotsWorld) -> None:
     world.write("prices.url", shortcut(FILE))
     await world.once()
@@ -333,6 +337,7 @@ async def test_whole_request_may_be_refused_without_a_reason(world: GptbotsWorld
     assert world.request_count("add") == 9
 
 
+@long
 async def test_document_always_refused_without_a_reason_fails_after_some_attempts(
     world: GptbotsWorld,
 ) -> None:

@@ -14,6 +14,7 @@ from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import client as client_module
 from kbsync.targets.http.connection import Timeouts
 from tests.ports import free_port
+from tests.share import long
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import PATIENT, Vanished, client, part
 from tests.targets.http.servers import (
@@ -172,6 +173,7 @@ async def test_upload_is_unsure_unless_nothing_was_sent(error: Exception, kind: 
     assert caught.value.__context__ is None
 
 
+@long
 async def test_server_that_reads_nothing_is_unsure() -> None:
     body = BytesBody(bytes(20_000_000))
     async with serving(deaf) as server, client(server.url, timeouts=SILENT) as http:

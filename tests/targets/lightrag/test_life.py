@@ -98,6 +98,7 @@ async def test_copy_replaces_the_first_when_that_is_deleted(world: LightragWorld
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_file_renamed_during_a_lost_state_is_searchable_by_its_new_name(
     world: LightragWorld,
 ) -> None:
@@ -190,6 +191,7 @@ async def test_two_calls_may_delete_one_document(served_world: ServedLightrag) -
     assert served_world.app.violations == []
 
 
+@long
 async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(
     world: LightragWorld,
 ) -> None:
@@ -213,6 +215,7 @@ def seeming(world: LightragWorld) -> list[str | None]:
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
 
 
+@long
 async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_present(
     world: LightragWorld,
 ) -> None:

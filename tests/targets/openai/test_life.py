@@ -25,6 +25,7 @@ from tests.targets.bodies import outgoing
 HOURS = 7200.0
 
 
+@long
 async def test_unattached_file_is_deleted_later(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=["POST answer"]))  # uploaded, and not attached
@@ -64,6 +65,7 @@ async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(w
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_foreign_files_and_files_of_other_stores_are_never_deleted(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
@@ -87,6 +89,7 @@ async def test_read_only_target_deletes_no_unattached_files(world: OpenaiWorld) 
     assert len(world.orphans()) == 1
 
 
+@long
 async def test_file_waiting_to_be_attached_is_not_sent_again(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.play("rate-limited", op="attach", times=3)
@@ -95,6 +98,7 @@ async def test_file_waiting_to_be_attached_is_not_sent_again(world: OpenaiWorld)
     assert (world.request_count("upload"), world.request_count("attach")) == (1, 4)
 
 
+@long
 @pytest.mark.parametrize("effect", [True, False])
 async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, effect: bool) -> None:
     world.write("a.md", "some text")
@@ -105,6 +109,7 @@ async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, 
     assert world.orphans() == []
 
 
+@long
 @pytest.mark.parametrize("effect", [True, False])
 async def test_lost_attach_response_costs_a_poll_and_no_upload(world: OpenaiWorld, effect: bool) -> None:
     world.write("a.md", "some text")
@@ -125,6 +130,7 @@ async def test_exhausted_account_halts_and_blames_no_document(world: OpenaiWorld
     assert world.halted == "" and world.statuses() == {"ready": 1}
 
 
+@long
 async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> None:
     world.write_many(2)
     world.play("error", op="attach", match="f0*", args={"message": "unsupported file"})
@@ -133,6 +139,7 @@ async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> Non
     assert world.orphans() == []
 
 
+@long
 @pytest.mark.parametrize(
     ("base", "words"), [("expired", "has expired"), ("deleted", "there is no vector store")]
 )
@@ -160,6 +167,7 @@ async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWo
     assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
 
 
+@long
 async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.settings = type(world.settings)("docs", world.root, "openai", prefix="one-")
@@ -184,6 +192,7 @@ async def test_search_among_some_documents_is_filtered_by_the_service(world: Ope
     assert [hit.remote_id for hit in hits] == [wanted]
 
 
+@long
 async def test_list_that_restarts_endlessly_is_rejected(world: OpenaiWorld) -> None:
     world.turn(dialect="ogx")
     world.write_many(3)
@@ -195,6 +204,7 @@ async def test_list_that_restarts_endlessly_is_rejected(world: OpenaiWorld) -> N
             [row async for row in world.make_target().list()]
 
 
+@long
 async def test_slow_attaching_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
     """The client gave up; the server continues, and doesn't show the file until it has finished."""
     world.turn(dialect="ogx")
@@ -451,6 +461,7 @@ async def test_address_without_its_version_is_reported(
     world.app.violations.clear()
 
 
+@long
 async def test_list_much_shorter_than_the_stores_count_is_rejected(world: OpenaiWorld) -> None:
     world.write_many(10)
     await world.once()

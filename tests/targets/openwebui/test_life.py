@@ -61,6 +61,7 @@ async def test_file_and_its_copy_are_both_searchable(world: OpenWebuiWorld) -> N
     assert await search(world, "kestrels") == {"one/a.md", "two/b.md"}
 
 
+@long
 @pytest.mark.parametrize("looks_late", [True, False])
 async def test_simultaneous_copies_are_all_searchable(world: OpenWebuiWorld, looks_late: bool) -> None:
     """The server lets several in at once, and would remove them together."""
@@ -90,6 +91,7 @@ async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world:
     assert await search(world, "kestrels") == {"c.md"}
 
 
+@long
 async def test_foreign_document_with_the_same_text_stays_when_ours_is_deleted(world: OpenWebuiWorld) -> None:
     theirs = world.plant("theirs.md", "all about kestrels")
     world.write("sub/ours.md", "all about kestrels")
@@ -343,6 +345,7 @@ async def test_pending_files_are_listed_for_their_base_and_for_a_limited_time(wo
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
 
 
+@long
 async def test_document_whose_reindexing_failed_is_not_reported_searchable(world: OpenWebuiWorld) -> None:
     """The server forgets its hash, and keeps its link and its old passages."""
     world.write("a.md", "all about kestrels")
@@ -445,6 +448,7 @@ async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_take
     assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
+@long
 async def test_twin_is_ready_only_when_its_old_passages_are_gone(world: OpenWebuiWorld) -> None:
     """It is reindexed first for itself, then for the base: one hash is visible before the other."""
     world.target_settings["give_up"] = GIVE_UP
@@ -493,6 +497,7 @@ async def test_one_of_two_accidental_equal_texts_can_be_deleted(world: OpenWebui
     assert await search(world, "kestrels") == {["b.md", "a.md"][goes]}
 
 
+@long
 @pytest.mark.parametrize("op", ["update", "link"])
 async def test_file_is_not_deleted_while_it_is_being_processed(world: OpenWebuiWorld, op: str) -> None:
     copy = await uploaded_copy(world)
@@ -508,6 +513,7 @@ async def test_file_is_not_deleted_while_it_is_being_processed(world: OpenWebuiW
     assert await search(world, "kestrels") == {"a.md"}
 
 
+@long
 async def test_failed_folder_creation_is_retried_and_halts_nothing(world: OpenWebuiWorld) -> None:
     world.play("not-made", op="make-folder")
     world.write("sub/a.md", "text")

@@ -43,6 +43,7 @@ async def test_polls_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> 
     assert world.request_count() <= 1.2 * 100
 
 
+@long
 async def test_changed_file_costs_six_requests_including_removal_of_the_old_one(
     world: OpenWebuiWorld,
 ) -> None:

@@ -85,6 +85,7 @@ async def test_document_that_cannot_be_parsed_delays_no_other(world: RagflowWorl
     assert "no parser" in items(world)["f1.md"].reason
 
 
+@long
 async def test_pipeline_dataset_is_parsed_by_its_own_call(world: RagflowWorld) -> None:
     world.turn(pipeline=True)
     await mirrored(world)
@@ -262,6 +263,7 @@ async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_a
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_document_without_chunks_is_done_but_not_searchable(world: RagflowWorld) -> None:
     world.play("no-chunks", op="parse", times=0)
     world.write("empty.pdf", "a scan")
@@ -317,6 +319,7 @@ async def test_path_and_tags_are_stored_as_metadata(world: RagflowWorld) -> None
     ]
 
 
+@long
 @pytest.mark.parametrize(("kind", "args"), [("status", {"status": 404}), ("code", {"code": 102})])
 async def test_document_with_refused_metadata_is_mirrored_without_it(
     world: RagflowWorld, kind: str, args: dict[str, Any]
