@@ -14,7 +14,7 @@ import apsw
 
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
-from kbsync.index.characters import folded, legible, simplified
+from kbsync.index.characters import legible
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of, needs_parser
@@ -22,6 +22,7 @@ from kbsync.index.words import (
     SQLITE_TOKENISER,
     STOP_WORDS,
     cjk_runs,
+    comparable,
     is_unspaced,
     last_word,
     readable,
@@ -143,7 +144,7 @@ def _terms(query: str) -> frozenset[str]:
     without stop words unless it has no others."""
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
-    for run in _cjk_runs_in(simplified(folded(text))):
+    for run in _cjk_runs_in(comparable(text)):
         grams = [run[0][at : at + 2] for at in range(len(run[0]) - 1)] or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))
     distinctive = {stem for stem, surface in surfaces.items() if surface not in STOP_WORDS}
@@ -182,7 +183,7 @@ def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tu
 
 @functools.lru_cache(4096)
 def _fold(character: str) -> str:
-    return simplified(folded(character))
+    return comparable(character)
 
 
 def _cjk_runs_in(text: str) -> Iterator[re.Match[str]]:

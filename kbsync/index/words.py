@@ -3,8 +3,9 @@
 Chinese, Japanese and Korean have no spaces between words, so each of their characters counts as a word, and
 so does each pair of adjacent ones. SQLite's `porter unicode61` does the rest: it folds case and accents and
 stems English. Before that, variants of a character are unified for comparison, and traditional Chinese
-characters become simplified ones (`kbsync.index.characters`). Code identifiers, codes and long numbers are
-followed by their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by `8999`.
+characters become simplified ones (`kbsync.index.characters`). A Chinese word may continue on the next line.
+Code identifiers, codes and long numbers are followed by their other forms: `readTimeout` by `read Timeout`,
+`E-4471` by `E4471`, `8,999` by `8999`.
 
 The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing version
 of `words` never changes; every change needs a new version.
@@ -22,7 +23,7 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import folded, legible, simplified
 
-TOKENISER = 3
+TOKENISER = 4
 """The version of `words` for new documents."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -53,10 +54,35 @@ def words(text: str, version: int = TOKENISER) -> str:
     return text if text.isascii() else cjk_runs().sub(_grams, text)
 
 
+_SAME_LETTERS = str.maketrans("ёЁάέήίόύώΐΰϊϋςΆΈΉΊΌΎΏ", "еЕαεηιουωιυιυσΑΕΗΙΟΥΩ")
+"""Letters that are often written without their marks; SQLite only removes those of Latin letters."""
+
+_GROUPED = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})")
+
+
+def comparable(text: str) -> str:
+    """Return `text` with variants of letters unified, as the current version of `words` does."""
+    return text if text.isascii() else simplified(folded(text)).translate(_SAME_LETTERS)
+
+
+@functools.cache
+def _gaps() -> re.Pattern[str]:
+    # Korean has spaces between words, and breaks lines there.
+    return re.compile(rf"(?<=[{CJK}])(?<![가-힣])(?:\*{{1,3}}|\*{{0,3}}\n\*{{0,3}})(?=[{CJK}])(?![가-힣])")
+
+
+def _joined(text: str) -> str:
+    """Return `text` in comparable form, without the line ends and emphasis inside words."""
+    if text.isascii():
+        return text
+    return _gaps().sub("", comparable(_GROUPED.sub(",", text)))
+
+
 _FOLDS: Mapping[int, Callable[[str], str]] = {
     1: lambda text: text.translate(_FULL_WIDTH),
     2: folded,
-    TOKENISER: lambda text: simplified(folded(text)),
+    3: lambda text: simplified(folded(text)),
+    TOKENISER: _joined,
 }
 _FORMED = 3  # the first version with other forms
 _FORMS = re.compile(
@@ -213,7 +239,7 @@ def phrase_parts(phrase: str) -> list[str]:
 
     After a run of CJK characters the index has its pairs, so a phrase that continues there has several parts.
     """
-    text = with_forms(simplified(folded(legible(phrase))))
+    text = with_forms(_joined(legible(phrase)))
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     split = enumerate(cjk_runs().split(text))
     parts = (part if number % 2 == 0 else " ".join(part) for number, part in split)

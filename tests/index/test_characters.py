@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
 from kbsync.index.characters import (
     _ANY,
@@ -188,6 +189,32 @@ def test_words_in_other_scripts_and_forms_are_highlighted(
 def test_traditional_chinese_queries_have_the_same_words() -> None:
     for simple, traditional in (("备份是什么？", "備份是什麼？"), ("怎么恢复备份", "怎麼恢復備份")):
         assert terms_of(simple) == terms_of(traditional)
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("本章说明如何安装公司的数据\n库系统。", '"数据库系统"'),
+        ("今天发布**重要**通知。", '"发布重要通知"'),
+        ("今天发布**重要\n通知**。", '"重要通知"'),
+        ("これは東\n京タワーです", '"東京タワー"'),
+        ("Отчёт за март", "отчет"),
+        ("отчет за март", "Отчёт"),
+        ("Η οδός είναι εδώ", "ΟΔΟΣ ειναι"),
+        ("It costs 12\u00a0345 or 9\u202f999", "12345 9999"),
+    ],
+)
+def test_words_are_found_however_marks_and_line_ends_divide_them(
+    tmp_path: Path, text: str, question: str
+) -> None:
+    with searching(tmp_path, [("a.md", text)]) as (search, _):
+        query = parse_query(Query(question))
+        assert paths(search.search(query)) == ["a.md"]
+        assert search.unknown_words(query).instead == {}
+
+
+def test_korean_words_do_not_continue_on_the_next_line() -> None:
+    assert "다음" not in words("안녕하다\n음악").split()
 
 
 OLDER = "the o\ufb03ce ＫＢＳＹＮＣ か\u3099 \u2163"

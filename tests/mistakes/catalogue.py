@@ -537,8 +537,8 @@ MISTAKES = {
     "script-told-apart": Mistake(
         "a question in one Chinese script finds nothing in the other",
         "kbsync/index/words.py",
-        "    TOKENISER: lambda text: simplified(folded(text)),\n",
-        "    TOKENISER: folded,\n",
+        "simplified(folded(text)).translate(",
+        "folded(text).translate(",
         ("tests/index/test_characters.py",),
     ),
     "guess-untold": Mistake(

@@ -146,6 +146,8 @@ _SEARCHED = {
     "index.chunk._LABEL": [times("\\label{"), "\\label{" + _LETTERS, times("\\label{a")],
     "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                            times("1'111'") + "x", times("1,111") + "é", times("111,")],
+    "index.words._GROUPED": [times("1\u00a0"), times("1\u00a0111"), _DIGITS],
+    "index.words._gaps": [times("文*"), times("文\n"), times("文***\n***"), times("*")],
     "index.words._PARTS": [times("aA"), _LETTERS, _DIGITS, times("A")],
     "index.bpe._PIECE": [times("\u2581"), times("\u2581a"), _LETTERS],
     "index.embed._E5": [times("e5"), times("e5 "), _LETTERS],
