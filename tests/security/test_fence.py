@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.index.fence.parser import Bounds, Parser, ParserProcess
+from kbsync.index.fence.child import READ
+from kbsync.index.fence.parser import CHILD, Bounds, Parser, ParserProcess
 from tests.index import samples
 from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
@@ -225,6 +227,14 @@ def test_readers_are_found_wherever_they_are_installed(tmp_path, monkeypatch):
     with closing(Parser(tmp_path / "spool")) as parser:
         assert "window" in parser.parse("x.html", BytesBody(b"<p>window")).text
         assert "fire" in parser.parse("x.pdf", BytesBody(samples.pdf([["fire drill"]]))).text
+
+
+def test_parser_imports_kbsync_only_from_the_parents_paths() -> None:
+    """Otherwise it may be another version, and one that isn't installed would not be found."""
+    words = [str(os.getpid()), str(512 * MIB), "20", json.dumps(sys.path), READ]
+    python = [sys.executable, "-I", "-S", "-B", "-X", "utf8"]  # -S: without the installed packages
+    ran = subprocess.run([*python, CHILD, *words], input=b"", capture_output=True, timeout=60, check=False)
+    assert (ran.returncode, b'"resident"' in ran.stdout) == (0, True), ran.stderr
 
 
 def test_parser_has_no_descriptor_but_its_pipes(parser):

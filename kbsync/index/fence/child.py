@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kbsync.core.text import extension_of
-
 if TYPE_CHECKING:
     from kbsync.errors import Rejected
     from kbsync.index.document import Parsed
@@ -122,6 +120,7 @@ def recognizers() -> Readers:
 
 def encoders() -> Readers:
     """Return the reader that computes better vectors. Loads the model; call this after the fences are up."""
+    from kbsync.core.text import extension_of
     from kbsync.index.better import passage_reader
 
     return {extension_of(PASSAGE): passage_reader()}
@@ -173,6 +172,7 @@ def outcome(
 
     Raises MemoryError.
     """
+    from kbsync.core.text import extension_of
     from kbsync.errors import Rejected
     from kbsync.index.read.text import parse_text
 
