@@ -524,11 +524,16 @@ class Reconciler:
             stats = await asyncio.to_thread(lambda: [(path, stat_path(root, path)) for path in trees])
             stats += await asyncio.to_thread(stat_exactly, root, vanished)
             stats = await recheck_lost_mounts(self._store, self._journal.binding, stats)
-            await self._note_lost_trees(
-                [checked for checked in stats if checked[1].kind is not FileKind.FOLDER]
+            folders = [path for path, stat in stats if stat.kind is FileKind.FOLDER]
+            for path in folders:
+                self._request_scan(path)
+            others = [checked for checked in stats if checked[1].kind is not FileKind.FOLDER]
+            await self._note_lost_trees(others)
+            files += [path for path, _ in others]
+            # A folder may have taken the name of a file.
+            files += await self._store.read(
+                lambda tx: [path for path in folders if tx.entries.get(self._mirror, path) is not None]
             )
-            # Folders too: one may have taken the name of a file.
-            files += [path for path, _ in stats]
         remaining = await self._check_and_take(files[:PAGE], fresh=True)
         return [Hint(path, HintKind.FILE) for path in [*remaining, *files[PAGE:]]]
 
