@@ -7,11 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from kbsync.contract.searching import MatchedWord, Reasons
-from kbsync.index.characters import folded, simplified
 from kbsync.index.spelling import Unknown, slips_between
 from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage
 from kbsync.index.weights import TRANSLATED, weight_of_size
-from kbsync.index.words import Term, cjk_runs, is_unspaced, naming_text, stemmed
+from kbsync.index.words import Term, cjk_runs, comparable, is_unspaced, naming_text, stemmed
 
 
 def reasons_for(
@@ -88,7 +87,7 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
     A pair counts as well as its two characters, so they form one part.
     """
     remaining = dict(points)
-    question_text, plain = simplified(folded(question)), simplified(folded(text))
+    question_text, plain = comparable(question), comparable(text)
     for run in cjk_runs().finditer(question_text) if points else ():
         characters, start = run[0], 0
         while start < len(characters):

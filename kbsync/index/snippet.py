@@ -8,9 +8,6 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence, Set
-from typing import cast
-
-import apsw
 
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
@@ -21,6 +18,7 @@ from kbsync.index.read.formats import flavour_of, needs_parser
 from kbsync.index.words import (
     SQLITE_TOKENISER,
     STOP_WORDS,
+    Tokeniser,
     cjk_runs,
     comparable,
     is_unspaced,
@@ -181,9 +179,7 @@ def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tu
     return matches
 
 
-@functools.lru_cache(4096)
-def _fold(character: str) -> str:
-    return comparable(character)
+_fold = functools.lru_cache(4096)(comparable)
 
 
 def _cjk_runs_in(text: str) -> Iterator[re.Match[str]]:
@@ -194,21 +190,11 @@ def _words_in(plain: str) -> Iterator[tuple[int, int, str, str]]:
     """Yield the words of folded text, except CJK, as the index has them: (start, end, surface, stem). The
     other forms of a code identifier, code or number have its position.
     """
-    connection = apsw.Connection(":memory:")  # any connection provides the tokenisers
-    tokenisers = [
-        connection.fts5_tokenizer(name, options)
-        for name, *options in (SQLITE_TOKENISER[1:], SQLITE_TOKENISER)
-    ]
+    tokenisers = Tokeniser(SQLITE_TOKENISER[1:]), Tokeniser()
 
     def words_of(text: str) -> Iterator[tuple[int, int, str, str]]:
         encoded = text.encode()
-        surfaces, stems = (
-            cast(
-                "list[tuple[int, int, str]]",
-                tokeniser(encoded, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_colocated=False),
-            )
-            for tokeniser in tokenisers
-        )
+        surfaces, stems = (tokeniser.spans(text) for tokeniser in tokenisers)
         character = byte = 0  # the tokenisers count bytes
         for (first, last, surface), (_, _, stem) in zip(surfaces, stems, strict=True):
             start = character + len(encoded[byte:first].decode())

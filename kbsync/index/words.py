@@ -17,6 +17,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import apsw
 
@@ -195,6 +196,12 @@ class Tokeniser:
         """Return the words in `text` in order."""
         return self.tokens(words(text))
 
+    def spans(self, text: str) -> list[tuple[int, int, str]]:
+        """Return the tokens into which SQLite splits words separated by spaces, each with its start and end
+        in the UTF-8 bytes of `text`."""
+        tokens = self._tokeniser(text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_colocated=False)
+        return cast("list[tuple[int, int, str]]", tokens)
+
     def tokens(self, text: str) -> list[str]:
         """Return the tokens into which SQLite splits words separated by spaces."""
         tokens = self._tokeniser(
@@ -218,7 +225,7 @@ _SAME_SEPARATOR = str.maketrans(":/-", "...")
 
 
 def code_test(code: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text contains the code, with any of those separators."""
+    """Return a function that checks whether a text contains the code, with any of those separators."""
     sought = code.translate(_SAME_SEPARATOR)
 
     def has_code(text: str) -> bool:
@@ -247,7 +254,7 @@ def phrase_parts(phrase: str) -> list[str]:
 
 
 def phrase_test(phrase: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text contains the words of `phrase` one after the other."""
+    """Return a function that checks whether a text contains the words of `phrase` one after the other."""
     tokeniser = Tokeniser()
 
     def sequence(text: str) -> list[str]:
@@ -285,7 +292,7 @@ def names_sought(question: str) -> list[str]:
 
 
 def name_test(question: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a path's file name, with or without its extension, equals the
+    """Return a function that checks whether a path's file name, with or without its extension, equals the
     question.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
@@ -299,7 +306,7 @@ def name_test(question: str) -> Callable[[str], bool]:
 
 
 def whole_name_test(question: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a path's file name, without its extension, has several words and
+    """Return a function that checks whether a path's file name, without its extension, has several words and
     is part of the question.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
