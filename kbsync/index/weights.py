@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from functools import cached_property, lru_cache
+from itertools import chain
 
 from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
@@ -96,8 +97,6 @@ class TermWeights:
     rare: Mapping[Term, float]
     common: Mapping[Term, float]
     total: float
-    asked: Set[Term]
-    """The question's terms, without guesses."""
     unique: Set[Term]
     """The terms that only one document has, in its text."""
 
@@ -105,7 +104,8 @@ class TermWeights:
         """Return whether a chunk that has these terms can't match by chance: it has all of the question, and
         one of them occurs in no other document.
         """
-        return not self.unique.isdisjoint(having) and self.asked <= having
+        asked = (term for term in chain(self.rare, self.common) if not term.is_guess)
+        return not self.unique.isdisjoint(having) and all(term in having for term in asked)
 
     @property
     def all_terms(self) -> Mapping[Term, float]:
@@ -177,9 +177,12 @@ def select_terms(
             rows += frequency.chunks
         else:
             common[term] = idf
-    asked = {term for term in (*rare, *common) if not term.is_guess}
-    unique = {term for term in asked if frequencies[term].texts == 1 and not frequencies[term].names}
-    return TermWeights(rare, common, total, asked, unique)
+    unique = {
+        term
+        for term in chain(rare, common)
+        if frequencies[term].texts == 1 and not (frequencies[term].names or term.is_guess)
+    }
+    return TermWeights(rare, common, total, unique)
 
 
 class NameScores:
