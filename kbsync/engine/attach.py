@@ -588,7 +588,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
         now = clock.wall()
         tx.uploads.bring_forward(binding.mirror, binding.id, now)
         # A user who starts kbsync expects an attempt, since the target may work again.
-        tx.uploads.end_pauses(binding.mirror, binding.id, now)
+        tx.uploads.retry_now(binding.mirror, binding.id, now)
 
     await store.write(resume_due_work)
     await store.read(journal.recall)

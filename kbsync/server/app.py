@@ -76,7 +76,7 @@ T = TypeVar("T")
 MOST_PASSAGES = 2
 LONGEST_PASSAGE = 2000
 LONGEST_EXCERPT = 420
-"""Maximum number of passages per hit, and of characters per passage, in search results."""
+"""Maximum number of passages per hit, and of characters per passage and per excerpt, in search results."""
 
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 2.0

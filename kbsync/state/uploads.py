@@ -251,7 +251,7 @@ class Uploads(Table):
         )
         self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
 
-    def end_pauses(self, mirror: int, binding: int, now: float) -> None:
+    def retry_now(self, mirror: int, binding: int, now: float) -> None:
         """Make uploads due now that the target couldn't take during an earlier run.
 
         A pause after a lost response or a refusal continues.

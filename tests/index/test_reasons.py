@@ -195,7 +195,7 @@ def test_ranking_model_score_is_shown_with_the_previous_one(searcher: Search) ->
         assert hit.reasons.score == pytest.approx(plain[hit.path])
 
 
-def test_code_as_written_counts_beside_its_parts(tmp_path: Path) -> None:
+def test_code_as_written_counts_in_addition_to_its_parts(tmp_path: Path) -> None:
     texts = {"right.txt": "From 2026-03-14 on.", "wrong.txt": "From 2026-03-15 to 2026-04-14."}
     with explaining(tmp_path, texts) as searcher:
         hits = searcher.search(Query("since 2026-03-14", explain=True))

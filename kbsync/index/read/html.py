@@ -85,8 +85,8 @@ class _Table:
         return [pipe_table([[" ".join(map(unescaped, cell)) for cell in row] for row in self._grid()])]
 
     def _grid(self) -> list[list[list[str]]]:
-        """Return the rows with each cell in its column. A cell beside several rows belongs to each of them.
-        Spans that would add too many cells have no effect."""
+        """Return the rows with each cell in its column. A cell that spans several rows belongs to each of
+        them. Spans that would add too many cells have no effect."""
         grid, added = list[list[list[str]]](), 0
         above = dict[int, tuple[int, list[str]]]()  # by column: the rows that a cell still covers, and it
         for number, cells in enumerate(self.rows):

@@ -504,7 +504,7 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """Return a line as it was before `escaped`, for a table cell."""
+    """Return a line as it was before `escaped`, to show it or to put it into a table."""
     return text[1:] if text.startswith("\\") and _STRUCTURE.match(text, 1) else text
 
 
