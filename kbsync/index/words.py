@@ -89,7 +89,8 @@ _FORMED = 3  # the first version with other forms
 _FORMS = re.compile(
     r"(?<![^\W_])(?<![0-9][,.'’\u00a0\u2009\u202f])(?>(?P<name>[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*)"
     r"|[A-Za-z]{1,5}-[0-9]{2,}"
-    r"|[0-9]{1,3}(?:[,.'’\u00a0\u2009\u202f][0-9]{3})+)(?![^\W_])"
+    r"|[0-9]{1,3}(?P<mark>[,.'’\u00a0\u2009\u202f])[0-9]{3}(?:(?P=mark)[0-9]{3})*(?!(?P=mark)[0-9]))"
+    r"(?![^\W_])"
 )
 _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 

@@ -150,7 +150,18 @@ def test_query_matches_other_scripts_and_forms(tmp_path: Path, text: str, questi
 
 
 @pytest.mark.parametrize(
-    "text", ["10.0.0.123", "2026-11-24", "v1.234", "3.14159", "GET", "Title", "iso-8859"]
+    "text",
+    [
+        "10.0.0.123",
+        "192.168.10.24",
+        "1,234,56",
+        "2026-11-24",
+        "v1.234",
+        "3.14159",
+        "GET",
+        "Title",
+        "iso-8859",
+    ],
 )
 def test_lookalike_forms_keep_their_words(text: str) -> None:
     # A code has one to five letters and one number.
