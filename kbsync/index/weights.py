@@ -100,12 +100,16 @@ class TermWeights:
     unique: Set[Term]
     """The terms that only one document has, in its text."""
 
-    def is_certain(self, having: Set[Term]) -> bool:
-        """Return whether a chunk that has these terms can't match by chance: it has all of the question, and
-        one of them occurs in no other document.
+    def certain_factor(self, having: Set[Term], score: float) -> float | None:
+        """Return the factor that lets the terms of a chunk count fully however long it is, or None.
+
+        It is for a chunk that can't match by chance: it has all of the question, and one of these terms
+        occurs in no other document.
         """
         asked = (term for term in chain(self.rare, self.common) if not term.is_guess)
-        return not self.unique.isdisjoint(having) and all(term in having for term in asked)
+        if self.unique.isdisjoint(having) or not all(term in having for term in asked):
+            return None
+        return max(1.0, self.total / score)
 
     @property
     def all_terms(self) -> Mapping[Term, float]:

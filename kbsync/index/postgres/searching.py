@@ -162,11 +162,13 @@ class PostgresSnapshot:
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
         points = {passage: score for passage, _, score in lexical}
-        certain = {passage for passage, having in by_term.items() if selected.is_certain(having.keys())}
-        for passage in certain & points.keys():
-            factor = max(1.0, selected.total / points[passage])
-            points[passage] *= factor
-            by_term[passage] = {term: factor * number for term, number in by_term[passage].items()}
+        certain = set[int]()
+        for passage in by_term.keys() & points.keys():
+            factor = selected.certain_factor(by_term[passage].keys(), points[passage])
+            if factor is not None:
+                certain.add(passage)
+                points[passage] *= factor
+                by_term[passage] = {term: factor * number for term, number in by_term[passage].items()}
         cosines = {passage: score for passage, _, score in nearest}
         self._find_named_words(name_scores, documents)
         if vector is not None and stored_model is not None and nearest and documents.keys() - cosines.keys():

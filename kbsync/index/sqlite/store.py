@@ -779,14 +779,15 @@ def _raise_certain(
     weights: TermWeights, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]
 ) -> set[int]:
     """Return the chunks that can't match by chance, and let their terms count fully however long they are."""
-    found = (chunk for term in weights.unique for chunk in by_term.get(term, ()))
-    certain = {chunk for chunk in found if weights.is_certain({t for t in by_term if chunk in by_term[t]})}
-    for chunk in certain:
-        factor = max(1.0, weights.total / scores[chunk])
-        scores[chunk] *= factor
-        for points in by_term.values():
-            if chunk in points:
-                points[chunk] *= factor
+    certain = set[int]()
+    for chunk in {chunk for term in weights.unique for chunk in by_term.get(term, ())}:
+        having = {term for term in by_term if chunk in by_term[term]}
+        factor = weights.certain_factor(having, scores[chunk])
+        if factor is not None:
+            certain.add(chunk)
+            scores[chunk] *= factor
+            for term in having:
+                by_term[term][chunk] *= factor
     return certain
 
 
