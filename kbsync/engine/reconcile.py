@@ -18,7 +18,7 @@ from typing import Any
 
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.quiet import Settling, is_old_enough
-from kbsync.core.selection import Rules, person_part
+from kbsync.core.selection import IGNORE_FILE, Rules, person_part
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
@@ -307,8 +307,6 @@ backlog."""
 FORCED = 4
 """Maximum number of changing files that a fresh hint waits for; each is read twice, with a pause in
 between."""
-
-IGNORE_FILE = ".kbsyncignore"
 
 CheckedPath = tuple[str, PathStat, Rules | None]
 """A path, the result of its check, and the rules of its directory (None if excluded or unknown)."""
