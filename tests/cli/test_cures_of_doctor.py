@@ -39,7 +39,7 @@ from tests.targets.bodies import BytesBody
 OTHER = 10001
 """A user without a name."""
 
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can create other users' files")
 
 
 RunCheck = Callable[[], list[dict[str, Any]]]

@@ -55,8 +55,8 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
 
 def expected_texts(row: Trouble, evidence: Evidence) -> list[str]:
     """Return each text about the mirror, after its name."""
-    places = {"folder": evidence.sandbox.folder(row.name), "base": evidence.sandbox.base(row.name)}
-    return [words.format(**places) for words in row.messages]
+    locations = {"folder": evidence.sandbox.folder(row.name), "base": evidence.sandbox.base(row.name)}
+    return [words.format(**locations) for words in row.messages]
 
 
 def cure_of(row: Trouble, evidence: Evidence) -> str:

@@ -339,14 +339,14 @@ def test_only_the_host_calls_a_service(cluster: DaskCluster, calls: list[tuple[s
 def test_shared_file_system_sends_a_path_unless_the_bytes_differ(
     programs: Programs, tmp_path: Path, calls: list[tuple[str, bytes]], file_state: str
 ) -> None:
-    (entry, body), place = (
+    (entry, body), location = (
         document("notes/a.md", b"# Walrus\n\n" + b"On the ice. " * 9_000),
         tmp_path / "notes/a.md",
     )
     lies = {"equal": body.open().read(), "changed": b"other", "as long": b"x" * body.size}
-    (place if file_state == "a folder" else place.parent).mkdir(parents=True)
+    (location if file_state == "a folder" else location.parent).mkdir(parents=True)
     if file_state in lies:
-        place.write_bytes(lies[file_state])
+        location.write_bytes(lies[file_state])
     with closing(DaskCluster(Cluster(programs.address, str(tmp_path)))) as cluster:
         (cut,) = cluster.cut([(entry, body)])
     assert isinstance(cut, Cut) and cut.title == "Walrus"

@@ -56,8 +56,10 @@ def test_example_config_shows_the_actual_defaults(tmp_path: Path) -> None:
 @settings(deadline=None)
 def test_any_writable_folder_name_round_trips(basename: str) -> None:
     folder = Path("/srv", basename) if basename not in (".", "..") else Path("/srv")
-    with TemporaryDirectory() as place:
-        assert read(Path(place), commented_config(folder).encode()).mirrors == folder_config(folder).mirrors
+    with TemporaryDirectory() as directory:
+        assert (
+            read(Path(directory), commented_config(folder).encode()).mirrors == folder_config(folder).mirrors
+        )
 
 
 def test_written_config_comments_show_the_actual_defaults(tmp_path: Path) -> None:

@@ -159,9 +159,9 @@ def test_state_directory_on_a_network_file_system_is_reported(tmp_path: Path) ->
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs4 h:/x rw\n")
     (tmp_path / "link").symlink_to("nfs")
-    for place in ("nfs", "link"):
+    for directory in ("nfs", "link"):
         with pytest.raises(UsageError, match=r"network file system \(nfs4\).*--state-dir.* on a local disk"):
-            check_state_dir(tmp_path / place / "state", mountinfo=mountinfo)
+            check_state_dir(tmp_path / directory / "state", mountinfo=mountinfo)
     assert not (tmp_path / "nfs").exists()
     check_state_dir(tmp_path / "local", mountinfo=mountinfo)
 

@@ -202,11 +202,11 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "place", "words"), ROWS)
+@pytest.mark.parametrize(("text", "location", "words"), ROWS)
 def test_invalid_setting_is_reported_with_its_location_and_valid_values(
-    tmp_path: Path, text: str, place: str, words: str
+    tmp_path: Path, text: str, location: str, words: str
 ) -> None:
     [problem] = problem_lines(tmp_path, text)
-    assert place in problem
+    assert location in problem
     assert words in problem
     assert "T0KEN" not in problem

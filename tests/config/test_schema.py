@@ -27,21 +27,23 @@ def test_checked_in_schema_matches_the_model(file: Path) -> None:
     assert file.read_text() == text(), RENEW
 
 
-def every(part: Any, place: str = "") -> list[tuple[str, dict[str, Any]]]:
+def every(part: Any, key_path: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return all keys of the schema with their descriptions."""
     matching = []
     for key, one in part.get("properties", {}).items():
-        matching += [(f"{place}.{key}", one), *every(one, f"{place}.{key}")]
+        matching += [(f"{key_path}.{key}", one), *every(one, f"{key_path}.{key}")]
     for inner in [part["items"]] if "items" in part else part.get("oneOf", []):
-        matching += every(inner, place)
+        matching += every(inner, key_path)
     return matching
 
 
 def test_every_key_is_described_and_every_block_is_closed() -> None:
     keys = every(schema())
     assert len(keys) > 30
-    assert [place for place, one in keys if not one.get("description")] == []
-    assert [place for place, one in keys if one.get("type") == "object" and one["additionalProperties"]] == []
+    assert [key_path for key_path, one in keys if not one.get("description")] == []
+    assert [
+        key_path for key_path, one in keys if one.get("type") == "object" and one["additionalProperties"]
+    ] == []
 
 
 def test_schema_defaults_are_written_as_in_a_config() -> None:

@@ -180,8 +180,8 @@ def test_secret_given_twice_is_reported(tmp_path: Path) -> None:
 
 def test_special_file_as_secret_is_reported_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "secret")
-    for place in ("secret", "/dev/zero"):
-        [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: {place}}}\n")
+    for path in ("secret", "/dev/zero"):
+        [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: {path}}}\n")
         assert "is not a file" in problem
 
 

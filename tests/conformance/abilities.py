@@ -73,8 +73,8 @@ def sample(target: str) -> TargetConfig:
 @contextlib.contextmanager
 def targets() -> Iterator[Mapping[str, Target]]:
     """Yield one target of each type, opened through the registry."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
         surroundings = Surroundings("docs", folder, folder)
         known = {name: sample(name).open(surroundings) for name in TARGETS}
         yield known

@@ -21,7 +21,7 @@ KEPT = "kept.md"
 
 @contextmanager
 def busy_desk(directory: Path) -> Iterator[ZhipuSandbox]:
-    """A place whose service responds after 40 ms, lists with 300 ms lag, and needs 50 to 400 ms to index."""
+    """A mirror whose service responds after 40 ms, lists with 300 ms lag, and needs 50 to 400 ms to index."""
     with zhipu_sandbox(directory, latency=0.04) as desk:
         desk.service.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         for n in range(FILES):

@@ -76,9 +76,9 @@ async def test_restored_file_is_searchable_throughout_after_a_crash(tmp_path: Pa
     guillotine = Guillotine(1)
     while not at or guillotine.fallen:
         at += 1
-        guillotine, place = Guillotine(at), tmp_path / str(at)
-        place.mkdir()
-        was_found.append(await back_after_a_crash(World(place), guillotine))
+        guillotine, folder = Guillotine(at), tmp_path / str(at)
+        folder.mkdir()
+        was_found.append(await back_after_a_crash(World(folder), guillotine))
     assert was_found[0] and not was_found[-1] and at > 8
 
 

@@ -26,18 +26,18 @@ class ComposeService:
         self._description = description
         self._mounts = dict(self._mounted(folder, *mount.split(":")) for mount in description["volumes"])
 
-    def _mounted(self, folder: Path, source: str, place: str, *_mode: str) -> tuple[str, Path]:
+    def _mounted(self, folder: Path, source: str, mount_point: str, *_mode: str) -> tuple[str, Path]:
         if source.startswith("."):
             assert (folder / source).is_file(), source
-            return place, folder / source
+            return mount_point, folder / source
         volume = MACHINE / "volumes" / source
         volume.mkdir(parents=True, exist_ok=True)
-        return place, volume
+        return mount_point, volume
 
     def moved(self, text: str) -> str:
         """Return `text` with the container's paths replaced by the machine's."""
-        for place, there in self._mounts.items():
-            text = text.replace(place, str(there))
+        for mount_point, there in self._mounts.items():
+            text = text.replace(mount_point, str(there))
         return text
 
     def up(self) -> None:

@@ -60,12 +60,12 @@ FILES = {
 
 def home_of(reader: Path, folder: str) -> Path:
     """Create a home with a folder of files, already mirrored if the page mentions a mirror."""
-    for place in (".config/kbsync", ".config/fish/completions", ".local/share/bash-completion/completions"):
-        (reader / place).mkdir(parents=True)
-    for place in ("backups", f"{folder}/guides", f"{folder}/path/to"):
-        (reader / place).mkdir(parents=True)
-    for place, text in FILES.items():
-        (reader / folder / place).write_text(text)
+    for path in (".config/kbsync", ".config/fish/completions", ".local/share/bash-completion/completions"):
+        (reader / path).mkdir(parents=True)
+    for path in ("backups", f"{folder}/guides", f"{folder}/path/to"):
+        (reader / path).mkdir(parents=True)
+    for path, text in FILES.items():
+        (reader / folder / path).write_text(text)
     letter = pdf([["Opening hours", "The office opens at nine.", "An invoice can be had then."]])
     (reader / folder / "path/to/file.pdf").write_bytes(letter)
     if folder == "handbook":

@@ -37,8 +37,8 @@ def test_links_resolve(page: Path) -> None:
         # External links aren't requested: tests need no network.
         if link.startswith("https://"):
             continue
-        place, _, anchor = link.partition("#")
-        aim = (page.parent / place).resolve() if place else page
+        target, _, anchor = link.partition("#")
+        aim = (page.parent / target).resolve() if target else page
         assert aim.exists(), f"{link} leads nowhere"
         assert not anchor or anchor in anchors(aim), f"{link}: no such heading"
 

@@ -216,7 +216,8 @@ class MirrorMachine(RuleBasedStateMachine):
     def is_reachable(self, path: str) -> bool:
         full_path = os.fspath(self.world.root / path)
         return not any(
-            full_path == place or full_path.startswith(f"{place}/") for place in self.obstacles.blocked_paths
+            full_path == blocked or full_path.startswith(f"{blocked}/")
+            for blocked in self.obstacles.blocked_paths
         )
 
     @rule(path=st.sampled_from(PATHS))
@@ -336,10 +337,10 @@ class MirrorMachine(RuleBasedStateMachine):
     # -- blocked paths ---------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.obstacles.blocked_paths) < 2)
-    @rule(place=st.sampled_from([*PATHS, "d", "d/e", "moved"]))
-    def block(self, place: str) -> None:
-        self.note("block", place)
-        self.obstacles.blocked_paths.add(os.fspath(self.world.root / place))
+    @rule(path=st.sampled_from([*PATHS, "d", "d/e", "moved"]))
+    def block(self, path: str) -> None:
+        self.note("block", path)
+        self.obstacles.blocked_paths.add(os.fspath(self.world.root / path))
         for path in list(self.oracle.files):
             if not self.is_reachable(path):
                 self.oracle.hid(path)

@@ -299,8 +299,8 @@ async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: Worl
 @enumerated()
 async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: int) -> None:
     for at in boundaries(part):
-        (place := tmp_path / str(at)).mkdir()
-        world = World(place)
+        (folder := tmp_path / str(at)).mkdir()
+        world = World(folder)
         await lost_one(world)
         guillotine = Guillotine(stop_at=at)
         await world.crash(guillotine)

@@ -177,9 +177,9 @@ async def test_kept_documents_need_approval_wherever_the_config_change_is_interr
     tmp_path: Path, part: int
 ) -> None:
     for at in boundaries(part):
-        guillotine, place = Guillotine(at), tmp_path / str(at)
-        place.mkdir()
-        world = World(place)
+        guillotine, folder = Guillotine(at), tmp_path / str(at)
+        folder.mkdir()
+        world = World(folder)
         world.settings = replace(world.settings, deletions=NEVER)
         await world.mirrored(4)
         world.delete("f0.md")

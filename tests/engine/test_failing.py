@@ -66,15 +66,15 @@ PLACES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, str]]:
+def location(request: pytest.FixtureRequest) -> Iterator[tuple[Any, str]]:
     yield PLACES[request.param]
 
 
 @pytest.mark.parametrize("times", [1, FOR_EVER])
 async def test_pass_survives_a_temporary_error_and_ends_on_a_permanent_one(
-    world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, times: int
+    world: World, location: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    Bug(times).put_into(monkeypatch, *place)
+    Bug(times).put_into(monkeypatch, *location)
     end = await world.once()
     if times == 1:
         assert end.complete and world.searchable_texts() == world.on_disk()
@@ -84,10 +84,10 @@ async def test_pass_survives_a_temporary_error_and_ends_on_a_permanent_one(
 
 
 async def test_daemon_reports_that_it_fails_and_recovers_by_itself(
-    world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, halts: list[str]
+    world: World, location: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, halts: list[str]
 ) -> None:
     bug = Bug(FOR_EVER)
-    bug.put_into(monkeypatch, *place)
+    bug.put_into(monkeypatch, *location)
     async with watched(world):
         await until(world, lambda: halts, 300)
         assert halts == ["failing"]

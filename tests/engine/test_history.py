@@ -143,8 +143,8 @@ def test_entries_are_found_by_file_folder_and_former_path_and_removed_with_their
         tx.history.add(other, 1.0, HistoryEvent.UPLOADED, "a/b.md")
         tx.history.add(number, 2.0, HistoryEvent.RENAMED, "z.md", former="a/b.md")
 
-        def paths(place: str, since: float = 0.0) -> list[str]:
-            return [entry.path for entry in tx.history.newest((number,), since, 9, ((number, place),))]
+        def paths(folder: str, since: float = 0.0) -> list[str]:
+            return [entry.path for entry in tx.history.newest((number,), since, 9, ((number, folder),))]
 
         assert paths("a/b.md") == ["a/b.md", "z.md"]
         assert paths("a") == ["a/b.md", "a/b.md.md", "z.md"]

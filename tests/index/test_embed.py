@@ -306,9 +306,9 @@ def with_input(model: bytes, name: str, kind: int = 7) -> bytes:
     while model[at] != 0x3A:  # each other field of the model is short, or a number of one byte
         at += 2 + (model[at + 1] if model[at] & 7 == 2 else 0)
     size, start = 0, at + 1
-    for place in range(5):
+    for shift in range(5):
         byte, start = model[start], start + 1
-        size |= (byte & 127) << 7 * place
+        size |= (byte & 127) << 7 * shift
         if byte < 128:
             break
     graph = model[start : start + size] + b"\x5a" + length(len(value)) + value

@@ -323,13 +323,13 @@ def test_reader_switches_to_a_new_index(index: Writer, folder: Path) -> None:
 
 
 @enumerated()
-@pytest.mark.parametrize("place", ["end", "top", "middle"])
-def test_added_line_moves_little_of_a_long_text(index: Writer, place: str) -> None:
+@pytest.mark.parametrize("position", ["end", "top", "middle"])
+def test_added_line_moves_little_of_a_long_text(index: Writer, position: str) -> None:
     count = STEP * 4 + 90
     parts = texts("alpha", count)
     document = stored(index, 1, parts)
     rows = {row[0] for row in index._connection.execute("SELECT id FROM chunk")}
-    parts.insert({"end": count, "top": 0, "middle": count // 2}[place], "gamma")
+    parts.insert({"end": count, "top": 0, "middle": count // 2}[position], "gamma")
     with counted(index) as counts:
         later = stored(index, 2, parts, document)
     assert len(counts) < count // 4
@@ -457,8 +457,8 @@ def test_kill_between_two_steps_leaves_one_version(index: Stepping, folder: Path
     else:
         index.delete([1])
     index.between = lambda: None
-    for place in created:
-        check_version(place, old, new, gone="zqsecret")
+    for folder in created:
+        check_version(folder, old, new, gone="zqsecret")
 
 
 def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> None:
@@ -499,8 +499,8 @@ def test_document_is_found_by_text_and_name_during_a_rename_and_after_a_kill(
     rename(index)
     index.between = lambda: None
     assert len(fake.embedded) == count, "nothing is embedded again"
-    for place in created:
-        with closing(Writer(place)) as reopened:
+    for folder in created:
+        with closing(Writer(folder)) as reopened:
             rename(reopened)
 
 
@@ -632,9 +632,9 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
     def check() -> None:
         """Assert that everything is found by name and text, once, at any moment."""
         with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as snapshot:
-            for word, place in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
+            for word, position in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
                 candidates = snapshot.candidates(terms_of(word), "fake", None, Query(word))
-                assert {each.document for each in candidates} == {ids[place]}, word
+                assert {each.document for each in candidates} == {ids[position]}, word
         created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
     def finish(index: Writer) -> None:
@@ -652,8 +652,8 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
         finish(index)
         index.between = lambda: None
     assert len(created) > 6
-    for place in created:
-        with closing(Writer(place)) as reopened:
+    for folder in created:
+        with closing(Writer(folder)) as reopened:
             finish(reopened)
     assert len(fake.embedded) == count
 

@@ -47,8 +47,8 @@ def copy_of_project() -> Iterator[Path]:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
         packages = Path(sysconfig.get_path("purelib", vars={"base": os.fspath(environment)}))
         # Python doesn't read .pth files in a folder named by a .pth, so the checkout isn't imported.
-        places = (copy, copy / "standin", sysconfig.get_path("purelib"))
-        packages.joinpath("copy.pth").write_text("".join(f"{place}\n" for place in places))
+        paths = (copy, copy / "standin", sysconfig.get_path("purelib"))
+        packages.joinpath("copy.pth").write_text("".join(f"{path}\n" for path in paths))
         program = environment / "bin" / "kbsync"
         program.write_text(f"#!{environment}/bin/python\nfrom kbsync.__main__ import main\n\nmain()\n")
         program.chmod(0o755)

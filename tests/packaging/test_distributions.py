@@ -46,7 +46,7 @@ REVISION = {"kbsync/REVISION"}
 
 def run_from(unpacked: Path, code: str, home: Path) -> str:
     """Return the output of code with the unpacked package."""
-    path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
+    path = os.pathsep.join([str(unpacked), *(entry for entry in sys.path if "site-packages" in entry)])
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home)}
     completed = ran(sys.executable, "-P", "-c", code, env=environment, cwd=home)
     assert completed.returncode == 0, completed.stderr

@@ -162,19 +162,19 @@ def test_image_includes_postgresql_dependencies() -> None:
 def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
     head = COMPOSE.read_text().partition("\nservices:")[0]
     commands = [line[4:] for line in head.splitlines() if line.startswith("#   ") and "docker" not in line]
-    place, tools = tmp_path / "sandbox", tmp_path / "tools"
-    place.mkdir()
+    directory, tools = tmp_path / "sandbox", tmp_path / "tools"
+    directory.mkdir()
     # Not every machine has it.
     write_program(
         tools / "openssl",
         '[ "$1 $2" = "rand -hex" ] && head -c "$3" /dev/urandom | od -An -v -tx1 | tr -d " \\n"',
     )
     environ = {"PATH": f"{tools}:/usr/bin:/bin"}
-    completed = ran("sh", "-ec", "\n".join(commands), cwd=place, env=environ)
+    completed = ran("sh", "-ec", "\n".join(commands), cwd=directory, env=environ)
     assert completed.returncode == 0, completed.stderr
     wanted = {secret["file"].removeprefix("./") for secret in composed()["secrets"].values()}
-    assert {file.name for file in place.iterdir()} == wanted
-    dsn, password = ((place / name).read_text() for name in ("dsn.txt", "password.txt"))
+    assert {file.name for file in directory.iterdir()} == wanted
+    dsn, password = ((directory / name).read_text() for name in ("dsn.txt", "password.txt"))
     assert len(password) == 48
     assert f":{password}@" in dsn
     assert database_of(dsn)[0] in composed()["services"]

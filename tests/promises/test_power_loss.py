@@ -69,10 +69,10 @@ def end_at_upload(desk: ZhipuSandbox, memory: Memory) -> None:
 
 
 def forget(desk: ZhipuSandbox, memory: Memory) -> None:
-    place = desk.state.with_name("after")
-    memory.after(memory.records(), place, lambda _name: False)
+    state_dir = desk.state.with_name("after")
+    memory.after(memory.records(), state_dir, lambda _name: False)
     desk.state.rename(desk.state.with_name("lost"))
-    place.rename(desk.state)
+    state_dir.rename(desk.state)
 
 
 # -- the embedded knowledge base -----------------------------------------------------------------------
@@ -103,13 +103,13 @@ def test_power_loss_at_any_moment_leaves_one_document_per_file(
     records = memory.records()
     outcomes = dict[bytes, Path]()
     for moment in (*moments_in(records), len(records)):
-        place = tmp_path / f"after-{moment}"
-        memory.after(records[:moment], place, FORGETS[subject])
-        outcomes.setdefault(contents(place), place)
+        state_dir = tmp_path / f"after-{moment}"
+        memory.after(records[:moment], state_dir, FORGETS[subject])
+        outcomes.setdefault(contents(state_dir), state_dir)
     assert len(outcomes) > 2 * ONE_IN
-    for place in list(outcomes.values())[part::ONE_IN]:
-        kbsync(docs, place, "--once", "--quiet")
-        check_files(docs, place)
+    for state_dir in list(outcomes.values())[part::ONE_IN]:
+        kbsync(docs, state_dir, "--once", "--quiet")
+        check_files(docs, state_dir)
 
 
 def contents(folder: Path) -> bytes:

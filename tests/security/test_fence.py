@@ -211,12 +211,12 @@ def test_files_beside_the_program_are_never_read(parser, begin, tmp_path, monkey
     (beside / "package" / "__init__.py").write_text("")
     (beside / "letter.txt").write_text("a letter of the user's")
     monkeypatch.syspath_prepend(beside)
-    for each, places in (
+    for each, secret_paths in (
         (begin(Bounds(20, 512 * MIB)), [beside / "letter.txt", beside / "package" / "__init__.py"]),
         (parser, [ROOT / "pyproject.toml", ROOT / "tests" / "ports.py", ROOT / ".git"]),
     ):
-        tried = [f"open({str(place)!r}).read()" for place in places]
-        assert all_refused(each, "\n".join([*tried, f"os.listdir({str(places[0].parent)!r})"]))
+        tried = [f"open({str(secret_path)!r}).read()" for secret_path in secret_paths]
+        assert all_refused(each, "\n".join([*tried, f"os.listdir({str(secret_paths[0].parent)!r})"]))
 
 
 @long

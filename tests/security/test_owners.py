@@ -22,12 +22,12 @@ from tests.share import enumerated, long
 SERVICE = 10001
 """A user without a name."""
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can create other users' files")
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A place that every user may enter, unlike pytest's own folders; root mirrors the folder."""
+    """A folder that every user can enter, unlike pytest's own folders; root mirrors the folder."""
     root = Path(tempfile.mkdtemp(prefix="kbsync-owners-"))
     root.chmod(0o755)
     sandbox = Sandbox(root)
@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def service_sandbox(sandbox: Sandbox) -> Sandbox:
-    """The same place with a state that the service created."""
+    """The same folder with a state that the service created."""
     give(sandbox.home, SERVICE)
     return sandbox
 

@@ -121,8 +121,8 @@ class View:
     async def write(self, text: str) -> None:
         await self.do(self._page.write, text)
 
-    async def text(self, place: str = "body") -> str:
-        return str(await self.run(f"document.querySelector({place!r}).innerText"))
+    async def text(self, element: str = "body") -> str:
+        return str(await self.run(f"document.querySelector({element!r}).innerText"))
 
     async def reads(self, tone: str) -> None:
         """Assert that the mirror has this tone, and that all text is legible in light and dark mode."""
@@ -672,9 +672,9 @@ async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(one:
     await one.run("document.querySelector('#files-list button.strong').click()")
     await one.wait_for_text("Retry requested", "#toast")
     assert one.scene.inbox() == [("retry", {"paths": None})]
-    for view, place in (("files?mirror=docs", "#files-list"), ("history", "#history-list")):
+    for view, element in (("files?mirror=docs", "#files-list"), ("history", "#history-list")):
         await one.run(f"location.hash = '#/{view}'")
-        await one.wait_for_text(HOSTILE[0], place)
+        await one.wait_for_text(HOSTILE[0], element)
     async with one.scene.target():
         click = (
             "[...document.querySelectorAll('#history a')].find((a) => a.innerText.includes('caf')).click()"

@@ -85,14 +85,14 @@ def serving() -> Iterator[str]:
 
 def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
     """Return a vector of length 1. Each word adds or subtracts 1 at the position of its hash."""
-    places = [0.0] * dimensions
+    values = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()):
         number = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-        places[number % dimensions] += 1.0 if number >> 63 else -1.0
-    if not any(places):
-        places[0] = 1.0
-    length = math.sqrt(sum(one * one for one in places))
-    return [one / length for one in places]
+        values[number % dimensions] += 1.0 if number >> 63 else -1.0
+    if not any(values):
+        values[0] = 1.0
+    length = math.sqrt(sum(one * one for one in values))
+    return [one / length for one in values]
 
 
 class _Conversation(BaseHTTPRequestHandler):

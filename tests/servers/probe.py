@@ -66,16 +66,16 @@ def stand_in(
 
 
 def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
-    """Return one line for each: `probe: place: the stand-in's value, the server's value`."""
+    """Return one line for each: `probe: key path: the stand-in's value, the server's value`."""
     matching = []
     ours_kept, theirs_kept = dict(ours.values), dict(theirs.values)
     for probe in probes:
         here = shape(_ask(probe, ours, ours_kept))
         there = shape(_ask(probe, theirs, theirs_kept))
         matching += [
-            f"{probe.name}: {place}: {here.get(place, 'nothing')}, really {there.get(place, 'nothing')}"
-            for place in sorted(here.keys() | there.keys())
-            if here.get(place) != there.get(place)
+            f"{probe.name}: {path}: {here.get(path, 'nothing')}, really {there.get(path, 'nothing')}"
+            for path in sorted(here.keys() | there.keys())
+            if here.get(path) != there.get(path)
         ]
     return matching
 
@@ -93,8 +93,8 @@ def compare(differences: Iterable[str], reasons: Mapping[str, str]) -> Judgement
     """`reasons`: a difference, or a pattern (`*`) up to its second colon → the reason."""
     messages, unknown, used = [], [], set()
     for one in differences:
-        place = ":".join(one.split(":")[:2])
-        pattern = next((each for each in reasons if fnmatchcase(place, each)), None)
+        key_path = ":".join(one.split(":")[:2])
+        pattern = next((each for each in reasons if fnmatchcase(key_path, each)), None)
         if pattern is None:
             unknown.append(one)
         else:
@@ -104,7 +104,7 @@ def compare(differences: Iterable[str], reasons: Mapping[str, str]) -> Judgement
 
 
 def shape(response: httpx.Response) -> dict[str, str]:
-    """Return place → type: `status` → `200`, `body` → `object`, `body.data[].id` → `string`.
+    """Return key path → type: `status` → `200`, `body` → `object`, `body.data[].id` → `string`.
 
     The types of a list's elements are joined: `null or string`. A key that only some have is `… or nothing`.
     An empty list differs from one with elements.
@@ -117,29 +117,29 @@ def shape(response: httpx.Response) -> dict[str, str]:
     return _join_types(result)
 
 
-def _collect_types(value: Any, place: str, types: dict[str, set[str]]) -> None:
+def _collect_types(value: Any, key_path: str, types: dict[str, set[str]]) -> None:
     match value:
         case dict():
-            types.setdefault(place, set()).add("object")
+            types.setdefault(key_path, set()).add("object")
             for key, each in value.items():
-                _collect_types(each, f"{place}.{key}", types)
+                _collect_types(each, f"{key_path}.{key}", types)
         case list():
-            types.setdefault(place, set()).add("list" if value else "empty list")
+            types.setdefault(key_path, set()).add("list" if value else "empty list")
             shapes: list[dict[str, set[str]]] = [{} for _ in value]
             for each, one in zip(value, shapes, strict=True):
-                _collect_types(each, f"{place}[]", one)
+                _collect_types(each, f"{key_path}[]", one)
             for inner in {name for one in shapes for name in one}:
                 sets = [one.get(inner, {"nothing"}) for one in shapes]
                 types.setdefault(inner, set()).update(*sets)
         case _:
-            types.setdefault(place, set()).add(_TYPES[type(value)])
+            types.setdefault(key_path, set()).add(_TYPES[type(value)])
 
 
 _TYPES = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 
 
 def _join_types(found: Mapping[str, set[str]]) -> dict[str, str]:
-    return {place: " or ".join(sorted(types)) for place, types in found.items()}
+    return {key_path: " or ".join(sorted(types)) for key_path, types in found.items()}
 
 
 # ---- requests
@@ -155,9 +155,9 @@ def _ask(probe: Probe, side: Side, values: dict[str, str]) -> httpx.Response:
         assert waited < LONGEST, f"{probe.name}: after {waited:.0f} s still {answer.text[:500]}"
         side.wait(pause)
         waited += pause
-    for word, place in probe.keep.items():
+    for word, key_path in probe.keep.items():
         value = answer.json()
-        for key in place.split("."):
+        for key in key_path.split("."):
             value = value[int(key) if isinstance(value, list) else key]
         values[word] = str(value)
     return answer

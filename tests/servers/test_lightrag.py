@@ -52,8 +52,8 @@ class LightragRealWorld(RealWorld):
         yield
 
     async def open(self) -> Target:
-        place = {name: self.server[name] for name in ("base_url", "api_key")}
-        return LightragTarget(block(LightragTargetConfig, **place), around())
+        access = {name: self.server[name] for name in ("base_url", "api_key")}
+        return LightragTarget(block(LightragTargetConfig, **access), around())
 
     def spoiled(self, path: str) -> bytes:
         return b" \n"

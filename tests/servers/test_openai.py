@@ -43,9 +43,9 @@ class OgxWorld(RealWorld):
         self.models.clear()
 
     async def open(self) -> Target:
-        place = {"base_url": self.server["base_url"], "api_key": self.server["api_key"]}
+        access = {"base_url": self.server["base_url"], "api_key": self.server["api_key"]}
         config = block(
-            OpenaiTargetConfig, **place, vector_store_id=self.base, max_bytes=3_000_000, concurrency=16
+            OpenaiTargetConfig, **access, vector_store_id=self.base, max_bytes=3_000_000, concurrency=16
         )
         return OpenaiTarget(config, around())
 

@@ -521,13 +521,13 @@ def test_unknown_gateway_route_is_classified_by_its_status() -> None:
 
 
 @pytest.mark.parametrize(("words", "means", "halt"), RECEIPTS)
-@pytest.mark.parametrize("place", [zhipu.RECEIPT, zhipu.INDEXED])
+@pytest.mark.parametrize("call", [zhipu.RECEIPT, zhipu.INDEXED])
 def test_messages_mean_the_same_in_a_receipt_and_beside_a_document(
-    place: str, words: str, means: type[TargetError], halt: str
+    call: str, words: str, means: type[TargetError], halt: str
 ) -> None:
-    rule = zhipu.refusal(place, words, words)
+    rule = zhipu.refusal(call, words, words)
     assert rule.halt == halt
-    if place == zhipu.RECEIPT:
+    if call == zhipu.RECEIPT:
         assert rule.means is means
         assert rule.may_pass == (not words)
 

@@ -133,7 +133,7 @@ class AuditedMirror(MessyMirror):
 
 
 MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {
-    "zhipu": lambda place, chance: AuditedMirror(ZhipuBench(RemoteWorld(place)), chance),
+    "zhipu": lambda directory, chance: AuditedMirror(ZhipuBench(RemoteWorld(directory)), chance),
     **REPAIRED,
 }
 

@@ -81,6 +81,6 @@ EXERCISES: dict[str, Exercise] = {
     "crash-recovery": during_recovery,
     "crash-random": at_random,
     "crash-changed-back": changed_back,
-    "kill-local": lambda seed, place: kill_at_random(seed, place / "mirror", 12),
-    "kill-zhipu": lambda seed, place: kill_while_files_change(seed, place, 10),
+    "kill-local": lambda seed, directory: kill_at_random(seed, directory / "mirror", 12),
+    "kill-zhipu": lambda seed, directory: kill_while_files_change(seed, directory, 10),
 }

@@ -147,11 +147,11 @@ async def test_documents_that_moved_to_other_pages_are_found(
             made = served_world.app.put_foreign({"name": f"theirs{turn}-{number}.md", "text": "something"})
             if number % 3 == 0:
                 served_world.app.put_foreign({"delete": made["id"]})
-        for place in (0, 17, 39):
-            document = served_world.document(f"page{place}.md", f"turn {turn}", replaces=ids[place])
+        for index in (0, 17, 39):
+            document = served_world.document(f"page{index}.md", f"turn {turn}", replaces=ids[index])
             [accepted] = await served_world.bring(document)
-            assert accepted.remote_id == ids[place]
+            assert accepted.remote_id == ids[index]
         await served_world.pass_time(10)
     assert isinstance(served_world.target, GptbotsTarget)
     texts = {one["id"]: one["serving"] for one in served_world.app.snapshot()["documents"]}
-    assert len({texts[ids[place]] for place in (0, 17, 39)}) == 1
+    assert len({texts[ids[index]] for index in (0, 17, 39)}) == 1

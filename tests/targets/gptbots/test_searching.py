@@ -21,8 +21,8 @@ RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
 
 
 def at_nobody(**settings: Any) -> GptbotsTargetConfig:
-    place = {"base_url": "https://example.invalid", "api_key": "key", "knowledge_base_id": "b"}
-    return block(GptbotsTargetConfig, **place, **settings)
+    access = {"base_url": "https://example.invalid", "api_key": "key", "knowledge_base_id": "b"}
+    return block(GptbotsTargetConfig, **access, **settings)
 
 
 async def request_bodies(search_settings: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:

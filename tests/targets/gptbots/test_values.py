@@ -84,9 +84,9 @@ def test_questions_and_answers_update_has_no_slicing_settings() -> None:
     assert usual == [True, False]
 
 
-def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
-    document = outgoing(name, text, upload_id=place + 1, recipe="t600")
-    return UploadItem(place, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
+def item(name: str, position: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
+    document = outgoing(name, text, upload_id=position + 1, recipe="t600")
+    return UploadItem(position, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
 
 
 def results(**body: Any) -> tuple[FileResult, ...]:
@@ -133,10 +133,12 @@ def test_whole_names_match_first_and_no_id_matches_twice(
 ) -> None:
     names = ("notes.md", "notes.md.txt", "notes.txt")
     rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in ids_by_name.items()]
-    outcomes = outcomes_of(results(doc=rows), [item(name, place) for place, name in enumerate(names)])
-    for place, wanted in enumerate(expected):
-        is_right = outcomes[place] == Accepted(wanted) if wanted else isinstance(outcomes[place], Unsure)
-        assert is_right, outcomes[place]
+    outcomes = outcomes_of(results(doc=rows), [item(name, position) for position, name in enumerate(names)])
+    for position, wanted in enumerate(expected):
+        is_right = (
+            outcomes[position] == Accepted(wanted) if wanted else isinstance(outcomes[position], Unsure)
+        )
+        assert is_right, outcomes[position]
 
 
 def test_updates_are_matched_by_id() -> None:

@@ -25,9 +25,9 @@ BEES = [EmbeddingItem("bees")]
 async def test_configured_certificate_authority_is_trusted(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     async with answering(VECTORS, ORDER, context=ours.server) as server:
-        place = {"base_url": f"https://127.0.0.1:{server.port}", "model": "m", "ca_file": ours.ca_file}
-        encoder = EmbeddingService(EmbeddingConfig("openai", **place))  # type: ignore[arg-type]
-        ranker = RerankService(RerankConfig("jina", **place))  # type: ignore[arg-type]
+        access = {"base_url": f"https://127.0.0.1:{server.port}", "model": "m", "ca_file": ours.ca_file}
+        encoder = EmbeddingService(EmbeddingConfig("openai", **access))  # type: ignore[arg-type]
+        ranker = RerankService(RerankConfig("jina", **access))  # type: ignore[arg-type]
         assert len(await encoder.embed(BEES)) == 1
         assert [index for index, _ in await ranker.order("bees", ["bees"])] == [0]
         await encoder.aclose()
@@ -53,8 +53,8 @@ async def test_embedding_and_ranking_use_the_configured_proxy() -> None:
 
 async def test_requests_per_minute_stay_within_the_config() -> None:
     async with answering(VECTORS) as server:
-        place = {"base_url": server.url, "model": "m"}
-        config = EmbeddingConfig("openai", requests_per_minute=1, **place)  # type: ignore[arg-type]
+        access = {"base_url": server.url, "model": "m"}
+        config = EmbeddingConfig("openai", requests_per_minute=1, **access)  # type: ignore[arg-type]
         encoder = EmbeddingService(config, is_first=True)
         assert len(await encoder.embed(BEES, is_query=True)) == 1
         with pytest.raises(Unavailable, match="may start for 60 s"):

@@ -103,13 +103,13 @@ async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
     assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MOST_DOCUMENTS
 
 
-@pytest.mark.parametrize("place", ["slice", "document", "top"])
-def test_answer_slices_include_their_images_wherever_listed(place: str) -> None:
+@pytest.mark.parametrize("location", ["slice", "document", "top"])
+def test_answer_slices_include_their_images_wherever_listed(location: str) -> None:
     listed = [{"text": FIRST, "cos_url": URL}]
-    piece = {"text": f"as in {FIRST}", **({"images": listed} if place == "slice" else {})}
+    piece = {"text": f"as in {FIRST}", **({"images": listed} if location == "slice" else {})}
     document = {"document": {"id": FIRST_ID}, "slice_info": [piece]}
-    document |= {"images": listed} if place == "document" else {}
-    body = ok({"document_slices": [document], **({"images": listed} if place == "top" else {})})
+    document |= {"images": listed} if location == "document" else {}
+    body = ok({"document_slices": [document], **({"images": listed} if location == "top" else {})})
     hits = sources_of(body)
     assert hits is not None
     assert hits[0].passages[0].images == (Image(FIRST, URL),)
