@@ -188,8 +188,8 @@ class ZhipuBench(SharedBench):
     def story(self) -> list[str]:
         began = self.world.clock.epoch
         last = self.world.app.journal()[-40:]
-        told = [f"{e['at'] - began:.1f} {e['effect']} {e['name']} {e['id']}" for e in last]
-        return [*told, repr(self.world.server.faults.all), repr(self.world.app.behaviour)]
+        events = [f"{e['at'] - began:.1f} {e['effect']} {e['name']} {e['id']}" for e in last]
+        return [*events, repr(self.world.server.faults.all), repr(self.world.app.behaviour)]
 
     # -- other users and faults ------------------------------------------------------------------------------
 

@@ -175,8 +175,8 @@ def test_lines_to_add_by_hand_are_valid(
         patch.setattr(Path, "replace", busy)
         ran = sandbox.run("add", second_folder)
     assert (ran.code, sandbox.config.read_text()) == (2, before)
-    told, *lines = ran.err.replace("kbsync: ", "").splitlines()
-    assert told.endswith(
+    first_line, *lines = ran.err.replace("kbsync: ", "").splitlines()
+    assert first_line.endswith(
         "cannot be replaced (device or resource busy); add these lines to `mirrors:` yourself:"
     )
     sandbox.config.write_text("\n".join([before, *lines]))

@@ -106,14 +106,14 @@ def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) 
     assert load(sandbox.config, {}).mirrors[0].folder == sandbox.docs
     assert f'api_key_file: "{key}"' in sandbox.config.read_text()
     assert sandbox.config.stat().st_mode & 0o777 == 0o600
-    told = [
+    expected = [
         "nothere does not exist; create it with: mkdir -p nothere",
         "docs/a.md is a file; choose a folder",
         "did you mean local?",
         "that is not the name of an environment variable",
         "no such file",
     ]
-    assert [words for words in told if words not in ran.err] == []
+    assert [words for words in expected if words not in ran.err] == []
     assert "secret-of-mine" not in ran.err + sandbox.config.read_text()
 
 

@@ -109,8 +109,8 @@ def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "x" * 1000)
     mirror(zhipu)
     zhipu.service.turn(capacity_bytes=4000)
-    told = {"used_bytes": 1000, "total_bytes": 4000, "used_words": 333, "total_words": 1333}
-    assert zhipu.run("kb", "capacity", "--json").json == told
+    usage = {"used_bytes": 1000, "total_bytes": 4000, "used_words": 333, "total_words": 1333}
+    assert zhipu.run("kb", "capacity", "--json").json == usage
     bytes_, words = "1.0 kB of 4.0 kB used (25%)\n", "333 of 1,333 words used (25%)\n"
     assert zhipu.run("kb", "capacity").out == bytes_ + words
     zhipu.service.turn(not_offered=["capacity"])

@@ -94,9 +94,9 @@ def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
     zhipu: ZhipuSandbox, port: int, mirror: str, n: int
 ) -> None:
     daemon = watching(zhipu)
-    told = get(port, f"/api/removal?mirror={mirror}")[1]
-    assert (told["documents"], told["unsure"]) == (n, 0)
-    assert [(base["documents"], base["deleted"]) for base in told["bases"]] == [(n, True)]
+    payload = get(port, f"/api/removal?mirror={mirror}")[1]
+    assert (payload["documents"], payload["unsure"]) == (n, 0)
+    assert [(base["documents"], base["deleted"]) for base in payload["bases"]] == [(n, True)]
     rest = zhipu.config.read_text()
     removed(port, mirror)
     assert daemon.wait_for_event("mirror.removed", mirror=mirror)["deleted"] == n
@@ -164,8 +164,8 @@ def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
     daemon = watching(zhipu)
     assert ordered(port, "remove", mirror="notes", documents="keep")[0] == 202
     daemon.wait_for_event("config.read", mirrors=1)
-    code, told = ordered(port, "remove", mirror="handbook", documents="delete")
-    assert (code, "handbook is the only mirror" in told["error"]) == (409, True)
+    code, payload = ordered(port, "remove", mirror="handbook", documents="delete")
+    assert (code, "handbook is the only mirror" in payload["error"]) == (409, True)
     assert len(zhipu.service.ours()) == 2
     assert daemon.end() == 0
 
@@ -195,11 +195,11 @@ def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuSandbox, po
     daemon = zhipu.watch("--mirror", "handbook")
     daemon.wait_for_event("daemon.watching")
     for fate in ("keep", "delete"):
-        code, told = ordered(port, "remove", mirror="handbook", documents=fate)
-        assert (code, "was started with --mirror" in told["error"]) == (409, True)
+        code, payload = ordered(port, "remove", mirror="handbook", documents=fate)
+        assert (code, "was started with --mirror" in payload["error"]) == (409, True)
     assert names_in_file(zhipu) == ["handbook", "notes"]
     assert daemon.end() == 0
-    assert paste(zhipu, f"{after(told['error'], 'then run: ')} --delete").code == 0
+    assert paste(zhipu, f"{after(payload['error'], 'then run: ')} --delete").code == 0
     assert names_in_file(zhipu) == ["notes"]
 
 

@@ -493,6 +493,6 @@ def test_promises_a_target_cannot_keep_are_listed(sandbox: Sandbox, monkeypatch:
         sandbox.run("--once")
     assert sandbox.run("status", "-q").out == ""
     ran = sandbox.run("doctor", "--json")
-    told = {"name": "handbook: promise 2", "result": "ok", "detail": sentence, "cure": ""}
-    assert told in ran.json["checks"]
+    expected = {"name": "handbook: promise 2", "result": "ok", "detail": sentence, "cure": ""}
+    assert expected in ran.json["checks"]
     assert ran.code == 0

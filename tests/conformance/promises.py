@@ -35,8 +35,8 @@ def table() -> str:
 
 def _unkept(name: str) -> str:
     unkept: Mapping[int, str] = TARGETS[name].unkept
-    told = (f"{number}. {PROMISES[number]}: {instead}" for number, instead in sorted(unkept.items()))
-    return "<br>".join(told) or "–"
+    lines = (f"{number}. {PROMISES[number]}: {instead}" for number, instead in sorted(unkept.items()))
+    return "<br>".join(lines) or "–"
 
 
 def tried_on(name: str) -> Iterator[str]:

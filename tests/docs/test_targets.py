@@ -114,9 +114,9 @@ MEANINGS: dict[str, tuple[type[TargetError], str]] = {
 
 
 def test_page_lists_the_reaction_to_each_code() -> None:
-    told = {code: what for what, codes in table(ZHIPU, "meaning, and") for code in codes.split()}
-    assert told.keys() == SENTENCES_OF_ZHIPU.keys()
-    for code, what in told.items():
+    in_docs = {code: what for what, codes in table(ZHIPU, "meaning, and") for code in codes.split()}
+    assert in_docs.keys() == SENTENCES_OF_ZHIPU.keys()
+    for code, what in in_docs.items():
         [meaning] = [each for beginning, each in MEANINGS.items() if what.startswith(beginning)]
         # The response of an optional call with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
@@ -127,8 +127,8 @@ def test_page_lists_the_reaction_to_each_code() -> None:
 
 
 def test_control_api_is_documented() -> None:
-    told = {path for cells in table(STAND_IN, "| |") for path in re.findall(r"(/_standin\S*)`", cells[0])}
-    assert {path.rstrip(",") for path in told} == {PREFIX + route for route in ROUTES}
+    in_docs = {path for cells in table(STAND_IN, "| |") for path in re.findall(r"(/_standin\S*)`", cells[0])}
+    assert {path.rstrip(",") for path in in_docs} == {PREFIX + route for route in ROUTES}
 
 
 def test_documented_stand_in_commands_work() -> None:
@@ -149,11 +149,11 @@ def test_documented_stand_in_commands_work() -> None:
 
 
 def test_documented_fault_kinds_are_accepted() -> None:
-    told = {cells[0].strip("`"): cells[1].partition(",")[0].split() for cells in table(GPTBOTS, "kind")}
-    assert {kind: set(files) for kind, files in told.items()} == {
+    in_docs = {cells[0].strip("`"): cells[1].partition(",")[0].split() for cells in table(GPTBOTS, "kind")}
+    assert {kind: set(files) for kind, files in in_docs.items()} == {
         kind: set(files) for kind, files in KINDS.items()
     }
-    assert {file for files in told.values() for file in files} == config.EXTENSIONS
+    assert {file for files in in_docs.values() for file in files} == config.EXTENSIONS
 
 
 def test_documented_limits_are_enforced() -> None:
@@ -196,30 +196,30 @@ ACTIONS = {
 
 
 def test_page_lists_the_reaction_to_each_gptbots_code() -> None:
-    told = dict(table(GPTBOTS, "code | what kbsync does"))
-    assert told.keys() == SENTENCES.keys()
-    for code, what in told.items():
+    in_docs = dict(table(GPTBOTS, "code | what kbsync does"))
+    assert in_docs.keys() == SENTENCES.keys()
+    for code, what in in_docs.items():
         [deed] = [deed for beginning, deed in ACTIONS.items() if what.startswith(beginning)]
         # A response with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
         error = classify_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
-    assert told[TOO_MANY].startswith("sends fewer")
+    assert in_docs[TOO_MANY].startswith("sends fewer")
 
 
 # -- vectors
 
 
 def test_documented_dialects_are_implemented() -> None:
-    told = {cells[0].strip("`"): cells[3] for cells in table(VECTORS, "`type` | speaks to")}
-    assert told.keys() == EMBEDDINGS.keys()
-    for dialect, most in told.items():
+    in_docs = {cells[0].strip("`"): cells[3] for cells in table(VECTORS, "`type` | speaks to")}
+    assert in_docs.keys() == EMBEDDINGS.keys()
+    for dialect, most in in_docs.items():
         assert most.startswith(f"{EMBEDDINGS[dialect].most_items} passages"), dialect  # type: ignore[index]
 
 
 def test_calls_of_every_dialect_are_documented() -> None:
-    told = {cells[0].strip("`"): cells[1:] for cells in table(CALLS, "`type`")}
-    assert told == {
+    in_docs = {cells[0].strip("`"): cells[1:] for cells in table(CALLS, "`type`")}
+    assert in_docs == {
         dialect: [
             f"`POST {one.path}`",
             str(one.most_items),
@@ -232,10 +232,10 @@ def test_calls_of_every_dialect_are_documented() -> None:
 
 def test_zhipu_search_defaults_are_documented() -> None:
     section = CONFIGURATION.partition("## Zhipu")[2].partition("\n## ")[0]
-    told = dict(re.findall(r"^\| `target\.search\.(\w+)` \| `?([^`|]+?)`? \|", section, re.MULTILINE))
+    in_docs = dict(re.findall(r"^\| `target\.search\.(\w+)` \| `?([^`|]+?)`? \|", section, re.MULTILINE))
     left = {"recall_ratio": "the service's", "fractional_threshold": "none"}
     config = ZhipuSearchConfig()
-    assert told == {
+    assert in_docs == {
         field.name: left.get(field.name, str(getattr(config, field.name))) for field in fields(config)
     }
 
@@ -282,8 +282,8 @@ def calls(text: str) -> list[tuple[str, str]]:
 
 
 def test_unkept_lightrag_promises_are_documented() -> None:
-    told = {int(re.findall(r"[0-9]+", cells[0])[0]): cells[1] for cells in table(LIGHTRAG, "promise")}
-    assert told == dict(LightragTargetConfig.unkept)
+    in_docs = {int(re.findall(r"[0-9]+", cells[0])[0]): cells[1] for cells in table(LIGHTRAG, "promise")}
+    assert in_docs == dict(LightragTargetConfig.unkept)
 
 
 def test_lightrag_formats_match_what_is_sent_and_accepted() -> None:

@@ -73,10 +73,10 @@ class Trial:
     twins: bool = False
 
     def __str__(self) -> str:
-        told = [f"{name}={value}" for name, value in (*self.args.items(), *self.under.items())]
+        pairs = [f"{name}={value}" for name, value in (*self.args.items(), *self.under.items())]
         undone = () if self.effect else ("undone",)
         often = (f"x{self.times}",) if self.times > 1 else ()
-        return "-".join((self.kind, self.op, *told, *undone, *often))
+        return "-".join((self.kind, self.op, *pairs, *undone, *often))
 
 
 def edit(bench: ZhipuBench) -> None:

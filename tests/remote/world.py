@@ -178,11 +178,11 @@ class RemoteWorld(World):
 
     def violations(self) -> list[str]:
         """Return the requests that broke the service's rules."""
-        told = list(self.app.violations)
+        sentences = list(self.app.violations)
         return (
-            told
+            sentences
             if self.tolerated is None
-            else [sentence for sentence in told if not sentence.endswith(self.tolerated)]
+            else [sentence for sentence in sentences if not sentence.endswith(self.tolerated)]
         )
 
     def watch(self, ops: Collection[str], on_request: Callable[[str], None]) -> None:

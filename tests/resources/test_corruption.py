@@ -33,9 +33,9 @@ FILES = 12
 
 def reopened(world: World) -> list[str]:
     """Open the state as a start does; return the message to the user."""
-    told: list[str] = []
-    open_or_set_aside(world.state / "state.db", told.append).close()
-    return told
+    reports: list[str] = []
+    open_or_set_aside(world.state / "state.db", reports.append).close()
+    return reports
 
 
 @asynccontextmanager
@@ -51,10 +51,10 @@ async def play_spoilt(folder: Path, kind: str) -> None:
     folder.mkdir(exist_ok=True)
     async with mirrored(folder) as world:
         {**SPOILT, **LOST}[kind](world.state / "state.db")
-        told = reopened(world)
-        assert bool(told) == (kind in SPOILT)
+        reports = reopened(world)
+        assert bool(reports) == (kind in SPOILT)
         aside = world.state / "state.db.damaged-1"
-        assert (aside.exists() or aside.is_symlink()) == bool(told)
+        assert (aside.exists() or aside.is_symlink()) == bool(reports)
         await world.once()
         assert world.request_count("upload") == FILES
         assert world.bytes_by_path() == sha_of_folder(world)

@@ -50,8 +50,8 @@ async def test_full_spool_keeps_the_intent_and_continues_later(
         refuse(patched, call, world.state if call == "open" else "anything", code)
         end = await world.once()
     fix = "" if code in SHORTAGES else "; free space there or move state_dir"
-    told = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", fix)
-    assert all(words in end.trouble for words in told), end.trouble
+    parts = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", fix)
+    assert all(words in end.trouble for words in parts), end.trouble
     await world.once()
     assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 2

@@ -96,7 +96,7 @@ PROBES: Sequence[Probe] = (
     Probe("counts", "GET", COUNTS),
 )
 KNOWN: Mapping[str, str] = {
-    "*: body.detail*": "what is wrong with a field is told in more words",
+    "*: body.detail*": "the message about a field is longer",
     "*: body.documents*.metadata.*": "the stages of the work on a document, which no client needs",
     "*: body.metadata.*": "how a search was made, which no client needs",
 }

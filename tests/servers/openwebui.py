@@ -112,8 +112,8 @@ PROBES: Sequence[Probe] = (
     Probe("delete the base again", "DELETE", f"{KB}/delete"),
 )
 KNOWN: Mapping[str, str] = {
-    "make a base without words: body.detail*": "what is wrong with a field is told in more words",
-    "newest of too many: body.detail*": "what is wrong with a field is told in more words",
+    "make a base without words: body.detail*": "the message about a field is longer",
+    "newest of too many: body.detail*": "the message about a field is longer",
 }
 
 ADMIN = {"email": "admin@example.com", "password": "Passw0rd!"}

@@ -26,9 +26,9 @@ class RecordingHandler(logging.Handler):
         self.lines.append((record.event, record.fields))  # type: ignore[attr-defined]
 
     def take(self, event: str) -> list[dict[str, Any]]:
-        told = [fields for name, fields in self.lines if name == event]
+        matching = [fields for name, fields in self.lines if name == event]
         self.lines.clear()
-        return told
+        return matching
 
 
 @pytest.fixture

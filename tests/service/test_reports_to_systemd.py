@@ -178,9 +178,9 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
                 reports.complaint = f"complaint {number}"
                 reports.send_soon()
                 await world.clock.sleep(0.1)
-        told = manager_of(reports).times("STATUS")
-        gaps = [later - earlier for earlier, later in pairwise(told)]
-        assert 5 <= len(told) <= 12
+        status_times = manager_of(reports).times("STATUS")
+        gaps = [later - earlier for earlier, later in pairwise(status_times)]
+        assert 5 <= len(status_times) <= 12
         assert min(gaps) >= LEAST_PAUSE - 0.001
         reports.manager.close()
 

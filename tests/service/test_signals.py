@@ -16,16 +16,16 @@ PATIENCE = 60.0
 
 
 def test_signals_before_registration_are_delivered_once_and_first() -> None:
-    arrived, told = threading.Semaphore(0), list[int]()
+    arrived, received = threading.Semaphore(0), list[int]()
     with Signals([NUMBER, signal.SIGUSR2], lambda _number: arrived.release()) as signals:
         os.kill(os.getpid(), NUMBER)
         assert arrived.acquire(timeout=PATIENCE)
-        with signals.forward_to(told.append):
+        with signals.forward_to(received.append):
             os.kill(os.getpid(), signal.SIGUSR2)
             assert arrived.acquire(timeout=PATIENCE)
-        with signals.forward_to(told.append):
+        with signals.forward_to(received.append):
             pass
-    assert told == [NUMBER, signal.SIGUSR2]
+    assert received == [NUMBER, signal.SIGUSR2]
 
 
 def test_signal_is_handled_during_a_long_call_in_the_main_thread() -> None:

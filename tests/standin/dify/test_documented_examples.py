@@ -43,8 +43,8 @@ def test_uploaded_document_has_a_batch_and_is_queued() -> None:
     answer = json.loads(DirectDify().upload("guide.md", duplicate=False).body)
     document = answer["document"]
     assert answer["batch"].startswith("1699843200")
-    told = {key: document[key] for key in ("name", "data_source_type", "indexing_status", "display_status")}
-    assert told == {
+    fields = {key: document[key] for key in ("name", "data_source_type", "indexing_status", "display_status")}
+    assert fields == {
         "name": "guide.md",
         "data_source_type": "upload_file",
         "indexing_status": "waiting",
@@ -103,11 +103,11 @@ def test_keyword_treats_underscores_as_wildcards() -> None:
 def test_file_bytes_are_behind_a_signed_address_without_a_key() -> None:
     dify = DirectDify(files_url="missing")
     one = dify.add("guide.md", "Hello")
-    told = dify.json("GET", f"{ROOT}/documents/{one['id']}/upload-file")
-    assert (told["name"], told["size"], told["extension"]) == ("guide.md", 5, "md")
-    assert told["url"].startswith("/files/")
-    assert dify.ask("GET", told["url"]).body == b"Hello"
-    assert error(dify.ask("GET", told["url"].replace("sign=", "sign=0")))[0] == 404
+    fields = dify.json("GET", f"{ROOT}/documents/{one['id']}/upload-file")
+    assert (fields["name"], fields["size"], fields["extension"]) == ("guide.md", 5, "md")
+    assert fields["url"].startswith("/files/")
+    assert dify.ask("GET", fields["url"]).body == b"Hello"
+    assert error(dify.ask("GET", fields["url"].replace("sign=", "sign=0")))[0] == 404
     assert "the key was sent to the address of a file" in dify.app.violations
 
 
@@ -145,9 +145,9 @@ def test_some_versions_refuse_deletion_while_indexing() -> None:
 def test_base_without_settings_asks_for_them_one_by_one() -> None:
     dify = DirectDify(fresh=True)
     assert error(dify.upload("guide.md")) == (400, "invalid_param", "indexing_technique is required.")
-    told = {"indexing_technique": "economy"}
-    assert error(dify.upload("guide.md", **told)) == (400, "invalid_param", "process_rule is required.")
-    assert dify.upload("guide.md", **told, process_rule={"mode": "automatic"}).status == 200
+    fields = {"indexing_technique": "economy"}
+    assert error(dify.upload("guide.md", **fields)) == (400, "invalid_param", "process_rule is required.")
+    assert dify.upload("guide.md", **fields, process_rule={"mode": "automatic"}).status == 200
     assert dify.upload("other.md").status == 200
     assert dify.json("GET", ROOT)["indexing_technique"] == "economy"
 

@@ -107,8 +107,8 @@ def test_deleting_an_unknown_document_starts_and_fails() -> None:
     server = DirectLightrag()
     assert server.ask("DELETE", DELETE, {"doc_ids": ["doc-nope"]})[1]["status"] == "deletion_started"
     server.now += 1
-    told = server.ask("GET", "/documents/pipeline_status")[1]["latest_message"]
-    assert told == "Deletion completed: 0 successful, 1 failed"
+    message = server.ask("GET", "/documents/pipeline_status")[1]["latest_message"]
+    assert message == "Deletion completed: 0 successful, 1 failed"
 
 
 def test_search_finds_passages_with_their_files() -> None:
