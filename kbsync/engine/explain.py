@@ -18,6 +18,7 @@ from typing import Any
 from kbsync.contract.searching import Explains
 from kbsync.contract.target import DocState, DocStatus, Target
 from kbsync.core.model import (
+    OUTCOME_OPEN,
     TO_BE_SENT,
     FileChoice,
     FileKind,
@@ -35,7 +36,7 @@ from kbsync.core.text import format_duration, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
-from kbsync.engine.plan import NO_CONTEXT, CommandContext
+from kbsync.engine.plan import LOST, NO_CONTEXT, CommandContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import (
     FOLDER_MISSING,
@@ -608,7 +609,10 @@ class _Sentences:
                 wait = TAKES_CARE if self.context.at_work else self._wait()
                 return f"the knowledge base has indexed it; {wait}"
             return self._indexing()
-        if not states.isdisjoint((*TO_BE_SENT, UploadState.PRESUMED_LOST)):
+        is_sending = UploadState.SENDING in states and self.context.at_work
+        if not is_sending and not states.isdisjoint(OUTCOME_OPEN):
+            return f"{LOST}; {self._wait()}"
+        if not states.isdisjoint(TO_BE_SENT):
             return f"it is waiting to be sent; {self._wait()}"
         return f"no pass has picked it up yet; {self._wait()}"
 

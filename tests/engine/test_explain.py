@@ -15,7 +15,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.explain import PathExplanation, clause, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.status import clock_time
-from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.state.pauses import Pause
 from tests.engine import read_only_commands
 from tests.engine.auditing import verified
@@ -143,6 +143,11 @@ def delay(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
 
 
+def lose_the_response(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("connection reset")))
+    world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
+
+
 def refuse_a_change(world: World) -> None:
     world.base.behaviour = Behaviour(failures=[Failure("a b.md", times=99, reason="no can do")])
     world.write("a b.md", "new")
@@ -158,6 +163,12 @@ def refuse_a_change(world: World) -> None:
             ["failed", "[42]"],
         ),
         (delay, None, ["it is waiting to be sent"], ["busy", "next check in", "attempts"]),
+        (
+            lose_the_response,
+            None,
+            ["its upload got no response; kbsync searches for it"],
+            ["connection reset"],
+        ),
         (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
     ],
 )
