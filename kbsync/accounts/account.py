@@ -1,4 +1,4 @@
-"""The account behind an open target: knowledge bases, the callback address, applications and answers."""
+"""The account behind an open target: knowledge bases, the callback URL, applications and answers."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:
 
 def any_text() -> OfferedSetting:
     """Return a setting whose value is any text that isn't empty."""
-    return OfferedSetting(lambda text: text if text.strip() else None, "a text that is not empty")
+    return OfferedSetting(lambda text: text if text.strip() else None, "a string that is not empty")
 
 
 def parse_settings(

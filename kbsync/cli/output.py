@@ -184,8 +184,8 @@ SHORTEST_PATH = 12
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: a heading and a text for each row. `is_number`: aligned right; `is_path`: may lose its
-    beginning.
+    """A column: a heading and a text for each row. `is_number`: aligned right; `is_path`: may be
+    shortened at the start.
 
     `blank`: the text of a row without a value. `is_key`: the column is never omitted.
     """

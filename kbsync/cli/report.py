@@ -151,9 +151,9 @@ def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
     return sorted(reports, key=lambda report: order.index(report.checked_code))
 
 
-def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> Iterator[str]:
-    """Summarize a pass: one line for all mirrors or, with `apart`, one each."""
-    if apart or len(reports) == 1:
+def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, per_mirror: bool) -> Iterator[str]:
+    """Summarize a pass: one line for all mirrors or, with `per_mirror`, one each."""
+    if per_mirror or len(reports) == 1:
         for report in reports:
             yield _line(report.status.name, [end.mirrors[report.status.name].counts], [report], end.seconds)
     else:

@@ -254,7 +254,7 @@ class HttpConfig:
         Secret | None,
         Confidential(
             "at least 16 characters, which clients send as a Bearer token or as the password; required "
-            "unless `listen` is an address of this machine only; also for [MCP over HTTP](mcp.md#over-http)",
+            "unless `listen` is a loopback address; also for [MCP over HTTP](mcp.md#over-http)",
             r"[\x21-\x7e]{16,}",
             "the token alone, at least 16 characters without spaces",
         ),

@@ -229,7 +229,7 @@ class Target(ABC):
     updates_in_place: bool = False
     """Whether `put` with `replaces` updates the document in place."""
 
-    takes_texts_once: bool = False
+    stores_texts_once: bool = False
     """Whether the target stores each text only once: for equal bytes, `put` deletes `replaces` first.
 
     So if a document has the bytes of another one, the other one no longer exists.
@@ -351,7 +351,7 @@ class Target(ABC):
         return None
 
     @property
-    def clock_apart(self) -> float | None:
+    def clock_offset(self) -> float | None:
         """Seconds by which the service's clock was ahead of ours at its last response; None: unknown."""
         return None
 

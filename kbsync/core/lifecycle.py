@@ -190,7 +190,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Don't count this attempt: the mirror halts, or the target is given a pause."""
+    """Put the upload off for `wait` seconds without counting this attempt: the document isn't at fault."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 

@@ -354,7 +354,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait for a target's work. Times are in seconds, promise numbers as in `Formats`."""
+    """How long to wait for a target. Times are in seconds; numbers in brackets are promises (`Formats`)."""
 
     list_lag: float = 15.0
     """How long an accepted upload may be missing from the list; 0: a single check decides on an unsure upload

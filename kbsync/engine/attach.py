@@ -416,7 +416,7 @@ async def bind(
         mirror=record.id,
         id=number,
         base=base.id,
-        texts_once=target.takes_texts_once,
+        texts_once=target.stores_texts_once,
         limits=target.limits,
         abilities=abilities_of(target, settings),
         recipe=lambda path: target.recipe(path, settings.document_settings(path)),

@@ -238,7 +238,7 @@ class Audit:
                 why = f"{document} has the name of this file, but its bytes could not be read"
                 if stray.digest not in ("", UNREADABLE):
                     is_same = digests_match(stray.digest, stray.listed.size or 0, server.digest, server.size)
-                    why = f"{document} has {'the same' if is_same else 'different'} bytes under this path"
+                    why = f"{document} has this path and {'the same' if is_same else 'different'} bytes"
                 duplicate.append(
                     self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
                 )

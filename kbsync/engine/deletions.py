@@ -58,7 +58,7 @@ def must_hold(
 
 
 def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
-    """Return whether a file first missed by `until` (steady seconds) still needs a check or a decision."""
+    """Return whether a file first missed by `until` (monotonic seconds) still needs a check or a decision."""
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
 
@@ -84,10 +84,10 @@ class Deletions:
         self._identity = identity
         self._changing_inodes = changing_inodes
         self._served = deque[tuple[float, int]]()
-        """Recent counts of serving documents, each with its time in steady seconds."""
+        """Recent counts of serving documents, each with its time in monotonic seconds."""
         self._may_have_moved: dict[str, float] = {}
-        """Missing files that may have moved, each with the time of the check that first missed it, in steady
-        seconds."""
+        """Missing files that may have moved, each with the time of the check that first missed it, in
+        monotonic seconds."""
 
     @property
     def _mirror(self) -> int:
@@ -208,12 +208,12 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
-        """Return whether a file first missed by `until` (steady seconds) still needs its second check or a
+        """Return whether a file first missed by `until` (monotonic seconds) still needs its second check or a
         decision."""
         return await self._store.read(lambda tx: has_open_deletions(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
-        """Return whether a file first missed by `until` (steady seconds) still needs its second check."""
+        """Return whether a file first missed by `until` (monotonic seconds) still needs its second check."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 

@@ -285,13 +285,13 @@ def refuse_malformed(message: Message) -> None:
         case "approve":
             _numbers(args, "holds")
             if not isinstance(args.get("by", ""), str):
-                raise MalformedMessage("`by` is not a text")
+                raise MalformedMessage("`by` is not a string")
         case "retry":
             if args.get("paths") is not None:
                 _paths(args, "paths")
         case "repair":
             if not isinstance(args.get("base", ""), str):
-                raise MalformedMessage("`base` is not a text")
+                raise MalformedMessage("`base` is not a string")
             _texts(args, "missing")
             _paths(args, "stale")
             for fields in _list(args, "strays", dict):

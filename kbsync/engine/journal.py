@@ -116,7 +116,7 @@ class Happened:
 
     @property
     def seconds(self) -> float:
-        """The seconds from the intent to the end; 0.0 if the document was not sent."""
+        """The seconds from the recorded intent to the outcome; 0.0 if the document was not sent."""
         return sum((self.phases or {}).values())
 
     @property

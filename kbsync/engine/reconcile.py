@@ -305,8 +305,8 @@ BURST = 64
 backlog."""
 
 FORCED = 4
-"""Maximum number of changing files that a fresh hint waits for; each is read twice, with a pause in
-between."""
+"""Maximum number of files that are read although they still change, in one check: each is read twice,
+with a pause in between, and fresh hints wait meanwhile."""
 
 CheckedPath = tuple[str, PathStat, Rules | None]
 """A path, the result of its check, and the rules of its directory (None if excluded or unknown)."""

@@ -202,7 +202,7 @@ class Search:
             return None
 
     def _translate(self, text: str) -> str:
-        """Translate the words of a readable question into the other language; "" if that isn't possible."""
+        """Translate a question, cleaned by `readable`, into the other language; "" if that isn't possible."""
         # A search calls this twice: to find them, and to report them.
         question, translation = self._last_translation
         if question != text:

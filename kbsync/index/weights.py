@@ -98,7 +98,7 @@ class TermWeights:
     common: Mapping[Term, float]
     total: float
     unique: Set[Term]
-    """The terms that only one document has, in its text."""
+    """The terms that occur in the text of only one document."""
 
     def certain_factor(self, having: Set[Term], score: float) -> float | None:
         """Return the factor that lets the terms of a chunk count fully however long it is, or None.

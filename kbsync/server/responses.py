@@ -23,7 +23,7 @@ async def body_of(
                 if len(body) > largest:
                     raise HTTPException(too_large, f"the body is longer than {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
-        raise HTTPException(too_late, "the body did not arrive completely") from error
+        raise HTTPException(too_late, "the request body is incomplete") from error
     return body
 
 

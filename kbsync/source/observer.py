@@ -98,11 +98,14 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """The reason for missing events. `fix`: a command to paste, or empty. `lasts`: retrying is useless."""
+    """The reason why events are missing.
+
+    `fix`: a command to paste, or empty. `is_permanent`: a retry can't help.
+    """
 
     why: str
     fix: str = ""
-    lasts: bool = False
+    is_permanent: bool = False
 
 
 def foreseen_obstacle(
@@ -114,9 +117,9 @@ def foreseen_obstacle(
     folder has (0: unknown).
     """
     if choice == "polling":
-        return Obstacle("`observer: polling` is set", lasts=True)
+        return Obstacle("`observer: polling` is set", is_permanent=True)
     if choice == "auto" and shared:
-        return Obstacle(f"{shared}, which does not report every change", lasts=True)
+        return Obstacle(f"{shared}, which does not report every change", is_permanent=True)
     if limits.watches is not None and directories >= limits.watches:
         return too_few_watches(limits.watches, directories)
     return None

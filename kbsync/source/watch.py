@@ -420,7 +420,7 @@ class Watcher:
                     self.identity = None
                     # The folder replacing it may be on a dead network mount.
                     self._root_check.is_local = False
-                    self._poll(Obstacle(trouble.text, lasts=True))
+                    self._poll(Obstacle(trouble.text, is_permanent=True))
                 return [trouble]
             if self.identity is None:
                 await self._open()
@@ -488,7 +488,7 @@ class Watcher:
             # With `native`, which only uses events, the next scan that finds changes restarts the watch
             # again.
             if self._choice == "auto" and self.report.mode is Mode.NATIVE:
-                self._poll_as_well(Obstacle(missed, lasts=True))
+                self._poll_as_well(Obstacle(missed, is_permanent=True))
             self.want_rescan(self.report.why or f"{self._root}: {missed}")
 
     def _poll_as_well(self, obstacle: Obstacle) -> None:
@@ -521,7 +521,7 @@ class Watcher:
             surveyed = await asyncio.wait_for(surveying, LOOK_SECONDS)
         except (OSError, KbsyncError) as error:
             words = "its file system does not answer" if isinstance(error, TimeoutError) else str(error)
-            self._poll(Obstacle(words, lasts=True))
+            self._poll(Obstacle(words, is_permanent=True))
             return
         self.identity = surveyed.identity
         # A folder outside all listed mounts may be on any file system.
@@ -532,7 +532,7 @@ class Watcher:
             self._poll(obstacle)
         elif surveyed.bound and self._choice == "auto":
             why = f"{surveyed.bound} is a bind mount, and no event has reported its changes yet"
-            self._poll_as_well(Obstacle(why, lasts=True))
+            self._poll_as_well(Obstacle(why, is_permanent=True))
 
     async def _observe(self, folder: str) -> Obstacle | None:
         # Set before it is open, so that `stop` finds it even if this is cancelled halfway.
@@ -553,7 +553,7 @@ class Watcher:
         return None
 
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
-        self._try_at = None if obstacle.lasts else self._machine.clock() + pause
+        self._try_at = None if obstacle.is_permanent else self._machine.clock() + pause
         why = f"{self._root} is scanned every {self._polling_pause():g} s: {obstacle.why}."
         self.report = WatchReport(str(self._root), Mode.POLLING, why, obstacle.fix)
 

@@ -42,7 +42,7 @@ class Holds(Table):
         return self._db.last_insert_rowid()
 
     def batch(self, mirror: int, now: float) -> int:
-        """Return the hold that deletions join until the decision about the batch."""
+        """Return the hold that collects deletions until the batch is decided; open one if needed."""
         if collecting := self.batches(mirror, decided=False):
             return collecting[0].id
         # Holds without deletions have ended.

@@ -29,7 +29,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     (zhipu.root / "token").write_text(f"{SECRET}\n")
     monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
     assert current_callback(zhipu) is None
-    assert zhipu.run("kb", "callback", "show").out == "the account has no callback address\n"
+    assert zhipu.run("kb", "callback", "show").out == "the account has no callback URL\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
     words = [word for header in headers for word in ("--header", header)]
     ran = zhipu.run("kb", "callback", "set", NEW, *words)
@@ -71,7 +71,7 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuSand
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
     assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": OLD}
     assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": None}
-    assert zhipu.run("kb", "callback", "delete").out == "the account has no callback address\n"
+    assert zhipu.run("kb", "callback", "delete").out == "the account has no callback URL\n"
     assert effects(zhipu) == [("callback-set", OLD), ("callback-removed", OLD)]
 
 

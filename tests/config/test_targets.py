@@ -1,4 +1,4 @@
-"""Tests the settings of targets at services, their callback addresses, and how a target is opened."""
+"""Tests the settings of targets at services, their callback URLes, and how a target is opened."""
 
 from __future__ import annotations
 

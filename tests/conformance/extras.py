@@ -41,7 +41,7 @@ class ExtraSuite:
         if not world.has_clock:
             pytest.skip("the service of this world tells no time")
         await world.target.base()
-        assert isinstance(world.target.clock_apart, float)
+        assert isinstance(world.target.clock_offset, float)
 
     async def test_remaining_capacity_is_known_after_an_upload_without_a_request(
         self, world: SuiteWorld

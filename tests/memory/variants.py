@@ -76,7 +76,7 @@ class OnceMemory(MemoryTarget):
     created.
     """
 
-    takes_texts_once = True
+    stores_texts_once = True
 
     def _create(self, upload: Sent) -> Document:
         there = self._base.documents

@@ -39,7 +39,7 @@ def test_too_many_folders_to_watch_are_predicted(
 ) -> None:
     obstacle = observer.foreseen_obstacle("native", shared, directories, limits)
     assert (obstacle is None) == (reason is None)
-    assert obstacle is None or ((reason or "") in obstacle.why and not obstacle.lasts)
+    assert obstacle is None or ((reason or "") in obstacle.why and not obstacle.is_permanent)
 
 
 def test_each_start_error_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ MARKS = {
     "document.renamed": ">",
     "document.deleted": "-",
 }
-"""The marks that `plan` uses; a replaced document, which also logs `document.ready`, gets `~`."""
+"""The marks by event, as in `plan`; `document.ready` gets `~` if the document replaced an older version."""
 
 BAD = ("warning", "error", "exception", "critical")
 

@@ -149,11 +149,11 @@ class _Part:
         return cells
 
     def _read_paragraph(self, paragraph: Element, blocks: Blocks) -> None:
-        apart = Blocks()  # notes, comments and text boxes
+        notes = Blocks()  # notes, comments and text boxes
         about = paragraph.find("pPr")
         style = self._document.styles.of(about)
         around, self._is_hidden = self._is_hidden, style.is_hidden or False
-        text = "".join(self._texts(paragraph, apart))
+        text = "".join(self._texts(paragraph, notes))
         self._is_hidden = around
         label = self._document.numbering.label(style.numbering)
         if text.strip() and not style.is_contents:
@@ -163,11 +163,11 @@ class _Part:
                 blocks.add_item(style.numbering[1], label, one_line(text))
             else:
                 blocks.add_paragraph(text)
-        blocks.extend(apart)
+        blocks.extend(notes)
         # a missing end mark must not hide other paragraphs
         self._fields = [field for field in self._fields if field.is_shown]
 
-    def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
+    def _texts(self, parent: Element, notes: Blocks) -> Iterator[str]:
         """Yield the pieces of a paragraph's text."""
         before = ""  # the end of the previous run
         for element in parent:
@@ -184,7 +184,7 @@ class _Part:
                 case "r":
                     properties = element.find("rPr")
                     if not self._document.styles.hides(properties, self._is_hidden):
-                        text = "".join(self._texts(element, apart))
+                        text = "".join(self._texts(element, notes))
                         if _value(properties, "vertAlign") == "superscript" and is_note_mark(before, text):
                             yield " "
                         yield text
@@ -198,22 +198,22 @@ class _Part:
                         self._fields[-1].instruction += element.text or ""
                 case "fldSimple":
                     self._fields.append(_Field(element.get(":instr", ""), has_result=True))
-                    yield from self._texts(element, apart)
+                    yield from self._texts(element, notes)
                     self._fields.pop()
                 case "hyperlink":
-                    text = "".join(self._texts(element, apart))
+                    text = "".join(self._texts(element, notes))
                     yield linked(text, self._addresses.get(element.get(":id", ""), ""))
                 case "footnoteReference" | "endnoteReference" | "commentReference":
-                    apart.add(self._document.note(element.tag.removesuffix("Reference"), element))
+                    notes.add(self._document.note(element.tag.removesuffix("Reference"), element))
                 case "txbxContent":
-                    self.read(element, apart)
+                    self.read(element, notes)
                 case "textpath":  # WordArt
                     yield f" {element.get('string', '')} "
                 case "docPr" if is_description(words := element.get("descr", "")):
                     yield f" {words} "
                 case tag if tag not in _OMITTED:
                     yield _MATHS.get(tag, "")
-                    yield from self._texts(element, apart)
+                    yield from self._texts(element, notes)
 
     def _read_field_mark(self, kind: str | None) -> None:
         if kind == "begin":

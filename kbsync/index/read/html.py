@@ -44,7 +44,7 @@ _APART = word_set("button label textarea output meter progress text")
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""Elements that start a new part of an open element, and so end elements left open in the previous part."""
+"""Elements that close whatever the previous one left open, with the elements that may contain them."""
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
 """The parts that hidden parts of a table contain."""

@@ -306,7 +306,7 @@ def _text(part: Message) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return plain text whose lines may look like Markdown."""
+    """Escape the lines of a plain text that Markdown would read as structure."""
     return "\n".join(map(escaped, text.split("\n")))
 
 

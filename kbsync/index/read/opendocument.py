@@ -168,8 +168,8 @@ class _Reader:
     def _read_paragraph(self, paragraph: Element, blocks: Blocks, mark: str = "", depth: int = 0) -> None:
         if paragraph.get(":style-name") in self._hidden:
             return
-        apart = Blocks()  # notes, comments and text boxes
-        text = "".join(self._texts(paragraph, apart))
+        notes = Blocks()  # notes, comments and text boxes
+        text = "".join(self._texts(paragraph, notes))
         if paragraph.tag == "h" or paragraph.get(":style-name") in self._titles:
             level = number_of(paragraph.get(":outline-level"), 1)
             blocks.add(f"{'#' * min(level, 6)} {one_line(text)}" if text.strip() else "")
@@ -177,9 +177,9 @@ class _Reader:
             blocks.add_item(depth, mark, one_line(text))
         else:
             blocks.add_paragraph(text)
-        blocks.extend(apart)
+        blocks.extend(notes)
 
-    def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
+    def _texts(self, parent: Element, notes: Blocks) -> Iterator[str]:
         """Yield the pieces of a paragraph's text."""
         yield parent.text or ""
         before = parent.text or ""
@@ -190,22 +190,22 @@ class _Reader:
                 case "line-break":
                     yield "\n"
                 case "a":
-                    yield linked("".join(self._texts(element, apart)), element.get(":href", ""))
+                    yield linked("".join(self._texts(element, notes)), element.get(":href", ""))
                 case "note":
                     kind = element.get(":note-class", "note").capitalize()
                     if note := " ".join(self._paragraphs(element)):
-                        apart.add(f"**{kind}:** {note}")
+                        notes.add(f"**{kind}:** {note}")
                 case "annotation":
-                    apart.add(self._comment(element))
+                    notes.add(self._comment(element))
                 case "span" if element.get(":style-name") in self._hidden:
                     pass
                 case "span" if element.get(":style-name") in self._raised:
-                    text = "".join(self._texts(element, apart))
+                    text = "".join(self._texts(element, notes))
                     yield f" {text}" if is_note_mark(before, text) else text
                 case tag if tag in _SHAPES:
-                    self._read_one(element, apart)
+                    self._read_one(element, notes)
                 case tag if tag not in _OMITTED or tag == "title":
-                    yield from self._texts(element, apart)
+                    yield from self._texts(element, notes)
             yield element.tail or ""
             before = element.tail or ""
 

@@ -324,8 +324,8 @@ class _PageReader:
 
 
 def _is_same_line(before: Line, line: Line) -> bool:
-    """Return whether `line` continues `before`: pdfium also begins a new line after a letter that is lower or
-    higher."""
+    """Return whether `line` continues `before`: pdfium also begins a new line at a subscript or
+    superscript."""
     size = min(before.size, line.size)
     if abs(line.base - before.base) >= _SAME_LINE * size:
         return False

@@ -690,7 +690,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one
 
 
 def _dump(texts: Sequence[str]) -> str:
-    """Return a list of texts as JSON without escaped characters."""
+    """Return strings as a JSON array, without escaping non-ASCII characters."""
     return _ENCODER.encode(texts)
 
 

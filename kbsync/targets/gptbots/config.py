@@ -61,7 +61,7 @@ CUTTING: Mapping[str, ValueKind] = {
     "splitter": Text(
         "the string that ends a chunk, instead of `chunk_token`; not for spreadsheets",
         r"[\s\S]+",
-        r'a text, such as "\n\n"',
+        r'a string, such as "\n\n"',
     ),
     "header_row": Whole("the row with the headings of a table; default: `1`", least=1, most=5),
 }

@@ -104,10 +104,11 @@ _PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 class ClockSkew:
     """How far the target's clock is off.
 
-    `apart`: the seconds by which it was ahead of ours at the last response; None before the first.
+    `offset`: the seconds by which it was ahead of ours (negative: behind) at the last response; None
+    before the first.
     """
 
-    apart: float | None = None
+    offset: float | None = None
 
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
         """Record the date of a response.
@@ -116,7 +117,7 @@ class ClockSkew:
         like a clock difference. All times are in epoch seconds.
         """
         if at is not None:
-            self.apart = max(0.0, at - heard_at) + min(0.0, at + leaves_out - sent_at)
+            self.offset = max(0.0, at - heard_at) + min(0.0, at + leaves_out - sent_at)
 
 
 class ClientOptions(TypedDict, total=False):

@@ -221,7 +221,7 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return "was not reached: the URL is not http or https"
         case BodyChangedError():
-            return f"did not get the whole document: {error}"
+            return f"did not receive the whole document: {error}"
         case AnswerLostError():
             return f"answered, but the answer was lost: {error}"
     return "did not answer completely; the answer was lost: the connection was closed or reset"

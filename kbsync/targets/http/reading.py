@@ -124,7 +124,7 @@ PAGE_SIZE = 100
 SWEEPS = 3
 _SMALLEST_CAP = 10  # the smallest default page size of services; shorter pages have another cause
 _ENOUGH = 0.8
-"""Share of the counted documents that a list must show: counts may be slightly off."""
+"""Minimum share of the base's document count that a list must contain; the count may be slightly off."""
 
 
 def check_shown(shown: int, counted: int | None, base_id: str) -> None:

@@ -328,7 +328,7 @@ class ServiceTarget(Target, Generic[Row]):
 
     def _age_of(self, moment: float) -> float:
         """Return how many seconds ago a time on the service's clock was."""
-        return self._wall() + (self.clock_apart or 0.0) - moment
+        return self._wall() + (self.clock_offset or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
         """Return the SHA-256 (lower-case hex) of a stored file at its signed address; raises the same errors
@@ -382,9 +382,9 @@ class ServiceTarget(Target, Generic[Row]):
         return self._client.meter
 
     @property
-    def clock_apart(self) -> float | None:
+    def clock_offset(self) -> float | None:
         """Seconds by which the service's clock was ahead of ours at its last response."""
-        return self._client.skew.apart
+        return self._client.skew.offset
 
     async def aclose(self) -> None:
         """Close the connections. May be called again."""

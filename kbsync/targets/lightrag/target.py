@@ -61,7 +61,7 @@ class LightragTarget(ServiceTarget[Row]):
 
     _config: LightragTargetConfig
     takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
-    takes_texts_once = True
+    stores_texts_once = True
     deletes_in_turn = True
     shortest_query = 3
     classify_answer = staticmethod(shapes.classify_answer)

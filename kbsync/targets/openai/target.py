@@ -243,9 +243,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     async def _delete_orphans(self, attached: set[str]) -> None:
         """Delete files that we uploaded but never attached, because kbsync was killed in between."""
-        apart = self._client.skew.apart or 0.0
+        offset = self._client.skew.offset or 0.0
         # Nobody attaches a file uploaded before this process began: the process that uploaded it has ended.
-        before = apart + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)
+        before = offset + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)
         newest = api.rows(
             self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
         )

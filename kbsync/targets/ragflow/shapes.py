@@ -164,7 +164,7 @@ def _status(run: str, row: Mapping[str, Any]) -> DocStatus:
 def _last_words(value: object) -> str:
     """Return the last error in a document's progress log, or its last line.
 
-    The log is a text or a list of lines.
+    The log is a string or a list of lines.
     """
     lines = value if isinstance(value, list) else text_of(value).splitlines()
     messages = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]

@@ -50,7 +50,7 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
-    """Return a text that identifies the vectors of this config, regardless of the service's URL.
+    """Return a string that identifies the vectors of this config, regardless of the service's URL.
 
     It is part of the recipe: if it changes, kbsync recomputes all vectors.
     """

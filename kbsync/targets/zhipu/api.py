@@ -91,15 +91,15 @@ def _base64(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def skew_sentence(apart: float | None, alarming: float) -> str:
+def skew_sentence(offset: float | None, alarming: float) -> str:
     """Return a sentence about a clock difference, for the message about a refused key; "" if the clocks
     agree.
     """
-    if apart is None or abs(apart) <= alarming:
+    if offset is None or abs(offset) <= alarming:
         return ""
-    minutes = round(abs(apart) / 60)
+    minutes = round(abs(offset) / 60)
     span = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-    return f"this machine's clock is {span} {'behind' if apart > 0 else 'ahead of'} the service's"
+    return f"this machine's clock is {span} {'behind' if offset > 0 else 'ahead of'} the service's"
 
 
 class ZhipuClassifier:
@@ -150,7 +150,7 @@ class ZhipuClassifier:
             reason = reason.replace(secret, "***")
         if isinstance(error, Halted):
             alarming = ALARMING_FOR_TOKENS if self._config.auth == "jwt" else ALARMING
-            sentence = skew_sentence(self._skew.apart, alarming)
+            sentence = skew_sentence(self._skew.offset, alarming)
             if error.halt == "credentials" and sentence:
                 reason = f"{reason}; {sentence}"
         error.reason = reason

@@ -115,7 +115,7 @@ class Separators(ValueKind):
             or not all(isinstance(item, str) and item for item in value)
         ):
             raise RefusedValue(
-                f'{format_value(value)} is not valid; allowed: a list of texts, such as ["\\n\\n"]'
+                f'{format_value(value)} is not valid; allowed: a list of strings, such as ["\\n\\n"]'
             )
         return value
 

@@ -92,7 +92,7 @@ SENTENCES: dict[str, str] = {
     "1213": "a parameter is missing",
     "1214": "a parameter is invalid",
     "1215": "two parameters contradict each other",
-    "1220": "this account may not use this call",
+    "1220": "this account has no access to this API",
     "1221": "the service has withdrawn this call",
     "1222": "the service has no such call",
     "1230": "the service's workflow failed",

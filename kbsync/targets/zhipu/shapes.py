@@ -171,7 +171,7 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
         integer(item.get("sentence_size")),
         parse_image,
     )
-    # Parse strictly: a text "1" or an unknown number must not count as ready (promise 10).
+    # Parse strictly: a string "1" or an unknown number must not count as ready (promise 10).
     stat = item.get("embedding_stat")
     state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
     document = ZhipuDocument(

@@ -138,10 +138,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return self._space.remaining
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's space; None if unknown.
+        """Return the account's quota and usage; None if unknown.
 
-        Raises `Unavailable` after `FORECAST` seconds, because uploads, plans and users wait for it, and it is
-        only a forecast.
+        Raises `Unavailable` after `FORECAST` seconds: uploads, plans and users wait for it, but can do
+        without it.
         """
         async with self._client.soon("capacity", FORECAST):
             answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
@@ -450,8 +450,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return a document's creation time by our clock; None if the service's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
-        created, apart = created_of(remote_id), self._skew.apart or 0.0
-        return None if created is None or abs(apart) > ALARMING else created - apart
+        created, offset = created_of(remote_id), self._skew.offset or 0.0
+        return None if created is None or abs(offset) > ALARMING else created - offset
 
 
 def _not_found() -> NotFound:

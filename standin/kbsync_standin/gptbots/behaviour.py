@@ -43,7 +43,7 @@ class GptbotsBehaviour(Behaviour):
 
 KINDS: Mapping[str, str] = {
     "code": "a business code in place of the answer, nothing done "
-    "[args: code (50000), message, status of HTTP (200), as_string: true: the code is a text]",
+    "[args: code (50000), message, status of HTTP (200), as_string: true: the code is a string]",
     "code-after": "the same, after the work was done [args: as code]",
     "rate-limited": "HTTP 429, nothing done [args: retry_after: the header]",
     "unauthorized": "40127, as a key of another region gets it",

@@ -41,7 +41,7 @@ class RagflowBehaviour(Behaviour):
 
 KINDS: Mapping[str, str] = {
     "code": "a code in place of the answer, nothing done [args: code (102), message, status of HTTP (200), "
-    "as_string: true: the code is a text]",
+    "as_string: true: the code is a string]",
     "code-after": "the same, after the work was done [args: as code]",
     "unauthorized": "401, as for an unknown key [args: code: 109 as older versions say it]",
     "shape": "the answer's data has another shape [args: form: object, list, null or none]",

@@ -119,7 +119,7 @@ def _texts(body: dict[str, Any], key: str, sentence: str, status: int) -> list[s
 
 
 def _plain(body: dict[str, Any]) -> EmbeddingRequest:
-    texts = _texts(body, "input", "input is a text or a list of texts, none of them empty", 400)
+    texts = _texts(body, "input", "input is a string or a list of strings, none of them empty", 400)
     encoding = body.get("encoding_format", "float")
     _require(encoding in _ENCODINGS, "encoding_format is float or base64")
     return EmbeddingRequest(texts, _dimensions(body), encoding == "base64")
@@ -252,9 +252,10 @@ def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, 
     body = _object(body, rules.allowed_fields, rules.needs_model)
     question, texts, most = body.get("query"), body.get(rules.texts), body.get("top_n", 0)
     _require(
-        isinstance(question, str) and 0 < len(question) <= 4096, "query is a text of at most 4096 characters"
+        isinstance(question, str) and 0 < len(question) <= 4096,
+        "query is a string of at most 4096 characters",
     )
-    _require(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of texts")
+    _require(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of strings")
     assert isinstance(texts, list) and isinstance(question, str)
     _require(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", rules.too_many)
     _require(all(isinstance(text, str) for text in texts), f"{rules.texts} are texts")

@@ -82,7 +82,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     home_id, home_key = HOME_ID, "knowledge_id"
 
     def begin(self) -> None:
-        """Create the initial contents: no agents, no callback address, no usage."""
+        """Create the initial contents: no agents, no callback URL, no usage."""
         self.agents: dict[str, Agent] = {}
         self.answers: dict[str, list[Match]] = {}
         self.callback: kept.Callback | None = None

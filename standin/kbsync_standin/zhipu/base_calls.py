@@ -1,4 +1,4 @@
-"""/knowledge, /embedding and /callback: knowledge bases, models, capacity, and the callback address."""
+"""/knowledge, /embedding and /callback: knowledge bases, models, capacity, and the callback URL."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class BaseCalls(Answers):
 
     @route("GET", "/callback", "callback")
     def show_callback(self, call: Call) -> Json | None:
-        """Show the callback address; no data if none is set."""
+        """Show the callback URL; no data if none is set."""
         callback = self.callback
         if callback is None:
             return None
@@ -117,7 +117,7 @@ class BaseCalls(Answers):
 
     @route("PUT", "/callback", "set-callback")
     def set_callback(self, call: Call) -> NoData:
-        """Set the callback address; without headers in the request it has none."""
+        """Set the callback URL; without headers in the request it has none."""
         body = self.body(call, _CALLBACK_TESTS, "url")
         if call.fault.effect:
             self.callback = callback_of({**body, "callback_url": body["url"]})
@@ -126,7 +126,7 @@ class BaseCalls(Answers):
 
     @route("DELETE", "/callback", "delete-callback")
     def remove_callback(self, call: Call) -> NoData:
-        """Remove the callback address."""
+        """Remove the callback URL."""
         if call.fault.effect and self.callback is not None:
             self._record("callback-removed", "", self.callback.url)
             self.callback = None

@@ -141,7 +141,7 @@ def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
 
 
 def callback_of(fields: Mapping[str, Any]) -> Callback | None:
-    """Return the callback address if the checked `fields` have one."""
+    """Return the callback URL if the checked `fields` have one."""
     url = fields.get("callback_url")
     headers = {str(name): str(value) for name, value in fields.get("callback_header", {}).items()}
     return Callback(url, headers) if url else None

@@ -568,7 +568,7 @@ def test_longer_retry_after_of_the_target_is_respected(breaker: Breaker, clock: 
 
 
 @pytest.mark.parametrize(
-    ("date", "sent_at", "received_at", "apart"),
+    ("date", "sent_at", "received_at", "offset"),
     [
         (100.0, 99.5, 100.2, 0.0),
         (100.0, 100.9, 101.0, 0.0),  # Date has no fractions of a second
@@ -578,20 +578,20 @@ def test_longer_retry_after_of_the_target_is_respected(breaker: Breaker, clock: 
     ],
 )
 def test_only_time_outside_the_request_counts(
-    date: float, sent_at: float, received_at: float, apart: float
+    date: float, sent_at: float, received_at: float, offset: float
 ) -> None:
     skew = ClockSkew()
     skew.learn(date, sent_at, received_at, leaves_out=A_SECOND)
-    assert skew.apart == pytest.approx(apart)
+    assert skew.offset == pytest.approx(offset)
 
 
 def test_response_without_a_date_teaches_nothing() -> None:
     skew = ClockSkew()
     skew.learn(None, 1.0, 2.0)
-    assert skew.apart is None
+    assert skew.offset is None
     skew.learn(700.0, 100.0, 100.0)
     skew.learn(None, 1.0, 2.0)
-    assert skew.apart == 600.0
+    assert skew.offset == 600.0
 
 
 # ---- missing calls

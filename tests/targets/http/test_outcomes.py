@@ -186,7 +186,7 @@ async def test_server_that_reads_nothing_is_unsure() -> None:
 @pytest.mark.parametrize("claimed_size", [0, 5, 9, 11, 50])
 async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(claimed_size: int) -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
-        with pytest.raises(Unsure, match="did not get the whole document: the file is"):
+        with pytest.raises(Unsure, match="did not receive the whole document: the file is"):
             await http.send(
                 "upload", "/up", fields={}, file=part(BytesBody(b"ten bytes!", claimed_size=claimed_size))
             )

@@ -1,4 +1,4 @@
-"""Tests the management of applications and callback addresses: sent, read, and never repeated."""
+"""Tests the management of applications and callback URLes: sent, read, and never repeated."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ URL = "https://events.example.org/kb"
 SECRET = "s3cr3t-of-the-header"
 
 
-# ---- the account's callback address
+# ---- the account's callback URL
 
 
 @pytest.mark.parametrize(

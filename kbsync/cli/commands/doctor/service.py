@@ -157,14 +157,14 @@ def _check_connection(
 
 def _check_clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
     """Compare this machine's clock with the service's `Date` header."""
-    if target.clock_apart is None:
+    if target.clock_offset is None:
         return
-    subject, apart = f"{mirror.name}: clock", target.clock_apart
-    if abs(apart) <= CLOCK_TOLERANCE:
+    subject, offset = f"{mirror.name}: clock", target.clock_offset
+    if abs(offset) <= CLOCK_TOLERANCE:
         yield CheckResult(subject, "in step with the service")
         return
-    side = "behind" if apart > 0 else "ahead of"
-    detail = f"this machine is {abs(apart):,.0f} s {side} the service, which may refuse signed keys"
+    side = "behind" if offset > 0 else "ahead of"
+    detail = f"this machine is {abs(offset):,.0f} s {side} the service, which may refuse signed keys"
     yield warning(subject, detail, "sudo timedatectl set-ntp true")
 
 

@@ -61,9 +61,9 @@ class OpenAccount:
 
     @property
     def callbacks(self) -> Callbacks:
-        """The callback address."""
+        """The callback URL."""
         if self.service.callbacks is None:
-            raise UsageError(f"an account of type {self.mirror.target.type} has no callback address")
+            raise UsageError(f"an account of type {self.mirror.target.type} has no callback URL")
         return self.service.callbacks
 
     def mirrors_of(self, base_id: str) -> list[str]:

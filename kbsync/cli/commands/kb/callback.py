@@ -36,7 +36,7 @@ HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads i
 )
 @shared_options
 def command() -> None:
-    """Manage the account's callback address, which all users of the account share.
+    """Manage the account's callback URL, which all users of the account share.
 
     Mirrors don't need it: each upload specifies its own.
     """
@@ -86,7 +86,7 @@ def delete(choices: Choices, yes: str | None, as_json: bool) -> None:
         Output().line(_NONE if callback is None else f"the service no longer calls {printable(callback.url)}")
 
 
-_NONE = "the account has no callback address"
+_NONE = "the account has no callback URL"
 
 
 def _confirm(current: Callback | None, action: str, yes: str | None) -> None:
