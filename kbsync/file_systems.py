@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from kbsync.dataclass import dataclass
@@ -64,7 +65,12 @@ class Mount:
 
 def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
     """Return all mounts that this process sees, in mount order. Raises `OSError`."""
-    return tuple(map(_mount, (mountinfo or MOUNTINFO).read_bytes().splitlines()))
+    return _parse((mountinfo or MOUNTINFO).read_bytes())
+
+
+@lru_cache(maxsize=1)
+def _parse(mountinfo: bytes) -> tuple[Mount, ...]:
+    return tuple(map(_mount, mountinfo.splitlines()))
 
 
 def _mount(line: bytes) -> Mount:

@@ -32,6 +32,7 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import (
     CallbackId,
+    InotifyConstants,
     InotifyEvent,
     InotifyFD,
     Mask,
@@ -219,6 +220,7 @@ class KernelReader(InotifyFD):
     def __init__(self) -> None:
         self.overflowed = False
         self.reached_watch_limit = False
+        self.saw_unmount = False
         self.crash = ""
         super().__init__()
 
@@ -238,6 +240,7 @@ class KernelReader(InotifyFD):
         if event.is_queue_overflow:
             self.overflowed = True
         else:
+            self.saw_unmount |= bool(event.mask & InotifyConstants.IN_UNMOUNT)
             super().handle_event(event)
 
     def add_callback(

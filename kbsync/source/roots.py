@@ -31,9 +31,14 @@ def mount_of(fd: int) -> Mount | None:
     return next((mount for mount in mounts() if mount.id == number), None)
 
 
+def select_below(folder: str, mounts: Iterable[Mount]) -> Iterator[Mount]:
+    """Yield the mounts below `folder` (a real path), bind mounts included."""
+    return (mount for mount in mounts if holds(folder, mount.point) and not holds(mount.point, folder))
+
+
 def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
     """Return a shared mount below `folder` (a real path); None if there is none."""
-    return next((mount for mount in _below(folder, mounts) if is_shared(mount.fs_type)), None)
+    return next((mount for mount in select_below(folder, mounts) if is_shared(mount.fs_type)), None)
 
 
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
@@ -46,11 +51,9 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     # Reversed, because the later of two mounts at one point is visible.
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     places = [innermost] if innermost else []
-    return next((mount for mount in (*places, *_below(folder, mounts)) if _is_bind(mount, mounts)), None)
-
-
-def _below(folder: str, mounts: Iterable[Mount]) -> Iterator[Mount]:
-    return (mount for mount in mounts if holds(folder, mount.point) and not holds(mount.point, folder))
+    return next(
+        (mount for mount in (*places, *select_below(folder, mounts)) if _is_bind(mount, mounts)), None
+    )
 
 
 def _is_bind(mount: Mount, mounts: Sequence[Mount]) -> bool:

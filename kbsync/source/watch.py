@@ -47,6 +47,7 @@ from kbsync.source.roots import (
     error_words,
     identify,
     opened_root,
+    select_below,
     shared_below,
 )
 from kbsync.source.wake import WakeFile
@@ -138,12 +139,13 @@ class Machine:
 class RootSurvey:
     """What is known about a folder before it is watched.
 
-    `shared` names a file system that doesn't report every change, `bound` the bind mount that contains the
-    folder or is below it; each is empty if there is none.
+    `mounts` are those below it. `shared` names a file system that doesn't report every change, `bound` the
+    bind mount that contains the folder or is below it; each is empty if there is none.
     """
 
     folder: str
     identity: RootIdentity
+    mounts: frozenset[Mount]
     shared: str = ""
     bound: str = ""
 
@@ -151,14 +153,14 @@ class RootSurvey:
 def survey(root: Path, machine: Machine) -> RootSurvey:
     """Survey `root`, following it if it is a symlink. Raises OSError, RootTrouble or ShortageError."""
     identity = machine.identify(root)
-    folder = os.path.realpath(root)
+    folder, all_mounts = os.path.realpath(root), tuple(machine.mounts())
+    below = frozenset(select_below(folder, all_mounts))
     if is_shared(identity.fs_type):
-        return RootSurvey(folder, identity, shared=f"it is on {identity.fs_type}")
-    all_mounts = tuple(machine.mounts())
-    if mount := shared_below(folder, all_mounts):
-        return RootSurvey(folder, identity, shared=f"{mount.point} is {mount.fs_type}")
+        return RootSurvey(folder, identity, below, shared=f"it is on {identity.fs_type}")
+    if mount := shared_below(folder, below):
+        return RootSurvey(folder, identity, below, shared=f"{mount.point} is {mount.fs_type}")
     mount = bound(folder, all_mounts)
-    return RootSurvey(folder, identity, bound=mount.point if mount else "")
+    return RootSurvey(folder, identity, below, bound=mount.point if mount else "")
 
 
 class Watch:
@@ -242,6 +244,11 @@ class Watch:
         else:
             return None
         return WatchTrouble(kind, f"{self._folder}: {words}")
+
+    @property
+    def saw_unmount(self) -> bool:
+        """Return whether a watched file system was unmounted."""
+        return self._observer is not None and self._observer.reader.saw_unmount
 
     def scan_started(self) -> None:
         """Record that a full scan begins."""
@@ -366,6 +373,8 @@ class Watcher:
         """The reason for a rescan; empty if none is needed."""
         self._scan_seconds = 0.0
         self._directories = 0
+        self._folder = ""
+        self._mounts: frozenset[Mount] = frozenset()
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
@@ -433,6 +442,12 @@ class Watcher:
             if trouble is not None:
                 await self._recover(trouble)
                 return [trouble]
+            if self._have_mounts_changed():
+                # A watch covers neither a disk mounted later nor the folder below an unmounted one.
+                await self._close()
+                await self._open()
+                self.want_rescan(f"{self._root}: a disk was mounted or unmounted in it")
+                return []
             if self._try_at is not None and self._machine.clock() >= self._try_at:
                 await self._open()
                 if self._watch is not None:
@@ -470,6 +485,15 @@ class Watcher:
         if self.hints.overflowed:
             self.want_rescan(f"{self._root}: more paths changed at once than kbsync can record individually")
         self._on_hint()
+
+    def _have_mounts_changed(self) -> bool:
+        # A disk mounted again at once may have the number and the device of the one before.
+        if self._watch is not None and self._watch.saw_unmount:
+            return True
+        try:
+            return self._mounts != frozenset(select_below(self._folder, self._machine.mounts()))
+        except OSError:
+            return False  # unknown: the next check tries again
 
     async def _check_silence(self, watch: Watch) -> None:
         """Restart the watch if scans find changes without events; in `auto` mode, also poll until the next
@@ -524,6 +548,7 @@ class Watcher:
             self._poll(Obstacle(words, is_permanent=True))
             return
         self.identity = surveyed.identity
+        self._folder, self._mounts = surveyed.folder, surveyed.mounts
         # A folder outside all listed mounts may be on any file system.
         self._root_check.is_local = not surveyed.shared and surveyed.identity.fs_type != UNKNOWN
         obstacle = foreseen_obstacle(self._choice, surveyed.shared, self._directories, self._machine.limits())

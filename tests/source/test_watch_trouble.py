@@ -252,6 +252,42 @@ async def test_polls_when_configured_or_when_events_are_incomplete(
         assert await hearing.watcher.check() == []
 
 
+@pytest.mark.parametrize("observer", ["auto", "polling"])
+async def test_changed_mounts_inside_the_folder_restart_the_watch_and_request_a_scan(
+    root: Path, state: Path, observer: str
+) -> None:
+    mounts = [Mount(1, "/", "ext4")]
+    changing = machine(mounts=lambda: mounts)
+    async with listening(root, state, observer=observer, machine=changing) as hearing:
+        watcher = hearing.watcher
+        for change in (
+            [Mount(1, "/", "ext4"), Mount(2, f"{root}/sub", "tmpfs", device="0:9")],
+            [Mount(1, "/", "ext4"), Mount(2, f"{root}/sub", "tmpfs", device="0:10")],
+            [Mount(1, "/", "ext4")],
+        ):
+            before, mounts = watcher._watch, change
+            assert await watcher.check() == []
+            assert watcher.rescan_reason == f"{root}: a disk was mounted or unmounted in it"
+            assert watcher._watch is not before or observer == "polling"
+            watcher.scan_started()
+            mounts = [*change, Mount(3, "/elsewhere", "tmpfs")]
+            assert await watcher.check() == []
+            assert not watcher.rescan_wanted
+        mounts = [*change, Mount(2, f"{root}/sub", "nfs4")]
+        await watcher.check()
+        assert watcher.report.mode is Mode.POLLING
+
+
+async def test_unmount_of_a_watched_disk_restarts_the_watch(hearing: Hearing) -> None:
+    """Another disk may have been mounted at once, with the same number and device."""
+    reader_of(hearing).handle_event(InotifyEvent(WatchDescriptor(1), InotifyConstants.IN_UNMOUNT, 0, b""))
+    assert await hearing.watcher.check() == []
+    assert hearing.watcher.rescan_wanted
+    hearing.watcher.scan_started()
+    assert await hearing.watcher.check() == []
+    assert not hearing.watcher.rescan_wanted
+
+
 async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root: Path, state: Path) -> None:
     disk, bind = Mount(1, "/", "ext4", device="8:1"), Mount(2, str(root), "ext4", "/volumes/docs", "8:1")
     bound = machine(mounts=lambda: [disk, bind])
