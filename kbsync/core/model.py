@@ -45,6 +45,10 @@ class RootIdentity:
     is_mount: bool
 
 
+UNMOUNTED = "was a mount point and is not mounted; mount it again"
+"""The problem of a directory whose files are unknown because their disk isn't mounted."""
+
+
 class FileKind(enum.Enum):
     """The kind of a directory entry."""
 

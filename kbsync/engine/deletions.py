@@ -20,7 +20,7 @@ from kbsync.core.model import Desired, FileKind, Presence, Purpose, RootIdentity
 from kbsync.core.planner import is_undecided, must_stay, removal_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
-from kbsync.engine.reconcile import recheck_lost_mounts
+from kbsync.engine.reconcile import recheck_mounts
 from kbsync.engine.settings import DeletionLimits
 from kbsync.engine.status import CAUSES
 from kbsync.source.stat import PathStat, stat_exactly
@@ -138,7 +138,7 @@ class Deletions:
             return None
         root = self._journal.binding.settings.root
         stats = await asyncio.to_thread(stat_exactly, root, list(paths), before)
-        stats = await recheck_lost_mounts(self._store, self._journal.binding, stats)
+        stats = await recheck_mounts(self._store, self._journal.binding, stats)
         return stats if await self._identity() == before else None
 
     def _record_checks(
@@ -406,7 +406,7 @@ async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Uplo
         return {}
     root = journal.binding.settings.root
     stats = await asyncio.to_thread(stat_exactly, root, set(paths.values()))
-    stat_of = dict(await recheck_lost_mounts(store, journal.binding, stats))
+    stat_of = dict(await recheck_mounts(store, journal.binding, stats))
     return {
         number: stat_of[path].presence is Presence.PRESENT
         for number, path in paths.items()

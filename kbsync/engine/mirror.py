@@ -372,6 +372,7 @@ class BoundMirror:
             self._scan_error = error
         finally:
             self.scanning.remove(name)
+            self._may_hold_all = True  # it may have found that a disk was mounted or unmounted
             if self._must_scan_again and not self.scanning:
                 pause, self._must_scan_again = 0.0, False
             self.next_scan = min(self.next_scan, self.mirror.clock.steady() + pause)
@@ -399,7 +400,7 @@ class BoundMirror:
             await self._do_due_work()
         if self.reconciler.has_trees:
             self.scan("trees", self._scan_trees)
-        # Once a pass has decided about all missing files, small deletions need no approval again.
+        # Once all missing files have been decided on, small deletions need no approval again.
         if self._is_compared and self._may_hold_all and not (self.scanning or self.may_wait):
             await self.mirror.first_pass_over()
             self._may_hold_all = False
@@ -672,9 +673,10 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that all files missing in the first pass have been decided on, so small deletions no longer
-        need approval."""
-        await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
+        """Record that all files missing in the first pass, or since a disk was mounted or unmounted, have
+        been decided on, so small deletions no longer need approval."""
+        if await self.store.read(lambda tx: tx.mirrors.get(self.id).hold_all):
+            await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
 
     # -- the root --------------------------------------------------------------------------------------
 

@@ -54,22 +54,19 @@ from kbsync.state.store import StateStore
 from kbsync.threads import searches_first
 
 
-async def recheck_lost_mounts(
+async def recheck_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the checks, after repeating those that found nothing below a directory where a disk used to be
-    mounted.
+    """Return the checks, after repeating those that found nothing where a disk is or used to be mounted.
 
-    While a disk that was mounted in the folder is unmounted, none of its files counts as missing (promise 1).
+    While a disk that was mounted in the folder is unmounted, none of its files counts as missing, nor does a
+    file over which a disk was mounted since the last scan (promise 1).
     """
     missed = [path for path, stat in checked if stat.lacks_file]
-    mounts = await store.read(partial(_mounts, binding, missed)) if missed else {}
-    if not mounts:
+    if not missed:
         return list(checked)
-    root = binding.settings.root
-    rechecked = await asyncio.to_thread(
-        lambda: {path: stat_in_mounts(root, path, mount_points) for path, mount_points in mounts.items()}
-    )
+    mounts = await store.read(partial(_mounts, binding, missed))
+    rechecked = await asyncio.to_thread(stat_in_mounts, binding.settings.root, mounts)
     return [(path, rechecked.get(path, stat)) for path, stat in checked]
 
 
@@ -79,14 +76,15 @@ def former_files(
     """Return stored files with this inode and these bytes that are gone from their paths and may now be at
     `path`. Blocks."""
     entries: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
+    root = binding.settings.root
     mounts = read(partial(_mounts, binding, [entry.path for entry in entries])) if entries else {}
+    rechecked = stat_in_mounts(root, mounts) if entries else {}
 
     def stat_again(path: str) -> PathStat:
-        root = binding.settings.root
-        return stat_in_mounts(root, path, mounts[path]) if path in mounts else stat_path(root, path)
+        return rechecked.get(path) or stat_path(root, path)
 
     respelled = [entry.path for entry in entries if is_respelled(entry.path, path)]
-    aliases = find_aliases(binding.settings.root, respelled)
+    aliases = find_aliases(root, respelled)
     return [entry for entry in entries if entry.path in aliases or stat_again(entry.path).lacks_file]
 
 
@@ -97,8 +95,8 @@ def is_respelled(old: str, new: str) -> bool:
 
 
 def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
-    """Return the former mount points at or above each path, for those paths that had any."""
-    return {path: over for path in paths if (over := tx.folders.mounts_over(binding.mirror, path))}
+    """Return the former mount points at or above each path."""
+    return {path: tx.folders.mounts_over(binding.mirror, path) for path in paths}
 
 
 RACY_SECONDS = 2.0
@@ -292,7 +290,7 @@ class StateTree:
 
 
 def _stored_folder(row: FolderRow) -> StoredFolder:
-    return StoredFolder(row.version, row.is_mount, row.problem)
+    return StoredFolder(row.version, row.is_mount, row.problem, row.may_be_unmounted)
 
 
 PAGE = 256
@@ -463,6 +461,11 @@ class Reconciler:
 
         def record(tx: Tx) -> None:
             tx.folders.record_listing(mirror, folder, listing.version, listing.is_mount)
+            if listing.changed_mount and (listing.missing or listing.gone_folders):
+                # What is missing is hidden or on another disk, unless a user says otherwise (promise 1). Both
+                # are mirrored, so that it returns with the next change.
+                tx.folders.allow_unmounting(mirror, listing.changed_mount)
+                tx.mirrors.set_hold_all(mirror, True)
             tx.entries.miss(mirror, folder, listing.missing, None, number)
             for name in listing.gone_folders:
                 self._miss_tree(tx, join(folder, name), None, number)
@@ -521,7 +524,7 @@ class Reconciler:
         if trees or vanished:
             stats = await asyncio.to_thread(lambda: [(path, stat_path(root, path)) for path in trees])
             stats += await asyncio.to_thread(stat_exactly, root, vanished)
-            stats = await recheck_lost_mounts(self._store, self._journal.binding, stats)
+            stats = await recheck_mounts(self._store, self._journal.binding, stats)
             folders = [path for path, stat in stats if stat.kind is FileKind.FOLDER]
             for path in folders:
                 self._request_scan(path)
@@ -632,7 +635,7 @@ class Reconciler:
             if stat.presence is not Presence.PRESENT or stat.lacks_file
         ]
         if absent:
-            absent = await recheck_lost_mounts(self._store, self._journal.binding, absent)
+            absent = await recheck_mounts(self._store, self._journal.binding, absent)
             for path, stat in absent:
                 if stat.lacks_file:
                     self._forget(path)

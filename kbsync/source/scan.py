@@ -14,7 +14,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Protocol, Self
 
-from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Formats, Stamp, Verdict
+from kbsync.core.model import NO_STAMP, UNMOUNTED, FileChoice, FileKind, Formats, Stamp, Verdict
 from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
@@ -24,16 +24,24 @@ EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
 
 _NO_RULES = Rules(None, (), Formats())
-_UNMOUNTED = "was a mount point and is not mounted; mount it again"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFolder:
-    """The stored fields of a folder: those of the `Listing` that last reported it."""
+    """The stored fields of a folder: those of the `Listing` that last reported it.
+
+    `may_be_unmounted`: it is a mount point, but its files are also known while nothing is mounted there.
+    """
 
     version: str
     is_mount: bool
     problem: str
+    may_be_unmounted: bool = False
+
+    @property
+    def needs_mount(self) -> bool:
+        """Return whether its files are unknown while nothing is mounted there."""
+        return self.is_mount and not self.may_be_unmounted
 
 
 class StoredTree(Protocol):
@@ -67,12 +75,14 @@ class FolderListing:
     are empty. `changed`: entries that are new or have another stamp, or all entries if the directory is
     `new`, stored under another version (`reselect`), or at or below one that had a problem before.
     `gone_folders`: no longer on disk. `excluded_folders`: on disk, but the rules no longer enter them.
-    `rules` apply in it.
+    `changed_mount`: the folder, at or above a missing name, that became or stopped being a mount point since
+    it was last listed, so what is missing may only be hidden or on another disk. `rules` apply in it.
     """
 
     path: str
     version: str = ""
     is_mount: bool = False
+    changed_mount: str = ""
     problem: str = ""
     changed: tuple[FoundEntry, ...] = ()
     missing: tuple[str, ...] = ()
@@ -104,6 +114,7 @@ class _Folder:
     rules: Rules  # its parent's until it is entered, then its own
     stored: StoredFolder | None
     everything: bool = False  # report every entry, because the folder or one above it had a problem
+    changed_mount: str = ""  # the folder above it that became or stopped being a mount point
 
     path: str = field(init=False)
     fd: int = field(init=False)
@@ -116,6 +127,14 @@ class _Folder:
     @property
     def was_mounted(self) -> bool:
         return self.stored is not None and self.stored.is_mount
+
+    @property
+    def needs_mount(self) -> bool:
+        return self.stored is not None and self.stored.needs_mount
+
+    @property
+    def has_changed_mount(self) -> bool:
+        return self.stored is not None and self.stored.is_mount != self.is_mount
 
     def path_of(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -214,7 +233,9 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """Return the folder to start from, or an ancestor that can't be listed, or None."""
+        """Return the folder to start from, or an ancestor that can't be listed or at which a disk was mounted
+        or unmounted, or none.
+        """
         folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
             try:
@@ -223,6 +244,8 @@ class Scan(Iterator[FolderListing]):
                 return [folder]
             except _RacedAway:
                 return []
+            if folder.has_changed_mount:
+                return [folder]
             path = folder.path_of(name)
             if folder.rules.enters(path).choice is not FileChoice.SELECTED:
                 return []
@@ -240,12 +263,12 @@ class Scan(Iterator[FolderListing]):
                 mount = mount_of(folder.fd)
                 point = os.path.join(os.path.realpath(self._root), folder.path)
                 folder.is_mount = mount is not None and mount.point == point
-            if folder.was_mounted and not folder.is_mount:
-                raise _Blocked(_UNMOUNTED)  # the files on that disk are unknown, not missing (promise 5)
+            if folder.needs_mount and not folder.is_mount:
+                raise _Blocked(UNMOUNTED)  # the files on that disk are unknown, not missing (promise 5)
             folder.rules = with_ignore_file(folder.rules, folder.path, folder.fd)
         except (FileNotFoundError, NotADirectoryError):
-            if folder.was_mounted:
-                raise _Blocked(_UNMOUNTED) from None
+            if folder.needs_mount:
+                raise _Blocked(UNMOUNTED) from None
             raise _RacedAway from None
         except OSError as error:
             raise _Blocked(f"cannot be listed: {error_words_at(error)}") from error
@@ -261,28 +284,31 @@ class Scan(Iterator[FolderListing]):
             self._known.folders(folder.path),
             self._known.rows(folder.path),
         )
-        everything = folder.everything or (stored_folder is not None and bool(stored_folder.problem))
+        had_problem = stored_folder is not None and bool(stored_folder.problem)
+        everything = folder.everything or had_problem or folder.has_changed_mount
+        changed_mount = folder.changed_mount or (folder.path if folder.has_changed_mount else "")
 
         # Visit a mount point even if its name is gone, to report it as unknown (promise 1).
-        mount_points = {name for name, item in stored_folders.items() if item.is_mount}
+        mount_points = {name for name, item in stored_folders.items() if item.needs_mount}
         excluded = []
         for name in sorted(folder.folders | mount_points, reverse=True):  # the first one is popped first
             verdict = folder.rules.enters(folder.path_of(name))
             if verdict.choice is FileChoice.SELECTED:
+                stored = stored_folders.get(name)
                 pending.append(
-                    _Folder(folder.depth + 1, name, folder.rules, stored_folders.get(name), everything)
+                    _Folder(folder.depth + 1, name, folder.rules, stored, everything, changed_mount)
                 )
             elif name in stored_folders:
                 excluded.append((name, verdict))
         gone_folders = tuple(sorted(stored_folders.keys() - folder.folders - mount_points))
+        gone_mounts = (folder.path_of(name) for name in gone_folders if stored_folders[name].is_mount)
 
         version = folder.rules.version
         is_new = stored_folder is None
         is_reselected = stored_folder is not None and stored_folder.version != version
         whole = everything or is_new or is_reselected
-        moved = stored_folder is not None and stored_folder.is_mount != folder.is_mount
         if stored_rows == folder.rows and not (
-            whole or moved or self._deep or excluded or gone_folders or folder.unclear
+            whole or self._deep or excluded or gone_folders or folder.unclear
         ):
             return None
         present = {row[0] for row in folder.rows} | folder.unclear
@@ -296,6 +322,7 @@ class Scan(Iterator[FolderListing]):
             path=folder.path,
             version=version,
             is_mount=folder.is_mount,
+            changed_mount=changed_mount or next(gone_mounts, ""),
             changed=tuple(changed),
             missing=tuple(sorted({row[0] for row in stored_rows} - present - folder.raced)),
             gone_folders=gone_folders,

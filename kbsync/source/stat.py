@@ -8,7 +8,7 @@ import itertools
 import os
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 
     MISSING: the root could be entered and the path doesn't exist (a name is missing, or a file or symlink
     takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than the one of
-    `identity` (recorded earlier in this run). `stat_in_mounts` also detects unmounted disks.
+    `identity` (recorded earlier in this run). `stat_in_mounts` also detects changed mounts.
     """
     try:
         with opened_root(root) as root_fd:
@@ -146,23 +146,40 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
-def stat_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> PathStat:
-    """Check a path on disks that used to be mounted at `mount_points` (relative, at or above it).
+def stat_in_mounts(root: Path, mount_points: Mapping[str, Collection[str]]) -> dict[str, PathStat]:
+    """Check those of the paths that are, or used to be, on a disk mounted below the root.
 
-    The result is known only if all of them are mounted before and after the check; otherwise UNKNOWN. Raises
+    `mount_points`: for each path, where disks used to be mounted at or above it (relative paths). The result
+    is known only if disks are mounted exactly there before and after the check; otherwise UNKNOWN. Raises
     ShortageError, never OSError.
     """
     try:
-        # The disk may be unmounted between the two checks, and its files would look deleted (promise 5).
-        result = _check_mounts(root, mount_points) or stat_path(root, path)
-        return _check_mounts(root, mount_points) or result
+        before = mounts_below(root)
+        doubtful = {path for path, points in mount_points.items() if points or _mounts_over(path, before)}
+        stats = {path: stat_path(root, path) for path in doubtful}
+        # A disk may be mounted or unmounted meanwhile, and files would look deleted (promise 5).
+        after = mounts_below(root) if doubtful else before
     except OSError as error:
-        return _unknown(f"{root}: {error_words_at(error)}")
+        unknown = _unknown(f"{root}: {error_words_at(error)}")
+        return dict.fromkeys(mount_points, unknown)
+    return {
+        path: _check_mounts(path, mount_points[path], before)
+        or _check_mounts(path, mount_points[path], after)
+        or stat
+        for path, stat in stats.items()
+    }
 
 
-def _check_mounts(root: Path, mount_points: Collection[str]) -> PathStat | None:
-    unmounted = set(mount_points) - mounts_below(root)
-    return _unknown(f"{min(unmounted)} was a mount point and is not mounted") if unmounted else None
+def _mounts_over(path: str, mounted: Collection[str]) -> set[str]:
+    return {folder for folder in (path, *ancestors(path)) if folder in mounted}
+
+
+def _check_mounts(path: str, mount_points: Collection[str], mounted: Collection[str]) -> PathStat | None:
+    current = _mounts_over(path, mounted)
+    if unmounted := set(mount_points) - current:
+        return _unknown(f"{min(unmounted)} was a mount point and is not mounted")
+    new = current - set(mount_points)
+    return _unknown(f"something is mounted over {min(new)}") if new else None
 
 
 class RulesUnknown(KbsyncError):

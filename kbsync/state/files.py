@@ -27,7 +27,10 @@ _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')
 
 @dataclass(frozen=True, slots=True)
 class FolderRow:
-    """One stored directory. `is_excluded`: the rules no longer enter it."""
+    """One stored directory. `is_excluded`: the rules no longer enter it.
+
+    `may_be_unmounted`: its files are also known while nothing is mounted there, although it is a mount point.
+    """
 
     id: int
     path: str
@@ -35,6 +38,7 @@ class FolderRow:
     is_mount: bool
     problem: str
     is_excluded: bool
+    may_be_unmounted: bool
 
 
 def split(path: str) -> tuple[str, str]:
@@ -89,8 +93,8 @@ class Folders:
         """Record that the directory was listed under these rules."""
         number = self.ensure(mirror, path)
         self._db.execute(
-            "UPDATE folder SET version = ?, is_mount = ?, problem = '', is_excluded = 0, gone = 0"
-            " WHERE id = ?",
+            "UPDATE folder SET version = ?, is_mount = ? * max(is_mount, 1), problem = '', is_excluded = 0,"
+            " gone = 0 WHERE id = ?",
             (version, is_mount, number),
         )
         return number
@@ -99,6 +103,12 @@ class Folders:
         """Record that the directory couldn't be listed, so everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
+
+    def allow_unmounting(self, mirror: int, path: str) -> None:
+        """If the directory is a mount point, record that its files are also known while nothing is mounted
+        there."""
+        sql = "UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ? AND path = ?"
+        self._db.execute(sql, (mirror, bind(path)))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
         """Mark the directory's files undecided before new rules are applied, so that all are re-evaluated
@@ -146,7 +156,10 @@ class Folders:
 
     def record_gone(self, mirror: int, path: str) -> None:
         """Record that the directory is absent; remove its row if nothing is known in it."""
-        sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
+        sql = (
+            "UPDATE folder SET gone = 1, problem = '', is_mount = iif(is_mount = 2, 0, is_mount)"
+            " WHERE id IN (SELECT id FROM tree)"
+        )
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def remove_gone(self, mirror: int) -> None:
@@ -164,7 +177,9 @@ class Folders:
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
     number, path, version, is_mount, problem, is_excluded = row
-    return FolderRow(number, unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded))
+    return FolderRow(
+        number, unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded), is_mount == 2
+    )
 
 
 def folder_label(path: str) -> str:

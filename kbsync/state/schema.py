@@ -1,7 +1,8 @@
 """The tables of `state.db`, migrations from older schemas, and checks that refuse unusable files.
 
 Paths and names are TEXT if they are valid Unicode and BLOB if they are not (see `db.bind`). Enumerations are
-stored as the integers of `core.model`, phases as words.
+stored as the integers of `core.model`, phases as words. `folder.is_mount` is 0 or 1, or 2 for a mount point
+that may be unmounted (see `files.FolderRow`).
 """
 
 from __future__ import annotations

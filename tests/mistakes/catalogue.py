@@ -51,6 +51,13 @@ MISTAKES = {
         "stat_again",
         ("tests/engine/test_equal_names.py",),
     ),
+    "hidden-by-a-mount-is-gone": Mistake(
+        "a few files over which a disk is mounted lose their documents",
+        "kbsync/engine/reconcile.py",
+        "                tx.mirrors.set_hold_all(mirror, True)\n",
+        "",
+        ("tests/engine/test_mounts.py",),
+    ),
     "lost-mount-is-another-folder": Mistake(
         "a file system that is not mounted any more does not halt the mirror",
         "kbsync/engine/attach.py",

@@ -130,4 +130,4 @@ def test_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
     assert "is not mounted" in listing.problem
     assert stat_path(mounted, "disk/sub/a.md").presence is Presence.MISSING
-    assert stat_in_mounts(mounted, "disk/sub/a.md", ["disk"]).presence is Presence.UNKNOWN
+    assert stat_in_mounts(mounted, {"disk/sub/a.md": ["disk"]})["disk/sub/a.md"].presence is Presence.UNKNOWN

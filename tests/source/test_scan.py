@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -420,3 +421,41 @@ def test_new_mount_is_reported(root: Path, tree: Tree, monkeypatch: pytest.Monke
     pretend_mounted(monkeypatch, root, "disk")
     (listing,) = listed(root, tree).values()
     assert listing.path == "disk" and listing.is_mount
+
+
+@pytest.mark.parametrize("start", ["", "disk/sub"])
+def test_files_missing_below_a_changed_mount_are_marked(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    store_listings(root, tree, "disk/sub/a.md", "disk/old/b.md", "c.md")
+    shutil.rmtree(root / "disk")
+    write(root, "disk/sub/new.md")
+    pretend_mounted(monkeypatch, root, "disk")
+    disk, sub = listed(root, tree, start=start).values()
+    assert (disk.path, disk.gone_folders, disk.changed_mount) == ("disk", ("old",), "disk")
+    assert (sub.path, sub.missing, sub.changed_mount) == ("disk/sub", ("a.md",), "disk")
+    learnt(root, tree)
+    (root / "disk/sub/new.md").unlink()
+    (sub,) = listed(root, tree).values()
+    assert (sub.missing, sub.changed_mount) == (("new.md",), "")
+
+
+@pytest.mark.parametrize("leaves", ["the folder", "nothing"])
+def test_mount_point_that_may_be_unmounted_is_listed_without_its_disk(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    write(root, "disk/a.md")
+    write(root, "b.md")
+    with monkeypatch.context() as patched:
+        pretend_mounted(patched, root, "disk")
+        learnt(root, tree)
+    tree.stored["disk"] = replace(tree.stored["disk"], may_be_unmounted=True)
+    shutil.rmtree(root / "disk")
+    if leaves == "the folder":
+        write(root, "disk/new.md")
+    (listing,) = listed(root, tree).values()
+    assert listing.changed_mount == "disk" and not listing.problem
+    if leaves == "the folder":
+        assert (names(listing), listing.missing, listing.is_mount) == (["new.md"], ("a.md",), False)
+    else:
+        assert (listing.path, listing.gone_folders) == ("", ("disk",))

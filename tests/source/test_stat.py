@@ -102,9 +102,21 @@ def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:
 
 def test_path_in_an_unmounted_file_system_is_unknown(tmp_path: Path) -> None:
     write(tmp_path, "disk-2/b.md")
-    for path in ("disk/a.md", "disk"):
-        assert stat_in_mounts(tmp_path, path, ["disk"]).problem == "disk was a mount point and is not mounted"
-    assert stat_in_mounts(tmp_path, "disk-2/b.md", ["disk-2"]).presence is Presence.UNKNOWN
+    points = {"disk/a.md": ["disk"], "disk": ["disk"], "disk-2/b.md": ["disk-2"], "other.md": []}
+    stats = stat_in_mounts(tmp_path, points)
+    assert {path: stat.problem for path, stat in stats.items()} == {
+        path: f"{point[0]} was a mount point and is not mounted" for path, point in points.items() if point
+    }
+
+
+def test_path_over_which_something_is_mounted_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stat_module, "mounts_below", lambda _root: frozenset({"disk", "disk/inner"}))
+    stats = stat_in_mounts(tmp_path, {"disk/a.md": ["disk"], "disk/inner/b.md": ["disk"], "c.md": []})
+    assert stats.keys() == {"disk/a.md", "disk/inner/b.md"}
+    assert stats["disk/a.md"] == MISSING
+    assert stats["disk/inner/b.md"].problem == "something is mounted over disk/inner"
 
 
 def test_path_missed_while_a_mount_comes_and_goes_is_unknown(
@@ -112,8 +124,9 @@ def test_path_missed_while_a_mount_comes_and_goes_is_unknown(
 ) -> None:
     there = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
     monkeypatch.setattr(stat_module, "mounts_below", lambda _root: there.pop(0))
-    assert stat_in_mounts(tmp_path, "disk/a.md", ["disk"]).presence is Presence.UNKNOWN
-    assert stat_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
+    points = {"disk/a.md": ["disk"]}
+    assert stat_in_mounts(tmp_path, points)["disk/a.md"].presence is Presence.UNKNOWN
+    assert stat_in_mounts(tmp_path, points)["disk/a.md"] == MISSING
 
 
 def test_name_absent_from_a_late_listing_is_no_other_spelling(
