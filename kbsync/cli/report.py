@@ -116,7 +116,7 @@ def mirror_reports(
         )
         if record is None:
             return report
-        items, rate = Items(tx, record, fresh.status.halt), 0.0
+        items, rate = Items(tx, record, fresh.status.halt, write_command), 0.0
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
         failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MOST_READ))

@@ -47,6 +47,7 @@ from kbsync.engine.status import (
     as_halt,
     awaits_renewal,
     describe_pause,
+    folder_problem,
     iso,
     keeps_old_name,
     only_retries,
@@ -308,14 +309,15 @@ def _add_state(
             # A problem with the rules names the directory's ignore file.
             is_named = folder.problem.startswith(f"{folder_path}/{IGNORE_FILE}".removeprefix("/"))
             subject = "" if is_named else f"{folder_path or 'the folder'} "
-            evidence.folder_problem = f"{subject}{folder.problem}"
+            problem = folder_problem(folder, settings.name, context.command_line)
+            evidence.folder_problem = f"{subject}{problem}"
             break
     evidence.was_scanned = record.last_pass is not None
     # A missing directory counts as one while the state has it.
     is_known = tx.folders.get(record.id, path) is not None
     if stat.kind is FileKind.FOLDER or (stat.kind is None and is_known):
         below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
-        items = Items(tx, record, None)
+        items = Items(tx, record, None, context.command_line)
         for entry in tx.entries.below(record.id, path):
             if entry.status in below:
                 below[entry.status] += 1

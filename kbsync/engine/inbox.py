@@ -26,6 +26,7 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim
 from kbsync.errors import StateError
 from kbsync.state.approvals import RENEWALS
+from kbsync.state.files import folder_label, split
 from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import Message
 from kbsync.state.read_only import Tx
@@ -113,6 +114,8 @@ class Inbox:
     def _finish(self, message: Message, result: InboxResult, tx: Tx) -> None:
         match message.verb:
             case "approve":
+                # A listing of the directory above shows whether it still exists.
+                result.recheck.update(split(path)[0] for path in _paths(message.args, "folders"))
                 self._approve(tx, message.args)
             case "retry":
                 result.resumed = True
@@ -132,6 +135,10 @@ class Inbox:
         numbers, by = _numbers(args, "holds"), str(args.get("by", ""))
         if args.get("root"):
             tx.history.add(mirror, now, HistoryEvent.APPROVED, reason="the folder as it is now", by=by)
+        for path in _paths(args, "folders"):
+            reason = "the directory as it is now"
+            tx.history.add(mirror, now, HistoryEvent.APPROVED, folder_label(path), reason=reason, by=by)
+            tx.folders.allow_unmounting(mirror, path)
         for hold in [*tx.holds.current(mirror), *tx.holds.current(mirror, RENEWALS)]:
             if hold.id in numbers and hold.approved_at is None:
                 paths = [removal.path for removal in tx.removals.page(hold, held=True)]
@@ -284,6 +291,7 @@ def refuse_malformed(message: Message) -> None:
     match message.verb:
         case "approve":
             _numbers(args, "holds")
+            _paths(args, "folders")
             if not isinstance(args.get("by", ""), str):
                 raise MalformedMessage("`by` is not a string")
         case "retry":

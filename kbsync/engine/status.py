@@ -19,6 +19,7 @@ from kbsync.core.model import (
     EMPTIED,
     GONE,
     SCANNED,
+    UNMOUNTED,
     FileChoice,
     Presence,
     Status,
@@ -30,7 +31,7 @@ from kbsync.core.text import format_size, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
-from kbsync.state.files import FileRow, folder_label
+from kbsync.state.files import FileRow, FolderRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.history import HistoryEntry
 from kbsync.state.inbox import MirrorFact
@@ -193,10 +194,17 @@ class FileStatus:
 class Items:
     """All files to show, one at a time; can be iterated repeatedly within its transaction."""
 
-    def __init__(self, tx: Tx, record: MirrorRecord, halt: Halt | None) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        record: MirrorRecord,
+        halt: Halt | None,
+        command_line: CommandLine = lambda command: f"kbsync {command}",
+    ) -> None:
         self._tx = tx
         self._record = record
         self._halt = halt
+        self._command_line = command_line
 
     def __iter__(self) -> Iterator[FileStatus]:
         """Yield the directories that cannot be listed, then the files by directory and name."""
@@ -219,7 +227,8 @@ class Items:
         for folder in self._tx.folders.problems(self._record.id):
             if not folder.is_excluded:
                 label = folder_label(folder.path)
-                yield FileStatus(label, Status.FAILED, None, None, folder.problem, may_succeed=True)
+                reason = folder_problem(folder, self._record.name, self._command_line)
+                yield FileStatus(label, Status.FAILED, None, None, reason, may_succeed=True)
 
     def of(self, entry: FileRow) -> FileStatus:
         """Return the status of one file of this mirror."""
@@ -260,6 +269,14 @@ class Items:
 
     def _refusal(self, entry: FileRow, uploads: list[Upload]) -> str:
         return refusal(Path(self._record.folder, entry.path), uploads)
+
+
+def folder_problem(folder: FolderRow, mirror: str, command_line: CommandLine) -> str:
+    """Return why a directory of the mirror couldn't be listed, with the command that accepts it as it is."""
+    if folder.problem != UNMOUNTED:
+        return folder.problem
+    approve = command_line(f"approve {mirror}")
+    return f"{folder.problem}, or, if the disk is gone for good, run `{approve}`"
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
@@ -459,7 +476,7 @@ def mirror_status(
         halt=halt,
         pause=tx.pauses.current(record.id, now),
         note="; ".join(filter(None, notes)),
-        items=Items(tx, record, halt) if documents else None,
+        items=Items(tx, record, halt, command_line) if documents else None,
     )
 
 

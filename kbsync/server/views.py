@@ -154,6 +154,7 @@ class MirrorView:
     def __init__(self, tx: Tx, mirror: MirrorConfig, command_line: Callable[[str], str], now: float) -> None:
         """Prepare the views. `command_line` builds a command to paste; `now` is in epoch seconds."""
         self._tx = tx
+        self._command_line = command_line
         self._record = tx.mirrors.named(mirror.name)
         self.status = status_in(tx, mirror, command_line, at_work=True, now=now)
 
@@ -168,7 +169,7 @@ class MirrorView:
             return {**payload, "items": []}
         if page.state is not None:
             return {**payload, "items": self._in_state(record, page.state, page.limit)}
-        items = Items(self._tx, record, self.status.halt)
+        items = Items(self._tx, record, self.status.halt, self._command_line)
         entries = self._tx.entries.page(record.id, page.after, page.limit)
         rows = [items.of(entry).to_json() for entry in entries]
         if not page.after:
@@ -185,7 +186,7 @@ class MirrorView:
             return {**payload, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
         moving: list[dict[str, Any]] = []
         if self.status.documents.pending or self.status.documents.indexing:
-            items = Items(tx, record, self.status.halt)
+            items = Items(tx, record, self.status.halt, self._command_line)
             waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
             moving = [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
         pending = waiting_renewals(tx, record.id)
@@ -208,7 +209,7 @@ class MirrorView:
         """Return files in one state; unreadable directories count as failed."""
         if not getattr(self.status.documents, wanted.word):
             return []
-        items = Items(self._tx, record, self.status.halt)
+        items = Items(self._tx, record, self.status.halt, self._command_line)
         files = items.in_state(wanted, limit, in_order=False)
         return [{**file.to_json(), "may_succeed": file.may_succeed} for file in files]
 

@@ -114,3 +114,35 @@ def test_full_disk_ends_the_pass_with_a_message_and_a_later_pass_continues(tmp_p
         assert kbsync("--once", *options).returncode == 0
         verified = kbsync("verify", *options)
         assert verified.returncode == 0, verified.stdout
+
+
+@long
+def test_directory_whose_disk_is_gone_for_good_is_accepted_with_the_command_shown(tmp_path: Path) -> None:
+    folder, config = tmp_path / "docs", tmp_path / "config.yaml"
+    write(folder, 1)
+    config.write_text(f"mirrors: [{{name: docs, folder: {folder}, settle: 100ms}}]\n")
+    options = ("--config", config, "--state-dir", tmp_path / "state")
+    with mounted(folder / "data", "2500k"):
+        (folder / "data/old.md").write_text("an old note")
+        assert kbsync("--once", *options).returncode == 0
+    (folder / "data/old.md").write_text("an old note")
+    (folder / "data/new.md").write_text("a new note")
+    approve = f"kbsync approve docs --config {config} --state-dir {tmp_path / 'state'}"
+    reason = "was a mount point and is not mounted; mount it again, or, if the disk is gone for good, run "
+    failed = kbsync("--once", *options)
+    assert failed.returncode == 1
+    shown = (
+        failed.stderr,
+        kbsync("plan", *options).stdout,
+        kbsync("status", "--documents", *options).stdout,
+        kbsync("explain", folder / "data/new.md", *options).stdout,
+    )
+    for text in shown:
+        assert reason in text
+        assert approve in text
+    approved = kbsync(*approve.split()[1:], "--yes")
+    assert approved.stdout.startswith("docs: accept data/ as it is now")
+    once = kbsync("--once", *options)
+    assert (once.returncode, "1 uploaded" in once.stdout) == (0, True), once.stderr
+    assert kbsync("approve", *options).stdout == "nothing is held\n"
+    assert "approved  data/" in kbsync("history", *options).stdout

@@ -39,6 +39,7 @@ MALFORMED: dict[str, tuple[object, object]] = {
     "stray of a wrong row": ("repair", json.dumps({"strays": [STRAY | {"upload": 2**70}]})),
     "base that is a number": ("repair", '{"base": 7}'),
     "missing ids that are numbers": ("repair", '{"missing": [7]}'),
+    "accepted directory outside the folder": ("approve", '{"folders": ["../secret"]}'),
     "stale path outside the folder": ("repair", '{"stale": ["../secret.md"]}'),
     "stale absolute path": ("repair", '{"stale": ["/etc/passwd"]}'),
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kbsync.source.wake import wake
 from tests.cli.test_mounts import can_mount, mounted
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
@@ -29,6 +31,14 @@ async def settle(world: World) -> None:
     """Let files become old enough, and mirror them."""
     world.clock.now += 100
     await world.once()
+
+
+async def mirror_disk(world: World, *paths: str) -> None:
+    """Mirror a disk at data/ with these files, and unmount it."""
+    with mounted(world.root / "data", "1m"):
+        for path in paths:
+            world.write(path, path)
+        await settle(world)
 
 
 @pytest.mark.parametrize("hidden", ["d1", "."])
@@ -85,6 +95,51 @@ async def test_disk_with_the_files_of_the_folder_below_it_hides_nothing(world: W
     assert [row.path for row in world.look_up(lambda tx: tx.folders.problems(world.run.id))] == ["data"]
 
 
+async def test_directory_accepted_without_its_disk_is_mirrored(world: World) -> None:
+    world.write("a.md", "alpha")
+    await mirror_disk(world, "data/old.md")
+    world.write("data/old.md", "data/old.md")
+    world.write("data/new.md", "new")
+    await settle(world)
+    assert world.puts() == 2
+    world.post_request("approve", folders=["data"])
+    await settle(world)
+    assert world.searchable_texts() == world.on_disk()
+    assert (world.statuses(), world.puts()) == ({"ready": 3}, 3)
+    assert world.look_up(lambda tx: tx.folders.problems(world.run.id)) == []
+    world.delete("data/new.md")
+    await settle(world)
+    assert world.statuses() == {"ready": 2}, "it is a directory like any other"
+
+
+@pytest.mark.parametrize("leaves", ["the directory", "nothing"])
+async def test_files_missing_in_an_accepted_directory_are_held(world: World, leaves: str) -> None:
+    world.write_many(20)
+    await mirror_disk(world, "data/x.md", "data/sub/y.md")
+    if leaves == "nothing":
+        (world.root / "data").rmdir()
+    world.post_request("approve", folders=["data"])
+    for _ in range(2):
+        await settle(world)
+        assert world.statuses() == {"held": 2, "ready": 20}
+    assert world.base.effects_of("delete") == []
+    world.approve()
+    await settle(world)
+    assert world.searchable_texts() == world.on_disk()
+    world.delete("f3.md")
+    await settle(world)
+    assert world.statuses() == {"ready": 19}
+
+
+async def test_other_approvals_do_not_accept_a_directory_without_its_disk(world: World) -> None:
+    world.write("a.md", "alpha")
+    await mirror_disk(world, "data/old.md")
+    world.post_request("approve", holds=[])
+    world.post_request("approve", folders=["a.md", "elsewhere"])
+    await settle(world)
+    assert world.statuses() == {"ready": 2}
+
+
 # -- the daemon --------------------------------------------------------------------------------------
 
 
@@ -99,6 +154,31 @@ async def test_daemon_follows_mounts_inside_the_folder_without_a_rescan(tmp_path
         await until(lambda: daemon.tally() == {"ready": 10})
         assert daemon.puts() == 10
         assert daemon.base.effects_of("delete") == []
+
+
+@long
+async def test_daemon_mirrors_a_directory_accepted_without_its_disk(tmp_path: Path) -> None:
+    daemon = WatchingWorld(tmp_path)
+    daemon.write("a.md", "alpha")
+    daemon.settings = replace(daemon.settings, rescan=3600.0)
+
+    def has_problem() -> bool:
+        assert daemon.store is not None
+        return bool(daemon.store.read_now(lambda tx: tx.folders.problems(daemon.run.id)))
+
+    with ExitStack() as disk:
+        disk.enter_context(mounted(daemon.root / "data", "1m"))
+        daemon.write("data/old.md", "old")
+        async with daemon.run_daemon() as store:
+            disk.close()
+            await until(has_problem)
+            daemon.write("data/old.md", "old")
+            daemon.write("data/new.md", "new")
+            await store.write(lambda tx: tx.inbox.post("approve", "docs", {"folders": ["data"]}, 0.0))
+            wake(daemon.state)
+            await until(daemon.mirrors_disk)
+            await until(lambda: not has_problem())
+            assert daemon.puts() == 3
 
 
 @long

@@ -26,7 +26,8 @@ class HeldDocuments:
     """The documents held in a mirror: the paths to `delete` and to `reindex`, and the numbers of their
     `holds`.
 
-    `folder`: the root, if another folder replaced it.
+    `folder`: the root, if another folder replaced it. `unmounted`: the directories in it whose disks aren't
+    mounted.
     """
 
     mirror: str
@@ -34,6 +35,7 @@ class HeldDocuments:
     delete: tuple[str, ...]
     reindex: tuple[str, ...] = ()
     folder: str = ""
+    unmounted: tuple[str, ...] = ()
 
 
 @click.command(
@@ -50,13 +52,14 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
     """Show the documents held in MIRROR, or in all mirrors, and approve them if you confirm.
 
     That includes deletions, and documents to reindex with new settings. Later holds need another approval. If
-    a mirror's folder was replaced by another one, approve accepts the new one.
+    a mirror's folder was replaced by another one, or a disk in it is no longer mounted, approve accepts the
+    folder as it is.
     """
     installation = choose(choices.with_mirror(mirror), here=True, with_secrets=False)
     answers = read_state(
         installation, lambda tx: [find_held(mirror, tx) for mirror in installation.mirrors], must_exist=True
     )
-    held = [approval for approval in answers if approval.holds or approval.folder]
+    held = [approval for approval in answers if approval.holds or approval.folder or approval.unmounted]
     if not held:
         if not choices.quiet:
             Output().line("nothing is held")
@@ -69,7 +72,12 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
         (
             "approve",
             approval.mirror,
-            {"holds": list(approval.holds), "by": "command", **({"root": True} if approval.folder else {})},
+            {
+                "holds": list(approval.holds),
+                "by": "command",
+                **({"root": True} if approval.folder else {}),
+                **({"folders": list(approval.unmounted)} if approval.unmounted else {}),
+            },
         )
         for approval in held
     ]
@@ -80,6 +88,7 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     """Return everything in this mirror that needs the user's decision."""
+    from kbsync.core.model import UNMOUNTED
     from kbsync.engine.status import FOLDER_MISSING
     from kbsync.source.roots import RootTrouble, identify
     from kbsync.state.approvals import RENEWALS
@@ -98,11 +107,15 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
         with suppress(RootTrouble):
             identify(mirror.folder.resolve())
             folder = str(mirror.folder)
-    return HeldDocuments(mirror.name, holds, tuple(delete), tuple(reindex), folder)
+    problems = [item for item in tx.folders.problems(record.id) if not item.is_excluded]
+    unmounted = tuple(item.path for item in problems if item.problem == UNMOUNTED)
+    return HeldDocuments(mirror.name, holds, tuple(delete), tuple(reindex), folder, unmounted)
 
 
 def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
     """Show what an approval would do; `every`: the command that shows a long list in full."""
+
+    from kbsync.state.files import folder_label
 
     def section(sign: str, paths: Sequence[str]) -> None:
         for line in first_lines(list(map(printable, paths)), every):
@@ -111,6 +124,9 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
     for approval in held:
         if approval.folder:
             output.line(f"{approval.mirror}: accept {printable(approval.folder)} as it is now")
+        for path in approval.unmounted:
+            label = printable(folder_label(path))
+            output.line(f"{approval.mirror}: accept {label} as it is now; missing files will be held")
         if approval.delete:
             output.line(f"{approval.mirror}: delete {format_count(len(approval.delete), 'document')}:")
         section(output.red("-"), approval.delete)
