@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.cli.sandbox import eventually
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application
+from tests.cli.sandbox import Sandbox, eventually
 from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.share import enumerated, long
+from tests.targets.services.service import KEY
 
 FILES = 6
 
@@ -84,6 +90,30 @@ def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: Zhip
     desk.once()
     assert (desk.service.request_count("reembed"), desk.service.request_count("upload")) == (1, FILES)
     assert desk.service.digests() == digests_in(desk.docs)
+
+
+@long
+@pytest.mark.parametrize(("dialect", "status"), [("openai", 500), ("tei", 424)])
+def test_text_that_makes_the_embedding_model_fail_is_the_only_failure(
+    tmp_path: Path, dialect: str, status: int
+) -> None:
+    server = Server(application(KEY))
+    sandbox = Sandbox(tmp_path)
+    for n in range(FILES):
+        sandbox.write(f"f{n}.md", "a poisoned text" if n == 3 else f"text of {n}")
+    with server.in_thread(), closing(sandbox):
+        path = "tei" if dialect == "tei" else "openai/v1"
+        service = {"type": dialect, "base_url": f"{server.url}/{path}", "api_key": KEY, "model": "words"}
+        sandbox.configure(f"target: {json.dumps({'type': 'local', 'embedding': service})}")
+        args = {"word": "poisoned", "status": status, "message": "unsupported value: NaN"}
+        server.faults.add(Fault("bad-item", times=0, args=args))
+        assert sandbox.run("--once").code == 1
+        documents = sandbox.status()["documents"]
+        assert (documents["ready"], documents["failed"]) == (FILES - 1, 1)
+        assert "unsupported value: NaN" in sandbox.state_of("f3.md")["reason"]
+        server.faults.clear()
+        sandbox.run("retry", "f3.md")
+        assert sandbox.run("--once").code == 0
 
 
 # -- 10: HTTP 200 is not success ---------------------------------------------------------------------------

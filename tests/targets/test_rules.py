@@ -479,7 +479,16 @@ SERVICE_ROWS = [
     Row("service", "embed", 404, inner(), Halted, MISSING),
     Row("service", "embed", 413, {"error": "batch size", "error_type": "Validation"}, Rejected),
     Row("service", "embed", 422, {"error": "too many tokens", "error_type": "Tokenizer"}, Rejected),
-    Row("service", "embed", 424, {"error": "backend", "error_type": "Backend"}, Unavailable),
+    Row("service", "embed", 424, {"error": "backend", "error_type": "Backend"}, Rejected, may_pass=True),
+    Row(
+        *("service", "embed", 424),
+        {"error": "Backend error: Model is not an embedding model", "error_type": "Backend"},
+        *(Halted, MISSING),
+    ),
+    Row("service", "embed", 500, inner("unsupported value: NaN", type="api_error"), Rejected, may_pass=True),
+    Row("service", "embed", 424, inner("it is busy, try again later"), Unavailable),
+    *(Row("service", "embed", 500, body, Unsure) for body in ("", inner("it is busy, try again later"))),
+    Row("service", "embed", 503, inner("no room"), Unsure, also=(502, 504)),
     Row("service", "embed", 200, inner(), Rejected),
 ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -53,7 +54,7 @@ _NO_MONEY = frozenset(
     }
 )
 _SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
-_PASSING = frozenset({"1120", "1234", "500", "424"})
+_PASSING = frozenset({"1120", "1234"})
 """Error codes for temporary problems."""
 
 _BAD_KEY = frozenset(
@@ -78,6 +79,12 @@ _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
 
 FORBIDDEN = "forbidden"
 """The code for an HTTP 403 with the service's own message: one text or the key may be to blame."""
+
+SERVER_FAILED = "server-failed"
+"""The code for a failure inside the service: one text or the whole service may be to blame."""
+
+_WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model", re.IGNORECASE)
+"""Matches TEI's messages about a call that its model can't serve."""
 
 _BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
@@ -124,6 +131,8 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         bad_key(code=_BAD_KEY),
         # No such model or call, regardless of the HTTP status.
         missing(code=_NOT_SERVED),
+        # TEI serves a model of another kind.
+        missing(words=_WRONG_MODEL, when=_reports_failure),
         # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),
         # Rate limits.
@@ -149,8 +158,11 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Rejected, status={413}, as_code="413"),
         # TEI: a text is too long.
         ErrorRule(Rejected, status={422}, as_code="422"),
-        # TEI: its model failed.
-        ErrorRule(Unavailable, status={424}, as_code="424"),
+        # The model failed, perhaps for one text and each time (Ollama: a NaN; llama.cpp: a text over the
+        # batch size; TEI: 424); a harmless text shows whether the text is to blame.
+        ErrorRule(
+            Rejected, status={424, 500}, reported=True, unless=BUSY, as_code=SERVER_FAILED, may_pass=True
+        ),
         # An error in the body counts even under HTTP 200 (promise 10).
         ErrorRule(Rejected, status=SUCCESS, reported=True),
     )
@@ -198,7 +210,7 @@ def refuses_everything(error: Rejected) -> TargetError:
     if error.code == FORBIDDEN:
         fix = "set an embedding.api_key with access to the model in the config"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", fix=fix)
-    if error.code == "403":  # the web page of a gateway or firewall, not a response of the service
+    if error.code in ("403", SERVER_FAILED):  # 403: the web page of a gateway or firewall
         return Unavailable(error.reason, code=error.code)
     return Halted(
         "embedding-missing",
@@ -327,6 +339,11 @@ class EmbeddingService:
                 if was_compact and await self._takes_numbers_only(is_query):
                     return await self._batch(items, is_query)
                 raise refuses_everything(everything) from None
+            if refusal.code == SERVER_FAILED:  # the failure may be over
+                try:
+                    return await self._request_complete(items, is_query)
+                except Rejected as error:
+                    refusal = error
         if len(items) > 1:
             half = -(-len(items) // 2)
             vectors = await self._batch(items[:half], is_query, is_part=True)

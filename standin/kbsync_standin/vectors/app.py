@@ -38,7 +38,9 @@ KINDS: Mapping[str, str] = {
     "as-base64": "vectors are always base64",
     "refused": "every request is refused, with `status` (default 400), `code` and `param`",
     "no-base64": "a request for base64 is refused: `status` (400), `message`, `param` (none)",
-    "bad-item": "a request with `word` in a text is refused as a whole, with `status` (default 422)",
+    "bad-item": "a request with `word` in a text is refused as a whole, with `status` (default 422) and "
+    "`message`",
+    "small-batch": "500 as llama.cpp says it, if a text has more words than `most` (512)",
     "overloaded": "429, as tei says it",
     "no-money": "429 with insufficient_quota",
     "other-model": "the response names another model",
@@ -165,7 +167,10 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
             case "no-base64" if b'"base64"' in call.request.body:
                 self._refuse(call, str(call.arg("message", _NO_BASE64)))
             case "bad-item" if str(call.arg("word", "bad")).encode() in call.request.body:
-                raise Refused("an input was refused", int(call.arg("status", 422)))
+                message = str(call.arg("message", "an input was refused"))
+                raise Refused(message, int(call.arg("status", 422)))
+            case "small-batch":
+                _check_batch(_body(call), int(call.arg("most", 512)))
 
     def _refuse(self, call: Call, message: str, code: str = "") -> NoReturn:
         raise Refused(message, int(call.arg("status", 400)), code, call.arg("param") or "")
@@ -260,6 +265,18 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         if shape == "bare":
             return _json(rows)
         return _json({"model": "rank", shape: rows, "usage": {"total_tokens": 815, "prompt_tokens": 0}})
+
+
+def _check_batch(body: Any, most: int) -> None:
+    """Refuse a text of more than `most` words, each of which counts as a token here."""
+    longest = max(len(str(text).split()) for text in body["input"])
+    if longest > most:
+        message = (
+            f"input ({longest} tokens) is too large to process. increase the physical batch size "
+            f"(current batch size: {most})"
+        )
+        error = {"code": 500, "message": message, "type": "server_error"}
+        raise Refused("", response=Response.json({"error": error}, 500))
 
 
 def _body(call: Call) -> Any:

@@ -169,6 +169,56 @@ async def test_one_bad_item_is_isolated_and_the_rest_of_its_batch_is_kept(
     assert server.requests.by_op["embed"] < 15
 
 
+NAN = "failed to encode response: json: unsupported value: NaN"
+FAILING: list[tuple[Service, int, str]] = [("openai", 500, NAN), ("tei", 424, "Backend error: CUDA_ERROR")]
+"""Services whose model fails for some texts: Ollama and TEI."""
+
+
+@pytest.mark.parametrize(("dialect", "status", "message"), FAILING)
+async def test_text_that_always_makes_the_model_fail_is_isolated(
+    server: Server, dialect: Service, status: int, message: str
+) -> None:
+    texts = [f"bee {n}" for n in range(20)]
+    texts[7] = texts[13] = "a poisoned text"
+    play(server, "bad-item", times=0, args={"word": "poisoned", "status": status, "message": message})
+    async with embedding(server, dialect) as service:
+        for _ in range(3):  # so many failures don't count as a service that is down
+            vectors = await service.embed(items(texts))
+            refused = [vector for vector in vectors if isinstance(vector, Rejected)]
+            assert [error.may_pass and message in error.reason for error in refused] == [True, True]
+            assert isinstance(vectors[7], Rejected) and isinstance(vectors[13], Rejected)
+
+
+@pytest.mark.parametrize(("dialect", "status", "message"), FAILING)
+async def test_failure_of_the_model_for_every_text_blames_the_service(
+    server: Server, dialect: Service, status: int, message: str
+) -> None:
+    play(server, "bad-item", times=0, args={"word": "", "status": status, "message": message})
+    async with embedding(server, dialect) as service:
+        with pytest.raises(Unavailable, match=message.split()[0]):
+            await service.embed(items(TEXTS))
+
+
+@pytest.mark.parametrize("is_query", [False, True])
+@pytest.mark.parametrize(("dialect", "status", "message"), FAILING)
+async def test_text_whose_failure_passes_gets_its_vector(
+    server: Server, dialect: Service, status: int, message: str, is_query: bool
+) -> None:
+    play(server, "bad-item", args={"word": "bees", "status": status, "message": message})
+    async with embedding(server, dialect) as service:
+        assert_made(await service.embed(items(TEXTS[:1]), is_query=is_query), TEXTS[:1])
+    assert server.requests.by_op["embed"] == 3
+
+
+async def test_text_over_the_physical_batch_of_a_server_is_shortened(server: Server) -> None:
+    play(server, "small-batch", times=0, args={"most": 512})
+    texts = ["short", "word " * 1500, "short too"]
+    async with embedding(server) as service:
+        vectors = await service.embed(items(texts))
+    assert not any(isinstance(vector, Rejected) for vector in vectors)
+    assert_made([vectors[0], vectors[2]], [texts[0], texts[2]])
+
+
 @pytest.mark.parametrize(("count", "is_query", "request_count"), [(1, False, 2), (1, True, 2), (4, False, 8)])
 async def test_uniformly_refused_items_are_blamed_when_others_are_accepted(
     server: Server, count: int, is_query: bool, request_count: int
@@ -254,6 +304,7 @@ async def test_query_may_have_another_vector_than_a_passage(server: Server) -> N
 
 
 MISSING, THIS = "embedding-missing", "this request is refused"
+WRONG_MODEL = "Backend error: Inference error: Model is not an embedding model"
 HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     ("zhipu", "refused", {"code": "1211"}, MISSING, THIS, 1),
     ("zhipu", "refused", {"code": "1212"}, MISSING, THIS, 1),
@@ -266,6 +317,7 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     *((each, "refused", {"status": 422}, MISSING, "embedding.dimensions", 3) for each in DIALECTS),
     *((each, "not-found", {}, MISSING, "embedding.model", 2) for each in DIALECTS),
     ("openai", "not-found", {}, MISSING, "the URL before /embeddings", 2),
+    ("tei", "bad-item", {"word": "", "status": 424, "message": WRONG_MODEL}, MISSING, WRONG_MODEL, 2),
     ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),
     ("openai", "key_revoked", {}, "credentials", "embedding.api_key", 2),
 ]
