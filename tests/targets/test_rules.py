@@ -490,6 +490,22 @@ SERVICE_ROWS = [
     *(Row("service", "embed", 500, body, Unsure) for body in ("", inner("it is busy, try again later"))),
     Row("service", "embed", 503, inner("no room"), Unsure, also=(502, 504)),
     Row("service", "embed", 200, inner(), Rejected),
+    *(
+        Row("service", "embed", 200, inner(code=code), *means)
+        for code, *means in (
+            (401, Halted, KEY),
+            (402, Halted, QUOTA),
+            ("403", Rejected, "", True),
+            (404, Halted, MISSING),
+            (413, Rejected),
+            (429, Unavailable),
+            (408, Unavailable),
+            (500, Rejected, "", True),
+            (502, Unsure),
+            ("503", Unsure),
+            (504, Unsure),
+        )
+    ),
 ]
 
 ROWS = [

@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -187,6 +188,8 @@ class ServiceClassifier:
         codes, message = _error_in(answer.body)
         inner = object_of(object_of(answer.body).get("error"))
         param = text_of(inner.get("param"))
+        if answer.is_success:  # a gateway may return 200, and the status as the error's code (OpenRouter)
+            answer = replace(answer, status=next(filter(None, map(_error_status, codes)), answer.status))
         case = case_of(
             answer,
             codes=codes | ({f"param={param}"} if param else set()),
@@ -224,6 +227,11 @@ def is_too_long(error: Rejected) -> bool:
     """Return whether the message or the code blames a text's length."""
     message = error.reason.lower()
     return error.code in ("413", "422", "1261") or any(word in message for word in _TOO_LONG)
+
+
+def _error_status(code: str) -> int | None:
+    """Return the HTTP status that an error's code is; None if it is another code."""
+    return int(code) if re.fullmatch("[45][0-9]{2}", code) else None
 
 
 def _error_in(body: object) -> tuple[frozenset[str], str]:

@@ -244,6 +244,20 @@ async def test_busy_service_is_retried(server: Server) -> None:
         assert len(await service.embed(items(TEXTS))) == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(429, "Rate limit exceeded: free-models-per-min. "), (502, "Provider returned error")],
+)
+async def test_temporary_error_of_a_gateway_within_http_200_blames_no_text(
+    server: Server, code: int, message: str
+) -> None:
+    body = {"error": {"code": code, "message": message}, "user_id": "u"}
+    play(server, "status", times=2, args={"status": 200, "body": body})
+    async with embedding(server) as service:
+        assert_made(await service.embed(items(TEXTS)), TEXTS)
+    assert server.requests.by_op["embed"] == 3
+
+
 async def test_search_asks_a_busy_service_once_and_accepts_no_long_delay(server: Server) -> None:
     play(server, "status", times=0, args={"status": 429, "retry_after": 300})
     async with embedding(server) as service:
