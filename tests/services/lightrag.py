@@ -91,6 +91,7 @@ ROW = ServiceRow(
         Fault("no-receipt", "upload"),
         Fault("no-receipt", "upload", args={"stored": True}),
         Fault("fails", "upload"),
+        Fault("not-queued", "upload"),
         Fault("stuck", "upload"),
         Fault("left-out", "list", args={"name": "f*"}),
         Fault("status-word", "list", args={"value": "SURPRISE"}),

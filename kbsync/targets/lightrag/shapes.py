@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kbsync.contract.searching import Passage
@@ -43,8 +44,8 @@ _KEY_REFUSED = re.compile(r"\A(?:API Key required|Invalid API Key)\Z")
 _NO_ROUTE = re.compile(r"\ANot Found\Z")
 _STORED = re.compile(r"\ADocument storage already contains")
 _LEFT_BEHIND = re.compile(r"\AInput directory already contains")
-_BARE_ID = re.compile(r"(?:doc|dup)-[0-9a-f]{32}")
-_REFUSAL_ID = "dup-"
+_BARE_ID = re.compile(r"(?:doc|dup|error)-[0-9a-f]{32}")
+_REFUSAL_ID, _FAILED_UPLOAD_ID = "dup-", "error-"
 _DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
 
 UNFINISHED = ("pending", "parsing", "analyzing", "processing", "preprocessed")
@@ -124,6 +125,17 @@ class Row(DocumentRow):
         document.
         """
         return self.server_id.startswith(_REFUSAL_ID)
+
+    @property
+    def is_failed_upload(self) -> bool:
+        """Whether the row is the record of an accepted upload for which the server could not create a
+        document (`apipeline_enqueue_error_documents`). The row occupies the name until it is deleted.
+        """
+        return self.server_id.startswith(_FAILED_UPLOAD_ID)
+
+    def as_document(self) -> Row:
+        """Return the record of a failed upload as the row of the document of its name."""
+        return replace(self, id=self.name)
 
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
         """Return the document's status, with the reason if it failed.

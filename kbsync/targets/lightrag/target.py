@@ -131,6 +131,12 @@ class LightragTarget(ServiceTarget[Row]):
         rows: dict[str, Row] = {}
         wanted = set(ids)
 
+        def add(row: Row) -> None:
+            if row.is_failed_upload:
+                rows.setdefault(row.name, row.as_document())
+            elif not row.is_refusal:
+                rows[row.id] = row
+
         async def find(last_page: float, words: Sequence[str] | None = None) -> bool:
             """Read pages up to `last_page`; return whether that was the whole list."""
             number = 1
@@ -138,7 +144,8 @@ class LightragTarget(ServiceTarget[Row]):
                 page = await self._translate_refusal(
                     self._request_sorted(number, RECENT, "updated_at", "desc", words)
                 )
-                rows.update({row.id: row for row in page.rows if not row.is_refusal})
+                for row in page.rows:
+                    add(row)
                 if not page.rows or number * RECENT >= (page.total or 0):
                     return True
                 number += 1
@@ -168,7 +175,28 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete a batch; return the result that the server reports on completion, or that its list shows."""
-        body = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
+        if await self._delete_rows([*map(document_id, ids)]):
+            return dict.fromkeys(ids)
+        # The server counts missing documents as failures.
+        rows = await self._listed_among(ids)
+        # The id of a failed upload's record doesn't follow from the name.
+        records = [row.server_id for row in rows.values() if row.server_id != document_id(row.id)]
+        if records:
+            await self._delete_rows(records)
+            rows = await self._listed_among(ids)
+        return {
+            remote_id: Unavailable(_STILL_THERE, code="still-there") if remote_id in rows else None
+            for remote_id in ids
+        }
+
+    async def _listed_among(self, ids: Sequence[str]) -> Mapping[str, Row]:
+        """Return the rows of those documents that the list still has."""
+        wanted = set(ids)
+        return {row.id: row async for row in self.rows() if row.id in wanted}
+
+    async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
+        """Delete rows by the server's ids; return whether the server says that it deleted all of them."""
+        body = {"doc_ids": list(server_ids), "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
         if object_of(answer.body).get("status") != "deletion_started":
             raise Unavailable(f"delete: the response doesn't confirm a deletion: {answer.excerpt}")
@@ -179,20 +207,20 @@ class LightragTarget(ServiceTarget[Row]):
                 break
         else:
             raise Unavailable("delete: the server is still deleting", code="busy", retry_after=BUSY_PAUSE)
-        if shapes.all_deleted(answer, len(ids)):
-            return dict.fromkeys(ids)
-        # The server counts missing documents as failures.
-        listed_ids = {row.id async for row in self.rows()}
-        return {
-            remote_id: Unavailable(_STILL_THERE, code="still-there") if remote_id in listed_ids else None
-            for remote_id in ids
-        }
+        return shapes.all_deleted(answer, len(server_ids))
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """Yield the documents, excluding refused uploads."""
+        """Yield the documents, excluding refused uploads.
+
+        The record of a failed upload stands for the document of its name, unless there is one.
+        """
+        listed_ids: set[str] = set()  # documents come before these records, because the list is sorted by id
         async with aclosing(super().rows()) as rows:
             async for row in rows:
+                if row.is_failed_upload and row.name not in listed_ids:
+                    row = row.as_document()
                 if not row.is_refusal:
+                    listed_ids.add(row.id)
                     yield row
 
     async def page(self, number: int, size: int) -> ListPage[Row]:

@@ -15,7 +15,7 @@ from kbsync_standin.application import Call, Json, route
 from kbsync_standin.completions import are_messages
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
-from kbsync_standin.lightrag.storage import Storage, id_of
+from kbsync_standin.lightrag.storage import Storage
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Breach, Refused, are_texts, is_flag, is_text, one_of, whole
 
@@ -136,8 +136,9 @@ class LightragApplication(Storage):
         if call.plays("refused"):
             raise Refused("Unsupported file type.")
         # A row for a refused duplicate doesn't occupy the name.
-        old = self.documents.get(id_of(name))
-        if old is not None and not old.original:
+        rows = (document for document in self.documents.values() if document.name == name)
+        old = next((document for document in rows if not document.original), None)
+        if old is not None:
             words = f"Document storage already contains '{name}' (Status: {old.status(self.now)})."
             raise Refused(f"{words} Delete the existing record before re-uploading.", 409)
         is_odd, args = call.plays("no-receipt"), call.fault.args

@@ -36,6 +36,8 @@ KINDS: Mapping[str, str] = {
     "not-stored": "accepted, but lost before the list shows it (upload)",
     "no-receipt": "the answer has another status (upload) [args: status (partial_success), stored: true]",
     "fails": "the file fails to be processed (upload)",
+    "not-queued": "accepted, but the server fails to queue the file, and records that under an id error-… "
+    "(upload)",
     "stuck": "the file stays in processing, and no job works on it (upload)",
     "keeps-document": "the response reports the deletion, the documents stay (delete)",
     "miscounts": "the deletion succeeds but is reported as failed (deletion)",

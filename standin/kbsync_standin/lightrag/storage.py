@@ -13,6 +13,7 @@ from kbsync_standin.application import Application, Document, Json
 from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour
 
 FAILED = "NanoVectorDBStorage[chunks] index flush failed: RetryError[raised InternalServerError]"
+NOT_QUEUED, QUEUE_ERROR = "[File Extraction]Parser enqueue error", "connection to server was lost"
 NO_TEXT = "File contains no content or only whitespace"
 TWIN = "Identical content already exists under another filename. Original doc_id: "
 
@@ -22,12 +23,26 @@ def id_of(name: str) -> str:
     return f"doc-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()}"
 
 
+def record_id_of(name: str) -> str:
+    """Return the id of the record that a file could not be queued."""
+    content = f"{name}-{NOT_QUEUED}".encode()
+    return f"error-{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class LightragDocument(Document):
-    """A document. `original`: the id of the document that already has its text."""
+    """A document, or the record of a file that could not be queued (`is_record`).
+
+    `original`: the id of the document that already has its text.
+    """
 
     track_id: str
     original: str = ""
+
+    @property
+    def is_record(self) -> bool:
+        """Whether this is the record of a file that could not be queued."""
+        return self.id.startswith("error-")
 
     def status(self, now: float) -> str:
         """Return the status as the list shows it."""
@@ -42,16 +57,19 @@ class LightragDocument(Document):
         if self.original:
             metadata |= {"is_duplicate": True, "duplicate_kind": "content_hash"}
             metadata |= {"original_doc_id": self.original, "original_track_id": ""}
+        summary, chunks = self.text[:100], 1 if status == "processed" else 0 if self.original else None
+        if self.is_record:
+            metadata, summary, chunks = {"error_type": "file_extraction_error"}, NOT_QUEUED, 0
         updated = self.created if self.ready_at is None else max(self.created, min(now, self.ready_at))
         return {
             "id": self.id,
-            "content_summary": self.text[:100],
+            "content_summary": summary,
             "content_length": len(self.text),
             "status": status,
             "created_at": _iso(self.created),
             "updated_at": _iso(updated),
             "track_id": self.track_id,
-            "chunks_count": 1 if status == "processed" else 0 if self.original else None,
+            "chunks_count": chunks,
             "error_msg": self.error if status == "failed" else None,
             "metadata": metadata,
             "file_path": self.name,
@@ -75,7 +93,7 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
     """The contents of one server, whose only base has no id."""
 
     name, kinds, switches = "lightrag", KINDS, LightragBehaviour
-    id_form = "doc-[0-9a-f]{32}"
+    id_form = "(?:doc|error)-[0-9a-f]{32}"
 
     def begin(self) -> None:
         """Create the initial contents: no deletion runs."""
@@ -93,17 +111,20 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         del self.documents[document.id]
 
     def store(self, name: str, content: bytes, fault: str = "") -> LightragDocument:
-        """Store a new document. `fault`: `fails` or `stuck`."""
+        """Store a new document. `fault`: `fails`, `not-queued` or `stuck`."""
         ready, digest = self.ready_at(), hashlib.sha256(content).hexdigest()
         error = FAILED if fault == "fails" else "" if content.strip() else NO_TEXT
-        twin = next((document.id for document in self.documents.values() if document.sha256 == digest), "")
-        if twin and not error:
+        documents = (document for document in self.documents.values() if not document.is_record)
+        twin = next((document.id for document in documents if document.sha256 == digest), "")
+        if fault == "not-queued":
+            error, ready, twin = f"Failed to enqueue file for parser: {QUEUE_ERROR}", self.now, ""
+        elif twin and not error:
             error, ready = TWIN + twin, self.now
         elif fault == "stuck":
             ready = None
         return self.add(
             LightragDocument(
-                id=id_of(name),
+                id=record_id_of(name) if fault == "not-queued" else id_of(name),
                 name=name,
                 content=content,
                 created=self.now,

@@ -140,6 +140,57 @@ async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(
     assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
+async def test_file_that_the_server_cannot_queue_fails_with_its_reason(world: LightragWorld) -> None:
+    """The server records the failure under an id that doesn't follow from the name."""
+    world.write_many(2)
+    world.write("a.md", "about kestrels")
+    world.play("not-queued", op="upload", match="a~*", times=0)
+    await world.once()
+    assert world.statuses() == {"failed": 1, "ready": 2}
+    [failed] = [row for row in world.rows() if row.path == "a.md" and row.code]
+    assert failed.reason == "Failed to enqueue file for parser: connection to server was lost"
+    assert len(world.app.documents) == 3  # the records of earlier tries are gone
+    world.server.faults.clear()
+    world.clock.now += 100
+    world.post_request("retry")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+    assert (await world.verify()).ok
+
+
+@long
+async def test_record_of_a_file_that_could_not_be_queued_is_deleted_with_the_file(
+    world: LightragWorld,
+) -> None:
+    world.write_many(8)
+    world.write("a.md", "about kestrels")
+    world.play("not-queued", op="upload", match="a~*", times=0)
+    await world.once()
+    world.delete("a.md")
+    world.clock.now += 100
+    await world.once()
+    assert world.app.documents.keys() == {document_id(row["sent_name"]) for row in world.documents()}
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert (await world.verify()).ok
+
+
+async def test_record_of_a_failed_upload_is_its_name_unless_a_document_has_that(
+    served_world: ServedLightrag,
+) -> None:
+    name = served_world.document("a.md", "kestrel").name
+    record = served_world.app.store(name, b"kestrel", "not-queued").id
+    [row] = await served_world.rows()
+    assert (row.remote_id, row.name, document_id(record)) == (name, name, record)
+    assert (await served_world.target.status([name]))[name].state is DocState.FAILED
+    served_world.app.store(name, b"kestrel")
+    await served_world.pass_time(10)
+    assert {row.remote_id for row in await served_world.rows()} == {name, record}
+    assert (await served_world.target.status([name]))[name].state is DocState.READY
+    assert await served_world.target.delete([record, name]) == {record: None, name: None}
+    assert await served_world.rows() == []
+
+
 async def test_text_far_down_the_list_is_named_when_it_blocks_another(
     served_world: ServedLightrag,
 ) -> None:
