@@ -490,6 +490,12 @@ SERVICE_ROWS = [
     *(Row("service", "embed", 500, body, Unsure) for body in ("", inner("it is busy, try again later"))),
     Row("service", "embed", 503, inner("no room"), Unsure, also=(502, 504)),
     Row("service", "embed", 200, inner(), Rejected),
+    Row(
+        *("service", "embed", 400),
+        inner("Budget has been exceeded! Current cost: 0.0025", type="budget_exceeded", code="400"),
+        *(Halted, QUOTA),
+        also=(429,),
+    ),
     *(
         Row("service", "embed", 200, inner(code=code), *means)
         for code, *means in (

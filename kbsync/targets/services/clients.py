@@ -51,7 +51,7 @@ T = TypeVar("T")
 _NO_MONEY = frozenset(
     {
         *("insufficient_quota", "insufficient_user_quota", "exceeded_current_quota_error", "arrearage"),
-        *("billing_not_active", "1113", "1304", "1308", "1309", "1310", "1311"),
+        *("billing_not_active", "budget_exceeded", "1113", "1304", "1308", "1309", "1310", "1311"),
     }
 )
 _SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
