@@ -491,6 +491,11 @@ SERVICE_ROWS = [
     Row("service", "embed", 503, inner("no room"), Unsure, also=(502, 504)),
     Row("service", "embed", 200, inner(), Rejected),
     Row(
+        *("service", "embed", 403),
+        inner("Your account has an overdue balance.", code="AccountOverdueError", type="Forbidden"),
+        *(Halted, QUOTA),
+    ),
+    Row(
         *("service", "embed", 400),
         inner("Budget has been exceeded! Current cost: 0.0025", type="budget_exceeded", code="400"),
         *(Halted, QUOTA),
@@ -604,6 +609,8 @@ def test_one_common_rule_always_matches(status: int) -> None:
     ("words", "is_money"),
     [
         ("insufficient_quota", True),
+        ("The request failed because your account has an overdue balance.", True),
+        ("the book is overdue", False),
         ("Error code: 429 - You exceeded your current quota, please check your plan", True),
         ("用户额度不足, 剩余额度: ¥0.00", True),
         ("cannot read quota.md", False),

@@ -34,6 +34,7 @@ MONEY = re.compile(
     r"arrear|\brecharge\b|\btop[ -]?up\b|payment required|"
     r"(?:insufficient|not enough|no|out of|negative)[ _-](?:\w+[ _-])?(?:balance|credits?|funds|quota)\b|"
     r"\b(?:balance|credits?|funds)\b.{0,20}\b(?:insufficient|exhausted|not enough|used up|depleted|overdue)|"
+    r"\boverdue (?:balance|payment|bill)|"
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
