@@ -93,6 +93,7 @@ def dify(status: int, code: str, message: str = "why") -> dict[str, Any]:
 
 def words_in(body: Any) -> str:
     """Return the message that the reason repeats."""
+    body = body[0] if isinstance(body, list) and body else body
     if not isinstance(body, dict) or body.keys() == {"message"}:  # Zhipu: without a code its own words count
         return ""
     details = body.get("error") if isinstance(body.get("error"), dict) else body
@@ -490,6 +491,11 @@ SERVICE_ROWS = [
     *(Row("service", "embed", 500, body, Unsure) for body in ("", inner("it is busy, try again later"))),
     Row("service", "embed", 503, inner("no room"), Unsure, also=(502, 504)),
     Row("service", "embed", 200, inner(), Rejected),
+    Row("service", "embed", 400, [inner("Invalid text", code=400, status="INVALID_ARGUMENT")], Rejected),
+    Row("service", "embed", 429, [inner(code="insufficient_quota")], Halted, QUOTA),
+    Row("service", "embed", 200, [inner()], Rejected),
+    Row("service", "embed", 200, [[0.5], [0.5]], None),
+    Row("service", "rerank", 200, [{"index": 0, "score": 0.5}], None),
     Row(
         *("service", "embed", 403),
         inner("Your account has an overdue balance.", code="AccountOverdueError", type="Forbidden"),

@@ -185,9 +185,11 @@ class ServiceClassifier:
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
         """Return the error in a response, or None on success."""
-        codes, message = _error_in(answer.body)
-        inner = object_of(object_of(answer.body).get("error"))
-        param = text_of(inner.get("param"))
+        body = answer.body
+        if isinstance(body, list) and body:  # an error of Gemini's is the only item of a list
+            body = body[0]
+        codes, message = _error_in(object_of(body))
+        param = text_of(object_of(object_of(body).get("error")).get("param"))
         if answer.is_success:  # a gateway may return 200, and the status as the error's code (OpenRouter)
             answer = replace(answer, status=next(filter(None, map(_error_status, codes)), answer.status))
         case = case_of(
@@ -234,10 +236,8 @@ def _error_status(code: str) -> int | None:
     return int(code) if re.fullmatch("[45][0-9]{2}", code) else None
 
 
-def _error_in(body: object) -> tuple[frozenset[str], str]:
+def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
     """Return an error's codes in lower case, and its message; both are empty if the body reports no error."""
-    if not isinstance(body, Mapping):
-        return frozenset(), ""
     inner = body.get("error", body)
     if isinstance(inner, str):
         return frozenset({str(body.get("error_type", "error")).lower()}), inner
