@@ -463,6 +463,11 @@ RAGFLOW_ROWS = [
 ]
 
 MISSING = "embedding-missing"
+DASHSCOPE_LIMIT = inner(
+    "You exceeded your current quota, please check your plan and billing details. For more information on "
+    "this error, read the docs: https://help.aliyun.com/zh/model-studio/error-code#token-limit",
+    **dict.fromkeys(("type", "code"), "insufficient_quota"),
+)
 SERVICE_ROWS = [
     Row("service", "embed", 429, inner(code="insufficient_quota"), Halted, QUOTA),
     Row("service", "embed", 403, flat(30001, "Sorry, your account balance is insufficient"), Halted, QUOTA),
@@ -491,6 +496,8 @@ SERVICE_ROWS = [
     *(Row("service", "embed", 500, body, Unsure) for body in ("", inner("it is busy, try again later"))),
     Row("service", "embed", 503, inner("no room"), Unsure, also=(502, 504)),
     Row("service", "embed", 200, inner(), Rejected),
+    Row("service", "embed", 429, DASHSCOPE_LIMIT, Unavailable),
+    Row("service", "embed", 400, inner("see https://help.aliyun.com", code="Arrearage"), Halted, QUOTA),
     Row("service", "embed", 400, [inner("Invalid text", code=400, status="INVALID_ARGUMENT")], Rejected),
     Row("service", "embed", 429, [inner(code="insufficient_quota")], Halted, QUOTA),
     Row("service", "embed", 200, [inner()], Rejected),

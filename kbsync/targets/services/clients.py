@@ -124,6 +124,10 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
     )
     gone = f"the {kind} service reports that its balance or quota is used up"
     return (
+        # DashScope reports too many tokens in a minute in OpenAI's words for an empty account.
+        ErrorRule(
+            Unavailable, status={429}, code={"insufficient_quota"}, when=_is_dashscope, is_rate_limit=True
+        ),
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
@@ -167,6 +171,10 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         # An error in the body counts even under HTTP 200 (promise 10).
         ErrorRule(Rejected, status=SUCCESS, reported=True),
     )
+
+
+def _is_dashscope(case: ErrorCase) -> bool:
+    return re.search("aliyun|alibabacloud|dashscope", f"{case.host} {case.words}", re.IGNORECASE) is not None
 
 
 def _reports_failure(case: ErrorCase) -> bool:
