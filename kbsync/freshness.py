@@ -19,6 +19,7 @@ from kbsync.engine.status import (
     RECIPE_HELD,
     CommandLine,
     MirrorStatus,
+    disk_halt,
     in_words,
     iso,
     mirror_status,
@@ -27,6 +28,7 @@ from kbsync.engine.status import (
 from kbsync.errors import KbsyncError
 from kbsync.source.roots import RootTrouble, identify
 from kbsync.state import lock
+from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 
 LONGEST_PAUSE = 7200.0
@@ -189,7 +191,7 @@ def freshness_reader(
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
-        status = status_in(tx, mirror, command_line, at_work=bool(is_worked_on))
+        status = status_in(tx, mirror, state_dir, command_line, at_work=bool(is_worked_on))
         freshness = Freshness(
             status,
             is_worked_on=is_worked_on,
@@ -229,23 +231,30 @@ def find_root_trouble(folder: Path) -> str:
 def status_in(
     tx: Tx,
     mirror: MirrorConfig,
+    state_dir: Path,
     command_line: CommandLine,
     *,
     at_work: bool,
     now: float | None = None,
     documents: bool = False,
+    unwritten: Halt | None = None,
 ) -> MirrorStatus:
     """Return a mirror's status; its `items` may be read while `tx` lasts. `at_work`: a kbsync holds the
-    state.
+    state. `unwritten`: a halt that the state can't store, if the caller knows one.
     """
     record = tx.mirrors.named(mirror.name)
     if record is None:
         folder, target = str(mirror.folder), mirror.target.type
         status = never_ran(tx, mirror.name, folder, target, command_line=command_line, documents=documents)
     else:
-        now = time.time() if now is None else now
         status = mirror_status(
-            tx, record, now=now, documents=documents, command_line=command_line, at_work=at_work
+            tx,
+            record,
+            now=time.time() if now is None else now,
+            documents=documents,
+            command_line=command_line,
+            at_work=at_work,
+            unwritten=unwritten or disk_halt(state_dir),
         )
     better = None
     if record is not None and record.binding is not None:

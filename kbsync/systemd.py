@@ -12,7 +12,7 @@ from functools import partial
 
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock, end_tasks, keep_running, wait_for_any
-from kbsync.engine.status import SHOWN, MirrorStatus, halt_words, mirror_status
+from kbsync.engine.status import SHOWN, MirrorStatus, disk_halt, halt_words, mirror_status
 from kbsync.errors import StateError
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -151,8 +151,9 @@ class ServiceReports:
     async def _report(self, store: StateStore, names: Callable[[], Sequence[str]]) -> None:
         def counts(tx: Tx) -> str:
             records = [tx.mirrors.named(name) for name in names()]
+            unwritten, now = disk_halt(store.path), self.clock.wall()
             statuses = [
-                mirror_status(tx, record, now=self.clock.wall(), command_line=str)
+                mirror_status(tx, record, now=now, command_line=str, unwritten=unwritten)
                 for record in records
                 if record is not None
             ]

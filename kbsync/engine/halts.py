@@ -14,12 +14,14 @@ If a base was missing, its answering again is proof enough. If documents were ac
 only a finished one counts as proof. A temporary problem, such as a target that is down or an error in kbsync,
 ends by itself. It pauses the work, and is only shown if it lasts.
 
-`Halts` writes a halt to the state before showing it, and retries a failed write (`refresh`).
+`Halts` writes a halt to the state before showing it, and retries a failed write (`refresh`). Only the reason
+why the state can't be written is kept in memory (`shown`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import field
 from enum import Enum
@@ -265,6 +267,9 @@ class Halts(HaltState):
     stored: Halt | None = None
     is_current: bool = False
     """Whether this run wrote and logged `stored`, rather than reading it from the state of an earlier run."""
+    write_error: str = ""
+    """Why the last halt could not be written to the state, for instance because its disk is full; '' if it
+    could."""
     _probe_at: float = 0.0
     _probe_wait: float = PROBE_EVERY
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -276,6 +281,8 @@ class Halts(HaltState):
             halt = with_retry_command(halt, name, context.command_line, at_work=context.at_work)
         async with self._writing:
             if halt == self.stored and (self.is_current or halt is None):
+                if self.write_error:
+                    await self._write(halt)  # proves that the state can be written again
                 return  # unchanged: neither write nor log it
             before = self.stored
             await self._write(halt)
@@ -288,8 +295,12 @@ class Halts(HaltState):
                 log.info("mirror.resumed", mirror=name, reason=before.reason)
 
     async def _write(self, halt: Halt | None) -> None:
-        await self.mirror.store.write(lambda tx: tx.mirrors.set_halt(self.mirror.id, halt))
-        self.stored = halt
+        try:
+            await self.mirror.store.write(lambda tx: tx.mirrors.set_halt(self.mirror.id, halt))
+        except StateError as error:
+            self.write_error = str(error)
+            raise
+        self.stored, self.write_error = halt, ""
 
     async def halt(self, error: Halted) -> None:
         """Halt until a user acts: neither the target nor the work on it can continue before that."""
@@ -311,6 +322,9 @@ class Halts(HaltState):
 
     async def refresh(self) -> None:
         """Show a lasting problem and end a halt that is over, even if an earlier write failed."""
+        if self.state_error or self.write_error:
+            with contextlib.suppress(StateError):
+                await self._write(self.stored)
         await self.end_if_over()
         if self.halted is not None:
             await self.halt(self.halted)
@@ -324,6 +338,11 @@ class Halts(HaltState):
     def is_about(self, *reasons: str) -> bool:
         """Return whether the mirror is halted for one of these reasons."""
         return self.stored is not None and self.stored.reason in reasons
+
+    @property
+    def shown(self) -> Halt | None:
+        """The halt to show: the stored one or, if the state can't be written, the reason for that."""
+        return self.stored or (Halt(FAILING, self.write_error, "") if self.write_error else None)
 
     @property
     def needs_person(self) -> bool:

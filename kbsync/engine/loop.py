@@ -165,7 +165,7 @@ class MirrorLoop:
         else:
             reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
-        with contextlib.suppress(StateError):  # for `status`, if the state is still writable
+        with contextlib.suppress(StateError):  # if the state can't be written, `halts` keeps why
             await self.mirror.halts.show_trouble(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:

@@ -31,6 +31,7 @@ from kbsync.core.text import format_size, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
+from kbsync.state.db import DISK_FULL, is_disk_full
 from kbsync.state.files import FileRow, FolderRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.history import HistoryEntry
@@ -450,12 +451,13 @@ def mirror_status(
     documents: bool = False,
     command_line: CommandLine,
     at_work: bool = True,
+    unwritten: Halt | None = None,
 ) -> MirrorStatus:
     """Return the state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts.
 
-    `at_work`: a kbsync holds the state.
+    `at_work`: a kbsync holds the state. `unwritten`: a halt that the state can't store.
     """
-    halt = record.halt or _find_held(tx, record, command_line)
+    halt = record.halt or unwritten or _find_held(tx, record, command_line)
     if halt is not None:
         halt = with_retry_command(halt, record.name, command_line, at_work=at_work)
     tally = tx.mirrors.tally(record.id)
@@ -480,13 +482,28 @@ def mirror_status(
     )
 
 
+def disk_halt(state: Path) -> Halt | None:
+    """Return the halt of every mirror while the disk of `state`, its file or directory, is full.
+
+    Only the disk shows it, because a full state can't store a halt.
+    """
+    return Halt(FAILING, f"{state}: {DISK_FULL}", "") if is_disk_full(state) else None
+
+
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
     """Return a running mirror's halt, or its held deletions, which count as one; None if the mirror works."""
-    record = tx.mirrors.named(mirror.settings.name)
-    if record is None or mirror.halt is not None:
-        return mirror.halt
+    record, shown = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
+    if record is None or shown is not None:
+        return shown
     command_line, at_work = mirror.context.command_line, mirror.context.at_work
-    return mirror_status(tx, record, now=mirror.clock.wall(), command_line=command_line, at_work=at_work).halt
+    return mirror_status(
+        tx,
+        record,
+        now=mirror.clock.wall(),
+        command_line=command_line,
+        at_work=at_work,
+        unwritten=disk_halt(mirror.store.path),
+    ).halt
 
 
 def never_ran(

@@ -29,6 +29,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import MirrorStatus, pause_reason
+from kbsync.state.mirrors import Halt
 
 FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
 """Histogram buckets in seconds: a single edit is searchable after one or two seconds, a backlog after
@@ -43,6 +44,7 @@ class CounterSnapshot:
     """The counts at one moment. Requests are counted by target, everything else by mirror.
 
     `uploaded`: bytes of documents. `changes`: the latest changes as the page shows them, oldest first.
+    `unwritten`: the halts of mirrors whose state can't be written.
     """
 
     requests: Mapping[str, Meter] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class CounterSnapshot:
     pass_seconds: Mapping[str, float] = field(default_factory=dict)
     uploaded: int = 0
     changes: tuple[dict[str, object], ...] = ()
+    unwritten: Mapping[str, Halt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,6 +211,11 @@ class Counters:
             pass_seconds={r.settings.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
             uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
             changes=tuple(self._changes),
+            unwritten={
+                name: halt
+                for name, run in self._current.items()
+                if run.halts.write_error and (halt := run.halts.shown) is not None
+            },
         )
 
 

@@ -326,7 +326,7 @@ class Notifications:
         self._pending.keep_only(list(self._runs))
         for name, run in list(self._runs.items()):
             # Before that, the state still has the halt of an earlier process.
-            if run.halts.is_current or run.has_compared:
+            if run.halts.is_current or run.halts.write_error or run.has_compared:
                 with contextlib.suppress(StateError):  # the mirror itself logs the error
                     halt = await run.store.read(partial(find_halt, mirror=run))
                     self._pending.halt_seen(name, halt, self._wall())

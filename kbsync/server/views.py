@@ -35,7 +35,7 @@ from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.server.removals import RemovalQueue
 from kbsync.state import lock
 from kbsync.state.approvals import DELETIONS, RENEWALS
-from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx, opened
 
 T = TypeVar("T")
@@ -59,9 +59,14 @@ class StateReader:
         version = await self._in_thread(lambda: self._current().version)
         return self._opened, version
 
+    @property
+    def state_dir(self) -> Path:
+        """The directory of the state file."""
+        return self._file.parent
+
     def running(self) -> dict[str, Any] | None:
         """Return the daemon that holds the state, in the format of `kbsync status --json`."""
-        return running_json(lock.find_holder(self._file.parent))
+        return running_json(lock.find_holder(self.state_dir))
 
     def close(self) -> None:
         """Close the file after the current read; the next read reopens it."""
@@ -151,12 +156,23 @@ class MirrorView:
     """Builds views of one mirror from a consistent snapshot of the state. Each takes constant time, however
     many files the mirror has."""
 
-    def __init__(self, tx: Tx, mirror: MirrorConfig, command_line: Callable[[str], str], now: float) -> None:
-        """Prepare the views. `command_line` builds a command to paste; `now` is in epoch seconds."""
+    def __init__(
+        self,
+        tx: Tx,
+        mirror: MirrorConfig,
+        state_dir: Path,
+        command_line: Callable[[str], str],
+        now: float,
+        unwritten: Halt | None,
+    ) -> None:
+        """Prepare the views. `command_line` builds a command to paste; `now` is in epoch seconds; `unwritten`
+        is a halt that the state can't store."""
         self._tx = tx
         self._command_line = command_line
         self._record = tx.mirrors.named(mirror.name)
-        self.status = status_in(tx, mirror, command_line, at_work=True, now=now)
+        self.status = status_in(
+            tx, mirror, state_dir, command_line, at_work=True, now=now, unwritten=unwritten
+        )
 
     def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
         """Return the mirror as in `kbsync status --json`; with `asked`, also a page of `items`. If there are
@@ -243,18 +259,18 @@ class Views:
 
     async def figures(self) -> MetricFigures:
         """Return the metrics for monitoring. Raises `StateError`."""
-        mirrors = await self._of_mirrors(lambda view: view.status)
-        return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
+        mirrors, counted = await self._of_mirrors(lambda view: view.status)
+        return MetricFigures(mirrors, counted, self._monitor.silence)
 
     async def status(self, page: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """Return what `kbsync status --json` prints, for all mirrors or one. Raises `StateError`."""
-        mirrors = await self._of_mirrors(lambda view: view.status_json(page), name)
+        mirrors, _ = await self._of_mirrors(lambda view: view.status_json(page), name)
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
         """Return all the data for the page. Raises `StateError`."""
         now = self._wall()
-        mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
+        mirrors, counted = await self._of_mirrors(MirrorView.frame_json)
         removals = self._removals.current
         for payload in mirrors:
             removal = removals.get(payload["name"])
@@ -276,7 +292,7 @@ class Views:
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
         version, is_turning = await self._reader.version(), self._monitor.is_turning
-        return version, last, is_turning, self.mirrors, self._removals.current
+        return version, last, is_turning, counted.unwritten, self.mirrors, self._removals.current
 
     async def held(self, name: str, kind: str) -> HeldList:
         """Return the deletions, or the documents to reindex, that await a decision. Raises `StateError`."""
@@ -293,10 +309,18 @@ class Views:
 
         return await self._reader.read(read)
 
-    async def _of_mirrors(self, read: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
-        """Run `look` on each mirror, or only on the named one, in a consistent snapshot of the state."""
+    async def _of_mirrors(
+        self, read: Callable[[MirrorView], T], name: str | None = None
+    ) -> tuple[list[T], CounterSnapshot]:
+        """Run `read` on each mirror, or only on the named one, in a consistent snapshot of the state.
+
+        Also returns the counts, which have the halts that the state can't store.
+        """
         mirrors = [mirror for mirror in self.mirrors if name in (None, mirror.name)]
-        now = self._wall()
-        return await self._reader.read(
-            lambda tx: [read(MirrorView(tx, mirror, self._command_line, now)) for mirror in mirrors]
-        )
+        now, counted = self._wall(), await self.counted()
+
+        def view(tx: Tx, mirror: MirrorConfig) -> MirrorView:
+            unwritten = counted.unwritten.get(mirror.name)
+            return MirrorView(tx, mirror, self._reader.state_dir, self._command_line, now, unwritten)
+
+        return await self._reader.read(lambda tx: [read(view(tx, mirror)) for mirror in mirrors]), counted

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import StateError
 from kbsync.permissions import open_private
 
@@ -148,6 +149,10 @@ def _set_up(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
+DISK_FULL = "the disk is full; free some space; a running kbsync then continues by itself"
+LEAST_SPACE = 65_536
+"""Free bytes below which a disk counts as full: a commit of the state may need that many."""
+
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 
@@ -159,9 +164,7 @@ def state_errors(path: Path) -> Iterator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise DamagedError(f"{path} is damaged ({error})") from error
     except apsw.FullError as error:
-        raise StateError(
-            f"{path}: the disk is full; free some space; a running kbsync then continues by itself"
-        ) from error
+        raise StateError(f"{path}: {DISK_FULL}") from error
     except apsw.CantOpenError as error:
         raise StateError(f"{path} cannot be opened ({error}); {_fix_for_closed(path)}") from error
     except apsw.BusyError as error:
@@ -191,13 +194,38 @@ def _fix_for_closed(path: Path) -> str:
     return "check its owner and mode"
 
 
-def lacks_inodes(path: Path) -> bool:
-    """Return whether the file system of `path` can create no more files, however much space it has."""
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """What this user may still use on a file system; `inodes` is None if it creates them as needed."""
+
+    free_bytes: int
+    inodes: int | None
+
+
+def free_space(path: Path) -> FreeSpace | None:
+    """Return the free space where `path` is, or will be; None if it can't be determined."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
             status = os.statvfs(folder)
-            return status.f_files > 0 and status.f_favail == 0
-    return False
+            # A file system may reserve some for root.
+            is_root = os.geteuid() == 0
+            blocks = status.f_bfree if is_root else status.f_bavail
+            inodes = status.f_ffree if is_root else status.f_favail
+            # btrfs and others count none.
+            return FreeSpace(blocks * status.f_frsize, inodes if status.f_files else None)
+    return None
+
+
+def is_disk_full(path: Path) -> bool:
+    """Return whether the state's file at or below `path` probably can't grow."""
+    space = free_space(path)
+    return space is not None and space.free_bytes < LEAST_SPACE
+
+
+def lacks_inodes(path: Path) -> bool:
+    """Return whether the file system of `path` can create no more files, however much space it has."""
+    space = free_space(path)
+    return space is not None and space.inodes == 0
 
 
 def identity(path: Path) -> tuple[int, int] | None:

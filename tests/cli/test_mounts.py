@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import warm
+from tests.cli.sandbox import Sandbox, eventually
+from tests.ports import free_address
 from tests.share import long
 
 
@@ -101,6 +104,40 @@ def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: P
         assert paused.returncode == 4
         assert "free some space; a running kbsync then continues by itself" in paused.stderr
         assert "paused" not in kbsync("status", *options).stdout
+
+
+@long
+def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
+    """A full state can't store a halt."""
+    small, told, address = sandbox.root / "small", sandbox.root / "told", free_address()
+    sandbox.configure()
+    notify = f"notify: {{command: [/bin/sh, -c, 'cat >>{told}']}}\nhttp: {{listen: '{address}'}}\n"
+    sandbox.config.write_text(sandbox.config.read_text() + notify)
+    for i in range(20):
+        sandbox.write(f"d{i}/n{i}.md", f"note {i}")
+    with mounted(small, "6m"):
+        options = ("--state-dir", small / "state")
+        daemon = sandbox.watch(*options)
+        try:
+            eventually(lambda: sandbox.run("status", "--check", *options).code == 0)
+            with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+                while filler.write(bytes(4096)):
+                    pass
+            sandbox.write("new.md", "not seen yet")
+            daemon.wait_for_event("state.failed")
+            assert sandbox.run("status", "--check", *options).code == 4
+            [mirror] = sandbox.run("status", "--json", *options).json["mirrors"]
+            assert "the disk is full" in mirror["halt"]["detail"]
+            ready = httpx.get(f"http://{address}/readyz", trust_env=False).json()
+            assert ready["mirrors"][0]["reason"] == mirror["halt"]["reason"] == "failing"
+            metrics = httpx.get(f"http://{address}/metrics", trust_env=False).text
+            assert 'kbsync_halted{mirror="handbook",reason="failing"} 1.0' in metrics
+            eventually(lambda: told.exists() and "the disk is full" in told.read_text())
+            (small / "filler").unlink()
+            eventually(lambda: sandbox.run("status", "--check", *options).code == 0)
+            eventually(lambda: sandbox.run("search", "seen", *options).code == 0)
+        finally:
+            assert daemon.end() == 0
 
 
 @long

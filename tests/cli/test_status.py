@@ -23,7 +23,7 @@ from kbsync.cli.report import MirrorReport, late
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.index import better
-from kbsync.state import lock
+from kbsync.state import db, lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
@@ -96,6 +96,19 @@ NOW = 1_000_000.0
 
 
 RUN = "run: kbsync --once"
+
+
+def test_full_disk_of_the_state_is_a_halt_that_no_state_stores(
+    mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "LEAST_SPACE", 2**100)
+    [mirror] = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
+    detail = mirror["halt"]["detail"]
+    assert detail.endswith(f": {db.DISK_FULL}")
+    assert mirror["halt"] == {"reason": "failing", "detail": detail, "cure": ""}
+    checked = mirrored.run("status", "--check", "--folder", "docs")
+    assert checked.code == 4
+    assert f"unexpected error: {detail}" in checked.out
 
 
 @pytest.fixture

@@ -18,6 +18,10 @@ from kbsync.engine.audit import RegularAudit
 from kbsync.engine.clock import keep_running
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import Mirror
+from kbsync.engine.status import find_halt
+from kbsync.errors import StateError
+from kbsync.state.mirrors import Halt
+from kbsync.state.store import StateStore
 from kbsync.state.uploads import Uploads
 from tests.engine.test_adversities import Still, halts, until, watched
 from tests.engine.world import World
@@ -94,6 +98,36 @@ async def test_daemon_reports_that_it_fails_and_recovers_by_itself(
         bug.remaining = 0
         await until(world, lambda: len(world.searchable_texts()) == 3 and len(halts) == 2, 300)
     assert halts == ["failing", ""]
+    assert world.searchable_texts() == world.on_disk()
+
+
+async def test_halt_is_shown_while_the_state_cannot_store_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, is_full = StateStore._transact, False
+
+    def transact(store: StateStore, jobs: Any) -> Any:
+        if is_full:
+            raise StateError("the disk is full")
+        return real(store, jobs)
+
+    async def halt() -> Halt | None:
+        return await world.run.store.read(lambda tx: find_halt(tx, world.run))
+
+    monkeypatch.setattr(StateStore, "_transact", transact)
+    async with watched(world) as watching:
+        await until(world, lambda: len(world.searchable_texts()) == 3, 300)
+        is_full = True
+        world.write("new.md")
+        world.run.bound.request_turn()  # type: ignore[union-attr]
+        world.run.bound.next_scan = 0.0  # type: ignore[union-attr]
+        await until(world, lambda: world.run.halts.write_error, 300)
+        assert await halt() == Halt("failing", "the disk is full", "")
+        assert watching.mirror.halt is None
+        is_full = False
+        await until(world, lambda: len(world.searchable_texts()) == 4, 300)
+        await until(world, lambda: not world.run.halts.write_error, 300)
+        assert await halt() is None
     assert world.searchable_texts() == world.on_disk()
 
 

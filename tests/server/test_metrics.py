@@ -10,11 +10,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kbsync.contract.meter import Histogram, Meter, Outcome
 from kbsync.engine.status import DocumentCounts, MirrorStatus
+from kbsync.errors import StateError
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt
 from kbsync.state.pauses import Pause
+from kbsync.state.store import StateStore
 from tests.server.scene import samples, scene
+
+HALTED = 'kbsync_halted{mirror="docs",reason="failing"}'
 
 CONTRACT = (
     "kbsync_documents",
@@ -103,6 +107,28 @@ async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
         metrics = samples((await one.get("/metrics")).text)
     assert metrics['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
     assert metrics["kbsync_loop_silence_seconds"] >= 0
+
+
+async def test_halt_that_the_state_cannot_store_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = scene(tmp_path)
+    async with one.open():
+        await one.mirrored(1)
+        run, real = one.runs["docs"], StateStore._transact
+
+        def transact(_store: StateStore, _jobs: object) -> None:
+            raise StateError("the disk is full")
+
+        monkeypatch.setattr(StateStore, "_transact", transact)
+        with pytest.raises(StateError):
+            await run.halts.show(Halt("quota", "no money", ""))
+        assert samples((await one.get("/metrics")).text)[HALTED] == 1
+        [mirror] = (await one.json("/api/status"))["mirrors"]
+        assert mirror["halt"] == {"reason": "failing", "detail": "the disk is full", "cure": ""}
+        monkeypatch.setattr(StateStore, "_transact", real)
+        await run.halts.refresh()
+        assert HALTED not in samples((await one.get("/metrics")).text)
 
 
 async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:

@@ -348,7 +348,7 @@ class NotifiedMirror:
         self.halt: Halt | None = None
         self.now, self.output = 0.0, folder / "sent"
         context = SimpleNamespace(command_line=lambda words: f"kbsync {words}")
-        halts = SimpleNamespace(is_current=False)
+        halts = SimpleNamespace(is_current=False, write_error="")
         self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)
         self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.output)))
         runs = cast(Any, {"a": self.run})

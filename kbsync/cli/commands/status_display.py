@@ -119,8 +119,10 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     }
 
     def write(tx: Tx) -> None:
-        at_work = lock.is_held(installation.state_dir)
-        items = status_in(tx, mirror, installation.command_line, at_work=at_work, documents=True).items or ()
+        state_dir, write_command = installation.state_dir, installation.command_line
+        at_work = lock.is_held(state_dir)
+        status = status_in(tx, mirror, state_dir, write_command, at_work=at_work, documents=True)
+        items = status.items or ()
         # Read twice instead of kept in memory, because there may be a million of them.
         for are_fine in (False, True):
             for item in items:

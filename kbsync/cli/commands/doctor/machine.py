@@ -26,6 +26,7 @@ from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.installation import BASES, Installation
 from kbsync.source.roots import identify
 from kbsync.state import lock
+from kbsync.state.db import free_space
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
@@ -409,14 +410,15 @@ def versions() -> Iterator[CheckResult]:
 def disk(state_dir: Path) -> Iterator[CheckResult]:
     """Check free space and inodes where the state is, or will be."""
     existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
-    stat = os.statvfs(existing)
-    free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
-    detail, fix = f"{format_size(free)} free at {state_dir}", f"free some space on the disk of {existing}"
-    measures = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, fix)]
-    # btrfs and others create inodes as needed and count none.
-    if stat.f_files:
-        detail = f"{inodes:,} inodes free at {state_dir}"
-        measures.append(("inodes", inodes, FEW_INODES, NO_INODES, detail, fix))
+    space = free_space(existing)
+    if space is None:
+        return
+    fix = f"free some space on the disk of {existing}"
+    detail = f"{format_size(space.free_bytes)} free at {state_dir}"
+    measures = [("disk", space.free_bytes, LITTLE_SPACE, NO_SPACE, detail, fix)]
+    if space.inodes is not None:
+        detail = f"{space.inodes:,} inodes free at {state_dir}"
+        measures.append(("inodes", space.inodes, FEW_INODES, NO_INODES, detail, fix))
     for subject, remaining, warning_limit, error_limit, detail, fix in measures:
         if remaining < error_limit:
             yield wrong(subject, f"only {detail}", fix, Code.PASSING)
