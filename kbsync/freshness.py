@@ -102,6 +102,11 @@ class Freshness:
         return self.is_worked_on is False
 
     @property
+    def is_resting(self) -> bool:
+        """Whether quiet hours pause a mirror that a kbsync keeps up to date otherwise."""
+        return self.status.pause is not None and self.status.pause.is_quiet and not self.is_unattended
+
+    @property
     def is_held(self) -> bool:
         """Whether the mirror only waits for a decision and otherwise keeps working."""
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)

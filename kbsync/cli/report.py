@@ -96,7 +96,12 @@ class MirrorReport(Freshness):
 
     @property
     def checked_code(self) -> Code:
-        """Return the exit code for `status --check`: a mirror without a recent pass is not up to date."""
+        """Return the exit code for `status --check`: a mirror without a recent pass is not up to date.
+
+        In quiet hours neither that nor waiting documents count.
+        """
+        if self.is_resting:
+            return worst([self.settled_code, Code.PASSING if self.is_troubled else Code.MIRRORED])
         is_kept_up = self.has_passed and not self.is_forsaken
         return worst([self.code, Code.MIRRORED if is_kept_up else Code.PASSING])
 

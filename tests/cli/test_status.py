@@ -25,6 +25,7 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.index import better
 from kbsync.state import db, lock
 from kbsync.state.mirrors import Halt
+from kbsync.state.pauses import Pause
 from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
@@ -330,6 +331,25 @@ def standing(
     counts = DocumentCounts(ready=ready, pending=pending)
     status = MirrorStatus("docs", "/docs", "local", counts, for_s, last, halt)
     return MirrorReport(status, rescan=900.0, is_worked_on=runs, at=NOW)
+
+
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("max_age", [None, 60.0])
+@pytest.mark.parametrize("last", [None, NOW - 90_000])
+@pytest.mark.parametrize("pending", [0, 5])
+def test_check_fails_in_quiet_hours_only_without_a_daemon_or_for_a_problem(
+    runs: bool, max_age: float | None, last: float | None, pending: int
+) -> None:
+    from kbsync.cli.commands.status import _checked
+
+    quiet = Pause(NOW - 3600.0, NOW + 3600.0, is_quiet=True)
+
+    def check(halt: Halt | None) -> int:
+        stand = standing(last=last, pending=pending, for_s=9000.0 if pending else 0.0, runs=runs, halt=halt)
+        return _checked([replace(stand, status=replace(stand.status, pause=quiet))], max_age)
+
+    assert (check(None) == 0) == runs
+    assert check(Halt("credentials", "no", "")) == 3
 
 
 @pytest.mark.parametrize("runs", [True, False, None])
