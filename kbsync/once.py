@@ -233,7 +233,7 @@ def log_finished(mirror: str, event: Happened) -> None:
         "mirror": mirror,
         "path": event.path,
         "document_id": event.upload.remote_id,
-        "upload_id": event.upload.id,
+        "upload_id": event.upload.id or None,
         "size": event.upload.size,
         "attempt": event.upload.attempts,
         "seconds": round(event.seconds, 3),

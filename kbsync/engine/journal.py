@@ -55,7 +55,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
-from kbsync.state.files import FileRow
+from kbsync.state.files import FileRow, folder_label
 from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
@@ -102,6 +102,7 @@ class FileSeen:
 class Happened:
     """A canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
 
+    For a file that failed or was skipped before any upload, `upload` is a row with id 0 that isn't stored.
     `phases`: the seconds spent in each phase, from the intent to the end; None if it was not sent.
     """
 
@@ -191,8 +192,11 @@ class Journal:
         """Return whether the mirror is paused, so that no new work may start."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
-    def observe(self, tx: Tx, file: FileSeen) -> None:
-        """Record the result of checking a file, and decide what to do at its path."""
+    def observe(self, tx: Tx, file: FileSeen) -> Happened | None:
+        """Record the result of checking a file, and decide what to do at its path.
+
+        Returns an event if the file now fails or is skipped before any upload, for another cause than before.
+        """
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
         rows = [] if old is None else self.uploads(tx, file.path)
         # The uploads follow a renamed file, unless its new path already has a document or an upload, for
@@ -222,6 +226,51 @@ class Journal:
             )
         tx.entries.put(mirror, entry)
         self._decide(tx, entry, file.fresh)
+        return self._record_verdict(tx, entry, stored)
+
+    def _record_verdict(self, tx: Tx, entry: FileRow, before: FileRow | None) -> Happened | None:
+        """Record that the file now fails or is skipped because of its verdict, if that is new."""
+        event_name = _VERDICTS.get(entry.verdict.choice)
+        decided = tx.entries.get(self.binding.mirror, entry.path) if event_name is not None else None
+        if event_name is None or decided is None or decided.status not in (Status.FAILED, Status.SKIPPED):
+            return None
+        # A reason may contain the file's size; its rule doesn't.
+        if before is not None and (before.status, _cause(before.verdict)) == (
+            decided.status,
+            _cause(entry.verdict),
+        ):
+            return None
+        server = serving(self.uploads(tx, entry.path))
+        size = max(entry.stamp.size, 0)
+        return self._record_unsent(tx, event_name, entry.path, size, entry.verdict.reason, server)
+
+    def _record_unsent(
+        self, tx: Tx, event_name: str, path: str, size: int, reason: str, server: Upload | None = None
+    ) -> Happened:
+        unsent = Upload(
+            id=0,
+            mirror=self.binding.mirror,
+            binding=self.binding.id,
+            path=path,
+            label=path,
+            name="",
+            digest="",
+            size=size,
+            recipe="",
+            state=UploadState.FAILED,
+            remote_id=None if server is None else server.remote_id,
+            reason=reason,
+        )
+        return self._record(tx, Happened(event_name, unsent))
+
+    def folder_failed(self, tx: Tx, folder: str, problem: str) -> Happened | None:
+        """Record that the directory couldn't be listed, so everything below it is unknown. Returns an event
+        if that is new."""
+        stored = tx.folders.get(self.binding.mirror, folder)
+        tx.folders.trouble(self.binding.mirror, folder, problem)
+        if stored is not None and stored.problem == problem:
+            return None
+        return self._record_unsent(tx, "document.failed", folder_label(folder), 0, problem)
 
     def _record_kept_rename(self, tx: Tx, former: str, path: str) -> None:
         """Record in the history a rename that changes nothing at the target (`renames: keep`)."""
@@ -335,10 +384,7 @@ class Journal:
         else:
             status = status_of(desired, uploads)
             if status is not entry.status:
-                now, mirror, verdict = self._clock.wall(), self.binding.mirror, entry.verdict
-                tx.entries.set_status(mirror, entry.path, status, now)
-                if status is Status.FAILED and verdict.choice is FileChoice.REFUSED:
-                    tx.history.add(mirror, now, HistoryEvent.FAILED, entry.path, reason=verdict.reason)
+                tx.entries.set_status(self.binding.mirror, entry.path, status, self._clock.wall())
         if self._on_decided is not None:
             self._on_decided(tx, entry.path)
 
@@ -947,12 +993,19 @@ class Journal:
         return is_ours
 
 
+_VERDICTS = {FileChoice.REFUSED: "document.failed", FileChoice.SKIPPED: "document.skipped"}
+"""Events of files that fail or are skipped before any upload."""
+
 _HISTORY = {
     "document.ready": HistoryEvent.UPLOADED,
     "document.renamed": HistoryEvent.RENAMED,
     "document.deleted": HistoryEvent.DELETED,
     "document.failed": HistoryEvent.FAILED,
 }
+
+
+def _cause(verdict: Verdict) -> tuple[FileChoice, str]:
+    return verdict.choice, verdict.rule or verdict.reason
 
 
 def _not_seen_yet(path: str, now: float) -> FileRow:

@@ -244,6 +244,7 @@ class BoundMirror:
             clock,
             on_work=self._rows_written,
             keep=self.bodies.keep,
+            on_event=self._count_event,
             page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # only a daemon waits for turns
         )
         self.awaited = AwaitedFiles(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)

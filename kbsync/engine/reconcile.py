@@ -21,7 +21,7 @@ from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import IGNORE_FILE, Rules, person_part
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
-from kbsync.engine.journal import FileSeen, Journal
+from kbsync.engine.journal import FileSeen, Happened, Journal
 from kbsync.engine.settings import Binding
 from kbsync.logs import is_debugging, log_debug
 from kbsync.source.hints import Hint, HintKind
@@ -314,8 +314,9 @@ class Reconciler:
     """Compares the disk with the state for one mirror.
 
     `on_work`: called if rows were written that may concern the worker. `keep`: gets the bytes of a file that
-    keeps changing, to be sent as read. `page_seconds`: the time after which the rest of a batch is left for
-    the next.
+    keeps changing, to be sent as read. `on_event`: gets files that fail or are skipped before any upload, and
+    directories that can't be listed. `page_seconds`: the time after which the rest of a batch is left for the
+    next.
     """
 
     def __init__(
@@ -327,6 +328,7 @@ class Reconciler:
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
         page_seconds: float = math.inf,
+        on_event: Callable[[Happened], None] = lambda _event: None,
     ) -> None:
         settings = journal.binding.settings
         self._store = store
@@ -335,6 +337,7 @@ class Reconciler:
         self._on_work = on_work
         self._keep = keep
         self._page_seconds = page_seconds
+        self._on_event = on_event
         self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
         self._samples: dict[str, Sample] = {}
         self._stopping = False
@@ -432,7 +435,10 @@ class Reconciler:
     async def _record_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
         mirror, folder = self._mirror, listing.path
         if listing.problem:
-            await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
+            problem = listing.problem
+            self._report(
+                [await self._store.write(lambda tx: self._journal.folder_failed(tx, folder, problem))]
+            )
             return
         version = ""  # the rules applied to its files before, if needed
         if listing.reselect:
@@ -726,16 +732,20 @@ class Reconciler:
             files = [j for j in judgements if isinstance(j, FileSeen)]
             waits = [j for j in judgements if isinstance(j, Wait)]
             if len(files) + len(remaining) > BURST:
+    def _report(self, happened: Iterable[Happened | None]) -> None:
+        for event in happened:
+            if event is not None:
+                self._on_event(event)
+
                 files = [replace(file, fresh=False) for file in files]
 
-            def record(tx: Tx) -> None:
-                for file in files:
-                    self._journal.observe(tx, file)
+            def record(tx: Tx) -> list[Happened | None]:
+                happened = [self._journal.observe(tx, file) for file in files]
                 for wait in waits:
                     self._journal.await_quiet(tx, wait.path, is_selected=wait.is_selected)
 
             if files or waits:
-                await self._store.write(record)
+                self._report(await self._store.write(record))
                 now = self._clock.steady()
                 for file in files:
                     self._forget(file.path)
@@ -760,6 +770,7 @@ class Reconciler:
         judgements = list[Judgement]()
         for number, file in enumerate(searches_first.pace(files)):
             if number and self._clock.steady() >= until:
+                return happened
                 return judgements, files[number:]
             stored = entries.get(file.path)
             is_stored = (

@@ -268,6 +268,31 @@ def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
     assert [json.loads(line)["event"] for line in rest.splitlines()][-1] == "daemon.stopped"
 
 
+@long
+def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) -> None:
+    told = sandbox.root / "told"
+    sandbox.write("grown.md", "short")
+    sandbox.write("sub/a.md", "in a folder")
+    config = sandbox.configure("target: {type: local, max_bytes: 2000}")
+    config.write_text(config.read_text() + f"notify: {{command: [/bin/sh, -c, 'cat >>{told}']}}\n")
+    daemon = sandbox.watch()
+    daemon.wait_for_event("document.ready", times=2)
+    sandbox.write("grown.md", "grown " * 400)
+    sandbox.write("sub/.kbsyncignore", "[oops")
+    (sandbox.docs / "link.md").symlink_to("grown.md")
+    daemon.wait_for_event("document.failed", times=2)
+    daemon.wait_for_event("document.skipped")
+    failed = {line["path"]: line["reason"] for line in daemon.lines("document.failed")}
+    assert failed.keys() == {"grown.md", "sub/"}
+    assert [line["path"] for line in daemon.lines("document.skipped")] == ["link.md"]
+    events = sandbox.run("history", "--json").json["events"]
+    assert {event["path"]: event["reason"] for event in events if event["event"] == "failed"} == failed
+    eventually(told.exists)
+    documents = json.loads(told.read_text())["documents"]
+    assert {document["path"]: document["reason"] for document in documents} == failed
+    assert daemon.end() == 0
+
+
 @pytest.fixture
 def zhipu(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     with zhipu_sandbox(tmp_path) as zhipu:

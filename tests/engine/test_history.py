@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from kbsync.engine.journal import Happened
+from kbsync.engine.mirror import Mirror
 from kbsync.once import run_once
 from kbsync.state import history
 from kbsync.state.history import HistoryEntry, HistoryEvent
@@ -52,6 +55,50 @@ async def test_each_kind_of_change_is_recorded_with_its_file(world: World, renam
     deleted = entries(world)[-1]
     assert (deleted.event, deleted.path, bool(deleted.document_id)) == ("deleted", "f2.md", True)
     assert "changed" not in str(entries(world)) and "hello" not in str(entries(world))
+
+
+async def test_failure_before_any_upload_is_reported_once_for_each_cause(tmp_path: Path) -> None:
+    world, happened = World(tmp_path, max_bytes=20), list[tuple[str, str, str, bool]]()
+
+    def report(event: Happened) -> None:
+        happened.append((event.event, event.path, event.upload.reason, bool(event.upload.remote_id)))
+
+    async def run_pass(run: Mirror) -> None:
+        run.on_event = report
+        await run_once(run)
+
+    async def events_of_pass() -> list[tuple[str, str, str, bool]]:
+        happened.clear()
+        await world.doing(run_pass)
+        return sorted(happened)
+
+    world.write("a.md", "short")
+    world.write("sub/b.md", "short")
+    assert [event for event, *_ in await events_of_pass()] == ["document.ready"] * 2
+    world.write("a.md", "long " * 5)
+    world.write("c.md", "long " * 6)
+    world.write("sub/.kbsyncignore", "[bad")
+    (world.root / "link.md").symlink_to("a.md")
+    unlistable = "sub/.kbsyncignore:1: a bracket that is not closed in '[bad'; correct that line"
+    failed = [
+        ("document.failed", "a.md", "25 bytes, over the limit of 20 bytes", True),
+        ("document.failed", "c.md", "30 bytes, over the limit of 20 bytes", False),
+        ("document.failed", "sub/", unlistable, False),
+    ]
+    assert await events_of_pass() == [
+        *failed,
+        ("document.skipped", "link.md", "symlink (not followed)", False),
+    ]
+    recorded = sorted((entry.path, entry.reason) for entry in entries(world) if entry.event == "failed")
+    assert recorded == [(path, reason) for _, path, reason, _ in failed]
+    world.write("a.md", "longer " * 5)
+    assert await events_of_pass() == [], "for the same cause as before"
+    world.write("sub/.kbsyncignore", "[worse")
+    (world.root / "c.md").write_text("")
+    assert [(event, path) for event, path, *_ in await events_of_pass()] == [
+        ("document.failed", "sub/"),
+        ("document.skipped", "c.md"),
+    ]
 
 
 async def test_hold_and_approver_are_recorded_for_each_document(world: World) -> None:
