@@ -306,8 +306,9 @@ FORCED = 4
 """Maximum number of files that are read although they still change, in one check: each is read twice,
 with a pause in between, and fresh hints wait meanwhile."""
 
-CheckedPath = tuple[str, PathStat, Rules | None]
-"""A path, the result of its check, and the rules of its directory (None if excluded or unknown)."""
+CheckedPath = tuple[str, PathStat, Rules | RulesUnknown | None]
+"""A path, the result of its check, and the rules of its directory: None if it is excluded or can't be opened,
+the error if its rules can't be used."""
 
 
 class Reconciler:
@@ -327,8 +328,8 @@ class Reconciler:
         *,
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
-        page_seconds: float = math.inf,
         on_event: Callable[[Happened], None] = lambda _event: None,
+        page_seconds: float = math.inf,
     ) -> None:
         settings = journal.binding.settings
         self._store = store
@@ -336,8 +337,8 @@ class Reconciler:
         self._clock = clock
         self._on_work = on_work
         self._keep = keep
-        self._page_seconds = page_seconds
         self._on_event = on_event
+        self._page_seconds = page_seconds
         self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
         self._samples: dict[str, Sample] = {}
         self._stopping = False
@@ -575,11 +576,12 @@ class Reconciler:
         for path, stat, rules in checked:
             if stat.kind is FileKind.FOLDER:
                 self._request_scan(path)
-            elif stat.stamp is not None and stat.kind is not None and rules is not None:
+            elif stat.stamp is not None and stat.kind is not None and isinstance(rules, Rules):
                 files.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
         batch = _next_batch(iter(files))
         remaining = [*await self._judge_batch(batch), *files[len(batch) :]]
         await self._note_absent(checked)
+        await self._note_undecidable(checked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
@@ -588,7 +590,7 @@ class Reconciler:
 
     def _stat_paths(self, paths: Sequence[str]) -> list[CheckedPath]:
         binding = self._journal.binding
-        chains: dict[str, Rules | None] = {}
+        chains: dict[str, Rules | RulesUnknown | None] = {}
         checked = []
         for path in paths:
             folder = split(path)[0]
@@ -622,13 +624,13 @@ class Reconciler:
             if any(is_respelled(spelling, path) for spelling in (*spellings[path], *by_inode[ino]))
         ]
 
-    def _rules(self, folder: str) -> Rules | None:
-        """Return the rules of a directory; None if it is excluded or they are unknown."""
+    def _rules(self, folder: str) -> Rules | RulesUnknown | None:
+        """Return the rules of a directory, as in `CheckedPath`."""
         binding = self._journal.binding
         try:
             rules, entered = rules_at(binding.settings.root, binding.rules, folder)
-        except RulesUnknown:
-            return None
+        except RulesUnknown as error:
+            return error
         except OSError as error:
             error_words_at(error)
             return None
@@ -657,6 +659,29 @@ class Reconciler:
             await self._store.write(record)
             self._on_work()
 
+    async def _note_undecidable(self, checked: Sequence[CheckedPath]) -> None:
+        """Record that mirrored files changed in a directory whose rules can't be used: they are unreadable
+        until the rules are corrected."""
+        files = [
+            FileSeen(path, stat.stamp, problem=str(rules))
+            for path, stat, rules in checked
+            if stat.stamp is not None and stat.kind is FileKind.FILE and isinstance(rules, RulesUnknown)
+        ]
+
+        def record(tx: Tx) -> list[Happened | None]:
+            stored = [(file, tx.entries.get(self._mirror, file.path)) for file in files]
+            return [
+                self._journal.observe(tx, file)
+                for file, entry in stored
+                if entry is not None
+                and entry.verdict.choice is FileChoice.SELECTED
+                and entry.stamp != file.stamp
+            ]
+
+        if files:
+            self._report(await self._store.write(record))
+            self._on_work()
+
     # -- files being written ---------------------------------------------------------------------------
 
     def changing_inodes(self) -> set[int]:
@@ -682,7 +707,8 @@ class Reconciler:
         forced: set[str] = set()
         files = []
         for path, stat, rules in checked:
-            if stat.stamp is None or stat.kind in (None, FileKind.FOLDER) or rules is None:
+            is_file = stat.kind not in (None, FileKind.FOLDER)
+            if stat.stamp is None or stat.kind is None or not is_file or not isinstance(rules, Rules):
                 self._forget(path)
                 continue
             file = FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=True)
@@ -700,10 +726,16 @@ class Reconciler:
         remaining = await self._judge_batch(batch)
         forced &= {file.path for file in batch[: len(batch) - len(remaining)]}
         await self._note_absent(checked)
+        await self._note_undecidable(checked)
         for path in forced:
             if path in self.settling:  # for example, it vanished while it was read
                 self.settling.restart(path, self._clock.steady())
         return forced
+
+    def _report(self, happened: Iterable[Happened | None]) -> None:
+        for event in happened:
+            if event is not None:
+                self._on_event(event)
 
     async def _judge_all(
         self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
@@ -732,17 +764,13 @@ class Reconciler:
             files = [j for j in judgements if isinstance(j, FileSeen)]
             waits = [j for j in judgements if isinstance(j, Wait)]
             if len(files) + len(remaining) > BURST:
-    def _report(self, happened: Iterable[Happened | None]) -> None:
-        for event in happened:
-            if event is not None:
-                self._on_event(event)
-
                 files = [replace(file, fresh=False) for file in files]
 
             def record(tx: Tx) -> list[Happened | None]:
                 happened = [self._journal.observe(tx, file) for file in files]
                 for wait in waits:
                     self._journal.await_quiet(tx, wait.path, is_selected=wait.is_selected)
+                return happened
 
             if files or waits:
                 self._report(await self._store.write(record))
@@ -770,7 +798,6 @@ class Reconciler:
         judgements = list[Judgement]()
         for number, file in enumerate(searches_first.pace(files)):
             if number and self._clock.steady() >= until:
-                return happened
                 return judgements, files[number:]
             stored = entries.get(file.path)
             is_stored = (

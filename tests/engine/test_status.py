@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
-from kbsync.engine.status import HALT_WORDS, DocumentCounts, MirrorStatus, is_fresh, mirror_status
+from kbsync.engine.mirror import BoundMirror
+from kbsync.engine.status import (
+    HALT_WORDS,
+    OUT_OF_DATE,
+    DocumentCounts,
+    MirrorStatus,
+    is_fresh,
+    mirror_status,
+)
 from kbsync.errors import Halted, Rejected
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -109,6 +117,35 @@ async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
     }  # fmt: skip
     world.change(lambda tx: tx.folders.trouble(world.run.id, "", "cannot be listed"))
     assert status(world)["items"][0]["path"] == "./"
+
+
+async def test_edit_under_a_broken_ignore_file_is_not_ready(world: World) -> None:
+    async def check(bound: BoundMirror, *paths: str) -> None:
+        await bound.reconciler.check(paths)
+        for _ in range(20):
+            await bound.turn()
+            await world.clock.sleep(0.5)
+
+    world.write("sub/b.md", "old")
+    world.write("sub/c.md", "old")
+    await world.once()
+    async with world.start_mirror() as bound:
+        world.write("sub/.kbsyncignore", "[bad\n")
+        await check(bound, "sub/.kbsyncignore")
+        assert items(world)["sub/b.md"]["state"] == "ready"
+        world.write("sub/b.md", "edited")
+        world.write("sub/new.md", "new")
+        await check(bound, "sub/b.md", "sub/c.md", "sub/new.md")
+        shown = items(world)
+        assert (shown["sub/b.md"]["state"], bool(shown["sub/b.md"]["document_id"])) == ("failed", True)
+        assert shown["sub/b.md"]["reason"] == f"{shown['sub/']['reason']}; {OUT_OF_DATE}"
+        assert shown["sub/c.md"]["state"] == "ready", "an event without a change"
+        assert "sub/new.md" not in shown
+        assert world.searchable_texts() == {"sub/b.md": "old", "sub/c.md": "old"}
+        world.delete("sub/.kbsyncignore")
+        await check(bound, "sub/.kbsyncignore")
+        assert {item["state"] for item in items(world).values()} == {"ready"}
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_stored_halt_comes_first_and_pending_files_refer_to_it(world: World) -> None:
