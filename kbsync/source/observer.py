@@ -211,6 +211,10 @@ class WatchTrouble:
         )
 
 
+_EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+"""Errors for a directory that vanished, and for an unreadable one, which scans report."""
+
+
 class KernelReader(InotifyFD):
     """The thread that reads the kernel's events. It records errors that the library only logs or swallows.
 
@@ -221,6 +225,7 @@ class KernelReader(InotifyFD):
         self.overflowed = False
         self.reached_watch_limit = False
         self.saw_unmount = False
+        self.refusal = ""
         self.crash = ""
         super().__init__()
 
@@ -253,6 +258,8 @@ class KernelReader(InotifyFD):
         except OSError as error:
             if error.errno == errno.ENOSPC:  # inotify_add_watch(2): max_user_watches
                 self.reached_watch_limit = True
+            elif error.errno not in _EXPECTED:
+                self.refusal = f"the kernel refuses to watch one of its folders: {error_words(error)}"
             raise
 
 

@@ -250,6 +250,11 @@ class Watch:
         """Return whether a watched file system was unmounted."""
         return self._observer is not None and self._observer.reader.saw_unmount
 
+    @property
+    def refusal(self) -> str:
+        """Return why a folder isn't watched although the others are; '' if all are."""
+        return "" if self._observer is None else self._observer.reader.refusal
+
     def scan_started(self) -> None:
         """Record that a full scan begins."""
         self._scan_began = self.event_count
@@ -497,11 +502,13 @@ class Watcher:
 
     async def _check_silence(self, watch: Watch) -> None:
         """Restart the watch if scans find changes without events; in `auto` mode, also poll until the next
-        event.
+        event, or for good if a folder can't be watched.
         """
         if self.report.mode is Mode.POLLING:
-            if watch.event_count > self._events_before:
+            if watch.event_count > self._events_before and not watch.refusal:
                 self.report, self._silent_since = self._report_with_events, None
+        elif watch.refusal and self._choice == "auto":
+            self._poll_as_well(Obstacle(watch.refusal, is_permanent=True))
         elif not watch.is_silent:
             self._silent_since = None
         elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:

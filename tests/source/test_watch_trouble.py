@@ -527,3 +527,28 @@ async def test_stop_is_safe_at_any_time(root: Path, state: Path) -> None:
     await watcher.stop()
     assert library_threads() == set()
     assert await watcher.check() == []
+
+
+async def test_folder_with_a_path_too_long_to_watch_is_polled(tmp_path: Path) -> None:
+    root, state = tmp_path / "docs", tmp_path / "state"
+    root.mkdir()
+    state.mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(22):
+        os.mkdir("d" * 200, dir_fd=fd)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    async with listening(root, state) as hearing:
+        watcher = hearing.watcher
+        assert await watcher.check() == []
+        assert watcher.report.mode is Mode.POLLING
+        assert "refuses to watch one of its folders: file name too long" in watcher.report.why
+        (root / "a.md").write_text("an event ends no polling")
+        await hearing.hears_of("a.md")
+        await watcher.check()
+        assert watcher.report.mode is Mode.POLLING
+    async with listening(root, state, observer="native") as hearing:
+        assert await hearing.watcher.check() == []
+        assert hearing.watcher.report.mode is Mode.NATIVE
