@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,15 @@ def folded(text: str) -> str:
     return _normalize("NFKC", text)
 
 
+def unified(text: str) -> str:
+    """Return folded text with one character for those that people and keyboards write for each other, and
+    without marks that may be left out.
+
+    Vowel signs, which can't be left out, become private characters: SQLite takes them for separators.
+    """
+    return text if text.isascii() else text.translate(_unified())
+
+
 def simplified(text: str) -> str:
     """Return `text` with each traditional Chinese character replaced by a simplified one."""
     return text if text.isascii() else text.translate(_simplified())
@@ -88,6 +97,66 @@ def _simplified() -> Mapping[int, int]:
     NOTICE)."""
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)
+
+
+VOWEL_SIGNS = 0xF0000
+"""Added to the code of a vowel sign, gives the code of its private character."""
+
+_SIGNS = (  # with some letters between them, harmlessly
+    "07a6-07b0"  # Thaana
+    " 0900-0903 093a-093c 093e-094f 0951-0957 0962-0963 0981-0983 09bc 09be-09cd 09d7 09e2-09e3"
+    " 0a01-0a03 0a3c-0a51 0a70-0a75 0a81-0a83 0abc 0abe-0acd 0ae2-0ae3 0afa-0aff 0b01-0b03 0b3c 0b3e-0b57"
+    " 0b62-0b63 0b82 0bbe-0bcd 0bd7 0c00-0c04 0c3c 0c3e-0c56 0c62-0c63 0c81-0c83 0cbc 0cbe-0cd6 0ce2-0ce3"
+    " 0d00-0d03 0d3b-0d3c 0d3e-0d4d 0d57 0d62-0d63 0d81-0d83 0dca-0ddf 0df2-0df3"  # India and Sri Lanka
+    " 0e31 0e34-0e3a 0e47-0e4e 0eb1 0eb4-0ebc 0ec8-0ece"  # Thai, Lao
+    " 0f18-0f19 0f35 0f37 0f39 0f3e-0f3f 0f71-0f84 0f86-0f87 0f8d-0fbc 0fc6"  # Tibetan
+    " 102b-103e 1056-1064 1067-106d 1071-1074 1082-108f 109a-109d a9e5 aa7b-aa7d"  # Burmese
+    " 1712-1715 1732-1734 1752-1753 1772-1773 17b4-17d3 17dd 1920-193b 1a17-1a1b 1a55-1a7c"  # Khmer, others
+    " 1b00-1b04 1b34-1b44 1b80-1b82 1ba1-1bad 1be6-1bf3 1c24-1c37 a980-a983 a9b3-a9c0 aa29-aa4d"
+)
+_OPTIONAL_MARKS = (
+    "0300-036f 0483-0489 1ab0-1aff 1dc0-1dff 20d0-20f0 2de0-2dff fe20-fe2f"  # accents
+    " 0591-05bd 05bf 05c1-05c2 05c4-05c5 05c7 fb1e"  # Hebrew
+    " 0610-061a 0640 064b-065f 0670 06d6-06dc 06df-06e4 06e7-06e8 06ea-06ed 0898-089f 08ca-08ff"  # Arabic
+    " 0730-074a"  # Syriac
+)
+_ZEROS = (
+    "0660 06f0 07c0 0966 09e6 0a66 0ae6 0b66 0be6 0c66 0ce6 0d66 0de6 0e50 0ed0 0f20 1040 1090 17e0 1810 1946"
+    " 19d0 1a80 1a90 1b50 1bb0 1c40 1c50 a620 a8d0 a900 a9d0 a9f0 aa50 abf0"
+)
+_SAME_LETTERS = str.maketrans(
+    "ёЁıİøØǿǾłŁđĐðÐħĦŧŦ\u0622\u0623\u0625\u0671\u0629\u0649\u06cc\u06a9",
+    "еЕiIoOoOlLdDdDhHtT\u0627\u0627\u0627\u0627\u0647\u064a\u064a\u0643",
+)
+"""Cyrillic, Latin and Arabic letters with parts that many people leave out."""
+_APOSTROPHES = dict.fromkeys(map(ord, "\u02bb\u02bc\u02bd\u02be\u02bf\ua78c"), "'")
+"""Letters used as apostrophes."""
+_SEVERAL_LETTERS = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"}
+    | dict.fromkeys("æǽǣ", "ae")
+    | dict.fromkeys("ÆǼǢ", "AE")
+)
+
+
+@functools.cache
+def _unified() -> Mapping[int, int | str | None]:
+    greek = (*range(0x370, 0x400), *range(0x1F00, 0x2000))  # SQLite removes accents of Latin letters only
+    zeros = list(_codes(_ZEROS))
+    return {
+        **_simplified(),
+        **{code: unicodedata.normalize("NFD", chr(code))[0] for code in greek},
+        **dict.fromkeys(_codes(_OPTIONAL_MARKS)),
+        **{code: VOWEL_SIGNS + code for code in _codes(_SIGNS)},
+        **{zero + digit: str(digit) for zero in zeros for digit in range(10)},
+        **_SAME_LETTERS,
+        **_APOSTROPHES,
+        **_SEVERAL_LETTERS,
+    }
+
+
+def _codes(ranges: str) -> Iterator[int]:
+    for first, _, last in (item.partition("-") for item in ranges.split()):
+        yield from range(int(first, 16), int(last or first, 16) + 1)
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:

@@ -26,7 +26,7 @@ import apsw
 from kbsync.core.text import printable
 from kbsync.errors import system_reason
 from kbsync.index.characters import folded, simplified
-from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, is_unspaced
+from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, has_cjk
 from kbsync.permissions import open_private
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Glossary:
                 return ""
             lookup = _Lookup(self._table)
             try:
-                return lookup.english(question) if is_unspaced(question) else lookup.chinese(question)
+                return lookup.english(question) if has_cjk(question) else lookup.chinese(question)
             except apsw.Error as error:
                 _log.warning("can't read the dictionary's table: %s", printable(str(error)))
                 self._table.close()

@@ -10,7 +10,14 @@ from kbsync.contract.searching import MatchedWord, Reasons
 from kbsync.index.spelling import Unknown, slips_between
 from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage
 from kbsync.index.weights import TRANSLATED, weight_of_size
-from kbsync.index.words import Term, cjk_runs, comparable, is_unspaced, naming_text, stemmed
+from kbsync.index.words import (
+    Term,
+    characters_of,
+    is_unspaced,
+    naming_text,
+    unspaced_runs,
+)
+from kbsync.index.written import ComparableText, written_terms
 
 
 def reasons_for(
@@ -50,34 +57,36 @@ def _matched_words(
     points: Mapping[Term, float], weight: float, question: str, unknown: Sequence[Unknown], text: str
 ) -> tuple[MatchedWord, ...]:
     """Return these terms' words with their points times `weight`, those with the most points first."""
-    unspaced = {term.stem: number for term, number in points.items() if is_unspaced(term.stem)}
-    words = [*_spaced_words(points, unknown, text), *_unspaced_words(unspaced, question, text)]
+    if not points:
+        return ()
+    spaced = {term: number for term, number in points.items() if not is_unspaced(term.stem)}
+    unspaced = {term.stem: number for term, number in points.items() if term not in spaced}
+    words = [*_spaced_words(spaced, question, unknown, text), *_unspaced_words(unspaced, question, text)]
     weighed = (replace(word, points=weight * word.points) for word in words)
     return tuple(sorted(weighed, key=lambda word: -word.points))
 
 
 def _spaced_words(
-    points: Mapping[Term, float], unknown: Sequence[Unknown], text: str
+    points: Mapping[Term, float], question: str, unknown: Sequence[Unknown], text: str
 ) -> Iterable[MatchedWord]:
     by_word = dict[str, MatchedWord]()
-    typed = {term.stem: term for term in reversed(unknown) if term.stem}
-    words = stemmed(text) if points else []
+    typed = {term.surface: written for term, written in written_terms(question)}
+    guessed = {term.stem: term for term in reversed(unknown) if term.stem}
+    words = list(written_terms(text))
     for term, number in points.items():
-        if is_unspaced(term.stem):
-            continue
-        guess = typed.get(term.stem) if term.is_guess else None
-        surfaces = [
-            word.surface
-            for word in words
-            if word.stem == term.stem or (term.goes_on and word.surface.startswith(term.surface))
-        ]
-        word, usual = (guess.word, guess.written) if guess else (term.surface, "")
+        guess = guessed.get(term.stem) if term.is_guess else None
+        surfaces = dict[str, str]()
+        for word, as_written in words:
+            if word.stem == term.stem or (term.goes_on and word.surface.startswith(term.surface)):
+                surfaces.setdefault(word.surface, as_written)
+        sought, usual = (guess.word, guess.written) if guess else (term.surface, "")
         written = ""
-        if word not in surfaces:
-            written = min(dict.fromkeys(surfaces), key=partial(slips_between, word), default=usual)
+        if sought not in surfaces:
+            nearest = min(surfaces, key=partial(slips_between, sought), default="")
+            written = surfaces.get(nearest, usual)
         # The last word of an unfinished question counts as a whole word, and as the beginning of one.
-        number += by_word[word].points if word in by_word else 0.0
-        by_word[word] = MatchedWord(word, number, written)
+        number += by_word[sought].points if sought in by_word else 0.0
+        by_word[sought] = MatchedWord(typed.get(sought, sought), number, written)
     return by_word.values()
 
 
@@ -86,27 +95,24 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
 
     A pair counts as well as its two characters, so they form one part.
     """
+    if not points:
+        return
     remaining = dict(points)
-    question_text, plain = comparable(question), comparable(text)
-    for run in cjk_runs().finditer(question_text) if points else ():
-        characters, start = run[0], 0
+    question_folds, folds = ComparableText(question), ComparableText(text)
+    for run in unspaced_runs().finditer(question_folds.plain):
+        characters, start, first = characters_of(run[0]), 0, run.start()
         while start < len(characters):
             end = start + 1
-            while characters[end - 1 : end + 1] in points and end < len(characters):
+            while "".join(characters[end - 1 : end + 1]) in points and end < len(characters):
                 end += 1
-            part = characters[start:end]
-            grams = {part[at : at + length] for at in range(len(part)) for length in (1, 2)}
+            matching = characters[start:end]
+            part = "".join(matching)
+            grams = {"".join(matching[at : at + length]) for at in range(end - start) for length in (1, 2)}
             if matched := [gram for gram in grams if gram in points]:
-                typed = _original(question, question_text, run.start() + start, part)
-                at = plain.find(part)
-                written = _original(text, plain, at, part) if at >= 0 else ""
+                typed = question_folds.written(first, first + len(part))
+                at = folds.plain.find(part)
+                written = folds.written(at, at + len(part)) if at >= 0 else ""
                 number = sum(remaining.pop(gram, 0.0) for gram in matched)
                 if number:
                     yield MatchedWord(typed, number, "" if written == typed else written)
-            start = end
-
-
-def _original(text: str, plain: str, start: int, part: str) -> str:
-    """Return `part`, which begins at `start` in `plain`, as written in `text`, if `plain` and `text` have the
-    same length."""
-    return text[start : start + len(part)] if len(text) == len(plain) else part
+            start, first = end, first + len(part)

@@ -33,7 +33,8 @@ from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import BetterQuestion, CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.weights import CODE, DEPTH, PASSAGES, TRANSLATED
-from kbsync.index.words import Term, code_test, codes_in, is_unspaced, readable, stemmed, terms_of
+from kbsync.index.words import Term, code_test, codes_in, has_cjk, readable, stemmed, terms_of, word_with
+from kbsync.index.written import written_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,12 +149,12 @@ class Search:
         better = self._better_question(text)
         translation = self._translate(text)
         # For an English question, the vector of its Chinese words adds nothing to its own.
-        is_chinese = is_unspaced(text)
+        is_chinese = has_cjk(text)
         other_vector = self._vector(translation) if translation and is_chinese else vector
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
             unknown = [term for term in snapshot.unknown(terms) if term.stem]
-            guesses = {term.stem: term.written for term in unknown}
+            guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
             query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
@@ -217,7 +218,8 @@ class Search:
             unknown = snapshot.unknown(terms)
             are_all = bool(terms) and len(unknown) == len(terms)
             translation = self._words_of_translation(snapshot, query.text) if are_all else ()
-        instead = {term.word: term.written for term in unknown}
+        typed = {term.surface: written for term, written in written_terms(readable(query.text))}
+        instead = {typed.get(term.word, term.word): term.written for term in unknown}
         return UnknownWords(instead, are_all, translation)
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:

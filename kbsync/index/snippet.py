@@ -16,17 +16,16 @@ from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of, needs_parser
 from kbsync.index.words import (
-    SQLITE_TOKENISER,
-    STOP_WORDS,
-    Tokeniser,
-    cjk_runs,
+    characters_of,
     comparable,
+    is_stop_word,
     is_unspaced,
     last_word,
     readable,
     stemmed,
-    with_forms,
+    unspaced_runs,
 )
+from kbsync.index.written import ComparableText, words_in
 
 _ONES = re.compile("1+")
 
@@ -138,14 +137,14 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 
 @functools.lru_cache(16)  # a search asks for the same ones for each hit
 def _terms(query: str) -> frozenset[str]:
-    """Return the stems of the words in `query`, and its CJK pairs (a single character if a run has only one),
-    without stop words unless it has no others."""
+    """Return the stems of the words in `query`, and the pairs of characters in its scripts without spaces (a
+    single character if a run has only one), without stop words unless it has no others."""
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
-    for run in _cjk_runs_in(comparable(text)):
-        grams = [run[0][at : at + 2] for at in range(len(run[0]) - 1)] or [run[0]]
+    for run in _runs_in(comparable(text)):
+        grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))
-    distinctive = {stem for stem, surface in surfaces.items() if surface not in STOP_WORDS}
+    distinctive = {stem for stem, surface in surfaces.items() if not is_stop_word(surface)}
     return frozenset(distinctive or surfaces)
 
 
@@ -153,70 +152,33 @@ def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tu
     """Return the wanted words in `line`, and the words with one of the beginnings, as (start, end, match), in
     order, without overlaps.
     """
-    # A position in the folded line isn't one in the line: `㎡` becomes `m2`.
-    folds = list(line) if line.isascii() else list(map(_fold, line))
-    plain = "".join(folds)
-    origins = range(len(line)) if line.isascii() else [at for at, fold in enumerate(folds) for _ in fold]
+    folds = ComparableText(line)
     spans = [
-        (start, end, stem)
-        for start, end, surface, stem in _words_in(plain)
-        if stem in terms or surface.startswith(beginnings)
+        (word.start, word.end, word.stem)
+        for word in words_in(folds.plain)
+        if word.stem in terms or word.surface.startswith(beginnings)
     ]
-    for run in _cjk_runs_in(plain):
-        hit = [False] * len(run[0])  # the characters of wanted pairs, and wanted characters
-        for index in range(len(run[0])):
+    for run in _runs_in(folds.plain):
+        characters = characters_of(run[0])
+        edges = list(itertools.accumulate(map(len, characters), initial=run.start()))
+        hit = [False] * len(characters)  # the characters of wanted pairs, and wanted characters
+        for index in range(len(characters)):
             for length in (1, 2):
-                if run[0][index : index + length] in terms:
-                    hit[index : index + length] = [True] * len(run[0][index : index + length])
+                if "".join(gram := characters[index : index + length]) in terms:
+                    hit[index : index + length] = [True] * len(gram)
         for stretch in _ONES.finditer("".join("1" if is_hit else "0" for is_hit in hit)):
-            start, end = stretch.span()
-            spans.append((run.start() + start, run.start() + end, run[0][start:end]))
+            start, end = map(edges.__getitem__, stretch.span())
+            spans.append((start, end, folds.plain[start:end]))
     matches = list[tuple[int, int, str]]()
     for start, end, match in sorted(spans, key=lambda span: (span[0], -span[1])):
-        first, last = origins[start], origins[end - 1] + 1
+        first, last = folds.span(start, end)
         if not matches or first >= matches[-1][1]:
             matches.append((first, last, match))
     return matches
 
 
-_fold = functools.lru_cache(4096)(comparable)
-
-
-def _cjk_runs_in(text: str) -> Iterator[re.Match[str]]:
-    return iter(()) if text.isascii() else cjk_runs().finditer(text)
-
-
-def _words_in(plain: str) -> Iterator[tuple[int, int, str, str]]:
-    """Yield the words of folded text, except CJK, as the index has them: (start, end, surface, stem). The
-    other forms of a code identifier, code or number have its position.
-    """
-    tokenisers = Tokeniser(SQLITE_TOKENISER[1:]), Tokeniser()
-
-    def words_of(text: str) -> Iterator[tuple[int, int, str, str]]:
-        encoded = text.encode()
-        surfaces, stems = (tokeniser.spans(text) for tokeniser in tokenisers)
-        character = byte = 0  # the tokenisers count bytes
-        for (first, last, surface), (_, _, stem) in zip(surfaces, stems, strict=True):
-            start = character + len(encoded[byte:first].decode())
-            character, byte = start + len(encoded[first:last].decode()), last
-            yield start, character, surface, stem
-
-    blanked = plain if plain.isascii() else cjk_runs().sub(lambda run: " " * len(run[0]), plain)
-    yield from words_of(blanked)
-    shift = 0
-    for forms in _FORMS_ADDED.finditer(with_forms(plain.replace(" ", "\n"))):
-        start = end = forms.start() - shift
-        shift += len(forms[0])
-        missing = len(forms[0].replace(" ", ""))  # letters and digits of the word before
-        while missing:
-            start -= 1
-            missing -= plain[start].isalnum()
-        for _, _, surface, stem in words_of(forms[0]):
-            yield start, end, surface, stem
-
-
-_FORMS_ADDED = re.compile("(?: [A-Za-z0-9]+)+")
-"""Matches what `with_forms` adds to a text without spaces."""
+def _runs_in(text: str) -> Iterator[re.Match[str]]:
+    return iter(()) if text.isascii() else unspaced_runs().finditer(text)
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:

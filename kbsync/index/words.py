@@ -1,9 +1,10 @@
 """Splits texts and questions into words for the index.
 
 Chinese, Japanese and Korean have no spaces between words, so each of their characters counts as a word, and
-so does each pair of adjacent ones. SQLite's `porter unicode61` does the rest: it folds case and accents and
-stems English. Before that, variants of a character are unified for comparison, and traditional Chinese
-characters become simplified ones (`kbsync.index.characters`). A Chinese word may continue on the next line.
+so does each pair of adjacent ones. In Thai, Lao, Burmese and Khmer, so does each letter with its vowel signs.
+SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that, variants
+of a character are unified for comparison, and traditional Chinese characters become simplified ones
+(`kbsync.index.characters`). A Chinese or Thai word may continue on the next line.
 Code identifiers, codes and long numbers are followed by their other forms: `readTimeout` by `read Timeout`,
 `E-4471` by `E4471`, `8,999` by `8999`.
 
@@ -22,7 +23,7 @@ from typing import cast
 import apsw
 
 from kbsync.dataclass import dataclass
-from kbsync.index.characters import folded, legible, simplified
+from kbsync.index.characters import VOWEL_SIGNS, folded, legible, simplified, unified
 
 TOKENISER = 4
 """The version of `words` for new documents."""
@@ -40,6 +41,23 @@ def cjk_runs() -> re.Pattern[str]:
     return re.compile(f"([{CJK}]+)")
 
 
+_ALPHABETIC = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u109a-\u109f"
+    "\u1780-\u17d3\u17d7\u17dc-\u17dd\ua9e0-\ua9ef\ua9fa-\ua9fe\uaa60-\uaa7f"
+    "\U000f0e00-\U000f0eff\U000f1000-\U000f10ff\U000f1780-\U000f17ff\U000fa9e5\U000faa7b-\U000faa7d"
+)
+"""Ranges of Thai, Lao, Burmese and Khmer letters, also in comparable form: scripts without spaces between
+words, like `CJK`, but with alphabets."""
+UNSPACED = CJK + _ALPHABETIC
+_SIGNS = f"{chr(VOWEL_SIGNS)}-{chr(VOWEL_SIGNS + 0xFFFF)}"
+
+
+@functools.cache
+def unspaced_runs() -> re.Pattern[str]:
+    """Return a pattern that matches a run of `UNSPACED` characters and captures it as a group."""
+    return re.compile(f"([{UNSPACED}]+)")
+
+
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
@@ -47,29 +65,30 @@ def words(text: str, version: int = TOKENISER) -> str:
     """Return `text` as words separated by spaces, for SQLite's tokeniser. Raises KeyError for an unknown
     version.
 
-    CJK runs become single characters and pairs.
+    Runs of characters without spaces become single characters and pairs.
     """
     fold = _FOLDS[version]
     text = text if text.isascii() else fold(text)
     text = with_forms(text) if version >= _FORMED else text
-    return text if text.isascii() else cjk_runs().sub(_grams, text)
+    if text.isascii():
+        return text
+    runs = unspaced_runs() if version >= _ALPHABETIC_PAIRED else cjk_runs()
+    return runs.sub(_grams, text)
 
-
-_SAME_LETTERS = str.maketrans("ёЁάέήίόύώΐΰϊϋςΆΈΉΊΌΎΏ", "еЕαεηιουωιυιυσΑΕΗΙΟΥΩ")
-"""Letters that are often written without their marks; SQLite only removes those of Latin letters."""
 
 _GROUPED = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})")
 
 
 def comparable(text: str) -> str:
     """Return `text` with variants of letters unified, as the current version of `words` does."""
-    return text if text.isascii() else simplified(folded(text)).translate(_SAME_LETTERS)
+    return text if text.isascii() else unified(folded(text))
 
 
 @functools.cache
 def _gaps() -> re.Pattern[str]:
     # Korean has spaces between words, and breaks lines there.
-    return re.compile(rf"(?<=[{CJK}])(?<![가-힣])(?:\*{{1,3}}|\*{{0,3}}\n\*{{0,3}})(?=[{CJK}])(?![가-힣])")
+    end = r"\*{1,3}|\*{0,3}\n\*{0,3}|\u200b"
+    return re.compile(rf"(?<=[{UNSPACED}])(?<![가-힣])(?:{end})(?=[{UNSPACED}])(?![가-힣])")
 
 
 def _joined(text: str) -> str:
@@ -85,7 +104,7 @@ _FOLDS: Mapping[int, Callable[[str], str]] = {
     3: lambda text: simplified(folded(text)),
     TOKENISER: _joined,
 }
-_FORMED = 3  # the first version with other forms
+_FORMED, _ALPHABETIC_PAIRED = 3, 4  # the first versions with other forms, and with pairs of such letters
 _FORMS = re.compile(
     r"(?<![^\W_])(?<![0-9][,.'’\u00a0\u2009\u202f])(?>(?P<name>[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*)"
     r"|[A-Za-z]{1,5}-[0-9]{2,}"
@@ -106,9 +125,19 @@ def _append_forms(match: re.Match[str]) -> str:
     return f"{matched} {(' ' if match['name'] else '').join(forms)}"
 
 
+def characters_of(run: str) -> Sequence[str]:
+    """Return the characters of a run without spaces, each with the vowel signs that follow it."""
+    return run if max(run) < chr(VOWEL_SIGNS) else _signed().findall(run)
+
+
+@functools.cache
+def _signed() -> re.Pattern[str]:
+    return re.compile(f".[{_SIGNS}]*", re.DOTALL)
+
+
 def _grams(run: re.Match[str]) -> str:
     """Return a run's characters, then its pairs, with spaces before and after."""
-    characters = run[0]
+    characters = characters_of(run[0])
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "
 
@@ -133,12 +162,19 @@ STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 """Stop words, which most questions contain; a question's stop words are used only if it has no other
 words."""
 
+
+def is_stop_word(word: str) -> bool:
+    """Return whether most questions contain the word, or it is a single letter of a script without spaces."""
+    is_alphabetic = is_unspaced(word) and not has_cjk(word)
+    return word in STOP_WORDS or (is_alphabetic and len(characters_of(word)) == 1)
+
+
 _WORD = re.compile(r"\w")
 
 
 @functools.cache
 def _last_word() -> re.Pattern[str]:
-    return re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
+    return re.compile(rf"(?:[^\W_{UNSPACED}]|[{_SIGNS}]){{3,}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +197,7 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     `unfinished`: also words that begin with the last word.
     """
     by_stem = {term.stem: term for term in stemmed(readable(question))}
-    distinctive = [term for term in by_stem.values() if term.surface not in STOP_WORDS]
+    distinctive = [term for term in by_stem.values() if not is_stop_word(term.surface)]
     terms = (distinctive or list(by_stem.values()))[: 2 * MOST_TERMS]
     if unfinished:
         terms += [Term(term.surface, term.stem, goes_on=True) for term in stemmed(last_word(question))]
@@ -174,15 +210,20 @@ def stemmed(text: str) -> list[Term]:
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
-def word_with(stem: str) -> str:
-    """Return a word that has this stem. Searching for the stem itself, such as `databas`, would stem it
-    again."""
-    return next((term.surface for term in stemmed(f"{stem} {stem}e") if term.stem == stem), stem)
+def word_with(stem: str, text: str = "") -> str:
+    """Return a word that has this stem, from `text` if it has one. Searching for the stem itself, such as
+    `databas`, would stem it again."""
+    return next((term.surface for term in stemmed(f"{text} {stem} {stem}e") if term.stem == stem), stem)
 
 
 def is_unspaced(word: str) -> bool:
     """Return whether the word is in a script without spaces between words."""
-    return not word.isascii() and cjk_runs().search(word) is not None
+    return not word.isascii() and unspaced_runs().search(word) is not None
+
+
+def has_cjk(text: str) -> bool:
+    """Return whether `text` has Chinese, Japanese or Korean characters."""
+    return not text.isascii() and cjk_runs().search(text) is not None
 
 
 class Tokeniser:
@@ -245,12 +286,13 @@ def code_test(code: str) -> Callable[[str], bool]:
 def phrase_parts(phrase: str) -> list[str]:
     """Return the parts of a phrase, each as words separated by spaces that follow each other in the index.
 
-    After a run of CJK characters the index has its pairs, so a phrase that continues there has several parts.
+    After a run of characters without spaces the index has its pairs, so a phrase that continues there has
+    several parts.
     """
     text = with_forms(_joined(legible(phrase)))
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    split = enumerate(cjk_runs().split(text))
-    parts = (part if number % 2 == 0 else " ".join(part) for number, part in split)
+    split = enumerate(unspaced_runs().split(text))
+    parts = (part if number % 2 == 0 else " ".join(characters_of(part)) for number, part in split)
     return list(filter(None, (" ".join(tokeniser.tokens(part)) for part in parts)))
 
 
@@ -311,11 +353,11 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
     is part of the question.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    asked = tokeniser.tokens(folded(question))
+    asked = tokeniser.tokens(comparable(question))
 
     def has_name(path: str) -> bool:
         stem = path.rpartition("/")[2].rpartition(".")[0].encode("utf-8", "replace").decode()
-        name = tokeniser.tokens(folded(stem))
+        name = tokeniser.tokens(comparable(stem))
         ends = range(len(name), len(asked) + 1)
         return len(name) > 1 and any(asked[end - len(name) : end] == name for end in ends)
 
@@ -323,12 +365,13 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
 
 
 def last_word(question: str) -> str:
-    """Return the word at the very end of `question` if it may be the beginning of a longer one; "" otherwise.
+    """Return the word at the very end of `question`, in comparable form, if it may be the beginning of a
+    longer one; "" otherwise.
 
     With fewer than three characters, it could be the beginning of too many words; in scripts without spaces
     every word is complete.
     """
-    match = _last_word().search(readable(question))
+    match = _last_word().search(comparable(readable(question)))
     return match[0] if match else ""
 
 

@@ -28,7 +28,7 @@ from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.words import terms_of, words
+from kbsync.index.words import Tokeniser, comparable, terms_of, words
 from tests.index.test_search import ENCODER, entry, paths, searching
 from tests.share import long
 
@@ -50,16 +50,78 @@ SAME = [
     ("\ufeffkestrel", "kestrel"),
     (f"葛{VARIANT}城市", "葛城"),
     ("Kestrel™ lamps", "kestrel"),
+    ("Die Straße ist gesperrt", "STRASSE"),
+    ("DIE STRAẞE IST GESPERRT", "Strasse"),
+    ("Le cœur et l’ŒUVRE", "coeur oeuvre"),
+    ("Ærø, KØBENHAVN og Þingvellir", "Aero Kobenhavn thingvellir"),
+    ("Łódź", "lodz"),
+    ("Đà Nẵng, đường dây nóng", "da nang duong"),
+    ("IŞIK, İZİN", "ışık izin"),
+    ("Iğdır ve ısıtma", "ığdır ISITMA"),
+    ("Комп\u02bcютер", "комп'ютер"),
+    ("Hawai\u02bbi", "Hawai’i"),
+    ("Ἐν ἀρχῇ ἦν ὁ λόγος", "αρχη λογος"),
+    ("مـــوظـــف", "موظف"),
+    ("وَصَلَتِ الرِّسَالَةُ", "الرسالة"),
+    ("أحمد إدارة آخر", "احمد اداره اخر"),
+    ("رقم ١٢٣٤٥ یا ۶۷۸", "12345 678"),
+    ("กฎข้อ ๑๒", "12"),
+    ("שָׁלַח מִכְתָּב", "מכתב"),
+    ("कल का दिन है", "दिन"),
+    (unicodedata.normalize("NFD", "বাড়ি ও বৌ"), "বাড়ি বৌ"),
+    ("तीन क\u093cलम", "\u0958लम"),
+    ("ใบ\u200bลา\u200bพัก", "ใบลาพัก"),
 ]
 
 
 @pytest.mark.parametrize(("text", "query"), [*SAME, *((query, text) for text, query in SAME)])
-def test_simplified_and_traditional_forms_find_each_other(tmp_path: Path, text: str, query: str) -> None:
+def test_different_spellings_of_a_word_find_each_other(tmp_path: Path, text: str, query: str) -> None:
     with searching(tmp_path, [("a.txt", text), ("b.txt", "something else")]) as (searcher, _):
         hits = searcher.search(Query(query))
         assert paths(hits)[:1] == ["a.txt"]
         result = snippet(hits[0].passages[0].text, query, 90)
         assert result.spans or VARIANT in result.text, "a variant is shown, and interrupts the word"
+
+
+@pytest.mark.parametrize(
+    ("texts", "question", "found"),
+    [
+        (["कल का दिन छुट्टी का है।", "दान देने वाले दुकान पर दान दें।"], '"दिन"', [0]),
+        (["कल का दिन छुट्टी का है।", "दान देने वाले दुकान पर दान दें।"], "-दिन दान", [1]),
+        (["প্রতিদিন বৃষ্টি হবে", "নতুন বাস চলবে, বা ষ্ট"], '"বৃষ্টি"', [0]),
+        (["மழை பெய்யும்", "மாழ பொயம"], '"மழை"', [0]),
+        (["กรุณาส่งใบลาก่อนวันศุกร์", "ลาบใหม่ ใบไม้ ลา"], '"ใบลา"', [0]),
+        (["ກະລຸນາສົ່ງໃບລາກ່ອນ", "ລາໃບ"], '"ໃບລາ"', [0]),
+        (["ខ្ញុំចូលចិត្តភាសាខ្មែរ", "ខ្មែ ភាសា"], '"ភាសាខ្មែរ"', [0]),
+        (["မြန်မာစာသင်တန်း", "မာစမြန်"], '"မြန်မာစာ"', [0]),
+        (["הַמְּנַהֵל שָׁלַח מִכְתָּב", "המפעל סגור"], '"המנהל שלח"', [0]),
+        (["وَصَلَتِ الرِّسَالَةُ", "المصنع مغلق"], '"وصلت الرسالة"', [0]),
+    ],
+)
+def test_marks_are_part_of_their_word(
+    tmp_path: Path, texts: list[str], question: str, found: list[int]
+) -> None:
+    with searching(tmp_path, [(f"{number}.md", text) for number, text in enumerate(texts)]) as (search, _):
+        hits = search.search(parse_query(Query(question)))
+        assert paths(hits) == [f"{number}.md" for number in found]
+
+
+def test_every_letter_and_vowel_sign_of_common_scripts_stays_in_its_word() -> None:
+    tokeniser = Tokeniser()
+    for code in (*range(0x386, 0x480), *range(0x5D0, 0x5EB), *range(0x620, 0x700), *range(0x900, 0x1100)):
+        if unicodedata.category(chr(code))[0] in "LM":
+            assert len(tokeniser.tokens(f"a{comparable(chr(code))}b")) == 1, hex(code)
+
+
+def test_single_letter_of_a_script_without_spaces_is_searched_only_alone() -> None:
+    assert [term.surface for term in terms_of("ใบลา 資料")] == ["ใบ", "บล", "ลา", "资", "料", "资料"]
+    assert [term.surface for term in terms_of("ชั้นลา")] == [comparable(pair) for pair in ("ชั้น", "นล", "ลา")]
+    assert [term.surface for term in terms_of("ก")] == ["ก"]
+
+
+def test_older_versions_keep_their_words() -> None:
+    text = "Straße दिन ใบลา أحمد ısı don\u02bct ё"
+    assert words(text, 1) == words(text, 2) == words(text, 3) == text
 
 
 def test_name_with_radical_characters_is_found(tmp_path: Path) -> None:
@@ -188,6 +250,12 @@ def test_lookalike_forms_keep_their_words(text: str) -> None:
         ("a university in the universe", "universal", ["university", "universe"]),
         ("the general gene", "generate", ["general"]),
         ("每台㎡…备份ABC运行", "备份 abc", ["备份", "ABC"]),
+        ("Ærø: die große Straße", "GROSSE strasse", ["große", "Straße"]),
+        ("Straßen ŒUVRE Fuß", "fuss oeuvre", ["ŒUVRE", "Fuß"]),
+        ("كَتَبَ مُحَمَّدٌ الرِّسَالَةَ", "محمد", ["مُحَمَّدٌ"]),
+        ("שָׁלַח מִכְתָּב", "מכתב", ["מִכְתָּב"]),
+        ("हिन्दी का दिन अच्छा", "दिन", ["दिन"]),
+        ("กรุณาส่งใบลาก่อนวันศุกร์ น้ำมัน", "ใบลา น้ำมัน", ["ใบลา", "น้ำมัน"]),
     ],
 )
 def test_words_in_other_scripts_and_forms_are_highlighted(

@@ -154,6 +154,25 @@ def test_inflected_form_is_named(
     assert {(each.word, each.written) for each in reasons(searcher, question, path).in_text} == words
 
 
+@pytest.mark.parametrize(
+    ("text", "question", "words"),
+    [
+        ("Η οδός είναι εδώ", "οδός", {("οδός", "")}),
+        ("วันหยุดสงกรานต์ กรุณาส่งใบลา", "สงกรานต์", {("สงกรานต์", "")}),
+        ("कल का दिन है", "दिन", {("दिन", "")}),
+        ("Die Straßen sind gesperrt", "STRASSE", {("STRASSE", "Straßen")}),
+        ("Frau Schröder kommt", "Schroeder", {("Schroeder", "Schröder")}),
+        ("مُحَمَّدٌ هنا", "محمد", {("محمد", "")}),
+    ],
+)
+def test_matching_words_are_named_as_written(
+    tmp_path: Path, text: str, question: str, words: set[tuple[str, str]]
+) -> None:
+    with explaining(tmp_path, {"a.txt": text, "b.txt": "Nothing."}) as search:
+        matched = reasons(search, question, "a.txt").in_text
+        assert {(each.word, each.written) for each in matched} == words
+
+
 def test_word_being_typed_is_named_once(searcher: Search) -> None:
     for typed, written in (("pump", ""), ("sens", "sensor")):
         hits = searcher.search(Query(typed, explain=True, unfinished=True))

@@ -543,9 +543,9 @@ MISTAKES = {
     ),
     "script-told-apart": Mistake(
         "a question in one Chinese script finds nothing in the other",
-        "kbsync/index/words.py",
-        "simplified(folded(text)).translate(",
-        "folded(text).translate(",
+        "kbsync/index/characters.py",
+        "        **_simplified(),\n",
+        "",
         ("tests/index/test_characters.py",),
     ),
     "guess-untold": Mistake(

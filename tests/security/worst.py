@@ -147,7 +147,7 @@ _SEARCHED = {
     "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                            times("1'111'") + "x", times("1,111") + "é", times("111,")],
     "index.words._GROUPED": [times("1\u00a0"), times("1\u00a0111"), _DIGITS],
-    "index.words._gaps": [times("文*"), times("文\n"), times("文***\n***"), times("*")],
+    "index.words._gaps": [times("文*"), times("文\n"), times("文***\n***"), times("*"), times("ก\u200b")],
     "index.words._PARTS": [times("aA"), _LETTERS, _DIGITS, times("A")],
     "index.bpe._PIECE": [times("\u2581"), times("\u2581a"), _LETTERS],
     "index.embed._E5": [times("e5"), times("e5 "), _LETTERS],
@@ -200,7 +200,7 @@ _SEARCHED = {
     "index.read.encoding._TOUCHING": [times("§"), times("é§"), times("§a")],
     "index.read.encoding._UNWESTERN": [times("é"), times("éê"), times("ïa"), _LETTERS],
     "index.read.encoding._ENGLISH": [times("the"), _LETTERS, times("th ")],
-    "index.snippet._FORMS_ADDED": [_LETTERS, _BLANKS, times(" a"), times(" a\n")],
+    "index.written._FORMS_ADDED": [_LETTERS, _BLANKS, times(" a"), times(" a\n")],
     "index.snippet._LINK": [times("["), times("[]("), "[](" + times("a"), times("[a](b ")],
     "index.snippet._EMPHASIS": [times("*"), times("*a"), times(" *a"), times(" _a"), times(" *" + "a" * 299)],
     "index.snippet._LABEL": [times("**a"), times("**a\n"), "**" + times(":"), "**" + times("a:*")],
@@ -223,6 +223,8 @@ _SEARCHED = {
     "index.postgres.searching._SURROGATE": [times("\udce9"), _LETTERS],
     "index.search._WORD": [_LETTERS, _BLANKS, times("a_")],
     "index.words.cjk_runs": [times("文"), times("文a")],
+    "index.words._signed": [times("\U000f0e31"), times("ก\U000f0e31")],
+    "index.words.unspaced_runs": [times("文"), times("กa"), times("\u0e31")],
     "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
 _MATCHED = {

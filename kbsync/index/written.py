@@ -1,0 +1,104 @@
+"""Finds the words of the index in a text as people wrote it. Pure."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+
+from kbsync.dataclass import dataclass
+from kbsync.index.characters import legible
+from kbsync.index.words import (
+    SQLITE_TOKENISER,
+    Term,
+    Tokeniser,
+    characters_of,
+    comparable,
+    unspaced_runs,
+    with_forms,
+)
+
+
+class ComparableText:
+    """A text in comparable form, `plain`, whose positions are known in the text: `㎡` becomes `m2`."""
+
+    def __init__(self, text: str) -> None:
+        """`text`: cleaned by `legible`, so that each character has the same form alone."""
+        self._text = text
+        folds = list(text) if text.isascii() else list(map(_fold, text))
+        self.plain = "".join(folds)
+        starts = range(len(text)) if text.isascii() else [at for at, fold in enumerate(folds) for _ in fold]
+        self._starts = [*starts, len(text)]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return the start and end in the text of a part of `plain`, with the marks that follow it."""
+        return self._starts[start], max(self._starts[end], self._starts[end - 1] + 1)
+
+    def written(self, start: int, end: int) -> str:
+        """Return a part of `plain` as written."""
+        return self._text[slice(*self.span(start, end))]
+
+
+_fold = functools.lru_cache(4096)(comparable)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word in a text in comparable form, with its start and end there. `is_form`: it is another form of
+    the word there."""
+
+    start: int
+    end: int
+    surface: str
+    stem: str
+    is_form: bool = False
+
+
+def words_in(plain: str) -> Iterator[Word]:
+    """Yield the words of a text in comparable form as the index has them, except in scripts without
+    spaces."""
+    tokenisers = Tokeniser(SQLITE_TOKENISER[1:]), Tokeniser()
+
+    def words_of(text: str) -> Iterator[Word]:
+        encoded = text.encode()
+        surfaces, stems = (tokeniser.spans(text) for tokeniser in tokenisers)
+        character = byte = 0  # the tokenisers count bytes
+        for (first, last, surface), (_, _, stem) in zip(surfaces, stems, strict=True):
+            start = character + len(encoded[byte:first].decode())
+            character, byte = start + len(encoded[first:last].decode()), last
+            yield Word(start, character, surface, stem)
+
+    blanked = plain if plain.isascii() else unspaced_runs().sub(lambda run: " " * len(run[0]), plain)
+    yield from words_of(blanked)
+    shift = 0
+    for forms in _FORMS_ADDED.finditer(with_forms(plain.replace(" ", "\n"))):
+        start = end = forms.start() - shift
+        shift += len(forms[0])
+        missing = len(forms[0].replace(" ", ""))  # letters and digits of the word before
+        while missing:
+            start -= 1
+            missing -= plain[start].isalnum()
+        for word in words_of(forms[0]):
+            yield Word(start, end, word.surface, word.stem, is_form=True)
+
+
+_FORMS_ADDED = re.compile("(?: [A-Za-z0-9]+)+")
+"""Matches what `with_forms` adds to a text without spaces."""
+
+
+def written_terms(text: str) -> Iterator[tuple[Term, str]]:
+    """Yield the words in `text`, each also as written there."""
+    text = legible(text)
+    folds = ComparableText(text)
+    for word in words_in(folds.plain):
+        written = word.surface if word.is_form else folds.written(word.start, word.end)
+        yield Term(word.surface, word.stem), written
+    for run in unspaced_runs().finditer(folds.plain) if not text.isascii() else ():
+        start = run.start()
+        for character, following in itertools.zip_longest(
+            characters := characters_of(run[0]), characters[1:]
+        ):
+            for gram in (character, character + (following or "")):
+                yield Term(gram, gram), folds.written(start, start + len(gram))
+            start += len(character)
