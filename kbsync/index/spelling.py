@@ -5,11 +5,12 @@ Generates other spellings and looks them up, because a store can't list its word
 
 from __future__ import annotations
 
-import string
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
-from kbsync.index.words import Term, is_unspaced, stemmed
+from kbsync.index.characters import VOWEL_SIGNS
+from kbsync.index.words import Term, Tokeniser, comparable, is_unspaced
 
 ONE_SLIP, TWO_SLIPS = 5, 8
 """Minimum lengths of a word in which one typo, or two, may be corrected."""
@@ -21,6 +22,7 @@ MOST_GUESSED = 8
 """Maximum number of a question's unknown words to look up similar words for; a pasted text may have many.
 """
 
+_MOST_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
 _RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
@@ -54,15 +56,15 @@ def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginni
 
 
 def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
-    is_word = term.surface.isalpha() and not is_unspaced(term.surface)
+    is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
     if not is_word or not ONE_SLIP <= len(term.surface) <= LONGEST_WORD:
         return ""
     # A misspelt word may be stemmed differently.
-    similar_stems = occurring({slip.stem for slip in stemmed(" ".join(set(_slips(term.surface))))})
+    similar_stems = occurring(set(Tokeniser().tokens(" ".join(set(_slips(term.surface))))))
     if not similar_stems and len(term.surface) >= TWO_SLIPS:
-        # There are too many spellings with two typos to look up.
+        # There are too many spellings with two typos to look up, and in a large script those with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
-        similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) == 2}
+        similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) <= 2}
     # The first letter is seldom wrong, and many short words differ only in it.
     similar_stems = {
         stem: n for stem, n in similar_stems.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP
@@ -73,8 +75,11 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
 
 
 def _slips(word: str) -> Iterator[str]:
-    """Yield all spellings that differ by one letter, or by two adjacent letters swapped."""
-    letters = string.ascii_lowercase if word.isascii() else "".join(set(word))
+    """Yield the spellings that differ by one letter of the word's script, or by two adjacent letters
+    swapped."""
+    letters = "".join(map(_letters_of_block, {ord(letter) & 0xFF80 for letter in word}))
+    if 2 * len(letters) * (len(word) + 1) > _MOST_SPELLINGS:
+        letters = "".join(set(word))
     for at in range(len(word) + 1):
         before, after = word[:at], word[at:]
         yield before + after[1:]
@@ -82,6 +87,19 @@ def _slips(word: str) -> Iterator[str]:
         for letter in letters:
             yield before + letter + after
             yield before + letter + after[1:]
+
+
+def _is_alphabetic(word: str) -> bool:
+    """Return whether a word, as the index has it, has only letters and vowel signs."""
+    return all(letter.isalpha() or ord(letter) >= VOWEL_SIGNS for letter in word)
+
+
+@functools.cache
+def _letters_of_block(first: int) -> str:
+    """Return the letters and vowel signs, as the index has them, of the 128 characters from `first`: those of
+    one script, or of a few."""
+    letters = comparable("".join(map(chr, range(first, first + 0x80)))).lower()
+    return "".join(filter(_is_alphabetic, dict.fromkeys(letters)))
 
 
 def slips_between(word: str, other: str) -> int:

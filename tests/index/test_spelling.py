@@ -63,6 +63,27 @@ def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, inte
 
 
 @pytest.mark.parametrize(
+    ("typed", "intended"),
+    [
+        ("компютер", "компьютер"),
+        ("принтр", "принтер"),
+        ("бугалтерии", "бухгалтерии"),
+        ("холодильнк", "холодильник"),
+        ("διευθνση", "διεύθυνση"),
+        ("սարքավորմ", "սարքավորում"),
+        ("מסכים", "מסמכים"),
+        ("الرساة", "الرسالة"),
+        ("छुट्ट", "छुट्टी"),
+        ("विश्वविद्यलय", "विश्वविद्यालय"),  # too many letters to try each
+    ],
+)
+def test_letter_missing_from_a_word_of_any_alphabet_is_supplied(typed: str, intended: str) -> None:
+    [stem] = vocabulary(intended)
+    [correction] = unknown(typed, vocabulary("temperature", intended, "лампа", "छाया"))
+    assert correction.stem == stem
+
+
+@pytest.mark.parametrize(
     "typed",
     [
         "vlve",  # four letters
