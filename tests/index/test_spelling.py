@@ -171,8 +171,32 @@ def test_name_words_are_known_and_shown_as_written(tmp_path: Path) -> None:
     with searching(tmp_path, texts) as (search, _):
         assert search.unknown_words(Query("thermostat")).instead == {}
         query = Query("thermosttas")
-        assert search.unknown_words(query) == UnknownWords({"thermosttas": "thermostats"}, True)
+        assert search.unknown_words(query) == UnknownWords({"thermosttas": "Thermostats"}, True)
         assert search.search(query)[0].path == "Thermostats.md"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "instead"),
+    [
+        ("Frau Schröder kommt.", "Schroeder", {"Schroeder": "Schröder"}),
+        ("Die Kündigungsfrist endet.", "Kündigungsfrst", {"Kündigungsfrst": "Kündigungsfrist"}),
+        ("Die Großstadt am See.", "GROSSTADT", {"GROSSTADT": "Großstadt"}),
+        ("Ένας άνθρωπος.", "άνθροπος", {"άνθροπος": "άνθρωπος"}),
+        ("وَصَلَتِ الرِّسَالَةُ", "الرسلة", {"الرسلة": "الرِّسَالَةُ"}),
+        ("छुट्टी कब है", "छुट्ट", {"छुट्ट": "छुट्टी"}),
+        ("call readTimeout", "timeuot", {"timeuot": "timeout"}),
+        ("any text", "น้ำ 資料", {"น้ำ": "", "資": "", "料": "", "資料": ""}),
+    ],
+)
+def test_unknown_words_are_named_as_written(
+    tmp_path: Path, text: str, question: str, instead: dict[str, str]
+) -> None:
+    with searching(tmp_path, [("a.md", text), ("b.md", "nothing")]) as (search, _):
+        assert search.unknown_words(Query(question)).instead == instead
+        hits = search.search(Query(question, explain=True))
+        reasons = [hit.reasons for hit in hits if hit.path == "a.md" and hit.reasons]
+        explained = {word.word: word.written for reason in reasons for word in reason.in_text}
+        assert explained == {word: other for word, other in instead.items() if other}
 
 
 def test_query_of_unknown_words_says_so(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ from kbsync.index.words import (
     phrase_parts,
     phrase_test,
     readable,
-    stemmed,
     whole_name_test,
     word_with,
 )
+from kbsync.index.written import written_terms
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -459,9 +459,9 @@ class Reader:
         word = word_with(stem)
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
-                for term in stemmed(text):
+                for term, written in written_terms(text):
                     if term.stem == stem:
-                        return term.surface
+                        return written
         return word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
