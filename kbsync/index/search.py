@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,6 +66,22 @@ class Ranker(Protocol):
 
     def close(self) -> None:
         """Release its connections."""
+
+
+_FIRST_DEPTH, _GROWTH = 50, 5
+"""The number of documents whose candidates are fetched first, and the factor for each further round."""
+
+
+def _depths(top_k: int) -> Iterator[int]:
+    """Yield the numbers of documents to fetch candidates for, until they cover `top_k`.
+
+    The candidates depend on that number, so it is the same for most searches, and pages fit together.
+    """
+    depth = _FIRST_DEPTH
+    while depth < top_k:
+        yield depth
+        depth *= _GROWTH
+    yield depth
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -117,6 +133,7 @@ class _Question:
     text: str
     translation: str
     unknown: Sequence[Unknown]
+    is_reranked: bool
 
 
 class Search:
@@ -160,13 +177,18 @@ class Search:
             model, least = self._encoder.model, self._encoder.least_cosine
             if least is None:
                 least = 0.0 if vector is None else snapshot.estimate_least_cosine(model)
-            candidates = snapshot.candidates(terms, model, vector, query, least, better)
-            if translation:
-                others = snapshot.candidates(terms_of(translation), model, other_vector, query, least, better)
-                candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
-            candidates = _with_codes(snapshot, candidates, text)
-            ranked = _ranked(candidates, least)
-            question = _Question(text, translation, unknown) if query.explain else None
+            ranked = list[_Scored]()
+            for depth in _depths(query.top_k):
+                deep = replace(query, top_k=depth)
+                candidates = snapshot.candidates(terms, model, vector, deep, least, better)
+                if translation:
+                    words = terms_of(translation)
+                    others = snapshot.candidates(words, model, other_vector, deep, least, better)
+                    candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
+                candidates = _with_codes(snapshot, candidates, text)
+                ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)
+            is_reranked = self._ranker is not None
+            question = _Question(text, translation, unknown, is_reranked) if query.explain else None
             if self._ranker is None:
                 return _hits(snapshot, ranked, query.top_k, question)
             passages = snapshot.passages(item.chunk for item in ranked)
@@ -286,6 +308,24 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
     return [item for item, has_words in scored if has_words or item.score >= _FAR * scored[0][0].score]
 
 
+def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int) -> list[_Scored]:
+    """Return the chunks of the first `count` documents in `ranked`, then those of the other documents in
+    `further`, with scores that are no higher.
+    """
+    best = dict[int, float]()
+    for item in ranked:
+        if item.document in best or len(best) < count:
+            best.setdefault(item.document, item.score)
+    if not best:
+        return list(further)
+    lowest = min(best.values())
+    others = (item for item in further if item.document not in best)
+    return [
+        *(item for item in ranked if item.document in best),
+        *(replace(item, score=min(item.score, lowest)) for item in others),
+    ]
+
+
 def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
@@ -353,5 +393,5 @@ def _explain(item: _Scored, passage: StoredPassage, question: _Question) -> Reas
 
     candidate = item.candidate
     text = question.text if candidate.translated is None else question.translation
-    ranked = None if item.score == candidate.score else item.score
+    ranked = item.score if question.is_reranked and item.score != candidate.score else None
     return reasons_for(candidate, passage, text, question.unknown, ranked)

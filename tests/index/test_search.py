@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -690,3 +691,18 @@ def test_unranked_hits_stay_behind_in_their_order(scores: list[float]) -> None:
     rest = behind(scores, 0.3)
     assert rest == sorted(rest, reverse=True)
     assert all(score < 0.3 for score in rest)
+
+
+def test_longer_list_begins_with_the_shorter_one(tmp_path: Path) -> None:
+    """Pages of a search must neither repeat nor skip documents, so a list can't depend on its length."""
+    vocabulary = [f"word{letter}" for letter in "abcdefghijklmno"]
+    draw = random.Random(7)
+    texts = [(f"{n}.md", " ".join(draw.choices(vocabulary, k=40))) for n in range(400)]
+    with searching(tmp_path, texts) as (search, _):
+        search.search(Query("wordb"))  # the first search reads exact vectors, later ones a rounded copy
+        for question in ("worda", "wordc wordj"):
+            longest = search.search(Query(question, top_k=260))
+            assert [hit.score for hit in longest] == sorted((hit.score for hit in longest), reverse=True)
+            for count in (11, 21, 51, 101, 201):
+                hits = search.search(Query(question, top_k=count))
+                assert paths(hits) == paths(longest)[:count]

@@ -239,7 +239,7 @@ class Reader:
         locations = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
         points = {chunk: score for chunk, _, _, score in lexical.rows.values()}
         stored_model = None if vector is None else vectors.find_model(self._connection, model)
-        cosines = None
+        cosines, exact = None, dict[int, float]()
         # A service may have changed the length of its vectors: old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model.dimensions:
             if self._last_cosines is None or self._last_cosines[0] is not vector:
@@ -255,7 +255,9 @@ class Reader:
 
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
             word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
-            meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
+            meaning = 0.0
+            if cosines is not None and slot is not None:
+                meaning = exact[slot] if slot in exact else cosines.of(slot)
             words = word_score / weights.total if word_score else 0.0
             size = 1 if chunk in certain else self._size(document)
             is_named = document in name_scores.exact
@@ -276,7 +278,7 @@ class Reader:
             return candidates
         candidates.sort(key=lambda item: item.score, reverse=True)
         best = {item.chunk: locations[item.chunk] for item in candidates[:_CORRECTED]}
-        cosines.correct(slot for _, slot in best.values() if slot is not None)
+        exact.update(cosines.exact(slot for _, slot in best.values() if slot is not None))
         return [candidate(chunk, *location) for chunk, location in best.items()] + candidates[_CORRECTED:]
 
     def _cosines(

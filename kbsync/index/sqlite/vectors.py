@@ -301,11 +301,11 @@ class Cosines:
         self._values = values
         self._compute = compute
 
-    def correct(self, slots: Iterable[int]) -> None:
-        """Recompute the cosines with these slots from the stored vectors."""
-        if self._compute is not None:
-            for slot, value in self._compute(slot for slot in slots if slot // SLOTS in self._places).items():
-                self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
+    def exact(self, slots: Iterable[int]) -> Mapping[int, float]:
+        """Return the cosines with those of the slots whose value is only approximate."""
+        if self._compute is None:
+            return {}
+        return self._compute(slot for slot in slots if slot // SLOTS in self._places)
 
     def replace_by_better(self, better: Cosines, scale: float, offset: float) -> None:
         """For slots with a vector in `better`, set the cosine to `scale` × the better one + `offset`.
