@@ -23,7 +23,7 @@ import yaml
 from kbsync.config.model import Config
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load_content, read_content
-from kbsync.config.template import quoted
+from kbsync.config.template import as_yaml
 from kbsync.config.yaml import UnreadableConfig, Value, read_yaml
 from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError, UsageError, system_reason
@@ -60,11 +60,14 @@ class _Item:
     dash: int | None
 
 
-def with_mirror(text: str, settings: Mapping[str, str]) -> str:
-    """Return `text` with one more mirror at the end of the list. Raises `NotEditable`."""
+def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
+    """Return `text` with one more mirror at the end of the list. Raises `NotEditable`.
+
+    `settings`: texts, lists and blocks of them, in which `${NAME}` is a reference.
+    """
     last = _items(text)[-1]
     newline = "\r\n" if "\r\n" in text else "\n"
-    values = {key: quoted(value) for key, value in settings.items()}
+    values = {key: as_yaml(value) for key, value in settings.items()}
     if last.dash is not None:
         indent, gap, end = _indent(text, last.dash), text[last.dash + 1 : last.start], _block_end(text, last)
         # After a dash with a tab or a line end, the columns of the keys are unknown.
@@ -75,8 +78,7 @@ def with_mirror(text: str, settings: Mapping[str, str]) -> str:
         is_json = re.match(r'\{\s*"', text[last.start :]) is not None
         pairs = (f'"{key}": {value}' if is_json else f"{key}: {value}" for key, value in values.items())
         edited = _with_flow_item(text, last, f"{{{', '.join(pairs)}}}", newline)
-    escaped: Value = {key: value.replace("${", "$${") for key, value in settings.items()}
-    return _checked(text, edited, lambda mirrors: [*mirrors, escaped])
+    return _checked(text, edited, lambda mirrors: [*mirrors, dict(settings)])
 
 
 def without_mirror(text: str, index: int) -> str:

@@ -10,11 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kbsync.config.model import MirrorConfig
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import replace_private
+
+if TYPE_CHECKING:
+    from kbsync.config.yaml import Value
 
 _FILE = "folder.json"
 
@@ -98,6 +102,23 @@ def apply_options(
     return replace(mirror, target=parsed.target, exclude=parsed.exclude)
 
 
+def config_settings(options: FolderOptions) -> dict[str, Value]:
+    """Return the keys that a mirror in a config needs for these stored options, as YAML values.
+
+    A secret's value is a reference to the environment variable that `--folder` reads.
+    """
+    from kbsync.config.template import escaped
+
+    settings: dict[str, Value] = {}
+    if patterns := [escaped(pattern) for pattern in options.exclude or () if pattern]:
+        settings["exclude"] = [*patterns]
+    if (target := read_target(options)) is not None:
+        key = {} if target.secret is None else {target.secret.key: f"${{{target.secret.variable}}}"}
+        values = {name: escaped(value) for name, value in target.values.items()}
+        settings["target"] = {"type": target.type, **key, **values}
+    return settings
+
+
 def _base_key(options: FolderOptions) -> str:
     from kbsync.config.template import base_key
 
@@ -119,17 +140,26 @@ def _secret_of(target: str | None) -> _Secret | None:
     return None if key is None else _Secret(key, f"{target}_{key}".upper())
 
 
-def _target_lines(options: FolderOptions) -> list[str]:
-    """Return the target's block; none for the default target. Raises `UsageError`."""
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """A target of the options that isn't the default one. `values`: its settings without the secret."""
+
+    type: str
+    secret: _Secret | None
+    values: Mapping[str, str]
+
+
+def read_target(options: FolderOptions) -> TargetOptions | None:
+    """Return the target of the options; None for the built-in knowledge base. Raises `UsageError`."""
     from kbsync.config.kinds import not_among
-    from kbsync.config.template import KeySource, base_key, has_address, target_lines
+    from kbsync.config.template import base_key, has_address
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     target = options.target
     if target is None and options.names_target:
         raise UsageError(f"--url and --base need --target TYPE; types: {', '.join(TARGETS)}")
     if target is None:
-        return []
+        return None
     if target not in TARGETS:
         raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
     values, key = dict[str, str](), base_key(target)
@@ -143,6 +173,14 @@ def _target_lines(options: FolderOptions) -> list[str]:
         values[key] = options.base
     elif key is not None and target != DEFAULT_TARGET:
         raise UsageError(f"--base: give the id of the knowledge base at {target} ({key})")
-    secret = _secret_of(target)
-    source = None if secret is None else KeySource(env=secret.variable)
-    return ["    target:", *target_lines(target, source, values)]
+    return None if target == DEFAULT_TARGET else TargetOptions(target, _secret_of(target), values)
+
+
+def _target_lines(options: FolderOptions) -> list[str]:
+    """Return the target's block; none for the built-in knowledge base. Raises `UsageError`."""
+    from kbsync.config.template import KeySource, target_lines
+
+    if (target := read_target(options)) is None:
+        return []
+    source = None if target.secret is None else KeySource(env=target.secret.variable)
+    return ["    target:", *target_lines(target.type, source, target.values)]

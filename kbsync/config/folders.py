@@ -9,7 +9,8 @@ from pathlib import Path
 from kbsync.config import places
 from kbsync.config.edit import NotEditable, edit_config, lines_of, with_mirror, without_mirror
 from kbsync.config.model import Config
-from kbsync.config.template import quoted
+from kbsync.config.template import as_yaml, escaped
+from kbsync.config.yaml import Value
 from kbsync.core.text import path_argument, shell_word
 from kbsync.errors import UsageError
 
@@ -38,12 +39,16 @@ def add_mirror(
     *,
     state_dir: Path,
     other_name: str,
+    settings: Mapping[str, Value],
 ) -> Config:
-    """Add a mirror of `folder` with a built-in knowledge base to the config, and return the new config.
+    """Add a mirror of `folder` to the config, and return the new config.
 
-    `other_name`: how to choose another name. Raises `UsageError`, also if the config can't be edited, and
+    `other_name`: how to choose another name. `settings`: the mirror's other keys; without a target it gets a
+    built-in knowledge base. Raises `UsageError`, also if the config can't be edited, and
     then changes nothing.
     """
+
+    added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder)), **settings}
 
     def change(config: Config, text: str) -> str:
         real = os.path.realpath(folder)
@@ -53,13 +58,15 @@ def add_mirror(
             if mirror.name == name:
                 raise UsageError(f"{name} is already the name of {mirror.folder}; {other_name}")
         places.check_state_dir(state_dir, [folder], create=False)
-        return with_mirror(text, {"name": name, "folder": str(folder)})
+        return with_mirror(text, added)
 
     try:
         return edit_config(config_path, environ, change)
     except NotEditable as error:
-        lines = f"  - name: {quoted(name)}\n    folder: {quoted(str(folder))}"
-        raise UsageError(f"{config_path} {error}; add these lines to `mirrors:` yourself:\n{lines}") from None
+        lines = "\n    ".join(f"{key}: {as_yaml(value)}" for key, value in added.items())
+        raise UsageError(
+            f"{config_path} {error}; add these lines to `mirrors:` yourself:\n  - {lines}"
+        ) from None
 
 
 def remove_mirror(

@@ -14,6 +14,7 @@ from kbsync.config.kinds import ValueKind
 from kbsync.config.model import Config, Field, MirrorConfig, folder_name, settings_of
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
+from kbsync.config.yaml import Value
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
@@ -76,12 +77,14 @@ def commented_config(
     state_dir: Path | None = None,
     usual_state_dir: Path = Path("/var/lib/kbsync"),
     name: str | None = None,
+    exclude: Sequence[str] = (),
 ) -> str:
     """Return a config that mirrors `folder`, with every default. `schema`: the schema's URL for editors.
 
     `target`: the lines of its target's block (see `target_block`); None for the built-in knowledge base.
     `state_dir`: the absolute path of the state; None for `usual_state_dir`. `name`: the mirror's name; None
-    for the folder's. Raises UsageError for a path that isn't UTF-8, which a YAML file can't contain.
+    for the folder's. `exclude`: its exclude patterns. Raises UsageError for a path that isn't UTF-8, which a
+    YAML file can't contain.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
@@ -91,8 +94,10 @@ def commented_config(
     parts += [_describe_key(Config, key, f"# {key}: {value}", "") for key, value in _GLOBAL_EXAMPLES.items()]
     parts.append(_MIRROR.format(name=quoted(name or folder_name(folder)), folder=quoted(absolute)))
     indent = " " * 4
-    for key, value in _MIRROR_EXAMPLES.items():
-        parts.append(_describe_key(MirrorConfig, key, f"# {key}: {value}", indent))
+    settings = {key: f"# {key}: {value}" for key, value in _MIRROR_EXAMPLES.items()}
+    if exclude:
+        settings["exclude"] = f"exclude: [{', '.join(map(quoted, exclude))}]"
+    parts += [_describe_key(MirrorConfig, key, setting, indent) for key, setting in settings.items()]
     return "".join([*parts, block])
 
 
@@ -105,7 +110,12 @@ def _describe_key(block: type, key: str, setting: str, indent: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return `text` as a quoted YAML string, with references escaped."""
+    """Return `text` as a quoted YAML string. Raises `UsageError` like `escaped`."""
+    return as_yaml(escaped(text))
+
+
+def escaped(text: str) -> str:
+    """Return `text` with references escaped. Raises `UsageError` if it isn't UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -113,11 +123,22 @@ def quoted(text: str) -> str:
             f"the name of {os.fsencode(text)!r} is not UTF-8, so a config can't contain it; use "
             "--folder instead"
         ) from None
-    # Use double quotes, the only YAML style that can hold every character.
-    return '"' + "".join(map(_escaped, text.replace("${", "$${"))) + '"'
+    return text.replace("${", "$${")
 
 
-def _escaped(character: str) -> str:
+def as_yaml(value: Value) -> str:
+    """Return a text, list or block on one line, which is also JSON if its texts are printable."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{as_yaml(key)}: {as_yaml(child)}" for key, child in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(as_yaml, value)) + "]"
+        case _:
+            # Use double quotes, the only YAML style that can hold every character.
+            return '"' + "".join(map(_escape, str(value))) + '"'
+
+
+def _escape(character: str) -> str:
     if character in '"\\':
         return f"\\{character}"
     return character if character.isprintable() else f"\\U{ord(character):08X}"

@@ -473,7 +473,9 @@ class ListenerApp:
         folder = Path(os.path.normpath(expanded))
         name = name or folder_name(folder)
         state_dir, other_name = self._mirrors.installation.state_dir, "choose another name"
-        add_mirror(config_path, os.environ, folder, name, state_dir=state_dir, other_name=other_name)
+        add_mirror(
+            config_path, os.environ, folder, name, state_dir=state_dir, other_name=other_name, settings={}
+        )
         return name
 
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:

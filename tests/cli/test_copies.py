@@ -5,8 +5,9 @@ text.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import apsw
 import pytest
 
 from kbsync.config.places import folder_state_dir
+from kbsync.config.reader import load
 from kbsync.state import lock
 from tests.cli.cures import proves
-from tests.cli.pasting import paste
-from tests.cli.sandbox import Sandbox, words_of
+from tests.cli.knowledge_bases import KnowledgeBase, service
+from tests.cli.pasting import after, paste
+from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.share import enumerated, long
 
 SECRET = "zqsecret"
@@ -113,6 +116,119 @@ def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_i
     assert folder_mirror.run(*words_of(end)).code == 2  # there is no terminal to ask on
     assert paste(folder_mirror, f"{end} --yes").code == 0
     assert traces(folder_mirror) == []
+
+
+@dataclass(frozen=True)
+class ServiceMirror:
+    """A folder mirrored with `--folder` to a service, without its `private/`. `env` has the key."""
+
+    sandbox: Sandbox
+    base: KnowledgeBase
+    env: dict[str, str]
+
+    def run(self, *words: str | Path) -> Ran:
+        return self.sandbox.run(*words, env=self.env)
+
+    def check_unchanged(self) -> None:
+        """Check that a pass changes nothing, and that the mirror still serves the documents."""
+        second_pass = self.run("--once", "--json").json
+        kinds = ("uploaded", "replaced", "renamed", "deleted", "held", "failed")
+        assert [second_pass[kind] for kind in kinds] == [0] * len(kinds)
+        [mirror] = second_pass["mirrors"]
+        assert (mirror["target"], mirror["documents"]["ready"]) == (self.base.target["type"], 8)
+        assert len(self.base.documents("")) == 8
+
+
+@pytest.fixture(params=["zhipu", "openwebui"])
+def service_mirror(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[ServiceMirror]:
+    for number in range(8):
+        sandbox.write(f"{number}.md", f"document {number}")
+    sandbox.write("private/secret.md", SECRET)
+    with service(request.param) as base:
+        target = base.target
+        mirror = ServiceMirror(sandbox, base, {f"{request.param.upper()}_API_KEY": target["api_key"]})
+        url = ("--target", target["type"], "--url", target["base_url"], "--base", target["knowledge_id"])
+        assert mirror.run("--once", "--folder", "docs", "--exclude", "private/", *url).code == 0
+        assert len(base.documents("")) == 8
+        yield mirror
+
+
+@long
+def test_init_takes_over_the_state_of_documents_in_the_same_base(service_mirror: ServiceMirror) -> None:
+    target = service_mirror.base.target
+    url = ("--base-url", target["base_url"], "--base", target["knowledge_id"])
+    ran = service_mirror.run("init", "docs", "--target", target["type"], *url)
+    assert (ran.code, "moved here; nothing is reindexed" in ran.out, "forget" in ran.out) == (0, True, False)
+    assert not trial(service_mirror.sandbox).exists()
+    service_mirror.check_unchanged()
+
+
+@long
+@pytest.mark.parametrize("command", ["init", "add"])
+def test_new_config_keeps_the_options_remembered_for_the_folder(
+    service_mirror: ServiceMirror, command: str
+) -> None:
+    ran = service_mirror.run(command, "docs")
+    assert (ran.code, "moved here; nothing is reindexed" in ran.out) == (0, True), ran.err
+    assert "8 documents" in ran.out  # as `init` counts them, without the excluded one
+    assert service_mirror.base.target["api_key"] not in service_mirror.sandbox.config.read_text()
+    service_mirror.check_unchanged()
+
+
+@long
+def test_add_keeps_the_options_remembered_for_the_folder(service_mirror: ServiceMirror) -> None:
+    sandbox = service_mirror.sandbox
+    other = sandbox.root / "other"
+    other.mkdir()
+    assert service_mirror.run("init", other).code == 0
+    ran = service_mirror.run("add", "docs", "--json")
+    assert (ran.code, ran.json["target"]) == (0, service_mirror.base.target["type"]), ran.err
+    assert service_mirror.base.target["api_key"] not in sandbox.config.read_text()
+    assert service_mirror.run("remove", "other", "--keep").code == 0
+    service_mirror.check_unchanged()
+
+
+@long
+@pytest.mark.parametrize("command", ["init", "add"])
+def test_documents_of_another_target_are_kept(service_mirror: ServiceMirror, command: str) -> None:
+    ran = service_mirror.run(command, "docs", "--target", "local")
+    assert ran.code == 0 and "docs has another knowledge base" in ran.out
+    end = after(ran.out, "to drop it: ")
+    assert service_mirror.run("--once", "--json").json["uploaded"] == 8  # the patterns apply there, too
+    assert paste(service_mirror.sandbox, f"{end} --yes").code == 0
+    assert len(service_mirror.base.documents("")) == 8
+
+
+@long
+def test_printed_command_deletes_no_document_of_a_service(service_mirror: ServiceMirror) -> None:
+    """While another kbsync uses the config's state, the earlier one can't move into it."""
+    sandbox = service_mirror.sandbox
+    other = sandbox.root / "other"
+    other.mkdir()
+    assert service_mirror.run("init", other).code == 0
+    assert service_mirror.run("--once").code == 0
+    with lock.held(sandbox.state):
+        ran = service_mirror.run("add", "docs")
+    assert ran.code == 0
+    assert service_mirror.run("--once", "--json").json["uploaded"] == 0
+    assert paste(sandbox, f"{after(ran.out, 'to drop it: ')} --yes", env=service_mirror.env).code == 0
+    assert len(service_mirror.base.documents("")) == 8
+    assert service_mirror.run("verify").code == 0
+
+
+@pytest.mark.parametrize("command", ["init", "add"])
+def test_patterns_with_references_and_quotes_are_kept(sandbox: Sandbox, command: str) -> None:
+    patterns = ("a${HOME}", 'say "b"', "!c\\ d")
+    sandbox.write("a.md", "alpha")
+    assert (
+        sandbox.run("--once", "--folder", "docs", *(f"--exclude={pattern}" for pattern in patterns)).code == 0
+    )
+    if command == "add":
+        other = sandbox.root / "other"
+        other.mkdir()
+        assert sandbox.run("init", other).code == 0
+    assert sandbox.run(command, "docs").code == 0
+    assert load(sandbox.config, {"HOME": str(sandbox.home)}).mirrors[-1].exclude == patterns
 
 
 @long

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from kbsync.config.edit import NotEditable, create_config, edit_config, with_mirror, without_mirror
 from kbsync.config.model import Config
 from kbsync.config.reader import load
-from kbsync.config.yaml import read_yaml
+from kbsync.config.yaml import Value, read_yaml
 from kbsync.errors import UsageError
 from tests.share import long
 
-NEW = {"name": "new", "folder": "/srv/n€w ${x}"}
+NEW: dict[str, Value] = {"name": "new", "folder": "/srv/n€w $${x}"}
 
 KEPT = [
     pytest.param(

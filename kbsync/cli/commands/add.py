@@ -11,16 +11,20 @@ import click
 
 from kbsync.cli.commands.init import (
     ConfigExists,
+    describe_remembered,
     explain_kept_trial,
+    find_remembered,
     find_trial,
     held_trial,
     start_config,
+    state_dir_of,
     take_over,
 )
 from kbsync.cli.context import choose, request_reload
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
+from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name
 from kbsync.core.text import path_argument, printable, shell_command, shell_word
 from kbsync.errors import UsageError
@@ -49,6 +53,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     writes the same one as `kbsync init DIR`.
     """
     from kbsync.config.folders import folder_fault
+    from kbsync.targets.registry import DEFAULT_TARGET
 
     if choices.folder is not None:
         command = f"kbsync add {shell_word(path_argument(str(choices.folder)))}"
@@ -66,13 +71,15 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
             raise UsageError("no home directory is known; choose the file to write with --config FILE")
         # Another `add` may write it meanwhile.
         with suppress(ConfigExists):
-            start_config(choices, config_path, folder, name, prints=not as_json)
+            remembered = _remembered(folder, state_dir_of(config_path, choices, os.environ), target)
+            described, kind = describe_remembered(remembered), remembered.target or DEFAULT_TARGET
+            start_config(choices, config_path, folder, name, kind, described, remembered, prints=not as_json)
             if as_json:
-                _print_json(name, folder, config_path)
+                _print_json(name, folder, kind, config_path)
             return
-    what_next = _add_to(choices, config_path, folder, name)
+    kind, what_next = _add_to(choices, config_path, folder, name, target)
     if as_json:
-        _print_json(name, folder, config_path)
+        _print_json(name, folder, kind, config_path)
         return
     output = Output()
     output.line(printable(f"added {name} ({folder}) to {config_path}"))
@@ -81,11 +88,15 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
             output.line(line)
 
 
-def _print_json(name: str, folder: Path, config_path: Path) -> None:
-    from kbsync.targets.registry import DEFAULT_TARGET
+def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOptions:
+    """Return the options of earlier `--folder` runs; without their target if `--target` names one."""
+    remembered = find_remembered(folder, state_dir)
+    return remembered if target is None else FolderOptions(exclude=remembered.exclude)
 
+
+def _print_json(name: str, folder: Path, kind: str, config_path: Path) -> None:
     config = os.path.abspath(config_path)  # noqa: PTH100
-    Output().json({"added": name, "folder": str(folder), "target": DEFAULT_TARGET, "config": config})
+    Output().json({"added": name, "folder": str(folder), "target": kind, "config": config})
 
 
 def _check_target(target: str | None, directory: Path, config_path: Path, *, is_new: bool) -> None:
@@ -109,20 +120,33 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
     raise UsageError(printable(f"a target of type {target} needs more settings ({keys}); {fix}"))
 
 
-def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> list[str]:
-    """Add the mirror to an existing config; return sentences that say what to do next."""
+def _add_to(
+    choices: Choices, config_path: Path, folder: Path, name: str, target: str | None
+) -> tuple[str, list[str]]:
+    """Add the mirror to an existing config; return its type of target, and sentences that say what to do
+    next."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
+    from kbsync.targets.registry import DEFAULT_TARGET
 
     before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
     state_dir = before.state_dir
     is_running = lock.is_held(state_dir)
-    trial_dir = find_trial(folder, state_dir)
+    trial_dir, remembered = find_trial(folder, state_dir), _remembered(folder, state_dir, target)
+    kind, settings = remembered.target or DEFAULT_TARGET, config_settings(remembered)
     # A trial can move only while no other kbsync uses either state.
-    moving = nullcontext() if is_running else held_trial(folder, state_dir, name, is_embedded=True)
+    moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind)
     with moving as trial:
         rename = f"choose another: {shell_command(['kbsync', 'add', str(folder)])} --name NAME"
         try:
-            config = add_mirror(config_path, os.environ, folder, name, state_dir=state_dir, other_name=rename)
+            config = add_mirror(
+                config_path,
+                os.environ,
+                folder,
+                name,
+                state_dir=state_dir,
+                other_name=rename,
+                settings=settings,
+            )
         except AlreadyMirrored:
             # Perhaps an earlier command was killed before this.
             request_reload(before, "")
@@ -131,4 +155,4 @@ def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> lis
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
-    return [*what_next, request_reload(after, f"to mirror it: {after.command_line('--once')}")]
+    return kind, [*what_next, request_reload(after, f"to mirror it: {after.command_line('--once')}")]

@@ -26,6 +26,7 @@ from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
 from kbsync.cli.output import Output, and_more, print_message
 from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
+from kbsync.config.folder_options import FolderOptions, read_target, recall
 from kbsync.config.model import folder_name
 from kbsync.core.text import format_count, path_argument, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from kbsync.config.template import KeySource, RequiredKey
     from kbsync.contract.target import BaseCard
     from kbsync.installation import Installation
+    from kbsync.state.mirrors import MirrorRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +53,24 @@ class Trial:
 
 
 @contextmanager
-def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -> Iterator[Trial | None]:
+def held_trial(folder: Path, state_dir: Path, name: str, kind: str) -> Iterator[Trial | None]:
     """Yield the state directory of earlier `--folder` runs for `folder`, locked; None if there is none.
 
-    Also locks `state_dir`, the config's state directory, if the earlier state can move there. That needs a
-    built-in knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is
-    written, so a refused command can be repeated. Raises `LockedError` while another kbsync is using one of
-    them, and `UsageError` for an unusable state directory.
+    Also locks `state_dir`, the config's state directory, if the earlier state may move there. That needs the
+    same type of target, `kind`, and no built-in knowledge base of the mirror `name` yet. Both are locked
+    before anything is written, so a refused command can be repeated. Raises `LockedError` while another
+    kbsync is using one of them, and `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES
     from kbsync.state import lock
+    from kbsync.targets.registry import DEFAULT_TARGET
 
     if (trial_dir := find_trial(folder, state_dir)) is None:
         yield None
         return
     with lock.held(trial_dir, keeps_running=False):
-        if not is_embedded or (state_dir / BASES / name).exists():
+        is_same_type = kind == (recall(trial_dir).target or DEFAULT_TARGET)
+        if not is_same_type or (state_dir / BASES / name).exists():
             yield Trial(trial_dir, None)
             return
         places.check_state_dir(state_dir, [folder])
@@ -89,34 +93,59 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
     return trial_dir if (trial_dir / STATE_FILE).exists() and not is_used else None
 
 
+def find_remembered(folder: Path, state_dir: Path) -> FolderOptions:
+    """Return the options of earlier `--folder` runs for `folder`, which the config keeps. Raises
+    `UsageError`."""
+    trial_dir = find_trial(folder, state_dir)
+    return FolderOptions() if trial_dir is None else recall(trial_dir)
+
+
+def describe_remembered(
+    options: FolderOptions, key: KeySource | None = None
+) -> Callable[[], tuple[list[str], KeySource | None]] | None:
+    """Return a function that describes their target for `start_config`; None for the built-in knowledge
+    base. `key`: None for the environment variable that `--folder` reads. Raises `UsageError`.
+    """
+    from kbsync.config.template import KeySource, target_lines
+
+    if (target := read_target(options)) is None:
+        return None
+    if key is None and target.secret is not None:
+        key = KeySource(env=target.secret.variable)
+    return lambda: (target_lines(target.type, key, target.values), key)
+
+
 def take_over(trial: Trial, installation: Installation, name: str) -> str:
     """Move the state and knowledge base of a trial (earlier `--folder` runs) to the mirror `name`, and return
     a message about it.
 
     If they can't move, they stay unchanged, and the message has the command to delete them.
     """
+    from kbsync.engine.settings import base_key
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state.move import move_mirror, obstacle
-    from kbsync.state.read_only import ReadOnlyState
+    from kbsync.targets.registry import DEFAULT_TARGET
 
     mirror, trial_dir = installation.mirror(name), trial.state_dir
-    base = installation.embedded_base(mirror)
-    with closing(ReadOnlyState(trial_dir / STATE_FILE)) as state:
-        is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
-    if is_shared:
+    base, records = installation.default_base(mirror), _records_in(trial_dir)
+    if len(records) > 1:
         # It is the `state_dir` of another config, which still needs it.
         return f"{printable(str(trial_dir))} also has other mirrors, so it was left unchanged"
-    if base is None:
-        why = f"{mirror.name} already has a knowledge base"
-        return explain_kept_trial(trial_dir, mirror.folder, why)
-    if trial.destination is None or base.exists():
+    if base.exists():
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
+    is_embedded, key = mirror.target.type == DEFAULT_TARGET, list(mirror.target.base_key(name))
+    is_same = all(
+        record.target == mirror.target.type and (is_embedded or base_key(record.location) == key)
+        for record in records
+    )
+    if trial.destination is None or not is_same:
+        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has another knowledge base")
     if why := obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name):
         return explain_kept_trial(trial_dir, mirror.folder, why)
     # The knowledge base first: if the move stops half way, the next pass adopts its documents.
-    make_private_folder(base.parent)
     source = trial_dir / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
+        make_private_folder(base.parent)
         shutil.move(source, base)
     move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
@@ -125,11 +154,25 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
     """Return why the state of earlier `--folder` runs stays where it is, and the command that deletes it."""
+    from kbsync.targets.registry import DEFAULT_TARGET
+
     name = folder_name(Path(os.path.realpath(folder)))
-    end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
-    return printable(
-        f"{why}: the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
-    )
+    if all(record.target == DEFAULT_TARGET for record in _records_in(trial_dir)):
+        end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
+        kept = f"the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
+    else:
+        # The new mirror may adopt the documents at a service, so no command here deletes them.
+        end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
+        kept = f"the state of the documents mirrored with --folder stays in {trial_dir}; to drop it: {end}"
+    return printable(f"{why}: {kept}")
+
+
+def _records_in(trial_dir: Path) -> list[MirrorRecord]:
+    from kbsync.installation import STATE_FILE
+    from kbsync.state.read_only import ReadOnlyState
+
+    with closing(ReadOnlyState(trial_dir / STATE_FILE)) as state:
+        return state.read(lambda tx: tx.mirrors.all())
 
 
 Value = TypeVar("Value")
@@ -191,6 +234,10 @@ def command(
     if os.path.lexists(path):
         raise ConfigExists(path)
     folder = _folder(directory)
+    remembered = find_remembered(folder, state_dir_of(path, choices, os.environ))
+    keeps_target = remembered.target is not None and not any((target, base, create, base_url))
+    if keeps_target:
+        target = remembered.target
     # With a folder as argument, don't ask about the target: the built-in one needs no settings.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
@@ -200,8 +247,11 @@ def command(
         key = _key(kind, key_env, key_file)
         return _target_lines(kind, key, base, create, base_url), key
 
-    described = None if kind is None else partial(describe_target, kind)
-    start_config(choices, path, folder, folder_name(folder), described)
+    if keeps_target:
+        described = describe_remembered(remembered, _key(kind, key_env, key_file) if kind else None)
+    else:
+        described = None if kind is None else partial(describe_target, kind)
+    start_config(choices, path, folder, folder_name(folder), kind or DEFAULT_TARGET, described, remembered)
 
 
 def start_config(
@@ -209,24 +259,28 @@ def start_config(
     path: Path,
     folder: Path,
     name: str,
-    describe_target: Callable[[], tuple[list[str], KeySource | None]] | None = None,
+    kind: str,
+    describe_target: Callable[[], tuple[list[str], KeySource | None]] | None,
+    remembered: FolderOptions,
     *,
     prints: bool = True,
 ) -> None:
     """Write a config with one mirror to `path`, and print what to do next. Raises `ConfigExists`.
 
     `describe_target` returns the config lines for a service and the location of its key; None for the
-    built-in knowledge base.
+    built-in knowledge base. `remembered`: see `find_remembered`.
     """
     from kbsync.installation import Installation
 
-    state_dir = _state_dir(path, choices, os.environ)
+    state_dir = state_dir_of(path, choices, os.environ)
     # Locked before a service creates anything, because on a second run the name would be in use.
-    with held_trial(folder, state_dir, name, is_embedded=describe_target is None) as trial:
+    with held_trial(folder, state_dir, name, kind) as trial:
         lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.destination is not None
         names_state_dir = choices.state_dir is not None or (moves and _needs_state_dir(path, state_dir))
-        config = _write_config(path, folder, name, lines, key, state_dir, names_state_dir=names_state_dir)
+        config = _write_config(
+            path, folder, name, lines, key, remembered, state_dir, names_state_dir=names_state_dir
+        )
         installation = Installation(config, state_dir)
         trial_message = "" if trial is None else take_over(trial, installation, name)
     if prints:
@@ -240,7 +294,7 @@ class ConfigExists(UsageError):
         super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
 
 
-def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
+def state_dir_of(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
     """Return the state directory of a config at `path`. Raises `UsageError` if no home directory is known."""
     from kbsync.config.model import Config
     from kbsync.config.places import state_dir
@@ -257,7 +311,7 @@ def _needs_state_dir(path: Path, state_dir: Path) -> bool:
     """
     usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
     try:
-        return _state_dir(path, Choices(), usual) != state_dir
+        return state_dir_of(path, Choices(), usual) != state_dir
     except UsageError:
         # No home directory is known.
         return True
@@ -474,6 +528,7 @@ def _write_config(
     name: str,
     target: list[str] | None,
     key: KeySource | None,
+    remembered: FolderOptions,
     state_dir: Path,
     *,
     names_state_dir: bool,
@@ -484,7 +539,12 @@ def _write_config(
 
     written_dir = state_dir if names_state_dir else None
     text = commented_config(
-        folder, target=target, state_dir=written_dir, usual_state_dir=state_dir, name=name
+        folder,
+        target=target,
+        state_dir=written_dir,
+        usual_state_dir=state_dir,
+        name=name,
+        exclude=[pattern for pattern in remembered.exclude or () if pattern],
     )
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
     try:
@@ -514,7 +574,7 @@ def _print_next_steps(
         output.line(trial_message)
     try:
         limits = limits_of(installation, mirror)
-        contents = scan_folder(mirror.folder, Rules(None, (), limits))
+        contents = scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
         for line in describe(mirror.name, mirror.folder, contents, is_paid=limits.paid):
             output.line(line)
     except (OSError, KbsyncError) as error:
