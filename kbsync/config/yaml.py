@@ -82,6 +82,8 @@ def _sentence(error: Exception, text: str) -> UnreadableConfig:
         code = error.character if isinstance(error.character, int) else ord(error.character)
         return UnreadableConfig(line, f"contains the character U+{code:04X}, which YAML forbids; remove it")
     if isinstance(error, yaml.MarkedYAMLError):
+        if (at := _unquoted_pattern(error, text)) is not None:
+            return UnreadableConfig(text.count("\n", 0, at) + 1, _UNQUOTED)
         mark = error.problem_mark or error.context_mark
         return UnreadableConfig(mark.line + 1 if mark else None, _cause(error, text, mark))
     return UnreadableConfig(None, "contains an escape (\\x, \\u or \\U) that is not a character")
@@ -110,6 +112,21 @@ _CAUSES = (
     ),
     (r"cannot start any token", "text can't begin like this; put quotes around it"),
 )
+
+
+_UNQUOTED = 'not valid YAML: `!` and `#` are special in YAML; put quotes around a pattern, such as "!keep.md"'
+_UNQUOTED_PATTERN = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<=[\s,\[{])(?:!\S*|#\S[^\n]*)[]}]""")
+"""Matches a quoted text, or a pattern that, as a YAML tag or comment, includes the bracket after it.
+"""
+
+
+def _unquoted_pattern(error: yaml.MarkedYAMLError, text: str) -> int | None:
+    """Return the position of a pattern without quotes that keeps the bracket around it from closing."""
+    opening, end = error.context_mark, error.problem_mark
+    if opening is None or end is None or "while parsing a flow" not in (error.context or ""):
+        return None
+    matches = _UNQUOTED_PATTERN.finditer(text, opening.index, end.index)
+    return next((match.start() for match in matches if match[0][0] in "!#"), None)
 
 
 _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
