@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.sandbox import Sandbox
+from tests.docs.pages import ROOT
 from tests.programs import needs
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 ASK = {
     "bash": (
@@ -52,6 +53,22 @@ def test_mirror_names_are_completed(sandbox: Sandbox, words: str) -> None:
 
 def test_zsh_gets_the_declarations_it_needs(sandbox: Sandbox) -> None:
     assert "autoload -Uz compinit && compinit" in sandbox.run("completion", "--help").out
+
+
+@long
+def test_commands_in_help_and_documentation_work_in_a_new_home(sandbox: Sandbox) -> None:
+    help_text = sandbox.run("completion", "--help").out
+    commands = [line.strip() for line in help_text.partition("Examples:")[2].splitlines()]
+    section = (ROOT / "docs" / "commands.md").read_text().partition("## Completion\n\n```sh\n")[2]
+    assert section.partition("```")[0].split("\n")[:-1] == [line for line in commands if line]
+    ran = shell_in(sandbox, "sh", "-e", "-c", "\n".join(commands))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    written = (
+        ".local/share/bash-completion/completions/kbsync",
+        ".zshrc",
+        ".config/fish/completions/kbsync.fish",
+    )
+    assert all("kbsync" in (sandbox.home / file).read_text() for file in written)
 
 
 @pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in ASK])

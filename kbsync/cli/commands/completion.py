@@ -11,6 +11,7 @@ from kbsync.cli.output import Output
 
 @click.command(
     epilog=examples(
+        "mkdir -p ~/.local/share/bash-completion/completions ~/.config/fish/completions",
         "kbsync completion bash > ~/.local/share/bash-completion/completions/kbsync",
         "echo 'eval \"$(kbsync completion zsh)\"' >> ~/.zshrc",
         "kbsync completion fish > ~/.config/fish/completions/kbsync.fish",
