@@ -15,6 +15,7 @@
 VENV ?= .venv
 FOLDER ?= examples/handbook
 export VENV PYTHON FOLDER QUERY ONLY TIME SEED
+unexport PYTHONHOME
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -3,6 +3,10 @@
 # kbsync, `setup.sh . standin` also the stand-in servers, `setup.sh '.[dev]'` also everything for checks and tests.
 set -eu
 
+# Settings for other Pythons: no virtual environment works with them.
+unset PYTHONHOME
+export PIP_USER=0
+
 case "$*" in
 *dev*) set -- "$@" standin ;;
 esac

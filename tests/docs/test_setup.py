@@ -79,6 +79,15 @@ def test_uv_is_used_when_present(bare: Path) -> None:
     assert calls == ["uv venv --quiet", "uv pip install", "uv pip install"]
 
 
+def test_settings_of_other_pythons_do_not_apply(bare: Path) -> None:
+    log = bare.parent / "log"
+    write_program(bare / "uv", uv_that_logs(log))
+    write_program(bare / "python3.12", f'echo "${{PYTHONHOME:-}},${{PIP_USER:-}}" >>{log}')
+    tools(bare, "touch")
+    assert setup(bare, PYTHONHOME="/other", PIP_USER="1").returncode == 0
+    assert ",0" in log.read_text().splitlines() and "/other" not in log.read_text()
+
+
 @pytest.mark.parametrize("works", [True, False])
 def test_missing_uv_is_installed_for_one_run_and_pip_replaces_one_that_fails(bare: Path, works: bool) -> None:
     log, uv, folder_note = (bare.parent / name for name in ("log", "uv", "folder"))
