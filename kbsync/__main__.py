@@ -22,8 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     if argv == ["--version"]:  # answered before any import
-        sys.stdout.write(f"kbsync {version_and_revision()}\n")
-        return 0
+        try:
+            sys.stdout.write(f"kbsync {version_and_revision()}\n")
+            sys.stdout.flush()
+            return 0
+        except (OSError, AttributeError):
+            pass  # stdout is full or closed: the command line reports that
     if sys.platform != "linux":  # a wheel installs anywhere
         way = "on macOS and Windows, run it in a container: docs/platforms.md has the commands"
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")

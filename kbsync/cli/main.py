@@ -232,22 +232,15 @@ def run_cli(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A document may contain a character that the locale can't encode.
         if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(arguments)
-        try:
-            with ignore_closed_pipe(sys.stdout):
-                sys.stdout.flush()
-        except OSError as error:
-            # For example, a full disk: a script would read truncated output.
-            print_message(sentence_of(error))
-            code = Code.PASSING
-        finally:
-            with ignore_closed_pipe(sys.stderr):
-                sys.stderr.flush()
-        return code
+        return _run(arguments)
     finally:
+        for stream in (sys.stdout, sys.stderr):
+            # What can't be written was reported. Drop it, or Python would try again at its end.
+            with contextlib.suppress(OSError), ignore_closed_pipe(stream):
+                stream.flush()
         route_messages(None)
 
 
@@ -257,6 +250,9 @@ def _run(arguments: Sequence[str]) -> int:
         code_or_none = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
         )
+        with ignore_closed_pipe(sys.stdout):
+            # If this fails, for example on a full disk, a script would read truncated output.
+            sys.stdout.flush()
         return int(code_or_none or 0)
     except click.UsageError as error:
         # On one line, even if click would print a list below it.

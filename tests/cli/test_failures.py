@@ -247,6 +247,15 @@ def test_unwritable_results_are_an_error(sandbox: Sandbox) -> None:
     assert errors == b"kbsync: stdout: no space left on device; free some space\n"
 
 
+@pytest.mark.parametrize("words", ["--version", "--help", "help options", "completion bash", "kb --help"])
+def test_unwritable_output_is_reported_once(sandbox: Sandbox, words: str) -> None:
+    with open("/dev/full", "wb") as full:
+        process = sandbox.start(*words.split(), stdout=full)
+        _, errors = process.communicate()
+    assert process.returncode == Code.PASSING
+    assert errors.decode().count("no space left on device; free some space") == errors.count(b"\n") == 1
+
+
 @long
 def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
