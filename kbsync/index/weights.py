@@ -24,8 +24,8 @@ WHOLE_NAME = 1.0
 EXACT_NAME = 1.0
 """Added to the score of a document whose file name is the question, so that it ranks first."""
 
-FIELDS = (2.0, 1.5, 1.0)
-"""The weights of a term in a chunk's name (as stored by an older kbsync), in its headings and in its text."""
+FIELDS = (1.0, 1.5, 1.0)
+"""The weights of a term among a chunk's other forms, in its headings and in its text."""
 
 TRANSLATED = 0.6
 """The share of its score that a chunk found by the question's translation keeps; with a larger share, wrong

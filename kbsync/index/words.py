@@ -5,8 +5,8 @@ so does each pair of adjacent ones. In Thai, Lao, Burmese and Khmer, so does eac
 SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that, variants
 of a character are unified for comparison, and traditional Chinese characters become simplified ones
 (`kbsync.index.characters`). A Chinese or Thai word may continue on the next line.
-Code identifiers, codes and long numbers are followed by their other forms: `readTimeout` by `read Timeout`,
-`E-4471` by `E4471`, `8,999` by `8999`.
+Code identifiers, codes, long numbers and quantities have other forms, which go after the text, so that its
+words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `8999` for `8,999`.
 
 The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing version
 of `words` never changes; every change needs a new version.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import apsw
@@ -67,13 +67,25 @@ def words(text: str, version: int = TOKENISER) -> str:
 
     Runs of characters without spaces become single characters and pairs.
     """
+    return " ".join(filter(None, words_and_forms(text, version)))
+
+
+def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
+    """Return the words in `text` as `words` does, and apart from them their other forms.
+
+    Version 3 has the forms among the words, and older versions have none.
+    """
     fold = _FOLDS[version]
     text = text if text.isascii() else fold(text)
-    text = with_forms(text) if version >= _FORMED else text
+    forms = ""
+    if version == _FORMS_INSIDE:
+        text = _FORMS_3.sub(_append_forms, text)
+    elif version > _FORMS_INSIDE:
+        forms = " ".join(form for _, _, form in forms_in(text))
     if text.isascii():
-        return text
+        return text, forms
     runs = unspaced_runs() if version >= _ALPHABETIC_PAIRED else cjk_runs()
-    return runs.sub(_grams, text)
+    return runs.sub(_grams, text), forms
 
 
 _GROUPED = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})")
@@ -104,19 +116,16 @@ _FOLDS: Mapping[int, Callable[[str], str]] = {
     3: lambda text: simplified(folded(text)),
     TOKENISER: _joined,
 }
-_FORMED, _ALPHABETIC_PAIRED = 3, 4  # the first versions with other forms, and with pairs of such letters
-_FORMS = re.compile(
-    r"(?<![^\W_])(?<![0-9][,.'’\u00a0\u2009\u202f])(?>(?P<name>[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*)"
-    r"|[A-Za-z]{1,5}-[0-9]{2,}"
-    r"|[0-9]{1,3}(?P<mark>[,.'’\u00a0\u2009\u202f])[0-9]{3}(?:(?P=mark)[0-9]{3})*(?!(?P=mark)[0-9]))"
-    r"(?![^\W_])"
+_FORMS_INSIDE = 3  # the version with forms among the words
+_ALPHABETIC_PAIRED = 4  # the first version with pairs of letters of Thai, Lao, Burmese and Khmer
+_NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
+_IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
+_NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
+_THOUSANDS = rf"[0-9]{{1,3}}(?P<mark>[{_NUMBER_MARKS}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*(?!(?P=mark)[0-9])"
+_FORMS_3 = re.compile(
+    rf"(?<![^\W_])(?<![0-9][{_NUMBER_MARKS}])(?>(?P<name>{_IDENTIFIER})|{_NUMBERED}|{_THOUSANDS})(?![^\W_])"
 )
 _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
-
-
-def with_forms(text: str) -> str:
-    """Insert other spellings into `text`, after each code identifier, code and long number."""
-    return _FORMS.sub(_append_forms, text)
 
 
 def _append_forms(match: re.Match[str]) -> str:
@@ -133,6 +142,46 @@ def characters_of(run: str) -> Sequence[str]:
 @functools.cache
 def _signed() -> re.Pattern[str]:
     return re.compile(f".[{_SIGNS}]*", re.DOTALL)
+
+
+_UNITS = """
+mm cm dm km nm um µm μm ft yd mi ha kg mg ug µg μg lb oz L ml mL dl cl hl ms us µs μs ns min Hz kHz MHz GHz
+mV kV mA Ah mAh W mW kW MW GW Wh kWh MWh kJ MJ kN Pa kPa hPa MPa bar mbar psi kcal KB kB MB GB TB KiB MiB
+GiB TiB kbit Mbit Gbit dB rpm fps dpi px ppm lm lx mol mph
+"""
+_UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
+"""Units that are also words or initials; they belong to a number only if it is directly before them."""
+
+_FORMS = re.compile(
+    r"(?<![^\W_])(?>(?P<number>[0-9]++)"
+    rf"(?:(?P<gap>[ \u00a0\u2009\u202f]?)(?P<unit>{'|'.join(_UNITS.split())})(?![^\W_])"
+    rf"|(?P<short>{'|'.join(_UNITS_WITHOUT_SPACE.split())})(?![^\W_]))"
+    r"|[vV](?P<version>[0-9]++)(?=\.[0-9])"
+    # Nine to 15 digits in groups, such as a telephone number, but not a date with an hour.
+    rf"|(?<![0-9][ \-:/{_NUMBER_MARKS}])(?![0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?![0-9]))"
+    rf"(?=[0-9](?:[ -]?[0-9]){{8,14}}(?![ -]?[0-9]|[:/{_NUMBER_MARKS}][0-9]))"
+    r"(?=0|[0-9]++[ -][0-9]++[ -])[0-9]++(?:[ -][0-9]++)+(?![^\W_])"
+    rf"|(?<![0-9][{_NUMBER_MARKS}])(?>(?P<name>{_IDENTIFIER})|{_NUMBERED}|{_THOUSANDS})(?![^\W_]))"
+)
+
+
+def forms_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, form) for each other form of a part of `text`: of a code identifier its words, of a
+    code and of a long number in groups its letters and digits, of a version the number without `v`, and of a
+    quantity the same with and without a space.
+    """
+    for match in _FORMS.finditer(text):
+        start, end = match.span()
+        if unit := match["unit"] or match["short"]:
+            number, plain = match["number"], unit.replace("µ", "u").replace("μ", "u")
+            if match["gap"] or plain != unit:
+                yield start, end, f"{number}{plain}"
+            if not match["gap"]:
+                yield start, end, f"{number} {plain}"
+        elif match["name"]:
+            yield start, end, " ".join(_PARTS.findall(match[0]))
+        else:
+            yield start, end, match["version"] or "".join(filter(str.isalnum, match[0]))
 
 
 def _grams(run: re.Match[str]) -> str:
@@ -283,36 +332,97 @@ def code_test(code: str) -> Callable[[str], bool]:
     return has_code
 
 
-def phrase_parts(phrase: str) -> list[str]:
-    """Return the parts of a phrase, each as words separated by spaces that follow each other in the index.
+_MOST_SPELLINGS, _MOST_JOINED = 32, 4
+"""Maximum number of spellings of a phrase, and of its words to read as one code identifier."""
+
+_RESPELT = re.compile(
+    r"(?<![^\W_])(?:(?P<letters>[A-Za-z]{1,5})(?P<digits>[0-9]{2,})|(?P<thousands>[1-9][0-9]{3,14})"
+    r"|(?<![0-9]\.)(?P<version>[0-9]+)(?=\.[0-9]))(?![^\W_])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """One way to write a phrase, in parts: words separated by spaces that follow each other in the index.
 
     After a run of characters without spaces the index has its pairs, so a phrase that continues there has
     several parts.
+    `identifier`: words that the text must have as the other form of a code identifier; "" if none.
     """
-    text = with_forms(_joined(legible(phrase)))
-    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
+
+    parts: tuple[str, ...]
+    identifier: str = ""
+
+
+def phrase_spellings(phrase: str) -> list[Spelling]:
+    """Return the spellings of a phrase, first as it is, then with the other forms of its words, and with some
+    of its words as one code identifier. [] if it has no word."""
+    text = _joined(legible(phrase))
+    places = dict[tuple[int, int], list[str]]()
+    for start, end, form in forms_in(text):
+        places.setdefault((start, end), [text[start:end]]).append(form)
+    formed = [range(*place) for place in places]
+    for match in _RESPELT.finditer(text):
+        if not any(match.start() in place for place in formed):
+            places[match.span()] = [match[0], _respelt(match)]
+    chosen, tokeniser = sorted(places), Tokeniser(SQLITE_TOKENISER[1:])
+    spellings = list[Spelling]()
+    for choice in itertools.islice(itertools.product(*(places[place] for place in chosen)), _MOST_SPELLINGS):
+        spelling, end = "", 0
+        for place, written in zip(chosen, choice, strict=True):
+            spelling += text[end : place[0]] + written
+            end = place[1]
+        spellings.append(Spelling(_parts(spelling + text[end:], tokeniser)))
+    if len(spellings[0].parts) == 1:
+        words = spellings[0].parts[0].split()
+        for count in range(2, _MOST_JOINED + 1):
+            for start in range(len(words) - count + 1):
+                end = start + count
+                joined = [*words[:start], "".join(words[start:end]), *words[end:]]
+                spellings.append(Spelling((" ".join(joined),), " ".join(words[start:end])))
+    return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MOST_SPELLINGS]
+
+
+def _respelt(match: re.Match[str]) -> str:
+    """Return the spelling that has the matched one as its other form."""
+    if match["letters"]:
+        return f"{match['letters']} {match['digits']}"
+    return f"{int(match['thousands']):,}" if match["thousands"] else f"v{match['version']}"
+
+
+def _parts(text: str, tokeniser: Tokeniser) -> tuple[str, ...]:
     split = enumerate(unspaced_runs().split(text))
     parts = (part if number % 2 == 0 else " ".join(characters_of(part)) for number, part in split)
-    return list(filter(None, (" ".join(tokeniser.tokens(part)) for part in parts)))
+    return tuple(filter(None, (" ".join(tokeniser.tokens(part)) for part in parts)))
 
 
 def phrase_test(phrase: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a text contains the words of `phrase` one after the other."""
-    tokeniser = Tokeniser()
-
-    def sequence(text: str) -> list[str]:
-        return tokeniser.tokens(" ".join(phrase_parts(text)))
-
-    sought = sequence(phrase)
-    length = len(sought)
+    """Return a function that checks whether a text contains the words of `phrase` one after the other, in
+    any of its spellings."""
+    stemmer, splitter = Tokeniser(), Tokeniser(SQLITE_TOKENISER[1:])
+    spellings = [
+        (stemmer.tokens(" ".join(spelling.parts)), stemmer.tokens(spelling.identifier))
+        for spelling in phrase_spellings(phrase)
+    ]
 
     def has_phrase(text: str) -> bool:
-        tokens = sequence(text)
+        text = _joined(legible(text))
+        tokens = stemmer.tokens(" ".join(_parts(text, splitter)))
+        present = set(tokens)
         return any(
-            tokens[at : at + length] == sought for at, token in enumerate(tokens) if token == sought[0]
+            _contains(tokens, words)
+            and (not identifier or _contains(stemmer.tokens(words_and_forms(text)[1]), identifier))
+            for words, identifier in spellings
+            if present.issuperset(words)
         )
 
-    return has_phrase if sought else lambda _text: False
+    return has_phrase
+
+
+def _contains(tokens: Sequence[str], sought: Sequence[str]) -> bool:
+    """Return whether the tokens `sought` follow each other in `tokens`."""
+    length = len(sought)
+    return any(tokens[at : at + length] == sought for at, token in enumerate(tokens) if token == sought[0])
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
@@ -331,7 +441,8 @@ def names_sought(question: str) -> list[str]:
     if not 0 < len(question) <= LONGEST_NAME:
         return []
     tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])
-    return list(filter(None, dict.fromkeys(" ".join(tokeniser.words(name)) for name in names)))
+    plain = (words_and_forms(name)[0] for name in names)
+    return list(filter(None, dict.fromkeys(" ".join(tokeniser.tokens(name)) for name in plain)))
 
 
 def name_test(question: str) -> Callable[[str], bool]:

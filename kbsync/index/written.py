@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Iterator
 
 from kbsync.dataclass import dataclass
@@ -15,8 +14,8 @@ from kbsync.index.words import (
     Tokeniser,
     characters_of,
     comparable,
+    forms_in,
     unspaced_runs,
-    with_forms,
 )
 
 
@@ -71,20 +70,9 @@ def words_in(plain: str) -> Iterator[Word]:
 
     blanked = plain if plain.isascii() else unspaced_runs().sub(lambda run: " " * len(run[0]), plain)
     yield from words_of(blanked)
-    shift = 0
-    for forms in _FORMS_ADDED.finditer(with_forms(plain.replace(" ", "\n"))):
-        start = end = forms.start() - shift
-        shift += len(forms[0])
-        missing = len(forms[0].replace(" ", ""))  # letters and digits of the word before
-        while missing:
-            start -= 1
-            missing -= plain[start].isalnum()
-        for word in words_of(forms[0]):
+    for start, end, form in forms_in(plain):
+        for word in words_of(form):
             yield Word(start, end, word.surface, word.stem, is_form=True)
-
-
-_FORMS_ADDED = re.compile("(?: [A-Za-z0-9]+)+")
-"""Matches what `with_forms` adds to a text without spaces."""
 
 
 def written_terms(text: str) -> Iterator[tuple[Term, str]]:

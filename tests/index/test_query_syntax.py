@@ -16,7 +16,7 @@ from kbsync.errors import UsageError
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from tests.index.test_search import ENCODER, entry
+from tests.index.test_search import ENCODER, entry, searching
 from tests.share import enumerated, long
 
 
@@ -161,6 +161,45 @@ def test_hits_contain_the_phrases_and_no_excluded_words(
 ) -> None:
     hits = searcher.search(parse_query(Query(typed)))
     assert {hit.path for hit in hits} == paths
+
+
+FORMED = {
+    "costs.md": "The error E-4471 occurred at night. It costs 1,299 dollars. Call readTimeout first. "
+    "We met in room B-12 upstairs, on version v2.10.3 of the 12mm pipe, on two days.",
+    "everyday.md": "An everyday note: log in.",
+    "day.md": "A note for every day.",
+}
+
+
+@pytest.fixture(scope="module")
+def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    with searching(tmp_path_factory.mktemp("formed"), FORMED.items()) as (searcher, _):
+        yield searcher
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ('"costs 1,299 dollars"', "costs.md"),
+        ('"costs 1299 dollars"', "costs.md"),
+        ('"4471 occurred"', "costs.md"),
+        ('"error E4471 occurred"', "costs.md"),
+        ('"E4471 occurred" "1299 dollars"', "costs.md"),
+        ('"Call readTimeout first"', "costs.md"),
+        ('"read timeout first"', "costs.md"),
+        ('"call read timeout"', "costs.md"),
+        ('"room B12"', "costs.md"),
+        ('"12 upstairs"', "costs.md"),
+        ('"version 2.10.3 of"', "costs.md"),
+        ('"the 12 mm pipe"', "costs.md"),
+        ('"timeout b12"', ""),  # two forms that follow each other
+        ('"everyday"', "everyday.md"),
+        ('"every day"', "day.md"),
+    ],
+)
+def test_phrases_match_the_other_forms_of_words(formed: Search, typed: str, path: str) -> None:
+    hits = formed.search(parse_query(Query(typed)))
+    assert [hit.path for hit in hits] == [path] * bool(path)
 
 
 def test_passage_with_the_phrase_is_shown(searcher: Search) -> None:

@@ -38,6 +38,7 @@ from kbsync.index.words import (
     name_test,
     names_sought,
     naming_text,
+    phrase_spellings,
     phrase_test,
     readable,
     whole_name_test,
@@ -274,24 +275,23 @@ class PostgresSnapshot:
         """Return the passages that contain a phrase, each with its content id, and the ids of contents with
         the phrase in their names."""
         has_phrase = phrase_test(phrase)
-        terms = sorted({term_of(word) for word in Tokeniser().words(readable(phrase))})
-        if not terms:
-            return {}, set()
-        values = {"terms": terms, "most": MOST_CHECKED}
-        if len(terms) == 1:  # for a single word, no text needs a check
-            passages: dict[int, int] = dict(self._connection.execute(_PASSAGES_WITH, values).fetchall())
-        else:
-            passages = {
-                passage: content
-                for passage, content, headings, text in self._connection.execute(_TEXTS_WITH, values)
-                if has_phrase(text) or has_phrase("\n".join(headings))
-            }
-        names = self._connection.execute(_NAMES_WITH, values) if self._viewpoint.has_names else ()
-        named = {
-            content
-            for content, title, tags, path in names
-            if has_phrase(naming_text(title, tags, unbind(path)))
-        }
+        passages, named = dict[int, int](), set[int]()
+        for terms in _terms_of_spellings(phrase):
+            values = {"terms": terms, "most": MOST_CHECKED}
+            if len(terms) == 1:  # for a single word, no text needs a check
+                passages |= self._connection.execute(_PASSAGES_WITH, values).fetchall()
+            else:
+                passages |= {
+                    passage: content
+                    for passage, content, headings, text in self._connection.execute(_TEXTS_WITH, values)
+                    if has_phrase(text) or has_phrase("\n".join(headings))
+                }
+            names = self._connection.execute(_NAMES_WITH, values) if self._viewpoint.has_names else ()
+            named.update(
+                content
+                for content, title, tags, path in names
+                if has_phrase(naming_text(title, tags, unbind(path)))
+            )
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
@@ -656,6 +656,16 @@ _COSINES = """
 SELECT passage, -(@distance) FROM vector
 WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 """
+
+
+def _terms_of_spellings(phrase: str) -> list[list[int]]:
+    """Return the distinct sets of terms that a passage with the phrase has in one of its spellings."""
+    stemmer = Tokeniser()
+    of_each = (
+        stemmer.tokens(" ".join([*spelling.parts, spelling.identifier]))
+        for spelling in phrase_spellings(phrase)
+    )
+    return list(map(list, dict.fromkeys(tuple(sorted(set(map(term_of, words)))) for words in of_each)))
 
 
 def _distance(dimensions: int) -> str:

@@ -18,7 +18,7 @@ from kbsync.index.document import Chunk, Entry
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.weights import FIELDS
-from kbsync.index.words import TOKENISER, Tokeniser, naming_text
+from kbsync.index.words import TOKENISER, Tokeniser, naming_text, words_and_forms
 
 NUMBER_BYTES = 2
 """Size in bytes of one component of a vector (float16)."""
@@ -356,7 +356,9 @@ class Writing:
 
         def rows() -> Iterator[tuple[int, int, int, list[int], bytes]]:
             for number, headings, text in passages:
-                fields = tokeniser.words("\n".join(headings)), tokeniser.words(text)
+                above, forms_above = words_and_forms("\n".join(headings))
+                body = " ".join([*words_and_forms(text), forms_above])
+                fields = tokeniser.tokens(above), tokeniser.tokens(body)
                 counts = dict[int, int]()
                 for field_words, worth in zip(fields, _COUNTED, strict=True):
                     for word in field_words:

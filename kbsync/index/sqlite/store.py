@@ -64,10 +64,11 @@ from kbsync.index.weights import (
     select_terms,
 )
 from kbsync.index.words import (
+    Spelling,
     Term,
     name_test,
     names_sought,
-    phrase_parts,
+    phrase_spellings,
     phrase_test,
     readable,
     whole_name_test,
@@ -515,9 +516,10 @@ class Reader:
 
     def _find_phrase(self, phrase: str) -> tuple[list[int], set[int]]:
         """Return the chunks with a phrase, in order, and the documents with it in their names."""
-        if not (expression := _phrase_expression(phrase)):
+        if not (spellings := phrase_spellings(phrase)):
             return [], set()
-        if len(phrase_parts(phrase)) == 1:
+        expression = self._phrase_expression(spellings)
+        if all(len(spelling.parts) == 1 for spelling in spellings):
             chunks = self._chunks_with(expression, -1)
         else:
             has_phrase = phrase_test(phrase)
@@ -529,7 +531,18 @@ class Reader:
             ]
         if "names" not in self._word_tables:
             return chunks, set()
-        return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (expression,))}
+        in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
+        return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
+
+    def _phrase_expression(self, spellings: Iterable[Spelling]) -> str:
+        """Return the full-text query for a phrase in any of these spellings."""
+        # An older layout has the words of names in each passage, in the place of the other forms.
+        columns = "{headings body} : " if "names" in self._word_tables else ""
+        return " OR ".join(
+            f"(({columns}({_every(spelling.parts)}))"
+            f"{f' AND (name : ({_every([spelling.identifier])}))' if spelling.identifier else ''})"
+            for spelling in spellings
+        )
 
     def _documents_of(self, chunks: Iterable[int]) -> set[int]:
         """Return the documents that these chunks belong to. The chunks must be sorted."""
@@ -714,9 +727,9 @@ SELECT first, first + chunks - 1, document FROM run WHERE first <= ? ORDER BY fi
 """
 
 
-def _phrase_expression(phrase: str) -> str:
-    """Return the full-text query for all parts of the phrase; "" if it has no word."""
-    return " AND ".join(f'"{part}"' for part in phrase_parts(phrase))
+def _every(phrases: Iterable[str]) -> str:
+    """Return the full-text query for all of these words that follow each other."""
+    return " AND ".join(f'"{phrase}"' for phrase in phrases)
 
 
 def _expression(terms: Iterable[Term]) -> str:

@@ -32,7 +32,7 @@ from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
-from kbsync.index.words import TOKENISER, naming_text, words
+from kbsync.index.words import TOKENISER, naming_text, words, words_and_forms
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction, unbind
 from kbsync.threads import searches_first
@@ -679,11 +679,12 @@ _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str, str]]:
     """Return (rowid, name, headings, body) for chunks (rowid, headings, text), the same for adding and
-    removing."""
+    removing. The other forms of words go into `name`, which is otherwise empty."""
     name = words(run.named, run.tokeniser)
     for rowid, headings, text in searches_first.pace(chunks):
-        joined = "\n".join(json.loads(headings))
-        yield rowid, name, words(joined, run.tokeniser), words(text, run.tokeniser)
+        above, forms_above = words_and_forms("\n".join(json.loads(headings)), run.tokeniser)
+        body, forms = words_and_forms(text, run.tokeniser)
+        yield rowid, " ".join(filter(None, (name, forms_above, forms))), above, body
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one for each call
