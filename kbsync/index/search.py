@@ -32,7 +32,7 @@ from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import BetterQuestion, CandidateChunk, Store, StoredPassage, StoreSnapshot
-from kbsync.index.weights import CODE, DEPTH, PASSAGES, TRANSLATED
+from kbsync.index.weights import DEPTH, PASSAGES, TRANSLATED, code_points
 from kbsync.index.words import Term, code_test, codes_in, has_cjk, readable, stemmed, terms_of, word_with
 from kbsync.index.written import written_terms
 
@@ -272,17 +272,22 @@ def _with_codes(
     snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], question: str
 ) -> Sequence[CandidateChunk]:
     """Add the question's codes to the words of the chunks that have them as written."""
-    if not (codes := codes_in(question)):
+    asked = {term.stem for term in terms_of(question)}
+    shares = {
+        code: len(asked.intersection(term.stem for term in stemmed(code))) / len(asked)
+        for code in codes_in(question)
+    }
+    tests = {code: (code_test(code), share) for code, share in shares.items() if share}
+    if not tests:
         return candidates
-    terms = max(1, len(terms_of(question)))
-    tests = {code: (code_test(code), len(stemmed(code)) / terms) for code in codes}
     best = sorted((item for item in candidates if item.words > 0), key=lambda item: -item.score)[:DEPTH]
-    passages = snapshot.passages(item.chunk for item in best)
+    tested = {item.chunk: item for item in [*best, *(item for item in candidates if item.may_have_code)]}
+    passages = snapshot.passages(tested)
     having = dict[int, CandidateChunk]()
-    for item in best:
+    for item in tested.values():
         passage = passages[item.chunk]
         text = "\n".join([passage.title or "", *passage.headings, passage.text, passage.path])
-        found = {code: CODE * share for code, (has_code, share) in tests.items() if has_code(text)}
+        found = {code: code_points(share) for code, (has_code, share) in tests.items() if has_code(text)}
         if found:
             having[item.chunk] = replace(item, words=item.words + sum(found.values()), codes=found)
     return [having.get(item.chunk, item) for item in candidates]

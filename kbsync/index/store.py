@@ -61,7 +61,8 @@ class CandidateChunk:
 
     `matched` returns the terms of `words` if the query asks for an explanation. `translated`: for a chunk
     that the question's translation found, the share of the cosine in `meaning`. `codes`: the question's codes
-    that the chunk has as written, with their shares of `words`.
+    that the chunk has as written, with their shares of `words`. `may_have_code`: the chunk has the words of
+    a code one after the other.
     """
 
     chunk: int
@@ -73,6 +74,7 @@ class CandidateChunk:
     matched: Callable[[], MatchedTerms] | None = None
     translated: float | None = None
     codes: Mapping[str, float] = field(default_factory=dict)
+    may_have_code: bool = False
 
     @property
     def score(self) -> float:
@@ -133,8 +135,8 @@ class StoreSnapshot(Protocol):
         least: float = 0.0,
         better: BetterQuestion | None = None,
     ) -> Sequence[CandidateChunk]:
-        """Return the best chunks by words and the best by meaning, from at least `query.top_k` documents, or
-        from all if there are fewer; both queries cost the same.
+        """Return the best chunks by words, the best by meaning, and chunks with the question's codes, from at
+        least `query.top_k` documents, or from all if there are fewer; all queries cost the same.
 
         Only documents that the filters in `query` admit are included. By meaning alone, chunks below the
         cosine `least` are omitted. Passages with a vector from the `better` model are compared by that

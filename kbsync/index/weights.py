@@ -35,10 +35,17 @@ translations displace hits in the question's own language.
 DEPTH = 150
 """Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
 
-CODE = 1.0
+CODE, CODE_ALONE = 1.0, 3.0
 """Added to the words' score if a chunk has all codes of the question as written, such as a date, a version or
-an address; otherwise, chunks with their parts scattered would rank as high. Codes count by their share of the
-question's terms."""
+an identifier: `CODE` times their share of the question's terms in a sentence, and up to `CODE_ALONE` the more
+of the question they are. Otherwise, chunks with their parts scattered would rank as high, and files named
+after the parts higher."""
+
+
+def code_points(share: float) -> float:
+    """Return what a code adds to the words' score; `share`: its share of the question's terms."""
+    return share * (CODE + (CODE_ALONE - CODE) * share)
+
 
 NAMED_CHUNKS = 400
 """Maximum number of chunks to score because of their documents' names."""

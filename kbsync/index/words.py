@@ -303,28 +303,38 @@ class Tokeniser:
 
 @functools.cache
 def _code() -> re.Pattern[str]:
-    return re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z.:/-]*+[0-9])[A-Za-z0-9]++(?:[.:/-][A-Za-z0-9]++)+")
+    return re.compile("(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[._:/-]{1,2}[A-Za-z0-9]++)+")
+
+
+MOST_CODES = 16
+"""Maximum number of codes to read from a question; a pasted log has hundreds."""
+
+_SEPARATORS = re.compile("[._:/-]+")
 
 
 def codes_in(question: str) -> list[str]:
-    """Return the dates, versions, addresses and other codes in `question`: letters and digits, among them at
-    least one digit, joined by `.`, `:`, `/` or `-`."""
-    return list(dict.fromkeys(match[0].casefold() for match in _code().finditer(question)))
-
-
-_SAME_SEPARATOR = str.maketrans(":/-", "...")
+    """Return the dates, versions, addresses, identifiers and other codes in `question`: letters and digits
+    joined by `.`, `_`, `:`, `/` or `-`, except stop words such as `and/or`."""
+    codes = dict.fromkeys(match[0].casefold() for match in _code().finditer(question))
+    return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MOST_CODES]
 
 
 def code_test(code: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a text contains the code, with any of those separators."""
-    sought = code.translate(_SAME_SEPARATOR)
+    """Return a function that checks whether a text contains the code, with any of those separators and, if
+    it begins with a digit, with or without a `v` before it."""
+    sought = _SEPARATORS.sub(".", code)
+    sought = sought[sought[0] == "v" and sought[1].isdigit() :]
 
     def has_code(text: str) -> bool:
-        plain = text.casefold().translate(_SAME_SEPARATOR)
+        plain = _SEPARATORS.sub(".", text.casefold())
         at = plain.find(sought)
         while at >= 0:
-            before, after = plain[at - 1 : at], plain[at + len(sought) : at + len(sought) + 1]
-            if not (before.isascii() and before.isalnum()) and not after.isdigit():
+            start, end = at, at + len(sought)
+            if sought[0].isdigit() and plain[at - 1 : at] == "v":
+                start -= 1
+            before, after = plain[max(0, start - 1) : start], plain[end : end + 1]
+            goes_on = after.isdigit() or (after.isascii() and after.isalpha() and sought[-1].isalpha())
+            if not (before.isascii() and before.isalnum()) and not goes_on:
                 return True
             at = plain.find(sought, at + 1)
         return False

@@ -336,6 +336,20 @@ SCATTERED = {
     ),
     "192.168.10.24": ("printers: {}, basement", "168.192.10.24, 192.168.10.25 and 192.168.10.26, in room 24"),
     "v1.2.3": ("we use {}.", "v1.2.4 was before v1.3.2, v1.3.3 and v2.1.3, 3 of them in use"),
+    "2.10.3": (
+        "## v{}\n\nFixes the crash",
+        "Room 10 has 3 chairs. V2 rockets; v2 of the plan: 10 steps, 3 goals",
+    ),
+    "get_user_settings": (
+        '"""App."""\nimport os\n\n\ndef start(config):\n    {}(config.path)\n    return Server(config.port)',
+        "def user_settings(): pass\ndef get_user(): return user\ndef get_settings(): return settings",
+    ),
+    "proxy-read-timeout": (
+        "proxy:\n  timeout: 5\n  {}: 60\n  buffers: 8",
+        "The proxy has a timeout. If you read the proxy log, a read after the timeout is shown. Read on",
+    ),
+    "os.path.join": ("We call {} here", "join the path of the os: a path is joined by os, path after path"),
+    "std::ostream": ("bool print({}& out)", "ostream std, std ostream? The std of an ostream"),
     "10:42": ("It began at {} and ended soon", "at 10:15, 10:16, 10:17 and 11:42; 42 came, 10 stayed"),
 }
 
@@ -349,15 +363,50 @@ def test_code_precedes_texts_that_only_have_its_parts(tmp_path: Path, code: str,
         assert paths(searcher.search(Query(question.format(code))))[0] == "right.md"
 
 
+def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:
+    text, scattered = SCATTERED["get_user_settings"]
+    texts = [("app.py", text.format("get_user_settings")), ("user_settings.py", scattered), ("z.py", "x = 1")]
+    with searching(tmp_path, texts) as (searcher, _):
+        assert paths(searcher.search(Query("get_user_settings")))[0] == "app.py"
+
+
+@long
+def test_code_is_found_among_many_passages_with_its_words(tmp_path: Path) -> None:
+    """However many passages have the words, and in the passage that has the code, however long its file."""
+    often = "user settings: get the user, get settings, settings of the user. "
+    noise = [(f"{at}.md", often * 3) for at in range(DEPTH + 50)]
+    long_text = "\n\n".join(f"## Part {at}\n\n{often * 4}" for at in range(20))
+    right = f"{long_text}\n\n## Last\n\n{'A line of other words. ' * 40} get_user_settings(path)"
+    with searching(tmp_path, [*noise, ("right.md", right)]) as (searcher, _):
+        for question in ("get_user_settings", "where is get_user_settings called"):
+            best = searcher.search(Query(question))[0]
+            assert best.path == "right.md" and "get_user_settings" in best.passages[0].text
+
+
+def test_stop_words_joined_by_a_separator_are_no_code(tmp_path: Path) -> None:
+    texts = [
+        ("right.md", "Cats or dogs are allowed, cats and dogs."),
+        ("wrong.md", "This and/or that: dogs."),
+    ]
+    with searching(tmp_path, texts) as (searcher, _):
+        hits = searcher.search(Query("cats and/or dogs allowed"))
+    assert paths(hits)[0] == "right.md"
+
+
 def test_codes_are_letters_and_digits_joined_by_separators() -> None:
-    question = "On 2026-03-14, host 10.0.0.1:8080, E-4471 and v1.2.3. not e.g. well-known 8,999 or and/or 42."
-    assert codes_in(question) == ["2026-03-14", "10.0.0.1:8080", "e-4471", "v1.2.3"]
+    question = "On 2026-03-14, host 10.0.0.1:8080, E-4471 and v1.2.3. a_b A::b c/d 8,999 and/or 42. __x__"
+    assert codes_in(question) == ["2026-03-14", "10.0.0.1:8080", "e-4471", "v1.2.3", "a_b", "a::b", "c/d"]
 
 
 def test_code_is_found_with_other_separators_and_not_within_longer_numbers() -> None:
     has_date = code_test("2026-03-14")
     assert all(map(has_date, ("2026-03-14", "(2026/03/14)", "于2026-03-14发布", "2026-03-14T10:00")))
     assert not any(map(has_date, ("2026-03-145", "12026-03-14", "2026-03 14", "a2026-03-14", "")))
+    has_version = code_test("v2.10.3")
+    assert all(map(has_version, ("v2.10.3", "2.10.3", "V2.10.3beta", "at v2.10.3.")))
+    assert not any(map(has_version, ("v2.10.31", "12.10.3", "rev2.10.3")))
+    has_name = code_test("read_time")
+    assert has_name("self.read-time(") and not has_name("read_timeout") and not has_name("thread_time")
 
 
 @long

@@ -106,6 +106,42 @@ def test_finds_what_the_embedded_base_finds(
 
 
 @long
+def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
+    often = "user settings: get the user, get settings, settings of the user. "
+    texts = {
+        **{f"{at}.md": often * 3 for at in range(weights.DEPTH + 50)},
+        "right.py": f"{'A line of other words. ' * 40} get_user_settings(path)",
+        "costs.md": "The error E-4471 occurred. It costs 1,299 dollars. Call readTimeout first, on v2.10.3. "
+        "The pipe is 12mm wide. Call 0800 123 4567.",
+        "other.md": "Version 2, 10 and 3: 12 people, all in mm. The readtimeout.",
+    }
+    questions = [
+        "get_user_settings",
+        "where is get_user_settings called",
+        "2.10.3",
+        "pipe of 12 mm",
+        "08001234567",
+    ]
+    phrases = [
+        "4471 occurred",
+        "error E4471 occurred",
+        "costs 1299 dollars",
+        "read timeout first",
+        "read timeout",
+    ]
+    documents = [parsed(at, path, text) for at, (path, text) in enumerate(texts.items(), 1)]
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
+        for each in (built_in, store):
+            each.put(documents, ENCODER)
+        for query in [*map(Query, questions), *(Query(each, phrases=(each,)) for each in phrases)]:
+            ours, its = (Search(each, ENCODER).search(query) for each in (store, built_in))
+            assert ours[0].path == ("right.py" if "_" in query.text else "costs.md"), query
+            assert (ours[0].path, ours[0].passages[0].text) == (its[0].path, its[0].passages[0].text), query
+            if query.phrases:
+                assert [hit.path for hit in ours] == [hit.path for hit in its] == ["costs.md"], query
+
+
+@long
 def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
     tmp_path: Path, postgres: Server
 ) -> None:

@@ -151,6 +151,7 @@ _SEARCHED = {
                            times("1-") + "x", _DIGITS + "mmm", times("1 m"), "v" + _DIGITS, times("v1."),
                            times("12345678 1") + "x"],
     "index.words._RESPELT": ["a" + "1" * 4_000 + "é", "1" * 4_000, "a1" * 2_000, "1." * 2_000],
+    "index.words._SEPARATORS": [times("."), times("a-"), _LETTERS],
     "index.words._GROUPED": [times("1\u00a0"), times("1\u00a0111"), _DIGITS],
     "index.words._gaps": [times("文*"), times("文\n"), times("文***\n***"), times("*"), times("ก\u200b")],
     "index.words._PARTS": [times("aA"), _LETTERS, _DIGITS, times("A")],
@@ -196,7 +197,8 @@ _SEARCHED = {
     "index.glossary._SEPARATOR": [times("/;"), _LETTERS],
     "index.glossary._BEGINNING": [times("to be "), _LETTERS],
     "index.words._WORD": [_LETTERS, _BLANKS],
-    "index.words._code": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000],
+    "index.words._code": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000,
+        "_" * 4_000, "a__" * 1_300],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],

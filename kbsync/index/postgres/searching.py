@@ -35,6 +35,7 @@ from kbsync.index.weights import (
 from kbsync.index.words import (
     Term,
     Tokeniser,
+    codes_in,
     name_test,
     names_sought,
     naming_text,
@@ -62,6 +63,9 @@ MOST_WEIGHED = 10_000
 MOST_ADMITTED = 5_000
 """Maximum number of documents that a query lists after a filter; beyond that, the server applies the filter
 to each passage."""
+
+MOST_CODED = 1_000
+"""Maximum number of passages to check for a code, out of those with all its words."""
 
 MOST_CHECKED = 20_000
 """Maximum number of passages to check for a phrase, out of those with all its words."""
@@ -149,8 +153,9 @@ class PostgresSnapshot:
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
+        coded = self._find_codes(query.text, scope)
         lexical, by_name, name_scores, selected, length = self._by_words(
-            terms, query.text, scope, document_count, near
+            terms, query.text, scope, document_count, near, coded
         )
         needs_terms = query.explain or selected.unique
         by_term = self._by_term(lexical, selected, length) if needs_terms else {}
@@ -160,6 +165,7 @@ class PostgresSnapshot:
             lexical = [*((*row, least_score) for row in islice(scope.passages.items(), DEPTH)), *lexical]
             by_name = {passage: by_name[passage] for passage in by_name.keys() & scope.passages.keys()}
         documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
+        documents |= coded
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
         points = {passage: score for passage, _, score in lexical}
@@ -199,7 +205,9 @@ class PostgresSnapshot:
             cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
             matched = partial(matched_terms, passage, document) if query.explain else None
             size = 1 if passage in certain else sizes.get(document, 1)
-            by_passage[passage] = CandidateChunk(passage, document, words, cosine, is_named, size, matched)
+            by_passage[passage] = CandidateChunk(
+                *(passage, document, words, cosine, is_named, size, matched), may_have_code=passage in coded
+            )
         few = few_of_each(by_passage.pop(passage) for passage in only_named)
         return [*few, *by_passage.values()]
 
@@ -294,6 +302,27 @@ class PostgresSnapshot:
             )
         return passages, named
 
+    def _find_codes(self, question: str, scope: _Scope) -> dict[int, int]:
+        """Return some passages in the scope with a code of the question, with their documents."""
+        codes = codes_in(readable(question))
+        found = dict[int, int]()
+        for code in codes:
+            has_phrase = phrase_test(code)
+            for terms in _terms_of_spellings(code):
+                values = {**scope.values, "terms": terms, "most": MOST_CODED}
+                rows = self._connection.execute(_CODED.replace("@scope", scope.condition), values)
+                found.update(
+                    (passage, document)
+                    for passage, document, headings, text in rows
+                    if has_phrase(text) or has_phrase("\n".join(headings))
+                )
+        best, counts = dict[int, int](), Counter[int]()
+        for passage, document in sorted(found.items()):
+            counts[document] += 1
+            if counts[document] <= PASSAGES and len(best) < DEPTH:
+                best[passage] = document
+        return best
+
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
         """Return the filters in `query` as a scope, limited to these contents (None: all), except those in
         `lacking`.
@@ -342,13 +371,14 @@ class PostgresSnapshot:
         scope: _Scope,
         document_count: int,
         near: Sequence[int],
+        coded: Collection[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
         """Return the best matches by words as in SQLite, the first passages of the documents with the best
         names, all names with some of the terms, the weights of the terms, and the average length of a
         passage.
 
         Very common words find only passages in `near`, and add to the scores of passages that other words
-        find.
+        find. The passages `coded` are scored, too.
         """
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
@@ -369,7 +399,7 @@ class PostgresSnapshot:
         }
         match = _MATCH.replace("@common", _COMMON if selected.common else "0")
         finding = {term: idf for term, idf in selected.rare.items() if frequencies[term].chunks}
-        among, condition, common = set(by_name), scope.condition, [*selected.common]
+        among, condition, common = {*by_name, *coded}, scope.condition, [*selected.common]
         if not finding and common and near and frequencies[common[0]].chunks > MOST_WEIGHED:
             finding = dict.fromkeys(common, 0.0)
             values["near"], condition = near, f"{condition} AND passage = ANY(%(near)s::bigint[])"
@@ -603,6 +633,12 @@ WHERE w.terms @> %(terms)s::integer[]
 _TEXTS_WITH = """
 SELECT passage, p.content, p.headings, p.text FROM words w JOIN passage p ON p.id = passage
 WHERE w.terms @> %(terms)s::integer[] LIMIT %(most)s
+"""
+
+_CODED = """
+SELECT passage, d.id, p.headings, p.text FROM (
+  SELECT passage FROM words WHERE terms @> %(terms)s::integer[] @scope LIMIT %(most)s
+) AS having_all JOIN passage p ON p.id = passage JOIN document d USING (content)
 """
 
 _NAMES_WITH = """

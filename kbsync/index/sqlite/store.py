@@ -66,6 +66,7 @@ from kbsync.index.weights import (
 from kbsync.index.words import (
     Spelling,
     Term,
+    codes_in,
     name_test,
     names_sought,
     phrase_spellings,
@@ -236,9 +237,13 @@ class Reader:
             phrased = [(chunk, sys.float_info.epsilon) for chunk in sorted(scope.chunks)[:DEPTH]]
             by_words = chain(by_words, self._with_owners(phrased, lexical))
         lexical.take(by_words)
+        coded = _Selection(scope, document_count, share)
+        points_of_coded = {chunk: scores.get(chunk, 0.0) for chunk in self._find_codes(query.text)}
+        coded.take(self._with_owners(_best_first(points_of_coded), coded))
         # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
-        locations = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
-        points = {chunk: score for chunk, _, _, score in lexical.rows.values()}
+        by_words_or_code = [*coded.rows.values(), *lexical.rows.values()]
+        locations = {chunk: (document, slot) for chunk, document, slot, _ in by_words_or_code}
+        points = {chunk: score for chunk, _, _, score in by_words_or_code}
         stored_model = None if vector is None else vectors.find_model(self._connection, model)
         cosines, exact = None, dict[int, float]()
         # A service may have changed the length of its vectors: old and new ones can't be compared.
@@ -263,7 +268,9 @@ class Reader:
             size = 1 if chunk in certain else self._size(document)
             is_named = document in name_scores.exact
             matched = partial(matched_terms, chunk, document) if query.explain else None
-            return CandidateChunk(chunk, document, words, meaning, is_named, size, matched)
+            return CandidateChunk(
+                *(chunk, document, words, meaning, is_named, size, matched), may_have_code=chunk in coded.rows
+            )
 
         by_name = [
             row
@@ -534,6 +541,18 @@ class Reader:
         in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
 
+    def _find_codes(self, question: str) -> list[int]:
+        """Return chunks that have the words of a code of the question one after the other."""
+        chunks = dict[int, None]()
+        for code in codes_in(readable(question)):
+            if not (spellings := phrase_spellings(code)):
+                continue
+            every_word = _every(" ".join(spellings[0].parts).split())
+            count: int = self._connection.execute(_COUNT_CHUNKS, (every_word, _MOST_CODED + 1)).get
+            if count <= _MOST_CODED:
+                chunks |= dict.fromkeys(self._sample(self._phrase_expression(spellings)))
+        return list(chunks)
+
     def _phrase_expression(self, spellings: Iterable[Spelling]) -> str:
         """Return the full-text query for a phrase in any of these spellings."""
         # An older layout has the words of names in each passage, in the place of the other forms.
@@ -679,6 +698,9 @@ _BATCH, _BATCHES = 128, 12
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
 """Number of a term's chunks to read at once when counting its documents, and of documents for an estimate."""
+
+_MOST_CODED = 100_000
+"""Maximum number of chunks with all words of a code to look for the code in; that takes about 25 ms."""
 
 _FINDING = 2
 """How many common terms may find chunks, if no rarer term does."""
