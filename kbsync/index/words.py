@@ -123,7 +123,8 @@ _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
 _THOUSANDS = rf"[0-9]{{1,3}}(?P<mark>[{_NUMBER_MARKS}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*(?!(?P=mark)[0-9])"
 _FORMS_3 = re.compile(
-    rf"(?<![^\W_])(?<![0-9][{_NUMBER_MARKS}])(?>(?P<name>{_IDENTIFIER})|{_NUMBERED}|{_THOUSANDS})(?![^\W_])"
+    rf"(?<![^\W_])(?<![0-9][{_NUMBER_MARKS}])(?>(?P<name>{_IDENTIFIER})|{_NUMBERED}"
+    rf"|[0-9]{{1,3}}(?:[{_NUMBER_MARKS}][0-9]{{3}})+)(?![^\W_])"
 )
 _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 

@@ -122,6 +122,7 @@ def test_single_letter_of_a_script_without_spaces_is_searched_only_alone() -> No
 def test_older_versions_keep_their_words() -> None:
     text = "Straße दिन ใบลา أحمد ısı don\u02bct ё"
     assert words(text, 1) == words(text, 2) == words(text, 3) == text
+    assert words("192.168.10.24 and 8,999", 3) == "192.168 192168.10.24 and 8,999 8999"
 
 
 def test_name_with_radical_characters_is_found(tmp_path: Path) -> None:
