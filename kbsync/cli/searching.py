@@ -127,16 +127,21 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     """Return the options that no document matches, as typed: all together if each one alone matches
     something."""
-    if unmatched.alone:
-        return [_options(alternative) for alternative in unmatched.alone]
-    return [_options(query)] if unmatched.together else []
+    unmatched_filters = filters_in_words(query, unmatched)
+    return [" ".join(f"--{name} {value}" for name, value in filters) for filters in unmatched_filters]
 
 
-def _options(query: Query) -> str:
-    words = [f"--path {printable(path)}" for path in query.paths]
-    words += [f"--type {printable(','.join(query.types))}"] if query.types else []
-    words += [] if query.after is None else [f"--after {iso_time(query.after)}"]
-    return " ".join(words)
+def filters_in_words(query: Query, unmatched: Unmatched) -> list[list[tuple[str, str]]]:
+    """Return the filters of a query that no document matches, as names and printable values: all together if
+    each one alone matches something."""
+    queries = unmatched.alone or ([query] if unmatched.together else [])
+    return [_filters(alternative) for alternative in queries]
+
+
+def _filters(query: Query) -> list[tuple[str, str]]:
+    filters = [("path", printable(path)) for path in query.paths]
+    filters += [("type", printable(",".join(query.types)))] if query.types else []
+    return filters + ([] if query.after is None else [("after", iso_time(query.after) or "")])
 
 
 LINES = 2

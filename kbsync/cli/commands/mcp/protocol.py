@@ -42,6 +42,7 @@ from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
 from kbsync.cli.commands.mcp.library import DocumentRequest, Library
 from kbsync.cli.exit_codes import code_of, sentence_of
+from kbsync.cli.searching import filters_in_words
 from kbsync.config.kinds import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
@@ -376,8 +377,9 @@ class _Handlers:
         except UsageError as error:
             raise UsageError(str(error).removeprefix("--")) from error
         notes = reply.note_lines(minor=True)
-        if reply.unmatched.together:
-            notes.append(f"no mirrored file matches {_format_filters(arguments)}")
+        for filters in filters_in_words(reply.query, reply.unmatched):
+            options = " and ".join(f"`{name}` {value}" for name, value in filters)
+            notes.append(f"no mirrored file matches {options}")
         response = {"hits": [_hit(hit) for hit in reply.hits], "notes": notes + wait_notes}
         several = len(self._library.open_mirrors.installation.mirrors) > 1
         return response, "\n\n".join(_format_hits(response, several))
@@ -535,15 +537,6 @@ def _explain_length(violation: jsonschema.ValidationError) -> str:
         if unit
         else ""
     )
-
-
-def _format_filters(arguments: Mapping[str, Any]) -> str:
-    """Return the filters of a search as text for a message."""
-    values = {name: arguments[name] for name in ("path", "type", "after") if name in arguments}
-    filters = (
-        f"`{name}` {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()
-    )
-    return printable(" and ".join(filters))
 
 
 def _shorten(message: str) -> str:
