@@ -108,8 +108,9 @@ def cursor(path: str) -> str:
 
 
 def path_at(text: str) -> str:
-    """Return the inverse of `cursor`. Raises `ValueError`."""
-    return os.fsdecode(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
+    """Return the inverse of `cursor`; the padding may be missing. Raises `ValueError`."""
+    padded = text + "=" * (-len(text) % 4)
+    return os.fsdecode(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
 
 
 _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")

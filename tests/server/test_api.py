@@ -82,7 +82,7 @@ async def test_documents_are_paged_without_omission_or_repetition(open_scene: Sc
             for n in ("0", "1001", "x", "-1")
         ),
         *((f"status?documents=1&state={state}", "state must be one of") for state in ("ready", "<b>")),
-        *((f"status?documents=1&after={key}", "after must be") for key in ("%25", "zzz", "%C3%A4", "a=b")),
+        *((f"status?documents=1&after={key}", "after must be") for key in ("%25", "z", "%C3%A4", "a=b")),
         *((f"search?q={query}", "q must be") for query in ("", "%20", "a" * 1001)),
         *((f"search?q=a&k={most}", "k must be a number from 1 to 50") for most in ("0", "51", "%C2%B2")),
         ("search?q=a&offset=201", "offset must be a number from 0 to 200"),
