@@ -39,7 +39,7 @@ from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.core.model import Status
-from kbsync.core.text import path_at
+from kbsync.core.text import number_in, path_at
 from kbsync.engine.clock import Ask, ask_in
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
@@ -626,9 +626,10 @@ def _kind_in(params: Mapping[str, Any]) -> str:
 
 def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, least: int = 1) -> int:
     text = params.get(name, str(usual))
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= highest):
+    number = number_in(text) if text.isascii() else None
+    if number is None or not least <= number <= highest:
         raise HTTPException(400, f"{name} must be a number from {least} to {highest}")
-    return int(text)
+    return number
 
 
 def _excerpt(text: str, words: str, *, unfinished: bool) -> list[str]:
