@@ -183,13 +183,13 @@ class MirrorView:
             return payload
         if record is None:
             return {**payload, "items": []}
-        if page.state is not None:
-            return {**payload, "items": self._in_state(record, page.state, page.limit)}
         items = Items(self._tx, record, self.status.halt, self._command_line)
-        entries = self._tx.entries.page(record.id, page.after, page.limit)
-        rows = [items.of(entry).to_json() for entry in entries]
-        if not page.after:
-            rows = [*(item.to_json() for item in islice(items.unlisted(), SHOWN_FAILED)), *rows]
+        states = () if page.state is None else (page.state,)
+        entries = self._tx.entries.page(record.id, page.after, page.limit, states)
+        files = list(map(items.of, entries))
+        if not page.after and page.state in (None, Status.FAILED):
+            files = [*islice(items.unlisted(), SHOWN_FAILED), *files]
+        rows = [{**file.to_json(), "may_succeed": file.may_succeed} for file in files]
         more = {"next": cursor(entries[-1].path)} if len(entries) == page.limit else {}
         return {**payload, "items": rows, **more}
 
@@ -214,19 +214,19 @@ class MirrorView:
             audited = {"at": known.ended, "repaired": known.repaired, **problems}
         return {
             **payload,
-            "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),
+            "failed": self._failed(record),
             "moving": moving,
             "held": sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id)),
             "renewals": renewals if pending.documents else None,
             "audited": audited,
         }
 
-    def _in_state(self, record: MirrorRecord, wanted: Status, limit: int) -> list[dict[str, Any]]:
-        """Return files in one state; unreadable directories count as failed."""
-        if not getattr(self.status.documents, wanted.word):
+    def _failed(self, record: MirrorRecord) -> list[dict[str, Any]]:
+        """Return some of the failed files; unreadable directories count as failed."""
+        if not self.status.documents.failed:
             return []
         items = Items(self._tx, record, self.status.halt, self._command_line)
-        files = items.in_state(wanted, limit, in_order=False)
+        files = items.in_state(Status.FAILED, SHOWN_FAILED, in_order=False)
         return [{**file.to_json(), "may_succeed": file.may_succeed} for file in files]
 
 

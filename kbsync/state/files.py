@@ -210,6 +210,9 @@ _FIELDS = (
     " e.presence, e.status, e.since, e.racy"
 )
 _JOINED = "entry e JOIN folder f ON e.folder = f.id"
+_NOTED = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
+# Repeats the condition of the index literally, so that SQLite uses it.
+_IS_NOTED = "e.status IN (1, 2, 3, 4)"
 _UPSERT = (
     "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
     " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -394,15 +397,21 @@ class Entries:
         where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
         return list(self._select(source, where, (mirror,), limit))
 
-    def page(self, mirror: int, after: str, limit: int) -> list[FileRow]:
-        """Return a page of the files that `visible` returns, starting after this path ('': the first)."""
+    def page(self, mirror: int, after: str, limit: int, statuses: Collection[Status] = ()) -> list[FileRow]:
+        """Return a page of the files that `visible` returns, starting after this path ('': the first).
+
+        `statuses`: only files in one of these. An index finds files in `NOTED` statuses; for others, every
+        row up to the end of the page is read.
+        """
         folder, name = split(after)
-        where = (
-            "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
-            " ORDER BY f.path, e.name"
-        )
+        source = "folder f CROSS JOIN entry e ON e.folder = f.id"
+        where = "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
+        if statuses:
+            where += f" AND e.status IN ({', '.join(str(int(status)) for status in statuses)})"
+        if statuses and all(status in NOTED for status in statuses):
+            source, where = _NOTED, f"{_IS_NOTED} AND {where}"
         values = (mirror, bind(folder), bind(folder), bind(name))
-        return list(self._select("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit))
+        return list(self._select(source, f"{where} ORDER BY f.path, e.name", values, limit))
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
         """Return present files that may have changed without a new stamp (`racy`)."""
@@ -449,11 +458,9 @@ class Entries:
             order = " ORDER BY f.path, e.name" if in_order else ""
             where = f"e.status = {int(status)} AND f.mirror = ?"
             return self._select(_JOINED, where + order, (mirror,), limit)
-        source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
-        # Repeats the condition of the index literally, so that SQLite uses it.
-        where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
+        where = f"{_IS_NOTED} AND e.status = {int(status)} AND f.mirror = ?"
         order = " ORDER BY f.path, e.name" if in_order else ""
-        return self._select(source, where + order, (mirror,), limit)
+        return self._select(_NOTED, where + order, (mirror,), limit)
 
     def folders_with(self, mirror: int, statuses: Collection[Status]) -> list[str]:
         """Return the directories that directly contain a file in one of these statuses."""

@@ -74,6 +74,29 @@ async def test_documents_are_paged_without_omission_or_repetition(open_scene: Sc
     assert "next" not in whole
 
 
+async def test_documents_in_one_state_are_paged(open_scene: Scene) -> None:
+    too_big = "x" * (open_scene.world.limits.max_bytes + 1)
+    for folder in ("a", "a-b", "a/c", "b"):
+        for i in range(3):
+            open_scene.world.write(f"{folder}/f{i}.md", too_big)
+            open_scene.world.write(f"{folder}/g{i}.md", f"text of {folder} {i}")
+            open_scene.world.write(f"{folder}/h{i}.md", "")
+    await open_scene.mirrored()
+    for state, name in (("failed", "f"), ("skipped", "h")):
+        paths, after = list[str](), ""
+        while after is not None:
+            query = f"documents=1&state={state}&limit=2&after={after.rstrip('=')}"
+            [mirror] = (await open_scene.json(f"/api/status?{query}"))["mirrors"]
+            assert len(mirror["items"]) <= 2
+            paths += [item["path"] for item in mirror["items"]]
+            after = mirror.get("next")
+        assert paths == [f"{folder}/{name}{i}.md" for folder in ("a", "a-b", "a/c", "b") for i in range(3)]
+
+
+HUGE = ("0", "51", "00000000199", "9" * 5000, "000000001" + "9" * 5000)
+"""Numbers out of range, of which the first nine digits may be in range."""
+
+
 @pytest.mark.parametrize(
     ("question", "error"),
     [

@@ -170,17 +170,16 @@ def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | 
     rows, read_count = list[FileRow](), 0
     after = page.after if page.after is not None else (f"{page.below}/" if page.below else "")
     while True:
-        batch = tx.entries.page(mirror, after, page.limit)
+        batch = tx.entries.page(mirror, after, page.limit, page.states)
         for row in batch:
             folder = split(row.path)[0]
             if page.below and not holds(page.below, folder):
                 if os.fsencode(folder) >= beyond:
                     return rows, None
                 continue
-            if not page.states or row.status in page.states:
-                rows.append(row)
-                if len(rows) == page.limit:
-                    return rows, row.path
+            rows.append(row)
+            if len(rows) == page.limit:
+                return rows, row.path
         read_count += len(batch)
         if len(batch) < page.limit:
             return rows, None
