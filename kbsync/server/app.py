@@ -368,7 +368,7 @@ class ListenerApp:
         """Return the event stream."""
         client = self.hub.join()
         if client is None:
-            raise HTTPException(503, "too many pages are open")
+            raise HTTPException(503, "too many pages are open; close one")
         return EventStream(self.hub, client, {CSRF_HEADER: self.csrf_token})
 
     # -- actions ------------------------------------------------------------------------------

@@ -24,27 +24,23 @@ FLAGS = (
 )
 
 
-class Page:
-    """One page of one browser. `messages`: its console output, with errors and refusals."""
+class Connection:
+    """The pipes to a browser. `pages`: its open pages, by session."""
 
-    def __init__(self, program: subprocess.Popen[bytes], reading: int, writing: int) -> None:
-        self._program, self._reading, self._writing = program, reading, writing
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading, self._writing = reading, writing
         self._numbers = itertools.count(1)
         self._buffer = b""
-        self._session = ""
-        self.messages: list[str] = []
-        self.requested: list[str] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
+        self.pages: dict[str, Page] = {}
 
-    def call(self, method: str, **params: Any) -> Any:
-        """Return the browser's response. Raises `RuntimeError` for an error."""
+    def call(self, session: str, method: str, params: dict[str, Any]) -> Any:
+        """Return the browser's response; session "": from the browser itself. Raises `RuntimeError` for an
+        error.
+        """
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
+        if session:
+            message["sessionId"] = session
         os.write(self._writing, json.dumps(message).encode() + b"\0")
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -63,10 +59,46 @@ class Page:
             self._buffer += piece
         message, _, self._buffer = self._buffer.partition(b"\0")
         heard: dict[str, Any] = json.loads(message)
-        self._note(heard.get("method", ""), heard.get("params", {}))
+        if (page := self.pages.get(heard.get("sessionId", ""))) is not None:
+            page.note(heard.get("method", ""), heard.get("params", {}))
         return heard
 
-    def _note(self, method: str, params: dict[str, Any]) -> None:
+
+class Page:
+    """One page of one browser. `messages`: its console output, with errors and refusals. With `behind`, it is
+    a tab that the user opened in the background.
+    """
+
+    def __init__(self, connection: Connection, *, behind: bool = False) -> None:
+        self._connection = connection
+        self.messages: list[str] = []
+        self.requested: list[str] = []
+        created = {"url": "about:blank", "background": behind}
+        self._target = connection.call("", "Target.createTarget", created)["targetId"]
+        attached = {"targetId": self._target, "flatten": True}
+        self._session = connection.call("", "Target.attachToTarget", attached)["sessionId"]
+        connection.pages[self._session] = self
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    @contextmanager
+    def tabs(self, url: str, count: int) -> Iterator[list[Page]]:
+        """Open a URL in tabs behind this one, and close them at the end."""
+        tabs = [Page(self._connection, behind=True) for _ in range(count)]
+        try:
+            for tab in tabs:
+                tab.open(url)
+            yield tabs
+        finally:
+            for tab in tabs:
+                self._connection.call("", "Target.closeTarget", {"targetId": tab._target})
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Return the browser's response. Raises `RuntimeError` for an error."""
+        return self._connection.call(self._session, method, params)
+
+    def note(self, method: str, params: dict[str, Any]) -> None:
+        """Record one of the page's events."""
         if method == "Runtime.consoleAPICalled":
             self.messages.append(" ".join(str(one.get("value", one)) for one in params["args"]))
         elif method == "Runtime.exceptionThrown":
@@ -138,7 +170,7 @@ def browsing(profile: Path) -> Iterator[Page]:
     os.close(down_read)
     os.close(up_write)
     try:
-        yield Page(process, up_read, down_write)
+        yield Page(Connection(up_read, down_write))
     finally:
         os.close(down_write)
         process.kill()

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from kbsync.state.mirrors import Halt
 from tests.memory.behaviour import Fault
 from tests.server.browser import Page, browsing
 from tests.server.client import TOKEN, Listened
-from tests.server.scene import Scene, renewed, scene
+from tests.server.scene import Scene, eventually, renewed, scene
 from tests.share import enumerated, long
 
 pytestmark = long
@@ -97,10 +97,14 @@ class View:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(THREAD, lambda: call(*args, **options))
 
-    async def open(self) -> None:
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    async def open(self, view: str = "") -> None:
         self._page.messages.clear()
         self._page.requested.clear()
-        await self.do(self._page.open, f"http://127.0.0.1:{self.port}/")
+        await self.do(self._page.open, f"{self.address}{view}")
 
     async def count(self, selector: str) -> int:
         return int(await self.run(f"document.querySelectorAll({selector!r}).length"))
@@ -424,6 +428,91 @@ async def test_hanging_daemon_is_shown_as_gone(
 
 
 @long
+async def test_tabs_in_the_background_leave_the_connections_to_the_page_in_front(one: View) -> None:
+    """Chromium opens six connections to a host for all of its tabs; a stream takes one."""
+    clients = one.scene.listener_app.hub.clients
+    await one.scene.mirrored(1)
+    await one.wait_for_text("1 document is searchable")
+    with ExitStack() as tabs:
+        behind = await one.do(lambda: tabs.enter_context(one._page.tabs(one.address, 7)))
+        try:
+            for tab in behind:
+                await one.do(tab.until, "document.getElementById('link')?.innerText == 'paused'")
+            await eventually(lambda: len(clients) == 1)
+            await one.run("location.hash = '#/files?mirror=docs'")
+            await one.wait_for_text("f0.md", "#files-list")
+            await one.do(behind[0].call, "Page.bringToFront")
+            await one.do(behind[0].until, "document.querySelector('.mirror')")
+            await one.wait_for_text("paused", "#link")
+            await eventually(lambda: len(clients) == 1)
+            assert not await one.run(LOST)
+            await one.do(one._page.call, "Page.bringToFront")
+            await one.run("location.hash = '#/'")
+            await one.scene.mirrored(2)
+            await one.wait_for_text("All 2 documents are searchable")
+        finally:
+            await one.do(tabs.close)
+
+
+async def test_request_without_a_response_ends_with_a_message(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = app.content
+
+    def impatient(name: str) -> bytes:
+        return content(name).replace(b"LONGEST_WAIT = 30_000", b"LONGEST_WAIT = 1_000")
+
+    async def hang(*_args: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app, "content", impatient)
+    monkeypatch.setattr(Views, "history", hang)
+    async with open_view(scene(tmp_path), page) as one:
+        await one.until("document.querySelector('.mirror')")
+        await one.run("location.hash = '#/history'")
+        await one.wait_for_text("No response within 1 s; close other pages of kbsync", "#toast")
+
+
+@long
+async def test_page_shows_why_the_listener_refuses_it(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_CLIENTS", 0)
+    async with open_view(scene(tmp_path), page) as one:
+        await one.until(LOST)
+        assert await one.text("#sentence") == "too many pages are open; close one"
+        assert "running" not in await one.text("main")
+        monkeypatch.setattr(events, "MOST_CLIENTS", 1)
+        await one.until("document.querySelector('.mirror')")
+        assert not await one.run(LOST)
+
+
+async def test_back_never_leaves_the_page(one: View) -> None:
+    """Also if the user opened the page at a file, not at the overview."""
+    await one.scene.mirrored(1)
+    views = {name: f"!document.getElementById('{name}').hidden" for name in ("files", "history", "overview")}
+    await one.do(one._page.open, "about:blank")
+    await one.open("#/files?mirror=docs")
+    await one.until(views["files"])
+    await one.run("location.hash = '#/history?mirror=docs'")
+    await one.until(views["history"])
+    await one.run("document.querySelector('#history [data-back]').click()")
+    await one.until(views["files"])
+    await one.press("Escape")
+    await one.until(views["overview"])
+    assert await one.run("location.hash") == "#/"
+    await one.run("location.hash = '#/history?mirror=docs'")
+    await one.until(views["history"])
+    await one.run("history.back()")
+    await one.until(views["overview"])
+    await one.run("history.forward()")
+    await one.until(views["history"])
+    await one.press("Escape")
+    await one.until(views["overview"])
+    assert await one.run("location.hash") == "#/"
+
+
+@long
 async def test_foreign_names_and_texts_are_shown_as_text(one: View) -> None:
     big = one.world.limits.max_bytes + 1
     for number, name in enumerate(HOSTILE):
@@ -511,9 +600,17 @@ async def test_text_can_never_become_markup(tmp_path: Path, page: Page) -> None:
 async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Path, page: Page) -> None:
     async with open_view(scene(tmp_path, TOKEN), page) as one:
         await one.until("!document.getElementById('login').hidden")
+        await one.write(f"{TOKEN}\u200b")  # copied with an invisible character
+        await one.press("Enter")
+        await one.wait_for_text("no token can have", "#login-wrong")
+        assert await one.run("sessionStorage.length") == 0
         await one.write("wrong")
         await one.press("Enter")
-        await one.until("document.getElementById('login-wrong').textContent")
+        await one.wait_for_text("was refused", "#login-wrong")
+        await one.write(f"{TOKEN}\u200b")  # copied with an invisible character
+        await one.press("Enter")
+        await one.wait_for_text("no token can have", "#login-wrong")
+        assert await one.run("sessionStorage.length") == 0
         await one.write(TOKEN)
         await one.press("Enter")
         await one.until("document.querySelector('.mirror')")

@@ -16,7 +16,8 @@ const VERB_WORDS = {
 };
 const TOKEN = "kbsync-token";
 // The listener sends something every second. A quick restart is not worth a message.
-const SILENCE = 3_500, RESTART = 2_000, HIDDEN = 60_000;
+// A browser opens only six connections to a host for all of its tabs, so hidden tabs close theirs.
+const SILENCE = 3_500, RESTART = 2_000, HIDDEN = 3_000, LONGEST_WAIT = 30_000;
 
 const $ = (id) => document.getElementById(id);
 let csrfToken = "", frame = null;
@@ -102,7 +103,7 @@ function tick() {
 
 // By the name in the address, after #/.
 const VIEWS = { "": "overview", search: "results", document: "document", files: "files", history: "history" };
-let view = "overview", visited = 0;
+let view = "overview";
 
 function hash(name, given = {}) {
   const params = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
@@ -123,8 +124,16 @@ function reveal(shown, title = "") {
   scrollTo(0, 0);
 }
 
+// How many of the page's own entries in the browser's history are before this one. Each entry keeps its number.
+let depth = history.state?.depth ?? 0;
+
+function visit(address, { instead = false } = {}) {
+  if (!instead) depth += 1;
+  history[instead ? "replaceState" : "pushState"]({ depth }, "", address);
+}
+
 function goBack() {
-  if (visited) history.back();
+  if (depth) history.back();
   else location.hash = "#/";
 }
 
@@ -142,7 +151,12 @@ async function route() {
     if (error.name !== "AbortError") { reveal("overview"); toast(plain(error.message)); }
   }
 }
-window.addEventListener("hashchange", () => { visited += 1; route(); });
+window.addEventListener("hashchange", () => {
+  // A link was followed if the entry has no number yet.
+  depth = history.state?.depth ?? depth + 1;
+  visit(location.hash, { instead: true });
+  route();
+});
 for (const one of document.querySelectorAll("[data-back]")) one.addEventListener("click", goBack);
 
 // -- asking -------------------------------------------------------------------------------------------
@@ -152,16 +166,25 @@ function headers(more = {}) {
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 
+const errorOf = (answer, reply) => reply.error || `the listener answered ${answer.status}`;
+
 // Throws an error with the listener's message; returns null if the page asks for a token instead.
 async function get(name, given = {}) {
   const params = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
   asking?.abort();
   const control = (asking = new AbortController());
-  const answer = await fetch(`/api/${name}?${params}`, { headers: headers(), signal: control.signal });
-  if (answer.status === 401) { login(""); return null; }
-  const reply = await answer.json().catch(() => ({}));
-  if (control.signal.aborted) throw new DOMException("", "AbortError");
-  if (!answer.ok) throw Object.assign(new Error(reply.error || `the listener answered ${answer.status}`), { status: answer.status });
+  const late = new Error(`No response within ${LONGEST_WAIT / 1000} s; close other pages of kbsync, or try again`);
+  const timer = setTimeout(() => control.abort(late), LONGEST_WAIT);
+  let answer, reply;
+  try {
+    answer = await fetch(`/api/${name}?${params}`, { headers: headers(), signal: control.signal });
+    if (answer.status === 401) { login(""); return null; }
+    reply = await answer.json().catch(() => ({}));
+    control.signal.throwIfAborted();
+  } catch (error) {
+    throw error.name === "TypeError" ? new Error(NO_RESPONSE) : error;
+  } finally { clearTimeout(timer); }
+  if (!answer.ok) throw Object.assign(new Error(errorOf(answer, reply)), { status: answer.status });
   return reply;
 }
 
@@ -173,7 +196,7 @@ async function order(name, message) {
   });
   if (answer.status === 401) return login("");
   const response = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(response.error || `the listener answered ${answer.status}`);
+  if (!answer.ok) throw new Error(errorOf(answer, response));
   return response;
 }
 
@@ -198,7 +221,9 @@ function toast(text) {
 
 // -- the stream ---------------------------------------------------------------------------------------
 
+const NO_RESPONSE = "kbsync does not answer";
 let streaming = null, wait = 1000, resting = 0, losing = 0;
+let refusal = ""; // why the listener refused the last stream
 
 // The page shows an old state: its buttons are off, and it says so.
 const isGone = () => document.body.dataset.link === "gone";
@@ -207,15 +232,15 @@ const isGone = () => document.body.dataset.link === "gone";
 const commandOf = (command) => plain(frame ? frame.commands[command] : `kbsync ${command}`);
 
 function gone() {
-  if (isGone() || !$("login").hidden) return;
+  const sentence = plain(refusal) || NO_RESPONSE;
+  if (!$("login").hidden || (isGone() && $("sentence").textContent === sentence)) return;
   document.body.dataset.link = "gone";
   for (const button of document.querySelectorAll("#overview button, #held button:not(#held-keep)")) {
     if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
   }
-  const sentence = "kbsync does not answer";
-  const before = frame ? ["This page shows the state of ", time(frame.at), "."] : ["Is it running?"];
+  const before = frame ? ["This page shows the state of ", time(frame.at), ". "] : refusal ? [] : ["Is it running? "];
   $("sentence").textContent = sentence;
-  $("beneath").replaceChildren(...before, ` Check with: ${commandOf("status")}`);
+  $("beneath").replaceChildren(...before, refusal ? "This page tries again by itself." : `Check with: ${commandOf("status")}`);
   $("announcement").textContent = sentence;
   document.title = `! ${sentence} – kbsync`;
 }
@@ -232,23 +257,28 @@ function back() {
 }
 
 async function stream() {
+  clearTimeout(resting);
+  if (document.hidden) return linked("waiting", "paused");
   const control = (streaming = new AbortController());
-  let watchdog = 0;
+  let watchdog = 0, refused = "";
   const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => { gone(); control.abort(); }, SILENCE); };
   try {
     alive();
     const answer = await fetch("/api/events", { headers: headers(), signal: control.signal, cache: "no-store" });
     if (answer.status === 401) return login(sessionStorage.getItem(TOKEN) ? "This token was refused." : "");
-    if (!answer.ok) throw new Error(String(answer.status));
-    csrfToken = answer.headers.get("x-kbsync-word") || "";
-    await read(answer.body.getReader(), alive);
+    if (answer.ok) {
+      csrfToken = answer.headers.get("x-kbsync-word") || "";
+      await read(answer.body.getReader(), alive);
+    } else refused = errorOf(answer, await answer.json().catch(() => ({})));
   } catch { /* it starts again below */ } finally {
     clearTimeout(watchdog);
     if (streaming === control) streaming = null;
   }
   if (!$("login").hidden || streaming) return;
+  if (document.hidden) return linked("waiting", "paused");
   linked("lost", "reconnecting");
-  if (document.hidden) return gone();
+  refusal = refused;
+  if (isGone()) gone();
   losing ||= setTimeout(gone, RESTART);
   resting = setTimeout(stream, wait);
   wait = Math.min(wait * 2, 15_000);
@@ -292,7 +322,7 @@ let hiding = 0;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hiding);
   if (document.hidden) hiding = setTimeout(() => streaming?.abort(), HIDDEN);
-  else if (!streaming && $("login").hidden) { clearTimeout(resting); stream(); }
+  else if (!streaming && $("login").hidden) stream();
 });
 
 function login(wrong) {
@@ -305,8 +335,11 @@ function login(wrong) {
 }
 $("login").querySelector("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(TOKEN, $("token").value.trim());
+  const token = $("token").value.trim();
   $("token").value = "";
+  // A request header can't have other characters; copied text may have invisible ones.
+  if (!/^[\x20-\x7e]+$/.test(token)) { login("This token has characters that no token can have; copy it again."); return; }
+  sessionStorage.setItem(TOKEN, token);
   $("login").hidden = true;
   stream();
   route();
@@ -729,7 +762,7 @@ document.addEventListener("keydown", (event) => {
 function leave() {
   asking?.abort();
   $("query").value = "";
-  if (location.hash.length > 2) history.pushState(null, "", "#/");
+  if (location.hash.length > 2) visit("#/");
   reveal("overview");
 }
 
@@ -759,7 +792,7 @@ async function seek({ unfinished = "", offset = 0 } = {}) {
   const mirror = $("only-mirror").value, type = $("only-type").value.trim().replace(/^\*?\./, ""), days = $("only-time").value;
   const after = days && new Date(Date.now() - days * DAY).toISOString();
   const address = hash("search", { q: query, mirror, type, days });
-  if (address !== location.hash) history[view === "results" ? "replaceState" : "pushState"](null, "", address);
+  if (address !== location.hash) visit(address, { instead: here()[0] === "search" });
   try {
     const reply = await get("search", { explain: 1, q: query, mirror, type, after, offset, unfinished });
     if (reply) showHits(query, reply, offset);
@@ -767,7 +800,7 @@ async function seek({ unfinished = "", offset = 0 } = {}) {
     if (error.name === "AbortError") return null;
     if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset }), 500);
     else if (error.status) showHits(query, { hits: [], notes: [error.message] }, 0);
-    else toast("The search failed");
+    else toast(plain(error.message));
   }
   return null;
 }
@@ -1074,6 +1107,7 @@ $("add").addEventListener("click", () => ask({
   }]],
 }));
 
+visit(location.hash, { instead: true });
 setInterval(tick, 1000);
 stream();
 route();
