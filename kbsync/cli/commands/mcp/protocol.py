@@ -233,7 +233,8 @@ TOOLS = {
             "Read a document",
             "Read part of a document's text: from `offset`, or around a passage that `search` "
             "returned. Pass the `path` or the `document_id` that `search` or `list` returned. If "
-            "there is a `next_offset`, the text continues there.",
+            "there is a `next_offset`, the text continues there. Blank lines, and repeated headers of "
+            "tables, may be missing in the file.",
             _arguments(
                 path=_text("The document's path in its mirror.", 4096),
                 document_id=_text("Its id, instead of the path.", 200),
