@@ -65,11 +65,11 @@ class PathArgument(click.Path):
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path as typed."""
+        """Return the path. `~` expands even where the shell leaves it, as in `--config=~/kbsync.yaml`."""
         text = os.fsdecode(value)
         if not text or "\0" in text:
             self.fail("is empty" if not text else "contains a NUL character", param, ctx)
-        return Path(text)
+        return Path(os.path.expanduser(text))  # noqa: PTH111 (an unknown ~user is a name)
 
 
 FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)

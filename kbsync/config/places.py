@@ -71,12 +71,17 @@ def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Pat
     return at_home / below_home if at_home else None
 
 
+def _named_config(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get("KBSYNC_CONFIG")
+    return Path(os.path.expanduser(named)) if named else None  # noqa: PTH111 (an unknown ~user is a name)
+
+
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return where kbsync searches for a config without `--config`, in order."""
     # Never search the working directory: the config of a stranger's repository must not decide where our keys
     # are sent.
-    if environ.get("KBSYNC_CONFIG"):
-        return (Path(environ["KBSYNC_CONFIG"]),)
+    if (named := _named_config(environ)) is not None:
+        return (named,)
     user = _user_dir(environ, "XDG_CONFIG_HOME", ".config")
     return (*((user / "kbsync" / "config.yaml",) if user else ()), SYSTEM_CONFIG)
 
@@ -90,8 +95,8 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     if explicit is not None:
         return explicit
     # Even if it does not exist: no other config may replace a named one.
-    if environ.get("KBSYNC_CONFIG"):
-        return Path(environ["KBSYNC_CONFIG"])
+    if (named := _named_config(environ)) is not None:
+        return named
     return next((path for path in config_places(environ) if os.path.lexists(path)), None)
 
 

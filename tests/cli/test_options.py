@@ -169,6 +169,15 @@ def test_repeated_location_option_is_refused(sandbox: Sandbox, option: str, loca
     assert f"{option}: takes one path, not one and two" in ran.err.replace("'", "")
 
 
+def test_tilde_in_a_path_option_is_the_home(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.home / "kbsync.yaml"
+    assert sandbox.run("init", "docs", "--config=~/kbsync.yaml", "--state-dir=~/state").code == 0
+    assert f'state_dir: "{sandbox.home}/state"' in config.read_text()
+    assert sandbox.run("list", "--json", env={"KBSYNC_CONFIG": "~/kbsync.yaml"}).code == 0
+    assert not list(sandbox.root.rglob("~"))
+
+
 def test_location_may_be_given_twice(mirrored: Sandbox) -> None:
     assert mirrored.run("--folder", "docs", "status", "--folder", "docs").code == 0
 
