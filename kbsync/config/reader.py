@@ -55,6 +55,7 @@ class Draft:
     def __init__(self, file: Path, tree: Tree) -> None:
         self.file = file
         self._lines = tree.lines
+        self._sources: dict[Loc, Loc] = {}
         self._refused: set[Loc] = set()
         # A dictionary as an ordered set: one value may affect two mirrors, but is reported once.
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
@@ -68,8 +69,9 @@ class Draft:
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """Give the value at `new` the line of the value at `old`, from which it was made."""
+        """Report problems of the value at `new` at `old`, from which it was made."""
         self._lines[new] = self._lines[old]
+        self._sources[new] = old
 
     def refuse(self, loc: Loc, message: str) -> None:
         """Record a problem with the value at `loc` and continue without that value."""
@@ -100,7 +102,7 @@ class Draft:
 
     def problem(self, loc: Loc, message: str) -> Problem:
         """Return a problem with the value at `loc`, with its line and key."""
-        return Problem(self.file, self.line(loc), key_of(loc), message)
+        return Problem(self.file, self.line(loc), key_of(self._sources.get(loc, loc)), message)
 
     def _note(self, loc: Loc, message: str) -> None:
         self._problems[self.problem(loc, message)] = None

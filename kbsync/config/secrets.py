@@ -51,6 +51,19 @@ class Secret:
         raise TypeError("a Secret can't be serialized")
 
 
+def _fault(value: object) -> str:
+    """Return what is wrong with a value, without repeating it: first what nobody can see."""
+    match value:
+        case "":
+            return "is empty"
+        case str() if value.startswith("\ufeff"):
+            return "begins with a byte order mark"
+        case str() if "\n" in value or "\r" in value:
+            return "contains a line break"
+        case _:
+            return "is not valid"
+
+
 @dataclass(frozen=True, eq=False)
 class Confidential(ValueKind):
     """A text held as a `Secret`. The key with `_file` appended reads the text from a file instead."""
@@ -63,7 +76,7 @@ class Confidential(ValueKind):
         if isinstance(value, Absent):
             return Secret("", absent=str(value))
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
-            raise RefusedValue(f"the value is not valid; allowed: {self.allowed}")
+            raise RefusedValue(f"the value {_fault(value)}; allowed: {self.allowed}")
         return Secret(str(value))
 
     def json(self) -> dict[str, Any]:

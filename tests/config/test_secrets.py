@@ -144,7 +144,9 @@ def test_secret_file_is_read_without_its_last_newline(tmp_path: Path) -> None:
         (b"\n", "is empty"),
         (b"\xff", "is not text"),
         (b"x" * 70_000, "is too large for a secret; allowed: 65536 bytes"),
-        (b"T0KEN", "2 notify.url: the value is not valid; allowed: a URL that begins with https://"),
+        (b"T0KEN", "2 notify.url_file: the value is not valid; allowed: a URL that begins with https://"),
+        (b"T0\nKEN\n", "2 notify.url_file: the value contains a line break; allowed: a URL"),
+        (b"\xef\xbb\xbfT0KEN", "2 notify.url_file: the value begins with a byte order mark; allowed: a URL"),
     ],
 )
 def test_unusable_secret_file_is_reported(tmp_path: Path, content: bytes | None, sentence: str) -> None:
@@ -152,6 +154,25 @@ def test_unusable_secret_file_is_reported(tmp_path: Path, content: bytes | None,
         (tmp_path / "secret").write_bytes(content)
     [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: secret}}\n")
     assert problem.removeprefix(f"2 notify.url_file: {tmp_path}/secret ").startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("", "is empty"),
+        ("T0KEN\n", "contains a line break"),
+        ("T0KEN\r", "contains a line break"),
+        ("\ufeffT0KEN", "begins with a byte order mark"),
+        ("T0 KEN", "is not valid"),
+    ],
+)
+def test_unusable_secret_variable_is_reported_with_its_fault(tmp_path: Path, value: str, fault: str) -> None:
+    target = "{type: zhipu, api_key: '${KEY}', knowledge_id: '17'}"
+    config = f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n"
+    lines = problem_lines(tmp_path, config, KEY=value)
+    assert [line.partition(": ")[2] for line in lines] == [
+        f"the value {fault}; allowed: the key alone, without `Bearer` or spaces"
+    ]
 
 
 def test_unusable_secret_file_is_not_also_reported_as_missing(tmp_path: Path) -> None:
