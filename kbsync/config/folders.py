@@ -11,7 +11,7 @@ from kbsync.config.edit import NotEditable, edit_config, lines_of, with_mirror, 
 from kbsync.config.model import Config
 from kbsync.config.template import as_yaml, escaped
 from kbsync.config.yaml import Value
-from kbsync.core.text import path_argument, shell_word
+from kbsync.core.text import path_argument, shell_command, shell_word
 from kbsync.errors import UsageError
 
 
@@ -76,10 +76,12 @@ def remove_mirror(
     command_line: Callable[[str], str],
     *,
     writes: bool = True,
+    deletes: bool = False,
 ) -> None:
     """Remove the mirror from the config, if it is still there. Its documents stay.
 
-    Without `writes` it only checks whether that is possible. Raises `UsageError`.
+    Without `writes` it only checks whether that is possible. `deletes`: the user wants to delete its
+    documents, too. Raises `UsageError`.
     """
     lines = (0, 0)
 
@@ -89,10 +91,12 @@ def remove_mirror(
         if name not in names:
             return text
         if len(names) == 1:
+            forget = command_line(f"forget {name} --delete-documents" if deletes else f"forget {name}")
             raise UsageError(
                 f"{name} is the only mirror in {config_path}, and a config needs at least one; "
-                "add another folder first, "
-                f"or forget this mirror with: {command_line(f'forget {name}')}"
+                f"add another folder first, or forget this mirror with: {forget}\n"
+                "then delete the config, or the next pass mirrors the folder again: "
+                f"{shell_command(['rm', str(config_path)])}"
             )
         index = names.index(name)
         lines = lines_of(text, index)

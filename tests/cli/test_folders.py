@@ -345,7 +345,10 @@ def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
     before = sandbox.config.read_bytes()
     ran = sandbox.run("remove", "handbook", "--delete")
     assert (ran.code, sandbox.config.read_bytes()) == (2, before)
-    assert paste(sandbox, f"{after(ran.err, 'forget this mirror with: ')} --yes").code == 0
+    ended = paste(sandbox, f"{after(ran.err, 'forget this mirror with: ')} --yes")
+    assert ended.code == 0
+    assert paste(sandbox, after(ran.err, "mirrors the folder again: ")).code == 0
+    assert not sandbox.config.exists() and "; 1 document deleted" in ended.out
     assert sandbox.run("--once", "--folder", second_folder).code == 0
     ran = sandbox.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
     assert ran.code == 2

@@ -56,7 +56,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     if holdings is None or name in [mirror.name for mirror in installation.config.mirrors]:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
         installation.narrow(name)
-        _edit(installation, name, writes=False)
+        _edit(installation, name, writes=False, deletes=delete)
     documents = 0 if holdings is None else holdings.documents
     if not (keep or delete):
         if not sys.stdin.isatty():
@@ -100,9 +100,9 @@ def _wants_to_delete(name: str, documents: int) -> bool:
     return typed == "delete"
 
 
-def _edit(installation: Installation, name: str, *, writes: bool = True) -> None:
+def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:
     from kbsync.config.folders import remove_mirror
 
     config_path = installation.config.path
     assert config_path is not None
-    remove_mirror(config_path, os.environ, name, installation.command_line, writes=writes)
+    remove_mirror(config_path, os.environ, name, installation.command_line, writes=writes, deletes=deletes)
