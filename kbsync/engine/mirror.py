@@ -39,7 +39,7 @@ from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, pause_json
 from kbsync.engine.worker import Bodies, Worker
-from kbsync.errors import Halted, TargetError, UsageError
+from kbsync.errors import Halted, StateError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
 from kbsync.state import history
@@ -392,8 +392,9 @@ class BoundMirror:
         `only_due`: do nothing unless a turn was requested or work is known to be due, so that an idle mirror
         reads less.
         """
-        if self.mirror.is_pass and self._scan_error is not None:
-            raise self._scan_error  # a daemon scans again
+        error = self._scan_error
+        if error is not None and (self.mirror.is_pass or isinstance(error, StateError)):
+            raise error  # after other errors a daemon scans again
         remaining = await self.reconciler.take_hints(hints) if hints else []
         is_requested = bool(hints) or self.is_turn_requested or not only_due
         if is_requested or await self.next_due() <= self.mirror.clock.steady():
