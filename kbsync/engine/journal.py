@@ -53,6 +53,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
+from kbsync.engine.status import OUT_OF_DATE
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
 from kbsync.state.files import FileRow, folder_label
@@ -241,8 +242,10 @@ class Journal:
         ):
             return None
         server = serving(self.uploads(tx, entry.path))
-        size = max(entry.stamp.size, 0)
-        return self._record_unsent(tx, event_name, entry.path, size, entry.verdict.reason, server)
+        size, reason = max(entry.stamp.size, 0), entry.verdict.reason
+        if server is not None and decided.status is Status.FAILED:
+            reason = f"{reason}; {OUT_OF_DATE}"
+        return self._record_unsent(tx, event_name, entry.path, size, reason, server)
 
     def _record_unsent(
         self, tx: Tx, event_name: str, path: str, size: int, reason: str, server: Upload | None = None

@@ -204,6 +204,7 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@proves("free some space on the disk of {}")
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_disk_usage_is_shown(
     sandbox: Sandbox, little: str, check: str, monkeypatch: pytest.MonkeyPatch

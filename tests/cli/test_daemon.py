@@ -287,7 +287,7 @@ def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) ->
     assert [line["path"] for line in daemon.lines("document.skipped")] == ["link.md"]
     events = sandbox.run("history", "--json").json["events"]
     assert {event["path"]: event["reason"] for event in events if event["event"] == "failed"} == failed
-    eventually(told.exists)
+    eventually(lambda: told.exists() and told.read_text().endswith("\n"))
     documents = json.loads(told.read_text())["documents"]
     assert {document["path"]: document["reason"] for document in documents} == failed
     assert daemon.end() == 0

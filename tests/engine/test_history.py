@@ -10,6 +10,7 @@ import pytest
 
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
+from kbsync.engine.status import OUT_OF_DATE
 from kbsync.once import run_once
 from kbsync.state import history
 from kbsync.state.history import HistoryEntry, HistoryEvent
@@ -81,7 +82,7 @@ async def test_failure_before_any_upload_is_reported_once_for_each_cause(tmp_pat
     (world.root / "link.md").symlink_to("a.md")
     unlistable = "sub/.kbsyncignore:1: a bracket that is not closed in '[bad'; correct that line"
     failed = [
-        ("document.failed", "a.md", "25 bytes, over the limit of 20 bytes", True),
+        ("document.failed", "a.md", f"25 bytes, over the limit of 20 bytes; {OUT_OF_DATE}", True),
         ("document.failed", "c.md", "30 bytes, over the limit of 20 bytes", False),
         ("document.failed", "sub/", unlistable, False),
     ]
