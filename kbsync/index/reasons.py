@@ -15,7 +15,7 @@ from kbsync.index.words import (
     characters_of,
     is_unspaced,
     naming_text,
-    unspaced_runs,
+    runs_in,
 )
 from kbsync.index.written import ComparableText, written_terms
 
@@ -99,7 +99,7 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
         return
     remaining = dict(points)
     question_folds, folds = ComparableText(question), ComparableText(text)
-    for run in unspaced_runs().finditer(question_folds.plain):
+    for run in runs_in(question_folds.plain):
         characters, start, first = characters_of(run[0]), 0, run.start()
         while start < len(characters):
             end = start + 1

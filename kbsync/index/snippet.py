@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
@@ -22,8 +22,8 @@ from kbsync.index.words import (
     is_unspaced,
     last_word,
     readable,
+    runs_in,
     stemmed,
-    unspaced_runs,
 )
 from kbsync.index.written import ComparableText, words_in
 
@@ -141,7 +141,7 @@ def _terms(query: str) -> frozenset[str]:
     single character if a run has only one), without stop words unless it has no others."""
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
-    for run in _runs_in(comparable(text)):
+    for run in runs_in(comparable(text)):
         grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))
     distinctive = {stem for stem, surface in surfaces.items() if not is_stop_word(surface)}
@@ -158,7 +158,7 @@ def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tu
         for word in words_in(folds.plain)
         if word.stem in terms or word.surface.startswith(beginnings)
     ]
-    for run in _runs_in(folds.plain):
+    for run in runs_in(folds.plain):
         characters = characters_of(run[0])
         edges = list(itertools.accumulate(map(len, characters), initial=run.start()))
         hit = [False] * len(characters)  # the characters of wanted pairs, and wanted characters
@@ -175,10 +175,6 @@ def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tu
         if not matches or first >= matches[-1][1]:
             matches.append((first, last, match))
     return matches
-
-
-def _runs_in(text: str) -> Iterator[re.Match[str]]:
-    return iter(()) if text.isascii() else unspaced_runs().finditer(text)
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:

@@ -58,6 +58,11 @@ def unspaced_runs() -> re.Pattern[str]:
     return re.compile(f"([{UNSPACED}]+)")
 
 
+def runs_in(text: str) -> Iterator[re.Match[str]]:
+    """Return the runs of characters of scripts without spaces in `text`, which is in comparable form."""
+    return iter(()) if text.isascii() else unspaced_runs().finditer(text)
+
+
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 

@@ -15,6 +15,7 @@ from kbsync.index.words import (
     characters_of,
     comparable,
     forms_in,
+    runs_in,
     unspaced_runs,
 )
 
@@ -82,7 +83,7 @@ def written_terms(text: str) -> Iterator[tuple[Term, str]]:
     for word in words_in(folds.plain):
         written = word.surface if word.is_form else folds.written(word.start, word.end)
         yield Term(word.surface, word.stem), written
-    for run in unspaced_runs().finditer(folds.plain) if not text.isascii() else ():
+    for run in runs_in(folds.plain):
         start = run.start()
         for character, following in itertools.zip_longest(
             characters := characters_of(run[0]), characters[1:]

@@ -270,11 +270,11 @@ def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
 
 @long
 def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) -> None:
-    told = sandbox.root / "told"
+    notices = sandbox.root / "notices"
     sandbox.write("grown.md", "short")
     sandbox.write("sub/a.md", "in a folder")
     config = sandbox.configure("target: {type: local, max_bytes: 2000}")
-    config.write_text(config.read_text() + f"notify: {{command: [/bin/sh, -c, 'cat >>{told}']}}\n")
+    config.write_text(config.read_text() + f"notify: {{command: [/bin/sh, -c, 'cat >>{notices}']}}\n")
     daemon = sandbox.watch()
     daemon.wait_for_event("document.ready", times=2)
     sandbox.write("grown.md", "grown " * 400)
@@ -287,8 +287,8 @@ def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) ->
     assert [line["path"] for line in daemon.lines("document.skipped")] == ["link.md"]
     events = sandbox.run("history", "--json").json["events"]
     assert {event["path"]: event["reason"] for event in events if event["event"] == "failed"} == failed
-    eventually(lambda: told.exists() and told.read_text().endswith("\n"))
-    documents = json.loads(told.read_text())["documents"]
+    eventually(lambda: notices.exists() and notices.read_text().endswith("\n"))
+    documents = json.loads(notices.read_text())["documents"]
     assert {document["path"]: document["reason"] for document in documents} == failed
     assert daemon.end() == 0
 

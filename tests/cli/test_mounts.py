@@ -109,9 +109,9 @@ def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: P
 @long
 def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
     """A full state can't store a halt."""
-    small, told, address = sandbox.root / "small", sandbox.root / "told", free_address()
+    small, notices, address = sandbox.root / "small", sandbox.root / "notices", free_address()
     sandbox.configure()
-    notify = f"notify: {{command: [/bin/sh, -c, 'cat >>{told}']}}\nhttp: {{listen: '{address}'}}\n"
+    notify = f"notify: {{command: [/bin/sh, -c, 'cat >>{notices}']}}\nhttp: {{listen: '{address}'}}\n"
     sandbox.config.write_text(sandbox.config.read_text() + notify)
     for i in range(20):
         sandbox.write(f"d{i}/n{i}.md", f"note {i}")
@@ -132,7 +132,7 @@ def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
             assert ready["mirrors"][0]["reason"] == mirror["halt"]["reason"] == "failing"
             metrics = httpx.get(f"http://{address}/metrics", trust_env=False).text
             assert 'kbsync_halted{mirror="handbook",reason="failing"} 1.0' in metrics
-            eventually(lambda: told.exists() and "the disk is full" in told.read_text())
+            eventually(lambda: notices.exists() and "the disk is full" in notices.read_text())
             (small / "filler").unlink()
             eventually(lambda: sandbox.run("status", "--check", *options).code == 0)
             eventually(lambda: sandbox.run("search", "seen", *options).code == 0)
