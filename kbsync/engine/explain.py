@@ -47,11 +47,11 @@ from kbsync.engine.status import (
     as_halt,
     awaits_renewal,
     describe_pause,
-    folder_problem,
     iso,
     keeps_old_name,
     only_retries,
     refusal,
+    with_approve_command,
     with_retry_command,
 )
 from kbsync.errors import TargetError
@@ -309,7 +309,7 @@ def _add_state(
             # A problem with the rules names the directory's ignore file.
             is_named = folder.problem.startswith(f"{folder_path}/{IGNORE_FILE}".removeprefix("/"))
             subject = "" if is_named else f"{folder_path or 'the folder'} "
-            problem = folder_problem(folder, settings.name, context.command_line)
+            problem = with_approve_command(folder.problem, settings.name, context.command_line)
             evidence.folder_problem = f"{subject}{problem}"
             break
     evidence.was_scanned = record.last_pass is not None

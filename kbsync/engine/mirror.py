@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
-from kbsync.engine.status import BAD_CONFIG, pause_json
+from kbsync.engine.status import BAD_CONFIG, pause_json, with_approve_command
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, StateError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
@@ -490,7 +490,9 @@ class BoundMirror:
         is_replaced = event.event == "document.ready" and event.replaced
         if counter := "replaced" if is_replaced else COUNTED.get(event.event):
             self.mirror.counts[counter] += 1
-        self.mirror.on_event(event)
+        name, command_line = self.mirror.settings.name, self.mirror.context.command_line
+        reason = with_approve_command(event.upload.reason, name, command_line)
+        self.mirror.on_event(replace(event, upload=replace(event.upload, reason=reason)))
 
 
 @dataclass(slots=True, eq=False)

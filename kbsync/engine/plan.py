@@ -41,7 +41,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, changes_of
-from kbsync.engine.status import OUT_OF_DATE, as_halt, folder_problem, halt_json, with_retry_command
+from kbsync.engine.status import OUT_OF_DATE, as_halt, halt_json, with_approve_command, with_retry_command
 from kbsync.errors import Halted, TargetError
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
@@ -393,7 +393,7 @@ class PrivatePass:
                 plan.keep.append(Planned(entry.path, size, cause=removal_cause(self.journal.desired(entry))))
         for folder in tx.folders.problems(mirror):
             if not folder.is_excluded:
-                note = folder_problem(folder, self._settings.name, self._context.command_line)
+                note = with_approve_command(folder.problem, self._settings.name, self._context.command_line)
                 plan.failed.append(Planned(folder_label(folder.path), 0, note=note))
         after = 0
         while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):

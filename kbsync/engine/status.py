@@ -32,7 +32,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.db import DISK_FULL, is_disk_full
-from kbsync.state.files import FileRow, FolderRow, folder_label
+from kbsync.state.files import FileRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.history import HistoryEntry
 from kbsync.state.inbox import MirrorFact
@@ -228,7 +228,7 @@ class Items:
         for folder in self._tx.folders.problems(self._record.id):
             if not folder.is_excluded:
                 label = folder_label(folder.path)
-                reason = folder_problem(folder, self._record.name, self._command_line)
+                reason = with_approve_command(folder.problem, self._record.name, self._command_line)
                 yield FileStatus(label, Status.FAILED, None, None, reason, may_succeed=True)
 
     def of(self, entry: FileRow) -> FileStatus:
@@ -272,12 +272,12 @@ class Items:
         return refusal(Path(self._record.folder, entry.path), uploads)
 
 
-def folder_problem(folder: FolderRow, mirror: str, command_line: CommandLine) -> str:
+def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -> str:
     """Return why a directory of the mirror couldn't be listed, with the command that accepts it as it is."""
-    if folder.problem != UNMOUNTED:
-        return folder.problem
+    if problem != UNMOUNTED:
+        return problem
     approve = command_line(f"approve {mirror}")
-    return f"{folder.problem}, or, if the disk is gone for good, run `{approve}`"
+    return f"{problem}, or, if the disk is gone for good, run `{approve}`"
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
