@@ -90,14 +90,21 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     """Return the config to use; None if there is none in `config_places`.
 
     A config named by `--config` or `$KBSYNC_CONFIG` is returned even if it is missing, because no other
-    config may replace it.
+    config may replace it. The system's config is ignored if this user may not read it: it is for the system's
+    service, and must not stop the user's own mirrors.
     """
     if explicit is not None:
         return explicit
     # Even if it does not exist: no other config may replace a named one.
     if (named := _named_config(environ)) is not None:
         return named
-    return next((path for path in config_places(environ) if os.path.lexists(path)), None)
+    there = filter(os.path.lexists, config_places(environ))
+    return next((path for path in there if not is_others_config(path)), None)
+
+
+def is_others_config(path: Path) -> bool:
+    """Return whether the path is the system's config and this user may not read it."""
+    return path == SYSTEM_CONFIG and os.access(path, os.F_OK) and not os.access(path, os.R_OK)
 
 
 def state_home(environ: Mapping[str, str]) -> Path:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from kbsync.cli.main import kbsync
+from kbsync.config import places
 from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
@@ -85,6 +88,38 @@ def test_searched_locations_are_listed_without_config_and_folder(mirrored: Sandb
     assert "/etc/kbsync/config.yaml" in ran.err
     assert str(mirrored.docs) in ran.err  # the known folder
     assert "--folder DIR" in ran.err
+
+
+@pytest.fixture
+def unreadable_system_config(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = sandbox.root / "etc.yaml"
+    system.write_text("mirrors: [{folder: /srv/handbook}]\n")
+
+    def access(path: os.PathLike[str], mode: int) -> bool:  # the mode of the file would not stop root
+        return (path, mode) != (system, os.R_OK) and real(path, mode)
+
+    real = os.access
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", system)
+
+
+def test_system_config_does_not_stop_users_who_may_not_read_it(
+    sandbox: Sandbox, unreadable_system_config: None
+) -> None:
+    sandbox.write("a.md", "text")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    assert sandbox.run("status", "--json", cwd=sandbox.docs).json["mirrors"][0]["folder"] == str(sandbox.docs)
+    added = sandbox.run("add", "docs")
+    assert (added.code, added.err) == (0, "")
+    assert f"{sandbox.home}/.config/kbsync/config.yaml" in added.out
+
+
+def test_unreadable_system_config_is_named_if_there_is_no_other(
+    sandbox: Sandbox, unreadable_system_config: None
+) -> None:
+    ran = sandbox.run("status")
+    assert ran.code == 2
+    assert f"{sandbox.root}/etc.yaml (you may not read it)" in ran.err
 
 
 @pytest.mark.parametrize(
