@@ -344,6 +344,7 @@ def _why_json(hit: FoundDocument) -> dict[str, Any]:
         "score": round(reasons.score, 6),
         "words": round(reasons.words, 6),
         "meaning": round(reasons.meaning, 6),
+        "together": round(reasons.together, 6),
         "cosine": None if reasons.cosine is None else round(reasons.cosine, 6),
         "in_text": _words_json(reasons.in_text),
         "in_name": _words_json(reasons.in_name),
@@ -382,6 +383,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
         meaning = f"meaning {reasons.meaning:.2f} = {weight:.1f} × {reasons.cosine:.2f}, for a translation"
     else:
         meaning = f"meaning {reasons.meaning:.2f}"
+    together = f" · together {reasons.together:.2f}" if reasons.together > _VISIBLE else ""
     others = list[str]()
     if reasons.is_named:
         others.append("the question is its file name: +1")
@@ -389,7 +391,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
         others.append(f"one of {reasons.size:,} passages: × {reasons.size_weight:.2f}")
     if reasons.ranked is not None:
         others.append(f"the ranking model changed its score from {reasons.score:.2f}")
-    return [f"{words} · {meaning}", *([" · ".join(others)] if others else [])]
+    return [f"{words} · {meaning}{together}", *([" · ".join(others)] if others else [])]
 
 
 _VISIBLE = 0.005

@@ -344,6 +344,15 @@ _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
 
+def sentences(text: str) -> Iterator[str]:
+    """Yield the sentences and lines of the text."""
+    start = 0
+    for mark in _SENTENCE.finditer(text):
+        yield text[start : mark.end()]
+        start = mark.end()
+    yield text[start:]
+
+
 # Where a chunk may end: `(size, share)`, the largest size first. From that size (in tokens) on, the opening
 # of the next block allows a cut in `share` of 256 cases.
 _AFTER_WHOLE = ((160, 224), (32, 128))  # paragraphs, fences, tables

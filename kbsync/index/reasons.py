@@ -45,6 +45,7 @@ def reasons_for(
         meaning=max(0.0, candidate.meaning),
         cosine=candidate.meaning / (candidate.translated or 1.0) or None,
         score=candidate.score,
+        together=candidate.together,
         is_translated=is_translated,
         is_named=candidate.is_named,
         size=candidate.size,

@@ -18,7 +18,7 @@ from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.spelling import Unknown
-from kbsync.index.weights import EXACT_NAME, LEXICAL, PASSAGES, weight_of_size
+from kbsync.index.weights import EXACT_NAME, LEXICAL, PASSAGES, TOGETHER, weight_of_size
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class CandidateChunk:
     `matched` returns the terms of `words` if the query asks for an explanation. `translated`: for a chunk
     that the question's translation found, the share of the cosine in `meaning`. `codes`: the question's codes
     that the chunk has as written, with their shares of `words`. `may_have_code`: the chunk has the words of
-    a code one after the other.
+    a code one after the other. `idf`: that of the question's terms. `together`: the share of the question in
+    one sentence of the chunk (`weights.share_together`), 0 unless the chunk is one of the best.
     """
 
     chunk: int
@@ -75,12 +76,14 @@ class CandidateChunk:
     translated: float | None = None
     codes: Mapping[str, float] = field(default_factory=dict)
     may_have_code: bool = False
+    idf: Mapping[Term, float] = field(default_factory=dict)
+    together: float = 0.0
 
     @property
     def score(self) -> float:
-        """Return the score: half words, half meaning; higher if the question is the file name, lower if the
-        document has very many chunks."""
-        content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)
+        """Return the score: half words, half meaning; higher if one sentence has the words or the question is
+        the file name, lower if the document has very many chunks."""
+        content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning) + TOGETHER * self.together
         return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
 
 

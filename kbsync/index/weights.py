@@ -27,6 +27,13 @@ EXACT_NAME = 1.0
 FIELDS = (1.0, 1.5, 1.0)
 """The weights of a term among a chunk's other forms, in its headings and in its text."""
 
+TOGETHER, ADJACENT, ELSEWHERE = 0.5, 0.5, 0.25
+"""The weight in a chunk's score of the share of the question in one sentence (ADR 9), and how much a term in
+an adjacent sentence and in any other counts."""
+
+READ_DOCUMENTS = 10
+"""Number of best documents in whose chunks to compare the sentences with the question."""
+
 TRANSLATED = 0.6
 """The share of its score that a chunk found by the question's translation keeps; with a larger share, wrong
 translations displace hits in the question's own language.
@@ -122,6 +129,26 @@ class TermWeights:
     def all_terms(self) -> Mapping[Term, float]:
         """Return the idf of all terms."""
         return {**self.rare, **self.common}
+
+
+def share_together(idf: Mapping[Term, float], sentences: Sequence[Set[str]], around: Set[str]) -> float:
+    """Return the share of a question that one of the sentences has: from 0 to 1, by the idf of its terms.
+
+    `sentences`: the stems in each. `around`: those in the headings and the name of the chunk.
+    """
+    sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
+    total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
+    anywhere = frozenset[str]().union(*sentences)
+    best = 0.0
+    for at, sentence in enumerate(sentences):
+        near = frozenset(around).union(*sentences[max(0, at - 1) : at + 2])
+        shares = (
+            weight * (1.0 if stem in sentence else ADJACENT if stem in near else ELSEWHERE)
+            for stem, weight in sought.items()
+            if stem in anywhere or stem in around
+        )
+        best = max(best, sum(shares))
+    return min(1.0, best / total) if total else 0.0
 
 
 FEW_DOCUMENTS = 20

@@ -584,7 +584,8 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
         return mirrored.run("search", question, "--folder", "docs", "--explain", *options)
 
     assert re.search(
-        r"^    words \d\.\d\d: (reset, pasword → password|pasword → password, reset) · meaning \d\.\d\d$",
+        r"^    words \d\.\d\d: (reset, pasword → password|pasword → password, reset)"
+        r" · meaning \d\.\d\d · together \d\.\d\d$",
         run("reset pasword").out,
         re.M,
     )
@@ -600,7 +601,7 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
         for hit, why in zip(hits, whys, strict=True):
             points = sum(word["points"] for word in why["in_text"] + why["in_name"])
             assert points == pytest.approx(why["words"], abs=1e-4)
-            score = (why["words"] + why["meaning"]) / 2 * why["size_weight"] + why["named"]
+            score = (why["words"] + why["meaning"] + why["together"]) / 2 * why["size_weight"] + why["named"]
             assert score == pytest.approx(hit["score"], abs=1e-4)
             assert why["ranked"] is None
     assert run("install", "--files").code == 2

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,8 +25,8 @@ from kbsync.index.snippet import snippet, without_markup
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.weights import DEPTH, PASSAGES
-from kbsync.index.words import code_test, codes_in, terms_of, whole_name_test
+from kbsync.index.weights import DEPTH, PASSAGES, share_together
+from kbsync.index.words import Term, code_test, codes_in, terms_of, whole_name_test
 from tests.share import long
 
 ENCODER = LocalEncoder()
@@ -314,6 +314,60 @@ def test_word_that_only_a_large_log_has_is_found_first(tmp_path: Path, question:
         writer.put([log_of(lines)], ENCODER)
         hits = searcher.search(Query(question))
     assert hits[0].path == "logs/server.log" and "quasarfault" in hits[0].passages[0].text
+
+
+IN_MANY_SENTENCES = (
+    "The boiler hums. Paint the hall. Call the plumber. A spare valve is there. It is near the cellar."
+)
+IN_ONE_SENTENCE = (
+    "The boiler valve is in the cellar. Paint the hall. Call the plumber. It hums. There is a spare key."
+)
+
+
+@pytest.mark.parametrize(
+    "question", ["boiler valve cellar", "boiler valve cellr", "Where is the cellar's boiler valve?"]
+)
+def test_words_in_one_sentence_rank_before_scattered_ones(tmp_path: Path, question: str) -> None:
+    texts = [
+        ("a.md", IN_MANY_SENTENCES),
+        ("b.md", IN_ONE_SENTENCE),
+        ("c.md", "The valve."),
+        ("d.md", "A cellar."),
+    ]
+    texts += [(f"{at}.md", f"Note {at} on the boiler.") for at in range(20)]
+    with searching(tmp_path, texts) as (searcher, _):
+        hits = searcher.search(Query(question, explain=True))
+    assert paths(hits)[:2] == ["b.md", "a.md"]
+    shares = [hit.reasons.together for hit in hits[:2] if hit.reasons is not None]
+    assert shares[0] > 1.2 * shares[1] > 0
+    assert all(a.score >= b.score for a, b in pairwise(hits))
+
+
+def test_file_asked_for_by_its_name_ranks_before_sentences(tmp_path: Path) -> None:
+    texts = [("paper 2.md", "On medicine."), ("wiki.md", "A file is a stream. The file was sent.")]
+    texts += [(f"paper {at}.md", f"Number {at} of a series.") for at in range(3, 30)]
+    with searching(tmp_path, texts) as (searcher, _):
+        assert paths(searcher.search(Query("the paper 2 file")))[0] == "paper 2.md"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "around", "share"),
+    [
+        ([{"a", "b"}], set(), 1.0),
+        ([{"a"}, {"b"}], set(), 0.75),
+        ([{"a"}, set(), {"b"}], set(), 0.625),
+        ([{"a"}], {"b"}, 0.75),
+        ([set()], {"a", "b"}, 0.5),
+        ([{"c"}], set(), 0.0),
+        ([], {"a"}, 0.0),
+    ],
+)
+def test_share_of_a_question_in_one_sentence(
+    sentences: list[set[str]], around: set[str], share: float
+) -> None:
+    assert share_together({Term(each, each): 2.0 for each in "ab"}, sentences, around) == share
+    unfinished = {Term("a", "a"): 2.0, Term("b", "b"): 2.0, Term("b", "b", goes_on=True): 2.0}
+    assert share_together(unfinished, sentences, around) == share
 
 
 def test_single_rare_word_of_a_question_does_not_outweigh_its_meaning(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ class PostgresSnapshot:
                 },
             )
             cosines.update(rows)
-        by_passage = dict[int, CandidateChunk]()
+        by_passage, idf = dict[int, CandidateChunk](), selected.all_terms
         listed = list(set(documents.values()))
         sizes_of = _SIZES if self._viewpoint.has_names else _COUNTED_SIZES
         sizes: dict[int, int] = dict(self._connection.execute(sizes_of, (listed,)).fetchall())
@@ -206,7 +206,9 @@ class PostgresSnapshot:
             matched = partial(matched_terms, passage, document) if query.explain else None
             size = 1 if passage in certain else sizes.get(document, 1)
             by_passage[passage] = CandidateChunk(
-                *(passage, document, words, cosine, is_named, size, matched), may_have_code=passage in coded
+                *(passage, document, words, cosine, is_named, size, matched),
+                may_have_code=passage in coded,
+                idf=idf,
             )
         few = few_of_each(by_passage.pop(passage) for passage in only_named)
         return [*few, *by_passage.values()]

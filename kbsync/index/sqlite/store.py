@@ -221,7 +221,8 @@ class Reader:
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores, by_term = self._score_words(weights)
         certain = _raise_certain(weights, scores, by_term)
-        name_scores = self._score_names(weights.all_terms, query.text, admitted)
+        idf = weights.all_terms
+        name_scores = self._score_names(idf, query.text, admitted)
         name_scores.chunks = by_term
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
@@ -269,7 +270,9 @@ class Reader:
             is_named = document in name_scores.exact
             matched = partial(matched_terms, chunk, document) if query.explain else None
             return CandidateChunk(
-                *(chunk, document, words, meaning, is_named, size, matched), may_have_code=chunk in coded.rows
+                *(chunk, document, words, meaning, is_named, size, matched),
+                may_have_code=chunk in coded.rows,
+                idf=idf,
             )
 
         by_name = [
