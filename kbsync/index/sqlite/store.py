@@ -112,22 +112,6 @@ class Reader:
     A replaced file is reopened, so every read uses the current index.
     """
 
-    _connection: apsw.Connection
-    _identity: tuple[int, int]
-    _word_tables: Sequence[str]
-    _matrix: Matrix
-    _better_matrix: Matrix | None
-    _frequencies: dict[Term, Frequency]
-    _last_unknown: tuple[Sequence[Term], list[Unknown]]
-    _last_scope: tuple[Query | None, _Scope]
-    _last_cosines: tuple[NDArray[np.float32], Cosines] | None
-    _sizes: dict[int, int]
-    _least_cosines: dict[str, float]
-    _chunks: int
-    _documents: int
-    _lengths: tuple[float, float]
-    _data_version: int
-
     def __init__(self, folder: Path) -> None:
         """Open the index. Raises `UnmadeError` if nothing has been mirrored yet, `StateError` if the file
         can't be read.
@@ -135,6 +119,7 @@ class Reader:
         self._folder = folder
         self._guard = threading.Lock()
         self._is_closed = False
+        self._identity = _NO_FILE
         self._open()
 
     def close(self) -> None:
@@ -176,7 +161,7 @@ class Reader:
             raise UnmadeError(
                 f"{path} was created by another kbsync version; the next pass creates a new one"
             )
-        self._word_tables = ("words", "names") if marks[1] >= NAMED else ("words",)
+        self._word_tables = ["words", "names"] if marks[1] >= NAMED else ["words"]
         with state_errors(path):
             for table in self._word_tables:
                 connection.execute(_VOCABULARY.replace("@table", table))
@@ -184,14 +169,23 @@ class Reader:
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
         self._better_matrix = Matrix(connection, "better", "better") if marks[1] >= WITH_BETTER else None
-        self._frequencies = {}
-        self._sizes = {}
-        self._least_cosines = {}
-        self._last_unknown = (), []
-        self._last_scope = None, _Scope(None)
-        self._last_cosines = None
-        self._chunks, self._documents, self._data_version = 0, 0, -1
-        self._lengths = 0.0, 0.0
+        self._data_version = -1  # of the commit that the cached counts belong to: none
+
+    def _forget_after_commit(self) -> None:
+        """Drop cached counts if there was a commit; between commits, searches share the counts of common
+        words."""
+        version: int = self._connection.pragma("data_version")
+        if version != self._data_version:
+            self._frequencies: dict[Term, Frequency] = {}
+            self._sizes: dict[int, int] = {}
+            self._least_cosines: dict[str, float] = {}
+            self._last_unknown: tuple[Sequence[Term], list[Unknown]] = (), []
+            self._last_scope: tuple[Query | None, _Scope] = None, _Scope(None)
+            self._last_cosines: tuple[NDArray[np.float32], Cosines] | None = None
+            self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
+            self._documents: int = self._connection.execute("SELECT count(*) FROM document").get
+            self._lengths = self._average_lengths()
+            self._data_version = version
 
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors of that model."""
@@ -440,22 +434,6 @@ class Reader:
             ]
             self._last_unknown = terms, unknown
         return self._last_unknown[1]
-
-    def _forget_after_commit(self) -> None:
-        """Drop cached counts if there was a commit; between commits, searches share the counts of common
-        words."""
-        version: int = self._connection.pragma("data_version")
-        if version != self._data_version:
-            self._frequencies.clear()
-            self._sizes.clear()
-            self._least_cosines.clear()
-            self._last_unknown = (), []
-            self._last_scope = None, _Scope(None)
-            self._last_cosines = None
-            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
-            self._documents = self._connection.execute("SELECT count(*) FROM document").get
-            self._lengths = self._average_lengths()
-            self._data_version = version
 
     def _average_lengths(self) -> tuple[float, float]:
         """Return the average number of words per chunk: over all chunks, as bm25() uses it, and averaged over
