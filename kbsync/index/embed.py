@@ -70,6 +70,30 @@ class Encoder(Protocol):
         """Close connections."""
 
 
+NUMBER_BYTES = 2
+"""Size in bytes of one component of a stored vector (float16)."""
+
+
+class VectorsLackingError(Exception):
+    """Raised if vectors that a document needs were deleted with another document after this one was split.
+
+    They have to be computed outside of the transaction, because a service may answer slowly, and all writes
+    would wait for it.
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], vectors: dict[str, bytes]) -> None:
+        """`vectors`: the document's other vectors, by key."""
+        super().__init__("vectors were deleted meanwhile")
+        self._chunks, self._vectors = chunks, vectors
+
+    def compute(self, encoder: Encoder) -> None:
+        """Add the missing vectors to the document's. Raises `TargetError`."""
+        for key, vector in encoder.begin(self._chunks).result().items():
+            if isinstance(vector, Rejected):
+                raise vector from None
+            self._vectors[key] = vector
+
+
 class LocalEncoder:
     """The built-in model, or the user's own in ONNX format, loaded when the first text needs it."""
 

@@ -22,12 +22,12 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UnmadeError, Unsure, untried
 from kbsync.index.document import Entry
-from kbsync.index.embed import Encoder
+from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.postgres import schema
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
 from kbsync.index.postgres.errors import index_gone, literal
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
-from kbsync.index.postgres.writing import WHOLE, VectorsLackingError, Writing, bind, unbind
+from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
 from kbsync.index.words import TOKENISER
 
@@ -529,11 +529,7 @@ class PostgresStore:
                         reason = f"{reason} {database}; to raise it: {database.longer_statements}"
                         raise Rejected(reason, code="statement-timeout", may_pass=True) from error
             except VectorsLackingError as lacking:
-                # Outside of the transaction, because a service may answer slowly.
-                for key, vector in encoder.begin(lacking.chunks).result().items():
-                    if isinstance(vector, Rejected):
-                        raise vector from None
-                    vectors[key] = vector
+                lacking.compute(encoder)
 
     def _find_base(self, connection: Connection) -> _Base | None:
         """Return the base as its owner sees it. Raises `Halted` if a newer kbsync wrote it."""

@@ -15,26 +15,16 @@ from uuid import UUID
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Chunk, Entry
+from kbsync.index.embed import NUMBER_BYTES, VectorsLackingError
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.weights import FIELDS
 from kbsync.index.words import TOKENISER, Tokeniser, naming_text, words_and_forms
 
-NUMBER_BYTES = 2
-"""Size in bytes of one component of a vector (float16)."""
-
 UNIT = 0.5
 """The weight of one unit of `counts`: half a word in a text."""
 
 _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passage
-
-
-class VectorsLackingError(Exception):
-    """Raised if vectors that a document needs were deleted with another document after this one was split."""
-
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        super().__init__("vectors were deleted meanwhile")
-        self.chunks = chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +65,7 @@ class Writing:
         self._connection, self._owner, self._state = connection, owner, state
         self._documents, self._passages, self._words = 0, 0, 0
 
-    def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
+    def put(self, entry: Entry, model: str, vectors: dict[str, bytes]) -> int:
         """Store a document and make it searchable, in place of the one it replaces. Returns its id.
 
         Raises `VectorsLackingError`.
@@ -275,7 +265,7 @@ class Writing:
         content: int,
         fresh: Sequence[tuple[int, bytes, Chunk]],
         model: str,
-        vectors: Mapping[str, bytes],
+        vectors: dict[str, bytes],
     ) -> list[int]:
         """Insert passages with their words and vectors; return their ids. Raises `VectorsLackingError`."""
         if not fresh:
@@ -381,7 +371,7 @@ class Writing:
 
     # -- vectors
 
-    def _add_vectors(self, chunks: Mapping[int, Chunk], model: str, vectors: Mapping[str, bytes]) -> None:
+    def _add_vectors(self, chunks: Mapping[int, Chunk], model: str, vectors: dict[str, bytes]) -> None:
         """Add a vector for each passage: a new one, or that of another passage with the same text."""
         new_vectors = {number: vectors[chunk.key] for number, chunk in chunks.items() if chunk.key in vectors}
         dimensions = len(next(iter(new_vectors.values()))) // NUMBER_BYTES if new_vectors else None
@@ -402,7 +392,7 @@ class Writing:
             ).fetchall()
             copied_ids = {number for (number,) in copied}
             if unmade := [chunk for number, chunk in shared.items() if number not in copied_ids]:
-                raise VectorsLackingError(unmade)
+                raise VectorsLackingError(unmade, vectors)
         with self._connection.cursor().copy("COPY vector FROM STDIN (FORMAT BINARY)") as copy:
             copy.write(_BINARY_HEAD)
             for number, vector in new_vectors.items():

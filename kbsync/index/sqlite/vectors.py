@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from kbsync.dataclass import dataclass
+from kbsync.index.embed import NUMBER_BYTES
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.sqlite.schema import WITH_BETTER
 from kbsync.index.weights import SAMPLED_VECTORS, least_cosine
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 
 SLOTS = 256
-NUMBER_BYTES = 2
-"""Size in bytes of one component of a vector (float16)."""
-
 _KEYS_AT_ONCE = 64
 _FIND_SLOTS = f"SELECT key, id FROM slot WHERE model = ? AND key IN ({', '.join('?' * _KEYS_AT_ONCE)})"  # noqa: S608
 

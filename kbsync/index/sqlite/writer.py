@@ -28,7 +28,7 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
-from kbsync.index.embed import Encoder
+from kbsync.index.embed import NUMBER_BYTES, Encoder, VectorsLackingError
 from kbsync.index.errors import storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
@@ -113,14 +113,6 @@ class FairLock:
         if not self._depth:
             self._owner = None
             self._held.release()
-
-
-class _VectorsLackingError(Exception):
-    """Raised if vectors that a document needs were deleted with another document after this one was split."""
-
-    def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
-        super().__init__("vectors were deleted meanwhile")
-        self.document, self.chunks = document, chunks
 
 
 class _Incoming:
@@ -260,7 +252,7 @@ class Writer:
         with self._transaction() as version:
             first = vectors.find_model(self._connection, model)
             if first is not None and made:
-                dimensions = len(next(iter(made.values()))) // vectors.NUMBER_BYTES
+                dimensions = len(next(iter(made.values()))) // NUMBER_BYTES
                 other = vectors.ensure_model(self._connection, better, dimensions)
                 vectors.fill_better(self._connection, first, other, made, version)
 
@@ -348,13 +340,8 @@ class Writer:
                     if all(document_id is not None for document_id, _ in steps):
                         return
                     self._refuse_if_closing()
-                except _VectorsLackingError as lacking:
-                    # Outside of the transaction, because a service may answer slowly, and all writes would
-                    # wait for it.
-                    for key, vector in encoder.begin(lacking.chunks).result().items():
-                        if isinstance(vector, Rejected):
-                            raise vector from None
-                        lacking.document.vectors[key] = vector
+                except VectorsLackingError as lacking:
+                    lacking.compute(encoder)
         finally:
             for document in group:
                 firsts = [run.first for run in document.ready.values()]
@@ -454,7 +441,7 @@ class Writer:
     def _insert_run(self, document: _Incoming, position: int, version: int) -> Run:
         """Store the chunks of a run, which no search finds until the run gets its document.
 
-        Raises `_VectorsLackingError`.
+        Raises `VectorsLackingError`.
         """
         digest, chunks = document.pieces[position]
         slots = self._slots(document, chunks, version)
@@ -477,15 +464,15 @@ class Writer:
         return run
 
     def _slots(self, document: _Incoming, chunks: Sequence[Chunk], version: int) -> dict[str, int]:
-        """Return the slot of each key's vector. Raises `_VectorsLackingError`."""
+        """Return the slot of each key's vector. Raises `VectorsLackingError`."""
         keys = {chunk.key: bytes.fromhex(chunk.key) for chunk in chunks}
         model = vectors.find_model(self._connection, document.model)
         slots = vectors.find_slots(self._connection, model, keys.values()) if model else {}
         absent = sorted(key for key, raw in keys.items() if raw not in slots)
         if unmade := [chunk for chunk in chunks if chunk.key in absent and chunk.key not in document.vectors]:
-            raise _VectorsLackingError(document, unmade)
+            raise VectorsLackingError(unmade, document.vectors)
         if absent:
-            dimensions = len(document.vectors[absent[0]]) // vectors.NUMBER_BYTES
+            dimensions = len(document.vectors[absent[0]]) // NUMBER_BYTES
             model = vectors.ensure_model(self._connection, document.model, dimensions)
             fresh = {keys[key]: document.vectors[key] for key in absent}
             slots |= vectors.fill(self._connection, model, fresh, version)
