@@ -184,7 +184,7 @@ class PostgresSnapshot:
                 _COSINES.replace("@distance", _distance(stored_model[1])),
                 {
                     "model": stored_model[0],
-                    "vector": _literal(vector),
+                    "vector": str(vector.tolist()),
                     "passages": list(documents.keys() - cosines.keys()),
                 },
             )
@@ -529,28 +529,20 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """Return the nearest passages with a cosine above 0, stopping below `least`."""
-        values = {"model": model[0], "vector": _literal(vector), **scope.values}
+        """Return the nearest `DEPTH` passages, and more until they cover `document_count` documents or fall
+        to `least`; only those with a cosine above 0."""
         distance = _distance(model[1])
         # A sum keeps the server from using the index of vectors.
-        statement = _NEAREST.replace("@order", f"({distance}) + 0" if scope.is_few else distance)
-        statement = statement.replace("@distance", distance).replace("@scope", scope.condition)
-        return [row for row in self._fetch_enough(statement, values, document_count, least) if row[2] > 0]
-
-    def _fetch_enough(
-        self, statement: str, values: Mapping[str, Any], document_count: int, least: float = 0.0
-    ) -> list[_Row]:
-        """Return the first `DEPTH` rows, and more until they cover `document_count` documents or fall to
-        `least`.
-        """
+        nearest = _NEAREST.replace("@order", f"({distance}) + 0" if scope.is_few else distance)
+        nearest = nearest.replace("@distance", distance).replace("@scope", scope.condition)
+        statement = _BEST.replace("@best", nearest)
+        values = {"model": model[0], "vector": str(vector.tolist()), **scope.values}
         limit = DEPTH
         while True:
-            rows = self._connection.execute(
-                _BEST.replace("@best", statement), {**values, "limit": limit}
-            ).fetchall()
+            rows = self._connection.execute(statement, {**values, "limit": limit}).fetchall()
             is_all = len(rows) < limit or rows[-1][2] <= least
             if is_all or len({document for _, document, _ in rows}) >= document_count:
-                return [(passage, document, score) for passage, document, score in rows]
+                return [(passage, document, score) for passage, document, score in rows if score > 0]
             limit *= 4
 
 
@@ -711,12 +703,8 @@ def _distance(dimensions: int) -> str:
     return f"embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})"
 
 
-def _literal(vector: NDArray[np.float32]) -> str:
-    return f"[{','.join(map(str, vector.tolist()))}]"
-
-
 def _conditions(
-    query: Query, contents: Collection[int] | None = None, lacking: Collection[int] = ()
+    query: Query, contents: Collection[int] | None, lacking: Collection[int]
 ) -> tuple[str, dict[str, Any]]:
     """Return the filters in `query` as conditions on a row of `document`, with their values; "" for all.
 
