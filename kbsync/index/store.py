@@ -7,9 +7,10 @@ scores the candidates, so both rank alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from kbsync.contract.searching import Origin, Query
@@ -18,7 +19,15 @@ from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.spelling import Unknown
-from kbsync.index.weights import EXACT_NAME, LEXICAL, PASSAGES, TOGETHER, weight_of_size
+from kbsync.index.weights import (
+    EXACT_NAME,
+    LEXICAL,
+    PASSAGES,
+    TOGETHER,
+    NameScores,
+    TermWeights,
+    weight_of_size,
+)
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -85,6 +94,44 @@ class CandidateChunk:
         the file name, lower if the document has very many chunks."""
         content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning) + TOGETHER * self.together
         return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
+
+
+@dataclass(frozen=True, slots=True)
+class WordScores:
+    """A question's scores by words: `points` of the chunks with some of its words, and what each term adds to
+    them; the names of documents with some of its words.
+
+    `certain`: the chunks that can't match by chance. `coded`: those with the words of a code one after the
+    other.
+    """
+
+    weights: TermWeights
+    points: Mapping[int, float]
+    by_term: Mapping[Term, Mapping[int, float]]
+    names: NameScores
+    certain: Collection[int]
+    coded: Collection[int]
+    is_explained: bool
+
+    def candidate(self, chunk: int, document: int, meaning: float, size: int) -> CandidateChunk:
+        """Return a chunk with its scores. `size`: the number of chunks in its document."""
+        score = self.points.get(chunk, 0.0) + self.names.points(document, chunk)
+        return CandidateChunk(
+            chunk,
+            document,
+            words=score / self.weights.total if score else 0.0,
+            meaning=meaning,
+            is_named=document in self.names.exact,
+            size=1 if chunk in self.certain else size,
+            matched=partial(self._matched, chunk, document) if self.is_explained else None,
+            may_have_code=chunk in self.coded,
+            idf=self.names.idf,
+        )
+
+    def _matched(self, chunk: int, document: int) -> MatchedTerms:
+        by_term = self.by_term.items() if chunk in self.points else ()
+        text = {term: points[chunk] for term, points in by_term if chunk in points}
+        return MatchedTerms(text, self.names.by_term(document, chunk), self.weights.total)
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:

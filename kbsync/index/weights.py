@@ -114,16 +114,27 @@ class TermWeights:
     unique: Set[Term]
     """The terms that occur in the text of only one document."""
 
-    def certain_factor(self, having: Set[Term], score: float) -> float | None:
-        """Return the factor that lets the terms of a chunk count fully however long it is, or None.
+    def raise_certain(self, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]) -> set[int]:
+        """Let the terms of chunks that can't match by chance count fully however long the chunks are. Returns
+        these chunks.
 
-        It is for a chunk that can't match by chance: it has all of the question, and one of these terms
-        occurs in no other document.
+        Such a chunk has all of the question, and one of its terms occurs in no other document. `by_term`:
+        what each term adds to the `scores`, by chunk.
         """
-        asked = (term for term in chain(self.rare, self.common) if not term.is_guess)
-        if self.unique.isdisjoint(having) or not all(term in having for term in asked):
-            return None
-        return max(1.0, self.total / score)
+        asked = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
+        certain = {
+            chunk
+            for term in self.unique
+            for chunk in by_term.get(term, ())
+            if all(chunk in points for points in asked)
+        }
+        for chunk in certain:
+            factor = max(1.0, self.total / scores[chunk])
+            scores[chunk] *= factor
+            for points in by_term.values():
+                if chunk in points:
+                    points[chunk] *= factor
+        return certain
 
     @property
     def all_terms(self) -> Mapping[Term, float]:

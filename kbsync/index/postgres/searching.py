@@ -7,7 +7,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
-from kbsync.index.store import BetterQuestion, CandidateChunk, MatchedTerms, StoredPassage, few_of_each
+from kbsync.index.store import BetterQuestion, CandidateChunk, StoredPassage, WordScores, few_of_each
 from kbsync.index.weights import (
     DEPTH,
     MOST_ROWS,
@@ -169,13 +168,7 @@ class PostgresSnapshot:
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
         points = {passage: score for passage, _, score in lexical}
-        certain = set[int]()
-        for passage in by_term.keys() & points.keys():
-            factor = selected.certain_factor(by_term[passage].keys(), points[passage])
-            if factor is not None:
-                certain.add(passage)
-                points[passage] *= factor
-                by_term[passage] = {term: factor * number for term, number in by_term[passage].items()}
+        certain = selected.raise_certain(points, by_term)
         cosines = {passage: score for passage, _, score in nearest}
         self._find_named_words(name_scores, documents)
         if vector is not None and stored_model is not None and nearest and documents.keys() - cosines.keys():
@@ -189,27 +182,18 @@ class PostgresSnapshot:
                 },
             )
             cosines.update(rows)
-        by_passage, idf = dict[int, CandidateChunk](), selected.all_terms
         listed = list(set(documents.values()))
         sizes_of = _SIZES if self._viewpoint.has_names else _COUNTED_SIZES
         sizes: dict[int, int] = dict(self._connection.execute(sizes_of, (listed,)).fetchall())
-
-        def matched_terms(passage: int, document: int) -> MatchedTerms:
-            return MatchedTerms(
-                by_term.get(passage, {}), name_scores.by_term(document, passage), selected.total
+        word_scores = WordScores(
+            selected, points, by_term, name_scores, certain, coded, is_explained=query.explain
+        )
+        by_passage = {
+            passage: word_scores.candidate(
+                passage, document, cosines.get(passage, 0.0), sizes.get(document, 1)
             )
-
-        for passage, document in documents.items():
-            word_score = points.get(passage, 0.0) + name_scores.points(document, passage)
-            words = word_score / selected.total if word_score else 0.0
-            cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
-            matched = partial(matched_terms, passage, document) if query.explain else None
-            size = 1 if passage in certain else sizes.get(document, 1)
-            by_passage[passage] = CandidateChunk(
-                *(passage, document, words, cosine, is_named, size, matched),
-                may_have_code=passage in coded,
-                idf=idf,
-            )
+            for passage, document in documents.items()
+        }
         few = few_of_each(by_passage.pop(passage) for passage in only_named)
         return [*few, *by_passage.values()]
 
@@ -422,21 +406,20 @@ class PostgresSnapshot:
 
     def _by_term(
         self, rows: Sequence[_Row], weights: TermWeights, average_length: float
-    ) -> dict[int, dict[Term, float]]:
+    ) -> dict[Term, dict[int, float]]:
         """Return the points that each term adds to the scores of these passages."""
-        by_passage = {passage: dict[Term, float]() for passage, *_ in rows}
-        if not by_passage:
+        if not rows:
             return {}
+        by_term = {term: dict[int, float]() for term in weights.all_terms}
+        passages = [passage for passage, *_ in rows]
         rare = {term_of(term.stem): term for term in weights.rare}
         values = {"terms": list(rare), "idf": list(weights.rare.values()), "length": average_length}
-        for passage, number, points in self._connection.execute(
-            _POINTS, {**values, "passages": list(by_passage)}
-        ):
-            by_passage[passage][rare[number]] = points
+        for passage, number, points in self._connection.execute(_POINTS, {**values, "passages": passages}):
+            by_term[rare[number]][passage] = points
         common = {term_of(term.stem): term for term in weights.common}
-        for number, passage in self._connection.execute(_HAVING, (list(common), list(by_passage))):
-            by_passage[passage][common[number]] = weights.common[common[number]]
-        return by_passage
+        for number, passage in self._connection.execute(_HAVING, (list(common), passages)):
+            by_term[common[number]][passage] = weights.common[common[number]]
+        return by_term
 
     def _best_of_each(
         self, match: str, condition: str, values: Mapping[str, Any], document_count: int

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +46,9 @@ from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import (
     BetterQuestion,
     CandidateChunk,
-    MatchedTerms,
     Stored,
     StoredPassage,
+    WordScores,
     few_of_each,
 )
 from kbsync.index.weights import (
@@ -214,9 +214,8 @@ class Reader:
         admitted = scope.documents
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores, by_term = self._score_words(weights)
-        certain = _raise_certain(weights, scores, by_term)
-        idf = weights.all_terms
-        name_scores = self._score_names(idf, query.text, admitted)
+        certain = weights.raise_certain(scores, by_term)
+        name_scores = self._score_names(weights.all_terms, query.text, admitted)
         name_scores.chunks = by_term
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
@@ -249,25 +248,15 @@ class Reader:
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
 
-        def matched_terms(chunk: int, document: int) -> MatchedTerms:
-            having = by_term.items() if chunk in points else ()
-            text = {term: points_of[chunk] for term, points_of in having if chunk in points_of}
-            return MatchedTerms(text, name_scores.by_term(document, chunk), weights.total)
+        word_scores = WordScores(
+            weights, points, by_term, name_scores, certain, coded.rows, is_explained=query.explain
+        )
 
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
-            word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
             meaning = 0.0
             if cosines is not None and slot is not None:
                 meaning = exact[slot] if slot in exact else cosines.of(slot)
-            words = word_score / weights.total if word_score else 0.0
-            size = 1 if chunk in certain else self._size(document)
-            is_named = document in name_scores.exact
-            matched = partial(matched_terms, chunk, document) if query.explain else None
-            return CandidateChunk(
-                *(chunk, document, words, meaning, is_named, size, matched),
-                may_have_code=chunk in coded.rows,
-                idf=idf,
-            )
+            return word_scores.candidate(chunk, document, meaning, self._size(document))
 
         by_name = [
             row
@@ -791,22 +780,6 @@ def _varints(content: bytes) -> list[int]:
 def _word_count(sizes: bytes) -> int:
     """Return the number of words in a chunk, from the word counts of its columns."""
     return sum(_varints(sizes))
-
-
-def _raise_certain(
-    weights: TermWeights, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]
-) -> set[int]:
-    """Return the chunks that can't match by chance, and let their terms count fully however long they are."""
-    certain = set[int]()
-    for chunk in {chunk for term in weights.unique for chunk in by_term.get(term, ())}:
-        having = {term for term in by_term if chunk in by_term[term]}
-        factor = weights.certain_factor(having, scores[chunk])
-        if factor is not None:
-            certain.add(chunk)
-            scores[chunk] *= factor
-            for term in having:
-                by_term[term][chunk] *= factor
-    return certain
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
