@@ -20,6 +20,7 @@ from kbsync.index.read.text import (
     is_description,
     is_note_mark,
     linked,
+    note,
     one_line,
     split_keywords,
     style_of,
@@ -78,13 +79,12 @@ class _Document:
 
     def note(self, kind: str, reference: Element) -> str:
         """Return the text of a footnote, an endnote or a comment, labelled."""
-        part, note = self._notes[kind].get(reference.get(":id", ""), (None, None))
-        if part is None or note is None:
+        part, element = self._notes[kind].get(reference.get(":id", ""), (None, None))
+        if part is None or element is None:
             return ""
         blocks = Blocks()
-        part.read(note, blocks)
-        label = kind.capitalize() + (f" by {author}" if (author := note.get(":author", "").strip()) else "")
-        return f"**{label}:** {blocks.text}" if blocks else ""
+        part.read(element, blocks)
+        return note(kind.capitalize(), blocks.text, element.get(":author", "").strip())
 
     def _read_notes(self, kind: str) -> dict[str, tuple[_Part, Element]]:
         name = self._named(f"{kind}s")

@@ -17,6 +17,7 @@ from kbsync.index.read.text import (
     is_description,
     is_note_mark,
     linked,
+    note,
     one_line,
     tidied,
     word_set,
@@ -193,8 +194,7 @@ class _Reader:
                     yield linked("".join(self._texts(element, notes)), element.get(":href", ""))
                 case "note":
                     kind = element.get(":note-class", "note").capitalize()
-                    if note := " ".join(self._paragraphs(element)):
-                        notes.add(f"**{kind}:** {note}")
+                    notes.add(note(kind, " ".join(self._paragraphs(element))))
                 case "annotation":
                     notes.add(self._comment(element))
                 case "span" if element.get(":style-name") in self._hidden:
@@ -211,8 +211,7 @@ class _Reader:
 
     def _comment(self, annotation: Element) -> str:
         author = one_line(annotation.findtext("creator") or "")
-        text = " ".join(self._paragraphs(annotation))
-        return f"**Comment{f' by {author}' if author else ''}:** {text}" if text else ""
+        return note("Comment", " ".join(self._paragraphs(annotation)), author)
 
     def _paragraphs(self, parent: Element) -> list[str]:
         blocks = Blocks()

@@ -17,6 +17,7 @@ from kbsync.index.read.text import (
     Blocks,
     document_title,
     linked,
+    note,
     one_line,
     split_keywords,
     style_of,
@@ -279,10 +280,9 @@ class _Reader:
             case "atnauthor":
                 self._author = one_line(text)
             case "footnote":
-                flow.apart.add(f"**Footnote:** {text}" if text else "")
+                flow.apart.add(note("Footnote", text))
             case "annotation":
-                by = f" by {self._author}" if self._author else ""
-                flow.apart.add(f"**Comment{by}:** {text}" if text else "")
+                flow.apart.add(note("Comment", text, self._author))
             case "shptxt" | "dptxbxtext":
                 flow.apart.add(text)
             case place if place in _PAGE_TEXTS:

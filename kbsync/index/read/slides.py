@@ -15,6 +15,7 @@ from kbsync.index.read.text import (
     document_title,
     is_description,
     linked,
+    note,
     one_line,
     pipe_table,
     readable_number,
@@ -128,8 +129,8 @@ class _Show:
                 body = comment.find("txBody")
                 written = comment.findtext("text") or ("" if body is None else " ".join(paragraphs(body)))
                 author = self._authors.get(comment.get("authorId", ""), "")
-                if words := one_line(written):
-                    yield f"**Comment{f' by {author}' if author else ''}:** {words}"
+                if comment_text := note("Comment", one_line(written), author):
+                    yield comment_text
 
     def _template(self, part: str) -> Iterator[str]:
         """Yield the texts that a slide's layout and master show behind it, each once."""

@@ -471,6 +471,12 @@ _LONGEST_NOTE_MARK = 8
 _NOTE_SIGNS = frozenset("0123456789*†‡§,;–- ")
 
 
+def note(kind: str, text: str, author: str = "") -> str:
+    """Return a note that belongs to the text, such as a comment, labelled with its kind; "" if it is
+    empty."""
+    return f"**{kind}{f' by {author}' if author else ''}:** {text}" if text else ""
+
+
 def linked(text: str, address: str) -> str:
     """Return a link's `text`, with the address if that is absolute, since it may be the answer; one within
     the page or site is noise."""
