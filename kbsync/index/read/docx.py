@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
+from kbsync.index.read.formats import word_set
 from kbsync.index.read.slides import drawn_words
 from kbsync.index.read.text import (
     PAGE_NUMBERS,
@@ -25,7 +26,6 @@ from kbsync.index.read.text import (
     split_keywords,
     style_of,
     tidied,
-    word_set,
 )
 from kbsync.index.read.zip import Archive, Element, damaged, without_text
 

@@ -23,7 +23,8 @@ MARKDOWN = "7"
 """The versions of the readers for plain text and for Markdown."""
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Return the set of words in `text`, such as element names."""
     return frozenset(text.split())
 
 
@@ -52,7 +53,7 @@ behind the fence (ADR 8)."""
 DOCUMENTS = frozenset(READERS)
 """Extensions of all formats except plain text formats, which kbsync decodes itself."""
 
-_CODE = _words(
+_CODE = word_set(
     """
     json yaml yml toml xml xsd xsl ini cfg conf properties editorconfig py pyi js mjs cjs ts mts cts jsx
     tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hh hpp hxx cs fs vb go rs rb php swift
@@ -74,14 +75,14 @@ _FLAVOURS: Mapping[str, Flavour] = {
     "org": Flavour.ORG,
 }
 
-_PROSE_NAMES = _words(
+_PROSE_NAMES = word_set(
     """
     README Readme readme LICENSE LICENCE License license LICENSE-MIT LICENSE-APACHE UNLICENSE COPYING
     COPYRIGHT NOTICE AUTHORS CONTRIBUTORS CONTRIBUTING MAINTAINERS CREDITS THANKS CHANGELOG ChangeLog
     CHANGES HISTORY NEWS RELEASES TODO INSTALL FAQ SECURITY CODEOWNERS
     """
 )
-_CODE_NAMES = _words(
+_CODE_NAMES = word_set(
     """
     Makefile makefile GNUmakefile Dockerfile Containerfile Jenkinsfile Vagrantfile Gemfile Rakefile
     Procfile Justfile justfile Brewfile Caddyfile

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
+from kbsync.index.read.formats import word_set
 from kbsync.index.read.text import (
     document_title,
     escaped,
@@ -17,7 +18,6 @@ from kbsync.index.read.text import (
     pipe_table,
     tidied,
     unescaped,
-    word_set,
 )
 
 _UNSEEN = word_set(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.docx import numeral
+from kbsync.index.read.formats import word_set
 from kbsync.index.read.slides import join_slides, slide_text
 from kbsync.index.read.text import (
     Blocks,
@@ -20,7 +21,6 @@ from kbsync.index.read.text import (
     note,
     one_line,
     tidied,
-    word_set,
 )
 from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
 

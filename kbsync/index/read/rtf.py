@@ -12,6 +12,7 @@ from dataclasses import field
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
+from kbsync.index.read.formats import word_set
 from kbsync.index.read.text import (
     PAGE_NUMBERS,
     Blocks,
@@ -22,7 +23,6 @@ from kbsync.index.read.text import (
     split_keywords,
     style_of,
     tidied,
-    word_set,
 )
 from kbsync.index.read.zip import damaged, without_text
 

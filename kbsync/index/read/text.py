@@ -21,13 +21,7 @@ from kbsync.errors import Rejected
 from kbsync.index.chunk import Shape, blocks, plain_title
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
-from kbsync.index.read.formats import flavour_of
-
-
-def word_set(text: str) -> frozenset[str]:
-    """Return the set of words in `text`, such as element names."""
-    return frozenset(text.split())
-
+from kbsync.index.read.formats import flavour_of, word_set
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
