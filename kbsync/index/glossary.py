@@ -28,6 +28,7 @@ from kbsync.errors import system_reason
 from kbsync.index.characters import folded, simplified
 from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, has_cjk
 from kbsync.permissions import open_private
+from kbsync.state.db import transaction
 
 _log = logging.getLogger(__name__)
 
@@ -72,9 +73,10 @@ class Glossary:
             self._open()
             if self._table is None:
                 return ""
-            lookup = _Lookup(self._table)
             try:
-                return lookup.english(question) if has_cjk(question) else lookup.chinese(question)
+                return (
+                    _english(self._table, question) if has_cjk(question) else _chinese(self._table, question)
+                )
             except apsw.Error as error:
                 _log.warning("can't read the dictionary's table: %s", printable(str(error)))
                 self._table.close()
@@ -99,51 +101,51 @@ class Glossary:
                 self._table = None
 
 
-class _Lookup:
-    """Looks words up in the table."""
-
-    def __init__(self, table: apsw.Connection) -> None:
-        self._table = table
-
-    def english(self, question: str) -> str:
-        translated, end = list[str](), 0
-        text = simplified(folded(question))
-        for run in cjk_runs().finditer(text):
-            translated += [text[end : run.start()], *self._meanings(run[0])]
-            end = run.end()
-        if not any(translated[1:]):
-            return ""
-        return " ".join(" ".join([*translated, text[end:]]).split())
-
-    def _meanings(self, run: str) -> Iterator[str]:
-        lengths = range(1, _LONGEST_WORD + 1)
-        entries = self._entries({run[at : at + length] for at in range(len(run)) for length in lengths})
-        for word in _fewest_words(run, entries):
-            if word not in STOP_WORDS and word in entries:
-                yield " ".join(entries[word])
-
-    def chinese(self, question: str) -> str:
-        stems, translated, at = Tokeniser().words(question), list[str](), 0
-        phrases = {
-            (at, length): " ".join(stems[at : at + length])
-            for at in range(len(stems))
-            for length in range(1, min(_LONGEST_PHRASE, len(stems) - at) + 1)
-        }
-        entries = self._entries(set(phrases.values()))
-        while at < len(stems):
-            lengths = range(min(_LONGEST_PHRASE, len(stems) - at), 0, -1)
-            length = next((length for length in lengths if phrases[at, length] in entries), 0)
-            if length and not (length == 1 and stems[at] in STOP_WORDS):
-                translated += entries[phrases[at, length]]
-            at += length or 1
-        return " ".join(translated)
-
-    def _entries(self, words: Iterable[str]) -> Mapping[str, list[str]]:
-        rows = self._table.execute(
-            "SELECT word, translations FROM glossary WHERE word IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(words)),),
+def _english(table: apsw.Connection, question: str) -> str:
+    """Return a Chinese question's words in English."""
+    translated, end = list[str](), 0
+    text = simplified(folded(question))
+    lengths = range(1, _LONGEST_WORD + 1)
+    for match in cjk_runs().finditer(text):
+        run = match[0]
+        entries = _entries(table, {run[at : at + length] for at in range(len(run)) for length in lengths})
+        meanings = (
+            " ".join(entries[word])
+            for word in _fewest_words(run, entries)
+            if word not in STOP_WORDS and word in entries
         )
-        return {str(word): json.loads(str(translations)) for word, translations in rows}
+        translated += [text[end : match.start()], *meanings]
+        end = match.end()
+    if not any(translated[1:]):
+        return ""
+    return " ".join(" ".join([*translated, text[end:]]).split())
+
+
+def _chinese(table: apsw.Connection, question: str) -> str:
+    """Return an English question's words in Chinese."""
+    stems, translated, at = Tokeniser().words(question), list[str](), 0
+    phrases = {
+        (at, length): " ".join(stems[at : at + length])
+        for at in range(len(stems))
+        for length in range(1, min(_LONGEST_PHRASE, len(stems) - at) + 1)
+    }
+    entries = _entries(table, set(phrases.values()))
+    while at < len(stems):
+        lengths = range(min(_LONGEST_PHRASE, len(stems) - at), 0, -1)
+        length = next((length for length in lengths if phrases[at, length] in entries), 0)
+        if length and not (length == 1 and stems[at] in STOP_WORDS):
+            translated += entries[phrases[at, length]]
+        at += length or 1
+    return " ".join(translated)
+
+
+def _entries(table: apsw.Connection, words: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return the translations of those words that the dictionary has."""
+    rows = table.execute(
+        "SELECT word, translations FROM glossary WHERE word IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(words)),),
+    )
+    return {str(word): json.loads(str(translations)) for word, translations in rows}
 
 
 def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
@@ -202,11 +204,10 @@ def _opened(path: str, dictionary: Path, flags: int = _WRITE) -> apsw.Connection
         table.set_busy_timeout(_PATIENCE)
         table.execute("CREATE TABLE IF NOT EXISTS made (identity TEXT)")
         if table.execute("SELECT identity FROM made").get != identity:
-            table.execute("BEGIN IMMEDIATE")  # only one of two processes fills it
-            if table.execute("SELECT identity FROM made").get != identity:
-                _fill(table, dictionary)
-                table.execute("INSERT INTO made VALUES (?)", (identity,))
-            table.execute("COMMIT")
+            with transaction(table, "BEGIN IMMEDIATE"):  # only one of two processes fills it
+                if table.execute("SELECT identity FROM made").get != identity:
+                    _fill(table, dictionary)
+                    table.execute("INSERT INTO made VALUES (?)", (identity,))
     except BaseException:
         table.close()
         raise
