@@ -147,15 +147,17 @@ class Scans:
                 self._connection = open_writer(self._file)
                 self._connection.execute(_SCHEMA)
             with transaction(self._connection, "BEGIN IMMEDIATE"):
-                if self._query("SELECT uuid FROM base") != [(base,)]:
+                if self._execute("SELECT uuid FROM base") != [(base,)]:
                     self._connection.execute("DELETE FROM base; DELETE FROM scan; DELETE FROM page")
                     self._connection.execute("INSERT INTO base VALUES (?)", (base,))
-                announced = [u for (u,) in self._query("SELECT upload FROM scan WHERE document IS NULL")]
+                announced = [u for (u,) in self._execute("SELECT upload FROM scan WHERE document IS NULL")]
                 documents = find_uploads() if announced else {}  # an earlier process was killed
                 for upload in announced:
                     values = documents.get(upload), upload
                     self._execute("UPDATE scan SET document = ? WHERE upload = ?", values)
-                known = [document for (document,) in self._query("SELECT document FROM scan WHERE document")]
+                known = [
+                    document for (document,) in self._execute("SELECT document FROM scan WHERE document")
+                ]
                 existing = find_existing(known)
                 gone = [(document,) for document in known if document not in existing]
                 self._connection.executemany("UPDATE scan SET document = NULL WHERE document = ?", gone)
@@ -173,7 +175,7 @@ class Scans:
 
     def texts(self, digest: str) -> dict[int, str]:
         """Return the texts of the pages read so far, by page number."""
-        return dict(self._query("SELECT number, text FROM page WHERE digest = ?", (digest,)))
+        return dict(self._execute("SELECT number, text FROM page WHERE digest = ?", (digest,)))
 
     def announce(self, entry: Entry, *, is_read: bool) -> None:
         """Record a document with scanned pages that is about to be stored. `is_read`: it has their text."""
@@ -210,16 +212,16 @@ class Scans:
         waiting = DocStatus(DocState.INDEXING)
         if not self.can_recognize:
             waiting = DocStatus(DocState.FAILED, "its scanned pages can't be read without kbsync[ocr]")
-        rows = self._query("SELECT document FROM scan WHERE is_read = ? AND document", (_PENDING,))
+        rows = self._execute("SELECT document FROM scan WHERE is_read = ? AND document", (_PENDING,))
         return {document: self._failed.get(document, waiting) for (document,) in rows}
 
     def is_pending(self, upload_id: int) -> bool:
         """Return whether a document's pages are waiting to be read."""
-        return self._query("SELECT is_read FROM scan WHERE upload = ?", (upload_id,)) == [(_PENDING,)]
+        return self._execute("SELECT is_read FROM scan WHERE upload = ?", (upload_id,)) == [(_PENDING,)]
 
     def partly_read(self) -> list[int]:
         """Return the documents whose pages can now be read, because the extra is installed."""
-        rows = self._query("SELECT document FROM scan WHERE is_read = ?", (_PARTLY,))
+        rows = self._execute("SELECT document FROM scan WHERE is_read = ?", (_PARTLY,))
         return [document for (document,) in rows] if self.can_recognize else []
 
     def scrub(self) -> bool:
@@ -245,14 +247,10 @@ class Scans:
                     self._connection.close()
                 self._connection = None
 
-    def _query(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the statement's rows; none while no file is open."""
         with self._use():
-            return [] if self._connection is None else list(self._connection.execute(query, values))
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> None:
-        with self._use():
-            if self._connection is not None:
-                self._connection.execute(statement, values)
+            return [] if self._connection is None else list(self._connection.execute(statement, values))
 
     @contextmanager
     def _use(self) -> Iterator[None]:
@@ -273,7 +271,7 @@ class Scans:
                 self._thread.start()
 
     def _next(self) -> _Unread | None:
-        rows = self._query(
+        rows = self._execute(
             "SELECT document, entry FROM scan WHERE is_read = ? AND document ORDER BY rowid", (_PENDING,)
         )
         row = next((row for row in rows if row[0] not in self._failed), None)
@@ -338,7 +336,7 @@ class Scans:
 
     def _is_pending(self, unread: _Unread) -> bool:
         return bool(
-            self._query(
+            self._execute(
                 "SELECT 1 FROM scan WHERE document = ? AND upload = ?",
                 (unread.document, unread.entry.upload_id),
             )
