@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import cached_property, lru_cache
 from itertools import chain
 
@@ -250,16 +250,15 @@ class NameScores:
 
     def points(self, document: int, chunk: int) -> float:
         """Return the name's contribution to the score of a chunk."""
-        return sum(points for _, points in self._points_by_term(document, chunk))
+        return sum(self.by_term(document, chunk).values()) if document in self.documents else 0.0
 
     def by_term(self, document: int, chunk: int) -> dict[Term, float]:
         """Return the contribution of each term of the name to the score of a chunk."""
-        return dict(self._points_by_term(document, chunk))
-
-    def _points_by_term(self, document: int, chunk: int) -> Iterator[tuple[Term, float]]:
         weight = NAME + WHOLE_NAME * (document in self.whole)
-        for term in self.documents.get(document, ()):
-            yield term, self.idf[term] * (weight + (chunk not in self.chunks.get(term, ())))
+        return {
+            term: self.idf[term] * (weight + (chunk not in self.chunks.get(term, ())))
+            for term in self.documents.get(document, ())
+        }
 
     def of_several_words(self) -> list[int]:
         """Return the best documents whose names have several of the terms."""
