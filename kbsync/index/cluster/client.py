@@ -277,18 +277,14 @@ class DaskCluster:
         self._loop.close(self._aclose())
 
     def _begin_cut(self, entry: Entry, body: Body, wanted: asyncio.Event) -> Future[Cut | TargetError]:
-        document = worker.Sent(entry.path, body.size, entry.digest, None, self._place(entry.path))
+        place = f"{self._config.folder.rstrip('/')}/{entry.path}" if self._config.folder else ""
+        document = worker.Sent(entry.path, body.size, entry.digest, None, place)
         try:
-            return self._begin(
-                self._cut(document if document.place else _with_content(document, body), body, wanted)
-            )
+            return self._begin(self._cut(document if place else _with_content(document, body), body, wanted))
         except OSError as error:
             unreadable = Future[Cut | TargetError]()
             unreadable.set_result(scratch_error(error))
             return unreadable
-
-    def _place(self, path: str) -> str:
-        return f"{self._config.folder.rstrip('/')}/{path}" if self._config.folder else ""
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         if self._closed:

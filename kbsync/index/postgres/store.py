@@ -150,7 +150,10 @@ class PostgresStore:
         elif base.row.token != self._owner.token:
             raise self._superseded(base.row)
         elif base.is_to_be_seen:
-            self._record_seen(claim)
+            # For readers, that show how old its documents are.
+            with self._repeatable(), self._transaction() as (connection, is_made):
+                if is_made:
+                    connection.execute(_SEEN, (self._owner.token, claim.generation))
         return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
@@ -508,12 +511,6 @@ class PostgresStore:
         )
         command = self._connections.database.psql(release)
         return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", fix=command)
-
-    def _record_seen(self, claim: _Claim) -> None:
-        """Record that this host is at work, for readers that show how old its documents are."""
-        with self._repeatable(), self._transaction() as (connection, is_made):
-            if is_made:
-                connection.execute(_SEEN, (self._owner.token, claim.generation))
 
     def _put(self, entry: Entry, encoder: Encoder) -> int:
         vectors = dict(entry.vectors)

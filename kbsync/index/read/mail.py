@@ -81,7 +81,7 @@ def _raise_timeout(*_: object) -> None:
 def read_eml(raw: bytes) -> Parsed:
     """Return the message as Markdown. Raises `Rejected` for a file without any mail headers."""
     message = _parse(raw)
-    if not _is_mail(message):
+    if not any(message.get(name) for name in _KNOWN):
         raise damaged("it has no mail headers")
     text = tidied("\n\n".join(_letter(message, 1, _Allowance())))
     return Parsed(text, title=_header(message, "Subject") or None)
@@ -111,10 +111,6 @@ def read_mhtml(raw: bytes) -> Parsed:
 
 def _parse(raw: bytes) -> Message:
     return email.message_from_bytes(raw, policy=email.policy.compat32)
-
-
-def _is_mail(message: Message) -> bool:
-    return any(message.get(name) for name in _KNOWN)
 
 
 def _split(raw: bytes) -> Iterator[Message]:

@@ -572,7 +572,10 @@ class Writer:
             if first not in self._staged
             for row in self._connection.execute(query, (first,))
         }
-        self._mark_if_many(sum(run.chunks for run in runs.values()))
+        total = sum(run.chunks for run in runs.values())
+        # Of a large share of all chunks, the words are only marked as deleted; `_merge` removes them.
+        if total > STEP and total * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
+            self._mark()
         room = STEP
         while obsolete and room:
             run = runs.get(obsolete[-1])
@@ -585,13 +588,6 @@ class Writer:
             runs[run.first] = replace(run, chunks=run.chunks - count)
             if count == run.chunks:
                 del runs[obsolete.pop()]
-
-    def _mark_if_many(self, chunks: int) -> None:
-        """If these chunks are a large share of all, only mark their words as deleted; `_merge`
-        removes them.
-        """
-        if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
-            self._mark()
 
     def _mark(self) -> None:
         self._connection.execute("INSERT INTO words(words, rank) VALUES ('secure-delete', 0)")
