@@ -188,7 +188,7 @@ def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_pat
             counts = vectors.count_better(connection, "fake", "better/1")
             assert counts is not None
             count, total = counts
-            rows = vectors.read(connection, other, keyed, "better") if other and count else {}
+            rows = vectors.read(connection, other.width, keyed, "better") if other and count else {}
             assert (sum(any(row) for row in rows.values()), len(keyed)) == (count, total)
             text_in = "SELECT 'Part' || char(10) || text FROM chunk WHERE slot = ?"
             assert all(

@@ -331,7 +331,7 @@ MISTAKES = {
     "vectors-stay": Mistake(
         "the vector of a deleted text stays in the index",
         "kbsync/index/sqlite/vectors.py",
-        "        _write(connection, width, {slot: bytes(width)}, version)\n",
+        "        _write(connection, width, {slot: bytes(width)})\n",
         "",
         ("tests/index/test_index.py", "tests/index/test_gone.py"),
     ),

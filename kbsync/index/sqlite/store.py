@@ -999,7 +999,7 @@ class SqliteStore:
                 or any(of_model != stored_model.id for *_, of_model in rows)
             ):
                 return None
-            by_slot = vectors.read(connection, stored_model, (slot for *_, slot, _ in rows))
+            by_slot = vectors.read(connection, stored_model.width, (slot for *_, slot, _ in rows))
         upload_id, path, name, digest, size, recipe, title, tags, modified = row
         return Entry(
             upload_id=upload_id or 0,

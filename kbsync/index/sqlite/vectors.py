@@ -87,15 +87,16 @@ def fill(
     free = _free_slots(connection, model, len(vectors), version)
     slots = dict(zip(vectors, free, strict=True))
     connection.executemany("UPDATE slot SET key = ? WHERE id = ?", slots.items())
-    _write(connection, model.width, {slot: vectors[key] for key, slot in slots.items()}, version)
+    _write(connection, model.width, {slot: vectors[key] for key, slot in slots.items()})
+    _mark_changed(connection, slots.values(), version)
     return slots
 
 
 def read(
-    connection: apsw.Connection, model: Model, slots: Iterable[int], table: str = "block"
+    connection: apsw.Connection, width: int, slots: Iterable[int], table: str = "block"
 ) -> dict[int, bytes]:
-    """Return the vectors in these slots, as stored."""
-    by_slot, width = dict[int, bytes](), model.width
+    """Return the vectors in these slots, as stored; each has `width` bytes."""
+    by_slot = dict[int, bytes]()
     for segment, segment_slots in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
         with connection.blob_open("main", table, "vectors", segment, False) as blob:
             for slot in segment_slots:
@@ -110,9 +111,8 @@ def estimate_least_cosine(connection: apsw.Connection, model: Model) -> float:
 
     # A key is a digest, so the first keys are a random sample, and the same one in every store.
     find = "SELECT id FROM slot WHERE model = ? AND key NOTNULL ORDER BY key LIMIT ?"
-    sample = read(
-        connection, model, (slot for (slot,) in connection.execute(find, (model.id, SAMPLED_VECTORS)))
-    )
+    slots = (slot for (slot,) in connection.execute(find, (model.id, SAMPLED_VECTORS)))
+    sample = read(connection, model.width, slots)
     if not sample:
         return 0.0
     stored = np.frombuffer(b"".join(sample.values()), np.float16).reshape(-1, model.dimensions)
@@ -136,7 +136,8 @@ def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> 
         if width is None:
             continue
         connection.execute("UPDATE slot SET key = NULL WHERE id = ?", (slot,))
-        _write(connection, width, {slot: bytes(width)}, version)
+        _write(connection, width, {slot: bytes(width)})
+        _mark_changed(connection, [slot], version)
         _release_better(connection, slot, version)
         segment = slot // SLOTS
         segment_range = (segment * SLOTS, segment * SLOTS + SLOTS - 1)
@@ -149,18 +150,13 @@ def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> 
 
 def _release_better(connection: apsw.Connection, slot: int, version: int) -> None:
     """Zero the better vector of a slot, if it has one."""
-    segment, place = divmod(slot, SLOTS)
+    segment = slot // SLOTS
     width_of = "SELECT dimensions * 2 FROM model JOIN better ON better.model = model.id WHERE better.id = ?"
     width = connection.execute(width_of, (segment,)).get
-    if width is None:
-        return
-    with connection.blob_open("main", "better", "vectors", segment, True) as blob:
-        blob.seek(place * width)
-        if not any(blob.read(width)):
-            return
-        blob.seek(place * width)
-        blob.write(bytes(width))
-    connection.execute("UPDATE better SET count = count - 1, version = ? WHERE id = ?", (version, segment))
+    if width is not None and any(read(connection, width, [slot], "better")[slot]):
+        _write(connection, width, {slot: bytes(width)}, "better")
+        update = "UPDATE better SET count = count - 1, version = ? WHERE id = ?"
+        connection.execute(update, (version, segment))
 
 
 def find_without_better(
@@ -171,7 +167,7 @@ def find_without_better(
     for segment, _ in connection.execute(_INCOMPLETE, (model.id, 0 if better is None else better.id)):
         row = connection.execute("SELECT model FROM better WHERE id = ?", (segment,)).get
         places = range(segment * SLOTS, segment * SLOTS + SLOTS)
-        stored = read(connection, better, places, "better") if better and row == better.id else {}
+        stored = read(connection, better.width, places, "better") if better and row == better.id else {}
         for key, slot in connection.execute(_KEYED, (places[0], places[-1])):
             if key not in skipped and not any(stored.get(slot, b"")):
                 pairs.append((key, slot))
@@ -195,13 +191,9 @@ def fill_better(
                 "REPLACE INTO better VALUES (?, ?, ?, 0, zeroblob(?))",
                 (segment, better.id, version, SLOTS * better.width),
             )
-        added = 0
-        with connection.blob_open("main", "better", "vectors", segment, True) as blob:
-            for slot in slots:
-                blob.seek(slot % SLOTS * better.width)
-                added += not any(blob.read(better.width))
-                blob.seek(slot % SLOTS * better.width)
-                blob.write(by_slot[slot])
+        fresh = {slot: by_slot[slot] for slot in slots}
+        added = sum(not any(stored) for stored in read(connection, better.width, fresh, "better").values())
+        _write(connection, better.width, fresh, "better")
         connection.execute(
             "UPDATE better SET count = count + ?, version = ? WHERE id = ?", (added, version, segment)
         )
@@ -246,16 +238,20 @@ def _free_slots(connection: apsw.Connection, model: Model, count: int, version: 
             connection.executemany("INSERT INTO slot(id, model) VALUES (?, ?)", new_rows)
 
 
-def _write(connection: apsw.Connection, width: int, vectors: Mapping[int, bytes], version: int) -> None:
+def _write(
+    connection: apsw.Connection, width: int, vectors: Mapping[int, bytes], table: str = "block"
+) -> None:
     """Write vectors into their slots, consecutive ones together."""
     for first, content in _stretches(vectors):
-        segment = first // SLOTS
-        with connection.blob_open("main", "block", "vectors", segment, True) as blob:
+        with connection.blob_open("main", table, "vectors", first // SLOTS, True) as blob:
             blob.seek(first % SLOTS * width)
             blob.write(content)
-        connection.execute(
-            "UPDATE segment SET version = ?1 WHERE id = ?2 AND version <> ?1", (version, segment)
-        )
+
+
+def _mark_changed(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
+    """Record in the segments of these slots that their vectors changed."""
+    segments = {(version, slot // SLOTS) for slot in slots}
+    connection.executemany("UPDATE segment SET version = ?1 WHERE id = ?2 AND version <> ?1", segments)
 
 
 def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
@@ -392,7 +388,7 @@ class Matrix:
         import numpy as np
 
         def compute(slots: Iterable[int]) -> dict[int, float]:
-            by_slot = read(self._connection, model, slots, self._blocks)
+            by_slot = read(self._connection, model.width, slots, self._blocks)
             stored = np.frombuffer(b"".join(by_slot.values()), np.float16).reshape(-1, model.dimensions)
             products = np.einsum("ij,j->i", stored.astype(np.float32), vector)
             return dict(zip(by_slot, products.tolist(), strict=True))
