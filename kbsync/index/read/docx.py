@@ -27,7 +27,7 @@ from kbsync.index.read.text import (
     style_of,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, inside, number_of, without_text
 
 _OMITTED = word_set(
     """
@@ -127,7 +127,11 @@ class _Part:
                     self._read_paragraph(element, blocks)
                 case "tbl":
                     blocks.add_table(
-                        [row for row_element in _inside(element, "tr") if (row := self._row(row_element))]
+                        [
+                            row
+                            for row_element in inside(element, ("tr",), _OMITTED)
+                            if (row := self._row(row_element))
+                        ]
                     )
                 case tag if tag not in _OMITTED:
                     self.read(element, blocks)
@@ -139,7 +143,7 @@ class _Part:
         if properties is not None and properties.find("del") is not None:
             return []
         cells = [Blocks() for _ in range(_number(properties, "gridBefore", 0, _WIDEST_SPAN))]
-        for cell in _inside(row, "tc"):
+        for cell in inside(row, ("tc",), _OMITTED):
             about = cell.find("tcPr")
             cells.append(Blocks())
             merged = None if about is None else about.find("vMerge")
@@ -244,15 +248,6 @@ def _chosen_entry(choices: Element | None) -> str:
     return entries[chosen] if chosen < len(entries) else ""
 
 
-def _inside(parent: Element, tag: str) -> Iterator[Element]:
-    """Yield a table's rows, or a row's cells, whatever elements wrap them."""
-    for element in parent:
-        if element.tag == tag:
-            yield element
-        elif element.tag not in _OMITTED:
-            yield from _inside(element, tag)
-
-
 def _switch(properties: Element | None, name: str) -> bool | None:
     """Return whether a property is on; None if these properties don't state it."""
     switch = None if properties is None else properties.find(name)
@@ -265,8 +260,7 @@ def _value(properties: Element | None, path: str) -> str | None:
 
 
 def _number(properties: Element | None, path: str, usual: int, largest: int = 100_000) -> int:
-    value = _value(properties, path) or ""
-    return min(int(value), largest) if value.isdecimal() and len(value) < 10 else usual
+    return min(number_of(_value(properties, path), usual), largest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from kbsync.index.read.text import (
     one_line,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted, inside, number_of, without_text
 
 _OMITTED = word_set(
     """
@@ -145,7 +145,7 @@ class _Reader:
             case "list":
                 self._read_list(element, blocks, 1, "")
             case "table":
-                blocks.add_table([self._row(row) for row in _inside(element, ("table-row",))])
+                blocks.add_table([self._row(row) for row in inside(element, ("table-row",), _OMITTED)])
             case "annotation":
                 blocks.add(self._comment(element))
             case "desc" if is_description(words := element.text or ""):
@@ -215,7 +215,7 @@ class _Reader:
 
     def _paragraphs(self, parent: Element) -> list[str]:
         blocks = Blocks()
-        for element in _inside(parent, ("p", "h")):
+        for element in inside(parent, ("p", "h"), _OMITTED):
             self._read_paragraph(element, blocks)
         return [one_line(blocks.text)] if blocks else []
 
@@ -253,7 +253,7 @@ class _Reader:
 
     def _row(self, row: Element) -> list[Blocks]:
         cells = list[Blocks]()
-        for cell in _inside(row, ("table-cell", "covered-table-cell")):
+        for cell in inside(row, ("table-cell", "covered-table-cell"), _OMITTED):
             blocks = Blocks()
             if cell.tag == "table-cell":
                 self.read(cell, blocks)
@@ -271,17 +271,3 @@ def _hides(name: str, styles: Mapping[str, Element]) -> bool:
                 return display == "none"
         name = style.get(":parent-style-name", "")
     return False
-
-
-def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:
-    """Yield the elements with these tags, whatever elements wrap them."""
-    for element in parent:
-        if element.tag in tags:
-            yield element
-        elif element.tag not in _OMITTED:
-            yield from _inside(element, tags)
-
-
-def number_of(value: str | None, usual: int) -> int:
-    """Return an attribute's whole number, or the `usual` one."""
-    return int(value) if value and value.isdecimal() and len(value) < 10 else usual

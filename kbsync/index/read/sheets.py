@@ -14,7 +14,6 @@ import python_calamine as calamine
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
-from kbsync.index.read.opendocument import number_of
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
     document_title,
@@ -24,7 +23,7 @@ from kbsync.index.read.text import (
     split_keywords,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted, number_of, without_text
 
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 

@@ -22,7 +22,7 @@ from kbsync.index.read.text import (
     split_keywords,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, inside, without_text
 
 _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
@@ -231,13 +231,9 @@ def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes, pictures and tables in drawing order, with groups expanded and without the fallback
+    """Return shapes, pictures and tables in drawing order, with groups expanded and without the fallback
     copies of newer shapes for older programs."""
-    for child in root:
-        if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
-            yield child
-        elif child.tag != "Fallback":
-            yield from _shapes(child)
+    return inside(root, ("sp", "graphicFrame", "pic", "cxnSp"), ("Fallback",))
 
 
 def _placeholder(shape: Element) -> str:

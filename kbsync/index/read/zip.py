@@ -9,7 +9,7 @@ import io
 import posixpath
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -164,6 +164,20 @@ class Archive:
 
 def _is_medium(name: str) -> bool:
     return name.lower().endswith(_MEDIA)
+
+
+def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> Iterator[Element]:
+    """Yield the elements with these tags in order, whatever elements wrap them, except `omitted` ones."""
+    for element in parent:
+        if element.tag in tags:
+            yield element
+        elif element.tag not in omitted:
+            yield from inside(element, tags, omitted)
+
+
+def number_of(value: str | None, usual: int) -> int:
+    """Return an attribute's whole number, or the `usual` one."""
+    return int(value) if value and value.isdecimal() and len(value) < 10 else usual
 
 
 def parse_xml(raw: bytes) -> Element:
