@@ -124,7 +124,9 @@ class Base:
     `address`: its location, as a URL without user and password: the canonical base URL of a service, the
     database, or the file of a built-in base. `writer`: identifies the process that has the base open, after
     its first write; '' if the base doesn't track it. `last_writer`: identifies the previous writer; if it
-    isn't the one in our state, the documents may differ from the state.
+    isn't the one in our state, the documents may differ from the state. `revision`: grows with the base's
+    changes; None if the base doesn't count them. If it is lower than in our state, an older copy replaced the
+    base.
     """
 
     id: str
@@ -132,6 +134,7 @@ class Base:
     address: str = ""
     writer: str = ""
     last_writer: str = ""
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +290,13 @@ class Target(ABC):
         """Delete everything else that the base stores about a mirror that has ended, after its documents are
         deleted.
         """
+
+    @property
+    def revision(self) -> int | None:
+        """The base's revision after the last change by this process (see `Base`); None if the base doesn't
+        count changes.
+        """
+        return None
 
     @property
     def reads_scans(self) -> bool:

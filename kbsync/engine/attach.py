@@ -174,21 +174,30 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     its base or a former row proves that it is ours, it serves regardless of its bytes: the planner replaces
     it if it is outdated, and deletes it if it has no file. Otherwise the file's digest, once known, must
     match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
-    reports them.
+    reports them. If the state is older than the base, a document may have been renamed or updated since.
     """
     adopted_count, listed_ids = 0, set[str]()
     binding = journal.binding
 
     def record(claims: Sequence[Claim], tx: Tx) -> None:
         for claim in claims:
+            row = claim.row
+            if row is not None and claim.reported is not None and claim.is_overtaken:
+                tx.uploads.save(lifecycle.gone(row))
+                tx.removals.release(row.id)
+                claim = replace(claim, listed=claim.reported)
+            elif row is not None and claim.moved_to is not None:
+                tx.uploads.save(replace(row, label=claim.moved_to, name=claim.listed.name))
+                continue
             tx.uploads.add(adopting(binding, claim, journal.timing.now))
 
     # A crash in the middle costs a second listing: documents that have a row are not new.
     async for claims in read_list(binding, target, store.read):
         listed_ids.update(claim.remote_id for claim in claims)
-        if new := [claim for claim in claims if claim.is_new]:
-            await store.write(partial(record, new))
-            adopted_count += len(new)
+        changed = [claim for claim in claims if claim.is_new or claim.is_overtaken or claim.moved_to]
+        if changed:
+            await store.write(partial(record, changed))
+            adopted_count += sum(claim.is_new for claim in changed)
     await _end_missing(store, journal, target, listed_ids)
 
     def end(tx: Tx) -> None:
@@ -215,6 +224,10 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     serving = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
     if binding.limits.embedded or not is_emptied(serving, serving - len(unreplaced)):
         to_end += unreplaced
+    if binding.limits.embedded:
+        # If an older copy replaced the base, the ids that it lacks will be given to other documents.
+        async for rows in uploads_in(binding, store.read, (UploadState.INDEXING, UploadState.RETIRING)):
+            to_end += [row for row in rows if row.remote_id is not None and row.remote_id not in listed]
 
     def end_batch(batch: Sequence[Upload], tx: Tx) -> None:
         for row in batch:
@@ -472,6 +485,7 @@ def _rebind(
         if tx.uploads.withdraw_holds(record.id, binding):
             tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
+    _note_revision(tx, binding, base, target)
     for other_binding in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
         former_binding = tx.mirrors.binding(other_binding or 0)
         if former_binding is None:
@@ -517,6 +531,22 @@ def _take_over_rows(
     if base.writer:
         # Opening a base may happen without a write to it, so either may be reported by the next opening.
         tx.meta.set(BindingFact.WRITER, binding, "\n".join((base.last_writer, base.writer)))
+
+
+def _note_revision(tx: Tx, binding: int, base: Base, target: Target) -> None:
+    """Record the base's revision; have its documents adopted again if an older copy replaced it."""
+    if is_older_copy(tx, binding, base):
+        tx.mirrors.set_adopted(binding, adopted=False)
+    revisions = [revision for revision in (base.revision, target.revision) if revision is not None]
+    if revisions:
+        tx.meta.set(BindingFact.REVISION, binding, str(max(revisions)))
+
+
+def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
+    """Return whether the base has had fewer changes than this state has recorded."""
+    recorded = tx.meta.get(BindingFact.REVISION, binding)
+    # A base that is ahead is the one that the state knows: kbsync was killed before it recorded a change.
+    return bool(recorded) and base.revision is not None and base.revision < int(recorded)
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:

@@ -67,6 +67,7 @@ class Claim:
     """A listed document and its owner. `listed` has its path and the known facts about its bytes: from its
     row, its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open
     uploads it may belong to. `doubts`: uploads of web pages that it may belong to, without proof in the list.
+    `reported`: what the list itself says about a document whose id `row` has.
     """
 
     whose: Whose
@@ -74,6 +75,7 @@ class Claim:
     row: Upload | None = None
     uploads: tuple[Upload, ...] = ()
     doubts: tuple[Upload, ...] = ()
+    reported: Listed | None = None
 
     @property
     def remote_id(self) -> str:
@@ -96,6 +98,22 @@ class Claim:
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the document serves in our state, but has had other bytes since."""
+        serves = self.row is not None and self.row.state.serves
+        reported = self.reported
+        if not serves or reported is None or reported.state is not DocState.READY:
+            return False
+        return self.row is not None and reported.digest not in (None, self.row.digest)
+
+    @property
+    def moved_to(self) -> str | None:
+        """The path that a serving document has at the target, if our state has another one."""
+        row, path = self.row, None if self.reported is None else self.reported.path
+        is_named = row is not None and row.state.serves and row.label != ""  # '': it is to be renamed anyway
+        return path if is_named and row is not None and path != row.label else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the claim as JSON for the inbox message `repair`."""
@@ -169,7 +187,8 @@ def identify(
         )
         if holder.state is UploadState.ADOPTING and not holder.is_marked:
             return Claim(unproven, listed_at_path, holder)
-        return Claim(Whose.ROW if _needs_document(holder) else Whose.ENDED, listed_at_path, holder)
+        whose = Whose.ROW if _needs_document(holder) else Whose.ENDED
+        return Claim(whose, listed_at_path, holder, reported=listed if marks else None)
     if fitting and marks:
         return Claim(Whose.MARK, _at_path_of(fitting[0], listed), fitting[0])
     doubts = tuple(row for row, fit in fits if fit is False)

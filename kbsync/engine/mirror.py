@@ -288,7 +288,7 @@ class BoundMirror:
 
     async def base_changed(self) -> bool:
         """Return whether the base is no longer the one that this run started with, because it was deleted, or
-        damaged and replaced."""
+        damaged and replaced, or because an older copy was put back."""
         try:
             base = await self.target.base()
         except Halted as error:
@@ -296,7 +296,10 @@ class BoundMirror:
             return False
         except TargetError:
             return False
-        return base.id != self.journal.binding.base
+        binding = self.journal.binding
+        if base.id != binding.base:
+            return True
+        return await self.mirror.store.read(lambda tx: attach.is_older_copy(tx, binding.id, base))
 
     # -- the pass --------------------------------------------------------------------------------------
 

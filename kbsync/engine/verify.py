@@ -221,6 +221,11 @@ def _check_folder(
         # With equal bytes the base or the recipe changed, not the file.
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
+    def is_misnamed(path: str, tx: Tx) -> bool:
+        """Return whether the state, but not the list, has the document under the file's path."""
+        rows = tx.uploads.at_path(binding.mirror, binding.id, path)
+        return any(row.state.serves and row.label == path for row in rows)
+
     def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """Return a missing file's document and its row, if the deletion hasn't begun."""
         rows = tx.uploads.at_path(binding.mirror, binding.id, path)
@@ -245,6 +250,11 @@ def _check_folder(
             return not is_young and row.presence is not Presence.MISSING
         return True
 
+    for line in plan.rename:
+        if state.read(partial(is_misnamed, line.path)) and is_there(line.path):
+            server = private.server(line.path)
+            why = f"the knowledge base has its document under the path {line.source}"
+            stale.append(Discrepancy(line.path, None if server is None else server.remote_id, why))
     for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
         for line in lines:
             if state.read(partial(is_unhandled, line.path)) and is_there(line.path):

@@ -34,6 +34,7 @@ from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
+from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
 from kbsync.state.uploads import DueWork
 
@@ -185,6 +186,7 @@ class Worker:
         self._is_listing = False
         self._polling = 0
         self._note: str | None = None  # as the state has it
+        self._revision = target.revision  # likewise
         self._ahead = clock.wall() - clock.steady()
         self._started = 0  # tasks
         self._lost = self._recovered = 0  # tasks that could not record the outcome of their rows
@@ -548,6 +550,7 @@ class Worker:
         note = self._target.note
 
         def record(tx: Tx) -> list[Happened | None]:
+            self._note_revision(tx)
             if note != self._note:
                 keep_note(tx, binding.mirror, note)
             # While the target is to blame, no document is at fault for a rejection.
@@ -597,6 +600,8 @@ class Worker:
         started = self._clock.steady()
         try:
             happened, halted = await self._polls.ask(rows, tries)
+            if self._target.revision != self._revision:  # scanned pages were read
+                await self._store.write(self._note_revision)
             self._halts.answers()
             await self._report_progress(happened)
             if halted is not None:
@@ -642,6 +647,7 @@ class Worker:
             outcomes = dict.fromkeys(ids, error)
 
         def record(tx: Tx) -> list[Happened | None]:
+            self._note_revision(tx)
             return [
                 self._journal.delete_ended(tx, row.id, outcomes.get(row.remote_id or "", _SILENT))
                 for row in started
@@ -693,9 +699,19 @@ class Worker:
                 await self._note_trouble([error], 1)
             else:
                 done.append((row.id, path))
-        self._report(
-            await self._store.write(lambda tx: [journal.renamed(tx, number, path) for number, path in done])
-        )
+
+        def record(tx: Tx) -> list[Happened | None]:
+            self._note_revision(tx)
+            return [journal.renamed(tx, number, path) for number, path in done]
+
+        self._report(await self._store.write(record))
+
+    def _note_revision(self, tx: Tx) -> None:
+        """Record the base's revision together with changes that are in the base."""
+        revision = self._target.revision
+        if revision is not None and (self._revision is None or revision > self._revision):
+            tx.meta.set(BindingFact.REVISION, self._journal.binding.id, str(revision))
+            self._revision = revision
 
     # -- trouble ---------------------------------------------------------------------------------------
 

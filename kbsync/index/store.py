@@ -218,6 +218,14 @@ class Store(Protocol):
     def writers(self) -> tuple[str, str]:
         """Return this instance's writer name ('' if it only reads), and the previous writer's name."""
 
+    @property
+    def revision(self) -> int | None:
+        """Return the store's revision after the last change by this instance; None if it only reads."""
+
+    @property
+    def checked_revision(self) -> int:
+        """Return the store's revision before the last `check`; it grows with the store's changes."""
+
     def check(self) -> tuple[str, int]:
         """Return the store's identity and number of documents. Replaces a store that is missing or
         damaged."""

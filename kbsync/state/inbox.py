@@ -108,6 +108,7 @@ class BindingFact(StrEnum):
     """Facts about a binding."""
 
     LAG = "lag"  # the lag of its list
+    REVISION = "revision"  # the highest known revision of its base
     TIMES = "times"  # whether its times agree with the clock
     WRITER = "writer"  # the states that wrote there last
 

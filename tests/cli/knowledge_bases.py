@@ -65,15 +65,17 @@ def in_state(config: Path) -> Iterator[KnowledgeBase]:
 
 @contextmanager
 def postgres(server: Server) -> Iterator[KnowledgeBase]:
-    database = server.database()
+    yield of_database(server, server.database())
 
+
+def of_database(server: Server, database: str) -> KnowledgeBase:
     def documents(prefix: str) -> Documents:
         if not server.run(database, "SELECT to_regclass('kbsync.document')")[0][0]:
             return []
         sql = "SELECT prefix || shown, digest FROM kbsync.document d JOIN kbsync.owner o ON o.id = d.owner"
         return sorted(row for row in server.run(database, sql) if row[0].startswith(prefix))
 
-    yield KnowledgeBase({"type": "postgres", "dsn": server.dsn(database)}, documents)
+    return KnowledgeBase({"type": "postgres", "dsn": server.dsn(database)}, documents)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 import apsw
 import pytest
 
-from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, postgres, service, zhipu
+from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, of_database, postgres, service, zhipu
 from tests.cli.sandbox import Sandbox
+from tests.postgres.server import Server
 from tests.share import long
 
 
@@ -223,6 +224,23 @@ def test_plan_of_a_restored_state_knows_newer_documents(
     passed(sandbox)
     restore(sandbox)
     check_plan(sandbox)
+
+
+@long
+def test_database_put_back_as_of_the_former_run_is_repaired(
+    sandbox: Sandbox, docs: Path, postgres: Server
+) -> None:
+    database = postgres.database()
+    configure(sandbox, mirror("handbook", docs, of_database(postgres, database)))
+    passed(sandbox)
+    postgres.run("postgres", f"CREATE DATABASE former TEMPLATE {database}")
+    (docs / "f1.md").write_text("changed")
+    (docs / "f2.md").rename(docs / "g2.md")
+    passed(sandbox)
+    postgres.run("postgres", f"DROP DATABASE {database} WITH (FORCE)")
+    postgres.run("postgres", f"ALTER DATABASE former RENAME TO {database}")
+    assert passed(sandbox)["replaced"] == 1
+    check_mirrored(sandbox, of_database(postgres, database), docs)
 
 
 @long

@@ -165,6 +165,7 @@ FACTS = [
         "terms",
         "settings",
         "lag",
+        "revision",
         "times",
         "writer",
     )

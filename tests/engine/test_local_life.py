@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.engine import attach
+from tests.cli.knowledge_bases import documents_in, files_of
 from tests.cli.sandbox import Sandbox
 from tests.share import long
 
@@ -155,3 +157,116 @@ def test_pass_after_restoring_an_older_base_leaves_nothing_stale(sandbox: Sandbo
     backup.rename(base)
     assert count_created(sandbox) == 2
     assert sandbox.run("verify").code == 0
+
+
+def put_back(sandbox: Sandbox, copy: Path) -> None:
+    base = sandbox.state / "kb" / "handbook"
+    shutil.rmtree(base)
+    shutil.copytree(copy, base)
+
+
+def check_base(sandbox: Sandbox) -> None:
+    """Check that the base has each file's bytes once, and that `verify` finds nothing."""
+    assert documents_in(sandbox.state / "kb" / "handbook") == files_of(sandbox.docs)
+    assert sandbox.run("verify").code == 0
+
+
+@long
+def test_base_that_is_one_run_old_is_repaired_by_the_next_pass(sandbox: Sandbox) -> None:
+    copy = sandbox.home / "copy"
+    shutil.copytree(sandbox.state / "kb" / "handbook", copy)
+    sandbox.write("f1.md", "# Title 1\n\nAnother text.\n")
+    sandbox.write("new.md", "# New\n\nAdded after the copy.\n")
+    (sandbox.docs / "f2.md").unlink()
+    (sandbox.docs / "f4.md").rename(sandbox.docs / "g4.md")
+    count_created(sandbox)
+    put_back(sandbox, copy)
+    planned = sandbox.run("plan", "--json").json["mirrors"][0]
+    assert (planned["upload"], planned["replace"]) == (["new.md"], ["f1.md"])
+    assert sandbox.run("verify").code == 1
+    assert count_created(sandbox) == 2
+    check_base(sandbox)
+    # The ids of the lost documents were given again.
+    (sandbox.docs / "new.md").unlink()
+    count_created(sandbox)
+    check_base(sandbox)
+
+
+KILLED_AT = """
+import os
+from kbsync.__main__ import main
+from kbsync.engine.audit import RegularAudit
+from kbsync.index.sqlite.store import SqliteStore
+put = SqliteStore.put
+def die(self, *args):
+    if args:
+        put(self, *args)
+    os._exit(137)
+{moment} = die
+main(["--once", "--config", {config!r}])
+"""
+STORED, RECORDED = "SqliteStore.put", "RegularAudit.run_due"
+"""The moment when documents are in the base, and the one when the state has recorded that."""
+
+
+def kill(sandbox: Sandbox, moment: str) -> None:
+    program = KILLED_AT.format(moment=moment, config=str(sandbox.config))
+    env = sandbox.environ({})
+    assert subprocess.run([sys.executable, "-c", program], env=env, check=False).returncode == 137
+
+
+@long
+def test_base_ahead_of_the_state_after_a_kill_causes_no_comparison(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.write("f1.md", "# Title 1\n\nAnother text.\n")
+    kill(sandbox, STORED)
+    adoptions = list[str]()
+    monkeypatch.setattr(attach, "adopt", lambda *_: adoptions.append("adopted"))
+    assert count_created(sandbox) <= 1
+    assert count_created(sandbox) == 0
+    assert adoptions == []
+    check_base(sandbox)
+
+
+@long
+def test_older_base_is_noticed_after_a_kill(sandbox: Sandbox) -> None:
+    copy = sandbox.home / "copy"
+    shutil.copytree(sandbox.state / "kb" / "handbook", copy)
+    sandbox.write("f1.md", "# Title 1\n\nAnother text.\n")
+    kill(sandbox, RECORDED)
+    put_back(sandbox, copy)
+    assert count_created(sandbox) == 1
+    check_base(sandbox)
+
+
+@long
+def test_older_base_put_back_under_a_daemon_is_repaired_by_its_next_rescan(sandbox: Sandbox) -> None:
+    sandbox.configure("rescan: 1s")
+    daemon = sandbox.watch()
+    copy = sandbox.home / "copy"
+    shutil.copytree(sandbox.state / "kb" / "handbook", copy)
+    sandbox.write("f1.md", "# Title 1\n\nAnother text.\n")
+    daemon.wait_for_event("document.ready", path="f1.md")
+    put_back(sandbox, copy)
+    daemon.wait_for_event("document.ready", times=2, path="f1.md")
+    daemon.end()
+    check_base(sandbox)
+
+
+@long
+def test_folder_and_state_put_back_rename_their_documents_back(sandbox: Sandbox) -> None:
+    copy = sandbox.home / "copy"
+    copy.mkdir()
+    for file in sandbox.state.glob("state.db*"):
+        shutil.copy2(file, copy)
+    files = shutil.copytree(sandbox.docs, sandbox.home / "files")
+    (sandbox.docs / "f4.md").rename(sandbox.docs / "g4.md")
+    count_created(sandbox)
+    for file in copy.iterdir():
+        shutil.copy2(file, sandbox.state)
+    shutil.rmtree(sandbox.docs)
+    files.rename(sandbox.docs)
+    assert sandbox.run("verify", "--json").json["mirrors"][0]["stale"] == ["f4.md"]
+    sandbox.run("--once")
+    check_base(sandbox)

@@ -106,7 +106,7 @@ class PostgresStore:
         self._owner, self._read_only = owner, read_only
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
-        self._former = ""
+        self._former, self.checked_revision = "", 0
         # until the next `check`: a document put meanwhile would go into another base
         self._is_gone = False
         self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
@@ -129,6 +129,11 @@ class PostgresStore:
         claim = self._claim
         return ("" if claim is None else f"{self._owner.token}:{claim.generation}"), self._former
 
+    @property
+    def revision(self) -> int | None:
+        """Return the generation of the claim: a count of all changes would be one more row to lock."""
+        return None if self._claim is None else self._claim.generation
+
     def check(self) -> tuple[str, int]:
         """Return the base's identity and the number of the owner's documents.
 
@@ -142,19 +147,21 @@ class PostgresStore:
             if base is not None and base.row is not None and not base.row.is_open_to(self._owner):
                 raise self._prefix_taken(base.row)  # as the first pass would find it
             if base is not None and base.row is not None:
-                self._former = f"{base.row.token}:{base.row.generation}"
+                self._record_former(base.row)
             return ("", 0) if base is None else (base.uuid, base.documents)  # "": unknown to every state
         claim = self._claim
         if claim is None or base is None or base.uuid != claim.uuid or base.row is None or self._is_gone:
             claim = self._make_claim(claim)
-        elif base.row.token != self._owner.token:
+            return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
+        if base.row.token != self._owner.token:
             raise self._superseded(base.row)
-        elif base.is_to_be_seen:
+        if base.is_to_be_seen:
             # For readers, that show how old its documents are.
             with self._repeatable(), self._transaction() as (connection, is_made):
                 if is_made:
                     connection.execute(_SEEN, (self._owner.token, claim.generation))
-        return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
+        self.checked_revision = base.row.generation
+        return claim.uuid, base.documents
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
         """Store each document in a separate transaction. Returns each one's id, or why it wasn't stored."""
@@ -452,9 +459,13 @@ class PostgresStore:
                 else:
                     claimed = connection.execute(_CLAIM, values).fetchone()
             assert claimed is not None
-            self._former = f"{rows[0].token}:{rows[0].generation}" if rows else ""
+            self._record_former(rows[0] if rows else None)
             self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
             return self._claim
+
+    def _record_former(self, row: _OwnerRow | None) -> None:
+        self._former = "" if row is None else f"{row.token}:{row.generation}"
+        self.checked_revision = 0 if row is None else row.generation
 
     def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
         """Raise `Halted` if the prefix is the beginning of another owner's, or the reverse, since names could

@@ -846,6 +846,10 @@ SELECT text FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
   WHERE document = ? ORDER BY place, chunk.id
 """
 _TEXT_IN = "SELECT text, headings FROM chunk WHERE slot = ? LIMIT 1"
+_CHECK = """
+SELECT (SELECT value FROM meta WHERE key = 'uuid'), (SELECT count(*) FROM document),
+  (SELECT value FROM meta WHERE key = 'changes')
+"""
 _ENTRY = """
 SELECT upload_id, path, name, digest, size, recipe, title, tags, modified FROM document WHERE id = ?
 """
@@ -872,6 +876,7 @@ class SqliteStore:
         self._reader = Reader(folder)
         self._finder: Reader | None = None  # most writing processes never search
         self._opening = threading.Lock()
+        self.checked_revision = 0
         self._damage = ""  # the damage, if any; the next `check` then sets the file aside
 
     @property
@@ -887,6 +892,11 @@ class SqliteStore:
         with self._open_snapshot() as connection:
             return "", connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
 
+    @property
+    def revision(self) -> int | None:
+        """Return the number of changes in the file after the last one by this writer."""
+        return None if self._writer is None else self._writer.revision
+
     def check(self) -> tuple[str, int]:
         """Return the file's id and the number of documents in it."""
         with self._target_errors():
@@ -898,9 +908,8 @@ class SqliteStore:
                 self._writer = self._open_writer(self._folder)
                 self._damage = ""
         with self._open_snapshot() as connection:
-            query = "SELECT (SELECT value FROM meta WHERE key = 'uuid'), count(*) FROM document"
-            uuid, count = connection.execute(query).get
-            return uuid, count
+            uuid, documents, self.checked_revision = connection.execute(_CHECK).get
+            return uuid, documents
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document."""

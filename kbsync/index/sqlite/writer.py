@@ -183,6 +183,7 @@ class Writer:
         # Two states that write here alternately must notice each other.
         self.name, self._is_named = os.urandom(8).hex(), False
         self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
+        self.revision: int = self._connection.execute("SELECT value FROM meta WHERE key = 'changes'").get
         self.scrub()
 
     @property
@@ -314,7 +315,7 @@ class Writer:
                 yield version
                 if not self._is_named:
                     self._connection.execute("REPLACE INTO meta VALUES ('writer', ?)", (self.name,))
-            self._is_named = True
+            self._is_named, self.revision = True, version
 
     def _refuse_if_closing(self) -> None:
         if self._is_closing:

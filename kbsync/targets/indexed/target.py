@@ -215,6 +215,11 @@ class IndexedTarget(Target):
         return self._limits
 
     @property
+    def revision(self) -> int | None:
+        """Return the revision of the index after the last change by this process."""
+        return self._store.revision
+
+    @property
     def note(self) -> str:
         """Return a note while the cluster is unreachable, otherwise ""."""
         return "" if self._cluster is None else self._cluster.note
@@ -229,7 +234,8 @@ class IndexedTarget(Target):
     async def base(self) -> Base:
         """Return the index as a base. An empty index with a new id replaces a missing or damaged one."""
         uuid, documents = await in_thread(self._store.check)
-        base = Base(uuid, documents, self._store.address, *self._store.writers)
+        former = (*self._store.writers, self._store.checked_revision)
+        base = Base(uuid, documents, self._store.address, *former)
         self._loop = running_loop()
         if self._scanning is not None:
             await in_thread(self._open_scans, self._scanning, uuid)

@@ -62,6 +62,10 @@ class Unmade(LocalTarget):
         self._encoder = encoder_of(config)
         self._limits = limits_of(config.max_bytes, pictures=self._encoder.takes_pictures)
 
+    @property
+    def revision(self) -> None:
+        """Return None: nothing counts changes yet."""
+
     async def base(self) -> Base:
         """Return a base without an id."""
         return Base("", 0)
