@@ -44,10 +44,11 @@ class Verification:
 
     `missing`: recorded documents that the target no longer has. `stale`: the folder is newer than the
     document and nothing is pending. `orphaned`: ours, but the file is gone. `duplicate`: a second document
-    for one file. With a `halt`, the folder could not be compared, so only problems that don't need it are
-    reported. `kept`: documents that stay although their file is gone, as the config says (`deletions:
-    never`); None without that setting. `detached`: how many documents remain from mirrors that the config no
-    longer has, by mirror. `base`: the id of the knowledge base that all document ids belong to.
+    for one file. `unchecked`: directories that could not be compared. With a `halt`, the whole folder could
+    not be compared, so only problems that don't need it are reported. `kept`: documents that stay although
+    their file is gone, as the config says (`deletions: never`); None without that setting. `detached`: how
+    many documents remain from mirrors that the config no longer has, by mirror. `base`: the id of the
+    knowledge base that all document ids belong to.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Verification:
     stale: tuple[Discrepancy, ...] = ()
     orphaned: tuple[Discrepancy, ...] = ()
     duplicate: tuple[Discrepancy, ...] = ()
+    unchecked: tuple[Discrepancy, ...] = ()
     foreign: int = 0
     kept: tuple[Discrepancy, ...] | None = None
     halt: Halt | None = None
@@ -64,17 +66,19 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Whether no problem was found."""
-        return self.halt is None and not any(getattr(self, kind) for kind in KINDS)
+        return self.halt is None and not self.unchecked and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that the contract defines; it has `halt` and `kept` only if they are not
-        None."""
+        None, and `unchecked` and `detached` only if they are not empty."""
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
             **{kind: [item.path for item in getattr(self, kind)] for kind in KINDS},
             "foreign": self.foreign,
         }
+        if self.unchecked:
+            whole["unchecked"] = [item.path for item in self.unchecked]
         if self.kept is not None:
             whole["kept"] = [item.path for item in self.kept]
         if self.detached:
@@ -128,18 +132,14 @@ async def verify_mirror(
             missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
         if not private.binding.base:
             missing += await asyncio.to_thread(state.read, partial(_in_deleted_base, settings.name))
-        halt, stale, served, kept_orphans = (
-            None,
-            list[Discrepancy](),
-            list[Discrepancy](),
-            list[Discrepancy](),
-        )
+        halt = None
+        stale, served, kept_orphans, unchecked = (list[Discrepancy]() for _ in range(4))
         try:
             await private.compare()
         except Halted as error:
             halt = halt_for(error, settings, context)
         else:
-            stale, served, kept_orphans = await asyncio.to_thread(
+            stale, served, kept_orphans, unchecked = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
         # A lagging list still has documents deleted a moment ago.
@@ -163,6 +163,7 @@ async def verify_mirror(
             stale=_by_path(stale),
             orphaned=_by_path([*served, *orphaned]),
             duplicate=_by_path(duplicate),
+            unchecked=_by_path(unchecked),
             foreign=audit.foreign,
             kept=_by_path(kept_orphans) if private.binding.abilities.keeps else None,
             halt=halt,
@@ -198,9 +199,9 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 
 def _check_folder(
     private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
-) -> tuple[list[Discrepancy], list[Discrepancy], list[Discrepancy]]:
-    """Return stale files, documents of missing files that a pass would delete but has not begun to, and
-    documents that a pass would keep.
+) -> tuple[list[Discrepancy], ...]:
+    """Return stale files, documents of missing files that a pass would delete but has not begun to, documents
+    that a pass would keep, and directories that could not be compared.
 
     The first two are checked a second time, since a document may have been handled after the private pass
     began. `is_watched`: a kbsync is running and gets time for changes that are only seconds old.
@@ -282,4 +283,6 @@ def _check_folder(
                 was = failure.refused.label
                 why = f"the file was {was} when its document was created and was refused: {failure.note}"
             stale.append(Discrepancy(failure.path, failure.refused.remote_id, why))
-    return stale, orphaned, kept_orphans
+    folders = [failure for failure in plan.failed if failure.path.endswith("/")]
+    unchecked = [Discrepancy(folder.path, None, folder.note) for folder in folders]
+    return stale, orphaned, kept_orphans, unchecked

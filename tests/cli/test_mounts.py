@@ -173,6 +173,7 @@ def test_directory_whose_disk_is_gone_for_good_is_accepted_with_the_command_show
         kbsync("plan", *options).stdout,
         kbsync("status", "--documents", *options).stdout,
         kbsync("explain", folder / "data/new.md", *options).stdout,
+        kbsync("verify", *options).stdout,
     )
     for text in shown:
         assert reason in text

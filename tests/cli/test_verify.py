@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import apsw
 import pytest
 
+from tests.cli import without_root
 from tests.cli.sandbox import Sandbox, eventually
 from tests.share import long
+
+
+class OrdinarySandbox(Sandbox):
+    """A sandbox whose kbsync lacks root's privileges."""
+
+    modules = (without_root.__name__, without_root.__name__)
 
 
 def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
@@ -65,6 +73,41 @@ def test_verify_finds_documents_without_passages(sandbox: Sandbox, damage: str, 
         assert having == [path]
     assert sandbox.run("verify").code == 0
     assert documents(sandbox) == ["a.md", "b.md"]
+
+
+@long
+def test_verify_names_a_folder_that_it_could_not_read(tmp_path: Path) -> None:
+    sandbox = OrdinarySandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.write("shut/b.md", "beta")
+    sandbox.write("shut.md", "a file whose name begins like the folder's")
+    sandbox.configure()
+    assert sandbox.go("--once").code == 0
+    (sandbox.docs / "shut").chmod(0)
+    printed, verified = sandbox.go("verify"), sandbox.go("verify", "--json")
+    (sandbox.docs / "shut").chmod(0o755)
+    assert (printed.code, verified.code) == (1, 1)
+    assert printed.out.splitlines() == [
+        "unchecked  shut/  cannot be listed: permission denied; let the user that runs kbsync read it",
+        "handbook: 1 unchecked",
+    ]
+    [mirror] = verified.json["mirrors"]
+    assert (mirror["ok"], mirror["unchecked"], mirror["missing"]) == (False, ["shut/"], [])
+    assert sandbox.go("verify").out == "handbook: all is well\n"
+    sandbox.close()
+
+
+@long
+def test_folder_excluded_from_the_mirror_needs_no_check(tmp_path: Path) -> None:
+    sandbox = OrdinarySandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.write("shut/b.md", "beta")
+    sandbox.configure("exclude: [shut/]")
+    assert sandbox.go("--once").code == 0
+    (sandbox.docs / "shut").chmod(0)
+    assert sandbox.go("verify").code == 0
+    (sandbox.docs / "shut").chmod(0o755)
+    sandbox.close()
 
 
 def documents(sandbox: Sandbox) -> list[str]:

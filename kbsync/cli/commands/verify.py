@@ -39,6 +39,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     stale      a file newer than its document, with nothing pending for it
     orphaned   one of our documents whose file is gone
     duplicate  a second document for one file
+    unchecked  a folder that kbsync could not read, so its files were not compared
     kept       a document whose file is gone, kept by `deletions: never`: nothing is wrong
 
     Exits 1 if it finds anything. It changes nothing itself: --repair asks the running kbsync, or the next
@@ -86,7 +87,7 @@ def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
         fix = f"; fix: {audit.halt.fix}" if audit.halt.fix else ""
         output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}"))
     counts = []
-    for kind in ("missing", "stale", "orphaned", "duplicate"):
+    for kind in ("missing", "stale", "orphaned", "duplicate", "unchecked"):
         documents = getattr(audit, kind)
         for document in documents:
             why = output.dim(printable(document.why))
