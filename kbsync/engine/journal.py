@@ -598,7 +598,8 @@ class Journal:
         else:
             tx.uploads.save(upload)
         self._decide_for(tx, upload)
-        if upload.state is not UploadState.SERVING:
+        # A document without a request of ours was adopted, which is no event.
+        if upload.state is not UploadState.SERVING or upload.sent_at is None:
             return None
         event = self._make_event(upload)
         if not is_renamed:

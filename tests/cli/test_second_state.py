@@ -273,6 +273,23 @@ def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
 
 
 @long
+@pytest.mark.parametrize("name", ["zhipu", "dify", "ragflow", "gptbots", "openai", "openwebui"])
+def test_documents_adopted_after_a_lost_state_do_not_count_as_uploaded(
+    name: str, sandbox: Sandbox, docs: Path
+) -> None:
+    with service(name) as base:
+        configure(sandbox, mirror("handbook", docs, base))
+        passed(sandbox)
+        for file in (sandbox.home / "state").glob("state.db*"):
+            file.unlink()
+        (docs / "new.md").write_text("new since the state was lost")
+        assert passed(sandbox)["uploaded"] == 1
+        history = sandbox.run("history", "--json").json["events"]
+        assert [event["path"] for event in history if event["event"] == "uploaded"] == ["new.md"]
+        assert len(base.documents("")) == len(files_of(docs))
+
+
+@long
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
 def test_lost_state_takes_over_duplicates_of_two_states(name: str, sandbox: Sandbox, docs: Path) -> None:
     """Two documents of one file with the same bytes, both with a mark of ours."""
