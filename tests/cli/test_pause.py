@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import apsw
@@ -153,6 +156,55 @@ def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
     # The times are to the second.
     eventually(lambda: sandbox.run("rescan").code == 0 and sandbox.status()["last_pass"] > passed)
     assert daemon.end() == 0
+
+
+@long
+def test_rescan_is_refused_during_a_single_pass(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure("settle_longest: 30s")
+    sandbox.once()
+    with busy_file(sandbox):
+        process = sandbox.start("--once")
+        eventually(lambda: lock.find_holder(sandbox.state))
+        ran = sandbox.run("rescan")
+        assert (ran.code, ran.out) == (4, "")
+        assert f"(pid {process.pid}) and won't rescan" in ran.words
+        process.terminate()
+        process.communicate()
+    assert paste(sandbox, after(ran.err, "once it has ended, run: ")).code == 0
+
+
+@long
+def test_refused_rescan_leaves_no_request_for_a_later_daemon(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    sandbox.once()
+    with lock.held(sandbox.state, keeps_running=False):
+        assert sandbox.run("rescan").code == 4
+    daemon = sandbox.watch()
+    daemon.wait_for_event("daemon.watching")
+    assert daemon.lines("rescan.started") == []
+    assert daemon.end() == 0
+
+
+@contextmanager
+def busy_file(sandbox: Sandbox) -> Iterator[None]:
+    """Keep changing a file, so that a pass waits for it."""
+    over = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not over.wait(0.02):
+            number += 1
+            sandbox.write("busy.md", f"text {number}")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def page(port: int, path: str) -> str:

@@ -8,7 +8,7 @@ from kbsync.cli.context import choose, find_paused, post
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable
-from kbsync.errors import UsageError
+from kbsync.errors import LockedError, UsageError
 from kbsync.state import lock
 
 
@@ -25,6 +25,13 @@ def command(choices: Choices, name: str | None) -> None:
     # A kbsync in another container can't be seen.
     if lock.holding(installation.state_dir) is False:
         raise UsageError(f"kbsync isn't running; for a pass now: {installation.command_line('--once')}")
+    holder = lock.find_holder(installation.state_dir)
+    if holder is not None and not holder.keeps_running:
+        # A pass compares the folder once, at its beginning.
+        raise LockedError(
+            f"a single pass or another command is running (pid {holder.pid}) and won't rescan; "
+            f"once it has ended, run: {installation.command_line('--once')}"
+        )
     paused = find_paused(installation)
     names = [mirror.name for mirror in installation.mirrors if mirror.name not in paused]
     if not names:
