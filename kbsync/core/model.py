@@ -278,6 +278,11 @@ class Upload:
     wanted_recipe: str = ""
 
     @property
+    def known_size(self) -> int | None:
+        """The length in bytes; None for a document found at a target that doesn't report it."""
+        return self.size if self.size >= 0 else None
+
+    @property
     def is_marked(self) -> bool:
         """Whether the document was found at the target and is proven to be ours by more than its path and
         bytes."""

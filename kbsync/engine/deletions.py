@@ -304,7 +304,7 @@ class Deletions:
             HistoryEvent.HELD,
             removal.path,
             document_id=upload.remote_id,
-            size=upload.size,
+            size=upload.known_size,
             reason=CAUSES.get(removal.cause, ""),
         )
 

@@ -282,7 +282,8 @@ class Journal:
         if server is not None and not abilities.renames and abilities.rename_policy == "keep":
             document, now = server.remote_id, self._clock.wall()
             event = HistoryEvent.RENAMED
-            tx.history.add(mirror, now, event, path, former=former, document_id=document, size=server.size)
+            size = server.known_size
+            tx.history.add(mirror, now, event, path, former=former, document_id=document, size=size)
 
     def await_quiet(self, tx: Tx, path: str, *, is_selected: bool) -> None:
         """Record that the file is being written: it is pending, and any later scan rechecks it (promise 8).
@@ -378,6 +379,8 @@ class Journal:
                 uploads[index] = replace(uploads[index], wanted_recipe=wanted_recipe)
             if uploads[index] != upload:
                 tx.uploads.save(uploads[index])
+            if upload.known_size is None and upload.digest == desired.digest:
+                tx.uploads.set_content(upload.id, size=desired.size)
         if any(upload.state.serves for upload in uploads):
             # These deletions waited for a check of the file, which isn't needed if another document serves.
             for upload in filter(lifecycle.awaits_file, uploads):
@@ -965,7 +968,7 @@ class Journal:
                 happened.path,
                 former="" if former == happened.path else former,
                 document_id=upload.remote_id,
-                size=upload.size,
+                size=upload.known_size,
                 reason=upload.reason if event is HistoryEvent.FAILED else "",
             )
         return happened

@@ -77,14 +77,15 @@ NO_CONTEXT = CommandContext()
 class Planned:
     """One line of a plan.
 
-    `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied;
-    `recipe` for documents to be reindexed. `source`: the path before a rename. `sends`: the bytes go to the
-    target. `note`: a remark or, for a failed file, the reason. A path that ends in `/` is a directory.
-    `refused`: the document that searches still find for a file whose current bytes the target refused.
+    `size`: bytes of the file, for deletions those of the document, None if unknown. `cause`: gone, deselected
+    or emptied; `recipe` for documents to be reindexed. `source`: the path before a rename. `sends`: the bytes
+    go to the target. `note`: a remark or, for a failed file, the reason. A path that ends in `/` is a
+    directory. `refused`: the document that searches still find for a file whose current bytes the target
+    refused.
     """
 
     path: str
-    size: int
+    size: int | None
     sends: bool = False
     cause: str = ""
     source: str | None = None
@@ -127,7 +128,7 @@ class MirrorPlan:
     def bytes_to_send(self) -> int:
         """The number of bytes that a pass would upload."""
         lines = (*self.upload, *self.replace, *self.rename, *self.reembed)
-        return sum(line.size for line in lines if line.sends)
+        return sum(line.size or 0 for line in lines if line.sends)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that the contract defines; it has `halt` only if nothing could be planned,
@@ -376,7 +377,7 @@ class PrivatePass:
                         if (server := serving(rows)) is None:
                             continue
                         if cause := removal_cause(desired):
-                            plan.held.append(Planned(desired.path, server.size, cause=cause))
+                            plan.held.append(Planned(desired.path, server.known_size, cause=cause))
                         else:
                             note = self._change(server, desired)
                             line = Planned(desired.path, desired.size, sends=True, cause=RECIPE, note=note)
@@ -389,7 +390,7 @@ class PrivatePass:
             plan.keep = []
             for entry in tx.entries.of_status(mirror, Status.KEPT, in_order=False):
                 server = serving(self._rows(tx, entry.path))
-                size = 0 if server is None else server.size
+                size = None if server is None else server.known_size
                 plan.keep.append(Planned(entry.path, size, cause=removal_cause(self.journal.desired(entry))))
         for folder in tx.folders.problems(mirror):
             if not folder.is_excluded:
@@ -466,7 +467,7 @@ class PrivatePass:
         if serving(self._rows(tx, entry.path)) is None:
             # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
             lines = plan.delete if plan.keep is None else plan.keep
-            lines.append(Planned(entry.path, row.size, cause=cause))
+            lines.append(Planned(entry.path, row.known_size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document that serves unchanged under a path other than the one at the target."""
@@ -483,7 +484,7 @@ class PrivatePass:
         sending = next((other_row for other_row in rows if other_row.state in TO_BE_SENT), None)
         if sending is None and not self.binding.abilities.renames and moved_from is None:
             return  # the target keeps the old name, and did so before
-        planned = Planned(entry.path, row.size, source=moved_from or row.label or entry.path)
+        planned = Planned(entry.path, row.known_size, source=moved_from or row.label or entry.path)
         if sending is not None:
             note = AGAIN if sending.state is UploadState.INTENDED else LOST
             planned = replace(planned, size=max(entry.stamp.size, 0), sends=True, note=note)

@@ -238,7 +238,7 @@ class Items:
         if binding is not None and not is_skipped:
             uploads = self._tx.uploads.at_path(self._record.id, binding, entry.path)
         server = serving(uploads)
-        size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
+        size = entry.stamp.size if entry.stamp.size >= 0 else (server.known_size if server else None)
         document = None if server is None else server.remote_id
         reason = self._reason(entry, uploads, server)
         may_succeed = entry.status is Status.FAILED and entry.verdict.choice is not FileChoice.REFUSED

@@ -124,11 +124,14 @@ class Uploads(Table):
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
-    def set_content(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
-        """Record a document's digest or recipe; `save` doesn't write them."""
+    def set_content(
+        self, upload: int, *, digest: str | None = None, recipe: str | None = None, size: int | None = None
+    ) -> None:
+        """Record a document's digest, recipe or size; `save` doesn't write them."""
         self._db.execute(
-            "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
-            (digest, recipe, upload),
+            "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe),"
+            " size = coalesce(?, size) WHERE id = ?",
+            (digest, recipe, size, upload),
         )
 
     # -- due rows -----------------------------------------------------------------------------------

@@ -291,6 +291,29 @@ def test_documents_adopted_after_a_lost_state_do_not_count_as_uploaded(
 
 @long
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
+def test_size_of_an_adopted_document_is_its_files_or_left_out(
+    name: str, sandbox: Sandbox, docs: Path
+) -> None:
+    with service(name) as base:
+        configure(sandbox, mirror("handbook", docs, base))
+        passed(sandbox)
+        for file in (sandbox.home / "state").glob("state.db*"):
+            file.unlink()
+        (docs / "f1.md").unlink()
+        planned = sandbox.run("plan").out
+        assert "-1" not in planned and (name == "gptbots" or "- f1.md" in planned)
+        passed(sandbox)
+        size = (docs / "f2.md").stat().st_size
+        (docs / "f2.md").unlink()
+        assert f"- f2.md  ({size} B)" in sandbox.run("plan").out
+        passed(sandbox)
+        events = sandbox.run("history", "--json").json["events"]
+        sizes = {event["path"]: event.get("size") for event in events if event["event"] == "deleted"}
+        assert sizes["f2.md"] == size and -1 not in sizes.values()
+
+
+@long
+@pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
 def test_lost_state_takes_over_duplicates_of_two_states(name: str, sandbox: Sandbox, docs: Path) -> None:
     """Two documents of one file with the same bytes, both with a mark of ours."""
     with service(name) as base:

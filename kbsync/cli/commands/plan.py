@@ -115,7 +115,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     yield from section(held, deleted_lines(plan.held), "deletions waiting for `approve`:")
     yield from section(held, deselected(plan.held), "no longer selected, waiting for `approve`:")
     changed = [item for item in plan.held if item.cause == RECIPE]
-    size = f"{format_count(len(changed), 'document')}, {format_size(sum(item.size for item in changed))}"
+    size = f"{format_count(len(changed), 'document')}, {format_size(sum(item.size or 0 for item in changed))}"
     why = f"to reindex with new settings ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
     keep, still = output.dim("="), "kept although the file is gone or excluded (deletions: never):"
@@ -136,12 +136,14 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
 
 
 def _with_size(item: Planned) -> str:
-    remarks = [format_size(item.size), *([item.cause] if item.cause == "emptied" else []), item.note]
-    return printable(f"{item.path}  ({', '.join(filter(None, remarks))})")
+    size = "" if item.size is None else format_size(item.size)
+    cause = item.cause if item.cause == "emptied" else ""
+    remarks = ", ".join(filter(None, [size, cause, item.note]))
+    return printable(f"{item.path}  ({remarks})" if remarks else item.path)
 
 
 def _renamed(item: Planned) -> str:
-    upload_note = f"{format_size(item.size)} sent again" if item.sends else ""
+    upload_note = f"{format_size(item.size or 0)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [upload_note, item.note]))
     if item.source in (None, item.path):
         # The file keeps its path; only the prefix of its name changes.
