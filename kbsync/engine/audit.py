@@ -296,8 +296,11 @@ class Repairs:
         binding, server = self._journal.binding, self._original(tx, stray)
         if server is None or server.remote_id not in missing:
             return
-        if not tx.uploads.by_remote(binding.id, stray.remote_id):
+        rows = tx.uploads.by_remote(binding.id, stray.remote_id)
+        if not rows:
             tx.uploads.add(adopting(binding, stray, self._journal.timing.now))
+        elif rows[0].state is UploadState.ADOPTING and not rows[0].digest:
+            tx.uploads.set_content(rows[0].id, digest=stray.digest)  # the audit has read its bytes
 
     def retire_stray(self, tx: Tx, stray: Claim) -> bool:
         """Delete a document that no file needs, through a row that has its id, a row that gets its id back,

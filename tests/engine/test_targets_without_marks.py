@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from kbsync.core.lifecycle import LATER_CHECKS
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Unsure
-from tests.engine.auditing import paths, verified
+from tests.engine.auditing import audited, paths, verified
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
@@ -210,6 +210,36 @@ async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost
     assert [document.name for document in world.base.documents.values()].count("f0.md") == 1
     assert theirs.remote_id in world.base.documents
     assert (world.puts(), len(world.rows(UploadState.SERVING))) == (3, 3)
+
+
+async def repaired(world: World) -> None:
+    world.post_request("repair", **repair_request(await verified(world)))
+    await world.once()
+
+
+async def audited_later(world: World) -> None:
+    world.clock.now += 1000
+    await audited(world)
+
+
+@long
+@pytest.mark.parametrize("mend", [repaired, audited_later])
+@pytest.mark.parametrize(("twin", "puts"), [(b"text of f0", 3), (b"text of F0", 4)])
+async def test_plain_named_twin_with_the_files_bytes_replaces_a_missing_document(
+    world: World, mend: Callable[[World], Awaitable[None]], twin: bytes, puts: int
+) -> None:
+    world.settings = replace(world.settings, names="plain")
+    await world.mirrored(3)
+    world.base.add("f0.md", twin, foreign=False)
+    world.lose_state()
+    await world.once()
+    [server] = [row for row in world.rows(UploadState.SERVING) if row.path == "f0.md"]
+    world.base.lose(server.remote_id or "")
+    await mend(world)
+    assert world.puts() == puts
+    texts = [document.data.decode() for document in world.base.searchable("f0.md")]
+    assert texts == ["text of f0"] if puts == 3 else sorted(texts) == ["text of F0", "text of f0"]
+    assert paths(await verified(world)) == ({} if puts == 3 else {"duplicate": ["f0.md"]})
 
 
 # -- waiting for the index -----------------------------------------------------------------------------
