@@ -330,6 +330,7 @@ class Repairs:
         # Without a recipe it cannot be mistaken for a document that a file needs.
         adopted = adopting(binding, replace(stray, listed=replace(stray.listed, recipe="")), timing.now)
         tx.uploads.add(lifecycle.retire(adopted, timing))
+        tx.forgotten.claim(binding.id, stray.remote_id)
         return True
 
     def _original(self, tx: Tx, stray: Claim) -> Upload | None:

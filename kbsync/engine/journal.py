@@ -425,6 +425,9 @@ class Journal:
             return False
         assert action.upload is not None
         upload = rows[action.upload]
+        if upload.state is UploadState.ADOPTING and action.step in (Step.SERVE, Step.RETIRE):
+            # A mirror that was forgotten may have left the document behind.
+            tx.forgotten.claim(self.binding.id, upload.remote_id or "")
         match action.step:
             case Step.DROP:
                 changed = lifecycle.drop(upload)

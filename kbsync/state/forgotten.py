@@ -114,5 +114,16 @@ class Forgotten(Table):
         )
         self._remove_empty()
 
+    def claim(self, binding: int, remote_id: str) -> None:
+        """Remove the id of a document that a mirror with this binding has just adopted."""
+        if self._db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is None:
+            return
+        self._db.execute(
+            "DELETE FROM forgotten_document WHERE remote_id = ? AND forgotten IN (SELECT f.id"
+            " FROM binding own JOIN forgotten f USING (target, address, base) WHERE own.id = ?)",
+            (remote_id, binding),
+        )
+        self._remove_empty()
+
     def _remove_empty(self) -> None:
         self._db.execute("DELETE FROM forgotten WHERE id NOT IN (SELECT forgotten FROM forgotten_document)")

@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.state import lock
 from tests.cli.cures import proves
-from tests.cli.sandbox import Sandbox, words_of
+from tests.cli.sandbox import Sandbox, eventually, words_of
 from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
 
@@ -199,6 +199,41 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuS
     left = zhipu.service.documents()
     assert (len(before), len(left)) == (3, 2)
     assert zhipu.run("verify").code == 0
+
+
+@long
+def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: ZhipuSandbox) -> None:
+    zhipu.write("a.md", "alpha")
+    zhipu.write("b.md", "beta")
+    assert zhipu.go("--once").code == 0
+    assert zhipu.run("forget", "handbook", "--yes").code == 0
+    zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
+    daemon = zhipu.watch()
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 2)
+    for path in ("a.md", "b.md"):
+        (zhipu.docs / path).write_text(f"another text of {path}")
+        daemon.wait_for_event("document.ready", path=path)
+    eventually(lambda: len(zhipu.service.documents()) == 2)
+    assert daemon.end() == 0
+    ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (ran.code, ran.words) == (2, "kbsync: the state has no mirror 'handbook'; it has: library\n")
+
+
+@long
+def test_documents_taken_over_and_left_again_are_left_by_one_mirror(zhipu: ZhipuSandbox) -> None:
+    zhipu.write("a.md", "alpha")
+    zhipu.write("b.md", "beta")
+    assert zhipu.go("--once").code == 0
+    assert zhipu.run("forget", "handbook", "--yes").code == 0
+    (zhipu.docs / "b.md").unlink()
+    zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
+    assert zhipu.go("--once").code == 0
+    assert zhipu.run("forget", "library", "--yes").code == 0
+    deleted = {
+        name: zhipu.run("forget", name, "--delete-documents", "--yes").out for name in ("handbook", "library")
+    }
+    assert deleted == {name: f"{name} is forgotten; 1 document deleted\n" for name in ("handbook", "library")}
+    assert zhipu.service.documents() == []
 
 
 @long
