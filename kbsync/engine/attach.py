@@ -202,6 +202,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
 
     def end(tx: Tx) -> None:
         tx.mirrors.set_adopted(binding.id)
+        # Not before: a killed run must notice again that an older copy replaced the base.
+        _note_revision(tx, binding.id, target)
         mark_undecided(tx, binding.mirror)
 
     await store.write(end)
@@ -485,7 +487,11 @@ def _rebind(
         if tx.uploads.withdraw_holds(record.id, binding):
             tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
-    _note_revision(tx, binding, base, target)
+    is_older = is_older_copy(tx, binding, base)
+    if is_older:
+        tx.mirrors.set_adopted(binding, adopted=False)
+    else:
+        _note_revision(tx, binding, target)
     for other_binding in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
         former_binding = tx.mirrors.binding(other_binding or 0)
         if former_binding is None:
@@ -494,7 +500,8 @@ def _rebind(
             tx.uploads.lose(record.id, former_binding.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
-    if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
+    is_explained = is_repaired or is_older  # nobody deleted what an older copy never had
+    if base.documents is not None and is_emptied(serving, base.documents) and not is_explained:
         raise base_emptied(settings.name, serving, serving - base.documents)
     note_left_behind(tx, record.id, binding)
     return binding
@@ -533,13 +540,10 @@ def _take_over_rows(
         tx.meta.set(BindingFact.WRITER, binding, "\n".join((base.last_writer, base.writer)))
 
 
-def _note_revision(tx: Tx, binding: int, base: Base, target: Target) -> None:
-    """Record the base's revision; have its documents adopted again if an older copy replaced it."""
-    if is_older_copy(tx, binding, base):
-        tx.mirrors.set_adopted(binding, adopted=False)
-    revisions = [revision for revision in (base.revision, target.revision) if revision is not None]
-    if revisions:
-        tx.meta.set(BindingFact.REVISION, binding, str(max(revisions)))
+def _note_revision(tx: Tx, binding: int, target: Target) -> None:
+    """Record the base's revision."""
+    if target.revision is not None:
+        tx.meta.set(BindingFact.REVISION, binding, str(target.revision))
 
 
 def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:

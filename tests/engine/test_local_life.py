@@ -192,11 +192,25 @@ def test_base_that_is_one_run_old_is_repaired_by_the_next_pass(sandbox: Sandbox)
     check_base(sandbox)
 
 
+@long
+def test_base_older_than_most_documents_gets_them_again_without_asking(sandbox: Sandbox) -> None:
+    copy = sandbox.home / "copy"
+    shutil.copytree(sandbox.state / "kb" / "handbook", copy)
+    for number in range(14):
+        sandbox.write(f"later{number}.md", f"# Later\n\nAdded as number {number}.\n")
+    count_created(sandbox)
+    put_back(sandbox, copy)
+    kill(sandbox, LISTED)
+    assert count_created(sandbox) == 14
+    check_base(sandbox)
+
+
 KILLED_AT = """
 import os
 from kbsync.__main__ import main
 from kbsync.engine.audit import RegularAudit
 from kbsync.index.sqlite.store import SqliteStore
+from kbsync.targets.local.target import LocalTarget
 put = SqliteStore.put
 def die(self, *args):
     if args:
@@ -205,8 +219,10 @@ def die(self, *args):
 {moment} = die
 main(["--once", "--config", {config!r}])
 """
-STORED, RECORDED = "SqliteStore.put", "RegularAudit.run_due"
-"""The moment when documents are in the base, and the one when the state has recorded that."""
+STORED, RECORDED, LISTED = "SqliteStore.put", "RegularAudit.run_due", "LocalTarget.list"
+"""The moments when documents are in the base, when the state has recorded that, and when kbsync begins to
+compare the base with the state.
+"""
 
 
 def kill(sandbox: Sandbox, moment: str) -> None:
