@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,6 +47,11 @@ class Output:
     def line(self, text: str = "") -> None:
         """Write a line, which must be printable."""
         self.write(f"{text}\n")
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Write a line for each text."""
+        for text in texts:
+            self.line(text)
 
     def write(self, text: str, *, flush: bool = False) -> None:
         """Write part of a line; `flush`: at once, for a reader who is waiting."""
@@ -265,6 +270,13 @@ def _blocks(columns: Sequence[Column]) -> list[str]:
     return lines
 
 
+def print_table(output: Output, columns: Sequence[Column], room: int | None = None) -> None:
+    """Print a table with a dimmed heading."""
+    head, *rows = table(columns, room)
+    output.line(output.dim(head))
+    output.lines(rows)
+
+
 def print_objects(
     key: str, heads: Mapping[str, str], objects: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
@@ -279,10 +291,7 @@ def print_objects(
             Column(head, tuple(_format_value(field, item[field]) for item in objects))
             for field, head in heads.items()
         ]
-        first, *rest = table(columns)
-        output.line(output.dim(first))
-        for line in rest:
-            output.line(line)
+        print_table(output, columns)
 
 
 def print_object(key: str, item: dict[str, Any], *, as_json: bool) -> None:

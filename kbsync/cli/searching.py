@@ -161,12 +161,11 @@ def print_hits(
             output.line()
         output.line(_heading(output, document, several))
         if document.hit.passages:
-            for line in excerpt(output, document, query):
-                output.line(INDENT + line)
+            output.lines(INDENT + line for line in excerpt(output, document, query))
             if images := document.hit.passages[0].images:
                 output.line(INDENT + output.dim(f"{format_count(len(images), 'image')}; see --json"))
-        for line in why_lines(document) if explain else ():
-            output.line(INDENT + output.dim(line))
+        if explain:
+            output.lines(INDENT + output.dim(line) for line in why_lines(document))
 
 
 def _heading(output: Output, document: FoundDocument, several: bool) -> str:

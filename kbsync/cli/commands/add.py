@@ -84,8 +84,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     output = Output()
     output.line(printable(f"added {name} ({folder}) to {config_path}"))
     if not choices.quiet:
-        for line in what_next:
-            output.line(line)
+        output.lines(what_next)
 
 
 def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOptions:

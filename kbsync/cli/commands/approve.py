@@ -118,8 +118,7 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
     from kbsync.state.files import folder_label
 
     def section(sign: str, paths: Sequence[str]) -> None:
-        for line in first_lines(list(map(printable, paths)), every):
-            output.line(f"  {sign} {line}")
+        output.lines(f"  {sign} {line}" for line in first_lines(list(map(printable, paths)), every))
 
     for approval in held:
         if approval.folder:

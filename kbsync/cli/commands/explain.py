@@ -112,8 +112,7 @@ def _print(output: Output, explanation: PathExplanation, *, text: bool) -> None:
     output.line(printable(explanation.answer))
     if explanation.sentences:
         output.line()
-    for sentence in explanation.sentences:
-        output.line(f"  {printable(sentence)}")
+    output.lines(f"  {printable(sentence)}" for sentence in explanation.sentences)
     if text and explanation.text is not None:
         output.line()
         output.line(printable_lines(explanation.text))

@@ -79,17 +79,16 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
     entries = read_state(
         installation, lambda tx: find_entries(installation, tx, path, since, limit + 1), must_exist=True
     )
-    shown, is_cut = entries[-limit:], len(entries) > limit
     output = Output()
     if as_json:
         from kbsync.engine.status import history_json
 
         output.json(history_json(entries, limit))
         return
-    if is_cut and not choices.quiet:
+    if len(entries) > limit and not choices.quiet:
         output.line(output.dim(f"the newest {limit:,} events; for more: --limit {limit * 10}"))
-    for entry in shown:
-        output.line(_line(output, entry, with_mirror=len(installation.mirrors) > 1))
+    with_mirror = len(installation.mirrors) > 1
+    output.lines(_line(output, entry, with_mirror=with_mirror) for entry in entries[-limit:])
     if not entries and not choices.quiet:
         output.line("nothing happened")
 

@@ -575,8 +575,7 @@ def _print_next_steps(
     try:
         limits = limits_of(installation, mirror)
         contents = scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
-        for line in describe(mirror.name, mirror.folder, contents, is_paid=limits.paid):
-            output.line(line)
+        output.lines(describe(mirror.name, mirror.folder, contents, is_paid=limits.paid))
     except (OSError, KbsyncError) as error:
         print_message(f"{mirror.folder} cannot be read: {system_reason(error)}")
     if key is not None and key.env and not os.environ.get(key.env):

@@ -8,7 +8,7 @@ import click
 
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import Column, Output, table
+from kbsync.cli.output import Column, Output, print_table
 from kbsync.core.text import printable
 
 
@@ -40,10 +40,7 @@ def command(choices: Choices, as_json: bool) -> None:
         if any(row[key] for row in rows)
     ]
     # A program that reads the list needs whole paths.
-    heads, *lines = table(columns, output.columns if output.is_terminal else None)
-    output.line(output.dim(heads))
-    for line in lines:
-        output.line(line)
+    print_table(output, columns, output.columns if output.is_terminal else None)
 
 
 def _problem(folder: str) -> str | None:

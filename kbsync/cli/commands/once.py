@@ -205,8 +205,7 @@ def report(
             print_message(f"interrupted; progress is saved; to continue: {command}")
     elif not quiet:
         output = Output()
-        for line in summary(end, reports, per_mirror=output.is_terminal):
-            output.line(line)
+        output.lines(summary(end, reports, per_mirror=output.is_terminal))
         if output.is_terminal and code is Code.MIRRORED:
             output.line(output.dim(f"search it: {installation.command_line('search QUERY')}"))
 

@@ -66,8 +66,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
             # kbsync reads these documents locally and sends only passages to the index.
             work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
             every = installation.command_line("plan --all")
-            for line in _lines(output, planned, limit, work, every):
-                output.line(line)
+            output.lines(_lines(output, planned, limit, work, every))
     if any(plan.halt is not None for plan in plans):
         return Code.PERSON
     return Code.PASSING if any(plan.is_guess for plan in plans) else Code.MIRRORED

@@ -128,5 +128,4 @@ def _print(output: Output, requested: Sequence[Failed], every: str) -> None:
         else:
             subject = f"{format_count(request.under_way, 'document')} in progress"
         output.line(f"{request.record.name}: {subject} will be retried")
-        for line in first_lines(list(map(printable, request.paths)), every):
-            output.line(f"  {line}")
+        output.lines(f"  {line}" for line in first_lines(list(map(printable, request.paths)), every))

@@ -100,8 +100,7 @@ def command(
                 folder = printable(str(installation.config.mirrors[0].folder))
                 which = f"{folder}: " if len(reports_of) > 1 else ""
                 output.line(f"{which}{running_line(installation, those)}")
-        for line in [*wrong, *([""] if wrong else []), *lines]:
-            output.line(line)
+        output.lines([*wrong, *([""] if wrong else []), *lines])
         if documents and not choices.quiet:
             for installation in installations:
                 for mirror in installation.mirrors:

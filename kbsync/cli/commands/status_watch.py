@@ -118,8 +118,7 @@ async def _on_screen(
     try:
         await show(screen, keep_updating())
     finally:
-        for line in frame.all_lines():
-            output.line(line)
+        output.lines(frame.all_lines())
 
 
 def changes(
