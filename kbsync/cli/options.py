@@ -192,12 +192,16 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
 )
 
 
+def add_options(function: Callable[..., Any], options: Sequence[Callable[[Any], Any]]) -> Any:
+    """Add options to a command; `--help` shows them in this order."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def shared_options(function: Callable[..., Any]) -> Any:
     """Add the shared options to a command, which gets their `Choices` as its first argument."""
-    command: Any = pass_choices(function)
-    for option in reversed(_SHARED):
-        command = option(command)
-    return command
+    return add_options(pass_choices(function), _SHARED)
 
 
 _FOLDER_OPTIONS = (
@@ -217,9 +221,7 @@ _FOLDER_OPTIONS = (
 
 def folder_options(function: Callable[..., Any]) -> Any:
     """Add the options for a folder without a config to a command; their values go into its `Choices`."""
-    for option in reversed(_FOLDER_OPTIONS):
-        function = option(function)
-    return function
+    return add_options(function, _FOLDER_OPTIONS)
 
 
 def examples(*lines: str) -> str:
@@ -290,7 +292,4 @@ def selection_options(function: Callable[..., Any]) -> Any:
         selection = Query("", paths=() if path is None else (path,), types=extensions, after=after)
         return function(*positional, selection=selection, **others)
 
-    command: Any = with_selection
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return add_options(with_selection, _OPTIONS)
