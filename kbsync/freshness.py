@@ -26,6 +26,7 @@ from kbsync.engine.status import (
     never_ran,
 )
 from kbsync.errors import KbsyncError
+from kbsync.installation import Installation
 from kbsync.source.roots import RootTrouble, identify
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
@@ -185,18 +186,15 @@ class Freshness:
 
 
 def freshness_reader(
-    mirrors: Sequence[MirrorConfig],
-    state_dir: Path,
-    command_line: CommandLine,
-    *,
-    check_folders: bool = False,
+    installation: Installation, mirrors: Sequence[MirrorConfig], *, check_folders: bool = False
 ) -> ReadFreshness:
     """Return a reader of these mirrors' freshness; `check_folders`: check unwatched folders too."""
     # Read this before the rows, so that a kbsync that ends in between doesn't seem to work.
-    is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
+    is_worked_on = lock.holding(installation.state_dir)
+    since = lock.taken_at(installation.state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
-        status = status_in(tx, mirror, state_dir, command_line, at_work=bool(is_worked_on))
+        status = status_in(tx, mirror, installation, at_work=bool(is_worked_on))
         freshness = Freshness(
             status,
             is_worked_on=is_worked_on,
@@ -204,13 +202,10 @@ def freshness_reader(
             rescan=mirror.rescan,
             at=time.time(),
         )
-        if (
-            not check_folders
-            or not freshness.is_unattended
-            or (status.halt is not None and not freshness.is_held)
-        ):
-            return freshness
-        return replace(freshness, root_trouble=find_root_trouble(Path(status.folder)))
+        is_halted = status.halt is not None and not freshness.is_held
+        if check_folders and freshness.is_unattended and not is_halted:
+            return replace(freshness, root_trouble=find_root_trouble(Path(status.folder)))
+        return freshness
 
     return lambda tx: [read_one(tx, mirror) for mirror in mirrors]
 
@@ -236,8 +231,7 @@ def find_root_trouble(folder: Path) -> str:
 def status_in(
     tx: Tx,
     mirror: MirrorConfig,
-    state_dir: Path,
-    command_line: CommandLine,
+    installation: Installation,
     *,
     at_work: bool,
     now: float | None = None,
@@ -247,7 +241,7 @@ def status_in(
     """Return a mirror's status; its `items` may be read while `tx` lasts. `at_work`: a kbsync holds the
     state. `unwritten`: a halt that the state can't store, if the caller knows one.
     """
-    record = tx.mirrors.named(mirror.name)
+    record, command_line = tx.mirrors.named(mirror.name), installation.command_line
     if record is None:
         folder, target = str(mirror.folder), mirror.target.type
         status = never_ran(tx, mirror.name, folder, target, command_line=command_line, documents=documents)
@@ -259,7 +253,7 @@ def status_in(
             documents=documents,
             command_line=command_line,
             at_work=at_work,
-            unwritten=unwritten or disk_halt(state_dir),
+            unwritten=unwritten or disk_halt(installation.state_dir),
         )
     better = None
     if record is not None and record.binding is not None:

@@ -113,9 +113,7 @@ async def search(
     ]
     if refused and await opened.take_new_secrets(refused):
         return await search(opened, typed, only, images=images, soon=soon)
-    read_freshness = freshness_reader(
-        mirrors, installation.state_dir, installation.command_line, check_folders=True
-    )
+    read_freshness = freshness_reader(installation, mirrors, check_folders=True)
     # The state of this machine doesn't have documents of other machines.
     is_known = query.own or not any(mirror.target.searches_all for mirror in mirrors)
     folders = {mirror.name: mirror.folder for mirror in mirrors}

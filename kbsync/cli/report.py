@@ -110,7 +110,6 @@ def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
     """Return a report on each requested mirror. `ends`: how its pass ended, by name."""
-    write_command, state_dir = installation.command_line, installation.state_dir
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
@@ -121,7 +120,7 @@ def mirror_reports(
         )
         if record is None:
             return report
-        items, rate = Items(tx, record, fresh.status.halt, write_command), 0.0
+        items, rate = Items(tx, record, fresh.status.halt, installation.command_line), 0.0
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
         failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MOST_READ))
@@ -130,7 +129,7 @@ def mirror_reports(
 
     reports = []
     for mirror in installation.mirrors:
-        read = freshness_reader([mirror], state_dir, write_command)
+        read = freshness_reader(installation, [mirror])
         reports.append(read_state(installation, partial(report, mirror=mirror, read_freshness=read)))
     return reports
 

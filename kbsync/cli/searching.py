@@ -74,7 +74,7 @@ class CommandMirrors:
     async def open(self) -> None:
         """Open all targets. Raises the same errors as a search."""
         installation = self.installation
-        read = freshness_reader(installation.mirrors, installation.state_dir, installation.command_line)
+        read = freshness_reader(installation, installation.mirrors)
         async with AsyncExitStack() as stack:
             searched, errors = await open_all(self, installation.mirrors, stack)
         self._refuse(await self.read(read), errors, searched)
@@ -107,8 +107,7 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
 
 def search_notes(installation: Installation) -> list[str]:
     """Return notes on gaps in a search of these mirrors; [] if there are none."""
-    mirrors, state_dir = installation.mirrors, installation.state_dir
-    read = freshness_reader(mirrors, state_dir, installation.command_line, check_folders=True)
+    read = freshness_reader(installation, installation.mirrors, check_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
     return [note.text for note in notes if not note.is_minor]
 

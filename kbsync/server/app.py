@@ -192,11 +192,12 @@ class ListenerApp:
             self.state_reader,
             monitor,
             lambda: self._ask(counters.snapshot),
-            installation.command_line,
+            installation,
             removals,
         )
         self.hub = EventHub(self.views.frame, self.views.news)
-        self._callbacks = CallbackRoute(CallbackQueue(loop, self._hurry).hear, {})
+        secrets_by_mirror = callback_secrets(installation.config.mirrors)
+        self._callbacks = CallbackRoute(CallbackQueue(loop, self._hurry).hear, secrets_by_mirror)
         readiness = Readiness(runs)
         orders = {"retry": "retry", "approve": "approve", "verify": "audit"}
         routes = [
@@ -232,8 +233,7 @@ class ListenerApp:
 
     def turn_to(self, installation: Installation) -> None:
         """Show the mirrors of this installation, and accept callbacks from their services."""
-        self.views.mirrors = installation.config.mirrors
-        self._mirrors.installation = installation
+        self.views.installation = self._mirrors.installation = installation
         self._callbacks.secrets = callback_secrets(installation.config.mirrors)
 
     # -- reads ------------------------------------------------------------------------------------

@@ -265,11 +265,9 @@ class HttpListener:
         from kbsync.server.app import ListenerApp
 
         counts = self.counters, self.monitor
-        app = ListenerApp(
+        return ListenerApp(
             self._installation, self._runs, *counts, self._assistants, http.token, self._removals
         )
-        app.turn_to(self._installation)
-        return app
 
     async def keep(self) -> None:
         """Keep the monitor's heartbeat going, and restart a listener that ended unexpectedly. Runs until

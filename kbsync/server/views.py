@@ -31,11 +31,12 @@ from kbsync.engine.status import (
     waiting_renewals,
 )
 from kbsync.freshness import status_in
+from kbsync.installation import Installation
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.server.removals import RemovalQueue
 from kbsync.state import lock
 from kbsync.state.approvals import DELETIONS, RENEWALS
-from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import ReadOnlyState, Tx, opened
 
 T = TypeVar("T")
@@ -58,15 +59,6 @@ class StateReader:
         """Return a value that changes whenever the state is written. Raises `StateError`."""
         version = await self._in_thread(lambda: self._current().version)
         return self._opened, version
-
-    @property
-    def state_dir(self) -> Path:
-        """The directory of the state file."""
-        return self._file.parent
-
-    def running(self) -> dict[str, Any] | None:
-        """Return the daemon that holds the state, in the format of `kbsync status --json`."""
-        return running_json(lock.find_holder(self.state_dir))
 
     def close(self) -> None:
         """Close the file after the current read; the next read reopens it."""
@@ -160,19 +152,15 @@ class MirrorView:
         self,
         tx: Tx,
         mirror: MirrorConfig,
-        state_dir: Path,
-        command_line: Callable[[str], str],
+        installation: Installation,
         now: float,
         unwritten: Halt | None,
     ) -> None:
-        """Prepare the views. `command_line` builds a command to paste; `now` is in epoch seconds; `unwritten`
-        is a halt that the state can't store."""
+        """Prepare the views. `now` is in epoch seconds; `unwritten` is a halt that the state can't store."""
         self._tx = tx
-        self._command_line = command_line
+        self._command_line = installation.command_line
         self._record = tx.mirrors.named(mirror.name)
-        self.status = status_in(
-            tx, mirror, state_dir, command_line, at_work=True, now=now, unwritten=unwritten
-        )
+        self.status = status_in(tx, mirror, installation, at_work=True, now=now, unwritten=unwritten)
 
     def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
         """Return the mirror as in `kbsync status --json`; with `asked`, also a page of `items`. If there are
@@ -200,9 +188,13 @@ class MirrorView:
             payload["halt"]["words"] = halt_words(halt.reason)
         if record is None:
             return {**payload, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
-        moving: list[dict[str, Any]] = []
+        items = Items(tx, record, halt, self._command_line)
+        failed, moving = list[dict[str, Any]](), list[dict[str, Any]]()
+        if self.status.documents.failed:
+            # Unreadable directories count as failed.
+            files = items.in_state(Status.FAILED, SHOWN_FAILED, in_order=False)
+            failed = [{**file.to_json(), "may_succeed": file.may_succeed} for file in files]
         if self.status.documents.pending or self.status.documents.indexing:
-            items = Items(tx, record, self.status.halt, self._command_line)
             waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
             moving = [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
         pending = waiting_renewals(tx, record.id)
@@ -214,38 +206,35 @@ class MirrorView:
             audited = {"at": known.ended, "repaired": known.repaired, **problems}
         return {
             **payload,
-            "failed": self._failed(record),
+            "failed": failed,
             "moving": moving,
             "held": sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id)),
             "renewals": renewals if pending.documents else None,
             "audited": audited,
         }
 
-    def _failed(self, record: MirrorRecord) -> list[dict[str, Any]]:
-        """Return some of the failed files; unreadable directories count as failed."""
-        if not self.status.documents.failed:
-            return []
-        items = Items(self._tx, record, self.status.halt, self._command_line)
-        files = items.in_state(Status.FAILED, SHOWN_FAILED, in_order=False)
-        return [{**file.to_json(), "may_succeed": file.may_succeed} for file in files]
-
 
 class Views:
-    """All views of the listener. `mirrors` may be replaced at any time; `count` queries the mirrors' loop."""
+    """All views of the listener. `installation` may be replaced at any time; `count` queries the mirrors'
+    loop."""
 
     def __init__(
         self,
         reader: StateReader,
         monitor: LoopMonitor,
         count: Callable[[], Awaitable[CounterSnapshot]],
-        command_line: Callable[[str], str],
+        installation: Installation,
         removals: RemovalQueue,
     ) -> None:
-        self.mirrors: Sequence[MirrorConfig] = ()
-        self._removals = removals
-        self._reader, self._monitor, self._count, self._command_line = reader, monitor, count, command_line
+        self.installation = installation
+        self._reader, self._monitor, self._count, self._removals = reader, monitor, count, removals
         self._wall: Callable[[], float] = time.time
         self._known = CounterSnapshot()
+
+    @property
+    def mirrors(self) -> Sequence[MirrorConfig]:
+        """The mirrors in the current config."""
+        return self.installation.config.mirrors
 
     async def counted(self) -> CounterSnapshot:
         """Return the counts; while the loop is stuck, the last known ones."""
@@ -265,7 +254,8 @@ class Views:
     async def status(self, page: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """Return what `kbsync status --json` prints, for all mirrors or one. Raises `StateError`."""
         mirrors, _ = await self._of_mirrors(lambda view: view.status_json(page), name)
-        return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
+        running = running_json(lock.find_holder(self.installation.state_dir))
+        return {"version": __version__, "running": running, "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
         """Return all the data for the page. Raises `StateError`."""
@@ -280,10 +270,7 @@ class Views:
             "at": now,
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
-            "commands": {
-                "status": self._command_line("status"),
-                "plan": self._command_line("plan"),
-            },
+            "commands": {name: self.installation.command_line(name) for name in ("status", "plan")},
             "changes": counted.changes,
         }
 
@@ -320,7 +307,6 @@ class Views:
         now, counted = self._wall(), await self.counted()
 
         def view(tx: Tx, mirror: MirrorConfig) -> MirrorView:
-            unwritten = counted.unwritten.get(mirror.name)
-            return MirrorView(tx, mirror, self._reader.state_dir, self._command_line, now, unwritten)
+            return MirrorView(tx, mirror, self.installation, now, counted.unwritten.get(mirror.name))
 
         return await self._reader.read(lambda tx: [read(view(tx, mirror)) for mirror in mirrors]), counted

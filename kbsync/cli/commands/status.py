@@ -148,10 +148,8 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
             def write(
                 tx: Tx, installation: Installation = installation, mirror: MirrorConfig = mirror
             ) -> None:
-                at_work, write_command = lock.is_held(installation.state_dir), installation.command_line
-                status = status_in(
-                    tx, mirror, installation.state_dir, write_command, at_work=at_work, documents=documents
-                )
+                at_work = lock.is_held(installation.state_dir)
+                status = status_in(tx, mirror, installation, at_work=at_work, documents=documents)
                 pieces = status.json_pieces()
                 first = next(pieces)
                 output.write(first if is_one else f'{{"running": {running(installation)}, {first[1:]}')

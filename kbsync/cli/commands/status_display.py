@@ -119,9 +119,8 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     }
 
     def write(tx: Tx) -> None:
-        state_dir, write_command = installation.state_dir, installation.command_line
-        at_work = lock.is_held(state_dir)
-        status = status_in(tx, mirror, state_dir, write_command, at_work=at_work, documents=True)
+        at_work = lock.is_held(installation.state_dir)
+        status = status_in(tx, mirror, installation, at_work=at_work, documents=True)
         items = status.items or ()
         # Read twice instead of kept in memory, because there may be a million of them.
         for are_fine in (False, True):
