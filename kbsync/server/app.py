@@ -225,8 +225,8 @@ class ListenerApp:
         ]
         errors: dict[Any, Any] = {
             HTTPException: _refused,
-            StateError: _state_failed,
-            UsageError: _usage_refused,
+            StateError: partial(_failed, 503),
+            UsageError: partial(_failed, 400),
         }
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors), lambda: self.token)
         """The application behind the access checks."""
@@ -274,10 +274,8 @@ class ListenerApp:
         text = params.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
             raise HTTPException(400, f"q must be 1 to {LONGEST_QUERY} characters long")
-        limit, offset = (
-            _number(params, "k", 10, MOST_HITS),
-            _number(params, "offset", 0, MOST_SKIPPED, least=0),
-        )
+        limit = _number(params, "k", 10, MOST_HITS)
+        offset = _number(params, "offset", 0, MOST_SKIPPED, least=0)
         types, after = tuple(filter(None, params.getlist("type"))), params.get("after")
         query = Query(
             text,
@@ -449,18 +447,15 @@ class ListenerApp:
             # If the config can't be edited, nothing may be deleted.
             remove_mirror(config_path, os.environ, mirror, installation.command_line, writes=not deletes)
 
+        async def begin() -> None:
+            self._removals.request(mirror, names)
+
         if deletes:
             await self._with_config(edit)
-            await self._in_time(self._ask(partial(self._request_removal, mirror, names)))
+            await self._in_time(self._ask(begin))
         else:
             await self._edit_config(edit)
         return _accepted("remove", mirror)
-
-    async def _request_removal(self, mirror: str, names: Collection[str]) -> None:
-        try:
-            self._removals.request(mirror, names)
-        except UsageError as error:
-            raise HTTPException(409, str(error)) from error
 
     def _add(self, typed: str, name: str | None, config_path: Path) -> str:
         """Return the name of the new mirror. Blocks. Raises `UsageError`."""
@@ -485,23 +480,23 @@ class ListenerApp:
         return result
 
     async def _with_config(self, edit: Callable[[Path], T]) -> T:
-        """Call `edit` with the config's path. Turns its `UsageError` into an `HTTPException`."""
+        """Call `edit` with the config's path."""
         config_path = self._mirrors.installation.config.path
         if config_path is None:
             why = "kbsync was started with --folder, so there is no config to change"
             raise HTTPException(409, why)
-        try:
-            return await self._in_time(asyncio.to_thread(edit, config_path))
-        except UsageError as error:
-            raise HTTPException(409, str(error)) from error
+        return await self._in_time(asyncio.to_thread(edit, config_path))
 
     async def _in_time(self, work: Awaitable[T]) -> T:
+        """Wait for a change to take effect. Raises `HTTPException` if it takes too long or is refused."""
         try:
             async with asyncio.timeout(ORDER_SECONDS):
                 return await work
         except TimeoutError as error:
             why = f"no confirmation within {ORDER_SECONDS:.0f} s; check the status before retrying"
             raise HTTPException(503, why) from error
+        except UsageError as error:
+            raise HTTPException(409, str(error)) from error
 
     async def _payload_of(self, request: Request) -> dict[str, Any]:
         """Return the body of a request from our own page."""
@@ -659,9 +654,5 @@ async def _refused(_request: Request, error: HTTPException) -> Response:
     return json_answer({"error": error.detail}, error.status_code, dict(error.headers or {}))
 
 
-async def _usage_refused(_request: Request, error: UsageError) -> Response:
-    return refusal(str(error), 400)
-
-
-async def _state_failed(_request: Request, error: StateError) -> Response:
-    return refusal(str(error), 503)
+async def _failed(status: int, _request: Request, error: Exception) -> Response:
+    return refusal(str(error), status)

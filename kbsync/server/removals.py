@@ -18,6 +18,7 @@ from typing import Any
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 from kbsync.forget import Holdings
+from kbsync.state.mirrors import BindingRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +96,15 @@ class RemovalQueue:
 
 def holdings_json(name: str, holdings: Holdings | None) -> dict[str, Any]:
     """Return the documents that removing a mirror would delete, and those that it would leave."""
-    bases: list[dict[str, Any]] = []
-    if holdings is not None:
-        if holdings.binding is not None and holdings.owned.documents:
-            bases.append(_base_json(holdings.binding.location, holdings.owned.documents, is_deleted=True))
-        for left in holdings.leftovers:
-            bases.append(_base_json(left.base.location, left.documents, is_deleted=True))
-        for former, documents in holdings.owned.elsewhere:
-            bases.append(_base_json(former.location, documents, is_deleted=False))
-    documents, unsure = (0, 0) if holdings is None else (holdings.documents, holdings.owned.unsure)
-    return {"mirror": name, "documents": documents, "unsure": unsure, "bases": bases}
-
-
-def _base_json(location: str, documents: int, *, is_deleted: bool) -> dict[str, Any]:
-    return {"base": location, "documents": documents, "deleted": is_deleted}
+    if holdings is None:
+        return {"mirror": name, "documents": 0, "unsure": 0, "bases": []}
+    owned, bases = holdings.owned, list[tuple[BindingRecord, int, bool]]()
+    if holdings.binding is not None and owned.documents:
+        bases.append((holdings.binding, owned.documents, True))
+    bases += [(leftover.base, leftover.documents, True) for leftover in holdings.leftovers]
+    bases += [(former, documents, False) for former, documents in owned.elsewhere]
+    listed = [
+        {"base": base.location, "documents": documents, "deleted": is_deleted}
+        for base, documents, is_deleted in bases
+    ]
+    return {"mirror": name, "documents": holdings.documents, "unsure": owned.unsure, "bases": listed}
