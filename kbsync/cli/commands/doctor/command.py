@@ -20,6 +20,7 @@ from kbsync.cli.output import Output, cells
 from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
 
 
@@ -168,6 +169,12 @@ def _checks_of(installation: Installation) -> list[Check]:
     from kbsync.cli.commands.doctor import machine, service
 
     mirrors = installation.mirrors
+    by_mirror: dict[str, Callable[[MirrorConfig], Iterable[CheckResult]]] = {
+        "folder": partial(machine.folder, installation),
+        "service": partial(service.service, installation),
+        "promises": service.promises,
+        "cluster": service.cluster,
+    }
     return [
         Check("config", partial(machine.config, installation)),
         Check("state", partial(machine.state, installation)),
@@ -176,18 +183,9 @@ def _checks_of(installation: Installation) -> list[Check]:
         Check("listener", partial(machine.listener, installation)),
         Check("inotify", partial(machine.inotify, mirrors)),
         *(
-            Check(f"{mirror.name}: folder", partial(machine.folder, installation, mirror))
+            Check(f"{mirror.name}: {subject}", partial(check, mirror))
+            for subject, check in by_mirror.items()
             for mirror in mirrors
-        ),
-        *(
-            Check(f"{mirror.name}: service", partial(service.service, installation, mirror))
-            for mirror in mirrors
-        ),
-        *(Check(f"{mirror.name}: promises", partial(service.promises, mirror)) for mirror in mirrors),
-        *(
-            Check(f"{mirror.name}: cluster", partial(service.cluster, mirror))
-            for mirror in mirrors
-            if mirror.prepare
         ),
     ]
 

@@ -69,12 +69,13 @@ def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check that the Dask cluster that prepares the mirror's documents responds and that its workers match
-    this host.
+    """Check that the Dask cluster that prepares the mirror's documents, if any, responds and that its workers
+    match this host.
     """
+    if mirror.prepare is None:
+        return
     from kbsync.index.cluster.client import DaskCluster
 
-    assert mirror.prepare is not None
     subject = f"{mirror.name}: cluster"
     with closing(DaskCluster(mirror.prepare.cluster, CONNECT_TIMEOUT)) as client:
         try:
