@@ -34,7 +34,6 @@ from kbsync.cli.report import HELD, MOST_HELD, MirrorReport, mirror_reports
 from kbsync.contract.searching import Explains, Query
 from kbsync.core.model import Status
 from kbsync.core.text import format_count
-from kbsync.dataclass import dataclass
 from kbsync.engine.status import CREDENTIALS
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
 from kbsync.index.read.formats import needs_parser
@@ -69,14 +68,6 @@ ReportProgress = Callable[[int, int, str], Awaitable[None]]
 """Called with the number of finished files, the total, and a message with both."""
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRequest:
-    """A document, given by the `path` of its file or by its id at the target. Exactly one of them is set."""
-
-    path: str | None
-    document_id: str | None
-
-
 class Library:
     """An assistant's view of the mirrors. Every method may raise `KbsyncError`. Used from one loop only."""
 
@@ -103,12 +94,22 @@ class Library:
     # -- one document -------------------------------------------------------------------------------------
 
     async def get(
-        self, request: DocumentRequest, mirror: str | None, *, around: str | None, offset: int, limit: int
+        self,
+        *,
+        mirror: str | None = None,
+        path: str | None = None,
+        document_id: str | None = None,
+        around: str | None = None,
+        offset: int,
+        limit: int,
     ) -> dict[str, Any]:
         """Return part of a document's text: `limit` characters from `offset`, or the text `around` some
-        words."""
+        words.
+
+        The document is given by the `path` of its file or by its id at the target.
+        """
         chosen = self.open_mirrors.installation.narrow(mirror)
-        document = await self._locate(chosen, request)
+        document = await self._locate(chosen, path, document_id)
         text = await self._text(document)
         if around is not None:
             span = find_passage(around, text)
@@ -131,16 +132,14 @@ class Library:
             "notes": self._notes(reports),
         }
 
-    async def _locate(self, chosen: Installation, request: DocumentRequest) -> Located:
-        if request.path is not None:
-            path = request.path
+    async def _locate(self, chosen: Installation, path: str | None, document_id: str | None) -> Located:
+        if path is not None:
             matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
             if not matches:
                 explanation = await in_mirror_threads("", explain_file(chosen, path, AWAY, text=False))
-                raise UsageError(f"{request.path} has no document. {explanation.answer}")
-            return _only_match(matches, request.path, [match.mirror.name for match in matches])
-        document_id = request.document_id or ""
-        matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id)))
+                raise UsageError(f"{path} has no document. {explanation.answer}")
+            return _only_match(matches, path, [match.mirror.name for match in matches])
+        matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id or "")))
         if not matches:
             shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
             why = "; only passages are available for documents from other machines" if shares_base else ""

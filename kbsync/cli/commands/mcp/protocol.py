@@ -40,7 +40,7 @@ from mcp_types import (
 
 from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
-from kbsync.cli.commands.mcp.library import DocumentRequest, Library
+from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.searching import filters_in_words
 from kbsync.config.kinds import read_moment
@@ -121,8 +121,7 @@ REASONS = _array(_object(path=STRING, reason=STRING))
 
 MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
 WAIT = _whole(
-    "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).",
-    *(0, LONGEST_WAIT, 0),
+    "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).", 0, LONGEST_WAIT, 0
 )
 
 
@@ -386,15 +385,9 @@ class _Handlers:
         return response, "\n\n".join(_format_hits(response, several))
 
     async def _get(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
-        request = DocumentRequest(arguments.get("path"), arguments.get("document_id"))
-        if (request.path is None) == (request.document_id is None):
+        if ("path" in arguments) == ("document_id" in arguments):
             raise UsageError("pass either `path` or `document_id`")
-        around, span = arguments.get("around"), (arguments["offset"], arguments["limit"])
-        response = await self._ask(
-            lambda: self._library.get(
-                request, arguments.get("mirror"), around=around, offset=span[0], limit=span[1]
-            )
-        )
+        response = await self._ask(lambda: self._library.get(**arguments))
         return response, "\n\n".join(_format_piece(response))
 
     async def _list(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
@@ -479,10 +472,10 @@ class _Handlers:
         try:
             if not uri.startswith(SCHEME) or not quoted or "%00" in quoted or "\0" in quoted:
                 raise UsageError(f"the URI of a document is {SCHEME}MIRROR/PATH")
-            request = DocumentRequest(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
+            path = os.fsdecode(urllib.parse.unquote_to_bytes(quoted))
             async with asyncio.timeout(RESPONSE_SECONDS):
                 response = await self._ask(
-                    lambda: self._library.get(request, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
+                    lambda: self._library.get(mirror=mirror, path=path, offset=0, limit=LONGEST_RESOURCE)
                 )
         except Exception as error:
             raise _protocol_error(error) from error
@@ -516,7 +509,13 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
     if violation is not None:
         location = "".join(f"`{key}`: " for key in violation.absolute_path)
-        raise UsageError(f"{location}{_explain_length(violation) or _shorten(violation.message)}")
+        unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator))
+        if unit is not None:
+            limit = f"at most {violation.validator_value:,} are allowed"
+            raise UsageError(f"{location}{len(violation.instance):,} {unit}; {limit}")
+        # The validator's message quotes a value of any length.
+        line = printable(violation.message)
+        raise UsageError(location + (line if len(line) <= 200 else f"{line[:60]} … {line[-120:]}"))
     arguments = {
         name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in arguments.items()
     }
@@ -528,22 +527,6 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     # An integer may arrive as 3.0, which the schema accepts.
     integers = {name: int(value) for name, value in arguments.items() if isinstance(value, float)}
     return {**defaults, **arguments, **integers}
-
-
-def _explain_length(violation: jsonschema.ValidationError) -> str:
-    """Return text about a value that is too long, with its length and the limit; '' for any other error."""
-    unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator), "")
-    return (
-        f"{len(violation.instance):,} {unit}; at most {violation.validator_value:,} are allowed"
-        if unit
-        else ""
-    )
-
-
-def _shorten(message: str) -> str:
-    """Shorten the validator's message, which quotes a value of any length."""
-    line = printable(message)
-    return line if len(line) <= 200 else f"{line[:60]} … {line[-120:]}"
 
 
 def _moment(text: str) -> float:

@@ -65,23 +65,17 @@ async def _run(
         following = asyncio.create_task(mirroring.follow_config())
         await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
         error = client.exception() if client.done() else None
-        if error is not None and (not isinstance(error, Exception) or code_of(error) is None):
+        code = code_of(error) if isinstance(error, Exception) else None
+        if error is not None and code is None:
             log.error("answering.failed", exc_info=error)
         # End the process here even if threads are running: one may wait forever for a line from stdin.
-        end.arm(_code_after(error))
+        end.arm(code or (Code.MIRRORED if error is None else Code.BROKEN))
         following.cancel()
         await mirroring.end(keeping)
         await open_mirrors.aclose()
-    if isinstance(error, Exception) and code_of(error) is not None:
+    if error is not None and code is not None:
         raise error
     end.now()
-
-
-def _code_after(error: BaseException | None) -> Code:
-    """Return the exit code that matches the way the server ended."""
-    if error is None:
-        return Code.MIRRORED
-    return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
 
 
 class Mirroring:
@@ -105,14 +99,14 @@ class Mirroring:
                     open_mirrors.obstacle = ""
                     failures = free_checks = 0
                 except Exception as error:
-                    if code_of(error) is None:
+                    is_bug = code_of(error) is None
+                    obstacle = bug_in_words(error) if is_bug else sentence_of(error)
+                    if is_bug:
                         failures += 1
                         log.exception("mirroring.failed", again_in=CHECK_LOCK_EVERY + pause_after(failures))
-                    elif (reason := sentence_of(error)) != open_mirrors.obstacle:
-                        log.error("mirroring.refused", reason=reason)
-                    open_mirrors.obstacle = (
-                        bug_in_words(error) if code_of(error) is None else sentence_of(error)
-                    )
+                    elif obstacle != open_mirrors.obstacle:
+                        log.error("mirroring.refused", reason=obstacle)
+                    open_mirrors.obstacle = obstacle
                 open_mirrors.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
