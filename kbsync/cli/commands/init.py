@@ -270,6 +270,7 @@ def start_config(
     `describe_target` returns the config lines for a service and the location of its key; None for the
     built-in knowledge base. `remembered`: see `find_remembered`.
     """
+    from kbsync.config.template import commented_config
     from kbsync.installation import Installation
 
     state_dir = state_dir_of(path, choices, os.environ)
@@ -278,10 +279,15 @@ def start_config(
         lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.destination is not None
         names_state_dir = choices.state_dir is not None or (moves and _needs_state_dir(path, state_dir))
-        config = _write_config(
-            path, folder, name, lines, key, remembered, state_dir, names_state_dir=names_state_dir
+        text = commented_config(
+            folder,
+            target=lines,
+            state_dir=state_dir if names_state_dir else None,
+            usual_state_dir=state_dir,
+            name=name,
+            exclude=[pattern for pattern in remembered.exclude or () if pattern],
         )
-        installation = Installation(config, state_dir)
+        installation = Installation(_write_config(path, text, key), state_dir)
         trial_message = "" if trial is None else take_over(trial, installation, name)
     if prints:
         _print_next_steps(path, choices, installation, key, trial_message)
@@ -522,30 +528,10 @@ def _ask_required(key: str, about: str) -> str:
     return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 
-def _write_config(
-    path: Path,
-    folder: Path,
-    name: str,
-    target: list[str] | None,
-    key: KeySource | None,
-    remembered: FolderOptions,
-    state_dir: Path,
-    *,
-    names_state_dir: bool,
-) -> Config:
-    """Write the config, unless it is invalid. `names_state_dir`: whether the config names `state_dir`."""
+def _write_config(path: Path, text: str, key: KeySource | None) -> Config:
+    """Write the config, unless it is invalid."""
     from kbsync.config.edit import create_config
-    from kbsync.config.template import commented_config
 
-    written_dir = state_dir if names_state_dir else None
-    text = commented_config(
-        folder,
-        target=target,
-        state_dir=written_dir,
-        usual_state_dir=state_dir,
-        name=name,
-        exclude=[pattern for pattern in remembered.exclude or () if pattern],
-    )
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
     try:
         return create_config(path, environ, text)

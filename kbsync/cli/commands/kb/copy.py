@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from kbsync.installation import Installation
     from kbsync.state.mirrors import MirrorRecord
     from kbsync.state.read_only import Tx
-    from kbsync.state.store import StateStore
 
 PROGRESS_EVERY = 5.0
 """Seconds between progress lines."""
@@ -126,9 +125,13 @@ def _copy(
     """Copy the documents while holding the state's lock."""
     import asyncio
 
-    from kbsync.engine.copy import Copied
+    from kbsync.engine import attach
+    from kbsync.engine.clock import SystemClock
+    from kbsync.engine.copy import Copied, copy
+    from kbsync.engine.journal import Journal
     from kbsync.engine.status import as_halt
-    from kbsync.once import open_state
+    from kbsync.once import open_state, settings_of
+    from kbsync.targets.indexed.target import IndexedTarget, number_of
 
     copied = Copied()
     with concerning(mirror.name), open_state(installation, print_message) as store:
@@ -138,18 +141,28 @@ def _copy(
             record, origins = await store.read(lambda tx: _origins(tx, mirror.name, uuid))
             if record is None or (total and not origins):
                 raise _unknown_base(installation, mirror, folder)
-            async with _printing_progress(mirror.name, copied, total, quiet=quiet):
-                await _into_target(installation, mirror, record, store, source, origins, copied)
+            async with (
+                _printing_progress(mirror.name, copied, total, quiet=quiet),
+                aclosing(await asyncio.to_thread(installation.target, mirror)) as target,
+            ):
+                assert isinstance(target, IndexedTarget)
+                settings, spool_dir, model = settings_of(mirror), installation.spool_dir, target.model
+                binding = await attach.bind(store, settings, record, target, await target.base(), spool_dir)
+
+                def read(remote_id: str) -> Entry | None:
+                    number = number_of(remote_id)
+                    return None if number is None else source.entry(number, model)
+
+                journal = Journal(binding, SystemClock())
+                await copy(store, journal, target, origins, read, target.put_made, copied)
 
         try:
             asyncio.run(copy_documents())
         except TargetError as error:
             copy_command = installation.command_line_for_mirrors("kb copy")
-            fix = (
-                as_halt(error, mirror.name, installation.command_line).fix
-                if isinstance(error, Halted)
-                else ""
-            )
+            fix = ""
+            if isinstance(error, Halted):
+                fix = as_halt(error, mirror.name, installation.command_line).fix
             documents = format_count(copied.documents, "document")
             progress = f"{documents} copied; to continue: {copy_command}"
             message = "; ".join(filter(None, (error.reason, fix, progress)))
@@ -170,41 +183,6 @@ def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[in
         for number, binding in bindings
         if binding and (binding.target, binding.base) == ("local", uuid)
     ]
-
-
-async def _into_target(
-    installation: Installation,
-    mirror: MirrorConfig,
-    record: MirrorRecord,
-    store: StateStore,
-    source: SqliteStore,
-    origins: list[int],
-    copied: Copied,
-) -> None:
-    import asyncio
-
-    from kbsync.engine import attach
-    from kbsync.engine.clock import SystemClock
-    from kbsync.engine.copy import copy
-    from kbsync.engine.journal import Journal
-    from kbsync.once import settings_of
-    from kbsync.targets.indexed.target import IndexedTarget, number_of
-
-    target = await asyncio.to_thread(installation.target, mirror)
-    try:
-        assert isinstance(target, IndexedTarget)
-        settings, model = settings_of(mirror), target.model
-        base = await target.base()
-        binding = await attach.bind(store, settings, record, target, base, installation.spool_dir)
-
-        def read(remote_id: str) -> Entry | None:
-            number = number_of(remote_id)
-            return None if number is None else source.entry(number, model)
-
-        journal = Journal(binding, SystemClock())
-        await copy(store, journal, target, origins, read, target.put_made, copied)
-    finally:
-        await target.aclose()
 
 
 @asynccontextmanager
