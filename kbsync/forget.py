@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,13 +150,10 @@ async def open_base(
 ) -> AsyncIterator[Target]:
     """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
-        target = await _open(installation, mirror)
-        try:
+        async with aclosing(await _open(installation, mirror)) as target:
             if leads_to(target, await target.base(), base):
                 yield target
                 return
-        finally:
-            await target.aclose()
     raise UnreachableBase(
         f"no mirror in the config uses {base.location}, so kbsync can't delete its documents there; "
         f"put {name} back into the config with that knowledge base"

@@ -8,7 +8,7 @@ import dataclasses
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -464,10 +464,8 @@ async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> 
     with concerning(mirror.name):
         with unmade(installation):
             target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
-        try:
+        async with aclosing(target):
             yield target
-        finally:
-            await target.aclose()
 
 
 def post(installation: Installation, messages: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> None:
@@ -527,10 +525,8 @@ def find_paused(installation: Installation) -> list[str]:
     """Return the requested mirrors that are paused."""
     import time
 
-    now = time.time()
-
     def find(tx: Tx) -> list[str]:
-        records = find_records(tx, installation)
+        records, now = find_records(tx, installation), time.time()
         return [name for name, record in records if tx.pauses.current(record.id, now)]
 
     return read_state(installation, find)
@@ -563,11 +559,8 @@ def request_reload(installation: Installation, otherwise: str) -> str:
     except (KbsyncError, OSError) as error:
         # The config is changed already.
         return f"can't ask the running kbsync to reload the config ({error}); restart it"
-    return (
-        "the running kbsync reloads the config now"
-        if holder is not None and holder.keeps_running
-        else otherwise
-    )
+    is_running = holder is not None and holder.keeps_running
+    return "the running kbsync reloads the config now" if is_running else otherwise
 
 
 def when_done(installation: Installation) -> str:

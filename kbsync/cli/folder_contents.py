@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,11 +162,8 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
     import asyncio
 
     async def read_limits() -> Limits:
-        target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
-        try:
+        async with aclosing(await asyncio.to_thread(installation.target_or_stand_in, mirror)) as target:
             return target.limits
-        finally:
-            await target.aclose()
 
     return asyncio.run(read_limits())
 

@@ -149,8 +149,8 @@ def _names(installation: Installation) -> list[str]:
 def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
     """Print the mirror's state and documents to forget or delete, on stderr like the question."""
     name, owned = holdings.name, holdings.owned
+    fate = "will be deleted" if delete_documents else "will stay"
     if holdings.record is not None:
-        fate = "will be deleted" if delete_documents else "will stay"
         where = "no knowledge base" if holdings.binding is None else holdings.binding.location
         ours = format_count(owned.documents, "document")
         print_message(f"{name}: {printable(holdings.record.folder)}: {ours} in {printable(where)} {fate}")
@@ -158,7 +158,6 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         count = format_count(documents, "document")
         print_message(f"{name}: {count} in {printable(base.location)}, a former knowledge base, will stay")
     for leftover in holdings.leftovers:
-        fate = "will be deleted" if delete_documents else "will stay"
         count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
