@@ -66,35 +66,20 @@ class MetricFigures:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, for a Prometheus registry."""
-        documents = GaugeMetricFamily(
-            "kbsync_documents",
-            "A mirror's files by state.",
-            labels=("mirror", "state"),
+        documents = _gauge("kbsync_documents", "A mirror's files by state.", "mirror", "state")
+        about = "How long the longest-waiting file has been waiting; 0 if none waits."
+        oldest = _gauge("kbsync_oldest_pending_seconds", about, "mirror")
+        about = "1 while a mirror is halted for this reason."
+        halted = _gauge("kbsync_halted", about, "mirror", "reason")
+        about = "Time of the last comparison of the whole folder; absent before the first."
+        last_pass = _gauge("kbsync_last_pass_timestamp_seconds", about, "mirror")
+        paused = _gauge("kbsync_paused", "1 while the mirror is paused.", "mirror")
+        about = (
+            "Time at which the mirror's pause ends by itself, by reason; absent if only a user can end it."
         )
-        oldest = GaugeMetricFamily(
-            "kbsync_oldest_pending_seconds",
-            "How long the longest-waiting file has been waiting; 0 if none waits.",
-            labels=("mirror",),
-        )
-        halted = GaugeMetricFamily(
-            "kbsync_halted", "1 while a mirror is halted for this reason.", labels=("mirror", "reason")
-        )
-        last_pass = GaugeMetricFamily(
-            "kbsync_last_pass_timestamp_seconds",
-            "Time of the last comparison of the whole folder; absent before the first.",
-            labels=("mirror",),
-        )
-        paused = GaugeMetricFamily("kbsync_paused", "1 while the mirror is paused.", labels=("mirror",))
-        paused_until = GaugeMetricFamily(
-            "kbsync_paused_until_timestamp_seconds",
-            "Time at which the mirror's pause ends by itself, by reason; absent if only a user can end it.",
-            labels=("mirror", "reason"),
-        )
-        better = GaugeMetricFamily(
-            "kbsync_better_vectors",
-            "Passages with and without a better vector; absent if the better extra isn't installed.",
-            labels=("mirror", "state"),
-        )
+        paused_until = _gauge("kbsync_paused_until_timestamp_seconds", about, "mirror", "reason")
+        about = "Passages with and without a better vector; absent if the better extra isn't installed."
+        better = _gauge("kbsync_better_vectors", about, "mirror", "state")
         for mirror in self.mirrors:
             if mirror.better is not None:
                 better.add_metric((mirror.name, "made"), mirror.better[0])
@@ -136,20 +121,15 @@ class MetricFigures:
         )
         for name, times in self.counted.freshness.items():
             freshness.add_metric((name,), _buckets(times.bounds, times.buckets), times.sum)
-        passes = GaugeMetricFamily(
-            "kbsync_pass_seconds", "Duration of the last comparison of a whole folder.", labels=("mirror",)
-        )
+        about = "Duration of the last comparison of a whole folder."
+        passes = _gauge("kbsync_pass_seconds", about, "mirror")
         for name, seconds in self.counted.pass_seconds.items():
             passes.add_metric((name,), seconds)
         yield from (freshness, passes)
-        yield GaugeMetricFamily(
-            "kbsync_loop_silence_seconds",
-            "Time since the mirrors' loop last ran.",
-            value=self.silence,
-        )
-        built = GaugeMetricFamily(
-            "kbsync_build_info", "Always 1; the labels identify the build.", labels=("version", "revision")
-        )
+        about = "Time since the mirrors' loop last ran."
+        yield GaugeMetricFamily("kbsync_loop_silence_seconds", about, value=self.silence)
+        about = "Always 1; the labels identify the build."
+        built = _gauge("kbsync_build_info", about, "version", "revision")
         built.add_metric((__version__, revision()), 1)
         yield built
 
@@ -258,6 +238,10 @@ def rendered(figures: MetricFigures) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
     return generate_latest(registry)
+
+
+def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, about, labels=labels)
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
