@@ -111,22 +111,14 @@ class LazyCommands(click.Group):
     def format_all_options(self, ctx: click.Context) -> str:
         """Return what `kbsync help options` shows: every option and the exit codes."""
         formatter = ctx.make_formatter()
-
-        def records(options: Sequence[click.Parameter]) -> list[tuple[str, str]]:
-            kinds = (
-                option.full_help_record(ctx)
-                if isinstance(option, GlobalOption)
-                else option.get_help_record(ctx)
-                for option in options
-            )
-            return [record for record in kinds if record is not None]
-
-        params = self.get_params(ctx)
-        is_global = [isinstance(param, GlobalOption) or "--help" in param.opts for param in params]
-        for title, wanted in (("Of every command", True), ("Of a pass", False)):
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        of_commands = [item for item in options if isinstance(item, GlobalOption) or "--help" in item.opts]
+        of_a_pass = [option for option in options if option not in of_commands]
+        for title, chosen in (("Of every command", of_commands), ("Of a pass", of_a_pass)):
             with formatter.section(title):
-                chosen = [param for param, is_one in zip(params, is_global, strict=True) if is_one is wanted]
-                formatter.write_dl(records(chosen))
+                # Click's own method, because `GlobalOption` hides its record from the `--help` of commands.
+                records = (click.Option.get_help_record(option, ctx) for option in chosen)
+                formatter.write_dl([record for record in records if record is not None])
         with formatter.section("Exit codes"):
             formatter.write_dl(list(EXIT_CODES.items()))
         return formatter.getvalue().strip()

@@ -116,12 +116,8 @@ class GlobalOption(click.Option):
     """An option that every command has: `--help` shows one line for all of them (`FoldedOptions`)."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return nothing; `full_help_record` has the help."""
+        """Return nothing; `kbsync help options` has the help."""
         return None
-
-    def full_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the help text; `get_help_record` hides it from the `--help` of commands."""
-        return super().get_help_record(ctx)
 
 
 class FoldedOptions(GlobalOption):
