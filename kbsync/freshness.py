@@ -169,11 +169,9 @@ class Freshness:
         if not is_watched:
             since = self.status.last_pass
             changes = f"changes since {iso(since)} are unknown" if since else "nothing indexed yet"
-            next_step = (
-                f"this process can't follow it: {obstacle}"
-                if obstacle
-                else f"start it with: {command_line('')}"
-            )
+            next_step = f"start it with: {command_line('')}"
+            if obstacle:
+                next_step = f"this process can't follow it: {obstacle}"
             is_recent = self.has_passed and not self.is_forsaken
             yield Note(f"{changes} and kbsync isn't running; {next_step}", is_minor=is_recent)
         if self.status.note:
@@ -196,11 +194,7 @@ def freshness_reader(
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
         status = status_in(tx, mirror, installation, at_work=bool(is_worked_on))
         freshness = Freshness(
-            status,
-            is_worked_on=is_worked_on,
-            worked_on_since=since,
-            rescan=mirror.rescan,
-            at=time.time(),
+            status, is_worked_on=is_worked_on, worked_on_since=since, rescan=mirror.rescan, at=time.time()
         )
         is_halted = status.halt is not None and not freshness.is_held
         if check_folders and freshness.is_unattended and not is_halted:

@@ -233,12 +233,9 @@ def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
             return drop(checked)
         due_at = timing.now + LATER_CHECKS[0]
         return replace(checked, state=UploadState.PRESUMED_LOST, checks=0, elapsed=0.0, due_at=due_at)
-    remaining = timing.horizon - checked.elapsed
-    wait = (
-        check_pause(checked.checks)
-        if remaining <= 0
-        else min(check_pause(checked.checks), max(remaining, 1.0))
-    )
+    remaining, wait = timing.horizon - checked.elapsed, check_pause(checked.checks)
+    if remaining > 0:
+        wait = min(wait, max(remaining, 1.0))
     return replace(checked, due_at=timing.now + wait)
 
 

@@ -246,11 +246,9 @@ def _choose(
             return upload
         if upload.state is UploadState.FAILED:
             return upload
-    return (
-        None
-        if server and server.digest == desired.digest
-        else _adoptable(desired, uploads, server, abilities)
-    )
+    if server and server.digest == desired.digest:
+        return None
+    return _adoptable(desired, uploads, server, abilities)
 
 
 def _adoptable(

@@ -117,11 +117,12 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     # The version changes with the list, so a user can approve only the list that was displayed (promise 5).
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
-        members: Iterable[tuple[str, int, str]] = (
-            ((removal.path, removal.upload, removal.cause) for removal in tx.removals.page(hold, held=True))
-            if kind == DELETIONS
-            else tx.recipes.members(hold)
-        )
+        members: Iterable[tuple[str, int, str]]
+        if kind == DELETIONS:
+            removals = tx.removals.page(hold, held=True)
+            members = ((removal.path, removal.upload, removal.cause) for removal in removals)
+        else:
+            members = tx.recipes.members(hold)
         for path, upload, proof in members:  # the cause of the deletion, or the wanted recipe
             digest.update(json.dumps([path, hold.id, upload, proof]).encode())
             count += 1

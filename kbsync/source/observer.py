@@ -204,11 +204,7 @@ class WatchTrouble:
     @property
     def is_of_root(self) -> bool:
         """Return whether the trouble is that the folder itself can't be checked now."""
-        return self.kind in (
-            TroubleKind.ROOT_MISSING,
-            TroubleKind.ROOT_UNREADABLE,
-            TroubleKind.ROOT_SILENT,
-        )
+        return self.kind in (TroubleKind.ROOT_MISSING, TroubleKind.ROOT_UNREADABLE, TroubleKind.ROOT_SILENT)
 
 
 _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)

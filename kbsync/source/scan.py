@@ -279,11 +279,8 @@ class Scan(Iterator[FolderListing]):
         """Add a listed folder's subfolders to `pending`, and return its differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
-        stored_folder, stored_folders, stored_rows = (
-            folder.stored,
-            self._known.folders(folder.path),
-            self._known.rows(folder.path),
-        )
+        stored_folder, stored_folders = folder.stored, self._known.folders(folder.path)
+        stored_rows = self._known.rows(folder.path)
         had_problem = stored_folder is not None and bool(stored_folder.problem)
         everything = folder.everything or had_problem or folder.has_changed_mount
         changed_mount = folder.changed_mount or (folder.path if folder.has_changed_mount else "")

@@ -233,10 +233,7 @@ class Watch:
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel can queue"
         elif observer is not None and observer.reader.reached_watch_limit:
-            kind, words = (
-                TroubleKind.WATCH_LIMIT,
-                "the kernel's limit on watched directories is reached",
-            )
+            kind, words = TroubleKind.WATCH_LIMIT, "the kernel's limit on watched directories is reached"
         elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
             kind, words = TroubleKind.THREAD_DIED, f"a watching thread ended unexpectedly ({dead})"
         elif self._tree.fault:

@@ -123,14 +123,10 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     for item in plan.failed:
         causes.setdefault(item.note, []).append(item.path)
     failed = [
-        printable(
-            f"{paths[0]}  ({why})"
-            if len(paths) == 1
-            else f"{len(paths):,} files  ({why}): {name_some(paths)}"
-        )
+        f"{paths[0]}  ({why})" if len(paths) == 1 else f"{len(paths):,} files  ({why}): {name_some(paths)}"
         for why, paths in causes.items()
     ]
-    yield from section(output.red("x"), failed, "cannot be mirrored:")
+    yield from section(output.red("x"), list(map(printable, failed)), "cannot be mirrored:")
     yield output.bold(_totals(plan, work))
 
 

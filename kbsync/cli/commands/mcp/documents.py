@@ -68,10 +68,8 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
     record = tx.mirrors.named(name)
     if record is None or record.binding is None:
         return None
-    server, entry = (
-        serving(tx.uploads.at_path(record.id, record.binding, path)),
-        tx.entries.get(record.id, path),
-    )
+    server = serving(tx.uploads.at_path(record.id, record.binding, path))
+    entry = tx.entries.get(record.id, path)
     if server is None or server.remote_id is None or entry is None:
         return None
     why = why_old(tx, record, entry)
@@ -110,9 +108,7 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
             rows = tx.uploads.by_remote(record.binding, remote_id)
             paths = (row.path for row in rows if row.path is not None and row.mirror == record.id)
             located = (_document_at(tx, chosen, mirror.name, path) for path in paths)
-            yield from [
-                document for document in located if document is not None and document.document_id == remote_id
-            ][:1]
+            yield from [item for item in located if item and item.document_id == remote_id][:1]
 
 
 def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:

@@ -100,8 +100,6 @@ class _Comparison:
         if row.digest is None or not is_touched:
             return False
         current = digest(self._root, row.path, entry.stamp)
-        return (
-            current.digest != row.digest
-            if isinstance(current, StableDigest)
-            else isinstance(current, Unstable)
-        )
+        if isinstance(current, StableDigest):
+            return current.digest != row.digest
+        return isinstance(current, Unstable)
