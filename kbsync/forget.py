@@ -18,15 +18,7 @@ from typing import TYPE_CHECKING
 from kbsync.config import places
 from kbsync.config.model import LONGEST_NAME, MirrorConfig
 from kbsync.dataclass import dataclass
-from kbsync.engine.forget import (
-    Belongings,
-    Report,
-    belongings,
-    delete_left,
-    forget,
-    leads_to,
-    note_listed,
-)
+from kbsync.engine.forget import Belongings, Report, belongings, delete_left, forget, leads_to, note_listed
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
 from kbsync.state.db import forget_set_aside

@@ -88,12 +88,7 @@ class SearchReply:
 
 
 async def search(
-    opened: OpenMirrors,
-    query: Query,
-    only: Collection[str] = (),
-    *,
-    images: bool = False,
-    soon: bool = False,
+    opened: OpenMirrors, query: Query, only: Collection[str] = (), *, images: bool = False, soon: bool = False
 ) -> SearchReply:
     """Find the best documents in the mirrors named `only`, or in all. The text of `query` may have operators
     (`parse_query`).

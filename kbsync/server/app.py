@@ -189,11 +189,7 @@ class ListenerApp:
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
         self.views = Views(
-            self.state_reader,
-            monitor,
-            lambda: self._ask(counters.snapshot),
-            installation,
-            removals,
+            self.state_reader, monitor, lambda: self._ask(counters.snapshot), installation, removals
         )
         self.hub = EventHub(self.views.frame, self.views.news)
         secrets_by_mirror = callback_secrets(installation.config.mirrors)

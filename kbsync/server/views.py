@@ -150,12 +150,7 @@ class MirrorView:
     many files the mirror has."""
 
     def __init__(
-        self,
-        tx: Tx,
-        mirror: MirrorConfig,
-        installation: Installation,
-        now: float,
-        unwritten: Halt | None,
+        self, tx: Tx, mirror: MirrorConfig, installation: Installation, now: float, unwritten: Halt | None
     ) -> None:
         """Prepare the views. `now` is in epoch seconds; `unwritten` is a halt that the state can't store."""
         self._tx = tx

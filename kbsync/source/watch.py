@@ -41,15 +41,7 @@ from kbsync.source.observer import (
     start_obstacle,
     too_few_watches,
 )
-from kbsync.source.roots import (
-    UNKNOWN,
-    bound,
-    error_words,
-    identify,
-    opened_root,
-    select_below,
-    shared_below,
-)
+from kbsync.source.roots import UNKNOWN, bound, error_words, identify, opened_root, select_below, shared_below
 from kbsync.source.wake import WakeFile
 
 T = TypeVar("T")

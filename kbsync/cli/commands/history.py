@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, is_known, not_yet, read_state, resolve
-from kbsync.cli.options import (
-    DOCUMENT,
-    Choices,
-    ParsedOption,
-    examples,
-    json_option,
-    shared_options,
-)
+from kbsync.cli.options import DOCUMENT, Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration, read_moment
 from kbsync.core.text import printable

@@ -56,11 +56,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         raise not_yet(installation)
 
     async def verify(
-        settings: MirrorSettings,
-        target: Target,
-        state: ReadOnlyState,
-        clock: Clock,
-        context: CommandContext,
+        settings: MirrorSettings, target: Target, state: ReadOnlyState, clock: Clock, context: CommandContext
     ) -> Verification:
         # Without a state and a base, nothing was mirrored. A base alone has a list to compare.
         if not state.exists and not (await target.base()).id:

@@ -33,11 +33,7 @@ if TYPE_CHECKING:
     from kbsync.config.model import Config
 
 
-MARKS = {
-    "document.ready": "+",
-    "document.renamed": ">",
-    "document.deleted": "-",
-}
+MARKS = {"document.ready": "+", "document.renamed": ">", "document.deleted": "-"}
 """The marks by event, as in `plan`; `document.ready` gets `~` if the document replaced an older version."""
 
 BAD = ("warning", "error", "exception", "critical")

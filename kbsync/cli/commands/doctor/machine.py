@@ -147,10 +147,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
 
 
 def _states_of_folder_option(
-    installation: Installation,
-    served: Sequence[Path],
-    mirrored: Collection[str],
-    copied: Collection[str],
+    installation: Installation, served: Sequence[Path], mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
     """Yield a result for each mirror created with `--folder` whose folder is missing or also in this config,
     with the documents it left behind.
