@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,16 +115,13 @@ def choose(
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder cannot be used together; --folder replaces a config")
     environ = os.environ
+    of_folder = partial(_of_folder, choices, with_secrets=with_secrets, with_bases=with_bases)
     if choices.folder is not None:
-        chosen = _of_folder(
-            choices, choices.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=mistyped
-        )
+        chosen = of_folder(choices.folder, mistyped=mistyped)
     elif (file := places.find_config(choices.config, environ)) is not None:
         chosen = _of_config(choices, file, with_secrets=with_secrets, with_bases=with_bases)
     elif here and (folder := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
-        chosen = _of_folder(
-            choices, folder.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=True
-        )
+        chosen = of_folder(folder.folder, mistyped=True)
     else:
         raise UsageError(_nothing_found(choices, here))
     # Raise for an unknown name before doing anything.
@@ -163,18 +161,13 @@ def choose_all(choices: Choices) -> list[Installation]:
     if not folders or places.known_folder_for(Path.cwd(), home) is not None:
         return [choose(choices, here=True, with_secrets=False)]
     every = dataclasses.replace(choices, mirrors=())
-    chosen = [
-        _of_folder(every, record.folder, with_secrets=False, with_bases=True, mistyped=True)
-        for record in folders
-    ]
+    of_folder = partial(_of_folder, every, with_secrets=False, with_bases=True, mistyped=True)
+    chosen = [of_folder(record.folder) for record in folders]
     names = [mirror.name for installation in chosen for mirror in installation.config.mirrors]
     if unknown := [name for name in choices.mirrors if name not in names]:
         raise UsageError(f"there is no mirror {unknown[0]!r}; known mirrors: {', '.join(names)}")
-    return [
-        installation
-        for installation in chosen
-        if not choices.mirrors or installation.config.mirrors[0].name in choices.mirrors
-    ]
+    wanted = choices.mirrors or names
+    return [installation for installation in chosen if installation.config.mirrors[0].name in wanted]
 
 
 def _of_folder(

@@ -52,6 +52,9 @@ them.
 FEW = 3
 """Maximum number of documents that a line names."""
 
+CHANGES = ("uploaded", "replaced", "renamed", "deleted")
+"""What a pass counts, in the order of reports."""
+
 Reason = tuple[str, str]
 """A path and the reason it failed or is held."""
 
@@ -172,11 +175,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     # Held documents are searchable in their old version, and kept ones unchanged.
     searchable = sum(map(documents, ("ready", "held", "kept")))
     parts = [f"{format_count(searchable, 'document')} searchable"]
-    changes = [
-        f"{number:,} {word}"
-        for word in ("uploaded", "replaced", "renamed", "deleted")
-        if (number := sum(count[word] for count in counts))
-    ]
+    changes = [f"{number:,} {word}" for word in CHANGES if (number := sum(count[word] for count in counts))]
     stopped = [
         halt_words(report.status.halt.reason)
         for report in reports

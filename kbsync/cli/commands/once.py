@@ -18,6 +18,7 @@ from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, print_message, route_messages
 from kbsync.cli.report import (
+    CHANGES,
     LoggedEvents,
     MirrorReport,
     failures,
@@ -107,10 +108,8 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
         while True:
             now = await _count_progress(store, mirrors)
             bar.total, bar.n = now.total or None, now.settled
-            bar.set_postfix_str(
-                "" if now.bytes_left is None else f"{format_size(now.bytes_left)} of space left",
-                refresh=False,
-            )
+            space = "" if now.bytes_left is None else f"{format_size(now.bytes_left)} of space left"
+            bar.set_postfix_str(space, refresh=False)
             bar.refresh()
             await asyncio.sleep(OFTEN)
 
@@ -211,14 +210,12 @@ def report(
 
 
 def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
-    def count_changes(change: str) -> int:
-        return sum(mirror.counts[change] for mirror in end.mirrors.values())
-
+    counts = [mirror.counts for mirror in end.mirrors.values()]
     return {
         "version": __version__,
         "running": None,  # this pass held the lock, so no daemon is running
         "mirrors": [report.status.to_json() for report in reports],
-        **{change: count_changes(change) for change in ("uploaded", "replaced", "renamed", "deleted")},
+        **{change: sum(count[change] for count in counts) for change in CHANGES},
         "held": sum(report.status.documents.held for report in reports),
         "failed": sum(report.status.documents.failed for report in reports),
         "seconds": round(end.seconds, 3),

@@ -83,8 +83,6 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 def state(installation: Installation) -> Iterator[CheckResult]:
     """Check whether the state directory is usable and its state readable."""
-    from kbsync.state.lock import fault_of, fix_for, unusable_paths
-
     state_dir = installation.state_dir
     places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
     if mount := places.read_only_mount(state_dir):
@@ -110,12 +108,11 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     elif state_dir.stat().st_mode & 0o077:
         fix = f"chmod go-rwx {shell_word(str(state_dir))}"
         yield warning("state", f"other users can read {state_dir}", fix)
-    if astray := list(unusable_paths(state_dir)):
+    if astray := list(lock.unusable_paths(state_dir)):
         # From a command that ran as another user: the next pass would fail on it.
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
-        yield wrong(
-            "state", f"{fault_of(state_dir, astray[0])}{more}", fix_for(state_dir, astray[0]), Code.USAGE
-        )
+        detail = f"{lock.fault_of(state_dir, astray[0])}{more}"
+        yield wrong("state", detail, lock.fix_for(state_dir, astray[0]), Code.USAGE)
         return
     with open_state(installation) as store:
         note = "" if store.exists else ", nothing mirrored yet"
@@ -221,11 +218,10 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
         return [base for name in names for base in forgotten_bases(tx, name)]
 
     for forgotten in read_state(installation, read_bases):
-        documents = (
-            f"{format_count(forgotten.documents, 'document')} of {forgotten.name}, which was forgotten"
-        )
+        count = format_count(forgotten.documents, "document")
+        detail = f"{count} of {forgotten.name}, which was forgotten, still in {forgotten.base.location}"
         fix = installation.command_line(f"forget {forgotten.name} --delete-documents")
-        yield warning("copies", f"{documents}, still in {forgotten.base.location}", fix)
+        yield warning("copies", detail, fix)
 
 
 def _bases_of_former_mirrors(
@@ -252,9 +248,8 @@ def _bases_of_former_mirrors(
     for base in unused:
         name = base.name
         if folders is None:
-            yield warning(
-                "copies", f"{base} is a knowledge base, but no state says which mirror it belongs to"
-            )
+            detail = f"{base} is a knowledge base, but no state says which mirror it belongs to"
+            yield warning("copies", detail)
         elif base in forgotten or not _holds_documents(base):
             continue
         elif name not in folders:
@@ -293,9 +288,7 @@ def _holds_documents(base: Path) -> bool:
 
 def user() -> str:
     """Return the name of the user who is running kbsync."""
-    from kbsync.state.lock import user_name
-
-    return user_name(os.geteuid())
+    return lock.user_name(os.geteuid())
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
@@ -367,16 +360,8 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
 
 
 LIBRARIES = (
-    "apsw",
-    "click",
-    "httpx",
-    "numpy",
-    "pypdfium2",
-    "python-calamine",
-    "simsimd",
-    "tokenizers",
-    "uvicorn",
-    "watchdog",
+    *("apsw", "click", "httpx", "numpy", "pypdfium2", "python-calamine", "simsimd", "tokenizers"),
+    *("uvicorn", "watchdog"),
 )
 LITTLE_SPACE, NO_SPACE = 500_000_000, 20_000_000
 FEW_INODES, NO_INODES = 5_000, 50
@@ -427,29 +412,24 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     """Check whether the kernel's inotify limits suffice for all folders together."""
-    from kbsync.config.places import network_file_system
     from kbsync.source.observer import limit_fix, read_limits, roomy
 
     watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
     for mirror in list(watched):
-        kind = network_file_system(mirror.folder)
+        kind = places.network_file_system(mirror.folder)
         if kind is not None and mirror.observer == "auto":
             watched.remove(mirror)
-            yield CheckResult(
-                "inotify", f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
-            )
-    scans = (
-        scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, Formats())) for mirror in watched
-    )
-    limits, needed = read_limits(), sum(contents.folders for contents in scans)
+            detail = f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
+            yield CheckResult("inotify", detail)
+    limits, needed = read_limits(), 0
+    for mirror in watched:
+        needed += scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, Formats())).folders
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")
     elif needed * 1.2 >= limits.watches:
         # Reserve a fifth for other programs of the user.
-        detail = (
-            f"{limits.watches:,} watches are allowed, but {needed:,} folders need one each; "
-            "kbsync may poll some"
-        )
+        allowed = f"{limits.watches:,} watches are allowed"
+        detail = f"{allowed}, but {needed:,} folders need one each; kbsync may poll some"
         yield warning("inotify", detail, limit_fix("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
@@ -468,9 +448,8 @@ def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     if unreadable:
         # systemd passes them only to the service's user, when the service starts.
         unit = shell_word(Path(directory).name.removesuffix(".service"))
-        fix = (
-            f"systemctl --user restart {unit}" if "/user/" in directory else f"sudo systemctl restart {unit}"
-        )
+        manager = "systemctl --user" if "/user/" in directory else "sudo systemctl"
+        fix = f"{manager} restart {unit}"
         yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", fix, Code.USAGE)
     else:
         yield CheckResult("credentials", f"{directory}: {', '.join(names) or 'none'}")
