@@ -461,11 +461,15 @@ async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> 
             yield target
 
 
-def post(installation: Installation, messages: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> None:
-    """Send messages to the running kbsync or the next pass: all of them or none.
+Message = tuple[str, str | None, Mapping[str, Any]]
+"""A verb (approve, retry, repair, rescan or reload), the name of a mirror or None, and the arguments that the
+engine's inbox reads.
+"""
 
-    Each is a verb (approve, retry, repair, rescan or reload), the name of a mirror or None, and the arguments
-    that the engine's inbox reads. Raises `UsageError` if the state cannot be written.
+
+def post(installation: Installation, messages: Sequence[Message]) -> None:
+    """Send messages to the running kbsync or the next pass: all of them or none. Raises `UsageError` if the
+    state cannot be written.
     """
     import time
 

@@ -149,11 +149,7 @@ def _unsearched_folders(vault: Path) -> list[str]:
     named = [*(excluded if isinstance(excluded, list) else []), settings("templates.json").get("folder")]
     folders = [name.strip("/") for name in named if isinstance(name, str)]
     # A name with such a character would need an escape in gitignore syntax.
-    plain = [
-        folder
-        for folder in folders
-        if folder and not set(folder) & set("*?[]\\!#\n") and folder == folder.strip()
-    ]
+    plain = (name for name in folders if name and name == name.strip() and not set(name) & set("*?[]\\!#\n"))
     return sorted({folder for folder in plain if (vault / folder).is_dir()})
 
 

@@ -224,9 +224,8 @@ def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
     """
     fitting = list(columns)
     if room is not None:
-        for column in [other for other in columns if set(other.texts) <= {other.blank} and not other.is_key][
-            ::-1
-        ]:
+        empty = [column for column in columns if set(column.texts) <= {column.blank} and not column.is_key]
+        for column in reversed(empty):
             if _width(fitting) > room:
                 fitting.remove(column)
         for column in [other for other in fitting if other.is_path]:

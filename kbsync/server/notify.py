@@ -22,7 +22,7 @@ import structlog
 
 from kbsync import __version__
 from kbsync.config.model import NotifyConfig, Occasion
-from kbsync.core.text import printable
+from kbsync.core.text import format_count, printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
@@ -89,11 +89,10 @@ class Notice:
             case "recovered":
                 text = f"works again (was halted: {halt_words(halt.reason)})"
             case "quarantined":
-                noun = "document" if self.count == 1 else "documents"
-                first = "".join(
-                    f", first {document.path}: {document.reason}" for document in self.documents[:1]
-                )
-                text = f"{self.count:,} {noun} failed{first}; fix: {self.fix}"
+                text = f"{format_count(self.count, 'document')} failed"
+                if self.documents:
+                    text += f", first {self.documents[0].path}: {self.documents[0].reason}"
+                text += f"; fix: {self.fix}"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":

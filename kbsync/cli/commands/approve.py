@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbsync.cli.context import choose, post, read_state, when_done
+from kbsync.cli.context import Message, choose, post, read_state, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, first_lines
 from kbsync.cli.prompts import confirm
@@ -68,19 +68,14 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
         _print(Output(), held, installation.command_line("plan --all"))
     if not confirm("Approve?", "approve this", yes=yes):
         return
-    messages = [
-        (
-            "approve",
-            approval.mirror,
-            {
-                "holds": list(approval.holds),
-                "by": "command",
-                **({"root": True} if approval.folder else {}),
-                **({"folders": list(approval.unmounted)} if approval.unmounted else {}),
-            },
-        )
-        for approval in held
-    ]
+    messages = list[Message]()
+    for approval in held:
+        arguments: dict[str, Any] = {"holds": list(approval.holds), "by": "command"}
+        if approval.folder:
+            arguments["root"] = True
+        if approval.unmounted:
+            arguments["folders"] = list(approval.unmounted)
+        messages.append(("approve", approval.mirror, arguments))
     post(installation, messages)
     if not choices.quiet:
         Output().line(f"approved; {when_done(installation)}")

@@ -141,10 +141,8 @@ def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
 
 
 def _search_instead(installation: Installation, question: str, *mirrors: MirrorConfig) -> str:
-    chosen = (
-        [] if len(installation.config.mirrors) == 1 else [f"--mirror {mirror.name}" for mirror in mirrors]
-    )
-    command = " ".join(("search", *chosen, shlex.quote(question)))
+    chosen = "".join(f" --mirror {mirror.name}" for mirror in mirrors)
+    command = f"search{chosen if len(installation.config.mirrors) > 1 else ''} {shlex.quote(question)}"
     return f"search its passages: {installation.command_line(command)}"
 
 

@@ -513,10 +513,8 @@ def _base(
         answer = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
         if answer.isdecimal() and 1 <= int(answer) <= len(cards[:MOST]):
             return cards[int(answer) - 1].id
-        if (
-            chosen_id := next((card.id for card in cards if answer in (card.id, card.name)), None)
-        ) is not None:
-            return chosen_id
+        if chosen := [card.id for card in cards if answer in (card.id, card.name)]:
+            return chosen[0]
         if agrees(f"No knowledge base {printable(answer)}; create one with this name?"):
             return created(answer)
     return _ask_required(required.key, required.about)

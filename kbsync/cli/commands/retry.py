@@ -62,10 +62,8 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
     failed = read_state(installation, partial(find_failed, installation, paths), must_exist=True)
     requested = [request for request in failed if request.is_worth_asking]
     if requested:
-        requests = [
-            (request.record.name, None if request.is_whole else list(request.paths)) for request in requested
-        ]
-        post(installation, [("retry", name, {"paths": paths}) for name, paths in requests])
+        paths_of = {item.record.name: None if item.is_whole else list(item.paths) for item in requested}
+        post(installation, [("retry", name, {"paths": paths}) for name, paths in paths_of.items()])
     if not choices.quiet:
         _print(Output(), requested, installation.command_line("status --documents"))
         Output().line(when_done(installation) if requested else "nothing has failed")

@@ -53,12 +53,10 @@ class Foreground:
             case "daemon.started":
                 return f"using {fields.get('config') or fields.get('folder')}"
             case "daemon.watching":
-                folders, documents = fields["folders"], fields["documents"]
-                watching = (
-                    f"watching {format_count(folders, 'folder')}, {format_count(documents, 'document')}"
-                )
+                folders = format_count(fields["folders"], "folder")
+                documents = format_count(fields["documents"], "document")
                 page = f"; http://{fields['listen']}" if fields.get("listen") else ""
-                return f"{watching}{page}; press Ctrl-C to stop"
+                return f"watching {folders}, {documents}{page}; press Ctrl-C to stop"
             case "daemon.stopped":
                 return "stopped"
             case "config.read":

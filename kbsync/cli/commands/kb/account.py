@@ -88,12 +88,10 @@ class OpenAccount:
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == location:
                         total += owned
-            leftovers = (
-                forgotten
-                for forgotten in tx.forgotten.bases()
-                if (forgotten.base.address, forgotten.base.base) == location
-            )
-            return total + sum(leftover.documents for leftover in leftovers)
+            for leftover in tx.forgotten.bases():
+                if (leftover.base.address, leftover.base.base) == location:
+                    total += leftover.documents
+            return total
 
         return read_state(self.installation, count)
 

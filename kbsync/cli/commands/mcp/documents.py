@@ -123,11 +123,9 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
     folders = sorted(join(page.below, folder.path) for folder in tx.folders.below(record.id, page.below))
     unlisted = list[FileStatus]()
     if page.states:
-        is_failed = Status.FAILED in page.states
-        beginning = f"{page.below}/" if page.below else ""
-        failed = (
-            [status for status in items.unlisted() if status.path.startswith(beginning)] if is_failed else []
-        )
+        failed, beginning = list[FileStatus](), f"{page.below}/" if page.below else ""
+        if Status.FAILED in page.states:
+            failed = [status for status in items.unlisted() if status.path.startswith(beginning)]
         paths = [*tx.entries.folders_with(record.id, page.states), *(status.path for status in failed)]
         folders = [folder for folder in folders if any(holds(folder, path) for path in paths)]
         # The first page lists all folders, which have no position among the files.
