@@ -52,13 +52,10 @@ def resolve(
     them. The list is empty if the path is in no mirror.
     """
     absolute = _real(cwd / typed)
-    from_cwd = [
-        (name, below) for name, root in roots.items() if (below := _below(root, absolute)) is not None
-    ]
-    from_roots = []
-    if not Path(typed).is_absolute():
-        candidates = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]
-        from_roots = [(name, below) for name, below in candidates if below is not None]
+    candidates = [(name, _below(root, absolute)) for name, root in roots.items()]
+    from_cwd = [(name, below) for name, below in candidates if below is not None]
+    candidates = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]
+    from_roots = [(name, below) for name, below in candidates if below is not None]
     for paths in (from_cwd, from_roots):
         existing = [
             (name, path)
@@ -70,6 +67,14 @@ def resolve(
     # An existing file outside of all mirrors is what the user means, not a missing one in the mirror.
     is_outside = not from_cwd and os.path.lexists(absolute)
     return from_cwd or (from_roots if len(roots) == 1 and not is_outside else [])
+
+
+def recorded_mirrors(installation: Installation, tx: Tx) -> dict[str, MirrorRecord]:
+    """Return the state's rows of the requested mirrors, by name. Raises `UsageError` if there is none."""
+    records = {m.name: record for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
+    if not records:
+        raise not_yet(installation)
+    return records
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:

@@ -121,18 +121,14 @@ def code_of(error: Exception) -> Code | None:
     match error:
         case MirrorError():
             return error.code
-        case UsageError() | ForeignError() | PermissionError():
+        # `NotOffered`: the service lacks this call, so a retry won't help.
+        case UsageError() | ForeignError() | PermissionError() | NotOffered():
             return Code.USAGE
         case FileNotFoundError() if _lacks_working_directory(error):
             return Code.USAGE
-        case LockedError() | StateError() | OSError():
-            return Code.PASSING
         case Halted():
             return Code.PERSON
-        case NotOffered():
-            # The service lacks this call, so a retry won't help.
-            return Code.USAGE
-        case TargetError():
+        case LockedError() | StateError() | OSError() | TargetError():
             return Code.PASSING
         case KbsyncError():
             return Code.PERSON

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, is_known, not_yet, read_state, resolve
+from kbsync.cli.context import choose, is_known, read_state, recorded_mirrors, resolve
 from kbsync.cli.options import DOCUMENT, Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration, read_moment
@@ -90,17 +90,14 @@ def find_entries(
     installation: Installation, tx: Tx, path: str | None, since: float, limit: int
 ) -> list[HistoryEntry]:
     """Return the newest `limit` events. Raises `UsageError` for a path that is in no mirror."""
-    records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
-    if not records:
-        raise not_yet(installation)
-    numbers = [record.id for _, record in records.values()]
+    numbers = {name: record.id for name, record in recorded_mirrors(installation, tx).items()}
     if path is None:
-        return tx.history.newest(numbers, since, limit)
-    roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
+        return tx.history.newest(list(numbers.values()), since, limit)
+    folders = {mirror.name: mirror.folder for mirror in installation.mirrors}
+    roots = {name: Path(os.path.realpath(folders[name])) for name in numbers}
 
     def has_history(name: str, path: str) -> bool:
-        number = records[name][1].id
-        return is_known(tx, number, path) or tx.history.has(number, path)
+        return is_known(tx, numbers[name], path) or tx.history.has(numbers[name], path)
 
     places = [
         (name, below)
@@ -111,7 +108,8 @@ def find_entries(
         raise UsageError(
             f"no mirror has {path}; pass a file or folder, relative to its mirror or to the working directory"
         )
-    return tx.history.newest(numbers, since, limit, [(records[name][1].id, below) for name, below in places])
+    below_numbers = [(numbers[name], below) for name, below in places]
+    return tx.history.newest(list(numbers.values()), since, limit, below_numbers)
 
 
 def _line(output: Output, entry: HistoryEntry, *, with_mirror: bool) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, not_yet, post, read_state, when_done
+from kbsync.cli.context import choose, post, read_state, recorded_mirrors, when_done
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, first_lines
 from kbsync.core.links import is_link
@@ -73,19 +73,18 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
     """Return the failed documents, by mirror. Raises `UsageError` for a path that is in no mirror."""
     from kbsync.cli.context import is_known, resolve
 
-    records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
-    if not records:
-        raise not_yet(installation)
+    records = recorded_mirrors(installation, tx)
     if not paths:
         all_failed = []
-        for _, record in records.values():
+        for record in records.values():
             retried = () if record.binding is None else tx.uploads.failed_before(record.id, record.binding)
             all_failed.append(Failed(record, _find_failed(tx, record, ""), True, len(retried)))
         return all_failed
-    roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
+    folders = {mirror.name: mirror.folder for mirror in installation.mirrors}
+    roots = {name: Path(os.path.realpath(folders[name])) for name in records}
 
     def is_in_state(name: str, path: str) -> bool:
-        return is_known(tx, records[name][1].id, path)
+        return is_known(tx, records[name].id, path)
 
     failed_paths: dict[str, list[str]] = {}
     for typed in paths:
@@ -96,9 +95,9 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
                 "pass a mirrored file, relative to its mirror or to the working directory"
             )
         for name, path in matches:
-            failed_paths.setdefault(name, []).extend(_find_failed(tx, records[name][1], path))
+            failed_paths.setdefault(name, []).extend(_find_failed(tx, records[name], path))
     return [
-        Failed(records[name][1], tuple(dict.fromkeys(failed)), False) for name, failed in failed_paths.items()
+        Failed(records[name], tuple(dict.fromkeys(failed)), False) for name, failed in failed_paths.items()
     ]
 
 

@@ -190,10 +190,9 @@ class Library:
 
     async def documents(self, after: tuple[str, str], limit: int) -> list[tuple[str, FileRow]]:
         """Return at most `limit` searchable files with their mirrors, starting after this mirror and path."""
-        names = [mirror.name for mirror in self.open_mirrors.installation.mirrors]
-        return await reader(self.open_mirrors.installation)(
-            lambda tx: searchable_files(tx, names, after, limit)
-        )
+        installation = self.open_mirrors.installation
+        names = [mirror.name for mirror in installation.mirrors]
+        return await reader(installation)(lambda tx: searchable_files(tx, names, after, limit))
 
     # -- freshness ---------------------------------------------------------------------------------
 
@@ -288,10 +287,8 @@ class Library:
         if len(names) > 1:
             names = await query_folders(chosen, lambda alone: mirror_with(alone, path))
             names = [_only_match(names, path, names)] if names else []
-        chosen = replace(chosen, only=tuple(names) or chosen.only)
-        return await in_mirror_threads(
-            names[0] if names else "", explain_file(chosen, path, AWAY, text=False)
-        )
+        chosen, name = replace(chosen, only=tuple(names) or chosen.only), names[0] if names else ""
+        return await in_mirror_threads(name, explain_file(chosen, path, AWAY, text=False))
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)
