@@ -25,7 +25,7 @@ from kbsync.errors import KbsyncError, LockedError, StateError, UnmadeError, Usa
 from kbsync.state import lock
 
 if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
+    from kbsync.config.model import Config, MirrorConfig
     from kbsync.contract.target import Target
     from kbsync.engine.clock import Clock
     from kbsync.engine.plan import CommandContext
@@ -236,11 +236,25 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
     # A command to paste names the config and state only if they are not in their default locations.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
-    if elsewhere is None and environ.get("STATE_DIRECTORY"):
-        usual = {name: value for name, value in environ.items() if name != "STATE_DIRECTORY"}
-        elsewhere = state_dir if places.state_dir(usual, config=config) != state_dir else None
+    if elsewhere is None and is_set_by_systemd(state_dir, config):
+        elsewhere = state_dir
     flags = (*(("--config", str(config.path)) if named else ()), *_state_flags(elsewhere))
     return Installation(config, state_dir, flags, choices.mirrors)
+
+
+def is_set_by_systemd(state_dir: Path, config: Config) -> bool:
+    """Return whether the config has that state directory only while $STATE_DIRECTORY is set.
+
+    A service gets the variable from systemd each time; every other command needs the path.
+    """
+    if not os.environ.get("STATE_DIRECTORY"):
+        return False
+    usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
+    try:
+        return places.state_dir(usual, config=config) != state_dir
+    except UsageError:
+        # No home directory is known.
+        return True
 
 
 def _state_flags(state_dir: Path | None) -> tuple[str, ...]:

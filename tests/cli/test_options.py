@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+from typing import NoReturn
 
 import pytest
 
@@ -67,6 +69,18 @@ def test_hint_includes_a_state_dir_set_only_by_systemd(sandbox: Sandbox) -> None
     ran = sandbox.run("status", env={"STATE_DIRECTORY": str(sandbox.root / "systemd")})
     assert f"--state-dir {sandbox.root}/systemd" in ran.out
     assert "--config" not in ran.out
+
+
+def test_state_directory_of_systemd_needs_no_home(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_user: int) -> NoReturn:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    config = sandbox.configure(file=sandbox.root / "kbsync.yaml")
+    env = {"HOME": "none", "STATE_DIRECTORY": str(sandbox.root / "systemd")}
+    ran = sandbox.run("status", "--config", config, env=env)
+    assert (ran.code, ran.err) == (0, "")
+    assert f"--config {config} --state-dir {sandbox.root}/systemd" in ran.out
 
 
 def test_help_is_a_command_too(sandbox: Sandbox) -> None:

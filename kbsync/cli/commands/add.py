@@ -71,7 +71,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
             raise UsageError("no home directory is known; choose the file to write with --config FILE")
         # Another `add` may write it meanwhile.
         with suppress(ConfigExists):
-            remembered = _remembered(folder, state_dir_of(config_path, choices, os.environ), target)
+            remembered = _remembered(folder, state_dir_of(config_path, choices), target)
             described, kind = describe_remembered(remembered), remembered.target or DEFAULT_TARGET
             start_config(choices, config_path, folder, name, kind, described, remembered, prints=not as_json)
             if as_json:

@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from kbsync.cli.context import is_set_by_systemd
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
 from kbsync.cli.output import Output, and_more, print_message
 from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, read_target, recall
-from kbsync.config.model import folder_name
+from kbsync.config.model import Config, folder_name
 from kbsync.core.text import format_count, path_argument, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError, system_reason
@@ -35,7 +36,6 @@ from kbsync.permissions import make_private_folder
 
 if TYPE_CHECKING:
     from kbsync.accounts.account import Bases
-    from kbsync.config.model import Config
     from kbsync.config.target import TargetConfig
     from kbsync.config.template import KeySource, RequiredKey
     from kbsync.contract.target import BaseCard
@@ -234,7 +234,7 @@ def command(
     if os.path.lexists(path):
         raise ConfigExists(path)
     folder = _folder(directory)
-    remembered = find_remembered(folder, state_dir_of(path, choices, os.environ))
+    remembered = find_remembered(folder, state_dir_of(path, choices))
     keeps_target = remembered.target is not None and not any((target, base, create, base_url))
     if keeps_target:
         target = remembered.target
@@ -273,16 +273,18 @@ def start_config(
     from kbsync.config.template import commented_config
     from kbsync.installation import Installation
 
-    state_dir = state_dir_of(path, choices, os.environ)
+    state_dir = state_dir_of(path, choices)
     # Locked before a service creates anything, because on a second run the name would be in use.
     with held_trial(folder, state_dir, name, kind) as trial:
         lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.destination is not None
-        names_state_dir = choices.state_dir is not None or (moves and _needs_state_dir(path, state_dir))
+        is_usual = choices.state_dir is None and not (
+            moves and is_set_by_systemd(state_dir, _unwritten_config(path))
+        )
         text = commented_config(
             folder,
             target=lines,
-            state_dir=state_dir if names_state_dir else None,
+            state_dir=None if is_usual else state_dir,
             usual_state_dir=state_dir,
             name=name,
             exclude=[pattern for pattern in remembered.exclude or () if pattern],
@@ -300,27 +302,13 @@ class ConfigExists(UsageError):
         super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
 
 
-def state_dir_of(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
+def state_dir_of(path: Path, choices: Choices) -> Path:
     """Return the state directory of a config at `path`. Raises `UsageError` if no home directory is known."""
-    from kbsync.config.model import Config
-    from kbsync.config.places import state_dir
-
-    config = Config(mirrors=(), path=Path(os.path.abspath(path)))  # noqa: PTH100
-    return state_dir(environ, explicit=choices.state_dir, config=config)
+    return places.state_dir(os.environ, explicit=choices.state_dir, config=_unwritten_config(path))
 
 
-def _needs_state_dir(path: Path, state_dir: Path) -> bool:
-    """Return whether a config at `path` would have that state directory only while $STATE_DIRECTORY is set.
-
-    A service gets the variable from systemd each time; every other command has to find the directory in the
-    config.
-    """
-    usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
-    try:
-        return state_dir_of(path, Choices(), usual) != state_dir
-    except UsageError:
-        # No home directory is known.
-        return True
+def _unwritten_config(path: Path) -> Config:
+    return Config(mirrors=(), path=Path(os.path.abspath(path)))  # noqa: PTH100
 
 
 def _is_interactive() -> bool:
