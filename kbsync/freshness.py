@@ -149,10 +149,9 @@ class Freshness:
         if self.root_trouble:
             yield Note(f"{self.root_trouble}; then run: {command_line('--once')}")
         if is_watched and not self.has_passed and halt is None:
-            total = documents.ready + self.waiting
-            so_far = (
-                f"; searchable so far: {documents.ready:,} of {format_count(total, 'file')}" if total else ""
-            )
+            total, so_far = documents.ready + self.waiting, ""
+            if total:
+                so_far = f"; searchable so far: {documents.ready:,} of {format_count(total, 'file')}"
             yield Note(f"the first pass is under way{so_far}")
         else:
             last = self.status.last_pass

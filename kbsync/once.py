@@ -187,9 +187,8 @@ async def once(
                 progress.cancel()
                 await asyncio.gather(progress, return_exceptions=True)
         ends = dict(zip(mirrors, passes.result(), strict=True)) if not signalled.done() else {}
-    return OnceEnd(
-        ends, mirrors, time.monotonic() - started, signalled.result() if signalled.done() else None
-    )
+    signal = signalled.result() if signalled.done() else None
+    return OnceEnd(ends, mirrors, time.monotonic() - started, signal)
 
 
 async def _run_isolated(mirror: Mirror) -> PassEnd:

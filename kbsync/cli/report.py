@@ -192,20 +192,11 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     return f"{name}: {', '.join(parts)}; {format_duration(seconds)}"
 
 
-LEVELS = {
-    "mirror.halted": "error",
-    "mirror.paused": "warning",
-    "deletions.held": "warning",
-    "recipe.held": "warning",
-    "document.held": "warning",
-    "document.failed": "warning",
-    "document.pending": "warning",
-    "documents.failed": "warning",
-    "pass.unfinished": "warning",
-    "pass.interrupted": "warning",
-    "list.shortened": "warning",
-    "run.failed": "error",
-}
+_WARNINGS = (
+    *("mirror.paused", "deletions.held", "recipe.held", "pass.unfinished", "pass.interrupted"),
+    *("document.held", "document.failed", "document.pending", "documents.failed", "list.shortened"),
+)
+LEVELS = {"mirror.halted": "error", "run.failed": "error", **dict.fromkeys(_WARNINGS, "warning")}
 """The events that can end a pass, with their log levels."""
 
 HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import field
 from functools import partial
 
@@ -177,12 +178,9 @@ class Counters:
         meters = [*self._ended.items(), *((run.settings.target_type, run.requests()) for run in self._runs)]
         for target, meter in meters:
             requests.setdefault(target, Meter()).add(meter)
-        freshness = {name: Histogram(one.bounds) for name, one in self._freshness.items()}
-        for name, copy in freshness.items():
-            copy.add(self._freshness[name])
         return CounterSnapshot(
             requests=requests,
-            freshness=freshness,
+            freshness=deepcopy(self._freshness),
             pass_seconds={r.settings.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
             uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
             changes=tuple(self._changes),

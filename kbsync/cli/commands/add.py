@@ -108,9 +108,8 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
         return
     if target not in TARGETS:
         raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
-    keys = ", ".join(
-        filter(None, [secret_key(target), *(required.key for required in required_keys(target))])
-    )
+    required = [item.key for item in required_keys(target)]
+    keys = ", ".join(filter(None, [secret_key(target), *required]))
     words = ["kbsync", "init", path_argument(str(directory)), "--target", target]
     fix = f"write that config with: {shell_command(words)}"
     if not is_new:

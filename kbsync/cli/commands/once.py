@@ -116,10 +116,8 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
 async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     """Log a line every `SELDOM` seconds; a short pass logs none."""
-    log = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
-    )
+    bound_logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])
+    log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=bound_logger)
     began, first = time.monotonic(), await _count_progress(store, mirrors)
     while True:
         await asyncio.sleep(SELDOM)

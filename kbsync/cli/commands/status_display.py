@@ -79,9 +79,8 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     """Yield a line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)
     statuses, now = [report.status for report in ordered], time.time()
-    waits = tuple(
-        format_duration(status.oldest_pending_s) if status.oldest_pending_s else "-" for status in statuses
-    )
+    oldest = [status.oldest_pending_s for status in statuses]
+    waits = tuple(format_duration(seconds) if seconds else "-" for seconds in oldest)
     passed = [None if status.last_pass is None else max(0.0, now - status.last_pass) for status in statuses]
     ago = tuple("never" if seconds is None else f"{format_duration(seconds)} ago" for seconds in passed)
     columns = [Column("MIRROR", tuple(status.name for status in statuses), is_key=True)]

@@ -93,15 +93,12 @@ def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
     if quiet and audit.ok:
         return
     for item in audit.kept or ():
-        output.line(
-            f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {output.dim(printable(item.why))}"
-        )
+        why = output.dim(printable(item.why))
+        output.line(f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {why}")
     for name, documents in audit.detached.items():
-        detached = (
-            f"{format_count(documents, 'document')} of the mirror {name}, which is no longer in the config"
-        )
-        delete = f"kbsync forget {name} --delete-documents"
-        output.line(f"{output.dim('detached')}   {printable(detached)}; to delete: {printable(delete)}")
+        count, delete = format_count(documents, "document"), f"kbsync forget {name} --delete-documents"
+        detached = f"{count} of the mirror {name}, which is no longer in the config; to delete: {delete}"
+        output.line(f"{output.dim('detached')}   {printable(detached)}")
     result = ", ".join(counts) or ("all is well" if audit.ok else "the folder could not be compared")
     kept_count = f"; {format_count(len(audit.kept), 'document')} kept" if audit.kept else ""
     others = f"; {format_count(audit.foreign, 'document')} not ours" if audit.foreign else ""

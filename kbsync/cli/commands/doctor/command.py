@@ -91,9 +91,8 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
             own_results.append(failed_check(check.subject, error))
 
     results = [list[CheckResult]() for _ in checks]
-    threads = [
-        threading.Thread(target=run, args=pair, daemon=True) for pair in zip(checks, results, strict=True)
-    ]
+    pairs = zip(checks, results, strict=True)
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in pairs]
     # In parallel, because the user waits for all of them.
     until = time.monotonic() + limit
     for thread in threads:

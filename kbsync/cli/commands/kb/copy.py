@@ -178,11 +178,8 @@ def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[in
     if record is None:
         return None, []
     bindings = ((number, tx.mirrors.binding(number)) for number in tx.uploads.left_behind(record.id, 0))
-    return record, [
-        number
-        for number, binding in bindings
-        if binding and (binding.target, binding.base) == ("local", uuid)
-    ]
+    wanted = ("local", uuid)
+    return record, [number for number, item in bindings if item and (item.target, item.base) == wanted]
 
 
 @asynccontextmanager

@@ -79,11 +79,10 @@ class _Comparison:
 
     def _had_files(self, folder: str) -> bool:
         # The row of a deleted folder remains for a while.
-        return self.read(
-            lambda tx: any(
-                row.presence is not Presence.GONE for row in tx.entries.below(self._mirror, folder)
-            )
-        )
+        def has_files(tx: Tx) -> bool:
+            return any(row.presence is not Presence.GONE for row in tx.entries.below(self._mirror, folder))
+
+        return self.read(has_files)
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
         """Return whether the file is new, or differs in more than its times and mode, because changes to
