@@ -211,16 +211,13 @@ def _delete_left_behind(
     from kbsync.forget import UnreachableBase, open_base
     from kbsync.once import open_state
 
-    record, former = holdings.record, holdings.owned.elsewhere
-    if record is None or not (former or holdings.leftovers):
+    record, leftovers = holdings.record, holdings.leftovers
+    bases = [*holdings.owned.elsewhere, *((leftover.base, leftover.documents) for leftover in leftovers)]
+    if record is None or not bases:
         raise UsageError(f"{holdings.name} left nothing behind in another knowledge base")
-    for location, documents in [
-        *((base.location, documents) for base, documents in former),
-        *((leftover.base.location, leftover.documents) for leftover in holdings.leftovers),
-    ]:
-        print_message(
-            printable(f"{holdings.name}: {format_count(documents, 'document')} in {location}, used before")
-        )
+    for base, documents in bases:
+        count = format_count(documents, "document")
+        print_message(printable(f"{holdings.name}: {count} in {base.location}, used before"))
     if not confirm(f"Delete what {holdings.name} left behind?", f"forget {holdings.name}", yes=yes):
         return
     prepare(installation)
@@ -228,7 +225,7 @@ def _delete_left_behind(
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
-        for base in [*(base for base, _ in former), *(leftover.base for leftover in holdings.leftovers)]:
+        for base, _ in bases:
             try:
                 async with open_base(installation, with_secrets, holdings.name, base) as target:
                     if (released := await release(store, record, base)) is not None:
