@@ -21,7 +21,7 @@ from kbsync.errors import NotOffered, Unavailable
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import integer, object_of, objects_in, text_of
+from kbsync.targets.http.reading import Fields, integer, object_of, text_of
 from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
@@ -101,7 +101,7 @@ class Completions:
         error = body.get("error") or body.get("detail")
         if not error:
             return chat_piece(body)
-        words = text_of(error) or text_of(object_of(error).get("message"))
+        words = text_of(error) or object_of(error).text("message")
         raise self.client.classify_error(CHAT, body) or incomplete_answer("error", words)
 
 
@@ -220,10 +220,10 @@ def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
 def chat_piece(body: Any) -> Piece:
     """Return the delta or message of the response's first choice, without the model's reasoning."""
     fields = object_of(body)
-    choice = next(objects_in(fields.get("choices")), {})
+    choice = next(fields.objects("choices"), Fields())
     message = object_of(choice.get("delta") or choice.get("message"))
-    finish, usage = text_of(choice.get("finish_reason")), usage_of(fields.get("usage"))
-    return Piece(text_of(message.get("content")), finish, text_of(fields.get("id")), usage, message)
+    finish, usage = choice.text("finish_reason"), usage_of(fields.get("usage"))
+    return Piece(message.text("content"), finish, fields.text("id"), usage, message)
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:

@@ -14,7 +14,6 @@ from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unsure
 from kbsync.targets.gptbots.api import list_bases
 from kbsync.targets.gptbots.target import GptbotsTarget
-from kbsync.targets.http.reading import count_of, id_of, object_of
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
 
@@ -69,7 +68,7 @@ class GptbotsBases(Bases):
         description = (request.description or "").strip() or name
         body = {"name": name, "desc": description, **fields}
         answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
-        base_id = id_of(object_of(answer.body).get("knowledge_base_id"))
+        base_id = answer.fields.id("knowledge_base_id")
         settings = settings_as_text(fields, SETTINGS)
         return BaseCard(base_id, name, description, documents=0, settings=settings) if base_id else None
 
@@ -82,7 +81,7 @@ class GptbotsBases(Bases):
                 f"{error.reason}; the service may have started the retry, and you can safely run this again"
             )
             raise Unsure(reason, code=error.code) from error
-        return count_of(object_of(answer.body).get("affectCount"))
+        return answer.fields.count("affectCount")
 
 
 def account(target: GptbotsTarget) -> ManagedAccount:

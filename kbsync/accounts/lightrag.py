@@ -11,7 +11,7 @@ from kbsync.accounts.answering import incomplete_answer, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import object_of, objects_in, text_of
+from kbsync.targets.http.reading import object_of, text_of
 from kbsync.targets.lightrag.target import LightragTarget
 
 ITSELF = "server"
@@ -86,9 +86,9 @@ class LightragAnswers:
 
 def references(line: Any) -> tuple[Hit, ...]:
     """Return the documents that an answer is based on, in the order of their numbers in the text."""
-    listed = objects_in(object_of(line).get("references"))
+    listed = object_of(line).objects("references")
     return tuple(
-        Hit(text_of(reference.get("file_path")), 1 / rank, tuple(_texts(reference.get("content"), 1 / rank)))
+        Hit(reference.text("file_path"), 1 / rank, tuple(_texts(reference.get("content"), 1 / rank)))
         for rank, reference in enumerate(listed, 1)
     )
 
@@ -116,7 +116,7 @@ def text_in(line: Any) -> str | None:
     """
     body = object_of(line)
     if line is None or "error" in body:
-        raise incomplete_answer("error", text_of(body.get("error")))
+        raise incomplete_answer("error", body.text("error"))
     if body.get("llm_generated") is False:
         return ""
     return body["response"] if isinstance(body.get("response"), str) else None

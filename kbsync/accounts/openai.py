@@ -10,7 +10,7 @@ from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.core.text import printable
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import count_of, object_of, text_of
+from kbsync.targets.http.reading import Fields, object_of
 from kbsync.targets.openai.api import read, remove, rows
 from kbsync.targets.openai.shapes import mark_in
 from kbsync.targets.openai.target import OpenaiTarget
@@ -47,7 +47,7 @@ class OpenaiBases(Bases):
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with only the name and the description."""
         answer = await self._client.post("create-base", "/vector_stores", json=_fields(request, {}))
-        card = card_of(object_of(answer.body))
+        card = card_of(answer.fields)
         return card if card.id else None
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
@@ -67,7 +67,7 @@ class OpenaiBases(Bases):
             await remove(self._client, "delete-file", f"/files/{file_id}")
         await remove(self._client, "delete-base", path)
 
-    async def _read(self, base_id: str) -> Mapping[str, Any]:
+    async def _read(self, base_id: str) -> Fields:
         if (store := await read(self._client, "base", f"/vector_stores/{base_id}")) is None:
             raise self.target.no_base(base_id)
         return store
@@ -84,12 +84,12 @@ def _fields(request: BaseRequest, metadata: Mapping[str, Any]) -> dict[str, Any]
     return fields
 
 
-def card_of(row: Mapping[str, Any]) -> BaseCard:
+def card_of(row: Fields) -> BaseCard:
     """Return a store as a `BaseCard`."""
-    counts = object_of(row.get("file_counts"))
-    name, text = printable(text_of(row.get("name"))), text_of(object_of(row.get("metadata")).get(DESCRIPTION))
-    size, total = count_of(row.get("usage_bytes")), count_of(counts.get("total"))
-    return BaseCard(text_of(row.get("id")), name, text, documents=total, size=size)
+    counts = row.object("file_counts")
+    name, text = printable(row.text("name")), row.object("metadata").text(DESCRIPTION)
+    size, total = row.count("usage_bytes"), counts.count("total")
+    return BaseCard(row.text("id"), name, text, documents=total, size=size)
 
 
 def account(target: OpenaiTarget) -> ManagedAccount:

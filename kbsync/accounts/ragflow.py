@@ -23,15 +23,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import (
-    ListPage,
-    id_of,
-    object_of,
-    objects_in,
-    page_in,
-    require_shape,
-    text_of,
-)
+from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, page_in, require_shape, text_of
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.target import DATASETS, RagflowTarget
 
@@ -161,17 +153,17 @@ def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
     return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)
 
 
-def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
+def _chat(row: Fields) -> ApplicationInfo | None:
     """Parse a chat assistant.
 
     Up to version 0.24, the row contains the datasets, and its fields have different names.
     """
-    if (chat_id := id_of(row.get("id"))) is None:
+    if (chat_id := row.id("id")) is None:
         return None
-    model = text_of(row.get("llm_id") or object_of(row.get("llm")).get("model_name"))
-    bases = row.get("dataset_ids") or [dataset.get("id") for dataset in objects_in(row.get("datasets"))]
+    model = text_of(row.get("llm_id") or row.object("llm").get("model_name"))
+    bases = row.get("dataset_ids") or [dataset.get("id") for dataset in row.objects("datasets")]
     known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
-    name, description = text_of(row.get("name")), text_of(row.get("description"))
+    name, description = row.text("name"), row.text("description")
     return ApplicationInfo(chat_id, name, description, model=model, bases=known)
 
 
@@ -199,7 +191,7 @@ def sources_of(last: Piece) -> Sources:
     passages: dict[str, list[Passage]] = {}
     marks: dict[str, list[str]] = {}
     for index, chunk in enumerate(map(object_of, listed)):
-        if remote_id := id_of(chunk.get("document_id")):
+        if remote_id := chunk.id("document_id"):
             passages.setdefault(remote_id, []).append(shapes.passage_of(chunk))
             marks.setdefault(remote_id, []).append(f"ID:{index}")
     hits = tuple(Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items())

@@ -39,16 +39,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import (
-    ListPage,
-    count_of,
-    flag_of,
-    id_of,
-    integer,
-    object_of,
-    objects_in,
-    text_of,
-)
+from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in
 from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -126,20 +117,20 @@ def _without_none(body: Mapping[str, object]) -> dict[str, object]:
 
 
 async def _page(
-    client: Client, op: str, path: str, number: int, size: int, read: Callable[[Mapping[str, Any]], T | None]
+    client: Client, op: str, path: str, number: int, size: int, read: Callable[[Fields], T | None]
 ) -> ListPage[T]:
     """Return one page of bases or applications."""
     answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
     return rows_of(answer.body, read)
 
 
-async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
+async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Fields:
     """Create a resource; return the sent fields with the new id.
 
     In the manual, the response is an object, but the examples return only an id.
     """
     content = data_of((await client.post(op, path, json=body)).body)
-    return {**body, "id": content.get("id") if isinstance(content, dict) else content}
+    return Fields(body, id=content.get("id") if isinstance(content, dict) else content)
 
 
 async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
@@ -188,9 +179,9 @@ class ZhipuBases(Bases):
         except (NotFound, NotOffered):
             return MODELS
         models = tuple(
-            EmbeddingModel(model_id, text_of(item.get("name")), text_of(item.get("description")))
+            EmbeddingModel(model_id, item.text("name"), item.text("description"))
             for item in objects_in(listed_in(answer.body))
-            if (model_id := id_of(item.get("id"))) is not None
+            if (model_id := item.id("id")) is not None
         )
         return models or MODELS
 
@@ -205,7 +196,7 @@ class ZhipuBases(Bases):
         except Rejected as error:
             raise self.target.no_base(base_id, error.reason) from error
         content = object_of(data_of(answer.body))
-        card = _card({**content, "id": base_id}) if content else None
+        card = _card(Fields(content, id=base_id)) if content else None
         if card is None:
             raise self.target.no_base(base_id, "the response has no data")
         return card
@@ -221,7 +212,7 @@ class ZhipuBases(Bases):
         }
         body = _without_none({**fixed, **fields})
         created = await _create(self._client, "create-base", "/knowledge", body)
-        return _card({**created, "embedding_model": model.name, "document_size": 0, "length": 0})
+        return _card(Fields(created, embedding_model=model.name, document_size=0, length=0))
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Send only the changes: a new model makes the service re-embed all documents, which costs money."""
@@ -251,22 +242,22 @@ def _base_path(base_id: str) -> str:
     return f"/knowledge/{path_part(base_id)}"
 
 
-def _card(item: Mapping[str, Any]) -> BaseCard | None:
+def _card(item: Fields) -> BaseCard | None:
     """Return a base from a row of the service's list; None for a row without an id."""
-    base_id = id_of(item.get("id"))
+    base_id = item.id("id")
     if base_id is None:
         return None
-    model_id = id_of(item.get("embedding_id")) or ""
+    model_id = item.id("embedding_id") or ""
     known = next((model.name for model in MODELS if model.id == model_id), model_id)
     return BaseCard(
         base_id,
-        text_of(item.get("name")),
-        text_of(item.get("description")),
-        text_of(item.get("embedding_model")) or known,
-        count_of(item.get("document_size")),
-        count_of(item.get("length")),
+        item.text("name"),
+        item.text("description"),
+        item.text("embedding_model") or known,
+        item.count("document_size"),
+        item.count("length"),
         settings_as_text(item, SHOWN_SETTINGS),
-        count_of(item.get("word_num")),
+        item.count("word_num"),
     )
 
 
@@ -313,13 +304,13 @@ class ZhipuApplications(Applications):
 
     async def get(self, application_id: str) -> ApplicationInfo:
         """Return one application of the account."""
-        application = _application({**await self._read(application_id), "id": application_id})
+        application = _application(Fields(await self._read(application_id), id=application_id))
         assert application is not None
         return application
 
     async def create(self, request: ApplicationRequest) -> ApplicationInfo:
         """Create an application. Raises the same errors as `create_once`."""
-        body = _application_body(request, {}) | {"desc": request.description or ""}
+        body = _application_body(request, Fields()) | {"desc": request.description or ""}
 
         async def create() -> ApplicationInfo | None:
             return _application(await _create(self._client, "create-application", "/application", body))
@@ -329,7 +320,7 @@ class ZhipuApplications(Applications):
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
         """Send only the changed fields. Always sends the bases together with their search settings."""
-        path, body = _application_path(application_id), _application_body(request, {})
+        path, body = _application_path(application_id), _application_body(request, Fields())
         if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))
         await self._client.ask("edit-application", "PUT", path, json=body)
@@ -339,7 +330,7 @@ class ZhipuApplications(Applications):
         path = _application_path(application_id)
         await _remove(self._client, "delete-application", path, "application")
 
-    async def _read(self, application_id: str) -> Mapping[str, Any]:
+    async def _read(self, application_id: str) -> Fields:
         """Return all fields of an application. Raises `Rejected` if there is none."""
         answer = await self._client.ask("application", "GET", _application_path(application_id))
         content = object_of(data_of(answer.body))
@@ -352,7 +343,7 @@ def _application_path(application_id: str) -> str:
     return f"/application/{path_part(application_id)}"
 
 
-def _application_body(request: ApplicationRequest, present: Mapping[str, Any]) -> dict[str, Any]:
+def _application_body(request: ApplicationRequest, present: Fields) -> dict[str, Any]:
     """Return the JSON body of a request.
 
     Raises `Rejected` for values that the service's manual forbids. `present`: the application's current
@@ -389,7 +380,7 @@ def _check_application(request: ApplicationRequest) -> None:
         raise Rejected("the prompt must contain {{knowledge}} and {{user}} once each")
 
 
-def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str, Any]:
+def _recall(bases: Sequence[str] | None, present: Fields) -> dict[str, Any]:
     """Return the current search settings, with rows only for these `bases`.
 
     If `bases` is None, the bases are unknown and the settings stay unchanged.
@@ -398,20 +389,20 @@ def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str
     if bases is None:
         return recall
     for key in _LISTS_BY_BASE & recall.keys():
-        recall[key] = [row for row in objects_in(recall[key]) if id_of(row.get("knowledge_id")) in bases]
+        recall[key] = [row for row in objects_in(recall[key]) if row.id("knowledge_id") in bases]
     return {**recall, "knowledge_ids": list(bases)}
 
 
-def _recall_in(present: Mapping[str, Any]) -> Mapping[str, Any]:
+def _recall_in(present: Fields) -> Mapping[str, Any]:
     inner = present.get("knowledge_info")
-    return inner if isinstance(inner, dict) else {"slice_count": integer(present.get("slice_count"))}
+    return inner if isinstance(inner, dict) else {"slice_count": present.integer("slice_count")}
 
 
-def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
-    application_id = id_of(item.get("id"))
+def _application(item: Fields) -> ApplicationInfo | None:
+    application_id = item.id("id")
     if application_id is None:
         return None
-    name, description, prompt, model = (text_of(item.get(key)) for key in ("name", "desc", "prompt", "model"))
+    name, description, prompt, model = (item.text(key) for key in ("name", "desc", "prompt", "model"))
     settings, recall = (
         settings_as_text(item, APPLICATION_SETTINGS),
         settings_as_text(_recall_in(item), RECALL_SETTINGS),
@@ -421,12 +412,12 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
     )
 
 
-def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
+def _bases_in(item: Fields) -> tuple[str, ...]:
     """Return the ids of an application's bases.
 
     In the manual's examples, the ids are in `knowledge_info`, and the application's own list is empty.
     """
-    lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
+    lists = [item.get("knowledge_ids"), item.object("knowledge_info").get("knowledge_ids")]
     ids = [id_of(item) for items in lists if isinstance(items, list) for item in items]
     return tuple(dict.fromkeys(base_id for base_id in ids if base_id is not None))
 
@@ -442,8 +433,8 @@ class ZhipuCallbacks:
     async def get(self) -> Callback | None:
         """Return the callback URL; None if the response has none or reports that none is set."""
         answer = await _if_set(self._client.ask("callback", "GET", self._PATH))
-        content = object_of(data_of(answer.body)) if answer is not None else {}
-        url = text_of(content.get("url")).strip()
+        content = object_of(data_of(answer.body)) if answer is not None else Fields()
+        url = content.text("url").strip()
         if not url:
             return None
         headers = content.get("callback_header")
@@ -451,7 +442,7 @@ class ZhipuCallbacks:
             headers = parse_json(headers)
         # Only the names, as the values are secrets.
         names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
-        return Callback(url, names, flag_of(content.get("be_in_use")))
+        return Callback(url, names, content.flag("be_in_use"))
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
         """Set the callback URL. Errors never contain the headers' values."""

@@ -18,7 +18,7 @@ from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
+from kbsync.targets.http.reading import object_of, objects_in
 from kbsync.targets.http.rules import is_completion
 from kbsync.targets.zhipu.api import ZhipuClassifier
 from kbsync.targets.zhipu.errors import classify_answer, quote_message
@@ -107,7 +107,7 @@ class ZhipuAnswers:
             answer = await self._client.ask("slice-info", "GET", path)
         except TargetError:
             return Sources(None, request_id, usage)
-        is_old = flag_of(object_of(data_of(answer.body)).get("has_old_document"))
+        is_old = object_of(data_of(answer.body)).flag("has_old_document")
         return Sources(sources_of(answer.body), request_id, usage, is_old)
 
 
@@ -116,15 +116,14 @@ def _application_piece(event: Event) -> Piece:
 
     In the manual, the usage has its own line; newer streams send it with the text.
     """
-    data = parse_json(event.data)
-    text = event.data
-    if event.data.lstrip().startswith("{") and isinstance(data, dict) and _ENVELOPED & data.keys():
-        text = text_of(data.get("msg"))
+    data, text = object_of(parse_json(event.data)), event.data
+    if event.data.lstrip().startswith("{") and _ENVELOPED & data.keys():
+        text = data.text("msg")
     if event.name in _ENDS_BADLY:
         raise incomplete_answer(event.name, quote_message(text or event.data))
     if event.name != "finish":
         return Piece(text)
-    usage = usage_of(parse_json(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))
+    usage = usage_of(parse_json(event.fields.get("usage", ""))) or usage_of(data.get("usage"))
     return Piece(text, "finish", event.id, usage)
 
 
@@ -135,8 +134,8 @@ def _whole(body: Any) -> Piece:
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):
         raise Unavailable("the answer has no text; ask again", code="no-content")
-    usage = content.get("usage") or object_of(content.get("token")).get("usage")
-    return Piece(content["content"], "finish", id_of(content.get("requestId")) or "", usage_of(usage))
+    usage = content.get("usage") or content.object("token").get("usage")
+    return Piece(content["content"], "finish", content.id("requestId") or "", usage_of(usage))
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:
@@ -149,27 +148,27 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         return None
     hits = []
     for item in objects_in(listed):
-        remote_id = id_of(object_of(item.get("document")).get("id"))
+        remote_id = item.object("document").id("id")
         if remote_id is None:
             continue
         # The manual's example and table differ: images belong to a slice, a document, or the whole answer.
         images = {**images_in(content.get("images")), **images_in(item.get("images"))}
         passages = []
-        for piece in objects_in(item.get("slice_info")):
+        for piece in item.objects("slice_info"):
             images |= images_in(piece.get("images"))
             # The service returns pages of PDFs, lines and sheets of tables, and no position in other files.
-            position = object_of(piece.get("position"))
-            box = {side: number(position.get(side)) for side in _BOX}
+            position = piece.object("position")
+            box = {side: position.number(side) for side in _BOX}
             passages.append(
                 Passage(
-                    text_of(piece.get("text")),
-                    page=integer(position.get("page")) or None,
-                    line=integer(piece.get("line")) or None,
+                    piece.text("text"),
+                    page=position.integer("page") or None,
+                    line=piece.integer("line") or None,
                     box=box if any(value is not None for value in box.values()) else None,
-                    sheet=text_of(piece.get("sheet_name")) or None,
+                    sheet=piece.text("sheet_name") or None,
                 )
             )
-        hides = flag_of(item.get("hide_positions"))
+        hides = item.flag("hide_positions")
         hits.append(with_images(Hit(remote_id, 0.0, tuple(passages), hides_positions=hides), images))
     return tuple(hits)
 

@@ -17,7 +17,7 @@ from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify.shapes import LIMITED, Dataset
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import id_of, object_of, require_shape
+from kbsync.targets.http.reading import require_shape
 
 BATCH = 100
 """Maximum number of documents in one request."""
@@ -115,7 +115,7 @@ class MetadataSender:
             try:
                 body = {"type": "string", "name": name}
                 answer = await self._client.post("create-field", f"{self._root}/metadata", json=body)
-                known = {name: require_shape("create-field", id_of(object_of(answer.body).get("id")))}
+                known = {name: require_shape("create-field", answer.fields.id("id"))}
             except Rejected as error:
                 # Another mirror may have created it a moment ago.
                 known = {} if error.code == LIMITED else ((await self._read_dataset()).fields or {})

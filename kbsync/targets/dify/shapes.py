@@ -22,16 +22,13 @@ from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, 
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
+    Fields,
     ListPage,
     Match,
-    count_of,
-    id_of,
     matches_in,
-    number,
     object_of,
     objects_in,
     page_in,
-    text_of,
 )
 from kbsync.targets.http.rules import (
     BUSY,
@@ -73,19 +70,19 @@ class Dataset:
 def dataset_of(body: Any) -> Dataset | None:
     """Return a knowledge base (api/fields/dataset_fields.py)."""
     payload = object_of(body)
-    base_id = id_of(payload.get("id"))
+    base_id = payload.id("id")
     if base_id is None:
         return None
-    technique = text_of(payload.get("indexing_technique"))
+    technique = payload.text("indexing_technique")
     card = BaseCard(
         base_id,
-        text_of(payload.get("name")),
-        text_of(payload.get("description")),
-        text_of(payload.get("embedding_model")),
-        count_of(payload.get("document_count")),
+        payload.text("name"),
+        payload.text("description"),
+        payload.text("embedding_model"),
+        payload.count("document_count"),
         settings={"indexing_technique": technique} if technique else {},
     )
-    doc_form, provider = text_of(payload.get("doc_form")), text_of(payload.get("provider"))
+    doc_form, provider = payload.text("doc_form"), payload.text("provider")
     retrieval = _retrieval(payload.get("retrieval_model_dict"), technique)
     return Dataset(
         card, provider, doc_form, _runtime(payload), retrieval, _fields(payload.get("doc_metadata"))
@@ -97,19 +94,19 @@ def _fields(value: object) -> Mapping[str, str] | None:
     if not isinstance(value, list):
         return None
     return {
-        text_of(field.get("name")): (id_of(field.get("id")) or "") if field.get("type") == "string" else ""
+        field.text("name"): (field.id("id") or "") if field.get("type") == "string" else ""
         for field in objects_in(value)
     }
 
 
-def _runtime(payload: Mapping[str, Any]) -> str:
+def _runtime(payload: Fields) -> str:
     """Return the base's runtime (`DatasetRuntimeMode` in api/models/enums.py); versions before pipelines have
     none.
     """
-    mode = printable(text_of(payload.get("runtime_mode")))[:40]
+    mode = printable(payload.text("runtime_mode"))[:40]
     if mode not in ("", "general"):
         return mode
-    return "rag_pipeline" if id_of(payload.get("pipeline_id")) else ""
+    return "rag_pipeline" if payload.id("pipeline_id") else ""
 
 
 _RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
@@ -140,12 +137,12 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
 def document_of(value: object) -> DocumentRow | None:
     """Return a document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
     payload = object_of(value)
-    remote_id = id_of(payload.get("id"))
+    remote_id = payload.id("id")
     if remote_id is None:
         return None
     detail = payload.get("data_source_detail_dict") or payload.get("data_source_info")
-    size = count_of(object_of(object_of(detail).get("upload_file")).get("size"))
-    name, created = text_of(payload.get("name")), count_of(payload.get("created_at"))
+    size = object_of(detail).object("upload_file").count("size")
+    name, created = payload.text("name"), payload.count("created_at")
     return DocumentRow(remote_id, name, size, created, status_of(payload))
 
 
@@ -153,13 +150,13 @@ _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing",
 _HIDDEN = "it is {} in Dify, so searches don't find it; retry it to upload it again"
 
 
-def status_of(payload: Mapping[str, Any]) -> DocStatus:
+def status_of(payload: Fields) -> DocStatus:
     """Return a document's status: it is searchable if completed, enabled and not archived
     (api/models/dataset.py, `display_status`).
     """
     match payload.get("indexing_status"):
         case "error":
-            words = text_of(payload.get("error"))
+            words = payload.text("error")
             return failed(words, "error", is_quota=_PLAN.search(words) is not None)
         case "completed" if payload.get("archived") is True:
             return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
@@ -168,8 +165,8 @@ def status_of(payload: Mapping[str, Any]) -> DocStatus:
         # Dify reports a document without passages as completed. Lists have its word count, details its
         # segment count.
         case "completed" if 0 in (
-            count_of(payload.get("word_count")),
-            count_of(payload.get("segment_count")),
+            payload.count("word_count"),
+            payload.count("segment_count"),
         ):
             return DocStatus(DocState.FAILED, "Dify found no text in it", "no-text")
         case "completed" if payload.get("enabled") is True and payload.get("archived") is False:
@@ -184,11 +181,11 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     return matches_in(object_of(body).get("records"), _match)
 
 
-def _match(record: Mapping[str, Any]) -> tuple[object, Passage]:
-    segment = object_of(record.get("segment"))
+def _match(record: Fields) -> tuple[object, Passage]:
+    segment = record.object("segment")
     # A question-and-answer segment has its text in two fields.
-    text = "\n".join(filter(None, (text_of(segment.get("content")), text_of(segment.get("answer")))))
-    return segment.get("document_id"), Passage(text, score=number(record.get("score")) or 0.0)
+    text = "\n".join(filter(None, (segment.text("content"), segment.text("answer"))))
+    return segment.get("document_id"), Passage(text, score=record.number("score") or 0.0)
 
 
 # -- errors ------------------------------------------------------------------------------------------------
@@ -212,13 +209,13 @@ _OF_METADATA = frozenset({"create-field", "describe"})
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; return None on success."""
-    payload = object_of(answer.body)
-    code, status = text_of(payload.get("code")), count_of(payload.get("status")) or answer.status
+    payload = answer.fields
+    code, status = payload.text("code"), payload.count("status") or answer.status
     is_error = bool(code) and "message" in payload and status >= 400
     case = case_of(
         answer,
         code=code if is_error else "",
-        message=text_of(payload.get("message")) if is_error else "",
+        message=payload.text("message") if is_error else "",
         is_error=is_error,
         is_of_document=answer.op in _TAKES_DOCUMENTS,
     )

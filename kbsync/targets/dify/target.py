@@ -20,15 +20,7 @@ from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.metadata import MetadataSender
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import (
-    PAGE_SIZE,
-    DocumentRow,
-    ListPage,
-    object_of,
-    require_document,
-    require_shape,
-    text_of,
-)
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document, require_shape
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_PASSAGES = 50
@@ -115,7 +107,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 advice = "the knowledge base has no processing rule; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
-        stored = require_document("upload", shapes.document_of(object_of(answer.body).get("document")))
+        stored = require_document("upload", shapes.document_of(answer.fields.get("document")))
         if self._config.metadata == "sent":
             self._metadata.add(stored.id, document, self._surroundings.prefix)
         name = stored.name if stored.name not in ("", document.name) else ""
@@ -151,7 +143,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         """Return the SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
         try:
             answer = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
-            url = text_of(object_of(answer.body).get("url"))
+            url = answer.fields.text("url")
             # An installation without FILES_URL returns only the path (`get_signed_file_url`).
             return await self._digest_at(urljoin(self._config.base_url, url)) if url else None
         except (Rejected, ValueError):  # the address may be invalid

@@ -27,18 +27,15 @@ from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
+    Fields,
     ListPage,
     Match,
-    count_of,
     id_of,
     matches_in,
-    number,
     object_of,
     objects_in,
     page_in,
     path_below,
-    seconds_of,
-    text_of,
 )
 from kbsync.targets.http.rules import (
     BUSY,
@@ -95,36 +92,36 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     return tuple(
         BaseCard(
             base_id,
-            text_of(row.get("name")),
-            text_of(row.get("desc")),
-            documents=count_of(row.get("doc")),
+            row.text("name"),
+            row.text("desc"),
+            documents=row.count("doc"),
         )
         for row in objects_in(rows)
-        if (base_id := id_of(row.get("id")))
+        if (base_id := row.id("id"))
     )
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
     """Return a page of documents. All markers are URLs below `base`; this mirror's are below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
-    total = count_of(object_of(body).get("total")) or None
+    total = object_of(body).count("total") or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
 
 
-def _row(base: str, prefix: str, fields: Mapping[str, Any]) -> MarkedRow | None:
+def _row(base: str, prefix: str, fields: Fields) -> MarkedRow | None:
     """Return a row of the list, with the path from its marker, or from its name if it has no marker.
 
     The list has no states. A row under another prefix or URL isn't a file of this mirror, but may be an
     earlier upload of it.
     """
-    remote_id, url = id_of(fields.get("id")), text_of(fields.get("source_url"))
+    remote_id, url = fields.id("id"), fields.text("source_url")
     if remote_id is None:
         return None
-    name, extension = text_of(fields.get("name")), text_of(fields.get("format"))
+    name, extension = fields.text("name"), fields.text("format")
     # some versions return the name without its extension, and the extension in `format`
     if extension and not name.lower().endswith(f".{extension.lower()}"):
         name = f"{name}.{extension}"
-    created, changed = seconds_of(fields.get("create_time")), seconds_of(fields.get("update_time"))
+    created, changed = fields.seconds("create_time"), fields.seconds("update_time")
     updated = None if changed is None else int(changed)
     marker = read_marker(base, url)
     if marker is None:
@@ -139,10 +136,11 @@ def _row(base: str, prefix: str, fields: Mapping[str, Any]) -> MarkedRow | None:
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
     """Return the outcomes of a request's files; None if the response doesn't contain any."""
-    if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
+    fields = object_of(body)
+    failed = fields.get("failed")
+    if not (isinstance(fields.get("doc"), list) or failed):
         return None
-    stored = [FileResult(_doc_id(item), _doc_name(item)) for item in objects_in(body.get("doc"))]
-    failed = body.get("failed")
+    stored = [FileResult(_doc_id(item), _doc_name(item)) for item in fields.objects("doc")]
     failures = map(_failure, failed) if isinstance(failed, list) else ()
     return (*stored, *(failure for failure in failures if failure.id or failure.name))
 
@@ -150,12 +148,12 @@ def results_of(body: Any) -> tuple[FileResult, ...] | None:
 _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
 
 
-def _doc_id(item: Mapping[str, Any]) -> str:
-    return next((doc_id for key in _IDS if (doc_id := id_of(item.get(key)))), "")
+def _doc_id(item: Fields) -> str:
+    return next((doc_id for key in _IDS if (doc_id := item.id(key))), "")
 
 
-def _doc_name(item: Mapping[str, Any]) -> str:
-    return next((name for key in _NAMES if (name := text_of(item.get(key)))), "")
+def _doc_name(item: Fields) -> str:
+    return next((name for key in _NAMES if (name := item.text(key))), "")
 
 
 def _failure(failed: object) -> FileResult:
@@ -163,8 +161,8 @@ def _failure(failed: object) -> FileResult:
 
     Adds return names, updates return ids, and some versions return objects with either.
     """
-    if isinstance(failed, dict):
-        return FileResult(_doc_id(failed), _doc_name(failed), is_stored=False)
+    if fields := object_of(failed):
+        return FileResult(_doc_id(fields), _doc_name(fields), is_stored=False)
     return FileResult(id_of(failed) or "", "", is_stored=False)
 
 
@@ -174,9 +172,9 @@ def states_of(body: Any) -> Mapping[str, str] | None:
     if rows is None:
         return None
     return {
-        remote_id: text_of(row.get("data_status")).strip().upper()
+        remote_id: row.text("data_status").strip().upper()
         for row in objects_in(rows)
-        if (remote_id := id_of(row.get("data_id")))
+        if (remote_id := row.id("data_id"))
     }
 
 
@@ -187,8 +185,8 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     return matches_in(_first_list(body, "list", "data"), _match)
 
 
-def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
-    return row.get("data_id"), Passage(text_of(row.get("content")), score=number(row.get("score")) or 0.0)
+def _match(row: Fields) -> tuple[object, Passage]:
+    return row.get("data_id"), Passage(row.text("content"), score=row.number("score") or 0.0)
 
 
 def _first_list(body: Any, *keys: str) -> list[Any] | None:

@@ -18,6 +18,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
+from kbsync.targets.http.reading import Fields, object_of
 
 LONGEST_RETRY_AFTER = 300.0
 """Maximum Retry-After in seconds; a longer one is reduced to this."""
@@ -44,6 +45,11 @@ class HttpAnswer:
     text: str = field(repr=False)
     sent_at: float
     host: str = "the target"
+
+    @property
+    def fields(self) -> Fields:
+        """The fields of the body, if it is a JSON object; otherwise empty."""
+        return object_of(self.body)
 
     @property
     def retry_after(self) -> float | None:

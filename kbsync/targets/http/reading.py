@@ -7,7 +7,7 @@ the last one, and rows move from page to page while others add and delete docume
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import field
 from datetime import UTC, datetime
@@ -83,14 +83,54 @@ def seconds_of(value: object) -> float | None:
     return value / 1000 if value > _LATEST_SECONDS else float(value)
 
 
-def object_of(value: object) -> Mapping[str, Any]:
+class Fields(dict[str, Any]):
+    """A JSON object; each method returns a field as the functions above do."""
+
+    def text(self, key: str) -> str:
+        """Return a string, or ""."""
+        return text_of(self.get(key))
+
+    def id(self, key: str) -> str | None:
+        """Return an id as a string."""
+        return id_of(self.get(key))
+
+    def integer(self, key: str) -> int | None:
+        """Return an integer."""
+        return integer(self.get(key))
+
+    def count(self, key: str) -> int | None:
+        """Return a count."""
+        return count_of(self.get(key))
+
+    def number(self, key: str) -> float | None:
+        """Return a number."""
+        return number(self.get(key))
+
+    def flag(self, key: str) -> bool | None:
+        """Return a boolean."""
+        return flag_of(self.get(key))
+
+    def seconds(self, key: str) -> float | None:
+        """Return a time in epoch seconds."""
+        return seconds_of(self.get(key))
+
+    def object(self, key: str) -> Fields:
+        """Return an object, which may be empty."""
+        return object_of(self.get(key))
+
+    def objects(self, key: str) -> Iterator[Fields]:
+        """Yield the objects of a list."""
+        return objects_in(self.get(key))
+
+
+def object_of(value: object) -> Fields:
     """Return the value if it is an object, otherwise an empty object."""
-    return value if isinstance(value, dict) else {}
+    return Fields(value) if isinstance(value, dict) else Fields()
 
 
-def objects_in(value: object) -> Iterator[dict[str, Any]]:
+def objects_in(value: object) -> Iterator[Fields]:
     """Yield the objects of a list, and skip anything else in it."""
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+    return (Fields(item) for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
 V = TypeVar("V")
@@ -181,9 +221,7 @@ class DocumentRow:
         return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
 
-def page_in(
-    listed: object, total: object, row_of: Callable[[dict[str, Any]], T | None]
-) -> ListPage[T] | None:
+def page_in(listed: object, total: object, row_of: Callable[[Fields], T | None]) -> ListPage[T] | None:
     """Return the list's rows, each parsed by `row_of`; None if there is no list."""
     if not isinstance(listed, list):
         return None
@@ -195,9 +233,7 @@ Match = tuple[str, Passage]
 """A passage from a search, with the id of its document."""
 
 
-def matches_in(
-    listed: object, read: Callable[[dict[str, Any]], tuple[object, Passage]]
-) -> tuple[Match, ...] | None:
+def matches_in(listed: object, read: Callable[[Fields], tuple[object, Passage]]) -> tuple[Match, ...] | None:
     """Return the passages that a search found, each parsed by `read`; None if there is no list."""
     if not isinstance(listed, list):
         return None

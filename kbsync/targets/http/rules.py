@@ -198,7 +198,7 @@ def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
     """Return the case for a service without its own table, with the message from where most services put
     it.
     """
-    body = object_of(answer.body)
+    body = answer.fields
     error = body.get("error")
     places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
     message = next(filter(None, map(text_of, places)), "")
@@ -400,5 +400,5 @@ def is_completion(answer: HttpAnswer) -> bool:
     """Return whether the response is a chat completion, regardless of the envelope of the service's other
     responses.
     """
-    body = object_of(answer.body)
+    body = answer.fields
     return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

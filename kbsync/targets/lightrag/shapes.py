@@ -9,30 +9,14 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import (
-    DocumentRow,
-    ListPage,
-    count_of,
-    object_of,
-    objects_in,
-    seconds_of,
-    text_of,
-)
-from kbsync.targets.http.rules import (
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    failed,
-)
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, count_of
+from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify, failed
 
 BUSY_PAUSE = 3.0
 """Minimum number of seconds before calling a busy server again."""
@@ -85,14 +69,14 @@ RULES: tuple[ErrorRule, ...] = (
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response by the server's message; without a known message the HTTP status decides."""
-    body = object_of(answer.body)
-    detail = text_of(body.get("detail"))
+    body = answer.fields
+    detail = body.text("detail")
     is_busy = answer.is_success and body.get("status") == "busy"
     case = case_of(
         answer,
         codes={"busy"} if is_busy else (),
         code="busy" if is_busy else "",
-        message=detail or text_of(body.get("message")),
+        message=detail or body.text("message"),
         is_error=bool(detail) and not answer.is_success,
         is_of_document=answer.op == "upload",
     )
@@ -152,24 +136,24 @@ class Row(DocumentRow):
 
 def page_of(answer: HttpAnswer) -> ListPage[Row]:
     """Return a page of the list."""
-    rows = objects_in(object_of(answer.body).get("documents"))
-    total = object_of(object_of(answer.body).get("pagination")).get("total_count")
+    rows = answer.fields.objects("documents")
+    total = answer.fields.object("pagination").get("total_count")
     return ListPage(tuple(row for row in map(_row, rows) if row.server_id), count_of(total))
 
 
-def _row(item: dict[str, Any]) -> Row:
-    metadata = object_of(item.get("metadata"))
-    name, server_id = text_of(item.get("file_path")), text_of(item.get("id"))
-    twin = text_of(metadata.get("original_doc_id")) if metadata.get("is_duplicate") is True else ""
+def _row(item: Fields) -> Row:
+    metadata = item.object("metadata")
+    name, server_id = item.text("file_path"), item.text("id")
+    twin = metadata.text("original_doc_id") if metadata.get("is_duplicate") is True else ""
     remote_id = name if document_id(name) == server_id else server_id
-    created, status = seconds_of(item.get("created_at")), _status(item)
+    created, status = item.seconds("created_at"), _status(item)
     return Row(remote_id, name, None, created, status, server_id=server_id, duplicate_of=twin)
 
 
-def _status(item: Mapping[str, Any]) -> DocStatus:
-    match text_of(item.get("status")):
+def _status(item: Fields) -> DocStatus:
+    match item.text("status"):
         case "failed":
-            return failed(text_of(item.get("error_msg")))
+            return failed(item.text("error_msg"))
         case "processed":
             return DocStatus(DocState.READY)
         case word:
@@ -181,19 +165,19 @@ def is_deleting(answer: HttpAnswer) -> bool:
 
     It reports that at once, even while its status text is still outdated.
     """
-    return object_of(answer.body).get("destructive_busy") is True
+    return answer.fields.get("destructive_busy") is True
 
 
 def all_deleted(answer: HttpAnswer, number: int) -> bool:
     """Return whether the server's last message says that it deleted this many documents."""
-    done = _DONE.fullmatch(text_of(object_of(answer.body).get("latest_message")))
+    done = _DONE.fullmatch(answer.fields.text("latest_message"))
     return done is not None and int(done[1]) == number
 
 
 def receipt(answer: HttpAnswer) -> None:
     """Raise `Unsure` if the response to an upload doesn't confirm that the server has the file."""
-    body = object_of(answer.body)
-    if body.get("status") != "success" or not text_of(body.get("track_id")):
+    body = answer.fields
+    if body.get("status") != "success" or not body.text("track_id"):
         raise Unsure(f"upload: the response doesn't confirm the upload: {answer.excerpt}", code="no-receipt")
 
 
@@ -202,10 +186,10 @@ def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
 
     Raises `Unavailable` for a failed search.
     """
-    body = object_of(answer.body)
-    is_empty = object_of(body.get("metadata")).get("failure_reason") == "no_results"
+    body = answer.fields
+    is_empty = body.object("metadata").get("failure_reason") == "no_results"
     if body.get("status") != "success" and not is_empty:
         raise Unavailable(f"search: {answer.excerpt}")
-    chunks = objects_in(object_of(body.get("data")).get("chunks"))
+    chunks = body.object("data").objects("chunks")
     for rank, chunk in enumerate(chunks, 1):
-        yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / rank)
+        yield chunk.text("file_path"), Passage(chunk.text("content"), score=1 / rank)

@@ -15,7 +15,7 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Lim
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage
 from kbsync.targets.http.rules import MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.lightrag import shapes
@@ -76,8 +76,8 @@ class LightragTarget(ServiceTarget[Row]):
     async def base(self) -> Base:
         """Check the server. It has one base, without an id."""
         answer = await self._client.ask("base", "GET", "/documents/status_counts")
-        counts = object_of(object_of(answer.body).get("status_counts"))
-        if (total := count_of(counts.get("all"))) is None:
+        counts = answer.fields.object("status_counts")
+        if (total := counts.count("all")) is None:
             raise Unavailable(f"base: the response of {answer.host} has no document count: {answer.excerpt}")
         return Base(self._config.base_url, total, self._config.base_url)
 
@@ -198,7 +198,7 @@ class LightragTarget(ServiceTarget[Row]):
         """Delete rows by the server's ids; return whether the server says that it deleted all of them."""
         body = {"doc_ids": list(server_ids), "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
-        if object_of(answer.body).get("status") != "deletion_started":
+        if answer.fields.get("status") != "deletion_started":
             raise Unavailable(f"delete: the response doesn't confirm a deletion: {answer.excerpt}")
         for seconds in DELETION_PAUSES:
             await self._sleep(seconds)

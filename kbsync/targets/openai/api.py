@@ -6,20 +6,19 @@ Every call may raise `TargetError`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator
 
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, object_of, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, require_shape
 from kbsync.targets.http.rules import GONE, unless_gone
 from kbsync.targets.openai.shapes import page_of
 
 
-async def read(client: Client, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:
+async def read(client: Client, op: str, path: str, method: str = "GET") -> Fields | None:
     """Return one object; None if it doesn't exist."""
     answer = await unless_gone(client.ask(op, method, path))
-    return None if answer is None else object_of(answer.body)
+    return None if answer is None else answer.fields
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
@@ -34,7 +33,7 @@ async def remove(client: Client, op: str, path: str) -> bool:
 
 async def rows(
     client: Client, op: str, path: str, pages: int = 0, **params: str
-) -> AsyncGenerator[Mapping[str, Any], None]:
+) -> AsyncGenerator[Fields, None]:
     """Yield every object of a list once, newest first; none if its store doesn't exist. `pages`: the maximum
     number of pages; 0 for all.
     """

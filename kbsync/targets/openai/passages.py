@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync.contract.target import DocState
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import count_of, object_of, objects_in, require_shape, text_of
+from kbsync.targets.http.reading import Fields, require_shape
 from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
 
@@ -83,9 +83,9 @@ class SharedPassages:
         stay.sort(key=lambda row: mark_in(row) is None)
         by_length: dict[int | None, list[str]] = {}
         for row in stay:
-            by_length.setdefault(count_of(row.get("usage_bytes")), []).append(row["id"])
+            by_length.setdefault(row.count("usage_bytes"), []).append(row["id"])
         listed_rows = [rows[file_id] for file_id in ids if file_id in rows]
-        alike = {row["id"]: by_length.get(count_of(row.get("usage_bytes")), []) for row in listed_rows}
+        alike = {row["id"]: by_length.get(row.count("usage_bytes"), []) for row in listed_rows}
         self._detached = leaving - rows.keys()
         if self._detached:
             listed = api.rows(self._client, "files", "/files", limit=str(FILES_PAGE))
@@ -120,13 +120,13 @@ class SharedPassages:
     async def _read(self, file_id: str) -> list[StoredPassage]:
         params = {"include_embeddings": "true", "include_metadata": "true"}
         answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=params)
-        passages = [self._passage(part) for part in objects_in(object_of(answer.body).get("data"))]
+        passages = [self._passage(part) for part in answer.fields.objects("data")]
         return require_shape(answer.op, passages if passages and all(passages) else None)
 
-    def _passage(self, part: Mapping[str, Any]) -> StoredPassage:
+    def _passage(self, part: Fields) -> StoredPassage:
         """Return a passage in a form from which it can be restored; empty if the row is incomplete."""
-        about, vector = object_of(part.get("chunk_metadata")), part.get("embedding")
-        if not (text_of(about.get("chunk_id")) and isinstance(vector, list)):
+        about, vector = part.object("chunk_metadata"), part.get("embedding")
+        if not (about.text("chunk_id") and isinstance(vector, list)):
             return {}
         return {
             "content": part.get("text"),

@@ -12,8 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
@@ -24,16 +22,12 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
+    Fields,
     Match,
-    count_of,
-    id_of,
     matches_in,
-    number,
-    object_of,
     objects_in,
     path_below,
     require_shape,
-    text_of,
 )
 from kbsync.targets.http.rules import (
     BUSY,
@@ -52,14 +46,14 @@ PUT_BACK = "put-back"
 """The call whose response is empty."""
 
 
-def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
+def page_of(answer: HttpAnswer) -> tuple[list[Fields], str]:
     """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
 
     Raises `Unavailable` if the shape is unexpected.
     """
-    body = object_of(answer.body)
+    body = answer.fields
     listed, has_more = body.get("data"), body.get("has_more")
-    rows = [row for row in objects_in(listed) if text_of(row.get("id"))]
+    rows = [row for row in objects_in(listed) if row.text("id")]
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
     # Take the cursor from the rows, and raise for a row without an id instead of skipping it silently.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
@@ -75,33 +69,31 @@ _STATES = {
 }
 
 
-def status_of(row: Mapping[str, Any]) -> DocStatus:
+def status_of(row: Fields) -> DocStatus:
     """Return the status that a file in a store reports."""
-    state = _STATES.get(text_of(row.get("status")), DocState.UNKNOWN)
+    state = _STATES.get(row.text("status"), DocState.UNKNOWN)
     if state is not DocState.FAILED:
         return DocStatus(state)
-    error = object_of(row.get("last_error"))
-    code = text_of(error.get("code"))
-    return failed(text_of(error.get("message")), code, is_quota=code in _QUOTA)
+    error = row.object("last_error")
+    code = error.text("code")
+    return failed(error.text("message"), code, is_quota=code in _QUOTA)
 
 
 def passages_of(answer: HttpAnswer) -> list[Match]:
     """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
     matches: dict[tuple[str, str], Match] = {}
-    for remote_id, passage in require_shape(
-        answer.op, matches_in(object_of(answer.body).get("data"), _match)
-    ):
+    for remote_id, passage in require_shape(answer.op, matches_in(answer.fields.get("data"), _match)):
         # OGX returns a passage that several files share once for each of them, but always under the same
         # file.
         matches.setdefault((remote_id, passage.text), (remote_id, passage))
     return list(matches.values())
 
 
-def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
+def _match(row: Fields) -> tuple[object, Passage]:
     # OGX has its own id in `file_id` and the service's file id in our attributes; at OpenAI they are equal.
-    remote_id = id_of(object_of(row.get("attributes")).get("file_id")) or row.get("file_id")
-    text = "\n".join(text_of(part.get("text")) for part in objects_in(row.get("content")))
-    return remote_id, Passage(text, score=number(row.get("score")) or 0.0)
+    remote_id = row.object("attributes").id("file_id") or row.get("file_id")
+    text = "\n".join(part.text("text") for part in row.objects("content"))
+    return remote_id, Passage(text, score=row.number("score") or 0.0)
 
 
 PDF_AND_TEXT = frozenset({"inline::pypdf"})
@@ -110,8 +102,8 @@ PDF_AND_TEXT = frozenset({"inline::pypdf"})
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
     """Return the types of OGX's file readers."""
-    rows = objects_in(object_of(answer.body).get("data"))
-    return frozenset(text_of(row.get("provider_type")) for row in rows if row.get("api") == "file_processors")
+    rows = answer.fields.objects("data")
+    return frozenset(row.text("provider_type") for row in rows if row.get("api") == "file_processors")
 
 
 # -- marks
@@ -146,11 +138,11 @@ class Mark:
         return {"file_id": remote_id, "kbsync": mark, **dict(zip(PATH_KEYS, pieces, strict=False))}
 
 
-def mark_in(row: Mapping[str, Any]) -> Mark | None:
+def mark_in(row: Fields) -> Mark | None:
     """Return the mark of a file in a store; None if the file isn't ours."""
-    attributes = object_of(row.get("attributes"))
-    match = _MARK.fullmatch(text_of(attributes.get("kbsync")))
-    encoded = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
+    attributes = row.object("attributes")
+    match = _MARK.fullmatch(attributes.text("kbsync"))
+    encoded = "".join(attributes.text(key) for key in PATH_KEYS)
     if match is None or not encoded:
         return None
     try:
@@ -160,12 +152,12 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
     return Mark(path, match["digest"], int(match["upload"]), match["recipe"])
 
 
-def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
+def row_of(row: Fields, prefix: str) -> DocumentRow:
     """Return a file in a store as a row.
 
     Without our mark, or under another prefix, it belongs to somebody else.
     """
-    created, status = count_of(row.get("created_at")), status_of(row)
+    created, status = row.count("created_at"), status_of(row)
     if (mark := mark_in(row)) is None:
         return DocumentRow(row["id"], row["id"], None, created, status)
     about = path_below(prefix, mark.path), mark.digest, mark.upload_id, mark.recipe
@@ -203,20 +195,20 @@ class FileNames:
         name = f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
         return f"{name}.txt" if as_text and not name.lower().endswith(_TEXT_SUFFIXES) else name
 
-    def is_ours(self, row: Mapping[str, Any]) -> bool:
+    def is_ours(self, row: Fields) -> bool:
         """Return whether a file in the account was uploaded for this store by a mirror with this prefix."""
-        match = _TAGGED.search(text_of(row.get("filename")))
+        match = _TAGGED.search(row.text("filename"))
         return match is not None and match[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
-    def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
+    def is_of(self, document: Outgoing, row: Fields) -> bool:
         """Return whether a file in the account comes from this upload."""
-        return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
+        return self._tags(document) in row.text("filename") and row.get("bytes") == document.size
 
-    def is_alike(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    def is_alike(self, row: Fields, other: Fields) -> bool:
         """Return whether two files in the account may have the same text: same length, or versions of one
         file.
         """
-        plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (row, other)]
+        plain = [_TAGGED.sub("", row.text("filename")) for row in (row, other)]
         is_version = plain[0] == plain[1] and self.is_ours(row) and self.is_ours(other)
         return is_version or row.get("bytes") == other.get("bytes")
 
@@ -282,14 +274,14 @@ RULES: tuple[ErrorRule, ...] = (
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; return None if the HTTP status and the envelope both report success."""
-    body = object_of(answer.body)
-    error = object_of(body.get("error"))
-    code, kind = text_of(error.get("code")), text_of(error.get("type"))
+    body = answer.fields
+    error = body.object("error")
+    code, kind = error.text("code"), error.text("type")
     case = case_of(
         answer,
         codes={code, kind} - {""},
         code=next((value for value in (code, kind) if value in _QUOTA), code),
-        message=text_of(error.get("message")) or text_of(body.get("detail")),
+        message=error.text("message") or body.text("detail"),
         is_error=bool(error),
         is_of_document=answer.op in _STORING,
     )

@@ -16,15 +16,7 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocS
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import (
-    PAGE_SIZE,
-    DocumentRow,
-    count_of,
-    id_of,
-    object_of,
-    require_shape,
-    text_of,
-)
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, require_shape
 from kbsync.targets.http.rules import GONE, INDEXING, MISSING
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
@@ -96,13 +88,13 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         if store is None or store.get("status") == "expired":
             why = "it has expired (see its expires_after)" if store else ""
             raise self.no_base(self._config.vector_store_id, why)
-        base_id = require_shape("base", id_of(store.get("id")))
-        metadata = object_of(store.get("metadata"))
+        base_id = require_shape("base", store.id("id"))
+        metadata = store.object("metadata")
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
             self.takes = replace(self.takes, extensions=await self._readable_extensions())
-        self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
-        documents = count_of(object_of(store.get("file_counts")).get("total"))
+        self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
+        documents = store.object("file_counts").count("total")
         return Base(base_id, documents, self._config.base_url)
 
     async def _readable_extensions(self) -> frozenset[str]:
@@ -146,7 +138,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         part = FilePart("file", name, document.body)
         try:
             answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
-            if remote_id := id_of(object_of(answer.body).get("id")):
+            if remote_id := answer.fields.id("id"):
                 return remote_id
             raise Unsure("upload: the response has no file id", code="no-id")
         except Unsure as error:
@@ -155,15 +147,15 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 return str(row_ids[0])
             raise Unavailable(error.reason, code=error.code) from error
 
-    async def _attach(self, remote_id: str, mark: Mark) -> Mapping[str, Any] | None:
+    async def _attach(self, remote_id: str, mark: Mark) -> Fields | None:
         """Attach a stored file, which makes it a document.
 
         OGX responds only after indexing; None: it may still be indexing.
         """
         body, began = {"file_id": remote_id, "attributes": mark.attributes(remote_id)}, self._steady()
-        row: Mapping[str, Any] | None = None
+        row: Fields | None = None
         try:
-            row = object_of((await self._client.post("attach", self._files, json=body)).body)
+            row = (await self._client.post("attach", self._files, json=body)).fields
         except Unsure as error:
             self._unconfirmed.add(remote_id)
             with suppress(Unavailable):
@@ -176,7 +168,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read the status of a few files one by one, and of many from the list."""
-        rows: dict[str, Mapping[str, Any] | None] = {}
+        rows: dict[str, Fields | None] = {}
         if len(ids) > FEW:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in ids}
@@ -193,7 +185,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
 
-    async def _read_file(self, remote_id: str) -> Mapping[str, Any] | None:
+    async def _read_file(self, remote_id: str) -> Fields | None:
         """Return one file of the store; None if the store doesn't have it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
@@ -254,7 +246,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             async for row in newest
             if row["id"] not in attached
             and self._names.is_ours(row)
-            and 0 < (count_of(row.get("created_at")) or 0) < before
+            and 0 < (row.count("created_at") or 0) < before
         ]
         pending = self._pending_ids(CLEAN_EVERY)
         # A file may have been attached since the list was read.
@@ -285,7 +277,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
         Raises `Rejected` for a file that isn't ours.
         """
-        row = object_of(await self._read_file(remote_id))
+        row = await self._read_file(remote_id) or Fields()
         if (mark := mark_in(row)) is None:
             await self.base()
             raise Rejected("rename: the file is not in the store, or doesn't have our mark", code=GONE)

@@ -24,7 +24,6 @@ from kbsync.targets.http.reading import (
     ListPage,
     Match,
     T,
-    count_of,
     id_of,
     number,
     object_of,
@@ -159,29 +158,29 @@ def safe_folder(path: str) -> str:
 
 def file_of(body: Any) -> StoredFile | None:
     """Return a file, from a list or from its own response."""
-    row, meta = object_of(body), object_of(object_of(body).get("meta"))
-    sent, data = object_of(meta.get("data")), object_of(row.get("data"))
-    remote_id = id_of(row.get("id"))
+    row, meta = object_of(body), object_of(body).object("meta")
+    sent, data = meta.object("data"), row.object("data")
+    remote_id = row.id("id")
     if remote_id is None:
         return None
-    digest, folder = text_of(meta.get("file_hash")), row.get("directory_path")
-    match = _MARK.fullmatch(text_of(sent.get(MARK)))
+    digest, folder = meta.text("file_hash"), row.get("directory_path")
+    match = _MARK.fullmatch(sent.text(MARK))
     path = match and unquote_to_bytes(match["path"]).decode("utf-8", "surrogateescape")
     return StoredFile(
         id=remote_id,
-        name=text_of(row.get("filename")),
+        name=row.text("filename"),
         folder=folder if isinstance(folder, str) else None,
-        folder_id=id_of(row.get("directory_id")) or id_of(sent.get("directory_id")),
-        base=text_of(sent.get("knowledge_id")),
+        folder_id=row.id("directory_id") or sent.id("directory_id"),
+        base=sent.text("knowledge_id"),
         digest=digest if _DIGEST.fullmatch(digest) else None,
-        text_hash=text_of(row.get("hash")),
-        size=count_of(meta.get("size")),
-        created=float(count_of(row.get("created_at")) or 0),
-        updated=float(count_of(row.get("updated_at")) or 0),
-        collection=text_of(meta.get("collection_name")),
-        status=text_of(data.get("status")),
-        error=text_of(data.get("error")),
-        content=text_of(data.get("content")),
+        text_hash=row.text("hash"),
+        size=meta.count("size"),
+        created=float(row.count("created_at") or 0),
+        updated=float(row.count("updated_at") or 0),
+        collection=meta.text("collection_name"),
+        status=data.text("status"),
+        error=data.text("error"),
+        content=data.text("content"),
         mark=(int(match["upload"]), match["recipe"], path) if match and path else None,
     )
 
@@ -196,8 +195,8 @@ def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
 def card_of(body: Any) -> BaseCard | None:
     """Return a knowledge base; only lists contain its file count."""
     row = object_of(body)
-    base_id, count = id_of(row.get("id")), count_of(row.get("file_count"))
-    words = text_of(row.get("name")), text_of(row.get("description"))
+    base_id, count = row.id("id"), row.count("file_count")
+    words = row.text("name"), row.text("description")
     return None if base_id is None else BaseCard(base_id, *words, documents=count)
 
 
@@ -219,7 +218,7 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     return tuple(
         (remote_id, Passage(text_of(text), score=number(score) or 0.0))
         for text, fact, score in zip(texts, facts, scores, strict=True)
-        if (remote_id := id_of(object_of(fact).get("file_id")))
+        if (remote_id := object_of(fact).id("file_id"))
     )
 
 
@@ -286,7 +285,7 @@ success. The common rules come after them.
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; return None on success."""
-    detail = object_of(answer.body).get("detail")
+    detail = answer.fields.get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(
         answer,

@@ -41,12 +41,9 @@ from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
     check_shown,
-    id_of,
-    object_of,
     page_in,
     require_document,
     require_shape,
-    text_of,
 )
 from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, unless_gone
 from kbsync.targets.http.target import ServiceTarget
@@ -77,7 +74,7 @@ async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
     """Return the server's comparison of a base with an empty folder: the only response with all folders,
     their paths and all files.
     """
-    return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
+    return (await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).fields
 
 
 class RemoteFolders:
@@ -115,7 +112,7 @@ class RemoteFolders:
         body = {"name": name, "parent_id": parent}
         try:
             answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
-            return str(require_shape("make-folder", id_of(object_of(answer.body).get("id"))))
+            return str(require_shape("make-folder", answer.fields.id("id")))
         except TargetError as error:
             self.forget()  # the server may have created it, or its parent may be gone
             if isinstance(error, Halted):
@@ -310,9 +307,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
-        return (
-            require_shape("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
-        )
+        return require_shape("state", answer.fields.text("status") or None) if answer else None
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
         """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""

@@ -19,17 +19,14 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
+    Fields,
     ListPage,
     Match,
     count_of,
-    id_of,
-    integer,
     matches_in,
-    number,
     object_of,
     objects_in,
     page_in,
-    seconds_of,
     text_of,
 )
 from kbsync.targets.http.rules import (
@@ -102,14 +99,14 @@ RULES: tuple[ErrorRule, ...] = (
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; return None on success."""
-    body = object_of(answer.body)
-    code = integer(body.get("code"))
+    body = answer.fields
+    code = body.integer("code")
     is_bare = code is None and answer.body is not None
     case = case_of(
         answer,
         codes={"completion"} if is_completion(answer) else {"none"} if is_bare else (),
         code=str(code) if code else "",
-        message=text_of(body.get("message"))[:_LONGEST] if code else "",
+        message=body.text("message")[:_LONGEST] if code else "",
         is_error=bool(code),
         is_of_document=answer.op == "upload",
     )
@@ -124,13 +121,13 @@ class ParsedDocument(DocumentRow):
     is_unstarted: bool = False
 
 
-def _document(row: Mapping[str, Any]) -> ParsedDocument | None:
-    if (remote_id := id_of(row.get("id"))) is None:
+def _document(row: Fields) -> ParsedDocument | None:
+    if (remote_id := row.id("id")) is None:
         return None
-    name, created = text_of(row.get("name")), seconds_of(row.get("create_time"))
+    name, created = row.text("name"), row.seconds("create_time")
     # RAGFlow repairs a damaged PDF before storing it, so its size differs from the file's.
-    size = None if name.lower().endswith(".pdf") else count_of(row.get("size"))
-    word = (id_of(row.get("run")) or "").upper()
+    size = None if name.lower().endswith(".pdf") else row.count("size")
+    word = (row.id("run") or "").upper()
     run = _RUNS.get(word, word)
     return ParsedDocument(remote_id, name, size, created, _status(run, row), is_unstarted=run == "UNSTART")
 
@@ -139,7 +136,7 @@ _RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"
 """Names of the values of `run`, which some versions return as numbers."""
 
 
-def _status(run: str, row: Mapping[str, Any]) -> DocStatus:
+def _status(run: str, row: Fields) -> DocStatus:
     """Return a document's status."""
     match run:
         case "UNSTART" | "RUNNING":
@@ -148,12 +145,10 @@ def _status(run: str, row: Mapping[str, Any]) -> DocStatus:
             return failed("its parsing was stopped in RAGFlow", run)
         case "FAIL":
             return failed(_last_words(row.get("progress_msg")), run)
-        case "DONE" if id_of(row.get("status")) == "0":
+        case "DONE" if row.id("status") == "0":
             words = "it is disabled in RAGFlow; retry it to upload it again"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
-        case "DONE" if (
-            count_of(row.get("chunk_count")) == 0
-        ):  # parsed without an error, but searches never find it
+        case "DONE" if row.count("chunk_count") == 0:  # parsed without an error, but searches never find it
             words = f"RAGFlow found no text in it: {_last_words(row.get('progress_msg'))}"
             return DocStatus(DocState.FAILED, words, "no-chunks")
         case "DONE":
@@ -177,7 +172,7 @@ def page_of(body: Any) -> ListPage[ParsedDocument] | None:
 
     The reference calls the count `total_datasets` instead of `total`.
     """
-    data = object_of(object_of(body).get("data"))
+    data = object_of(body).object("data")
     return page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
@@ -194,27 +189,27 @@ def bases_of(body: Any) -> tuple[BaseCard, ...]:
     return tuple(card for card in map(_base, rows) if card is not None)
 
 
-def _base(row: Mapping[str, Any]) -> BaseCard | None:
-    if (base_id := id_of(row.get("id"))) is None:
+def _base(row: Fields) -> BaseCard | None:
+    if (base_id := row.id("id")) is None:
         return None
-    method, count = text_of(row.get("chunk_method")), count_of(row.get("document_count"))
-    name, description = text_of(row.get("name")), text_of(row.get("description"))
+    method, count = row.text("chunk_method"), row.count("document_count")
+    name, description = row.text("name"), row.text("description")
     settings = {"chunk_method": method} if method else {}
-    return BaseCard(base_id, name, description, text_of(row.get("embedding_model")), count, settings=settings)
+    return BaseCard(base_id, name, description, row.text("embedding_model"), count, settings=settings)
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found; None if the shape is unexpected."""
-    if integer(object_of(body).get("code")):
+    if object_of(body).integer("code"):
         return ()
-    chunks = object_of(object_of(body).get("data")).get("chunks")
+    chunks = object_of(body).object("data").get("chunks")
     return matches_in(chunks, lambda chunk: (chunk.get("document_id"), passage_of(chunk)))
 
 
-def passage_of(chunk: Mapping[str, Any]) -> Passage:
+def passage_of(chunk: Fields) -> Passage:
     """Return a passage from a search or from an answer's sources."""
-    score = number(chunk.get("similarity")) or 0.0
-    return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
+    score = chunk.number("similarity") or 0.0
+    return Passage(chunk.text("content"), page=_page(chunk), score=score)
 
 
 def _page(chunk: Mapping[str, Any]) -> int | None:

@@ -29,14 +29,7 @@ from kbsync.contract.target import (
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import (
-    PAGE_SIZE,
-    ListPage,
-    batches,
-    object_of,
-    require_document,
-    require_shape,
-)
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_document, require_shape
 from kbsync.targets.http.rules import MISSING
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
@@ -208,7 +201,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         if not ids:
             return True
         answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
-        return not object_of(object_of(answer.body).get("data")).get("errors")
+        return not answer.fields.object("data").get("errors")
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
         """Return which `ids` have a row."""

@@ -24,7 +24,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import object_of, text_of
+from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
@@ -197,7 +197,7 @@ class ServiceClassifier:
         if isinstance(body, list) and body:  # an error of Gemini's is the only item of a list
             body = body[0]
         codes, message = _error_in(object_of(body))
-        param = text_of(object_of(object_of(body).get("error")).get("param"))
+        param = object_of(body).object("error").text("param")
         if answer.is_success:  # a gateway may return 200, and the status as the error's code (OpenRouter)
             answer = replace(answer, status=next(filter(None, map(_error_status, codes)), answer.status))
         case = case_of(

@@ -15,7 +15,6 @@ from functools import partial
 from kbsync.core.text import extension_of, printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import id_of, object_of, text_of
 from kbsync.targets.http.rules import (
     BUSY,
     MONEY,
@@ -361,11 +360,11 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
     Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
     precedence.
     """
-    body = object_of(answer.body)
-    error = object_of(body.get("error"))
+    body = answer.fields
+    error = body.object("error")
     source = error or body
-    code, kind = id_of(source.get("code")) or "", text_of(error.get("type"))
-    message = text_of(source.get("message")) or text_of(source.get("msg"))
+    code, kind = source.id("code") or "", error.text("type")
+    message = source.text("message") or source.text("msg")
     if not (code or error) and str(answer.status) in ("434", "435"):
         code = str(answer.status)  # HTTP statuses that only this service uses
     case = case_of(

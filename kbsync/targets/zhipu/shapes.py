@@ -20,17 +20,13 @@ from kbsync.dataclass import dataclass
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.reading import (
     DocumentRow,
+    Fields,
     ListPage,
     T,
     count_of,
-    flag_of,
-    id_of,
-    integer,
-    number,
     object_of,
     objects_in,
     page_in,
-    text_of,
 )
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
@@ -77,7 +73,7 @@ def path_part(value: str) -> str:
 
 def time_of(body: Any) -> float | None:
     """Return the service's time in the envelope, in epoch seconds; None if it is missing."""
-    milliseconds = integer(object_of(body).get("timestamp"))
+    milliseconds = object_of(body).integer("timestamp")
     has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
     return milliseconds / 1000 if milliseconds is not None and has_time else None
 
@@ -138,7 +134,7 @@ class ZhipuDocument(DocumentRow):
 ZhipuPage = ListPage[ZhipuDocument]
 
 
-def rows_of(body: Any, read: Callable[[Mapping[str, Any]], T | None]) -> ListPage[T]:
+def rows_of(body: Any, read: Callable[[Fields], T | None]) -> ListPage[T]:
     """Return a page of a list with rows parsed by `read`; skips rows for which it returns None."""
     total = object_of(data_of(body)).get("total")
     return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
@@ -152,23 +148,23 @@ def page_of(body: Any) -> ZhipuPage:
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
     """Return the document of `GET /document/{id}`, under the requested id; None: no data."""
     content = object_of(data_of(body))
-    return _document({**content, "id": remote_id}) if content else None
+    return _document(Fields(content, id=remote_id)) if content else None
 
 
-def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
+def _document(item: Fields) -> ZhipuDocument | None:
     """Return a document.
 
     Only the integers 0, 1 and 2 count as `embedding_stat`; anything else (text, fraction, null, 3) is
     UNKNOWN. `failInfo` counts only with 2, because an old one remains after indexing restarts.
     """
-    remote_id, name, url = id_of(item.get("id")), text_of(item.get("name")), text_of(item.get("url"))
+    remote_id, name, url = item.id("id"), item.text("name"), item.text("url")
     if remote_id is None:
         return None
-    parse_image, failure = flag_of(item.get("parse_image")), object_of(item.get("failInfo"))
+    parse_image, failure = item.flag("parse_image"), item.object("failInfo")
     recipe = recipe_of(
-        integer(item.get("knowledge_type")),
+        item.integer("knowledge_type"),
         _separators(item.get("custom_separator")),
-        integer(item.get("sentence_size")),
+        item.integer("sentence_size"),
         parse_image,
     )
     # Parse strictly: a string "1" or an unknown number must not count as ready (promise 10).
@@ -177,14 +173,14 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
     document = ZhipuDocument(
         remote_id,
         name,
-        integer(item.get("length")),
+        item.integer("length"),
         None,
         DocStatus(state),
         recipe=recipe,
         addresses=tuple(text for text in (name, url) if is_address(text)),
         url=url,
         parse_image=parse_image,
-        failure=FailInfo(text_of(failure.get("embedding_msg")), id_of(failure.get("embedding_code")) or ""),
+        failure=FailInfo(failure.text("embedding_msg"), failure.id("embedding_code") or ""),
     )
     if state is not DocState.FAILED:
         return document
@@ -204,9 +200,9 @@ def _separators(value: object) -> tuple[str, ...] | None:
 def capacity_of(body: Any) -> Capacity | None:
     """Return the account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
     content = object_of(data_of(body))
-    used, total = object_of(content.get("used")), object_of(content.get("total"))
-    used_bytes, all_bytes = integer(used.get("length")), integer(total.get("length"))
-    used_words, all_words = integer(used.get("word_num")), integer(total.get("word_num"))
+    used, total = content.object("used"), content.object("total")
+    used_bytes, all_bytes = used.integer("length"), total.integer("length")
+    used_words, all_words = used.integer("word_num"), total.integer("word_num")
     if used_bytes is None or not all_bytes:
         return None
     if used_words is None or not all_words:
@@ -221,10 +217,9 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
     """
     # A passage without its document's id is useless, because the engine finds the file by the id.
     rows = [
-        (doc_id, text, number(item.get("score")))
+        (doc_id, text, item.number("score"))
         for item in objects_in(data_of(body))
-        if (text := text_of(item.get("text")))
-        and (doc_id := id_of(object_of(item.get("metadata")).get("doc_id"))) is not None
+        if (text := item.text("text")) and (doc_id := item.object("metadata").id("doc_id")) is not None
     ]
     is_scored = all(score is not None for *_, score in rows)
     return tuple(
@@ -238,8 +233,8 @@ def images_in(listed: object) -> Images:
     return {
         placeholder: url
         for item in objects_in(listed)
-        if (placeholder := text_of(item.get("text")))
-        and (url := text_of(item.get("cos_url"))).startswith(("https://", "http://"))
+        if (placeholder := item.text("text"))
+        and (url := item.text("cos_url")).startswith(("https://", "http://"))
     }
 
 

@@ -13,7 +13,7 @@ from kbsync.contract.target import Accepted, Capacity
 from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
+from kbsync.targets.http.reading import PAGE_SIZE, object_of, real_size
 from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
@@ -144,13 +144,12 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     """
     content = object_of(data_of(body))
     stored = {
-        remote_id: text_of(info.get(key))
-        for info in objects_in(content.get("successInfos"))
-        if (remote_id := id_of(info.get("documentId"))) is not None
+        remote_id: info.text(key)
+        for info in content.objects("successInfos")
+        if (remote_id := info.id("documentId")) is not None
     }
     failed = [
-        FailInfo(text_of(info.get("failReason")), name=text_of(info.get(key)))
-        for info in objects_in(content.get(FAILED_INFOS))
+        FailInfo(info.text("failReason"), name=info.text(key)) for info in content.objects(FAILED_INFOS)
     ]
     candidates = (
         list(stored) if len(stored) == 1 else [remote_id for remote_id in stored if stored[remote_id] == name]

@@ -12,6 +12,7 @@ from kbsync.errors import TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.shapes import classify_answer
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import Fields
 
 READY = {"indexing_status": "completed", "enabled": True, "archived": False}
 
@@ -50,7 +51,7 @@ def error_body(status: int, code: str, message: str = "") -> dict[str, Any]:
 def test_only_completed_enabled_unarchived_documents_are_ready(
     row: dict[str, Any], state: DocState, words: str, halt: str
 ) -> None:
-    status = shapes.status_of(row)
+    status = shapes.status_of(Fields(row))
     assert (status.state, status.halt) == (state, halt)
     assert words in status.reason
 

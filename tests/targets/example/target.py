@@ -13,7 +13,7 @@ from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, 
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import DocumentRow, ListPage, id_of, object_of, require_document
+from kbsync.targets.http.reading import DocumentRow, ListPage, require_document
 from kbsync.targets.http.rules import GONE, ErrorRule, case_of, classify
 from kbsync.targets.http.target import ServiceTarget
 from tests.targets.example.config import ExampleTargetConfig
@@ -66,7 +66,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
         answer = await self._client.deliver("upload", "POST", path, partial(file_body, document.body))
-        return Accepted(require_document("upload", id_of(object_of(answer.body).get("id"))))
+        return Accepted(require_document("upload", answer.fields.id("id")))
 
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
         """Return a page, newest first."""

@@ -23,11 +23,11 @@ from kbsync.targets.gptbots.shapes import (
     classify_answer,
     page_of,
     results_of,
-    seconds_of,
     states_of,
 )
 from kbsync.targets.gptbots.target import outcomes_of
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import seconds_of
 from tests.targets.bodies import outgoing
 
 BASE = "https://kbsync.invalid"

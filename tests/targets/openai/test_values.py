@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kbsync.contract.target import DocState
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import Fields
 from kbsync.targets.openai.shapes import (
     LONGEST_VALUE,
     MOST_ATTRIBUTES,
@@ -31,7 +32,7 @@ def test_mark_round_trips_for_any_path(path: str) -> None:
     mark = Mark(path, DIGEST, 7, "auto")
     attributes = mark.attributes("file-1")
     assert all(len(value) <= LONGEST_VALUE and value.strip() == value for value in attributes.values())
-    assert mark_in({"attributes": attributes}) == mark
+    assert mark_in(Fields(attributes=attributes)) == mark
 
 
 @pytest.mark.parametrize("path", ["d/" * 2046 + "a.md", "手册/" * 512 + "a.md"], ids=["ascii", "cjk"])
@@ -39,7 +40,7 @@ def test_longest_path_fits_into_the_attributes(path: str) -> None:
     mark = Mark(path, DIGEST, 7, "auto")
     attributes = mark.attributes("file-1")
     assert len(attributes) <= MOST_ATTRIBUTES
-    assert mark_in({"attributes": attributes}) == mark
+    assert mark_in(Fields(attributes=attributes)) == mark
 
 
 def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
@@ -59,7 +60,7 @@ def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
     ],
 )
 def test_document_without_a_complete_mark_is_foreign(attributes: Any) -> None:
-    assert mark_in({"attributes": attributes}) is None
+    assert mark_in(Fields(attributes=attributes)) is None
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,9 @@ def test_file_is_recognized_by_name_also_where_names_are_rewritten(path: str) ->
     name = names.name(document)
     assert name.endswith(".md") and len(name.encode()) < 255
     for shown in (name, "".join(one if one.isascii() and one != "~" else "_" for one in name)):
-        row = {"filename": shown, "bytes": 5}
+        row = Fields(filename=shown, bytes=5)
         assert names.is_ours(row) and names.is_of(document, row)
-        assert not names.is_ours(row | {"bytes": 6})
+        assert not names.is_ours(Fields(row, bytes=6))
         assert not FileNames("vs_1", "b-").is_ours(row)
         assert not FileNames("vs_2", "a-").is_ours(row)
         assert not names.is_of(outgoing(path, upload_id=2), row)
@@ -90,7 +91,7 @@ def test_file_is_recognized_by_name_also_where_names_are_rewritten(path: str) ->
 def test_foreign_names_are_not_mistaken_for_ours() -> None:
     names = FileNames("vs_1", "")
     for name in ("intro.md", "intro~mfrggzdf.md", "intro~mfrggzdfmfrggzdf.md", "", None):
-        assert not names.is_ours({"filename": name, "bytes": 5})
+        assert not names.is_ours(Fields(filename=name, bytes=5))
 
 
 def response(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
@@ -110,13 +111,13 @@ def response(body: Any, status: int = 200, op: str = "status", text: str = "…"
     ],
 )
 def test_only_completed_is_ready(status: Any, state: DocState) -> None:
-    assert status_of({"status": status}).state is state
+    assert status_of(Fields(status=status)).state is state
 
 
 def test_failure_for_lack_of_money_does_not_blame_the_document() -> None:
-    fields = {"status": "failed", "last_error": {"code": "insufficient_quota", "message": "no money"}}
-    assert status_of(fields).halt == "quota"
-    assert status_of({"status": "failed", "last_error": None}).reason
+    error = {"code": "insufficient_quota", "message": "no money"}
+    assert status_of(Fields(status="failed", last_error=error)).halt == "quota"
+    assert status_of(Fields(status="failed", last_error=None)).reason
 
 
 @pytest.mark.parametrize(
