@@ -25,6 +25,7 @@ from contextlib import closing
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 from unittest.mock import patch
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -34,13 +35,15 @@ from corpus import SEEN, entries
 from corpus import questions as asked_of
 from search_speed import Prose, documents, parse
 
+from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Query
+from kbsync.contract.target import Surroundings
 from kbsync.index.document import Chunk
 from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.postgres.searching import PostgresSnapshot, _Scope
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
-from kbsync.targets.indexed.target import limits_of
+from kbsync.targets.postgres.config import PostgresTargetConfig
 from kbsync.targets.postgres.target import PostgresTarget
 
 SPAWNED = multiprocessing.get_context("spawn")
@@ -236,10 +239,12 @@ class Slow:
 def feed(dsn: str, host: int, number: int, ready: Barrier) -> None:
     """Put a host's documents, one after another."""
 
-    async def run() -> None:
+    async def run(folder: Path) -> None:
         """Put them."""
-        store = PostgresStore(dsn, Owner(f"{host}/", uuid4()))
-        target = PostgresTarget(store, Slow(), limits_of(10**8), parse, Path())
+        config, places = PostgresTargetConfig(dsn=Secret(dsn)), Surroundings("host", folder, folder)
+        owner = Owner(f"{host}/", uuid4())
+        with patch("kbsync.targets.indexed.target.encoder_of", return_value=Slow()):
+            target = PostgresTarget(config, places, lambda: PostgresStore(dsn, owner), parse)
         every = list(documents(Prose(host), range(number + 1)))
         await target.put(every[:1])  # connect first
         ready.wait()
@@ -248,7 +253,8 @@ def feed(dsn: str, host: int, number: int, ready: Barrier) -> None:
         assert (await target.base()).documents == number + 1
         await target.aclose()
 
-    asyncio.run(run())
+    with TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
 
 
 def hosting(dsn: str, hosts: int, number: int = 150) -> None:

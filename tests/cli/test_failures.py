@@ -25,17 +25,17 @@ from kbsync import logs
 from kbsync.cli.commands import status
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.report import LEVELS
-from kbsync.contract.target import Outgoing
+from kbsync.contract.target import Outgoing, Surroundings
 from kbsync.errors import Halted, Rejected
 from kbsync.index.document import Flavour, Parsed
-from kbsync.index.embed import LocalEncoder
 from kbsync.index.errors import storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.indexed.target import limits_of
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.clients import refuses_everything
+from kbsync.targets.services.config import EmbeddingConfig
 from tests.cli.catalogue import AT_A_DATABASE, CODES, ELSEWHERE, MIRRORS, Trouble
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
@@ -170,9 +170,10 @@ def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
     assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
 
     Writer(folder).close()
-    lacking = LocalEncoder(folder / "gone")
+    lacking = LocalTargetConfig(embedding=EmbeddingConfig(type="onnx", path=folder / "gone"), max_bytes=100)
+    places = Surroundings("handbook", folder, folder)
     target = LocalTarget(
-        SqliteStore(folder), lacking, limits_of(100), lambda *_: Parsed("text", Flavour.PLAIN), folder
+        lacking, places, lambda: SqliteStore(folder), lambda *_: Parsed("text", Flavour.PLAIN)
     )
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE model (id INTEGER PRIMARY KEY, name UNIQUE, dimensions)")

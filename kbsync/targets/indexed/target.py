@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kbsync import install_command
 from kbsync.contract.searching import Explanation, Hit, Query, UnknownWords
@@ -46,7 +46,7 @@ from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.glossary import Glossary
 from kbsync.index.pipeline import Cutter, Parse, Pipeline, cut_here
 from kbsync.index.read import formats
-from kbsync.index.search import Ranker, Search
+from kbsync.index.search import Search
 from kbsync.index.store import Store
 from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from kbsync.index.better import BetterModel, Filler
-    from kbsync.index.cluster.client import DaskCluster
     from kbsync.index.fence.parser import PageParser, Parser
     from kbsync.index.scans import Recognize, Scans
     from kbsync.targets.indexed.config import IndexedTargetConfig
@@ -132,7 +131,7 @@ class Scanning:
 
 
 class IndexedTarget(Target):
-    """A target over a store. Open it with `over`."""
+    """A target over the store that `store` opens."""
 
     updates_in_place = True
 
@@ -144,30 +143,41 @@ class IndexedTarget(Target):
 
     def __init__(
         self,
-        store: Store,
-        encoder: Encoder,
-        limits: Limits,
-        parse: Parse | None,
-        spool: Path,
-        ranker: Ranker | None = None,
-        cluster: DaskCluster | None = None,
-        glossary: Glossary | None = None,
+        config: IndexedTargetConfig,
+        surroundings: Surroundings,
+        store: Callable[[], Store],
+        parse: Parse | None = None,
         scans: Scanning | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """Prepare the target. `parse` replaces the parser. With a `cluster`, its workers read and split the
-        documents. Without `scans`, scanned pages are not read. `better`: the model for comparing questions
-        with the better vectors.
+        """Open the target that `config` describes. Loads no model. `parse` replaces the parser. Without
+        `scans`, scanned pages are not read. `better`: the model for comparing questions with the better
+        vectors.
         """
-        self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
-        self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
-        self._cluster = cluster
+        is_first = surroundings.read_only  # an interactive command
+        encoder = encoder_of(config, is_first=is_first)
+        ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
+        cluster, concurrency = None, CONCURRENCY
+        if surroundings.cluster is not None:
+            from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
+
+            cluster, concurrency = DaskCluster(surroundings.cluster), CONCURRENCY_OF_CLUSTER
+            # Built-in vectors are faster to make than to transfer. A service's key must not leave the host.
+            if onnx := _onnx_of(config):
+                encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, onnx))
+        self._encoder, self._ranker, self._cluster = encoder, ranker, cluster
+        self._limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
+        self._glossary = Glossary(surroundings.state_dir, read_only=surroundings.read_only)
+        # Open the store last: an unreadable key must raise before that.
+        self._store = store()
+        self._search = Search(self._store, encoder, ranker, self._glossary, better)
         self._read_document = parse or self._parse
         cut_locally = cut_here(self._read_document)
+        # The workers of a cluster read and split the documents.
         self._pipeline = self._pipeline_of(cut_locally if cluster is None else cluster.cut_or(cut_locally))
         # Separate threads, because they mostly wait for the cluster and would block the mirror's threads.
-        self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
-        self._spool = spool
+        self._putters = None if cluster is None else ThreadPoolExecutor(concurrency, "kbsync-put")
+        self._spool = surroundings.spool_dir
         self._parser: Parser | None = None
         self._page_parser: PageParser | None = None
         self._starting = threading.Lock()
@@ -180,34 +190,6 @@ class IndexedTarget(Target):
         self._scrubbing: asyncio.Task[None] | None = None
         # A separate thread: the disk of the mirror's folder may hang all of the mirror's threads.
         self._scrubber = ThreadPoolExecutor(1, "kbsync-scrub")
-
-    @classmethod
-    def over(
-        cls,
-        config: IndexedTargetConfig,
-        surroundings: Surroundings,
-        store: Callable[[], Store],
-        parse: Parse | None,
-        scans: Scanning | None = None,
-        better: BetterModel | None = None,
-    ) -> Self:
-        """Open the target that `config` describes over the store that `store` opens. Loads no model."""
-        is_first = surroundings.read_only  # an interactive command
-        encoder = encoder_of(config, is_first=is_first)
-        ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
-        cluster, concurrency = None, CONCURRENCY
-        if surroundings.cluster is not None:
-            from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
-
-            cluster, concurrency = DaskCluster(surroundings.cluster), CONCURRENCY_OF_CLUSTER
-            # Built-in vectors are faster to make than to transfer. A service's key must not leave the host.
-            if onnx := _onnx_of(config):
-                encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, onnx))
-        # Open the store last: an unreadable key must raise before that.
-        limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
-        spool = surroundings.spool_dir
-        glossary = Glossary(surroundings.state_dir, read_only=surroundings.read_only)
-        return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary, scans, better)
 
     @property
     def limits(self) -> Limits:
@@ -239,8 +221,7 @@ class IndexedTarget(Target):
         self._loop = running_loop()
         if self._scanning is not None:
             await in_thread(self._open_scans, self._scanning, uuid)
-        if self._glossary is not None:
-            await in_thread(self._glossary.prepare)
+        await in_thread(self._glossary.prepare)
         if self._filler is not None:
             self._last_put = time.monotonic()
             self._filler.begin()

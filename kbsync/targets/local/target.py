@@ -42,9 +42,7 @@ class LocalTarget(IndexedTarget):
         scans = Scanning(folder, surroundings.folder, recognize, surroundings.read_only)
         if config.embedding.type == "builtin" and better is None and better_vectors.is_installed():
             better = better_vectors.E5(surroundings.spool_dir)
-        target = cls.over(
-            config, surroundings, lambda: SqliteStore(folder, writer=writer), parse, scans, better
-        )
+        target = cls(config, surroundings, lambda: SqliteStore(folder, writer=writer), parse, scans, better)
         if better is not None and not surroundings.read_only:
             store = target._store
             assert isinstance(store, SqliteStore)

@@ -69,7 +69,7 @@ class PostgresTarget(IndexedTarget):
                     raise
             return opened
 
-        target = cls.over(config, surroundings, store, parse)
+        target = cls(config, surroundings, store, parse)
         target._dsn, target._token = config.dsn, token_of(surroundings)
         return target
 
