@@ -81,14 +81,12 @@ FULL_HINT = "delete documents there or get more space"
 KEY_HINT = "check the API key"
 NO_CALL_HINT = "the service doesn't support this call, or base_url is wrong"
 
-# fmt: off
-ENDINGS = frozenset((
-    "c", "cpp", "cs", "css", "csv", "desktop", "doc", "docx", "eml", "epub", "htm", "html", "java", "js",
-    "json", "jsonl", "log", "markdown", "md", "mdx", "msg", "odt", "pdf", "php", "ppt", "pptx", "properties",
-    "py", "rb", "rst", "rtf", "sh", "sql", "svg", "tex", "toml", "ts", "tsv", "txt", "url", "vtt", "webloc",
-    "xls", "xlsx", "xml", "yaml", "yml", "zip",
-))
-# fmt: on
+_ENDINGS = (
+    "c cpp cs css csv desktop doc docx eml epub htm html java js json jsonl log markdown md mdx msg odt pdf "
+    "php ppt pptx properties py rb rst rtf sh sql svg tex toml ts tsv txt url vtt webloc xls xlsx xml yaml "
+    "yml zip"
+)
+ENDINGS = frozenset(_ENDINGS.split())
 """Matches file extensions, not every word after a dot: `余额0.00元`, `Insufficient balance.Please pay`."""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")

@@ -22,14 +22,9 @@ from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id
 
-# fmt: off
-EXTENSIONS = frozenset((
-    "docx", "epub", "odt", "pdf", "pptx", "rtf", "textpack", "xlsx",
-    "bat", "c", "conf", "cpp", "css", "csv", "go", "h", "hpp", "htm", "html", "ini", "java", "js",
-    "json", "less", "log", "md", "mdx", "php", "properties", "py", "rb", "scss", "sh", "sql", "swift",
-    "tex", "ts", "txt", "xml", "yaml", "yml",
-))
-# fmt: on
+_OFFICE = "docx epub odt pdf pptx rtf textpack xlsx"
+_TEXTS = "bat c conf cpp css csv go h hpp htm html ini java js json less log md mdx php properties py rb scss"
+EXTENSIONS = frozenset(f"{_OFFICE} {_TEXTS} sh sql swift tex ts txt xml yaml yml".split())
 """Extensions that the server reads without extra tools (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200

@@ -14,10 +14,8 @@ BASE_URL = "https://api.openai.com/v1"
 
 OFFICE = frozenset({"doc", "docx", "pptx"})
 
-TEXTS = frozenset(
-    {"c", "cpp", "cs", "css", "go", "html", "java", "js", "json"}
-    | {"md", "php", "py", "rb", "sh", "tex", "ts", "txt"}
-)
+_TEXTS = "c cpp cs css go html java js json md php py rb sh tex ts txt"
+TEXTS = frozenset(_TEXTS.split())
 
 EXTENSIONS = TEXTS | OFFICE | {"pdf"}
 """Extensions that file search accepts (the service's guide "File search", supported files)."""

@@ -60,16 +60,8 @@ _PASSING = frozenset({"1120", "1234"})
 
 _BAD_KEY = frozenset(
     {
-        "invalid_api_key",
-        "1000",
-        "1001",
-        "1002",
-        "1003",
-        "1004",
-        "1110",
-        "1111",
-        "1112",
-        "authentication_error",
+        *("invalid_api_key", "authentication_error"),
+        *("1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"),
     }
 )
 _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
@@ -88,18 +80,7 @@ _WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranke
 """Matches TEI's messages about a call that its model can't serve."""
 
 _BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
-_TOO_LONG = (
-    "too long",
-    "token",
-    "length",
-    "maximum",
-    "exceed",
-    "too large",
-    "truncat",
-    "过长",
-    "超过",
-    "超出",
-)
+_TOO_LONG = re.compile("too (?:long|large)|token|length|maximum|exceed|truncat|过长|超过|超出", re.IGNORECASE)
 
 
 def _has_words(case: ErrorCase) -> bool:
@@ -235,8 +216,7 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 def is_too_long(error: Rejected) -> bool:
     """Return whether the message or the code blames a text's length."""
-    message = error.reason.lower()
-    return error.code in ("413", "422", "1261") or any(word in message for word in _TOO_LONG)
+    return error.code in ("413", "422", "1261") or _TOO_LONG.search(error.reason) is not None
 
 
 def _error_status(code: str) -> int | None:
