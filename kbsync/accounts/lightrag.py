@@ -62,9 +62,10 @@ class LightragAnswers:
             async with aclosing(self._answer_lines(body, question.streamed)) as lines:
                 async for line in lines:
                     hits = references(line) or hits
-                    # kbsync requests progress reports. A server that sends them also sends a last line.
-                    has_end = has_end or is_progress(line)
-                    is_over = is_over or is_last(line)
+                    # kbsync requests progress reports. A server that sends them also sends a last line, with
+                    # the duration of the answer.
+                    has_end = has_end or "progress" in object_of(line)
+                    is_over = is_over or "response_time" in object_of(line)
                     if (text := text_in(line)) is not None:
                         is_answered = True
                         if text:
@@ -96,16 +97,6 @@ def references(line: Any) -> tuple[Hit, ...]:
 def _texts(content: object, score: float) -> Iterator[Passage]:
     for text in content if isinstance(content, list) else ():
         yield Passage(text_of(text), score=score)
-
-
-def is_progress(line: Any) -> bool:
-    """Return whether the line is a progress report, which comes before the text."""
-    return "progress" in object_of(line)
-
-
-def is_last(line: Any) -> bool:
-    """Return whether this is the last line, which has the duration of the answer."""
-    return "response_time" in object_of(line)
 
 
 def text_in(line: Any) -> str | None:

@@ -140,30 +140,23 @@ def results_of(body: Any) -> tuple[FileResult, ...] | None:
     failed = fields.get("failed")
     if not (isinstance(fields.get("doc"), list) or failed):
         return None
-    stored = [FileResult(_doc_id(item), _doc_name(item)) for item in fields.objects("doc")]
-    failures = map(_failure, failed) if isinstance(failed, list) else ()
+    stored = [_result(item, is_stored=True) for item in fields.objects("doc")]
+    failures = [_result(item, is_stored=False) for item in failed] if isinstance(failed, list) else []
     return (*stored, *(failure for failure in failures if failure.id or failure.name))
 
 
 _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
 
 
-def _doc_id(item: Fields) -> str:
-    return next((doc_id for key in _IDS if (doc_id := item.id(key))), "")
+def _result(item: object, *, is_stored: bool) -> FileResult:
+    """Return a file's outcome.
 
-
-def _doc_name(item: Fields) -> str:
-    return next((name for key in _NAMES if (name := item.text(key))), "")
-
-
-def _failure(failed: object) -> FileResult:
-    """Return a failed file's outcome.
-
-    Adds return names, updates return ids, and some versions return objects with either.
+    For failed files, adds return names, updates return ids, and some versions return objects with either.
     """
-    if fields := object_of(failed):
-        return FileResult(_doc_id(fields), _doc_name(fields), is_stored=False)
-    return FileResult(id_of(failed) or "", "", is_stored=False)
+    fields = object_of(item)
+    doc_id = next((doc_id for key in _IDS if (doc_id := fields.id(key))), "" if fields else id_of(item) or "")
+    name = next((name for key in _NAMES if (name := fields.text(key))), "")
+    return FileResult(doc_id, name, is_stored)
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:

@@ -212,6 +212,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     updates_in_place = True
     reranks = True
+    describe = staticmethod(describe_recipe)
     most_ids = MOST_IDS
 
     classify_answer = staticmethod(classify_answer)
@@ -238,10 +239,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return the recipe by which the service splits `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or
         `q600h1`."""
         return cutting_of(path, settings).recipe
-
-    def describe(self, recipe: str) -> str:
-        """Describe the settings that a recipe encodes."""
-        return describe_recipe(recipe)
 
     async def base(self) -> Base:
         """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -126,7 +127,8 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
             for piece in pieces
         ]
         size = sum(len(part) if isinstance(part, bytes) else base64_size(part.size) for part in opened)
-        return RequestBody(JSON, size, _write_parts(opened), files.pop_all())
+        encoded = ([part] if isinstance(part, bytes) else _base64(part) for part in opened)
+        return RequestBody(JSON, size, itertools.chain.from_iterable(encoded), files.pop_all())
 
 
 def base64_size(size: int) -> int:
@@ -176,14 +178,6 @@ class MeasuredFile:
         if goes_on:
             raise BodyChangedError(f"the file is longer than the {self.size} bytes it had")
         return piece
-
-
-def _write_parts(parts: Sequence[bytes | MeasuredFile]) -> Iterator[bytes]:
-    for part in parts:
-        if isinstance(part, bytes):
-            yield part
-        else:
-            yield from _base64(part)
 
 
 def _base64(file: MeasuredFile) -> Iterator[bytes]:

@@ -299,14 +299,6 @@ class ServiceTarget(Target, Generic[Row]):
         slow._client = self._client.unhurried(pace)
         return slow
 
-    def _redact_reasons(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
-        """Return the states, with our key removed from the service's messages."""
-        redact = self._client.redact
-        return {
-            remote_id: replace(state, reason=redact(state.reason)) if state.reason else state
-            for remote_id, state in states.items()
-        }
-
     async def _read_list(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
         """Yield every row of the list once. Raises `Unavailable` at the end if many are missing."""
         sweep = ListSweep(page)
@@ -475,8 +467,12 @@ class ServiceTarget(Target, Generic[Row]):
             return error
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the state of each remote id."""
-        return self._redact_reasons(await self._states(tuple(dict.fromkeys(ids))))
+        """Return the state of each remote id, with our key removed from the service's messages."""
+        states, redact = await self._states(tuple(dict.fromkeys(ids))), self._client.redact
+        return {
+            remote_id: replace(state, reason=redact(state.reason)) if state.reason else state
+            for remote_id, state in states.items()
+        }
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read the states of recent documents from the first pages of the list, and older ones one by one."""

@@ -91,6 +91,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     _config: ZhipuTargetConfig
 
+    reranks = True
+    describe = staticmethod(describe_recipe)
+    is_gone = staticmethod(is_gone)
+
     def __init__(
         self,
         config: ZhipuTargetConfig,
@@ -127,10 +131,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return the recipe for splitting `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return slicing_of(path, settings).recipe
-
-    def describe(self, recipe: str) -> str:
-        """Describe the settings that a recipe encodes."""
-        return describe_recipe(recipe)
 
     @property
     def bytes_left(self) -> int | None:
@@ -171,10 +171,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._config.knowledge_id, documents, self._config.base_url)
-
-    def is_gone(self, error: TargetError) -> bool:
-        """Return whether the service says "not found", even if only in a status."""
-        return is_gone(error)
 
     async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
         """Await and return a response. "No such document" and "no such call" count only while the base
@@ -386,11 +382,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         except NotFound:  # the base exists, so this is about the document
             return False
         return any(doc_id == remote_id for doc_id, _ in hits)
-
-    @property
-    def reranks(self) -> bool:
-        """Whether searches can use a ranking model: the service has one."""
-        return True
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base, or only the documents that the query names."""
