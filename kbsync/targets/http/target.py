@@ -69,22 +69,6 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 """
 
 
-def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
-    """Return the endpoint for `address`, by default the config's `base_url`, with the config's limits.
-
-    Raises `UsageError` if the proxy's secret can't be read.
-    """
-    return Endpoint(
-        address or config.base_url,
-        concurrency=config.concurrency,
-        requests_per_minute=config.requests_per_minute,
-        upload_bytes_per_second=config.upload_bytes_per_second,
-        is_first=surroundings.read_only,  # it is an interactive command
-        ca_file=config.ca_file,
-        proxy=config.proxy.reveal() if config.proxy else None,
-    )
-
-
 def key_of(config: RemoteTargetConfig) -> str:
     """Return the API key.
 
@@ -125,21 +109,6 @@ async def search_ranked(
         hits = await ask(False)
         _log.warning("hits are in the service's order without its ranking model: %s", error.reason)
         return hits
-
-
-def hits_for(passages_found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
-    """Return the hits for a query, best first, from the passages of a service that can't filter by path, type
-    or date.
-
-    The engine fills in `path`, because it knows the ids. If the engine filters by path afterwards, returns
-    all hits, so that none is missing there.
-    """
-    passages: dict[str, list[Passage]] = {}
-    for remote_id, passage in sorted(passages_found, key=lambda pair: -pair[1].score):
-        if not query.among or remote_id in query.among:
-            passages.setdefault(remote_id, []).append(passage)
-    hits = [Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items()]
-    return hits if query.selects and not query.among else hits[: query.top_k]
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
@@ -233,8 +202,17 @@ class ServiceTarget(Target, Generic[Row]):
         self._deletions = DeletionQueue()
         header, scheme = self.key_header
         with_key = {header: f"{scheme}{key_of(config)}"}
+        endpoint = Endpoint(
+            address or config.base_url,
+            concurrency=config.concurrency,
+            requests_per_minute=config.requests_per_minute,
+            upload_bytes_per_second=config.upload_bytes_per_second,
+            is_first=surroundings.read_only,  # it is an interactive command
+            ca_file=config.ca_file,
+            proxy=config.proxy.reveal() if config.proxy else None,
+        )
         self._client = Client(
-            endpoint(config, surroundings, address),
+            endpoint,
             headers=headers or (lambda: with_key),
             classify_answer=self.classify_answer,
             skew=skew,
@@ -602,10 +580,16 @@ class ServiceTarget(Target, Generic[Row]):
             raise await self._check_base_first(later) from error
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Search; return the best hits first.
+        """Search; return the best hits first, without `path`, which the engine knows by the ids.
 
         Services can't filter by path, type or date: with such filters, returns all hits for the engine to
         filter.
         """
-        width = sum(1 if character.isascii() else 2 for character in query.text.strip())
-        return hits_for(await self.matches(query), query) if width >= self.shortest_query else ()
+        if sum(1 if character.isascii() else 2 for character in query.text.strip()) < self.shortest_query:
+            return ()
+        passages: dict[str, list[Passage]] = {}
+        for remote_id, passage in sorted(await self.matches(query), key=lambda pair: -pair[1].score):
+            if not query.among or remote_id in query.among:
+                passages.setdefault(remote_id, []).append(passage)
+        hits = [Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items()]
+        return hits if query.selects and not query.among else hits[: query.top_k]

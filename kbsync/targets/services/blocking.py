@@ -33,15 +33,11 @@ class ServiceEncoder:
         self._config, self._is_first = config, is_first
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
+        # None: unknown. Pictures are less similar to a question than any text.
+        self.least_cosine = 0.0 if self.takes_pictures else None
         self._created: EmbeddingService | None = None
         self._making = threading.Lock()
         self._loop = LoopThread("kbsync-embedding")
-
-    @property
-    def least_cosine(self) -> float | None:
-        """The cosine below which texts are unrelated: None (unknown), or 0 for a picture model, since
-        pictures are less similar to a question than any text."""
-        return 0.0 if self.takes_pictures else None
 
     @property
     def at_once(self) -> int:
@@ -102,12 +98,7 @@ class ServiceRanker:
 
         self._service: RerankService = RerankService(config, is_first=is_first)
         self._loop = LoopThread("kbsync-rerank")
-        self.model = identity_of(config)
-
-    @property
-    def most_texts(self) -> int:
-        """Maximum number of texts in one request."""
-        return self._service.most_texts
+        self.model, self.most_texts = identity_of(config), self._service.most_texts
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return (index, score) for every text, best first. Raises `TargetError`."""

@@ -276,18 +276,14 @@ class EmbeddingService:
         self._config = config
         self._dialect = EMBEDDINGS[config.type]
         self._dimensions = config.dimensions
-        self._most_items = config.batch or self._dialect.most_items
+        self.most_items = config.batch or self._dialect.most_items
+        """Maximum number of items in one request: the configured or documented number, or fewer after a
+        refusal.
+        """
         # base64 takes a third of the bytes; some gateways accept only numbers.
         self._takes_base64: bool | None = None
         self._trying_numbers = asyncio.Lock()
         self._client = _service_client(config, "embedding", self._dialect.path, transport, is_first)
-
-    @property
-    def most_items(self) -> int:
-        """Maximum number of items in one request: the configured or documented number, or fewer after a
-        refusal.
-        """
-        return self._most_items
 
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
         """Return a vector for each item, in order; `Rejected` in place of one that the service refuses.
@@ -307,7 +303,7 @@ class EmbeddingService:
         """Yield batches in order, each as large as one request may be."""
         start, weight = 0, 0
         for index, item in enumerate(items):
-            is_full = index - start >= self._most_items
+            is_full = index - start >= self.most_items
             if index > start and (is_full or weight + item.weight > self._dialect.most_weight):
                 yield items[start:index]
                 start, weight = index, 0
@@ -346,7 +342,7 @@ class EmbeddingService:
             vectors += await self._batch(items[half:], is_query, is_part=True)
             is_number = refusal.code not in ("403", FORBIDDEN)
             if is_number and not any(isinstance(vector, Rejected) for vector in vectors):
-                self._most_items = min(self._most_items, half)
+                self.most_items = min(self.most_items, half)
             return vectors
         if is_too_long(refusal) and len(items[0].text) > SHORTEST:
             return await self._batch([items[0].shortened()], is_query, is_part=True)
@@ -458,12 +454,9 @@ class RerankService:
     ) -> None:
         self._config = config
         self._dialect = RERANK[config.type]
-        self._client = _service_client(config, "rerank", self._dialect.path, transport, is_first)
-
-    @property
-    def most_texts(self) -> int:
+        self.most_texts = config.batch or self._dialect.most_texts
         """Maximum number of texts in one request; scores are comparable only within one response."""
-        return self._config.batch or self._dialect.most_texts
+        self._client = _service_client(config, "rerank", self._dialect.path, transport, is_first)
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return (index, score) for every text, best first. Texts beyond `most_texts` keep their order at the
@@ -507,8 +500,5 @@ def _service_client(
         proxy=config.proxy.reveal() if config.proxy else None,
     )
     return Client(
-        endpoint,
-        headers=lambda: headers,
-        classify_answer=ServiceClassifier(kind, path),
-        transport=transport,
+        endpoint, headers=lambda: headers, classify_answer=ServiceClassifier(kind, path), transport=transport
     )

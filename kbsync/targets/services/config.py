@@ -72,10 +72,7 @@ class RerankConfig:
 
     type: Annotated[
         Literal["builtin", Service],
-        Choice(
-            "kbsync's own ranking, or the dialect of a [service](targets/vectors.md)",
-            noun="rerank type",
-        ),
+        Choice("kbsync's own ranking, or the dialect of a [service](targets/vectors.md)", noun="rerank type"),
     ] = "builtin"
     base_url: Annotated[str | None, BaseUrl("the URL without `/rerank`")] = None
     api_key: Annotated[Secret | None, _KEY] = None
