@@ -237,11 +237,7 @@ def _checked(text: str, edited: str, change: Callable[[list[Value]], list[Value]
 
 
 def edit_config(
-    path: Path,
-    environ: Mapping[str, str],
-    change: Callable[[Config, str], str],
-    *,
-    writes: bool = True,
+    path: Path, environ: Mapping[str, str], change: Callable[[Config, str], str], *, writes: bool = True
 ) -> Config:
     """Replace the text of the config at `path`, and return the new config.
 

@@ -69,10 +69,7 @@ class DocumentRule:
     settings: Annotated[
         Mapping[str, Mapping[str, Any]],
         Others(
-            "settings for the documents that match",
-            "target type",
-            WITH_DOCUMENT_SETTINGS,
-            _document_settings,
+            "settings for the documents that match", "target type", WITH_DOCUMENT_SETTINGS, _document_settings
         ),
     ] = field(default_factory=dict)
 

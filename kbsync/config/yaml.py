@@ -101,10 +101,7 @@ _CAUSES = (
         '`*` and `&` are special in YAML; put quotes around a pattern, such as "*.md"',
     ),
     (r"^end of stream|unexpected end of stream", "a quote is not closed"),
-    (
-        r"expected <block end>",
-        "the line does not match those around it; check the indentation and quotes",
-    ),
+    (r"expected <block end>", "the line does not match those around it; check the indentation and quotes"),
     (r"expected ',' or|while parsing a flow", "a `]` or `}` or a comma is missing"),
     (
         r"undefined tag|while scanning a (tag|directive)|undefined.*handle",

@@ -53,13 +53,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
     except ValueError as error:
         parser.error(str(error))
     return Options(
-        app,
-        options.host,
-        options.port,
-        options.latency,
-        faults,
-        options.list_faults,
-        options.quiet,
+        app, options.host, options.port, options.latency, faults, options.list_faults, options.quiet
     )
 
 

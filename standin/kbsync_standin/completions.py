@@ -79,11 +79,7 @@ def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
     text = answer_to(body["messages"][-1]["content"])
     if body.get("stream", False):
         return event_stream(list(_events(text, head, args)), args)
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": _reason(args),
-    }
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": _reason(args)}
     return Response.json({**head, "choices": [choice], "usage": usage_of(text)})
 
 

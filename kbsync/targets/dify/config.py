@@ -40,8 +40,7 @@ class DifyTargetConfig(RemoteTargetConfig):
         Choice("the installation's `ETL_TYPE`; it determines the [formats](targets/dify.md#limits)"),
     ] = "dify"
     max_bytes: Annotated[
-        int,
-        Bytes("refuse files larger than this; set it to the server's `UPLOAD_FILE_SIZE_LIMIT`", least=1),
+        int, Bytes("refuse files larger than this; set it to the server's `UPLOAD_FILE_SIZE_LIMIT`", least=1)
     ] = LARGEST
     metadata: Annotated[
         Literal["sent", "none"],

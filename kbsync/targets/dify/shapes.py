@@ -164,10 +164,7 @@ def status_of(payload: Fields) -> DocStatus:
             return DocStatus(DocState.FAILED, _HIDDEN.format("disabled"), "disabled", is_final=True)
         # Dify reports a document without passages as completed. Lists have its word count, details its
         # segment count.
-        case "completed" if 0 in (
-            payload.count("word_count"),
-            payload.count("segment_count"),
-        ):
+        case "completed" if 0 in (payload.count("word_count"), payload.count("segment_count")):
             return DocStatus(DocState.FAILED, "Dify found no text in it", "no-text")
         case "completed" if payload.get("enabled") is True and payload.get("archived") is False:
             return DocStatus(DocState.READY)

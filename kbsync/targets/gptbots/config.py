@@ -87,7 +87,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         Literal["replace", "in_place"],
         Choice(
             "how to change [questions and answers](targets/gptbots.md#kinds-of-documents): `replace` with a "
-            "new document, or `in_place`",
+            "new document, or `in_place`"
         ),
     ] = "replace"
     search: Annotated[GptbotsSearchConfig, About("settings of [searches](targets/gptbots.md#searches)")] = (
@@ -116,10 +116,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         if kind == "text" and "header_row" in settings:
             yield "header_row", "doesn't apply to texts; remove it"
         if legal and "kind" in settings and settings["kind"] not in legal:
-            yield (
-                "kind",
-                f"{kind} doesn't accept {extension} files; allowed: {', '.join(legal)}",
-            )
+            yield ("kind", f"{kind} doesn't accept {extension} files; allowed: {', '.join(legal)}")
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000

@@ -90,12 +90,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     if rows is None:
         return None
     return tuple(
-        BaseCard(
-            base_id,
-            row.text("name"),
-            row.text("desc"),
-            documents=row.count("doc"),
-        )
+        BaseCard(base_id, row.text("name"), row.text("desc"), documents=row.count("doc"))
         for row in objects_in(rows)
         if (base_id := row.id("id"))
     )

@@ -60,13 +60,7 @@ from kbsync.targets.gptbots.shapes import (
 )
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_shape
 from kbsync.targets.http.rules import INDEXING, MISSING, UNKNOWN
-from kbsync.targets.http.target import (
-    ServiceTarget,
-    address_in,
-    grace,
-    refusal_of,
-    search_ranked,
-)
+from kbsync.targets.http.target import ServiceTarget, address_in, grace, refusal_of, search_ranked
 
 FAILED = "failed"
 

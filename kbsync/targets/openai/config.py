@@ -49,5 +49,5 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     unkept: ClassVar[Mapping[int, str]] = {
         2: "at OGX, not at OpenAI: files with equal text share their passages, which searches find "
         "under one of their paths; when kbsync deletes one of its files, it at once restores the passages "
-        "of the others, including other people's; until then, searches miss them",
+        "of the others, including other people's; until then, searches miss them"
     }

@@ -56,7 +56,7 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
             "a copy is being indexed, and the server hasn't finished after half of "
             "`vectorization.give_up`, kbsync has it indexed again, and the copy's passages may "
             "appear twice"
-        ),
+        )
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:

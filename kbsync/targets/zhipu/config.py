@@ -69,8 +69,7 @@ class ZhipuSearchConfig:
         Literal["rerank", "rerank-pro"], Choice("the ranking model for searches with `--rerank`")
     ] = "rerank"
     fractional_threshold: Annotated[
-        float | None,
-        Fraction("drop passages with a lower score; default: none", 0.001, 0.999),
+        float | None, Fraction("drop passages with a lower score; default: none", 0.001, 0.999)
     ] = None
 
 
@@ -150,8 +149,7 @@ SLICING: Mapping[str, ValueKind] = {
     ),
     "parse_image": Flag("whether to read images in the document; default: `false`"),
     "word_num_limit": Whole(
-        "index only this many words of the document: search won't find the rest; not for link files",
-        least=1,
+        "index only this many words of the document: search won't find the rest; not for link files", least=1
     ),
 }
 """Settings of a document rule for this target."""
@@ -225,10 +223,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
-                yield (
-                    key,
-                    f"applies to knowledge_type {CUSTOM} only; set that, too, or remove it",
-                )
+                yield (key, f"applies to knowledge_type {CUSTOM} only; set that, too, or remove it")
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:
             yield "word_num_limit", f"does not apply to pages; remove it from the rules for {extension} files"

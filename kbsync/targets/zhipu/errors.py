@@ -143,8 +143,7 @@ SURELY_FULL = re.compile(
     re.IGNORECASE,
 )
 _FULL = re.compile(
-    r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient",
-    re.IGNORECASE,
+    r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient", re.IGNORECASE
 )
 WRONG_TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE

@@ -96,10 +96,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     is_gone = staticmethod(is_gone)
 
     def __init__(
-        self,
-        config: ZhipuTargetConfig,
-        surroundings: Surroundings,
-        **options: Unpack[ClientOptions],
+        self, config: ZhipuTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         wall = options.get("wall", time.time)
         self.takes = Limits(
