@@ -222,6 +222,15 @@ class TargetConfig(ABC):
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
     """The settings that a rule under `documents` may have for this type."""
 
+    path: Path | None = None
+    """The path on this machine that the config sets for the target."""
+
+    callback_base: str | None = None
+    """The listener's public URL for the service; None if callbacks are off."""
+
+    vectorization: VectorizationConfig = VectorizationConfig()
+    """How to wait until the target has indexed a document."""
+
     @abstractmethod
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Return a key that two mirrors share if and only if they use the same knowledge base."""
@@ -261,24 +270,9 @@ class TargetConfig(ABC):
         return None
 
     @property
-    def path(self) -> Path | None:
-        """Return the path on this machine that the config sets for the target."""
-        return None
-
-    @property
     def services(self) -> Sequence[ServiceAddress]:
         """Return the services that a search of this target calls."""
         return ()
-
-    @property
-    def callback_base(self) -> str | None:
-        """Return the listener's public URL for the service; None if callbacks are off."""
-        return None
-
-    @property
-    def vectorization(self) -> VectorizationConfig:
-        """How to wait until the target has indexed a document."""
-        return VectorizationConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
