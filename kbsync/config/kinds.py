@@ -111,6 +111,11 @@ def format_value(value: object) -> str:
             return shorten(str(value))
 
 
+def invalid_value(value: object, allowed: str, fault: str = "is not valid") -> RefusedValue:
+    """Return the error for an invalid value."""
+    return RefusedValue(f"{format_value(value)} {fault}; allowed: {allowed}")
+
+
 def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
     """Return the message for a value that is not in `words`; `noun` names the thing if the key does not."""
     reason = (
@@ -171,16 +176,16 @@ class Duration(ValueKind):
         """Return the duration in seconds."""
         # Don't guess: 5 could be seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
-            raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
+            raise invalid_value(value, DURATION_FORMS, "has no unit")
         try:
             seconds = parse_duration(value) if isinstance(value, str) else math.nan
         except ValueError:
             seconds = math.nan
         if math.isnan(seconds):
-            raise RefusedValue(f"{format_value(value)} is not a duration; allowed: {DURATION_FORMS}")
+            raise invalid_value(value, DURATION_FORMS, "is not a duration")
         if not self.least <= seconds <= self.most:
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
-            raise RefusedValue(f"{format_value(value)} is out of range; allowed: {bounds}")
+            raise invalid_value(value, bounds, "is out of range")
         return seconds
 
     def json(self) -> dict[str, Any]:
@@ -206,7 +211,7 @@ class Whole(ValueKind):
         """Return the number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
-            raise RefusedValue(f"{format_value(value)} is not valid; allowed: a whole number, {bounds}")
+            raise invalid_value(value, f"a whole number, {bounds}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -242,9 +247,7 @@ class Fraction(ValueKind):
         ):
             return float(value)
         bounds = f"{self.least:g} to {self.most:g}"
-        raise RefusedValue(
-            f"{format_value(value)} is not valid; allowed: a number from {bounds}, such as 0.2"
-        )
+        raise invalid_value(value, f"a number from {bounds}, such as 0.2")
 
     def json(self) -> dict[str, Any]:
         """Return the JSON schema of a number."""
@@ -291,13 +294,13 @@ class Text(ValueKind):
     def read(self, value: object, where: PathBase) -> str:
         """Return the text."""
         if not isinstance(value, str):
-            raise RefusedValue(f"{format_value(value)} is not text; allowed: {self.allowed}, in quotes")
+            raise invalid_value(value, f"{self.allowed}, in quotes", "is not text")
         if len(value) > self.longest:
             raise RefusedValue(
                 f"the text is too long; allowed: {self.allowed}, at most {self.longest} characters"
             )
         if re.fullmatch(self.pattern, value) is None:
-            raise RefusedValue(f"{format_value(value)} is not valid; allowed: {self.allowed}")
+            raise invalid_value(value, self.allowed)
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -311,7 +314,7 @@ class Location(ValueKind):
     def read(self, value: object, where: PathBase) -> Path:
         """Return the absolute path."""
         if not isinstance(value, str) or not value.strip():
-            raise RefusedValue(f"{format_value(value)} is not a path; allowed: a path, such as /srv/handbook")
+            raise invalid_value(value, "a path, such as /srv/handbook", "is not a path")
         return where.absolute(value)
 
     def json(self) -> dict[str, Any]:
@@ -332,13 +335,9 @@ class Pattern(ValueKind):
     def read(self, value: object, where: PathBase) -> str:
         """Return the pattern."""
         if not isinstance(value, str):
-            raise RefusedValue(
-                f'{format_value(value)} is not a pattern; allowed: text in quotes, such as "**/*.md"'
-            )
+            raise invalid_value(value, 'text in quotes, such as "**/*.md"', "is not a pattern")
         if self.positive and value.startswith("!"):
-            raise RefusedValue(
-                f"{format_value(value)} matches nothing; allowed: a pattern without a leading !"
-            )
+            raise invalid_value(value, "a pattern without a leading !", "matches nothing")
         try:
             line = parse(value, "")
         except ValueError:
@@ -388,9 +387,7 @@ class Address(ValueKind):
         """Return the address as written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
-            raise RefusedValue(
-                f"{format_value(value)} is not valid; allowed: host:port, such as 127.0.0.1:9753"
-            )
+            raise invalid_value(value, "host:port, such as 127.0.0.1:9753")
         return str(value)
 
     def json(self) -> dict[str, Any]:

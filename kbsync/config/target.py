@@ -21,7 +21,7 @@ from kbsync.config.kinds import (
     Text,
     ValueKind,
     Whole,
-    format_value,
+    invalid_value,
     write_duration,
 )
 from kbsync.config.problems import Conflict, Loc, format_path
@@ -49,7 +49,7 @@ class BaseUrl(ValueKind):
         mistake.
         """
         if not isinstance(value, str):
-            raise RefusedValue(f"{format_value(value)} is not text; allowed: {_ALLOWED}")
+            raise invalid_value(value, _ALLOWED, "is not text")
         parts = _parts(value)
         if parts.username is not None or parts.password is not None:
             raise RefusedValue("contains a user name or password; remove it, keys have their own settings")
@@ -125,9 +125,7 @@ class BaseId(ValueKind):
     def read(self, value: object, where: PathBase) -> str:
         """Return the id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
-            raise RefusedValue(
-                f'{format_value(value)} is not valid; allowed: an id in quotes, such as "{self.example}"'
-            )
+            raise invalid_value(value, f'an id in quotes, such as "{self.example}"')
         return str(value)
 
     def json(self) -> dict[str, Any]:

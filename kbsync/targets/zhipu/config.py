@@ -24,6 +24,7 @@ from kbsync.config.kinds import (
     ValueKind,
     Whole,
     format_value,
+    invalid_value,
 )
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
@@ -95,7 +96,7 @@ class KnowledgeType(ValueKind):
     def read(self, value: object, where: PathBase) -> int:
         """Parse the number."""
         if type(value) is not int or value not in SLICES:
-            raise RefusedValue(f"{format_value(value)} is not valid; allowed: {_listed(SLICES)}")
+            raise invalid_value(value, _listed(SLICES))
         return value
 
     def json(self) -> dict[str, Any]:
@@ -113,9 +114,7 @@ class Separators(ValueKind):
             or not value
             or not all(isinstance(item, str) and item for item in value)
         ):
-            raise RefusedValue(
-                f'{format_value(value)} is not valid; allowed: a list of strings, such as ["\\n\\n"]'
-            )
+            raise invalid_value(value, 'a list of strings, such as ["\\n\\n"]')
         return value
 
     def json(self) -> dict[str, Any]:
@@ -129,7 +128,7 @@ class Flag(ValueKind):
     def read(self, value: object, where: PathBase) -> bool:
         """Parse the boolean."""
         if not isinstance(value, bool):
-            raise RefusedValue(f"{format_value(value)} is not valid; allowed: true, false")
+            raise invalid_value(value, "true, false")
         return value
 
     def json(self) -> dict[str, Any]:
