@@ -138,6 +138,10 @@ class Call:
         other_fields = {key: value for key, value in row.items() if key != name}
         return other_fields if self.arg("missing") else {**other_fields, name: self.arg("value")}
 
+    def args_of(self, kind: str) -> Mapping[str, Any]:
+        """Return the arguments of a fault of this kind; none if the request has another fault."""
+        return self.fault.args if self.plays(kind) else {}
+
     def word(self, name: str, default: str) -> str:
         """Return an argument of the fault as a string, null as `null`."""
         return as_word(self.arg(name, default))
@@ -403,6 +407,11 @@ class Application(ABC, Generic[B, S]):
             if document.created + lag <= now
             and (document.deleted_at is None or now < document.deleted_at + lag)
         ]
+
+    def list_of(self, base_id: str, call: Call) -> list[S]:
+        """Return the documents that the list of a base shows; the fault `left-out` hides some."""
+        visible = self.visible(document for document in self.documents.values() if document.base == base_id)
+        return [document for document in visible if not call.plays("left-out", document.name)]
 
     def page(self, rows: Sequence[T], number: int, size: int, *, shift: int = 0) -> Sequence[T]:
         """Return the page `number`, counted from 1, as the switches define pages. `shift` as in `page_of`."""

@@ -32,22 +32,8 @@ from kbsync_standin.rules import (
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
-_ALWAYS = (
-    "txt",
-    "markdown",
-    "md",
-    "mdx",
-    "pdf",
-    "html",
-    "htm",
-    "xlsx",
-    "xls",
-    "docx",
-    "csv",
-    "vtt",
-    "properties",
-)
-_UNSTRUCTURED = ("doc", "eml", "msg", "pptx", "xml", "epub")
+_ALWAYS = "txt markdown md mdx pdf html htm xlsx xls docx csv vtt properties"
+_UNSTRUCTURED = f"{_ALWAYS} doc eml msg pptx xml epub"
 _TECHNIQUE = one_of("high_quality", "economy")
 
 _BASE = {
@@ -217,7 +203,7 @@ class DifyApplication(Workspace):
         name, content = parts["file"].filename or "", parts["file"].content
         if not name or re.search(r"[/\\]", name):
             raise Breach(f"{name!r} is no name of a file")
-        formats = _ALWAYS + (_UNSTRUCTURED if behaviour.unstructured else ())
+        formats = (_UNSTRUCTURED if behaviour.unstructured else _ALWAYS).split()
         # Both errors in api/services/errors/file.py are raised without a message.
         if name.rpartition(".")[2].lower() not in formats or len(content) > behaviour.max_bytes:
             raise Refused("")
@@ -244,9 +230,8 @@ class DifyApplication(Workspace):
         number, size = call.page("limit", 20, most=100)
         field = call.word("field", "indexing_status")
         like = re.escape(call.query.get("keyword", "")).replace("%", ".*").replace("_", ".")
-        visible = self.visible(document for document in self.documents.values() if document.base == base.id)
-        rows = [document for document in self.newest(visible) if re.search(like, document.name)]
-        rows = [document for document in rows if not call.plays("left-out", document.name)]
+        listed = self.newest(self.list_of(base.id, call))
+        rows = [document for document in listed if re.search(like, document.name)]
         page = [
             call.distort("odd-status", document.row(self.now), field)
             for document in self.page(rows, number, size)

@@ -92,8 +92,7 @@ class GptbotsApplication(Bot):
         number, size = call.page("page_size", 10, 10, 100)
         base, form = call.query.get("knowledge_base_id", ""), self.behaviour.total
         self.check_base(base)
-        visible = self.visible(document for document in self.documents.values() if document.base == base)
-        rows = [document for document in visible if not call.plays("left-out", document.name)]
+        rows = self.list_of(base, call)
         cut = self.page(in_order(rows, self.behaviour.order), number, size)
         totals: Json = {"right": len(rows), "zero": 0, "string": str(len(rows))}
         total = {} if form == "missing" else {"total": totals[form]}

@@ -154,14 +154,9 @@ class LightragApplication(Storage):
     def _list(self, call: Call) -> Json:
         usual: Json = {"page": 1, "page_size": 50, "sort_field": "updated_at", "sort_direction": "desc"}
         body = usual | call.body(_LIST_TESTS, status=422)
-        visible = [
-            document
-            for document in self.visible(self.documents.values())
-            if not call.plays("left-out", document.name)
-        ]
         rows = [
             call.distort("status-word", self.add_extra_fields(document.row(self.now)), "status")
-            for document in visible
+            for document in self.list_of("", call)
         ]
         words, field = body.get("status_filters"), body["sort_field"]
         rows = [row for row in rows if not words or row["status"] in words]
@@ -248,7 +243,7 @@ class LightragApplication(Storage):
             lines = [{"references": references}, *pieces]
         if body.get("include_progress") and self.behaviour.tells_progress:
             lines = [{"progress": "retrieving_chunks"}, *lines, {"response_time": 0.1}]
-        args = call.fault.args if call.plays("stream") else {}
+        args = call.args_of("stream")
         if end := args.get("end"):
             lines = lines[: len(lines) // 2] + ([{"error": "the model is down"}] if end == "error" else [])
         parts = [f"{json.dumps(line)}\n".encode() for line in lines]

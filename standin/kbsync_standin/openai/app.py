@@ -394,7 +394,7 @@ class OpenaiApplication(Project):
         if body["model"] != MODEL:
             raise Refused(f"The model `{body['model']}` does not exist", 404, "model_not_found")
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
-        return completion(body, head, call.fault.args if call.plays("stream") else {})
+        return completion(body, head, call.args_of("stream"))
 
 
 def _file_row(file: UploadedFile) -> Json:

@@ -370,4 +370,4 @@ class OpenWebuiApplication(Files):
             if name in body and not is_legal(body[name]):
                 raise Breach(f"{name} is {body[name]!r:.80}", 422)
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
-        return completion(body, head, call.fault.args if call.plays("stream") else {})
+        return completion(body, head, call.args_of("stream"))

@@ -265,8 +265,7 @@ class RagflowApplication(User):
         ids = query.get("ids", [])
         if len(ids) > MOST_IDS:
             raise Breach(f"ids must contain at most {MOST_IDS} IDs")
-        visible = self.visible(document for document in self.documents.values() if document.base == base.id)
-        rows = [document for document in visible if not call.plays("left-out", document.name)]
+        rows = self.list_of(base.id, call)
         if ids and behaviour.ids_filter:
             rows = [document for document in rows if document.id in ids]
         keyword = query.get("keywords", [""])[0].lower()
@@ -359,4 +358,4 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/openai/{id}/chat/completions", "chat")
     @route("POST", "/api/v1/chats_openai/{id}/chat/completions", "chat")
     def _chat(self, call: Call) -> Response:
-        return answer(self, call.ids["id"], _body(call), call.fault.args if call.plays("stream") else {})
+        return answer(self, call.ids["id"], _body(call), call.args_of("stream"))

@@ -236,11 +236,7 @@ class AskingCalls(DocumentCalls):
     def sse_invoke(self, call: Call) -> Response:
         """Answer as events of a few characters each."""
         request_id, text = self._answer(call)
-        return completions.event_stream(list(self._events(request_id, text, call)), self._stream_args(call))
-
-    def _stream_args(self, call: Call) -> Mapping[str, Any]:
-        """Return the arguments of the fault `stream`, if it applies."""
-        return call.fault.args if call.plays("stream") else {}
+        return completions.event_stream(list(self._events(request_id, text, call)), call.args_of("stream"))
 
     @route("GET", "/v2/{id}/slice_info", "slice-info")
     def slice_info(self, call: Call) -> Json:
@@ -319,4 +315,4 @@ class AskingCalls(DocumentCalls):
         number = str(self.new_number())
         request_id = body.get("request_id", number)
         head = {"id": number, "created": int(self.now), "model": body["model"], "request_id": request_id}
-        return completions.completion(body, head, self._stream_args(call))
+        return completions.completion(body, head, call.args_of("stream"))
