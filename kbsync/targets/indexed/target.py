@@ -38,7 +38,6 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import NO_TEXT, SCANNED
 from kbsync.core.text import extension_of
-from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
 from kbsync.index.chunk import CHUNKER, chunk
 from kbsync.index.document import Entry, Flavour, Parsed
@@ -118,18 +117,6 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Scanning:
-    """The folder for the texts of scanned pages, and the mirror's folder. `recognize` replaces the function
-    that reads the pages.
-    """
-
-    folder: Path
-    root: Path
-    recognize: Recognize | None = None
-    read_only: bool = False
-
-
 class IndexedTarget(Target):
     """A target over the store that `store` opens."""
 
@@ -147,13 +134,15 @@ class IndexedTarget(Target):
         surroundings: Surroundings,
         store: Callable[[], Store],
         parse: Parse | None = None,
-        scans: Scanning | None = None,
+        scans: Path | None = None,
+        recognize: Recognize | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """Open the target that `config` describes. Loads no model. `parse` replaces the parser. Without
-        `scans`, scanned pages are not read. `better`: the model for comparing questions with the better
-        vectors.
+        """Open the target that `config` describes. Loads no model. `parse` replaces the parser. `scans`: the
+        folder for the texts of scanned pages; None if they are not read. `recognize` replaces the function
+        that reads them. `better`: the model for comparing questions with the better vectors.
         """
+        self._surroundings, self._scans_folder, self._page_reader = surroundings, scans, recognize
         is_first = surroundings.read_only  # an interactive command
         encoder = encoder_of(config, is_first=is_first)
         ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
@@ -185,7 +174,6 @@ class IndexedTarget(Target):
         self._last_put = 0.0  # monotonic time of the last use, or of opening
         self._filler: Filler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._scanning = scans
         self._is_to_scrub = False
         self._scrubbing: asyncio.Task[None] | None = None
         # A separate thread: the disk of the mirror's folder may hang all of the mirror's threads.
@@ -219,8 +207,8 @@ class IndexedTarget(Target):
         former = (*self._store.writers, self._store.checked_revision)
         base = Base(uuid, documents, self._store.address, *former)
         self._loop = running_loop()
-        if self._scanning is not None:
-            await in_thread(self._open_scans, self._scanning, uuid)
+        if self._scans_folder is not None:
+            await in_thread(self._open_scans, self._scans_folder, uuid)
         await in_thread(self._glossary.prepare)
         if self._filler is not None:
             self._last_put = time.monotonic()
@@ -424,7 +412,7 @@ class IndexedTarget(Target):
     async def _statuses_of_scans(self) -> Mapping[int, DocStatus]:
         return {} if self._scans is None else await in_thread(self._scans.statuses)
 
-    def _open_scans(self, scanning: Scanning, base: str) -> None:
+    def _open_scans(self, folder: Path, base: str) -> None:
         from kbsync.index.scans import Scans, is_installed
 
         def find_uploads() -> Mapping[int, int]:
@@ -435,10 +423,10 @@ class IndexedTarget(Target):
             return uploads
 
         if self._scans is None:
-            recognize = scanning.recognize or (self._recognize if is_installed() else None)
-            places = scanning.folder, scanning.root, self._spool
+            recognize = self._page_reader or (self._recognize if is_installed() else None)
+            places = folder, self._surroundings.folder, self._spool
             self._scans = Scans(*places, recognize, self._finish, lambda: not self._puts)
-        if scanning.read_only:
+        if self._surroundings.read_only:
             self._scans.open_to_read()
         else:
             self._scans.open(base, self._store.find_existing, find_uploads)

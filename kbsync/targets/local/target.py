@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kbsync.contract.target import Base, DocState, DocStatus, Listed, Surroundings
@@ -10,7 +11,7 @@ from kbsync.index import better as better_vectors
 from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.indexed.target import IndexedTarget, Scanning, encoder_of, limits_of
+from kbsync.targets.indexed.target import IndexedTarget, encoder_of, limits_of
 
 if TYPE_CHECKING:
     from kbsync.index.scans import Recognize
@@ -39,15 +40,15 @@ class LocalTarget(IndexedTarget):
         """
         folder = config.folder(surroundings.state_dir, surroundings.mirror)
         writer = None if surroundings.read_only else Writer
-        scans = Scanning(folder, surroundings.folder, recognize, surroundings.read_only)
         if config.embedding.type == "builtin" and better is None and better_vectors.is_installed():
             better = better_vectors.E5(surroundings.spool_dir)
-        target = cls(config, surroundings, lambda: SqliteStore(folder, writer=writer), parse, scans, better)
+        store = partial(SqliteStore, folder, writer=writer)
+        target = cls(config, surroundings, store, parse, folder, recognize, better)
         if better is not None and not surroundings.read_only:
-            store = target._store
-            assert isinstance(store, SqliteStore)
+            opened = target._store
+            assert isinstance(opened, SqliteStore)
             target._filler = better_vectors.Filler(
-                store, target._encoder.model, better, lambda: target._is_idle
+                opened, target._encoder.model, better, lambda: target._is_idle
             )
         return target
 
