@@ -18,7 +18,7 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -32,13 +32,9 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import (
     BUSY,
-    FULL,
-    FULL_HINT,
     GONE,
     MONEY,
-    NO_BASE_HINT,
     NO_CALL_HINT,
-    ONE_DOCUMENT,
     SERVER_ERROR,
     ErrorCase,
     ErrorRule,
@@ -46,6 +42,11 @@ from kbsync.targets.http.rules import (
     classify,
     describe_answer,
     failed,
+    no_access,
+    no_base,
+    no_quota,
+    no_room,
+    slow_down,
 )
 
 
@@ -237,33 +238,33 @@ RULES: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed.
     ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.
-    ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint=_PLAN_HINT),
+    no_quota(words=MONEY, reported=True, hint=_PLAN_HINT),
     # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
-    ErrorRule(Unavailable, words=_RATE, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
+    slow_down(words=_RATE, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # RFC 6585.
-    ErrorRule(Unavailable, status={429}, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
+    slow_down(status={429}, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # Any other message about a busy server.
-    ErrorRule(Unavailable, words=BUSY, reported=True, is_rate_limit=True),
+    slow_down(words=BUSY, reported=True),
     # The plan's space is used up: also `forbidden`.
-    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, reported=True, halt="quota", hint=FULL_HINT),
+    no_room(reported=True),
     # Any other plan limit is `forbidden` or `invalid_param`; the message tells them apart.
-    ErrorRule(Halted, words=_PLAN, reported=True, halt="quota", hint=_PLAN_HINT),
+    no_quota(words=_PLAN, reported=True, hint=_PLAN_HINT),
     # The model provider's quota.
-    ErrorRule(Halted, code={"provider_quota_exceeded"}, halt="quota", hint=_PLAN_HINT),
+    no_quota(code={"provider_quota_exceeded"}, hint=_PLAN_HINT),
     # The key.
-    ErrorRule(Halted, code={"unauthorized"}, halt="credentials", hint=_KEY_HINT),
+    no_access(code={"unauthorized"}, hint=_KEY_HINT),
     # Dify checks that the base exists before it looks for anything in it.
-    ErrorRule(Halted, code=_NOT_FOUND, words=_NO_DATASET, halt="knowledge-base-missing", hint=NO_BASE_HINT),
+    no_base(code=_NOT_FOUND, words=_NO_DATASET),
     # Document not found, Document Not Exists.
     ErrorRule(Rejected, code={"not_found"}, words=_NO_DOCUMENT, as_code=GONE),
     # An unknown route: this URL doesn't belong to Dify.
     ErrorRule(NotOffered, code={"not_found"}, hint=NO_CALL_HINT, as_code="404"),
     # The workspace's API is switched off.
-    ErrorRule(Halted, code={"forbidden"}, words=_API_ACCESS, halt="credentials", hint=_ACCESS_HINT),
+    no_access(code={"forbidden"}, words=_API_ACCESS, hint=_ACCESS_HINT),
     # This may be about a single document.
     ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
     # The request wasn't about a document.
-    ErrorRule(Halted, code={"forbidden"}, halt="credentials", hint=_ACCESS_HINT),
+    no_access(code={"forbidden"}, hint=_ACCESS_HINT),
     # Dify is still working on the document, or the model's provider failed.
     ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),
     # Only `kb create` gets this.

@@ -22,7 +22,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.core.names import Naming
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
@@ -39,10 +39,7 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import (
     BUSY,
-    FULL,
-    FULL_HINT,
     MONEY,
-    ONE_DOCUMENT,
     PERMISSION,
     SERVER_ERROR,
     UNKNOWN,
@@ -51,6 +48,11 @@ from kbsync.targets.http.rules import (
     case_of,
     classify,
     file_names,
+    no_access,
+    no_base,
+    no_quota,
+    no_room,
+    slow_down,
     without_files,
 )
 
@@ -309,41 +311,34 @@ def _refuses(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # Documented; also returned for a key of another region.
-    ErrorRule(Halted, code={_WRONG_KEY}, halt="credentials", hint=_REGION_HINT),
+    no_access(code={_WRONG_KEY}, hint=_REGION_HINT),
     # Documented.
-    ErrorRule(Halted, code={_BOT_GONE}, halt="knowledge-base-missing", hint=_BOT_HINT),
+    no_base(code={_BOT_GONE}, hint=_BOT_HINT),
     # The codes of an empty account are undocumented; only the message shows it, regardless of code and
     # status.
-    ErrorRule(
-        Halted,
-        words=MONEY,
-        reported=True,
-        halt="quota",
-        says="the account has no credits left",
-        hint=_CREDITS_HINT,
-    ),
+    no_quota(words=MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT),
     # Documented: a wrong parameter or file, or more files than one request accepts.
     ErrorRule(Rejected, code={_INVALID, TOO_MANY}),
     # Not documented, and the same everywhere.
-    ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
+    slow_down(code={"429"}),
     # RFC 6585, with any code.
-    ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
+    slow_down(status={429}, reported=True),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"408"}),
     # As the HTTP status, it means a missing route. As a code, it counts only when repeated.
     ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
     # Any message about a busy service, regardless of the status.
-    ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
+    slow_down(words=BUSY, when=_refuses),
     # A quota, unless it limits requests.
-    ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
+    no_quota(words=_QUOTA, unless=BUSY, reported=True, hint=_CREDITS_HINT),
     # Full.
-    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
+    no_room(when=_refuses),
     # The key lacks rights, in the service's own body; "insufficient" may also mean credits.
-    ErrorRule(Halted, words=PERMISSION, reported=True, halt="credentials", hint=_RIGHTS_HINT),
+    no_access(words=PERMISSION, reported=True, hint=_RIGHTS_HINT),
     # May be about one document only.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
     # In the service's own body, not a firewall's page.
-    ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),
+    no_access(status={401, 403}, reported=True, hint=_RIGHTS_HINT),
     # 50000 and unknown codes: the request may have been carried out.
     ErrorRule(Unsure, when=_leaves_open),
     # Any other code is a failure, regardless of the status.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from kbsync.contract.target import DocState, DocStatus
@@ -266,6 +267,13 @@ class ErrorRule:
         return error
 
 
+no_base = partial(ErrorRule, Halted, halt="knowledge-base-missing", hint=NO_BASE_HINT)
+no_quota = partial(ErrorRule, Halted, halt="quota", hint=MONEY_HINT)
+no_room = partial(ErrorRule, Halted, words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT)
+no_access = partial(ErrorRule, Halted, halt="credentials", hint=KEY_HINT)
+slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
+"""The usual rows of a table. Further arguments are their conditions, or replace the hint."""
+
 OF_GATEWAYS = frozenset((408, 502, 504))
 """HTTP statuses of a target that responded too late, or not at all."""
 
@@ -363,25 +371,25 @@ COMMON: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed, regardless of the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
     # Words for an empty account are unmistakable, even under 429 or 403 (new-api, SiliconFlow)
-    ErrorRule(Halted, words=MONEY, halt="quota", hint=MONEY_HINT),
+    no_quota(words=MONEY),
     # Services report a rate limit as exceeded or full, too, so this rule comes before the one about space.
-    ErrorRule(Unavailable, words=BUSY, is_rate_limit=True),
+    slow_down(words=BUSY),
     # No room for any document.
-    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT),
+    no_room(),
     # RFC 9110, 15.5.2. A web page comes from a gateway and says nothing about the key.
-    ErrorRule(Halted, status={401}, when=lambda case: not case.is_page, halt="credentials", hint=KEY_HINT),
+    no_access(status={401}, when=lambda case: not case.is_page),
     # A firewall may refuse one text that looks like an attack, and accept the next one.
     ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
     # The message isn't about the key.
     ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused it"),
     # Payment required (RFC 9110, 15.5.3).
-    ErrorRule(Halted, status={402}, halt="quota", hint=MONEY_HINT),
+    no_quota(status={402}),
     # The service has no such path or method.
     ErrorRule(NotOffered, status={404, 405}, hint=NO_CALL_HINT),
     # Proxy authentication required (RFC 9110, 15.5.8).
     ErrorRule(Unavailable, status={407}, hint="the proxy requires a username and password"),
     # Too many requests (RFC 6585, 4).
-    ErrorRule(Unavailable, status={429}, is_rate_limit=True),
+    slow_down(status={429}),
     # The request timed out at the server, or came too early.
     ErrorRule(Unavailable, status={408, 425}),
     # Content too large (RFC 9110, 15.5.14).

@@ -13,10 +13,19 @@ from dataclasses import replace
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
+from kbsync.errors import NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, count_of
-from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify, failed
+from kbsync.targets.http.rules import (
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    failed,
+    no_access,
+    no_base,
+)
 
 BUSY_PAUSE = 3.0
 """Minimum number of seconds before calling a busy server again."""
@@ -43,14 +52,12 @@ def _is_not_search(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # Observed with 1.5.7.
-    ErrorRule(Halted, status={403}, words=_KEY_REFUSED, halt="credentials", hint="check api_key"),
+    no_access(status={403}, words=_KEY_REFUSED, hint="check api_key"),
     # FastAPI's own message: the server runs but has no such call.
-    ErrorRule(
-        Halted,
+    no_base(
         status={404},
         call={"base"},
         words=_NO_ROUTE,
-        halt="knowledge-base-missing",
         hint="there are no documents at this address; correct target.base_url",
     ),
     # The server has these calls, so the response came from a gateway in front of it.

@@ -18,7 +18,7 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -40,6 +40,8 @@ from kbsync.targets.http.rules import (
     case_of,
     classify,
     failed,
+    no_access,
+    no_quota,
 )
 
 PUT_BACK = "put-back"
@@ -246,12 +248,12 @@ def _is_full(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # The service's page of error codes: an empty account is a 429, like too many requests.
-    ErrorRule(Halted, code=_QUOTA, halt="quota", hint="check the plan and billing of the account"),
+    no_quota(code=_QUOTA, hint="check the plan and billing of the account"),
     # A full store or project refuses every document, so no document is to blame. Messages about limits of
     # requests or of one file are similar.
-    ErrorRule(Halted, when=_is_full, unless=_OF_A_REQUEST, halt="quota", hint=_ROOM_HINT),
+    no_quota(when=_is_full, unless=_OF_A_REQUEST, hint=_ROOM_HINT),
     # The same in the error's code.
-    ErrorRule(Halted, code=_FULL_CODES, halt="quota", hint=_ROOM_HINT),
+    no_quota(code=_FULL_CODES, hint=_ROOM_HINT),
     # An error in the body counts even under HTTP 200 (promise 10).
     ErrorRule(Unavailable, status=SUCCESS, reported=True),
     # OGX: the request for an answer names a model that the server lacks.
@@ -267,7 +269,7 @@ RULES: tuple[ErrorRule, ...] = (
     # OGX: no such store or file.
     ErrorRule(Rejected, status={400}, words=_NO_SUCH, as_code=GONE),
     # The key has restricted rights.
-    ErrorRule(Halted, status={403}, words=_SCOPE, halt="credentials", hint=_SCOPE_HINT),
+    no_access(status={403}, words=_SCOPE, hint=_SCOPE_HINT),
 )
 """The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 

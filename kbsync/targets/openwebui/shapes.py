@@ -18,7 +18,7 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard, DocState, Listed
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     ListPage,
@@ -34,12 +34,13 @@ from kbsync.targets.http.reading import (
 from kbsync.targets.http.rules import (
     ACCOUNT,
     GONE,
-    NO_BASE_HINT,
     SUCCESS,
     ErrorCase,
     ErrorRule,
     case_of,
     classify,
+    no_access,
+    no_base,
 )
 
 MARK = "kbsync_mark"
@@ -249,30 +250,15 @@ RULES: tuple[ErrorRule, ...] = (
     # For a wrong URL the server returns its start page with 200.
     ErrorRule(Unsure, status=SUCCESS, when=lambda case: case.is_page, hint=_PAGE_HINT, as_code="page"),
     # Seen with 0.12.4: 400 or 404 by route.
-    ErrorRule(
-        Halted,
-        call=OF_BASE,
-        status={400, 404},
-        words=_NOT_FOUND,
-        halt="knowledge-base-missing",
-        hint=NO_BASE_HINT,
-    ),
+    no_base(call=OF_BASE, status={400, 404}, words=_NOT_FOUND),
     # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(Rejected, status={400, 404}, words=_NOT_FOUND, as_code=GONE),
     # The server caught an internal error, before or after it stored the file.
     ErrorRule(Unsure, status={400}, call={"upload"}, words=_UPLOAD_ENDED),
     # The key lacks rights.
-    ErrorRule(Halted, status={403}, when=_may_be_rights, halt="credentials", hint=_RIGHTS, as_code="403"),
+    no_access(status={403}, when=_may_be_rights, hint=_RIGHTS, as_code="403"),
     # Any other refusal of a call on a base means missing rights, regardless of the status.
-    ErrorRule(
-        Halted,
-        status={400},
-        call=OF_BASE,
-        unless=_NOT_MADE,
-        when=_may_be_rights,
-        halt="credentials",
-        hint=_RIGHTS,
-    ),
+    no_access(status={400}, call=OF_BASE, unless=_NOT_MADE, when=_may_be_rights, hint=_RIGHTS),
     # Observed with 0.12.4: the server can't embed the question.
     ErrorRule(Unavailable, status={400}, call={"search"}, reported=True, hint="check its embedding model"),
     # The server has finished with the file, whose status has the reason.

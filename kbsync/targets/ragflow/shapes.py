@@ -15,7 +15,7 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import number_in, printable
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -31,11 +31,8 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import (
     BUSY,
-    FULL,
-    FULL_HINT,
     MONEY,
     NO_CALL_HINT,
-    ONE_DOCUMENT,
     SUCCESS,
     ErrorCase,
     ErrorRule,
@@ -43,6 +40,10 @@ from kbsync.targets.http.rules import (
     classify,
     failed,
     is_completion,
+    no_access,
+    no_quota,
+    no_room,
+    slow_down,
 )
 
 _LONGEST = 200
@@ -66,29 +67,25 @@ RULES: tuple[ErrorRule, ...] = (
     # According to the reference, every response has a code (promise 10).
     ErrorRule(Unsure, status=SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
     # A wrong key or an inactive user (api/apps/restful_apis).
-    ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
+    no_access(code={"401", "109", "403"}, hint=_KEY),
     # RAGFlow passes on the model provider's message: an empty account, also under 429.
-    ErrorRule(
-        Halted, words=MONEY, reported=True, halt="quota", hint="check the account at the model provider"
-    ),
+    no_quota(words=MONEY, reported=True, hint="check the account at the model provider"),
     # RetCode.RUNNING: the server is still working on the document.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
-    ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
+    slow_down(code={"429"}),
     # A path that the server doesn't have.
     ErrorRule(NotOffered, code={"404"}, hint=NO_CALL_HINT),
     # A search in a dataset without an index, as before its first document.
     ErrorRule(None, words=_NO_INDEX, reported=True),
     # The server's MAX_FILE_NUM_PER_USER is reached.
-    ErrorRule(
-        Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server accepts no more files"
-    ),
+    no_quota(words=_FILES_FULL, reported=True, hint="the server accepts no more files"),
     # The document is to blame, although the code is a server error.
     ErrorRule(Rejected, words=_BLAMED, reported=True),
     # Any message about a busy server, which may have carried out the request.
-    ErrorRule(Unavailable, words=BUSY, unless=_BROKE, when=_is_refusal, is_rate_limit=True),
+    slow_down(words=BUSY, unless=_BROKE, when=_is_refusal),
     # No room for any document.
-    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_is_refusal, halt="quota", hint=FULL_HINT),
+    no_room(when=_is_refusal),
     # Nearly every refusal is 102, so the target checks the dataset before it blames a document.
     ErrorRule(Rejected, unless=_BROKE, when=_is_refusal),
     # A server error.

@@ -25,7 +25,7 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import object_of
-from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify
+from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify, slow_down
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
     EMBEDDINGS,
@@ -106,9 +106,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
     gone = f"the {kind} service reports that its balance or quota is used up"
     return (
         # DashScope reports too many tokens in a minute in OpenAI's words for an empty account.
-        ErrorRule(
-            Unavailable, status={429}, code={"insufficient_quota"}, when=_is_dashscope, is_rate_limit=True
-        ),
+        slow_down(status={429}, code={"insufficient_quota"}, when=_is_dashscope),
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
@@ -122,12 +120,12 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),
         # Rate limits.
-        ErrorRule(Unavailable, code=_SLOW, is_rate_limit=True),
+        slow_down(code=_SLOW),
         # A temporary failure.
         ErrorRule(Unavailable, code=_PASSING),
         # Any message about a busy service. "Tokens per minute exceeded" must not count as a text that is too
         # long.
-        ErrorRule(Unavailable, status=range(400, 500), words=BUSY, when=_has_words, is_rate_limit=True),
+        slow_down(status=range(400, 500), words=BUSY, when=_has_words),
         # One of the texts is to blame.
         ErrorRule(
             Rejected, code=_BAD_ITEM, when=lambda case: case.status not in (401, 402, 403, 404, 405, 429)

@@ -28,6 +28,7 @@ from kbsync.targets.http.rules import (
     describe_answer,
     file_names,
     first_rule,
+    slow_down,
 )
 from kbsync.targets.zhipu.config import EXTENSIONS
 
@@ -241,7 +242,6 @@ _no_rights = partial(ErrorRule, Halted, halt="credentials", hint=ACCOUNT_ADVICE)
 _is_forbidden = partial(ErrorRule, Rejected, when=lambda case: case.is_of_document, may_pass=True)
 # The manual doesn't document equal names; this message would mean them.
 _name_taken = partial(ErrorRule, NameTaken, words=_NAME_TAKEN, unless=NOT_FOUND)
-_slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
 
 RULES: tuple[ErrorRule, ...] = (
     # Both must report success: a gateway may send an old body with its own status (promise 10).
@@ -264,7 +264,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Seen in production: an empty account under 429, like a rate limit.
     _no_money(code=_SLOW | {"408", "429", "1120", "rate_limit_error"}, words=MONEY),
     # Page of error codes: rate limits.
-    _slow_down(code=_SLOW),
+    slow_down(code=_SLOW),
     # Page of error codes: unreachable services and timeouts.
     ErrorRule(Unavailable, code={"408", "1120"}),
     # Page of error codes: failures during processing.
@@ -300,7 +300,7 @@ RULES: tuple[ErrorRule, ...] = (
     # The words for an empty account are unmistakable.
     _no_money(words=MONEY),
     # Messages about rate limits also say "exceeded" (超出), so this rule comes before the one about space.
-    _slow_down(words=BUSY, says="the service is busy"),
+    slow_down(words=BUSY, says="the service is busy"),
     # A lack of space, in unmistakable words.
     _no_room(words=SURELY_FULL),
     # The key lacks rights, in the service's own body: "insufficient" may also be about space, and a firewall
@@ -327,7 +327,7 @@ RULES: tuple[ErrorRule, ...] = (
     # A wrong parameter, according to the manual.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
-    _slow_down(code={"429"}, when=_agrees),
+    slow_down(code={"429"}, when=_agrees),
     # An internal error.
     ErrorRule(Unsure, code={"500"}, when=_agrees),
     # -- bodies that have a type and no code
@@ -340,7 +340,7 @@ RULES: tuple[ErrorRule, ...] = (
     # As 403.
     _no_rights(code={"permission_error"}),
     # As 429.
-    _slow_down(code={"rate_limit_error", "overloaded_error"}),
+    slow_down(code={"rate_limit_error", "overloaded_error"}),
     # As 404.
     ErrorRule(NotFound, code={"not_found_error"}),
     # As 500.
