@@ -11,21 +11,20 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.contract.target import Body
+from kbsync.contract.target import Body, Surroundings
 from kbsync.engine.settings import MirrorSettings
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed import Encoder, LocalEncoder
+from kbsync.index.embed import Encoder
 from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.indexed.target import limits_of
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from tests.bench.bench import Bench, Change, OwnDocument
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
 
-ENCODER = LocalEncoder()
 """Shared, since it takes long to load."""
 
 
@@ -90,8 +89,16 @@ class LocalWorld(World):
         return await asyncio.to_thread(self.open)
 
     def open(self) -> LocalTarget:
-        store = SqliteStore(self.kb, writer=lambda folder: ReportingIndex(folder, self.at_index, self.stored))
-        self.open_targets.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
+        def store() -> SqliteStore:
+            return SqliteStore(
+                self.kb, writer=lambda folder: ReportingIndex(folder, self.at_index, self.stored)
+            )
+
+        config, surroundings = (
+            LocalTargetConfig(max_bytes=100_000),
+            Surroundings("docs", self.state, self.state),
+        )
+        self.open_targets.append(LocalTarget(config, surroundings, store, self.parse))
         return self.open_targets[-1]
 
     def tap(self, guillotine: Guillotine | None) -> None:
