@@ -529,7 +529,7 @@ def _take_over_rows(
         is_held = tx.uploads.withdraw_holds(other_mirror.id, binding)
         if not tx.uploads.take_over(other_mirror.id, record.id, binding):
             continue
-        tx.removals.drop_all(other_mirror.id)
+        tx.removals.drop_in(other_mirror.id, binding)
         mark_undecided(tx, record.id)
         if is_held or other_mirror.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)
@@ -629,7 +629,28 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     await _decide_everything(store, journal)
+    await _decide_forgotten_deletions(store, journal)
     await _renew_scans(store, journal, target)
+
+
+async def _decide_forgotten_deletions(store: StateStore, journal: Journal) -> None:
+    """Decide again about documents to delete whose deletions are missing from the state.
+
+    Earlier versions dropped these deletions when another mirror took over a base that the mirror used before.
+    """
+    binding = journal.binding
+
+    def read_paths(tx: Tx) -> list[str]:
+        held_paths = tx.uploads.held_without_removal(binding.mirror, binding.id)
+        return [*held_paths, *tx.entries.unwanted_without_removal(binding.mirror, binding.id)]
+
+    def decide_batch(batch: Sequence[str], tx: Tx) -> None:
+        for path in batch:
+            journal.decide_deletion(tx, path)
+
+    paths = await store.read(read_paths)
+    for start in range(0, len(paths), PAGE):
+        await store.write(partial(decide_batch, paths[start : start + PAGE]))
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:

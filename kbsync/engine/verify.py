@@ -16,7 +16,8 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
-from kbsync.core.model import SERVING, Presence, Status, Upload, UploadState
+from kbsync.core.model import SERVING, Presence, Status, Upload, UploadState, serving
+from kbsync.core.planner import removal_cause
 from kbsync.dataclass import dataclass
 from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
@@ -229,12 +230,13 @@ def _check_folder(
 
     def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """Return a missing file's document and its row, if the deletion hasn't begun."""
-        rows = tx.uploads.at_path(binding.mirror, binding.id, path)
-        server = next((row for row in rows if row.state is UploadState.SERVING), None)
+        server = serving(tx.uploads.at_path(binding.mirror, binding.id, path))
         row = tx.entries.get(binding.mirror, path)
-        if server is None or row is None or row.status in (Status.PENDING, Status.INDEXING):
+        if server is None or row is None or tx.removals.get(binding.mirror, path) is not None:
             return None
-        if tx.removals.get(binding.mirror, path) is not None:
+        # The state must have a deletion for each held document and each file known to be gone or deselected.
+        is_lost = server.state is UploadState.HELD or removal_cause(private.journal.desired(row))
+        if not is_lost and row.status in (Status.PENDING, Status.INDEXING):
             return None
         return server, row
 

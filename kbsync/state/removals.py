@@ -72,6 +72,11 @@ class Removals(Table):
         """Drop all removals, because the mirror now uses another base."""
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
+    def drop_in(self, mirror: int, binding: int) -> None:
+        """Drop the removals of documents in this binding, because another mirror has them now."""
+        is_there = "(SELECT binding FROM upload WHERE id = removal.upload) = ?"
+        self._db.execute(f"DELETE FROM removal WHERE mirror = ? AND {is_there}", (mirror, binding))  # noqa: S608
+
     def inherit(self, old_upload: int, new_upload: int) -> None:
         """Move the hold to the version that is serving the path now."""
         self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))

@@ -1,0 +1,121 @@
+"""Tests that no deletion is lost, and that a deletion that an earlier version lost is decided again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.engine.verify import repair_request
+from tests.engine.auditing import paths, verified
+from tests.engine.read_only_commands import planned
+from tests.engine.world import World
+from tests.memory.base import MemoryBase
+from tests.share import long
+
+ODD = os.fsdecode(b"d\xff/\xe9.md")
+"""A path that is not UTF-8."""
+
+
+def use_another_base(world: World) -> MemoryBase:
+    """Return the base that the mirror no longer uses."""
+    former, world.base = world.base, MemoryBase(clock=world.clock.wall)
+    world.base.id = "another"
+    return former
+
+
+async def collect(world: World, count: int) -> None:
+    """Run a daemon that ends while it still collects this many deletions."""
+    async with world.start_mirror() as bound:
+        await bound.compare()
+        while world.look_up(lambda tx: tx.removals.times(bound.mirror.id)[0]) < count:
+            await world.clock.sleep(0.2)
+            await bound.turn()
+
+
+@long
+@pytest.mark.parametrize(
+    ("deleted", "status"),
+    [(6, "held"), (1, "pending")],  # pending: still being collected
+)
+async def test_deletion_survives_when_another_mirror_takes_over_a_former_base(
+    tmp_path: Path, deleted: int, status: str
+) -> None:
+    world, alpha = World(tmp_path), tmp_path / "alpha"
+    await world.mirrored(10)
+    former = use_another_base(world)
+    await world.once()
+    world.delete_many(deleted)
+    await (world.once() if status == "held" else collect(world, 1))
+    assert world.statuses() == {status: deleted, "ready": 10 - deleted}
+    current, settings = world.base, world.settings
+    alpha.mkdir()
+    (alpha / "a.md").write_text("text of alpha")
+    world.base, world.configured = former, ("docs", "alpha")
+    world.settings = replace(settings, name="alpha", root=alpha)
+    await world.once()
+    assert former.searchable("a.md") and former.searchable("f0.md")  # another folder: it asks first
+    world.base, world.settings = current, settings
+    await world.once()
+    if status == "held":
+        assert world.statuses() == {"held": 6, "ready": 4}
+        world.approve()
+        await world.once()
+    assert world.searchable_texts() == world.on_disk()
+    assert world.statuses() == {"ready": 10 - deleted}
+
+
+MANY = ("d/a.md", ODD, *(f"f{n}.md" for n in range(4)))
+
+
+@long
+@pytest.mark.parametrize("unwanted", [("f0.md",), ("d/a.md",), (ODD,), MANY], ids=repr)
+@pytest.mark.parametrize("change", ["delete", "exclude"])
+async def test_deletion_that_the_state_has_lost_is_decided_again(
+    tmp_path: Path, unwanted: tuple[str, ...], change: str
+) -> None:
+    world, status = World(tmp_path), "held" if unwanted == MANY else "pending"
+    for path in ("d/a.md", ODD):
+        world.write(path, f"text of {path!r}")
+    await world.mirrored(10)
+    if change == "exclude":
+        world.settings = replace(world.settings, exclude=unwanted)
+    else:
+        world.delete(*unwanted)
+    await (world.once() if status == "held" else collect(world, 1))
+    expected = {status: len(unwanted), "ready": 12 - len(unwanted)}
+    assert world.statuses() == expected
+    world.change(lambda tx: tx.removals.drop_all(world.run.id))  # as an earlier version left it
+    assert paths(await verified(world)) == {"orphaned": sorted(unwanted)}
+    plan = await planned(world)
+    assert {line.path for line in [*plan.delete, *plan.held]} == set(unwanted)
+    await world.once()
+    assert (await verified(world)).ok
+    if status == "held":
+        assert world.statuses() == expected
+        world.approve()
+        await world.once()
+    assert world.statuses()["ready"] == 12 - len(unwanted)
+    assert not any(world.base.searchable(path) for path in unwanted)
+    assert (await world.once()).complete
+
+
+@long
+async def test_running_kbsync_decides_again_about_a_lost_deletion_on_repair(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.mirrored(10)
+    world.delete_many(6)
+    await world.once()
+    async with world.start_mirror() as bound:
+        await bound.compare()
+        world.change(lambda tx: tx.removals.drop_all(world.run.id))
+        findings = await verified(world, watched=True)
+        assert paths(findings) == {"orphaned": [f"f{i}.md" for i in range(6)]}
+        world.post_request("repair", **repair_request(findings))
+        for _ in range(30):
+            await bound.turn()
+            await world.clock.sleep(0.5)
+        assert world.statuses() == {"held": 6, "ready": 4}
+        assert (await verified(world, watched=True)).ok
