@@ -629,14 +629,15 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     await _decide_everything(store, journal)
-    await _decide_forgotten_deletions(store, journal)
+    await _decide_lost_deletions(store, journal)
     await _renew_scans(store, journal, target)
 
 
-async def _decide_forgotten_deletions(store: StateStore, journal: Journal) -> None:
+async def _decide_lost_deletions(store: StateStore, journal: Journal) -> None:
     """Decide again about documents to delete whose deletions are missing from the state.
 
-    Earlier versions dropped these deletions when another mirror took over a base that the mirror used before.
+    Earlier versions dropped these deletions when another mirror took over a base that the mirror used before,
+    and never looked for the file of a former base's document in an excluded directory.
     """
     binding = journal.binding
 
@@ -648,6 +649,12 @@ async def _decide_forgotten_deletions(store: StateStore, journal: Journal) -> No
         for path in batch:
             journal.decide_deletion(tx, path)
 
+    def check_folders(tx: Tx) -> None:
+        for folder in folders:
+            tx.folders.check_again(binding.mirror, folder)
+
+    if folders := await store.read(lambda tx: tx.entries.pending_in_excluded(binding.mirror)):
+        await store.write(check_folders)
     paths = await store.read(read_paths)
     for start in range(0, len(paths), PAGE):
         await store.write(partial(decide_batch, paths[start : start + PAGE]))

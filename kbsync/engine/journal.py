@@ -56,7 +56,7 @@ from kbsync.engine.settings import Binding
 from kbsync.engine.status import OUT_OF_DATE
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
-from kbsync.state.files import FileRow, folder_label
+from kbsync.state.files import FileRow, folder_label, split
 from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
@@ -304,6 +304,7 @@ class Journal:
         """Create a file row for a document that has none; the next scan finds the file or counts it as
         missing."""
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
+        tx.folders.check_again(self.binding.mirror, split(path)[0])
 
     def file_gone(self, tx: Tx, path: str) -> None:
         """Record that two checks did not find the file."""
@@ -322,7 +323,8 @@ class Journal:
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
         """Record that the file exists but is no longer selected."""
         stored = tx.entries.get(self.binding.mirror, path)
-        if stored is not None:
+        # Under an equal verdict it was deselected before: by an upgrade, for example, which deletes nothing.
+        if stored is not None and stored.verdict != verdict:
             tx.entries.put(self.binding.mirror, replace(stored, verdict=verdict, by_person=by_person))
             self.decide(tx, path)
 

@@ -235,8 +235,10 @@ def _check_folder(
         if server is None or row is None or tx.removals.get(binding.mirror, path) is not None:
             return None
         # The state must have a deletion for each held document and each file known to be gone or deselected.
-        is_lost = server.state is UploadState.HELD or removal_cause(private.journal.desired(row))
-        if not is_lost and row.status in (Status.PENDING, Status.INDEXING):
+        is_lost = server.state is UploadState.HELD or bool(removal_cause(private.journal.desired(row)))
+        folder = tx.folders.get(binding.mirror, split(path)[0])
+        is_checked = folder is None or not folder.is_excluded
+        if is_checked and not is_lost and row.status in (Status.PENDING, Status.INDEXING):
             return None
         return server, row
 

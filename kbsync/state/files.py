@@ -129,6 +129,12 @@ class Folders:
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
+    def check_again(self, mirror: int, path: str) -> None:
+        """Have the next scan report the directory even if the rules don't enter it, and those above it."""
+        sql = "UPDATE folder SET is_excluded = 0 WHERE mirror = ? AND path = ? AND is_excluded = 1"
+        above = itertools.accumulate(path.split("/"), join)
+        self._db.executemany(sql, [(mirror, bind(folder)) for folder in above])
+
     def mounts_over(self, mirror: int, path: str) -> list[str]:
         """Return the directories at or above a path that were mount points when last listed."""
         above = itertools.accumulate(path.split("/"), join)
@@ -462,6 +468,15 @@ class Entries:
         values = (int(Status.PENDING), mirror, int(Presence.GONE), int(FileChoice.SELECTED), binding)
         rows = self._db.execute(sql, values)
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
+
+    def pending_in_excluded(self, mirror: int) -> list[str]:
+        """Return the excluded directories that directly contain a pending file, which no scan would check."""
+        sql = (
+            f"SELECT DISTINCT f.path FROM {_NOTED} WHERE {_IS_NOTED} AND e.status = ? AND e.choice = ?"  # noqa: S608
+            " AND e.presence <> ? AND f.mirror = ? AND f.is_excluded = 1"
+        )
+        values = (int(Status.PENDING), int(FileChoice.SELECTED), int(Presence.GONE), mirror)
+        return [unbind(path) for (path,) in self._db.execute(sql, values)]
 
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kbsync.core.model import NO_STAMP, Status
+from kbsync.engine import reconcile
 from kbsync.engine.verify import repair_request
+from kbsync.state.read_only import Tx
 from tests.engine.auditing import paths, verified
 from tests.engine.read_only_commands import planned
 from tests.engine.world import World
@@ -119,3 +123,84 @@ async def test_running_kbsync_decides_again_about_a_lost_deletion_on_repair(tmp_
             await world.clock.sleep(0.5)
         assert world.statuses() == {"held": 6, "ready": 4}
         assert (await verified(world, watched=True)).ok
+
+
+# -- documents of a former base, in a directory that is excluded now -------------------------------------
+
+
+def no_folder(world: World) -> None:
+    world.delete("d/deep/b.md", "d/deep/c.md")
+    (world.root / "d/deep").rmdir()
+    (world.root / "d").rmdir()
+
+
+@long
+@pytest.mark.parametrize("change", [None, no_folder, lambda world: world.write("d/a.md", "written again")])
+@pytest.mark.parametrize("excluded", ["d/", "deep/"])
+async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
+    tmp_path: Path, excluded: str, change: Callable[[World], object] | None
+) -> None:
+    world = World(tmp_path)
+    for path in ("d/a.md", "d/deep/a.md", "d/deep/b.md", "d/deep/c.md"):
+        world.write(path, f"text of {path}")
+    await world.mirrored(60)
+    former = use_another_base(world)
+    await world.once()
+    world.delete("d/a.md", "d/deep/a.md")
+    await world.once()
+    world.settings = replace(world.settings, exclude=(excluded,))
+    await world.once()
+    if change is not None:
+        change(world)
+    world.base = former
+    gone = {"d/deep/a.md", "d/deep/b.md", "d/deep/c.md"} | ({"d/a.md"} if change is None else set())
+    assert gone <= {line.path for line in (await planned(world)).delete}
+    assert (await world.once()).complete
+    assert world.searchable_texts() == {
+        path: text for path, text in world.on_disk().items() if f"/{excluded}" not in f"/{path}"
+    }
+    assert (await verified(world)).ok
+
+
+@long
+async def test_document_stuck_below_an_excluded_directory_is_reported_and_deleted(tmp_path: Path) -> None:
+    """An earlier version expected its file there, and never looked for it."""
+    world = World(tmp_path)
+    world.write("d/deep/a.md")
+    await world.mirrored(10)
+    world.settings = replace(world.settings, exclude=("d/",))
+
+    def get_stuck(tx: Tx) -> None:
+        bound = tx.mirrors.get(world.run.id)
+        tx.folders.exclude(bound.id, "d")
+        entry = tx.entries.get(bound.id, "d/deep/a.md")
+        assert entry is not None
+        tx.entries.put(bound.id, replace(entry, stamp=NO_STAMP, digest=None, status=Status.PENDING))
+
+    world.delete("d/deep/a.md")
+    world.change(get_stuck)
+    assert paths(await verified(world)) == {"orphaned": ["d/deep/a.md"]}
+    assert (await world.once()).complete
+    assert "d/deep/a.md" not in world.searchable_texts() and (await verified(world)).ok
+
+
+@long
+async def test_files_excluded_by_an_upgrade_keep_their_documents_when_their_directory_is_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.write("d/kept.md", "kept")
+    world.write("d/a.md", "text of a")
+    await world.mirrored(20)
+    former = use_another_base(world)
+    await world.once()
+    world.delete("d/a.md")
+    await world.once()
+    world.settings = replace(world.settings, exclude=("d/",))
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(reconcile, "is_by_person", lambda _before, _now: False)
+        await world.once()
+    assert "d/kept.md" in world.searchable_texts()
+    world.base = former
+    await world.once()
+    assert "d/kept.md" in world.searchable_texts() and "d/a.md" not in world.searchable_texts()
