@@ -276,6 +276,35 @@ def test_documents_are_kept_and_can_be_deleted_later(both: Sandbox) -> None:
 
 
 @long
+@proves("remove {} --delete")
+@pytest.mark.parametrize("is_shared", [False, True], ids=["alone", "shared"])
+def test_kept_documents_at_a_service_can_be_deleted_as_printed(zhipu: ZhipuSandbox, is_shared: bool) -> None:
+    """Only the config has the service's key."""
+    zhipu.write("a.md", "alpha")
+    (zhipu.root / "more").mkdir()
+    (zhipu.root / "more" / "b.md").write_text("beta")
+    handbook = zhipu.aim("prefix: handbook/").read_text()
+    more = handbook.partition("mirrors:\n")[2].replace("handbook", "more")
+    more = more.replace(str(zhipu.docs), f"{zhipu.root}/more")
+    if not is_shared:
+        more = f"  - {{name: more, folder: {zhipu.root}/more, settle: 100ms}}\n"
+    config = handbook + more
+    zhipu.config.write_text(config)
+    assert zhipu.run("--once").code == 0
+    ran = zhipu.run("remove", "handbook", "--keep")
+    assert ran.code == 0 and "; 1 document kept\n" in ran.out
+    if is_shared:
+        deleting = after(ran.out, "to delete them: ")
+        assert paste(zhipu, f"{deleting} --yes").out == "handbook is forgotten; 1 document deleted\n"
+    else:
+        deleting = after(ran.out, "to delete them, put handbook back into the config, then run: ")
+        zhipu.config.write_text(config)
+        assert "; 1 document deleted\n" in paste(zhipu, deleting).out
+    assert len(zhipu.service.ours()) == is_shared
+    assert names(zhipu) == ["more"]
+
+
+@long
 def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_folder: Path) -> None:
     assert both.run("remove", "more", "--keep").code == 0
     assert both.run("--once", "--json").json["deleted"] == 0

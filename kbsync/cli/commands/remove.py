@@ -22,6 +22,7 @@ from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
+    from kbsync.forget import Holdings
     from kbsync.installation import Installation
 
 
@@ -84,10 +85,13 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     Output().line(printable(f"removed {name} from {config_path}{counts}"))
     if choices.quiet:
         return
-    if documents:
+    if documents and holdings is not None and _is_reachable_without(installation, name, holdings):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
         Output().line(f"to delete them: {installation.command_line(f'forget {known_as} --delete-documents')}")
+    elif documents:
+        command_line = installation.command_line(f"remove {name} --delete")
+        Output().line(f"to delete them, put {name} back into the config, then run: {command_line}")
     if what_next:
         Output().line(what_next)
 
@@ -98,6 +102,20 @@ def _wants_to_delete(name: str, documents: int) -> bool:
     while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
         print_message("type keep or delete")
     return typed == "delete"
+
+
+def _is_reachable_without(installation: Installation, name: str, holdings: Holdings) -> bool:
+    """Return whether the rest of the config still leads to all knowledge bases with the mirror's documents.
+
+    Only the config has the keys of a service. The state has the path of a built-in knowledge base.
+    """
+    from kbsync.targets.registry import DEFAULT_TARGET
+
+    bases = [base for base in (holdings.binding, *(left.base for left in holdings.leftovers)) if base]
+    at_services = {(base.target, base.address, base.base) for base in bases if base.target != DEFAULT_TARGET}
+    keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
+    key = keys.pop(name, None)
+    return not at_services or (len(at_services) == 1 and key in keys.values())
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:
