@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from kbsync.contract.target import Base, DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import Timing
-from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
+from kbsync.core.model import OUTCOME_OPEN, PROVEN, Status, Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import mark_undecided, note_left_behind
 from kbsync.engine.clock import Clock, SystemClock
@@ -173,17 +174,27 @@ async def _delete_all(
     ):
         after = rows[-1].id
         timing = Timing(clock.wall(), clock.chance, target.limits)
-        await store.write(lambda tx: _have_checked(tx, rows, timing))  # noqa: B023
-        outcomes = await _delete(target, [row.remote_id for row in rows if row.remote_id is not None])
-        deleted_rows = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
-        await store.write(lambda tx: _record_deleted(tx, deleted_rows))  # noqa: B023
-        deleted += len({row.remote_id for row in deleted_rows})
-        report(deleted)
-        failures += [
-            (row.path or row.label, outcome.reason)
-            for row in rows
-            if (outcome := outcomes.get(row.remote_id or ""))
-        ]
+        by_id: dict[str, list[Upload]] = {}
+        for row in rows:
+            if row.remote_id is not None:
+                by_id.setdefault(row.remote_id, []).append(row)
+        # Record after each round of requests: after a kill, only the documents of one round are in doubt.
+        size = max(1, target.limits.batch) * max(1, target.limits.concurrency)
+        ids = list(by_id)
+        for batch in (ids[start : start + size] for start in range(0, len(ids), size)):
+            batch_rows = [row for remote_id in batch for row in by_id[remote_id]]
+            await store.write(lambda tx: _have_checked(tx, batch_rows, timing))  # noqa: B023
+            outcomes = await _delete(target, batch)
+            deleted_ids = [remote_id for remote_id in batch if outcomes[remote_id] is None]
+            deleted_rows = [row for row in batch_rows if row.remote_id in deleted_ids]
+            await store.write(lambda tx: _record_deleted(tx, deleted_rows, timing))  # noqa: B023
+            deleted += len(deleted_ids)
+            report(deleted)
+            failures += [
+                (row.path or row.label, outcome.reason)
+                for row in batch_rows
+                if (outcome := outcomes[row.remote_id or ""]) is not None
+            ]
     if failures:
         raise StillThere(
             f"{record.name}: {_describe(failures)}; {deleted} were deleted. "
@@ -219,13 +230,17 @@ def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
     # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
     for row in rows:
         if row.state.serves:
-            tx.uploads.save(lifecycle.poll_again(row, timing))
+            # Like an adopted document: if it is still there, it doesn't count as uploaded again.
+            tx.uploads.save(replace(lifecycle.poll_again(row, timing), sent_at=None))
             tx.removals.release(row.id)
+            if row.path is not None:
+                tx.entries.set_status(row.mirror, row.path, Status.INDEXING, timing.now)
 
 
-def _record_deleted(tx: Tx, rows: Sequence[Upload]) -> None:
+def _record_deleted(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
     # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))
         if row.path is not None:
             tx.entries.doubt(row.mirror, row.path)
+            tx.entries.set_status(row.mirror, row.path, Status.PENDING, timing.now)

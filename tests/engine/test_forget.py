@@ -14,7 +14,7 @@ from kbsync.state.inbox import BindingFact, MirrorFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.engine.auditing import held_by_another_mirror
-from tests.engine.read_only_commands import open_target
+from tests.engine.read_only_commands import open_target, planned
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 
@@ -143,6 +143,23 @@ async def test_what_was_deleted_before_a_kill_is_noticed_and_sent_again(tmp_path
     await world.once()
     assert world.searchable_texts() == world.on_disk()
     assert len([request for request in world.base.requests if request.op == "put"]) - sent <= 12 - left
+
+
+async def test_status_plan_and_summary_are_right_after_a_killed_forget(tmp_path: Path) -> None:
+    world = World(tmp_path, batch=1, concurrency=2)
+    await world.mirrored(12)
+    # Three rounds of two documents each; nothing is recorded after the last.
+    world.base.faults.append(Fault("delete", error=asyncio.CancelledError, effect=True, nth=5))
+    with pytest.raises(asyncio.CancelledError):
+        await forgotten(world)
+    assert world.statuses() == {"ready": 6, "indexing": 2, "pending": 4}
+    plan = await planned(world)
+    assert (len(plan.upload), plan.unchanged) == (4, 6)
+    sent = world.puts()
+    await world.once()
+    assert world.statuses() == {"ready": 12} and world.searchable_texts() == world.on_disk()
+    assert 4 <= world.puts() - sent <= 6
+    assert world.run.counts["uploaded"] == world.puts() - sent
 
 
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
