@@ -292,6 +292,29 @@ def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres:
 
 
 @long
+def test_two_mirrors_exchange_prefixes_by_way_of_a_third(postgres: Server) -> None:
+    database = postgres.database()
+
+    def move(state: str, prefix: str) -> Halted | None:
+        with open_as(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
+            try:
+                store.check()
+            except Halted as halted:
+                return halted
+            assert len(store.page(0, 9)) == 1
+            return None
+
+    for state, prefix in (("1", "a/"), ("2", "b/")):
+        with open_as(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
+            put(store, entry(1, "kestrel"))
+    for state, prefix in (("1", "b/"), ("2", "a/")):
+        halted = move(state, prefix)
+        assert halted is not None and str(halted).endswith("change one of them to a third prefix first")
+    assert [move("1", "third/"), move("2", "a/"), move("1", "b/")] == [None, None, None]
+    assert {row[0] for row in rows(postgres, database)} == {"a/", "b/"}
+
+
+@long
 def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(postgres: Server) -> None:
     database = postgres.database()
     for state, prefix in (("1", "a/"), ("2", "b/")):

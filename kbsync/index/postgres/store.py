@@ -521,7 +521,10 @@ class PostgresStore:
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
         )
         command = self._connections.database.psql(release)
-        return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", fix=command)
+        exchange = "; to exchange the prefixes of two mirrors, change one of them to a third prefix first"
+        ended = ", or release this one if that mirror has ended"
+        is_here = row.host == self._owner.host
+        return Halted("prefix-taken", f"{reason}{ended}{exchange * is_here}", fix=command)
 
     def _put(self, entry: Entry, encoder: Encoder) -> int:
         vectors = dict(entry.vectors)
