@@ -448,8 +448,8 @@ def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     if unreadable:
         # systemd passes them only to the service's user, when the service starts.
         unit = shell_word(Path(directory).name.removesuffix(".service"))
-        manager = "systemctl --user" if "/user/" in directory else "sudo systemctl"
-        fix = f"{manager} restart {unit}"
+        is_users = "/user/" in directory
+        fix = f"systemctl --user restart {unit}" if is_users else f"sudo systemctl restart {unit}"
         yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", fix, Code.USAGE)
     else:
         yield CheckResult("credentials", f"{directory}: {', '.join(names) or 'none'}")
