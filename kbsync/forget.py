@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kbsync.contract.target import Target
 
 WithSecrets = Callable[[], Installation]
-"""Returns the installation with the keys of its targets. Raises `UsageError`."""
+"""Returns the installation, including the API keys of its targets. Raises `UsageError`."""
 
 
 @dataclass(frozen=True, slots=True)

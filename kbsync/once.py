@@ -317,8 +317,8 @@ def open_state(
     """Yield the state, locked and ready to write. `keeps_running`: whether the process keeps running, like a
     daemon.
 
-    `notify` gets a message when a damaged state has been set aside. For damage found during the run, this
-    happens at the end, and the next start creates a new state. Raises `LockedError`, `StateError`, and
+    `notify` gets a message when a damaged state has been set aside. Damage found during the run is handled
+    when the run ends, and the next start creates a new state. Raises `LockedError`, `StateError`, and
     `UsageError` for a state from a newer kbsync.
     """
     path = installation.state_file

@@ -100,7 +100,7 @@ _NO_REMARKS: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
 """Values to which every successful step resets these columns."""
 
 _RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
-"""Initial values of the counters of checks and waiting time."""
+"""Initial values of the columns that count checks, absences and waiting time."""
 
 
 def send(upload: Upload, timing: Timing) -> Upload:

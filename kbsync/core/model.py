@@ -142,7 +142,7 @@ class UploadState(enum.IntEnum):
 
     @property
     def in_flight(self) -> bool:
-        """Whether the target may have the document, although it doesn't serve yet."""
+        """Whether the target may have the document, although it isn't searchable yet."""
         return self in IN_FLIGHT
 
 
@@ -163,7 +163,8 @@ ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
 """States before a document becomes searchable, in order."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
-"""States in which the document serves its path. At most one upload of a path does (invariant 1)."""
+"""States in which the document serves its path: searches find it under that path. At most one upload of a
+path serves it (invariant 1)."""
 
 SEARCHABLE = (*SERVING, UploadState.INDEXING)
 """States in which a search may find the document: services list it as searchable only after searches find
@@ -301,7 +302,7 @@ class Upload:
 
 
 def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """Return the upload of a path that searches find; None if none serves."""
+    """Return the upload of a path that searches find; None if they find none."""
     return next((upload for upload in uploads if upload.state.serves), None)
 
 
@@ -366,8 +367,8 @@ class Waiting:
     """How long to wait for a target. Times are in seconds; numbers in brackets are promises (`Formats`)."""
 
     list_lag: float = 15.0
-    """How long an accepted upload may be missing from the list; 0: a single check decides on an unsure upload
-    (3).
+    """How long an accepted upload may be missing from the list; 0: a single list is enough to decide about an
+    upload whose response was lost (3).
     """
 
     reembed_tries: int = 3

@@ -66,8 +66,8 @@ PAGE = 200
 class Discrepancy:
     """A problem found by an audit. `remote_id` is None if there is no document. `why` is a sentence.
 
-    `claim`: the document's owner, if it serves nothing. `is_ours`: the document is ours, so kbsync may delete
-    it.
+    `claim`: the document's owner, if the document is a stray. `is_ours`: the document is ours, so kbsync may
+    delete it.
     """
 
     path: str
@@ -87,9 +87,9 @@ class Audit:
     """An audit of one mirror's documents; call `read_list` first.
 
     `listed`: ids of all documents in the base. `others` counts the documents of this state's other mirrors,
-    by mirror; `foreign` counts everyone else's. `strays`: documents that are or may be ours but serve
-    nothing. To bound memory, the audit keeps at most `most` proven ones and `most` others, and counts the
-    rest in `unchecked`.
+    by mirror; `foreign` counts everyone else's. `strays`: documents that are or may be ours, but that
+    aren't the current document of any file. To bound memory, the audit keeps at most `limit` proven ones and
+    `limit` others, and counts the rest in `unchecked`.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, limit: float = math.inf) -> None:
@@ -127,7 +127,7 @@ class Audit:
                 self.strays.append(claim)
 
     def _is_stray(self, claim: Claim, tx: Tx, *, is_read: bool = False) -> bool:
-        """Return whether the document is or may be ours but serves nothing.
+        """Return whether the document is or may be ours, but isn't the current document of any file.
 
         `is_read`: its bytes were read, if the target returns them.
         """
@@ -163,16 +163,16 @@ class Audit:
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
-        """Return whether a document is missing from the list, or a listed one serves nothing."""
+        """Return whether the list lacks one of our documents, or has surplus ones."""
         async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)
 
     async def confirm_missing(self, rows: Sequence[Upload]) -> list[Upload]:
-        """Return the uploads that the target confirms missing and that still serve."""
+        """Return the uploads that the target confirms missing and that our state still has as searchable."""
         return await find_missing(self._target, self._read, rows)
 
-    # -- documents that serve nothing --------------------------------------------------------------------
+    # -- documents that aren't the current document of any file ------------------------------------------
 
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
         """Return the strays that still exist at a second check and that no row needs.
@@ -278,7 +278,7 @@ class Repairs:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """Resend a document that is no longer at the target. Returns False if it doesn't serve a file."""
+        """Resend a document that is no longer at the target. Returns False if no file needs it."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
@@ -288,8 +288,7 @@ class Repairs:
         return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
-        """Let this copy of a document serve, if that document's remote id is among `missing`, so that nothing
-        is sent.
+        """Use this copy in place of a document whose remote id is among `missing`, so that nothing is sent.
 
         Call this before `send_again`, because the planner uses a document whose bytes are proven.
         """
@@ -334,7 +333,7 @@ class Repairs:
         return True
 
     def _original(self, tx: Tx, stray: Claim) -> Upload | None:
-        """Return the document that serves the file at this path, if the stray has the file's bytes."""
+        """Return the current document of the file at this path, if the stray has the file's bytes."""
         entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         is_copy = entry is not None and has_bytes(entry, stray.listed)
         return serving(self._journal.uploads(tx, stray.path)) if is_copy else None
@@ -362,8 +361,8 @@ class PutOffError(Exception):
 class AuditResult:
     """The result of one audit: the number of documents by problem; `repaired` counts the repaired ones.
 
-    `unchecked`: documents that serve nothing, beyond the number that one audit checks; the next audit handles
-    them. `left_alone`: documents that it did not repair, by problem.
+    `unchecked`: strays beyond the number that one audit checks; the next audit handles them. `left_alone`:
+    documents that it did not repair, by problem.
     """
 
     missing: int = 0

@@ -120,9 +120,9 @@ async def directly(question: Callable[[], Awaitable[T]]) -> T:
 
 
 async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitable[T]]) -> T:
-    """Return an `Ask` that runs queries in another thread's event loop."""
+    """Run the query in the event loop of another thread, and return its result."""
 
-    # Called in that thread, because the objects it reads belong to that loop.
+    # `question` is called in that thread, because the objects that it reads belong to that loop.
     async def run_question() -> T:
         return await question()
 

@@ -505,7 +505,7 @@ class Journal:
         return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
 
     def _enter_service(self, tx: Tx, upload: Upload, path: str, *, replaced: bool) -> None:
-        """Save a row that now serves, and retire its predecessor, in one transaction (promise 2)."""
+        """Save a row that is now searchable, and retire its predecessor, in one transaction (promise 2)."""
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
@@ -604,7 +604,7 @@ class Journal:
         return self._record(tx, self._make_event(changed)) if changed.state is UploadState.FAILED else None
 
     def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
-        """Save a row that the target has; if it serves from now on, retire its predecessor."""
+        """Save a row that the target has; if it is searchable from now on, retire its predecessor."""
         rows_at_path = [] if upload.path is None else self.uploads(tx, upload.path)
         predecessors = [row for row in rows_at_path if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
@@ -629,8 +629,8 @@ class Journal:
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """Record that the file's old document was removed first, so nothing serves now, not even if the new
-        one fails.
+        """Record that the file's old document was removed first, so searches find no version of it until the
+        new document is ready, and none at all if that fails.
         """
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
@@ -848,7 +848,9 @@ class Journal:
         return self._record(tx, self._make_event(failed))
 
     def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
-        """Handle an upload that was given up but appeared later: it serves only if nothing else does."""
+        """Handle an upload that was given up but appeared later: let it serve its path only if no other
+        document does.
+        """
         # The target's list was this late: from now on, wait twice as long before an absence counts.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
@@ -888,8 +890,9 @@ class Journal:
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:
-        """Return whether another upload serves this path, or will soon serve the same version while this one
-        isn't `is_ready`."""
+        """Return whether searches find another upload at this path, or soon will: if this one isn't ready,
+        another upload of the same version that is in flight counts too.
+        """
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it now
         version = (upload.digest, upload.recipe)

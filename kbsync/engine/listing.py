@@ -101,7 +101,7 @@ class Claim:
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether the document serves in our state, but has had other bytes since."""
+        """Whether our state has the document as searchable, but its bytes have changed since."""
         serves = self.row is not None and self.row.state.serves
         reported = self.reported
         if not serves or reported is None or reported.state is not DocState.READY:
@@ -363,7 +363,7 @@ async def unlisted(
 
 
 async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
-    """Return the uploads that the target reports missing and that still serve."""
+    """Return the uploads that the target reports missing and that our state still has as searchable."""
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:

@@ -44,7 +44,7 @@ class _Turn:
 
 
 class Polls:
-    """Handles documents that the target has but that don't serve yet."""
+    """Handles documents that the target has but that aren't searchable yet."""
 
     def __init__(self, store: StateStore, journal: Journal, target: Target) -> None:
         self._store = store

@@ -224,7 +224,7 @@ def _check_folder(
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
     def is_misnamed(path: str, tx: Tx) -> bool:
-        """Return whether the state, but not the list, has the document under the file's path."""
+        """Return whether our state has the file's document under the file's own path."""
         rows = tx.uploads.at_path(binding.mirror, binding.id, path)
         return any(row.state.serves and row.label == path for row in rows)
 

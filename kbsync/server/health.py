@@ -42,7 +42,9 @@ class MirrorReadiness:
 
 
 class Readiness:
-    """Checks a daemon's mirrors, in their loop. `runs`: the running mirrors by name."""
+    """Checks whether a daemon's mirrors are ready. Runs in their event loop. `runs`: the running mirrors by
+    name.
+    """
 
     def __init__(self, runs: Mapping[str, Mirror]) -> None:
         self._runs = runs

@@ -58,8 +58,8 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
-        """Return the batches with deletions that aren't held or carried out yet: the decided ones, or those
-        still to be decided.
+        """Return the batches with deletions that are neither held nor carried out. `decided`: those that
+        kbsync has decided about; otherwise those that it hasn't.
         """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)

@@ -217,7 +217,7 @@ def free_space(path: Path) -> FreeSpace | None:
 
 
 def is_disk_full(path: Path) -> bool:
-    """Return whether the state's file at or below `path` probably can't grow."""
+    """Return whether the disk of `path` is probably too full for another commit to the state."""
     space = free_space(path)
     return space is not None and space.free_bytes < LEAST_SPACE
 

@@ -237,8 +237,8 @@ class Uploads(Table):
         return bool(found_none), bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
-        """Make rows due now if their due time exceeds the longest pause of their state, because a clock was
-        set back.
+        """Make rows due now if they are due later than the longest pause of their state allows, because the
+        clock was set back.
         """
         pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
         # A deletion without a response yet is due at once, a postponed one after at most a short pause.
@@ -283,7 +283,7 @@ class Uploads(Table):
         return {int(number) for (number,) in rows}
 
     def replaced(self, mirror: int, binding: int, now: float, limit: int) -> list[Upload]:
-        """Return documents whose deletion is due and whose paths newer ones already serve."""
+        """Return documents whose deletion is due and whose paths have a newer searchable document."""
         where = (
             f"WHERE mirror = ? AND binding = ? AND state = {int(UploadState.RETIRING)}"  # noqa: S608
             " AND due_at IS NOT NULL AND due_at <= ? AND EXISTS(SELECT 1 FROM upload o"
@@ -327,12 +327,14 @@ class Uploads(Table):
         return {int(binding): int(n) for binding, n in self._db.execute(sql, (mirror,))}
 
     def serving_count(self, mirror: int, binding: int) -> int:
-        """Return documents of this binding that serve; constant time."""
+        """Return the number of searchable documents of this binding, in constant time."""
         sql = "SELECT n FROM serving WHERE mirror = ? AND binding = ?"
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
     def standing_in(self, mirror: int, binding: int) -> int:
-        """Return documents in flight whose predecessors, with the same bytes, no longer serve."""
+        """Return the number of documents in flight whose predecessors, with the same bytes, are no longer
+        searchable.
+        """
         sql = (
             "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
             f" WHERE u.mirror = ? AND u.binding = ? AND u.state {_in(ON_THE_WAY)}"
@@ -341,7 +343,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
-        """Return how many documents still serve in each of this mirror's other bindings."""
+        """Return how many documents are still searchable in each of this mirror's other bindings."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
