@@ -30,7 +30,7 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 
 class EventReader:
-    """Turns bytes into events, each as soon as the line that ends it starts to arrive."""
+    """Parses bytes into events. Yields an event once the blank line after it has begun to arrive."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode

@@ -66,8 +66,8 @@ def _compose(match: re.Match[str]) -> str:
 
 
 def folded(text: str) -> str:
-    """Return `text` in a form for comparing words that doesn't depend on its characters' width, form and
-    composition.
+    """Normalize `text` for comparing words: variants of a character, such as full-width or decomposed ones,
+    become equal.
     """
     if text.isascii():
         return text
@@ -128,7 +128,7 @@ _SAME_LETTERS = str.maketrans(
     "ёЁıİøØǿǾłŁđĐðÐħĦŧŦ\u0622\u0623\u0625\u0671\u0629\u0649\u06cc\u06a9",
     "еЕiIoOoOlLdDdDhHtT\u0627\u0627\u0627\u0627\u0647\u064a\u064a\u0643",
 )
-"""Cyrillic, Latin and Arabic letters with parts that many people leave out."""
+"""Maps Cyrillic, Latin and Arabic letters to the simpler letters that many people type instead."""
 _APOSTROPHES = dict.fromkeys(map(ord, "\u02bb\u02bc\u02bd\u02be\u02bf\ua78c"), "'")
 """Letters used as apostrophes."""
 _SEVERAL_LETTERS = str.maketrans(

@@ -318,7 +318,7 @@ def _code_shares(question: str) -> dict[str, float]:
 
 
 def _with_sentences(snapshot: StoreSnapshot, ranked: Sequence[_Scored], question: str) -> list[_Scored]:
-    """Add to the scores of the best documents' chunks the share of the question in one of their sentences.
+    """Raise the scores of the best documents' chunks by the share of the question that is in one sentence.
 
     The name counts as a sentence, and as all of the question if the question contains the whole file name. A
     code as written counts in every sentence, because its parts may be common words.
@@ -390,7 +390,7 @@ def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int)
 def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
-    """Return the best in the rerank service's order, if it responds, followed by the others.
+    """Return the best passages in the order of the rerank service, if it responds, and then the others.
 
     Pictures keep their positions, because the service would see only their names.
     """

@@ -50,7 +50,7 @@ class Snippet:
 
 
 _MASK = "\udfff"
-"""Stands for code while other markup is removed. No text has a lone surrogate."""
+"""Placeholder for code while other markup is removed: a lone surrogate, which no text contains."""
 _LINK = re.compile(rf'!?\[([^\[\]\n]{{0,300}})\]\([^()\s{_MASK}]{{0,2000}}(?: "[^"\n{_MASK}]{{0,200}}")?\)')
 _EMPHASIS = re.compile(r"(?<![\w*])([*_]{1,3})(?=[^\s*_])([^*_\n]{1,300})(?<=\S)\1(?![\w*])")
 _LABEL = re.compile(r"^\*\*([^*\n]{1,300}:)\*\*", re.MULTILINE)

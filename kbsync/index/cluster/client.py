@@ -233,8 +233,8 @@ class DaskCluster:
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
-        """Split documents like a `pipeline.Cutter`: send all documents that fit while waiting for the first
-        outcome.
+        """Split documents on the workers, as a `pipeline.Cutter` does here. While waiting for the first
+        outcome, send as many documents as the limit on bytes in flight allows.
         """
         number = self._put.number = next(self._numbers)
         self._puts.add(number)

@@ -155,7 +155,7 @@ class PostgresStore:
             return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
         if base.row.token != self._owner.token:
             raise self._superseded(base.row)
-        if base.is_to_be_seen:
+        if base.is_seen_outdated:
             # For readers, that show how old its documents are.
             with self._repeatable(), self._transaction() as (connection, is_made):
                 if is_made:
@@ -548,9 +548,9 @@ class PostgresStore:
         if row is None:
             return None
         schema.require_version(row[0], self._connections.database)
-        uuid, documents, is_to_be_seen, *owner = row[1:]
+        uuid, documents, is_seen_outdated, *owner = row[1:]
         has_names, own_row = row[0] >= schema.NAMED, None if owner[0] is None else _OwnerRow(*owner)
-        return _Base(uuid, documents, is_to_be_seen, own_row, has_names)
+        return _Base(uuid, documents, is_seen_outdated, own_row, has_names)
 
     def _owner_values(self) -> dict[str, Any]:
         """Return the parameters of the query `_OWN`."""
@@ -559,11 +559,11 @@ class PostgresStore:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """The base, and the row that `_OWN` finds. `is_to_be_seen`: the row's time is more than a minute old."""
+    """The base, and our row of `owner`. `is_seen_outdated`: the row's `seen` is more than a minute old."""
 
     uuid: str
     documents: int
-    is_to_be_seen: bool
+    is_seen_outdated: bool
     row: _OwnerRow | None
     has_names: bool
 

@@ -14,8 +14,8 @@ from kbsync.index.read.text import deepened, one_line, tidied, unlinked
 from kbsync.index.read.zip import damaged
 
 _MOST_GROUPS = 200
-"""Maximum number of groups for which cards are placed below their group, because each card is compared with
-each group."""
+"""Maximum number of groups to which cards are assigned, because each card is compared with each group. Cards
+of further groups are listed like cards without a group."""
 
 
 def read_canvas(raw: bytes) -> Parsed:

@@ -24,7 +24,7 @@ _UNSEEN = word_set(
     "script style nav noscript template svg iframe object canvas audio video datalist map rt rp hidden"
 )
 """Elements that are never rendered or aren't part of the page's text; ruby annotations, for instance, would
-cut words in two. `hidden` stands for all elements that their attributes hide."""
+cut words in two. `hidden` means any element that its attributes hide."""
 
 _BLOCKS = word_set(
     """
@@ -47,7 +47,7 @@ _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
 """Elements that close whatever the previous one left open, with the elements that may contain them."""
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
-"""The parts that hidden parts of a table contain."""
+"""Elements that stay hidden inside a hidden part of a table, by that part."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -68,7 +68,7 @@ class _Table:
 
     rows: list[list[list[str]]] = field(default_factory=list)
     spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    """The rows and columns that a cell covers, by its row and its place there, if it covers several."""
+    """`(rowspan, colspan)` of the cells that span several rows or columns, by row and position in it."""
     outside: list[str] = field(default_factory=list)  # a caption, and text outside of cells
     nested: bool = False
 

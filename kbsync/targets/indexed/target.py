@@ -581,7 +581,7 @@ def _entry(document: Outgoing) -> Entry:
 
 
 _LARGEST_ID = 2**63 - 1
-"""The largest id that both stores can compare."""
+"""The largest id that both SQLite and PostgreSQL can store."""
 
 
 def number_of(remote_id: str) -> int | None:

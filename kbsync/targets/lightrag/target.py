@@ -207,7 +207,7 @@ class LightragTarget(ServiceTarget[Row]):
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the documents, excluding refused uploads.
 
-        The record of a failed upload stands for the document of its name, unless there is one.
+        The record of a failed upload counts as a document, unless there is a document of that name.
         """
         listed_ids: set[str] = set()  # documents come before these records, because the list is sorted by id
         async with aclosing(super().rows()) as rows:

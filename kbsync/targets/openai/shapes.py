@@ -121,7 +121,7 @@ _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The content of the attributes. `path` has the mirror's prefix."""
+    """What kbsync stores in a file's attributes. `path` includes the mirror's prefix."""
 
     path: str
     digest: str
