@@ -202,7 +202,7 @@ class MirrorConfig:
     quiet_hours: Annotated[
         str | None,
         Quiet(
-            '[when to rest](commands.md#quiet-hours), in local time, such as `"22:00-06:00"` or '
+            '[when to pause](commands.md#quiet-hours), in local time, such as `"22:00-06:00"` or '
             '`"mon-fri 08:00-18:00, sat 10:00-12:00"`; `never` for none; default: the top-level setting'
         ),
     ] = None

@@ -66,7 +66,9 @@ def needs_type(block: type) -> bool:
 
 
 def _properties(block: type) -> Iterator[tuple[str, Schema]]:
-    """Yield the keys of a file, in the order of the model, then the `_file` key of each secret."""
+    """Yield the keys that a config file may have in this block: those of the model, in its order, then
+    the `_file` key of each secret.
+    """
     for key, setting in settings_of(block).items():
         if isinstance(setting.mark, Others):
             yield from _others(setting.mark)

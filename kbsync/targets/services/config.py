@@ -25,7 +25,7 @@ from kbsync.dataclass import dataclass
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 SERVICES: tuple[str, ...] = get_args(Service)
-"""The dialects of services."""
+"""The API types of services."""
 
 _KEY = Confidential("the key, if the service needs one", *KEY_ALLOWED)
 
@@ -38,7 +38,7 @@ class EmbeddingConfig:
     type: Annotated[
         Literal["builtin", "onnx", Service],
         Choice(
-            "the built-in model, your own (`onnx`), or the dialect of a [service](targets/vectors.md)",
+            "the built-in model, your own (`onnx`), or the API of a [service](targets/vectors.md)",
             noun="embedding type",
         ),
     ] = "builtin"
@@ -72,7 +72,7 @@ class RerankConfig:
 
     type: Annotated[
         Literal["builtin", Service],
-        Choice("kbsync's own ranking, or the dialect of a [service](targets/vectors.md)", noun="rerank type"),
+        Choice("kbsync's own ranking, or the API of a [service](targets/vectors.md)", noun="rerank type"),
     ] = "builtin"
     base_url: Annotated[str | None, BaseUrl("the URL without `/rerank`")] = None
     api_key: Annotated[Secret | None, _KEY] = None

@@ -222,7 +222,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
-                yield (key, f"applies to knowledge_type {CUSTOM} only; set that, too, or remove it")
+                yield (key, f"applies to knowledge_type {CUSTOM} only; set that as well, or remove this key")
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:
             yield "word_num_limit", f"does not apply to pages; remove it from the rules for {extension} files"
