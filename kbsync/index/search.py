@@ -187,7 +187,7 @@ class Search:
         # For an English question, the vector of its Chinese words adds nothing to its own.
         is_chinese = has_cjk(text)
         other_vector = self._vector(translation) if translation and is_chinese else vector
-        terms = terms_of(text, unfinished=query.unfinished)
+        terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
         with self._store.snapshot() as snapshot:
             unknown = [term for term in snapshot.unknown(terms) if term.stem]
             guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
@@ -204,9 +204,9 @@ class Search:
                     words = terms_of(translation)
                     others = snapshot.candidates(words, model, other_vector, deep, least, better)
                     candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
-                candidates = _with_codes(snapshot, candidates, text)
+                candidates = _with_codes(snapshot, candidates, code_shares)
                 ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)
-            ranked = _with_sentences(snapshot, ranked, text)
+            ranked = _with_sentences(snapshot, ranked, text, code_shares)
             is_reranked = self._ranker is not None
             question = _Question(text, translation, unknown, is_reranked) if query.explain else None
             if self._ranker is None:
@@ -289,10 +289,10 @@ def _merged(
 
 
 def _with_codes(
-    snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], question: str
+    snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], code_shares: Mapping[str, float]
 ) -> Sequence[CandidateChunk]:
     """Add the question's codes to the words of the chunks that have them as written."""
-    tests = {code: (code_test(code), share) for code, share in _code_shares(question).items() if share}
+    tests = {code: (code_test(code), share) for code, share in code_shares.items() if share}
     if not tests:
         return candidates
     best = sorted((item for item in candidates if item.words > 0), key=lambda item: -item.score)[:DEPTH]
@@ -317,17 +317,19 @@ def _code_shares(question: str) -> dict[str, float]:
     }
 
 
-def _with_sentences(snapshot: StoreSnapshot, ranked: Sequence[_Scored], question: str) -> list[_Scored]:
+def _with_sentences(
+    snapshot: StoreSnapshot, ranked: Sequence[_Scored], question: str, code_shares: Mapping[str, float]
+) -> list[_Scored]:
     """Raise the scores of the best documents' chunks by the share of the question that is in one sentence.
 
     The name counts as a sentence, and as all of the question if the question contains the whole file name. A
     code as written counts in every sentence, because its parts may be common words.
     """
-    tokeniser, is_asked_for, code_shares = Tokeniser(), whole_name_test(question), _code_shares(question)
+    tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
     documents = set(islice(dict.fromkeys(item.document for item in ranked), READ_DOCUMENTS))
-    of_best = [item for item in ranked if item.document in documents]
-    shown = {item.chunk for item in few_of_each(item.candidate for item in of_best)}
-    best = [item for item in of_best if item.chunk in shown]
+    of_best = (item.candidate for item in ranked if item.document in documents)
+    shown = {candidate.chunk for candidate in few_of_each(of_best)}
+    best = [item for item in ranked if item.chunk in shown]
     passages = snapshot.passages(item.chunk for item in best)
 
     def stems(text: str) -> frozenset[str]:

@@ -149,14 +149,14 @@ def share_together(idf: Mapping[Term, float], sentences: Sequence[Set[str]], aro
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
-    anywhere = frozenset[str]().union(*sentences)
+    anywhere = frozenset(around).union(*sentences)
     best = 0.0
     for at, sentence in enumerate(sentences):
         near = frozenset(around).union(*sentences[max(0, at - 1) : at + 2])
         shares = (
             weight * (1.0 if stem in sentence else ADJACENT if stem in near else ELSEWHERE)
             for stem, weight in sought.items()
-            if stem in anywhere or stem in around
+            if stem in anywhere
         )
         best = max(best, sum(shares))
     return min(1.0, best / total) if total else 0.0
