@@ -264,7 +264,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 def _nothing_found(choices: Choices, here: bool) -> str:
     """Return the places searched, and the command to run instead."""
     searched = ", ".join(
-        f"{path} (you may not read it)" if places.is_others_config(path) else str(path)
+        f"{path} (you may not read it)" if places.is_unreadable_system_config(path) else str(path)
         for path in places.config_places(os.environ)
     )
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]

@@ -98,11 +98,11 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     # Even if it does not exist: no other config may replace a named one.
     if (named := _named_config(environ)) is not None:
         return named
-    there = filter(os.path.lexists, config_places(environ))
-    return next((path for path in there if not is_others_config(path)), None)
+    existing = filter(os.path.lexists, config_places(environ))
+    return next((path for path in existing if not is_unreadable_system_config(path)), None)
 
 
-def is_others_config(path: Path) -> bool:
+def is_unreadable_system_config(path: Path) -> bool:
     """Return whether the path is the system's config and this user may not read it."""
     return path == SYSTEM_CONFIG and os.access(path, os.F_OK) and not os.access(path, os.R_OK)
 
