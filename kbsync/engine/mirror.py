@@ -495,7 +495,9 @@ class BoundMirror:
             self.mirror.counts[counter] += 1
         name, command_line = self.mirror.settings.name, self.mirror.context.command_line
         reason = with_approve_command(event.upload.reason, name, command_line)
-        self.mirror.on_event(replace(event, upload=replace(event.upload, reason=reason)))
+        if reason != event.upload.reason:
+            event = replace(event, upload=replace(event.upload, reason=reason))
+        self.mirror.on_event(event)
 
 
 @dataclass(slots=True, eq=False)

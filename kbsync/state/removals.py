@@ -74,8 +74,8 @@ class Removals(Table):
 
     def drop_in(self, mirror: int, binding: int) -> None:
         """Drop the removals of documents in this binding, because another mirror has them now."""
-        is_there = "(SELECT binding FROM upload WHERE id = removal.upload) = ?"
-        self._db.execute(f"DELETE FROM removal WHERE mirror = ? AND {is_there}", (mirror, binding))  # noqa: S608
+        in_binding = "(SELECT binding FROM upload WHERE id = removal.upload) = ?"
+        self._db.execute(f"DELETE FROM removal WHERE mirror = ? AND {in_binding}", (mirror, binding))  # noqa: S608
 
     def inherit(self, old_upload: int, new_upload: int) -> None:
         """Move the hold to the version that is serving the path now."""
