@@ -20,7 +20,7 @@ from kbsync.__main__ import main
 from kbsync.cli import context
 from kbsync.config.model import Config, folder_config
 from kbsync.targets import registry
-from tests.cli import impatient
+from tests.cli import impatient, without_root
 from tests.warm import KBSYNC, Warm
 
 PIPES: dict[str, Any] = {
@@ -300,3 +300,9 @@ def words_of(command: str) -> Sequence[str]:
     words = shlex.split(command)
     assert words[0] == "kbsync"
     return words[1:]
+
+
+class OrdinarySandbox(Sandbox):
+    """A sandbox whose kbsync lacks root's privileges."""
+
+    modules = (without_root.__name__, without_root.__name__)

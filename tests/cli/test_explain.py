@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.index import scans
-from tests.cli import without_root
 from tests.cli.conftest import ODD
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import OrdinarySandbox, Sandbox
 from tests.cli.zhipu import ZhipuSandbox
 from tests.index import samples
 from tests.share import enumerated, long
@@ -161,12 +160,6 @@ def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbo
     (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
     ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
     assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, True)
-
-
-class OrdinarySandbox(Sandbox):
-    """A sandbox whose kbsync lacks root's privileges."""
-
-    modules = (without_root.__name__, without_root.__name__)
 
 
 @long

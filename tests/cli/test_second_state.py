@@ -60,6 +60,12 @@ def mirror(name: str, folder: Path, base: KnowledgeBase, **settings: Any) -> dic
     return {"name": name, "folder": str(folder), "target": base.target, **settings}
 
 
+def lose_state(sandbox: Sandbox) -> None:
+    """Delete the state, but not the knowledge bases."""
+    for file in (sandbox.home / "state").glob("state.db*"):
+        file.unlink()
+
+
 def passed(sandbox: Sandbox) -> dict[str, Any]:
     ran = sandbox.run("--once", "--json")
     assert ran.code == 0, (ran.out, ran.err)
@@ -262,8 +268,7 @@ def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
 ) -> None:
     configure(sandbox, mirror("handbook", docs, proving))
     passed(sandbox)
-    for file in (sandbox.home / "state").glob("state.db*"):
-        file.unlink()
+    lose_state(sandbox)
     (docs / "f1.md").write_text("changed meanwhile")
     (docs / "f2.md").unlink()
     passed(sandbox)
@@ -280,8 +285,7 @@ def test_documents_adopted_after_a_lost_state_do_not_count_as_uploaded(
     with service(name) as base:
         configure(sandbox, mirror("handbook", docs, base))
         passed(sandbox)
-        for file in (sandbox.home / "state").glob("state.db*"):
-            file.unlink()
+        lose_state(sandbox)
         (docs / "new.md").write_text("new since the state was lost")
         assert passed(sandbox)["uploaded"] == 1
         history = sandbox.run("history", "--json").json["events"]
@@ -297,8 +301,7 @@ def test_size_of_an_adopted_document_is_its_files_or_left_out(
     with service(name) as base:
         configure(sandbox, mirror("handbook", docs, base))
         passed(sandbox)
-        for file in (sandbox.home / "state").glob("state.db*"):
-            file.unlink()
+        lose_state(sandbox)
         (docs / "f1.md").unlink()
         planned = sandbox.run("plan").out
         assert "-1" not in planned and (name == "gptbots" or "- f1.md" in planned)

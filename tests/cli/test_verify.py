@@ -9,15 +9,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.cli import without_root
-from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.sandbox import OrdinarySandbox, Sandbox, eventually
 from tests.share import long
-
-
-class OrdinarySandbox(Sandbox):
-    """A sandbox whose kbsync lacks root's privileges."""
-
-    modules = (without_root.__name__, without_root.__name__)
 
 
 def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
