@@ -106,7 +106,9 @@ def test_searched_locations_are_listed_without_config_and_folder(mirrored: Sandb
 
 @pytest.fixture
 def unreadable_system_config(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    system = sandbox.root / "etc.yaml"
+    # A directory of its own: a config below the system's directory has its state in /var/lib/kbsync.
+    system = sandbox.root / "etc" / "config.yaml"
+    system.parent.mkdir()
     system.write_text("mirrors: [{folder: /srv/handbook}]\n")
 
     def access(path: os.PathLike[str], mode: int) -> bool:  # the mode of the file would not stop root
@@ -133,7 +135,7 @@ def test_unreadable_system_config_is_named_if_there_is_no_other(
 ) -> None:
     ran = sandbox.run("status")
     assert ran.code == 2
-    assert f"{sandbox.root}/etc.yaml (you may not read it)" in ran.err
+    assert f"{sandbox.root}/etc/config.yaml (you may not read it)" in ran.err
 
 
 @pytest.mark.parametrize(
