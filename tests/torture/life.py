@@ -311,6 +311,9 @@ class Life:
         """
         expected, before = self.digests() if expected is None else expected, self.documents()
         ran = self.sandbox.go(*words, env=self.env, hurried=True)
+        # LightRAG stores a text once, so a renamed file has no document until the server indexed it again.
+        # It refuses deletions meanwhile, and an impatient pass doesn't wait for that.
+        expected = set() if self.kind == "lightrag" and ran.code == 4 else expected
         for old, new in zip(before, self.documents(), strict=True):
             kept = {digest for _, digest in new}  # under any name
             lost = {digest for _, digest in old} & expected - kept
