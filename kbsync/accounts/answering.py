@@ -20,7 +20,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Unavailable
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields, integer, object_of, text_of
 from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
@@ -142,7 +142,7 @@ class ModelAnswers:
 
 
 async def event_pieces(
-    stream: AsyncGenerator[bytes | HttpAnswer, None],
+    stream: AsyncGenerator[bytes | HttpResponse, None],
     piece_of: Callable[[Event], Piece],
     whole: Callable[[Any], Piece],
 ) -> AsyncGenerator[Piece, None]:
@@ -153,7 +153,7 @@ async def event_pieces(
     reader = EventReader()
     async with aclosing(stream) as parts:
         async for part in parts:
-            if isinstance(part, HttpAnswer):
+            if isinstance(part, HttpResponse):
                 yield whole(part.body)
                 return
             for event in reader.feed(part):
@@ -162,14 +162,14 @@ async def event_pieces(
         yield piece_of(event)
 
 
-async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncGenerator[Any, None]:
+async def json_lines(stream: AsyncGenerator[bytes | HttpResponse, None]) -> AsyncGenerator[Any, None]:
     """Yield the JSON value of each line of a stream, or of a whole response; None for a line that isn't
     JSON.
     """
     rest = b""
     async with aclosing(stream) as parts:
         async for part in parts:
-            if isinstance(part, HttpAnswer):
+            if isinstance(part, HttpResponse):
                 yield part.body
                 return
             *lines, rest = (rest + part).split(b"\n")

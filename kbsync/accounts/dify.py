@@ -12,7 +12,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of
 from kbsync.targets.dify.target import DifyTarget
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import ListPage, object_of, page_in, require_shape
 
 SETTINGS: Mapping[str, OfferedSetting] = {
@@ -60,7 +60,7 @@ class DifyBases(Bases):
             raise self.target.no_base(base_id) from error
         return require_shape("base", _card(answer.body))
 
-    async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
+    async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpResponse:
         """Send a request about one base. If Dify reports the base as missing, the error names its id."""
         try:
             return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)

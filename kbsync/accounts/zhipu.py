@@ -38,7 +38,7 @@ from kbsync.contract.target import BaseCard, Capacity
 from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in
 from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
@@ -457,7 +457,7 @@ class ZhipuCallbacks:
             raise Unsure("the service reports no address, but still has one", code="still-there")
 
 
-async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
+async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:
     """Await a response; return None if it says that no callback URL is set."""
     try:
         return await _if_offered(request)
@@ -465,7 +465,7 @@ async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
         return None
 
 
-async def _if_offered(request: Awaitable[HttpAnswer]) -> HttpAnswer:
+async def _if_offered(request: Awaitable[HttpResponse]) -> HttpResponse:
     """Await a response. The path has no id, so HTTP 404 means that the service has no such call."""
     try:
         return await request

@@ -17,11 +17,11 @@ from kbsync.accounts.events import Event
 from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http.bodies import parse_json
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, objects_in
 from kbsync.targets.http.rules import is_completion
 from kbsync.targets.zhipu.api import ZhipuClassifier
-from kbsync.targets.zhipu.errors import classify_answer, quote_message
+from kbsync.targets.zhipu.errors import classify_response, quote_message
 from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -40,9 +40,9 @@ class ZhipuAnswers:
         config, _, self._client = target.access
         self.applications, self.model = applications, config.chat_model
         self._knowledge_id = config.knowledge_id
-        classify_answer = self._client.classify_answer
-        assert isinstance(classify_answer, ZhipuClassifier)
-        platform = self._client.at(config.base_url, classify_answer.reading(classify_chat))
+        classify_response = self._client.classify_response
+        assert isinstance(classify_response, ZhipuClassifier)
+        platform = self._client.at(config.base_url, classify_response.reading(classify_chat))
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:
@@ -173,6 +173,6 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     return tuple(hits)
 
 
-def classify_chat(answer: HttpAnswer) -> TargetError | None:
+def classify_chat(answer: HttpResponse) -> TargetError | None:
     """Classify the response to a chat request. A completion is a success, although it has no envelope."""
-    return None if is_completion(answer) else classify_answer(answer)
+    return None if is_completion(answer) else classify_response(answer)

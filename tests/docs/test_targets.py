@@ -26,8 +26,8 @@ from kbsync.targets.gptbots.config import (
     GptbotsTargetConfig,
 )
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY
-from kbsync.targets.gptbots.shapes import classify_answer as classify_gptbots
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.gptbots.shapes import classify_response as classify_gptbots
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import EXTENSIONS as LIGHTRAG_EXTENSIONS
@@ -35,7 +35,7 @@ from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import SENTENCES as SENTENCES_OF_ZHIPU
 from kbsync.targets.zhipu.errors import NotFound
-from kbsync.targets.zhipu.errors import classify_answer as classify_zhipu
+from kbsync.targets.zhipu.errors import classify_response as classify_zhipu
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.application import Application
 from kbsync_standin.control import PREFIX, ROUTES
@@ -120,7 +120,7 @@ def test_page_lists_the_reaction_to_each_code() -> None:
         [meaning] = [each for beginning, each in MEANINGS.items() if what.startswith(beginning)]
         # The response of an optional call with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
-        answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
+        answer = HttpResponse("upload-url", 200, {}, body, "", 0.0)
         error = classify_zhipu(answer)
         assert (type(error), getattr(error, "halt", "")) == meaning, code
         assert getattr(error, "may_pass", False) == what.startswith("kbsync resends it a few times")
@@ -202,7 +202,7 @@ def test_page_lists_the_reaction_to_each_gptbots_code() -> None:
         [deed] = [deed for beginning, deed in ACTIONS.items() if what.startswith(beginning)]
         # A response with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
-        error = classify_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
+        error = classify_gptbots(HttpResponse("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
     assert in_docs[TOO_MANY].startswith("sends fewer")
 

@@ -30,7 +30,7 @@ def without_blanks(text: str) -> str:
 
 def test_most_of_the_target_is_quoted() -> None:
     quoted = "".join(block.text for block in blocks(PAGE, "python"))
-    for name in ("base", "upload", "page", "row", "remove", "matches", "classify_answer"):
+    for name in ("base", "upload", "page", "row", "remove", "matches", "classify_response"):
         assert f" {name}(" in quoted, name
 
 

@@ -22,10 +22,10 @@ from kbsync.index.read import calendars, canvas, docx, epub, html, mail, noteboo
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parse_json
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.rules import by_status
 from kbsync.targets.zhipu import shapes
-from kbsync.targets.zhipu.errors import classify_answer
+from kbsync.targets.zhipu.errors import classify_response
 from kbsync.targets.zhipu.upload import read_receipt
 from tests.index import samples
 
@@ -73,9 +73,9 @@ def answer_is_judged(example: tuple[str, int, dict[str, str], bytes]) -> None:
     """Require a value, or an error that says what to do; never anything else."""
     op, status, headers, content = example
     body = parse_json(content)
-    answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
+    answer = HttpResponse(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
-    for verdict in (classify_answer(answer), by_status(answer)):
+    for verdict in (classify_response(answer), by_status(answer)):
         assert verdict is None or isinstance(verdict, TargetError)
         assert verdict is None or len(verdict.reason) < 5000
     shapes.page_of(body)

@@ -11,11 +11,11 @@ import pytest
 
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify.shapes import RULES as DIFY_RULES
-from kbsync.targets.dify.shapes import classify_answer as classify_dify
+from kbsync.targets.dify.shapes import classify_response as classify_dify
 from kbsync.targets.gptbots import config as gptbots
 from kbsync.targets.gptbots.shapes import RULES as GPTBOTS_RULES
-from kbsync.targets.gptbots.shapes import classify_answer as classify_gptbots
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.gptbots.shapes import classify_response as classify_gptbots
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.rules import (
     COMMON,
     ENDINGS,
@@ -27,21 +27,21 @@ from kbsync.targets.http.rules import (
     says_money,
 )
 from kbsync.targets.lightrag.shapes import RULES as LIGHTRAG_RULES
-from kbsync.targets.lightrag.shapes import classify_answer as classify_lightrag
+from kbsync.targets.lightrag.shapes import classify_response as classify_lightrag
 from kbsync.targets.openai.config import EXTENSIONS as OPENAI_ENDINGS
 from kbsync.targets.openai.shapes import RULES as OPENAI_RULES
-from kbsync.targets.openai.shapes import classify_answer as classify_openai
+from kbsync.targets.openai.shapes import classify_response as classify_openai
 from kbsync.targets.openwebui.shapes import RULES as OPENWEBUI_RULES
-from kbsync.targets.openwebui.shapes import classify_answer as classify_openwebui
+from kbsync.targets.openwebui.shapes import classify_response as classify_openwebui
 from kbsync.targets.ragflow.shapes import RULES as RAGFLOW_RULES
-from kbsync.targets.ragflow.shapes import classify_answer as classify_ragflow
+from kbsync.targets.ragflow.shapes import classify_response as classify_ragflow
 from kbsync.targets.services.clients import ServiceClassifier
 from kbsync.targets.services.clients import rules_for as service_rules
 from kbsync.targets.zhipu import errors as zhipu
 
-SERVICES: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
+SERVICES: dict[str, tuple[Callable[[HttpResponse], TargetError | None], Sequence[ErrorRule]]] = {
     "common": (by_status, COMMON),
-    "zhipu": (zhipu.classify_answer, zhipu.RULES),
+    "zhipu": (zhipu.classify_response, zhipu.RULES),
     "gptbots": (classify_gptbots, GPTBOTS_RULES),
     "openai": (classify_openai, OPENAI_RULES),
     "openwebui": (classify_openwebui, OPENWEBUI_RULES),
@@ -69,10 +69,10 @@ class Row:
     code: str = ""
     also: tuple[int, ...] = ()
 
-    def response(self) -> HttpAnswer:
+    def response(self) -> HttpResponse:
         is_text = isinstance(self.body, str)
         text = self.body if is_text else json.dumps(self.body, ensure_ascii=False)
-        return HttpAnswer(self.op, self.status, {}, None if is_text else self.body, text[:300], 0.0, "kb")
+        return HttpResponse(self.op, self.status, {}, None if is_text else self.body, text[:300], 0.0, "kb")
 
 
 def flat(code: object, message: str = "why") -> dict[str, Any]:
@@ -540,9 +540,9 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.op}-{row.status}")
 def test_response_is_classified_by_the_required_reaction(row: Row) -> None:
-    classify_answer, _ = SERVICES[row.service]
+    classify_response, _ = SERVICES[row.service]
     for status in (row.status, *row.also):
-        error = classify_answer(replace(row, status=status).response())
+        error = classify_response(replace(row, status=status).response())
         kind = type(error) if error else None
         result = kind, getattr(error, "halt", ""), getattr(error, "may_pass", False)
         assert result == (row.means, row.halt, row.may_pass), error
@@ -591,7 +591,7 @@ def test_every_rule_is_the_first_match_for_some_response(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So no earlier rule hides another one."""
-    classify_answer, rules = SERVICES[service]
+    classify_response, rules = SERVICES[service]
     fitting: set[tuple[object, ...]] = set()
     fits = ErrorRule.fits
 
@@ -603,7 +603,7 @@ def test_every_rule_is_the_first_match_for_some_response(
     monkeypatch.setattr(ErrorRule, "fits", recorded)
     for row in ROWS:
         if row.service == service:
-            classify_answer(row.response())
+            classify_response(row.response())
     if service == "zhipu":
         for words, *_ in RECEIPTS:
             zhipu.refusal(zhipu.RECEIPT, words, words)

@@ -19,7 +19,7 @@ from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import (
     DocumentRow,
     Fields,
@@ -205,7 +205,7 @@ _TAKES_DOCUMENTS = frozenset({"upload", "delete"})
 _OF_METADATA = frozenset({"create-field", "describe"})
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
     payload = answer.fields
     code, status = payload.text("code"), payload.count("status") or answer.status

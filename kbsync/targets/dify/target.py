@@ -41,7 +41,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     _config: DifyTargetConfig
 
-    classify_answer = staticmethod(shapes.classify_answer)
+    classify_response = staticmethod(shapes.classify_response)
     only_recipe = "base"
     gone_proves_base = True
 

@@ -24,7 +24,7 @@ from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import (
     DocumentRow,
     Fields,
@@ -265,7 +265,7 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 """Calls for which a 403 may concern only one document, not the key."""
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
     code, message = _error_in(answer.body)
     case = case_of(

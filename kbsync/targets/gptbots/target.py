@@ -51,7 +51,7 @@ from kbsync.targets.gptbots.shapes import (
     FileResult,
     MarkedRow,
     Marker,
-    classify_answer,
+    classify_response,
     matches_of,
     page_of,
     results_of,
@@ -209,7 +209,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     describe = staticmethod(describe_recipe)
     most_ids = MOST_IDS
 
-    classify_answer = staticmethod(classify_answer)
+    classify_response = staticmethod(classify_response)
 
     def prepare(self) -> None:
         """Set the service's limits and the caches of its documents."""

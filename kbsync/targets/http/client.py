@@ -46,10 +46,10 @@ from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
 from kbsync.targets.http.errors import (
     EXCERPT,
     TRANSPORT_ERRORS,
-    AnswerClassifier,
     CompressedError,
     FailedRequest,
-    HttpAnswer,
+    HttpResponse,
+    ResponseClassifier,
     SendTrace,
     Sign,
     TooLargeError,
@@ -63,7 +63,7 @@ TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 """Maximum seconds between two tries of an idempotent call; the pause is random, and at least half of this."""
 
-LARGEST_ANSWER = 32 * 1024 * 1024
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 """Maximum size of a response in bytes."""
 
 JSON_LINES = "application/x-ndjson"
@@ -149,9 +149,9 @@ class HttpCall:
 class Client:
     """Sends the requests to one target.
 
-    `headers` returns the headers with the key for each request. `classify_answer` is the service's
+    `headers` returns the headers with the key for each request. `classify_response` is the service's
     classifier. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
-    the other clients of the account. `skew`: how far the target's clock is off, which `classify_answer` may
+    the other clients of the account. `skew`: how far the target's clock is off, which `classify_response` may
     know better. Raises `UsageError` if the endpoint can't be used.
     """
 
@@ -160,7 +160,7 @@ class Client:
         endpoint: Endpoint,
         *,
         headers: Callable[[], Mapping[str, str]],
-        classify_answer: AnswerClassifier,
+        classify_response: ResponseClassifier,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -181,7 +181,7 @@ class Client:
             is_first=endpoint.is_first,
         )
         self.skew = skew or ClockSkew()
-        self.classify_answer = classify_answer
+        self.classify_response = classify_response
         self._headers = headers
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
@@ -204,12 +204,12 @@ class Client:
         slow._unhurried = pace
         return slow
 
-    def at(self, address: str, classify_answer: AnswerClassifier) -> Client:
-        """Return a client for another path on the host, with its own `classify_answer` and the same gate,
+    def at(self, address: str, classify_response: ResponseClassifier) -> Client:
+        """Return a client for another path on the host, with its own `classify_response` and the same gate,
         breaker and connections.
         """
         other = copy(self)
-        other._base, other.classify_answer = httpx.URL(address), classify_answer
+        other._base, other.classify_response = httpx.URL(address), classify_response
         return other
 
     @property
@@ -219,7 +219,7 @@ class Client:
 
     async def ask(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         """Send an idempotent call, at most `TRIES` times. Raises `Unavailable`, `Rejected` or `Halted`."""
         body = None if json is None else partial(json_body, json_text(json))
         call = HttpCall(op, method, path, body, params, is_repeatable=True)
@@ -232,7 +232,7 @@ class Client:
             retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.may_retry),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        return _answer_or_raise(await retrying(self._request, call))
+        return _response_or_raise(await retrying(self._request, call))
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
@@ -254,7 +254,7 @@ class Client:
         except TimeoutError:
             raise Unavailable(f"{op}: {self.host} did not answer within {seconds:g} s", code="late") from None
 
-    async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart) -> HttpAnswer:
+    async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart) -> HttpResponse:
         """POST a form with one file, without retries.
 
         Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
@@ -265,16 +265,16 @@ class Client:
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
         return await self.deliver(op, "POST", path, partial(form_body, fields, file))
 
-    async def post(self, op: str, path: str, *, json: Any) -> HttpAnswer:
+    async def post(self, op: str, path: str, *, json: Any) -> HttpResponse:
         """POST JSON without retries, for a call that is unsafe to repeat. Errors as in `send`."""
         return await self.deliver(op, "POST", path, partial(json_body, json_text(json)))
 
-    async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpAnswer:
+    async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpResponse:
         """Send a request without retries. `body` is called only when the request may start. Errors as in
         `send`."""
-        return _answer_or_raise(await self._request(HttpCall(op, method, path, body)))
+        return _response_or_raise(await self._request(HttpCall(op, method, path, body)))
 
-    async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
+    async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpResponse, None]:
         """POST JSON without retries; yield the bytes of an event stream as they arrive, or the whole response
         if it isn't a stream.
 
@@ -298,7 +298,7 @@ class Client:
                     else:
                         self._learn(piece, burst, number)
                         outcome = _outcome_kind(piece)
-                        yield _answer_or_raise(piece)
+                        yield _response_or_raise(piece)
         finally:
             self.breaker.withdraw(number)  # applies if no bytes arrived
             self.meter.answered(op, outcome, self._steady() - begun)
@@ -324,7 +324,7 @@ class Client:
         await self._http.aclose()
         await self._downloads.aclose()
 
-    async def _request(self, call: HttpCall) -> HttpAnswer | FailedRequest:
+    async def _request(self, call: HttpCall) -> HttpResponse | FailedRequest:
         """Wait for the gate and send one request; refuse it while the target is down."""
         if self._unhurried is not None:
             await self._unhurried()
@@ -347,7 +347,7 @@ class Client:
             uploaded = 0 if call.is_repeatable else sent_bytes
             self.meter.answered(call.op, _outcome_kind(outcome), self._steady() - begun, uploaded)
             self._learn(outcome, burst, number)
-            if isinstance(outcome, HttpAnswer):
+            if isinstance(outcome, HttpResponse):
                 self.missing.works(call.op)
             return outcome
         finally:
@@ -375,7 +375,7 @@ class Client:
             return
         self.breaker.withdraw(number)
 
-    def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int, number: int) -> None:
+    def _learn(self, outcome: HttpResponse | FailedRequest, burst: int, number: int) -> None:
         """Adjust the breaker and the pace of later requests to a request's outcome."""
         match outcome:
             case FailedRequest(error=error, sign=Sign.DOWN, retry_after=retry_after):
@@ -389,16 +389,16 @@ class Client:
                 self.breaker.succeeded()
                 self.gate.succeeded(burst)
 
-    async def _exchange(self, call: HttpCall) -> tuple[HttpAnswer | FailedRequest, int]:
+    async def _exchange(self, call: HttpCall) -> tuple[HttpResponse | FailedRequest, int]:
         """Send a request once and read its response; also return how many bytes of its body were sent.
 
-        Errors of `headers` and `classify_answer` pass through.
+        Errors of `headers` and `classify_response` pass through.
         """
         headers = _check_headers(call.op, self._headers())
         trace, began = SendTrace(), self._wall()
         body: RequestBody | None = None
-        answer: HttpAnswer | None = None
-        outcome: HttpAnswer | FailedRequest
+        answer: HttpResponse | None = None
+        outcome: HttpResponse | FailedRequest
         try:
             async with asyncio.timeout(self._timeouts.whole) as deadline:
                 if call.body is not None:
@@ -423,7 +423,7 @@ class Client:
             call=call.op,
             host=self.host,
             method=call.method,
-            status=outcome.status if isinstance(outcome, HttpAnswer) else None,
+            status=outcome.status if isinstance(outcome, HttpResponse) else None,
             sent_bytes=sent_bytes,
             seconds=round(self._wall() - began, 3),
             error=outcome.error.reason if isinstance(outcome, FailedRequest) else "",
@@ -432,7 +432,7 @@ class Client:
 
     async def _stream_pieces(
         self, call: HttpCall
-    ) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
+    ) -> AsyncGenerator[bytes | HttpResponse | FailedRequest, None]:
         """Yield the bytes of an event stream as they arrive.
 
         If the response isn't one, read and classify it whole. The first bytes decide: no event line begins
@@ -447,7 +447,7 @@ class Client:
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
             held, is_stream, kind = b"", False, response.headers.get("content-type", "").lower()
             try:
-                async with aclosing(response_pieces(response, LARGEST_ANSWER)) as pieces:
+                async with aclosing(response_pieces(response, MAX_RESPONSE_BYTES)) as pieces:
                     async for piece in pieces:
                         held += piece
                         beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
@@ -459,7 +459,7 @@ class Client:
             finally:
                 await response.aclose()
             if not is_stream:
-                yield self._outcome_of(call, self._read_answer(call, response, held, sent_at), headers)
+                yield self._outcome_of(call, self._parse_response(call, response, held, sent_at), headers)
         except TRANSPORT_ERRORS as error:
             yield self._failed_request(call, error, may_have_arrived=trace.may_have_arrived(error))
 
@@ -489,7 +489,7 @@ class Client:
             extensions={"trace": trace},
         )
 
-    async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
+    async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpResponse:
         """Return the response. Follows redirects of a GET only within the target's origin, because the key
         must not be sent elsewhere.
         """
@@ -497,7 +497,7 @@ class Client:
             sent_at = self._wall()
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
             try:
-                content = await read_response(response, LARGEST_ANSWER)
+                content = await read_response(response, MAX_RESPONSE_BYTES)
             finally:
                 await response.aclose()
             onward = response.next_request
@@ -507,14 +507,14 @@ class Client:
             if not connection.is_same_origin(onward.url, request.url):
                 break
             request = onward
-        return self._read_answer(call, response, content, sent_at)
+        return self._parse_response(call, response, content, sent_at)
 
-    def _read_answer(
+    def _parse_response(
         self, call: HttpCall, response: httpx.Response, content: bytes, sent_at: float
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         # Redact only texts for messages: a key may be a word that also occurs in names and documents.
         beginning = content[: 8 * EXCERPT].decode("utf-8", "replace")
-        answer = HttpAnswer(
+        answer = HttpResponse(
             op=call.op,
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
@@ -543,15 +543,15 @@ class Client:
 
     def classify_error(self, op: str, body: Any) -> TargetError | None:
         """Classify an error reported within a stream."""
-        return self.classify_answer(HttpAnswer(op, 200, {}, body, "", 0.0, self.host))
+        return self.classify_response(HttpResponse(op, 200, {}, body, "", 0.0, self.host))
 
     def _outcome_of(
-        self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]
-    ) -> HttpAnswer | FailedRequest:
+        self, call: HttpCall, answer: HttpResponse, headers: Mapping[str, str]
+    ) -> HttpResponse | FailedRequest:
         # A redirect comes from a gateway and says nothing about the service; the request was hardly carried
         # out.
         is_redirect = 300 <= answer.status < 400
-        error = _without_key(by_status(answer) if is_redirect else self.classify_answer(answer), headers)
+        error = _without_key(by_status(answer) if is_redirect else self.classify_response(answer), headers)
         if error is None:
             return answer
         retry_after = answer.retry_after
@@ -572,15 +572,15 @@ class Client:
         return FailedRequest(error, sign, may_retry, retry_after)
 
 
-def _answer_or_raise(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:
+def _response_or_raise(outcome: HttpResponse | FailedRequest) -> HttpResponse:
     if isinstance(outcome, FailedRequest):
         raise outcome.error
     return outcome
 
 
-def _outcome_kind(outcome: HttpAnswer | FailedRequest) -> Outcome:
+def _outcome_kind(outcome: HttpResponse | FailedRequest) -> Outcome:
     match outcome:
-        case HttpAnswer():
+        case HttpResponse():
             return Outcome.OK
         case FailedRequest(error=Unavailable()):
             return Outcome.UNAVAILABLE

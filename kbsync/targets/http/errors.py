@@ -31,7 +31,7 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpResponse:
     """A complete response. `op`: the operation, such as `upload`; `host`: the service.
 
     `headers` have lower-case names. `body` is the parsed JSON, regardless of the content type, or None.
@@ -90,7 +90,7 @@ class HttpAnswer:
         return f"a web page, {' '.join(title[1].split())}" if title else "a web page"
 
 
-AnswerClassifier = Callable[[HttpAnswer], TargetError | None]
+ResponseClassifier = Callable[[HttpResponse], TargetError | None]
 """Classifies a service's response (`rules.classify`): None means success; an unknown outcome is `Unsure`."""
 
 
@@ -102,15 +102,15 @@ def _date(text: str) -> float | None:
         return None
 
 
-class AnswerLostError(Exception):
+class UnreadableResponseError(Exception):
     """A response can't be read completely; `str()` says why."""
 
 
-class TooLargeError(AnswerLostError):
+class TooLargeError(UnreadableResponseError):
     """A response is longer than allowed."""
 
 
-class CompressedError(AnswerLostError):
+class CompressedError(UnreadableResponseError):
     """A response is compressed, which kbsync didn't request."""
 
 
@@ -122,7 +122,7 @@ class BodyMissingError(BodyChangedError):
     """A file to send can't be opened, so nothing was sent."""
 
 
-TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, AnswerLostError, BodyChangedError, OSError)
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, UnreadableResponseError, BodyChangedError, OSError)
 """Exceptions that a request may raise instead of returning a response."""
 
 _NEVER_SENT = (
@@ -137,7 +137,7 @@ _NEVER_SENT = (
 _LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
 """Errors that a retry won't fix."""
 
-_NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
+_NO_SIGN = (*_LASTING, UnreadableResponseError, BodyChangedError)
 
 
 class Sign(enum.Enum):
@@ -228,7 +228,7 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
             return "was not reached: the URL is not http or https"
         case BodyChangedError():
             return f"did not receive the whole document: {error}"
-        case AnswerLostError():
+        case UnreadableResponseError():
             return f"answered, but the answer was lost: {error}"
     return "did not answer completely; the answer was lost: the connection was closed or reset"
 

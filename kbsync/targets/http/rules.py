@@ -18,7 +18,7 @@ from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, text_of
 
 CHAT = "chat"
@@ -158,7 +158,7 @@ class ErrorCase:
 
 
 def case_of(
-    answer: HttpAnswer,
+    answer: HttpResponse,
     *,
     codes: Collection[str] = (),
     code: str = "",
@@ -186,14 +186,14 @@ def case_of(
     )
 
 
-def _destination(answer: HttpAnswer) -> str:
+def _destination(answer: HttpResponse) -> str:
     # Omit the query, which may be secret and doesn't belong in a base_url, and any name with password.
     address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
     address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
     return f"to {address}" if address else "without an address"
 
 
-def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
+def plain_case(answer: HttpResponse, *, is_of_document: bool = True) -> ErrorCase:
     """Return the case for a service without its own table, with the message from where most services put
     it.
     """
@@ -319,7 +319,7 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
     return next((rule for rule in rules if rule.fits(case)), None)
 
 
-def by_status(answer: HttpAnswer, *, is_of_document: bool = True) -> TargetError | None:
+def by_status(answer: HttpResponse, *, is_of_document: bool = True) -> TargetError | None:
     """Classify a response of a service without its own table by the common rules; return None for 2xx with
     JSON.
     """
@@ -402,7 +402,7 @@ COMMON: tuple[ErrorRule, ...] = (
 """The rules shared by every service; one of them always matches."""
 
 
-def is_completion(answer: HttpAnswer) -> bool:
+def is_completion(answer: HttpResponse) -> bool:
     """Return whether the response is a chat completion, regardless of the envelope of the service's other
     responses.
     """

@@ -49,7 +49,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.deletions import DeletionQueue
-from kbsync.targets.http.errors import AnswerClassifier
+from kbsync.targets.http.errors import ResponseClassifier
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     AskPage,
@@ -158,7 +158,7 @@ class ServiceTarget(Target, Generic[Row]):
     takes: Limits
     """The service's own limits; the others come from the config."""
 
-    classify_answer: AnswerClassifier
+    classify_response: ResponseClassifier
     """Classifies each response as an error or as success."""
 
     key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
@@ -214,7 +214,7 @@ class ServiceTarget(Target, Generic[Row]):
         self._client = Client(
             endpoint,
             headers=headers or (lambda: with_key),
-            classify_answer=self.classify_answer,
+            classify_response=self.classify_response,
             skew=skew,
             **options,
         )

@@ -14,7 +14,7 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, count_of
 from kbsync.targets.http.rules import (
     SUCCESS,
@@ -74,7 +74,7 @@ RULES: tuple[ErrorRule, ...] = (
 """LightRAG's rules; the common rules come after them."""
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Classify a response by the server's message; without a known message the HTTP status decides."""
     body = answer.fields
     detail = body.text("detail")
@@ -141,7 +141,7 @@ class Row(DocumentRow):
         return DocStatus(DocState.FAILED, reason, "duplicate", twin=twin.id if twin else "")
 
 
-def page_of(answer: HttpAnswer) -> ListPage[Row]:
+def page_of(answer: HttpResponse) -> ListPage[Row]:
     """Return a page of the list."""
     rows = answer.fields.objects("documents")
     total = answer.fields.object("pagination").get("total_count")
@@ -167,7 +167,7 @@ def _status(item: Fields) -> DocStatus:
             return DocStatus(DocState.INDEXING if word in UNFINISHED else DocState.UNKNOWN)
 
 
-def is_deleting(answer: HttpAnswer) -> bool:
+def is_deleting(answer: HttpResponse) -> bool:
     """Return whether the server is deleting.
 
     It reports that at once, even while its status text is still outdated.
@@ -175,20 +175,20 @@ def is_deleting(answer: HttpAnswer) -> bool:
     return answer.fields.get("destructive_busy") is True
 
 
-def all_deleted(answer: HttpAnswer, number: int) -> bool:
+def all_deleted(answer: HttpResponse, number: int) -> bool:
     """Return whether the server's last message says that it deleted this many documents."""
     done = _DONE.fullmatch(answer.fields.text("latest_message"))
     return done is not None and int(done[1]) == number
 
 
-def receipt(answer: HttpAnswer) -> None:
+def receipt(answer: HttpResponse) -> None:
     """Raise `Unsure` if the response to an upload doesn't confirm that the server has the file."""
     body = answer.fields
     if body.get("status") != "success" or not body.text("track_id"):
         raise Unsure(f"upload: the response doesn't confirm the upload: {answer.excerpt}", code="no-receipt")
 
 
-def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
+def passages(answer: HttpResponse) -> Iterator[tuple[str, Passage]]:
     """Yield document name and passage, best first. The server returns no scores, so 1, 1/2, 1/3 replace them.
 
     Raises `Unavailable` for a failed search.

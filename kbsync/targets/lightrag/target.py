@@ -59,7 +59,7 @@ class LightragTarget(ServiceTarget[Row]):
     stores_texts_once = True
     deletes_in_turn = True
     shortest_query = 3
-    classify_answer = staticmethod(shapes.classify_answer)
+    classify_response = staticmethod(shapes.classify_response)
     key_header = "X-API-Key", ""
     only_recipe = "server"
 

@@ -19,7 +19,7 @@ from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import (
     DocumentRow,
     Fields,
@@ -48,7 +48,7 @@ PUT_BACK = "put-back"
 """The call whose response is empty."""
 
 
-def page_of(answer: HttpAnswer) -> tuple[list[Fields], str]:
+def page_of(answer: HttpResponse) -> tuple[list[Fields], str]:
     """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
 
     Raises `Unavailable` if the shape is unexpected.
@@ -81,7 +81,7 @@ def status_of(row: Fields) -> DocStatus:
     return failed(error.text("message"), code, is_quota=code in _QUOTA)
 
 
-def passages_of(answer: HttpAnswer) -> list[Match]:
+def passages_of(answer: HttpResponse) -> list[Match]:
     """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
     matches: dict[tuple[str, str], Match] = {}
     for remote_id, passage in require_shape(answer.op, matches_in(answer.fields.get("data"), _match)):
@@ -102,7 +102,7 @@ PDF_AND_TEXT = frozenset({"inline::pypdf"})
 """OGX's file readers that accept only PDF and text."""
 
 
-def readers_of(answer: HttpAnswer) -> frozenset[str]:
+def readers_of(answer: HttpResponse) -> frozenset[str]:
     """Return the types of OGX's file readers."""
     rows = answer.fields.objects("data")
     return frozenset(row.text("provider_type") for row in rows if row.get("api") == "file_processors")
@@ -274,7 +274,7 @@ RULES: tuple[ErrorRule, ...] = (
 """The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Classify a response; return None if the HTTP status and the envelope both report success."""
     body = answer.fields
     error = body.object("error")

@@ -58,7 +58,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     _config: OpenaiTargetConfig
 
-    classify_answer = staticmethod(shapes.classify_answer)
+    classify_response = staticmethod(shapes.classify_response)
     only_recipe = "auto"
     takes = Limits(EXTENSIONS, marks=True)
     calls_base = "vector store"

@@ -19,7 +19,7 @@ from kbsync.contract.target import BaseCard, DocState, Listed
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import (
     ListPage,
     Match,
@@ -269,7 +269,7 @@ success. The common rules come after them.
 """
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
     detail = answer.fields.get("detail")
     message = detail[:200] if isinstance(detail, str) else ""

@@ -128,7 +128,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     takes = Limits(EXTENSIONS, list_lag=1.0, marks=True)
 
     only_recipe = "1"
-    classify_answer = staticmethod(shapes.classify_answer)
+    classify_response = staticmethod(shapes.classify_response)
     gone_proves_base = True
 
     def prepare(self) -> None:

@@ -16,7 +16,7 @@ from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import number_in, printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import (
     DocumentRow,
     Fields,
@@ -94,7 +94,7 @@ RULES: tuple[ErrorRule, ...] = (
 """RAGFlow's rules. Most errors come with HTTP 200; without a code the HTTP status decides."""
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
     body = answer.fields
     code = body.integer("code")

@@ -51,7 +51,7 @@ DATASETS = "/api/v1/datasets"
 class RagflowTarget(ServiceTarget[ParsedDocument]):
     """One dataset. Raises `UsageError` for unusable settings."""
 
-    classify_answer = staticmethod(shapes.classify_answer)
+    classify_response = staticmethod(shapes.classify_response)
     only_recipe = "dataset"
     calls_base = "dataset"
     refuses_alike = True

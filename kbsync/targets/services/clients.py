@@ -23,7 +23,7 @@ from kbsync.core.backoff import pause
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify, slow_down
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
@@ -170,7 +170,7 @@ class ServiceClassifier:
     def __init__(self, kind: str, path: str) -> None:
         self._rules, self._path = rules_for(kind, path), path
 
-    def __call__(self, answer: HttpAnswer) -> TargetError | None:
+    def __call__(self, answer: HttpResponse) -> TargetError | None:
         """Return the error in a response, or None on success."""
         body = answer.body
         if isinstance(body, list) and body:  # an error of Gemini's is the only item of a list
@@ -413,7 +413,7 @@ class EmbeddingService:
             self._dimensions = length
         return vectors
 
-    async def _answer(self, body: dict[str, Any], patience: int) -> HttpAnswer:
+    async def _answer(self, body: dict[str, Any], patience: int) -> HttpResponse:
         """Send one request; call a busy service again after the pause that it requested."""
         for _ in range(patience):
             try:
@@ -498,5 +498,8 @@ def _service_client(
         proxy=config.proxy.reveal() if config.proxy else None,
     )
     return Client(
-        endpoint, headers=lambda: headers, classify_answer=ServiceClassifier(kind, path), transport=transport
+        endpoint,
+        headers=lambda: headers,
+        classify_response=ServiceClassifier(kind, path),
+        transport=transport,
     )

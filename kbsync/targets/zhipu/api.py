@@ -13,10 +13,10 @@ from copy import copy
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http.client import ClockSkew
-from kbsync.targets.http.errors import AnswerClassifier, HttpAnswer
+from kbsync.targets.http.errors import HttpResponse, ResponseClassifier
 from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.errors import EXPIRED, classify_answer, strip_signatures
+from kbsync.targets.zhipu.errors import EXPIRED, classify_response, strip_signatures
 from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
@@ -117,7 +117,7 @@ class ZhipuClassifier:
         wall: Callable[[], float],
     ) -> None:
         self._config, self._keys = config, keys
-        self._read: AnswerClassifier = classify_answer
+        self._read: ResponseClassifier = classify_response
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Every word of the header's value is secret except the scheme at its beginning.
@@ -128,13 +128,13 @@ class ZhipuClassifier:
         # Replace the longest first: replacing a part first would leave the rest of the whole.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
-    def reading(self, read: AnswerClassifier) -> ZhipuClassifier:
+    def reading(self, read: ResponseClassifier) -> ZhipuClassifier:
         """Return a copy that uses `read` to classify a response."""
         other = copy(self)
         other._read = read
         return other
 
-    def __call__(self, answer: HttpAnswer) -> TargetError | None:
+    def __call__(self, answer: HttpResponse) -> TargetError | None:
         """Return the error in a response, or None on success."""
         self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
         error = self._read(answer)

@@ -14,7 +14,7 @@ from functools import partial
 
 from kbsync.core.text import extension_of, printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.rules import (
     BUSY,
     MONEY,
@@ -353,7 +353,7 @@ RULES: tuple[ErrorRule, ...] = (
 """The service's rules, in order; the common rules, which check the HTTP status, come after them."""
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Return None if both body and HTTP status report success, otherwise the error.
 
     Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes

@@ -31,7 +31,7 @@ from kbsync.core.links import LARGEST, is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, ZhipuClassifier
@@ -108,7 +108,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             paid=True,
         )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
-        self.classify_answer = ZhipuClassifier(config, surroundings, keys, self._skew, wall)
+        self.classify_response = ZhipuClassifier(config, surroundings, keys, self._skew, wall)
         super().__init__(
             config,
             surroundings,
@@ -169,7 +169,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._config.knowledge_id, documents, self._config.base_url)
 
-    async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
+    async def _while_base_answers(self, asking: Awaitable[HttpResponse]) -> HttpResponse:
         """Await and return a response. "No such document" and "no such call" count only while the base
         responds (promise 1).
         """
@@ -287,7 +287,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         call = f"/document/{path_part(remote_id)}"
         await self._request_again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))
 
-    async def _request_again(self, op: str, remote_id: str, asking: Awaitable[HttpAnswer]) -> None:
+    async def _request_again(self, op: str, remote_id: str, asking: Awaitable[HttpResponse]) -> None:
         try:
             await self._while_base_answers(asking)
         except (NotFound, NotOffered) as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.targets.dify.config import FORMATS, LARGEST
-from kbsync.targets.dify.shapes import SENTENCES, classify_answer
+from kbsync.targets.dify.shapes import SENTENCES, classify_response
 from kbsync.targets.dify.target import LONGEST_QUERY, MOST_PASSAGES
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE
 from tests.docs.pages import ROOT
 
@@ -49,5 +49,5 @@ def test_codes_are_documented_with_their_reaction() -> None:
             continue
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
         body = {"code": code, "message": "no more words", "status": 400}
-        error = classify_answer(HttpAnswer("upload", 400, {}, body, "", 0.0))
+        error = classify_response(HttpResponse("upload", 400, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code

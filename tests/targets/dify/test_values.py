@@ -10,15 +10,15 @@ from kbsync.accounts.dify import bases_of
 from kbsync.contract.target import DocState
 from kbsync.errors import TargetError, Unavailable
 from kbsync.targets.dify import shapes
-from kbsync.targets.dify.shapes import classify_answer
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.dify.shapes import classify_response
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields
 
 READY = {"indexing_status": "completed", "enabled": True, "archived": False}
 
 
 def classified(op: str, status: int, body: Any, text: str = "") -> TargetError | None:
-    return classify_answer(HttpAnswer(op, status, {}, body, text, 0.0))
+    return classify_response(HttpResponse(op, status, {}, body, text, 0.0))
 
 
 def error_body(status: int, code: str, message: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.http.bodies import file_body
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, ListPage, require_document
 from kbsync.targets.http.rules import GONE, ErrorRule, case_of, classify
 from kbsync.targets.http.target import ServiceTarget
@@ -34,7 +34,7 @@ RULES = (
 )
 
 
-def classify_answer(answer: HttpAnswer) -> TargetError | None:
+def classify_response(answer: HttpResponse) -> TargetError | None:
     """Return the error for a service code; responses without one are classified by words and HTTP status."""
     body = answer.body if isinstance(answer.body, dict) else {}
     code = body.get("error", "")
@@ -47,7 +47,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
     """One knowledge base."""
 
     _config: ExampleTargetConfig
-    classify_answer = staticmethod(classify_answer)
+    classify_response = staticmethod(classify_response)
     only_recipe = "1"
     takes = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
 

@@ -20,13 +20,13 @@ from kbsync.targets.gptbots.shapes import (
     FileResult,
     Marker,
     bases_of,
-    classify_answer,
+    classify_response,
     page_of,
     results_of,
     states_of,
 )
 from kbsync.targets.gptbots.target import outcomes_of
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import seconds_of
 from tests.targets.bodies import outgoing
 
@@ -196,7 +196,7 @@ async def test_body_is_streamed_json_of_the_declared_length(chunk: int) -> None:
 
 
 def classified(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
-    return classify_answer(HttpAnswer(op, status, {}, body, "", 0.0, "api-sg.gptbots.ai"))
+    return classify_response(HttpResponse(op, status, {}, body, "", 0.0, "api-sg.gptbots.ai"))
 
 
 def test_wrong_key_message_names_the_region() -> None:

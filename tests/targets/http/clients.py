@@ -27,7 +27,7 @@ async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
     endpoint = {"timeouts": PATIENT, **endpoint}
     given = {
         "headers": lambda: {"Authorization": KEY},
-        "classify_answer": by_status,
+        "classify_response": by_status,
         "sleep": at_once,
         "chance": lambda: 1.0,
         **settings,

@@ -15,7 +15,7 @@ import pytest
 from kbsync.accounts.events import Event, EventReader
 from kbsync.targets.http import bodies
 from kbsync.targets.http.bodies import CHUNK, RequestBody, form_body
-from kbsync.targets.http.errors import AnswerLostError
+from kbsync.targets.http.errors import UnreadableResponseError
 from tests.share import long
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import part
@@ -72,7 +72,7 @@ async def test_decompression_bomb_is_not_unpacked() -> None:
     assert len(bomb) < 65536
     tracemalloc.start()
     try:
-        with pytest.raises(AnswerLostError, match="not requested"):
+        with pytest.raises(UnreadableResponseError, match="not requested"):
             await bodies.read_response(compressed(bomb, "gzip"), MIB)
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:

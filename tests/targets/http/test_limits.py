@@ -14,7 +14,7 @@ from kbsync.errors import Halted, NotOffered, TargetError, Unavailable, Unsure
 from kbsync.targets.http import client as clients
 from kbsync.targets.http.client import A_SECOND, Client, ClockSkew
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.limits import APART, REMEMBERED, Account, Breaker, Gate, MissingCalls, Pace
 from tests.clocks import Clock, let_tasks_run
 from tests.share import long
@@ -82,7 +82,7 @@ def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTranspor
     return httpx.MockTransport(respond)
 
 
-def by_code(response: HttpAnswer) -> TargetError | None:
+def by_code(response: HttpResponse) -> TargetError | None:
     assert isinstance(response.body, dict)
     code = str(response.body["code"])
     match code:
@@ -104,7 +104,7 @@ async def outcome(http: Client) -> TargetError | None:
 @pytest.mark.parametrize(("status", "code"), [(429, 0), (200, 1302)])
 async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(status: int, code: int) -> None:
     clock = Clock(1000.0)
-    settings = {"steady": clock, "sleep": clock.sleep, "classify_answer": by_code}
+    settings = {"steady": clock, "sleep": clock.sleep, "classify_response": by_code}
     async with client(
         "http://kb",
         transport=slow_for(1, status, code),
@@ -119,7 +119,7 @@ async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(sta
 
 async def test_exhausted_account_is_not_a_rate_limit_despite_equal_status() -> None:
     async with client(
-        "http://kb", transport=slow_for(1, 429, 1113), classify_answer=by_code, concurrency=8
+        "http://kb", transport=slow_for(1, 429, 1113), classify_response=by_code, concurrency=8
     ) as http:
         assert isinstance(await outcome(http), Halted)
         assert http.gate.limit == 8

@@ -224,7 +224,7 @@ async def test_early_refusal_is_read_before_the_body_is_sent() -> None:
 
 
 async def test_oversized_response_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "LARGEST_ANSWER", 1000)
+    monkeypatch.setattr(client_module, "MAX_RESPONSE_BYTES", 1000)
     async with (
         answering(response_bytes(200, b" " * 1001), response_bytes()) as server,
         client(server.url) as http,

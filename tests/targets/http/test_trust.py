@@ -15,7 +15,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.targets.http import connection
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import EXCERPT, HttpAnswer
+from kbsync.targets.http.errors import EXCERPT, HttpResponse
 from kbsync.targets.http.rules import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.clients import KEY, client, part
@@ -91,7 +91,7 @@ def test_unusable_proxy_is_reported_without_its_secrets(proxy: str) -> None:
 
 
 def make_client(endpoint: Endpoint) -> Client:
-    return Client(endpoint, headers=dict, classify_answer=by_status)
+    return Client(endpoint, headers=dict, classify_response=by_status)
 
 
 def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
@@ -328,19 +328,19 @@ async def test_changed_key_is_used_immediately() -> None:
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
 async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> None:
     """A key may be a word, such as `password`, that also occurs in names and texts of documents."""
-    answers: list[HttpAnswer] = []
+    answers: list[HttpResponse] = []
 
     def headers() -> Mapping[str, str]:
         return {name: KEY, "Accept": "application/json"}
 
-    def classify_answer(answered: HttpAnswer) -> TargetError | None:
+    def classify_response(answered: HttpResponse) -> TargetError | None:
         answers.append(answered)
         return Rejected(f"it says {answered.body['echo']}") if answered.status == 400 else None
 
     echo = {"echo": [KEY, "application/json"]}
     async with (
         answering(response_bytes(200, echo), response_bytes(400, echo)) as server,
-        client(server.url, classify_answer=classify_answer, headers=headers) as http,
+        client(server.url, classify_response=classify_response, headers=headers) as http,
     ):
         assert (await http.ask("list", "GET", "/")).body == echo
         with pytest.raises(Rejected) as caught:
@@ -353,12 +353,12 @@ async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> No
 async def test_no_part_of_a_key_is_shown_in_truncated_text() -> None:
     words = "x" * (EXCERPT - 20) + KEY
 
-    def classify_answer(answered: HttpAnswer) -> TargetError | None:
+    def classify_response(answered: HttpResponse) -> TargetError | None:
         return Rejected(str(answered.body["message"])[:EXCERPT])
 
     async with (
         answering(response_bytes(400, {"message": words})) as server,
-        client(server.url, classify_answer=classify_answer) as http,
+        client(server.url, classify_response=classify_response) as http,
     ):
         with pytest.raises(Rejected) as caught:
             await http.ask("list", "GET", "/")

@@ -10,13 +10,13 @@ import pytest
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.lightrag import shapes
 from tests.config.reading import problems, with_settings
 
 
-def answered(status: int, body: Any, op: str = "upload") -> HttpAnswer:
-    return HttpAnswer(op, status, {}, body, json.dumps(body), 0.0)
+def answered(status: int, body: Any, op: str = "upload") -> HttpResponse:
+    return HttpResponse(op, status, {}, body, json.dumps(body), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -403,7 +403,7 @@ async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
     world.write("c.md", "another")
     await world.once()
     ids = {world.path_of(document): document["id"] for document in world.documents()}
-    monkeypatch.setattr(client, "LARGEST_ANSWER", 20_000)
+    monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
     async with world.running():
         outcomes = await world.make_target().delete([ids["b.md"], ids["c.md"]])
     assert isinstance(outcomes[ids["b.md"]], Unavailable) and outcomes[ids["c.md"]] is None

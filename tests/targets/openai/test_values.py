@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields
 from kbsync.targets.openai.shapes import (
     LONGEST_VALUE,
@@ -94,8 +94,8 @@ def test_foreign_names_are_not_mistaken_for_ours() -> None:
         assert not names.is_ours(Fields(filename=name, bytes=5))
 
 
-def response(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
-    return HttpAnswer(op, status, {}, body, text, 0.0)
+def response(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpResponse:
+    return HttpResponse(op, status, {}, body, text, 0.0)
 
 
 @pytest.mark.parametrize(

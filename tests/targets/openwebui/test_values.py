@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.target import DocState
 from kbsync.errors import Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import require_shape
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
@@ -116,11 +116,13 @@ def test_matches_need_three_lists_of_equal_length() -> None:
 
 
 def test_html_with_status_200_is_no_success_and_the_message_names_the_key() -> None:
-    error = shapes.classify_answer(response("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
+    error = shapes.classify_response(
+        response("upload", 200, None, "<!doctype html><title>Open WebUI</title>")
+    )
     assert isinstance(error, Unsure)
     assert "base_url" in error.reason
-    assert shapes.classify_answer(response("status", 200, {"id": "f1"})) is None
+    assert shapes.classify_response(response("status", 200, {"id": "f1"})) is None
 
 
-def response(op: str, status: int, body: Any, text: str = "") -> HttpAnswer:
-    return HttpAnswer(op, status, {}, body, text or json.dumps(body), 0.0)
+def response(op: str, status: int, body: Any, text: str = "") -> HttpResponse:
+    return HttpResponse(op, status, {}, body, text or json.dumps(body), 0.0)

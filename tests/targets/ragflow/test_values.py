@@ -10,11 +10,11 @@ from kbsync.accounts.answering import Piece
 from kbsync.accounts.ragflow import chats_of, sources_of, texts_of
 from kbsync.contract.target import DocState
 from kbsync.errors import TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.ragflow.config import EXTENSIONS
 from kbsync.targets.ragflow.shapes import (
     bases_of,
-    classify_answer,
+    classify_response,
     matches_of,
     page_of,
     stored_of,
@@ -23,7 +23,7 @@ from kbsync_standin.ragflow.app import FORMATS
 
 
 def classified(body: Any, status: int = 200, op: str = "upload") -> TargetError | None:
-    return classify_answer(HttpAnswer(op, status, {}, body, "", 0.0))
+    return classify_response(HttpResponse(op, status, {}, body, "", 0.0))
 
 
 def test_search_without_an_index_finds_nothing() -> None:

@@ -17,8 +17,8 @@ from kbsync.errors import (
     Unsure,
     UsageError,
 )
-from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, classify_answer
+from kbsync.targets.http.errors import HttpResponse
+from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, classify_response
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import KEY, ScriptedService, failed, target
 
@@ -40,10 +40,10 @@ CALLING = [(code, halt) for halt, codes in PERSON.items() for code in codes.spli
 BY_CODE = [(code, kind) for kind, codes in OUTCOMES.items() for code in codes.split()]
 
 
-def response(body: Any, status: int = 200, op: str = "upload", **headers: str) -> HttpAnswer:
+def response(body: Any, status: int = 200, op: str = "upload", **headers: str) -> HttpResponse:
     text = body if isinstance(body, str) else json.dumps(body)
     parsed = None if isinstance(body, str) else body
-    return HttpAnswer(op, status, headers, parsed, text[:300], NOW)
+    return HttpResponse(op, status, headers, parsed, text[:300], NOW)
 
 
 def test_every_code_of_the_table_is_tested_here() -> None:
@@ -71,7 +71,7 @@ def test_forbidden_blames_the_document_in_document_requests(op: str, kind: type,
         "typed": {"error": {"type": "permission_error", "message": "禁止"}},
         "page": "<html>no</html>",
     }
-    error = classify_answer(response(bodies[shape], 403, op=op))
+    error = classify_response(response(bodies[shape], 403, op=op))
     if shape == "page" and kind is not Rejected:
         kind = Unavailable  # the response isn't from the service
     assert type(error) is kind
@@ -86,7 +86,7 @@ def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], 
         "string": failed(code, "原因"),
         "inside error": {"error": {"code": code, "message": "原因"}},
     }
-    error = classify_answer(response(bodies[shape]))
+    error = classify_response(response(bodies[shape]))
     assert type(error) is kind
     assert error.code == code
     assert f"(code {code}: 原因)" in error.reason
@@ -95,7 +95,7 @@ def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], 
 @pytest.mark.parametrize(("code", "halt"), CALLING)
 def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
     for status in (200, 401, 429):
-        error = classify_answer(response({"error": {"code": code, "message": "余额"}}, status))
+        error = classify_response(response({"error": {"code": code, "message": "余额"}}, status))
         assert isinstance(error, Halted)
         assert (error.halt, error.code) == (halt, code)
         assert "; " in error.reason  # what to do about it
@@ -103,7 +103,7 @@ def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
 
 @pytest.mark.parametrize("code", [200, "200"])
 def test_success_is_decided_by_the_body(code: Any) -> None:
-    assert classify_answer(response({"code": code})) is None
+    assert classify_response(response({"code": code})) is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_success_is_decided_by_the_body(code: Any) -> None:
     ],
 )
 def test_bodies_without_a_known_code_are_read_by_their_fields(body: Any, status: int, kind: type) -> None:
-    assert type(classify_answer(response(body, status))) is kind
+    assert type(classify_response(response(body, status))) is kind
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_bodies_without_a_known_code_are_read_by_their_fields(body: Any, status:
     ],
 )
 def test_message_text_resolves_a_vague_code(code: int, message: str, op: str, kind: type) -> None:
-    assert type(classify_answer(response(failed(code, message), op=op))) is kind
+    assert type(classify_response(response(failed(code, message), op=op))) is kind
 
 
 # ---- credentials, clocks and secrets

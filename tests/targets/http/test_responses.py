@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import count_of
 from kbsync.targets.http.rules import by_status
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
 
-def answered(status: int = 200, body: Any = None, text: str = "", **headers: str) -> HttpAnswer:
+def answered(status: int = 200, body: Any = None, text: str = "", **headers: str) -> HttpResponse:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HttpAnswer("upload", status, names, body, text, NOW, "kb.example")
+    return HttpResponse("upload", status, names, body, text, NOW, "kb.example")
 
 
 @pytest.fixture
