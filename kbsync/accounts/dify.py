@@ -49,16 +49,16 @@ class DifyBases(Bases):
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1). It includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
-        answer = await self._client.ask("bases", "GET", "/datasets", params=params)
-        return require_shape("bases", bases_of(answer.body))
+        response = await self._client.ask("bases", "GET", "/datasets", params=params)
+        return require_shape("bases", bases_of(response.body))
 
     async def get(self, base_id: str) -> BaseCard:
         """Return one base of the workspace."""
         try:
-            answer = await self._ask("base", "GET", base_id)
+            response = await self._ask("base", "GET", base_id)
         except NotOffered as error:
             raise self.target.no_base(base_id) from error
-        return require_shape("base", _card(answer.body))
+        return require_shape("base", _card(response.body))
 
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpResponse:
         """Send a request about one base. If Dify reports the base as missing, the error names its id."""

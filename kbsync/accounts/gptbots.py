@@ -67,21 +67,21 @@ class GptbotsBases(Bases):
         name = request.name or ""
         description = (request.description or "").strip() or name
         body = {"name": name, "desc": description, **fields}
-        answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
-        base_id = answer.fields.id("knowledge_base_id")
+        response = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
+        base_id = response.fields.id("knowledge_base_id")
         settings = settings_as_text(fields, SETTINGS)
         return BaseCard(base_id, name, description, documents=0, settings=settings) if base_id else None
 
     async def retry_all(self) -> int | None:
         """Start the service's own retry, which can't be limited to certain documents."""
         try:
-            answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
+            response = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         except Unsure as error:
             reason = (
                 f"{error.reason}; the service may have started the retry, and you can safely run this again"
             )
             raise Unsure(reason, code=error.code) from error
-        return answer.fields.count("affectCount")
+        return response.fields.count("affectCount")
 
 
 def account(target: GptbotsTarget) -> ManagedAccount:

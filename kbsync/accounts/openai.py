@@ -46,8 +46,8 @@ class OpenaiBases(Bases):
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with only the name and the description."""
-        answer = await self._client.post("create-base", "/vector_stores", json=_fields(request, {}))
-        card = card_of(answer.fields)
+        response = await self._client.post("create-base", "/vector_stores", json=_fields(request, {}))
+        card = card_of(response.fields)
         return card if card.id else None
 
     async def update(self, base_id: str, request: BaseRequest) -> None:

@@ -30,10 +30,10 @@ class OpenWebuiBases(Bases):
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the server decides the page size."""
-        answer = await self._client.ask(
+        response = await self._client.ask(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )
-        return require_shape("list-bases", page_of(answer.body, card_of))
+        return require_shape("list-bases", page_of(response.body, card_of))
 
     async def get(self, base_id: str) -> BaseCard:
         """Return one base of the user."""
@@ -42,8 +42,8 @@ class OpenWebuiBases(Bases):
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with only the name and the description."""
         body = {"name": request.name, "description": request.description or ""}
-        answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
-        return card_of(answer.body)
+        response = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
+        return card_of(response.body)
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Change the name or the description. The server requires both, so this reads them first."""
@@ -55,8 +55,8 @@ class OpenWebuiBases(Bases):
 
     async def delete(self, base_id: str) -> None:
         """Delete a base, but not its files, which belong to their users."""
-        answer = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
-        if answer.body is not True:
+        response = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
+        if response.body is not True:
             raise Unavailable("delete-base: the server didn't delete it", code="not-deleted")
 
 

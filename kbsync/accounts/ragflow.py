@@ -63,8 +63,8 @@ class RagflowBases(Bases):
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
-        answer = await self._client.ask("bases", "GET", DATASETS, params=params)
-        return ListPage(shapes.bases_of(answer.body), None)
+        response = await self._client.ask("bases", "GET", DATASETS, params=params)
+        return ListPage(shapes.bases_of(response.body), None)
 
     async def get(self, base_id: str) -> BaseCard:
         """Return one dataset of the user."""
@@ -75,8 +75,8 @@ class RagflowBases(Bases):
 
         Callers check first that the name is free: the server would rename a second `name` to `name(1)`.
         """
-        answer = await self._client.post("create-base", DATASETS, json=fields)
-        return next(iter(shapes.bases_of(answer.body)), None)
+        response = await self._client.post("create-base", DATASETS, json=fields)
+        return next(iter(shapes.bases_of(response.body)), None)
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Send only the changed settings. RAGFlow doesn't reparse existing documents."""
@@ -104,8 +104,8 @@ class RagflowAssistants(Applications):
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
         """Return one page of the list (pages are numbered from 1)."""
         params = {"page": str(number), "page_size": str(size)}
-        answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
-        return require_shape("chats", chats_of(answer.body))
+        response = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
+        return require_shape("chats", chats_of(response.body))
 
 
 class RagflowAnswers:

@@ -120,8 +120,8 @@ async def _page(
     client: Client, op: str, path: str, number: int, size: int, read: Callable[[Fields], T | None]
 ) -> ListPage[T]:
     """Return one page of bases or applications."""
-    answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
-    return rows_of(answer.body, read)
+    response = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
+    return rows_of(response.body, read)
 
 
 async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Fields:
@@ -175,12 +175,12 @@ class ZhipuBases(Bases):
     async def models(self) -> Sequence[EmbeddingModel]:
         """Return the models that the service lists, or the documented ones if it lists none."""
         try:
-            answer = await self._client.ask("models", "GET", "/embedding")
+            response = await self._client.ask("models", "GET", "/embedding")
         except (NotFound, NotOffered):
             return MODELS
         models = tuple(
             EmbeddingModel(model_id, item.text("name"), item.text("description"))
-            for item in objects_in(listed_in(answer.body))
+            for item in objects_in(listed_in(response.body))
             if (model_id := item.id("id")) is not None
         )
         return models or MODELS
@@ -192,10 +192,10 @@ class ZhipuBases(Bases):
     async def get(self, base_id: str) -> BaseCard:
         """Return one base of the account."""
         try:
-            answer = await self._client.ask("base", "GET", _base_path(base_id))
+            response = await self._client.ask("base", "GET", _base_path(base_id))
         except Rejected as error:
             raise self.target.no_base(base_id, error.reason) from error
-        content = object_of(data_of(answer.body))
+        content = object_of(data_of(response.body))
         card = _card(Fields(content, id=base_id)) if content else None
         if card is None:
             raise self.target.no_base(base_id, "the response has no data")
@@ -332,8 +332,8 @@ class ZhipuApplications(Applications):
 
     async def _read(self, application_id: str) -> Fields:
         """Return all fields of an application. Raises `Rejected` if there is none."""
-        answer = await self._client.ask("application", "GET", _application_path(application_id))
-        content = object_of(data_of(answer.body))
+        response = await self._client.ask("application", "GET", _application_path(application_id))
+        content = object_of(data_of(response.body))
         if not content:
             raise Rejected(f"there is no application {application_id}", code="404")
         return content
@@ -432,8 +432,8 @@ class ZhipuCallbacks:
 
     async def get(self) -> Callback | None:
         """Return the callback URL; None if the response has none or reports that none is set."""
-        answer = await _if_set(self._client.ask("callback", "GET", self._PATH))
-        content = object_of(data_of(answer.body)) if answer is not None else Fields()
+        response = await _if_set(self._client.ask("callback", "GET", self._PATH))
+        content = object_of(data_of(response.body)) if response is not None else Fields()
         url = content.text("url").strip()
         if not url:
             return None

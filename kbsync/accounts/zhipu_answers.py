@@ -104,11 +104,11 @@ class ZhipuAnswers:
         """
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
-            answer = await self._client.ask("slice-info", "GET", path)
+            response = await self._client.ask("slice-info", "GET", path)
         except TargetError:
             return Sources(None, request_id, usage)
-        is_old = object_of(data_of(answer.body)).flag("has_old_document")
-        return Sources(sources_of(answer.body), request_id, usage, is_old)
+        is_old = object_of(data_of(response.body)).flag("has_old_document")
+        return Sources(sources_of(response.body), request_id, usage, is_old)
 
 
 def _application_piece(event: Event) -> Piece:
@@ -173,6 +173,6 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     return tuple(hits)
 
 
-def classify_chat(answer: HttpResponse) -> TargetError | None:
+def classify_chat(response: HttpResponse) -> TargetError | None:
     """Classify the response to a chat request. A completion is a success, although it has no envelope."""
-    return None if is_completion(answer) else classify_response(answer)
+    return None if is_completion(response) else classify_response(response)

@@ -38,7 +38,7 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
-# -- answers of a service ---------------------------------------------------------------------------------
+# -- responses of a service ---------------------------------------------------------------------------------
 
 _KEYS = st.sampled_from([
     "code", "message", "msg", "error", "type", "data", "list", "rows", "total", "page", "size", "id",
@@ -66,18 +66,18 @@ _BODIES = VALUES.map(as_json) | st.binary(max_size=60)
 _HEADER_NAMES = st.sampled_from(["retry-after", "date", "location", "content-type", "content-length"])
 _HEADERS = st.dictionaries(_HEADER_NAMES, st.text(max_size=40))
 _OPS = st.sampled_from(["upload", "list", "detail", "delete", "base", "capacity", "search", "reembed", "?"])
-ANSWERS = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
+RESPONSES = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
 
 
-def answer_is_judged(example: tuple[str, int, dict[str, str], bytes]) -> None:
+def check_classification(example: tuple[str, int, dict[str, str], bytes]) -> None:
     """Require a value, or an error that says what to do; never anything else."""
     op, status, headers, content = example
     body = parse_json(content)
-    answer = HttpResponse(op, status, headers, body, excerpt(content), 1e9)
-    assert answer.retry_after is None or answer.retry_after >= 0
-    for verdict in (classify_response(answer), by_status(answer)):
-        assert verdict is None or isinstance(verdict, TargetError)
-        assert verdict is None or len(verdict.reason) < 5000
+    response = HttpResponse(op, status, headers, body, excerpt(content), 1e9)
+    assert response.retry_after is None or response.retry_after >= 0
+    for error in (classify_response(response), by_status(response)):
+        assert error is None or isinstance(error, TargetError)
+        assert error is None or len(error.reason) < 5000
     shapes.page_of(body)
     shapes.document_of(body, "1")
     with suppress(TargetError):
@@ -293,7 +293,7 @@ def pattern_is_matched(example: tuple[str, str]) -> None:
 
 
 FIELDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
-    "answers": (ANSWERS, answer_is_judged),
+    "responses": (RESPONSES, check_classification),
     "texts": (FILES, text_is_covered),
     "encodings": (LABELLED, bytes_are_decoded),
     "documents": (DOCUMENTS, document_is_read),

@@ -114,8 +114,8 @@ class MetadataSender:
         if name not in known:
             try:
                 body = {"type": "string", "name": name}
-                answer = await self._client.post("create-field", f"{self._root}/metadata", json=body)
-                known = {name: require_shape("create-field", answer.fields.id("id"))}
+                response = await self._client.post("create-field", f"{self._root}/metadata", json=body)
+                known = {name: require_shape("create-field", response.fields.id("id"))}
             except Rejected as error:
                 # Another mirror may have created it a moment ago.
                 known = {} if error.code == LIMITED else ((await self._read_dataset()).fields or {})

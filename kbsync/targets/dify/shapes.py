@@ -205,17 +205,17 @@ _TAKES_DOCUMENTS = frozenset({"upload", "delete"})
 _OF_METADATA = frozenset({"create-field", "describe"})
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
-    payload = answer.fields
-    code, status = payload.text("code"), payload.count("status") or answer.status
+    payload = response.fields
+    code, status = payload.text("code"), payload.count("status") or response.status
     is_error = bool(code) and "message" in payload and status >= 400
     case = case_of(
-        answer,
+        response,
         code=code if is_error else "",
         message=payload.text("message") if is_error else "",
         is_error=is_error,
-        is_of_document=answer.op in _TAKES_DOCUMENTS,
+        is_of_document=response.op in _TAKES_DOCUMENTS,
     )
     # The status in the body is Dify's own; the HTTP status may be a proxy's.
     case = replace(case, status=status) if is_error else case

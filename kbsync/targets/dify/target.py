@@ -60,12 +60,12 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def _read_dataset(self) -> Dataset:
         try:
-            answer = await self._client.ask("base", "GET", self._root)
+            response = await self._client.ask("base", "GET", self._root)
         except (Rejected, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
             raise self.no_base(self._config.dataset_id, error.reason, error.code) from error
-        dataset = require_shape("base", shapes.dataset_of(answer.body))
+        dataset = require_shape("base", shapes.dataset_of(response.body))
         if dataset.provider == "external" or dataset.runtime:
             is_pipeline = dataset.runtime == "rag_pipeline"
             what = "a knowledge pipeline" if is_pipeline else f"of the kind {dataset.runtime}"
@@ -93,7 +93,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         data = json.dumps({"duplicate": False, **fields})
         part = FilePart("file", document.name, document.body)
         try:
-            answer = await self._client.send(
+            response = await self._client.send(
                 "upload", f"{self._root}/document/create-by-file", fields={"data": data}, file=part
             )
         except Rejected as error:
@@ -107,7 +107,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 advice = "the knowledge base has no processing rule; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
-        stored = require_document("upload", shapes.document_of(answer.fields.get("document")))
+        stored = require_document("upload", shapes.document_of(response.fields.get("document")))
         if self._config.metadata == "sent":
             self._metadata.add(stored.id, document, self._surroundings.prefix)
         name = stored.name if stored.name not in ("", document.name) else ""
@@ -127,8 +127,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def row(self, remote_id: str) -> DocumentRow | None:
         """Return a document with its details."""
         params = {"metadata": "without"}
-        answer = await self._client.ask("detail", "GET", self._path(remote_id), params=params)
-        return shapes.document_of(answer.body)
+        response = await self._client.ask("detail", "GET", self._path(remote_id), params=params)
+        return shapes.document_of(response.body)
 
     async def remove(self, remote_id: str) -> None:
         """Delete a document, and drop its unsent metadata."""
@@ -142,8 +142,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
         try:
-            answer = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
-            url = answer.fields.text("url")
+            response = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
+            url = response.fields.text("url")
             # An installation without FILES_URL returns only the path (`get_signed_file_url`).
             return await self._digest_at(urljoin(self._config.base_url, url)) if url else None
         except (Rejected, ValueError):  # the address may be invalid
@@ -152,8 +152,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
         """Return a page of the list, newest documents first."""
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
-        answer = await self._client.ask("list", "GET", f"{self._root}/documents", params=params)
-        return require_shape("list", shapes.page_of(answer.body))
+        response = await self._client.ask("list", "GET", f"{self._root}/documents", params=params)
+        return require_shape("list", shapes.page_of(response.body))
 
     def _path(self, remote_id: str) -> str:
         return f"{self._root}/documents/{quote(remote_id, safe='')}"
@@ -165,5 +165,5 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         dataset = self._dataset or await self._read_dataset()
         text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
-        answer = await self._client.ask("retrieve", "POST", f"{self._root}/retrieve", json=body)
-        return require_shape("retrieve", shapes.matches_of(answer.body))
+        response = await self._client.ask("retrieve", "POST", f"{self._root}/retrieve", json=body)
+        return require_shape("retrieve", shapes.matches_of(response.body))

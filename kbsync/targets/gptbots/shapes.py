@@ -265,17 +265,17 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 """Calls for which a 403 may concern only one document, not the key."""
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
-    code, message = _error_in(answer.body)
+    code, message = _error_in(response.body)
     case = case_of(
-        answer,
+        response,
         codes={code} - {""},
         code=code if number_in(code) is not None else "",  # the documentation has only numbers
         message=message,
         words=without_files(message, _FILE),
         is_error=bool(code),
-        is_of_document=answer.op in _OF_DOCUMENTS,
+        is_of_document=response.op in _OF_DOCUMENTS,
     )
     return classify(case, RULES, _describe)
 

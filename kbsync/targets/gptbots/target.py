@@ -363,8 +363,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._update_started |= dict.fromkeys(ids, self._steady())
         self._drop_recent(ids)
         try:
-            answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
-            results = results_of(answer.body)
+            response = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
+            results = results_of(response.body)
             if results is None:
                 reason = f"{op}: the service's response doesn't say which files it stored"
                 raise Unsure(reason, code="no-receipt")
@@ -463,8 +463,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return `data_status` of the ids that the service knows; resend a refused request in halves."""
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
-            answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
-            return require_shape("status", states_of(answer.body))
+            response = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
+            return require_shape("status", states_of(response.body))
         except Rejected:
             if len(ids) == 1:  # the service refuses this id alone
                 return {}
@@ -492,9 +492,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return a page of the list, in the service's order, which isn't documented."""
         size = max(size, SMALLEST_PAGE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
-        answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
+        response = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
         config, prefix = self._config, self._surroundings.prefix
-        page = require_shape("list", page_of(answer.body, config.source_url_prefix, prefix))
+        page = require_shape("list", page_of(response.body, config.source_url_prefix, prefix))
         self._count = self._count if page.total is None else page.total
         for row in page.rows:
             if row.id in self._page_numbers or len(self._page_numbers) < MOST_PAGE_NUMBERS:
@@ -554,5 +554,5 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # Send only the base, without `data_ids`: the service would search the union of both.
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
-        answer = await self._client.ask("search", "POST", "/v1/vector/match", json=body)
-        return require_shape("search", matches_of(answer.body))
+        response = await self._client.ask("search", "POST", "/v1/vector/match", json=body)
+        return require_shape("search", matches_of(response.body))

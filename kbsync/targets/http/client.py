@@ -397,7 +397,7 @@ class Client:
         headers = _check_headers(call.op, self._headers())
         trace, began = SendTrace(), self._wall()
         body: RequestBody | None = None
-        answer: HttpResponse | None = None
+        response: HttpResponse | None = None
         outcome: HttpResponse | FailedRequest
         try:
             async with asyncio.timeout(self._timeouts.whole) as deadline:
@@ -406,7 +406,7 @@ class Client:
                     body = call.body()
                     _extend(deadline, body.size / SLOW_LINE)
                     body.start(partial(self._wait_to_send, deadline), self._upload_pace.chunk(CHUNK))
-                answer = await self._fetch(call, self._build_request(call, headers, body, trace))
+                response = await self._fetch(call, self._build_request(call, headers, body, trace))
         except TRANSPORT_ERRORS as error:
             # The outcome of an upload that may have arrived is unsure: the engine looks for it instead of
             # sending it again (promise 3).
@@ -415,8 +415,8 @@ class Client:
         finally:
             if body is not None:
                 body.close()
-        if answer is not None:
-            outcome = self._outcome_of(call, answer, headers)
+        if response is not None:
+            outcome = self._outcome_of(call, response, headers)
         sent_bytes = body.sent if body is not None else 0
         log_debug(  # omits the path and its parameters, which may be private
             "request.ended",
@@ -514,7 +514,7 @@ class Client:
     ) -> HttpResponse:
         # Redact only texts for messages: a key may be a word that also occurs in names and documents.
         beginning = content[: 8 * EXCERPT].decode("utf-8", "replace")
-        answer = HttpResponse(
+        result = HttpResponse(
             op=call.op,
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
@@ -523,8 +523,8 @@ class Client:
             sent_at=sent_at,
             host=self.host,
         )
-        self.skew.learn(answer.date, sent_at, self._wall(), leaves_out=A_SECOND)
-        return answer
+        self.skew.learn(result.date, sent_at, self._wall(), leaves_out=A_SECOND)
+        return result
 
     def redact(self, text: str) -> str:
         """Return the target's message without the key, which it may echo, so that it is safe to show and
@@ -546,25 +546,27 @@ class Client:
         return self.classify_response(HttpResponse(op, 200, {}, body, "", 0.0, self.host))
 
     def _outcome_of(
-        self, call: HttpCall, answer: HttpResponse, headers: Mapping[str, str]
+        self, call: HttpCall, response: HttpResponse, headers: Mapping[str, str]
     ) -> HttpResponse | FailedRequest:
         # A redirect comes from a gateway and says nothing about the service; the request was hardly carried
         # out.
-        is_redirect = 300 <= answer.status < 400
-        error = _without_key(by_status(answer) if is_redirect else self.classify_response(answer), headers)
+        is_redirect = 300 <= response.status < 400
+        error = _without_key(
+            by_status(response) if is_redirect else self.classify_response(response), headers
+        )
         if error is None:
-            return answer
-        retry_after = answer.retry_after
+            return response
+        retry_after = response.retry_after
         if isinstance(error, Unsure) and call.is_repeatable:  # repeatable calls are never unsure
             error = Unavailable(error.reason, code=error.code, retry_after=retry_after)
         if not isinstance(error, Unavailable | Unsure):
             return FailedRequest(error, Sign.UP, retry_after=retry_after)
-        sign = Sign.DOWN if answer.status >= 500 or answer.is_page else Sign.UP
+        sign = Sign.DOWN if response.status >= 500 or response.is_page else Sign.UP
         if isinstance(error, Unavailable):
             if error.retry_after is None:
                 error.retry_after = retry_after
             # 429 may also mean an empty account, for which the classifier doesn't return `Unavailable`
-            if answer.status == 429 or error.is_rate_limit:
+            if response.status == 429 or error.is_rate_limit:
                 sign = Sign.BUSY
         pause = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
         # Don't retry at once if the target asked for fewer requests or for a longer pause.

@@ -158,7 +158,7 @@ class ErrorCase:
 
 
 def case_of(
-    answer: HttpResponse,
+    response: HttpResponse,
     *,
     codes: Collection[str] = (),
     code: str = "",
@@ -170,39 +170,39 @@ def case_of(
     """Return a response in the form that rules check. `words` defaults to those of `message`."""
     shown = printable(" ".join(message.split()))[:LONGEST_MESSAGE]
     return ErrorCase(
-        call=answer.op,
-        status=answer.status,
+        call=response.op,
+        status=response.status,
         codes=frozenset(codes) or frozenset({code} - {""}),
         code=code,
         message=shown,
         words=without_files(message) if words is None else words,
         is_error=is_error,
         is_of_document=is_of_document,
-        is_json=answer.body is not None,
-        is_page=answer.is_page,
-        host=answer.host,
-        excerpt=_destination(answer) if answer.status in REDIRECT else answer.excerpt,
-        retry_after=answer.retry_after,
+        is_json=response.body is not None,
+        is_page=response.is_page,
+        host=response.host,
+        excerpt=_destination(response) if response.status in REDIRECT else response.excerpt,
+        retry_after=response.retry_after,
     )
 
 
-def _destination(answer: HttpResponse) -> str:
+def _destination(response: HttpResponse) -> str:
     # Omit the query, which may be secret and doesn't belong in a base_url, and any name with password.
-    address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
+    address = re.split(r"[?#]", response.headers.get("location", ""))[0]
     address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
     return f"to {address}" if address else "without an address"
 
 
-def plain_case(answer: HttpResponse, *, is_of_document: bool = True) -> ErrorCase:
+def plain_case(response: HttpResponse, *, is_of_document: bool = True) -> ErrorCase:
     """Return the case for a service without its own table, with the message from where most services put
     it.
     """
-    body = answer.fields
+    body = response.fields
     error = body.get("error")
     places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
     message = next(filter(None, map(text_of, places)), "")
-    is_text = answer.body is None and not answer.is_page
-    return case_of(answer, message=answer.text if is_text else message, is_of_document=is_of_document)
+    is_text = response.body is None and not response.is_page
+    return case_of(response, message=response.text if is_text else message, is_of_document=is_of_document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,11 +319,11 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
     return next((rule for rule in rules if rule.fits(case)), None)
 
 
-def by_status(answer: HttpResponse, *, is_of_document: bool = True) -> TargetError | None:
+def by_status(response: HttpResponse, *, is_of_document: bool = True) -> TargetError | None:
     """Classify a response of a service without its own table by the common rules; return None for 2xx with
     JSON.
     """
-    return classify(plain_case(answer, is_of_document=is_of_document))
+    return classify(plain_case(response, is_of_document=is_of_document))
 
 
 def says_money(words: str) -> bool:
@@ -402,9 +402,9 @@ COMMON: tuple[ErrorRule, ...] = (
 """The rules shared by every service; one of them always matches."""
 
 
-def is_completion(answer: HttpResponse) -> bool:
+def is_completion(response: HttpResponse) -> bool:
     """Return whether the response is a chat completion, regardless of the envelope of the service's other
     responses.
     """
-    body = answer.fields
-    return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")
+    body = response.fields
+    return response.is_success and isinstance(body.get("choices"), list) and not body.get("error")

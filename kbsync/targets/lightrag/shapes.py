@@ -74,18 +74,18 @@ RULES: tuple[ErrorRule, ...] = (
 """LightRAG's rules; the common rules come after them."""
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response by the server's message; without a known message the HTTP status decides."""
-    body = answer.fields
+    body = response.fields
     detail = body.text("detail")
-    is_busy = answer.is_success and body.get("status") == "busy"
+    is_busy = response.is_success and body.get("status") == "busy"
     case = case_of(
-        answer,
+        response,
         codes={"busy"} if is_busy else (),
         code="busy" if is_busy else "",
         message=detail or body.text("message"),
-        is_error=bool(detail) and not answer.is_success,
-        is_of_document=answer.op == "upload",
+        is_error=bool(detail) and not response.is_success,
+        is_of_document=response.op == "upload",
     )
     return classify(case, RULES)
 
@@ -141,10 +141,10 @@ class Row(DocumentRow):
         return DocStatus(DocState.FAILED, reason, "duplicate", twin=twin.id if twin else "")
 
 
-def page_of(answer: HttpResponse) -> ListPage[Row]:
+def page_of(response: HttpResponse) -> ListPage[Row]:
     """Return a page of the list."""
-    rows = answer.fields.objects("documents")
-    total = answer.fields.object("pagination").get("total_count")
+    rows = response.fields.objects("documents")
+    total = response.fields.object("pagination").get("total_count")
     return ListPage(tuple(row for row in map(_row, rows) if row.server_id), count_of(total))
 
 
@@ -167,36 +167,38 @@ def _status(item: Fields) -> DocStatus:
             return DocStatus(DocState.INDEXING if word in UNFINISHED else DocState.UNKNOWN)
 
 
-def is_deleting(answer: HttpResponse) -> bool:
+def is_deleting(response: HttpResponse) -> bool:
     """Return whether the server is deleting.
 
     It reports that at once, even while its status text is still outdated.
     """
-    return answer.fields.get("destructive_busy") is True
+    return response.fields.get("destructive_busy") is True
 
 
-def all_deleted(answer: HttpResponse, number: int) -> bool:
+def all_deleted(response: HttpResponse, number: int) -> bool:
     """Return whether the server's last message says that it deleted this many documents."""
-    done = _DONE.fullmatch(answer.fields.text("latest_message"))
+    done = _DONE.fullmatch(response.fields.text("latest_message"))
     return done is not None and int(done[1]) == number
 
 
-def receipt(answer: HttpResponse) -> None:
+def receipt(response: HttpResponse) -> None:
     """Raise `Unsure` if the response to an upload doesn't confirm that the server has the file."""
-    body = answer.fields
+    body = response.fields
     if body.get("status") != "success" or not body.text("track_id"):
-        raise Unsure(f"upload: the response doesn't confirm the upload: {answer.excerpt}", code="no-receipt")
+        raise Unsure(
+            f"upload: the response doesn't confirm the upload: {response.excerpt}", code="no-receipt"
+        )
 
 
-def passages(answer: HttpResponse) -> Iterator[tuple[str, Passage]]:
+def passages(response: HttpResponse) -> Iterator[tuple[str, Passage]]:
     """Yield document name and passage, best first. The server returns no scores, so 1, 1/2, 1/3 replace them.
 
     Raises `Unavailable` for a failed search.
     """
-    body = answer.fields
+    body = response.fields
     is_empty = body.object("metadata").get("failure_reason") == "no_results"
     if body.get("status") != "success" and not is_empty:
-        raise Unavailable(f"search: {answer.excerpt}")
+        raise Unavailable(f"search: {response.excerpt}")
     chunks = body.object("data").objects("chunks")
     for rank, chunk in enumerate(chunks, 1):
         yield chunk.text("file_path"), Passage(chunk.text("content"), score=1 / rank)

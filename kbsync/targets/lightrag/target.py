@@ -70,10 +70,12 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def base(self) -> Base:
         """Check the server. It has one base, without an id."""
-        answer = await self._client.ask("base", "GET", "/documents/status_counts")
-        counts = answer.fields.object("status_counts")
+        response = await self._client.ask("base", "GET", "/documents/status_counts")
+        counts = response.fields.object("status_counts")
         if (total := counts.count("all")) is None:
-            raise Unavailable(f"base: the response of {answer.host} has no document count: {answer.excerpt}")
+            raise Unavailable(
+                f"base: the response of {response.host} has no document count: {response.excerpt}"
+            )
         return Base(self._config.base_url, total, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
@@ -192,17 +194,17 @@ class LightragTarget(ServiceTarget[Row]):
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids; return whether the server says that it deleted all of them."""
         body = {"doc_ids": list(server_ids), "delete_file": True, "delete_llm_cache": True}
-        answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
-        if answer.fields.get("status") != "deletion_started":
-            raise Unavailable(f"delete: the response doesn't confirm a deletion: {answer.excerpt}")
+        response = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
+        if response.fields.get("status") != "deletion_started":
+            raise Unavailable(f"delete: the response doesn't confirm a deletion: {response.excerpt}")
         for seconds in DELETION_PAUSES:
             await self._sleep(seconds)
-            answer = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
-            if not shapes.is_deleting(answer):
+            response = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
+            if not shapes.is_deleting(response):
                 break
         else:
             raise Unavailable("delete: the server is still deleting", code="busy", retry_after=BUSY_PAUSE)
-        return shapes.all_deleted(answer, len(server_ids))
+        return shapes.all_deleted(response, len(server_ids))
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the documents, excluding refused uploads.
@@ -230,10 +232,10 @@ class LightragTarget(ServiceTarget[Row]):
         body = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
         if words:
             body["status_filters"] = list(words)
-        answer = await self._client.ask("list", "POST", "/documents/paginated", json=body)
-        page = shapes.page_of(answer)
+        response = await self._client.ask("list", "POST", "/documents/paginated", json=body)
+        page = shapes.page_of(response)
         if page.total is None:
-            raise Unavailable(f"can't read the list: {answer.excerpt}")
+            raise Unavailable(f"can't read the list: {response.excerpt}")
         return page
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:

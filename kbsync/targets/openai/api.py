@@ -17,8 +17,8 @@ from kbsync.targets.openai.shapes import page_of
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Fields | None:
     """Return one object; None if it doesn't exist."""
-    answer = await unless_gone(client.ask(op, method, path))
-    return None if answer is None else answer.fields
+    response = await unless_gone(client.ask(op, method, path))
+    return None if response is None else response.fields
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
@@ -26,9 +26,9 @@ async def remove(client: Client, op: str, path: str) -> bool:
 
     Raises `Unavailable` if the response doesn't confirm the deletion.
     """
-    answer = await read(client, op, path, "DELETE")
-    require_shape(op, answer is None or answer.get("deleted") is True or None)
-    return answer is not None
+    response = await read(client, op, path, "DELETE")
+    require_shape(op, response is None or response.get("deleted") is True or None)
+    return response is not None
 
 
 async def rows(

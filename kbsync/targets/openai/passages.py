@@ -119,9 +119,9 @@ class SharedPassages:
 
     async def _read(self, file_id: str) -> list[StoredPassage]:
         params = {"include_embeddings": "true", "include_metadata": "true"}
-        answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=params)
-        passages = [self._passage(part) for part in answer.fields.objects("data")]
-        return require_shape(answer.op, passages if passages and all(passages) else None)
+        response = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=params)
+        passages = [self._passage(part) for part in response.fields.objects("data")]
+        return require_shape(response.op, passages if passages and all(passages) else None)
 
     def _passage(self, part: Fields) -> StoredPassage:
         """Return a passage in a form from which it can be restored; empty if the row is incomplete."""

@@ -48,18 +48,18 @@ PUT_BACK = "put-back"
 """The call whose response is empty."""
 
 
-def page_of(answer: HttpResponse) -> tuple[list[Fields], str]:
+def page_of(response: HttpResponse) -> tuple[list[Fields], str]:
     """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
 
     Raises `Unavailable` if the shape is unexpected.
     """
-    body = answer.fields
+    body = response.fields
     listed, has_more = body.get("data"), body.get("has_more")
     rows = [row for row in objects_in(listed) if row.text("id")]
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
     # Take the cursor from the rows, and raise for a row without an id instead of skipping it silently.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
-    rows = require_shape(answer.op, rows if is_whole else None)
+    rows = require_shape(response.op, rows if is_whole else None)
     return rows, rows[-1]["id"] if has_more else ""
 
 
@@ -81,10 +81,10 @@ def status_of(row: Fields) -> DocStatus:
     return failed(error.text("message"), code, is_quota=code in _QUOTA)
 
 
-def passages_of(answer: HttpResponse) -> list[Match]:
+def passages_of(response: HttpResponse) -> list[Match]:
     """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
     matches: dict[tuple[str, str], Match] = {}
-    for remote_id, passage in require_shape(answer.op, matches_in(answer.fields.get("data"), _match)):
+    for remote_id, passage in require_shape(response.op, matches_in(response.fields.get("data"), _match)):
         # OGX returns a passage that several files share once for each of them, but always under the same
         # file.
         matches.setdefault((remote_id, passage.text), (remote_id, passage))
@@ -102,9 +102,9 @@ PDF_AND_TEXT = frozenset({"inline::pypdf"})
 """OGX's file readers that accept only PDF and text."""
 
 
-def readers_of(answer: HttpResponse) -> frozenset[str]:
+def readers_of(response: HttpResponse) -> frozenset[str]:
     """Return the types of OGX's file readers."""
-    rows = answer.fields.objects("data")
+    rows = response.fields.objects("data")
     return frozenset(row.text("provider_type") for row in rows if row.get("api") == "file_processors")
 
 
@@ -274,17 +274,17 @@ RULES: tuple[ErrorRule, ...] = (
 """The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None if the HTTP status and the envelope both report success."""
-    body = answer.fields
+    body = response.fields
     error = body.object("error")
     code, kind = error.text("code"), error.text("type")
     case = case_of(
-        answer,
+        response,
         codes={code, kind} - {""},
         code=next((value for value in (code, kind) if value in _QUOTA), code),
         message=error.text("message") or body.text("detail"),
         is_error=bool(error),
-        is_of_document=answer.op in _STORING,
+        is_of_document=response.op in _STORING,
     )
     return classify(case, RULES)

@@ -137,8 +137,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
         part = FilePart("file", name, document.body)
         try:
-            answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
-            if remote_id := answer.fields.id("id"):
+            response = await self._client.send(
+                "upload", "/files", fields={"purpose": "assistants"}, file=part
+            )
+            if remote_id := response.fields.id("id"):
                 return remote_id
             raise Unsure("upload: the response has no file id", code="no-id")
         except Unsure as error:
@@ -292,5 +294,5 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         body: dict[str, Any] = {"query": query.text, "max_num_results": MOST_PASSAGES}
         if 0 < len(query.among) <= MOST_NAMED:
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
-        answer = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
-        return shapes.passages_of(answer)
+        response = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
+        return shapes.passages_of(response)

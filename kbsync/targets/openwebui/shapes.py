@@ -269,14 +269,14 @@ success. The common rules come after them.
 """
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
-    detail = answer.fields.get("detail")
+    detail = response.fields.get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(
-        answer,
+        response,
         message=message,
-        is_error=bool(message) and not answer.is_success,
-        is_of_document=answer.op == "upload",
+        is_error=bool(message) and not response.is_success,
+        is_of_document=response.op == "upload",
     )
     return classify(case, RULES)

@@ -111,8 +111,8 @@ class RemoteFolders:
     async def _create_folder(self, client: Client, base: str, name: str, parent: str | None) -> str:
         body = {"name": name, "parent_id": parent}
         try:
-            answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
-            return str(require_shape("make-folder", answer.fields.id("id")))
+            response = await client.post("make-folder", f"{base}/dirs/create", json=body)
+            return str(require_shape("make-folder", response.fields.id("id")))
         except TargetError as error:
             self.forget()  # the server may have created it, or its parent may be gone
             if isinstance(error, Halted):
@@ -144,12 +144,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def card(self, base_id: str) -> BaseCard:
         """Return a base that the key's user can see."""
         try:
-            answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+            response = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
         except Halted as error:
             if error.halt == "knowledge-base-missing":
                 raise self.no_base(base_id) from error
             raise
-        return require_shape("base", shapes.card_of(answer.body))
+        return require_shape("base", shapes.card_of(response.body))
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -165,8 +165,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         file = FilePart("file", name, document.body, media_type or "application/octet-stream")
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
-        answer = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
-        stored = require_document("upload", file_of(answer.body))
+        response = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
+        stored = require_document("upload", file_of(response.body))
         return Accepted(stored.id, created=stored.created or None)
 
     # -- status -----------------------------------------------------------------------------------
@@ -247,8 +247,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         rows: dict[str, StoredFile] = {}
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
-            answer = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
-            page = {row.id: row for row in require_shape("newest", page_in(answer.body, None, file_of)).rows}
+            response = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
+            page = {
+                row.id: row for row in require_shape("newest", page_in(response.body, None, file_of)).rows
+            }
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
@@ -306,21 +308,21 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _read_status(self, remote_id: str) -> str | None:
         """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
-        answer = await unless_gone(self._client.ask("state", "GET", way))
-        return require_shape("state", answer.fields.text("status") or None) if answer else None
+        response = await unless_gone(self._client.ask("state", "GET", way))
+        return require_shape("state", response.fields.text("status") or None) if response else None
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
         """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
-        answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
-        return require_shape("status", file_of(answer.body)) if answer else None
+        response = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
+        return require_shape("status", file_of(response.body)) if response else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """Return a page of the list, most recently changed first. For a user who isn't an admin the server
         always returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
-        answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
-        return require_shape("list", page_of(answer.body, file_of))
+        response = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
+        return require_shape("list", page_of(response.body, file_of))
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -435,8 +437,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base."""
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
-        answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
-        return require_shape("search", shapes.matches_of(answer.body))
+        response = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
+        return require_shape("search", shapes.matches_of(response.body))
 
 
 def _file_at(remote_id: str) -> str:

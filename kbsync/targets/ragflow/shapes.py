@@ -94,18 +94,18 @@ RULES: tuple[ErrorRule, ...] = (
 """RAGFlow's rules. Most errors come with HTTP 200; without a code the HTTP status decides."""
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
-    body = answer.fields
+    body = response.fields
     code = body.integer("code")
-    is_bare = code is None and answer.body is not None
+    is_bare = code is None and response.body is not None
     case = case_of(
-        answer,
-        codes={"completion"} if is_completion(answer) else {"none"} if is_bare else (),
+        response,
+        codes={"completion"} if is_completion(response) else {"none"} if is_bare else (),
         code=str(code) if code else "",
         message=body.text("message")[:_LONGEST] if code else "",
         is_error=bool(code),
-        is_of_document=answer.op == "upload",
+        is_of_document=response.op == "upload",
     )
     return classify(case, RULES)
 

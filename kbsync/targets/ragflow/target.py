@@ -74,8 +74,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def card(self, base_id: str) -> BaseCard:
         """Return one of the user's datasets."""
         try:
-            answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
-            cards = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
+            response = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
+            cards = [card for card in shapes.bases_of(response.body) if card.id == base_id]
         except NotOffered as error:  # not the server's own response, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
@@ -100,8 +100,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def upload(self, document: Outgoing) -> Accepted:
         """Store a document, then send its metadata."""
         file = FilePart("file", document.name, document.body)
-        answer = await self._client.send("upload", self._documents, fields={}, file=file)
-        stored = require_document("upload", shapes.stored_of(answer.body))
+        response = await self._client.send("upload", self._documents, fields={}, file=file)
+        stored = require_document("upload", shapes.stored_of(response.body))
         await self._describe(stored.id, document)
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
@@ -200,8 +200,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """
         if not ids:
             return True
-        answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
-        return not answer.fields.object("data").get("errors")
+        response = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
+        return not response.fields.object("data").get("errors")
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
         """Return which `ids` have a row."""
@@ -220,8 +220,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return await self._request_list(_page_query(number, size, orderby="create_time", desc="false"))
 
     async def _request_list(self, query: str) -> ListPage[ParsedDocument]:
-        answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
-        return require_shape("list", shapes.page_of(answer.body))
+        response = await self._client.ask("list", "GET", f"{self._documents}?{query}")
+        return require_shape("list", shapes.page_of(response.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """Return the rows of the `ids` that exist; at most `MOST_IDS` ids."""
@@ -251,8 +251,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             )  # one of the documents is gone, so RAGFlow refuses the search
 
     async def _send_search(self, body: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
-        answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=body)
-        return require_shape("search", shapes.matches_of(answer.body))
+        response = await self._client.ask("search", "POST", "/api/v1/retrieval", json=body)
+        return require_shape("search", shapes.matches_of(response.body))
 
 
 def _page_query(number: int, size: int, **more: str) -> str:

@@ -170,17 +170,19 @@ class ServiceClassifier:
     def __init__(self, kind: str, path: str) -> None:
         self._rules, self._path = rules_for(kind, path), path
 
-    def __call__(self, answer: HttpResponse) -> TargetError | None:
+    def __call__(self, response: HttpResponse) -> TargetError | None:
         """Return the error in a response, or None on success."""
-        body = answer.body
+        body = response.body
         if isinstance(body, list) and body:  # an error of Gemini's is the only item of a list
             body = body[0]
         codes, message = _error_in(object_of(body))
         param = object_of(body).object("error").text("param")
-        if answer.is_success:  # a gateway may return 200, and the status as the error's code (OpenRouter)
-            answer = replace(answer, status=next(filter(None, map(_error_status, codes)), answer.status))
+        if response.is_success:  # a gateway may return 200, and the status as the error's code (OpenRouter)
+            response = replace(
+                response, status=next(filter(None, map(_error_status, codes)), response.status)
+            )
         case = case_of(
-            answer,
+            response,
             codes=codes | ({f"param={param}"} if param else set()),
             code=min(codes, default=""),
             message=message,
@@ -394,13 +396,13 @@ class EmbeddingService:
         patience = 0 if is_query else PATIENCE
         is_compact = self._takes_base64 is not False
         body = embedding_body(self._config, items, is_query=is_query, base64=is_compact)
-        answer = await self._answer(body, patience)
+        response = await self._answer(body, patience)
         if self._takes_base64 is None:
             self._takes_base64 = True
         try:
-            vectors = vectors_of(answer.body, len(items))
+            vectors = vectors_of(response.body, len(items))
         except NonsenseError as error:
-            raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
+            raise Unavailable(f"embed: {response.host} answered with {error}", code="nonsense") from None
         length = next((len(vector) for vector in vectors if vector is not None), None)
         if length is not None:
             # Vectors of different lengths can't be compared, so a new length means a wrong config.
@@ -468,11 +470,11 @@ class RerankService:
             return []
         body = rerank_body(self._config, question[:LONGEST_QUESTION], passages)
         async with self._client.soon("rerank", SOON):
-            answer = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
+            response = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
         try:
-            order = order_of(answer.body, len(passages))
+            order = order_of(response.body, len(passages))
         except NonsenseError as error:
-            raise Unavailable(f"rerank: {answer.host} answered with {error}", code="nonsense") from None
+            raise Unavailable(f"rerank: {response.host} answered with {error}", code="nonsense") from None
         return order + [(index, order[-1][1]) for index in range(len(passages), len(texts))]
 
     async def aclose(self) -> None:

@@ -134,14 +134,14 @@ class ZhipuClassifier:
         other._read = read
         return other
 
-    def __call__(self, answer: HttpResponse) -> TargetError | None:
+    def __call__(self, response: HttpResponse) -> TargetError | None:
         """Return the error in a response, or None on success."""
-        self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
-        error = self._read(answer)
+        self._skew.learn(time_of(response.body), response.sent_at, self._wall())
+        error = self._read(response)
         if error is None:
-            self._keys.accepted(answer.sent_at)
+            self._keys.accepted(response.sent_at)
             return None
-        if error.code == EXPIRED and self._keys.renews(answer.sent_at):
+        if error.code == EXPIRED and self._keys.renews(response.sent_at):
             error = Unavailable(
                 "this request's token had expired; the next request gets a new one", code=EXPIRED
             )

@@ -353,27 +353,27 @@ RULES: tuple[ErrorRule, ...] = (
 """The service's rules, in order; the common rules, which check the HTTP status, come after them."""
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Return None if both body and HTTP status report success, otherwise the error.
 
     Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
     precedence.
     """
-    body = answer.fields
+    body = response.fields
     error = body.object("error")
     source = error or body
     code, kind = source.id("code") or "", error.text("type")
     message = source.text("message") or source.text("msg")
-    if not (code or error) and str(answer.status) in ("434", "435"):
-        code = str(answer.status)  # HTTP statuses that only this service uses
+    if not (code or error) and str(response.status) in ("434", "435"):
+        code = str(response.status)  # HTTP statuses that only this service uses
     case = case_of(
-        answer,
+        response,
         codes={code, kind} - {""},
         code=code,
         message=quote_message(message),
         words=without_names(message),
         is_error=bool(error) or code not in ("", "200"),
-        is_of_document=answer.op in _OF_ONE_DOCUMENT,
+        is_of_document=response.op in _OF_ONE_DOCUMENT,
     )
     return classify(case, RULES, partial(_describe, kind=kind))
 

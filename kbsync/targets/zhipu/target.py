@@ -141,8 +141,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         without it.
         """
         async with self._client.soon("capacity", FORECAST):
-            answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
-        return capacity_of(answer.body)
+            response = await self._client.ask("capacity", "GET", "/knowledge/capacity")
+        return capacity_of(response.body)
 
     async def _known_capacity(self) -> Capacity | None:
         """Return the account's space. After a refusal, raises `NotOffered` for an hour without sending a
@@ -157,10 +157,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         try:
-            answer = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
+            response = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
         except Rejected as error:
             raise self.no_base(self._config.knowledge_id, error.reason, error.code) from error
-        content = object_of(data_of(answer.body))
+        content = object_of(data_of(response.body))
         if not content:
             raise self.no_base(self._config.knowledge_id, "the service's response has no data")
         # A count that isn't an integer can't prove that a list is incomplete (ADR 14), so it counts as
@@ -202,13 +202,13 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             slicing = slicing_of(document.name, document.settings)
             # Without retries. After an unclear response the outcome is unsure, and the engine looks for the
             # document by its name (promise 3).
-            answer = await self._client.send(
+            response = await self._client.send(
                 "upload",
                 f"/document/upload_document/{self._base}",
                 fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
                 file=FilePart("files", document.name, document.body, media_type(document.name)),
             )
-            return read_receipt(answer.body, document.name)
+            return read_receipt(response.body, document.name)
         except TargetError as error:
             stored = isinstance(error, Unsure)
             raise
@@ -230,13 +230,13 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         try:
             with missing.remembered("upload-url"):
                 sending = self._client.post("upload-url", "/document/upload_url", json=body)
-                answer = await self._while_base_answers(sending)
+                response = await self._while_base_answers(sending)
         except (NotFound, NotOffered) as error:
             reason = f"the service doesn't accept URLs here: {error.reason}"
             is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
-            page = read_receipt(answer.body, address, key="url")
+            page = read_receipt(response.body, address, key="url")
         except Rejected as error:  # a page that the service can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
         return Accepted(page.remote_id)  # the document doesn't have a name that we chose, by which to find it
@@ -326,8 +326,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def row(self, remote_id: str) -> ZhipuDocument:
         """Return one document. Raises `NotFound`, also if the response has no data."""
-        answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
-        document = document_of(answer.body, remote_id)
+        response = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
+        document = document_of(response.body, remote_id)
         if document is None:
             raise _not_found()
         return document
@@ -419,10 +419,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             path = f"/document/slice/image_list/{path_part(remote_id)}"
             try:
                 async with asyncio.timeout_at(deadline):
-                    answer = await self._client.ask("images", "POST", path)
+                    response = await self._client.ask("images", "POST", path)
             except TimeoutError as error:
                 raise Unavailable("the pictures did not arrive in time") from error
-            return images_in(object_of(data_of(answer.body)).get("images"))
+            return images_in(object_of(data_of(response.body)).get("images"))
 
         pictures = await self._call_each(ids, images)
         missing = [error for error in pictures.values() if isinstance(error, NotOffered)]

@@ -34,11 +34,11 @@ RULES = (
 )
 
 
-def classify_response(answer: HttpResponse) -> TargetError | None:
+def classify_response(response: HttpResponse) -> TargetError | None:
     """Return the error for a service code; responses without one are classified by words and HTTP status."""
-    body = answer.body if isinstance(answer.body, dict) else {}
+    body = response.body if isinstance(response.body, dict) else {}
     code = body.get("error", "")
-    case = case_of(answer, code=code, message=code.replace("_", " "), is_error=bool(code))
+    case = case_of(response, code=code, message=code.replace("_", " "), is_error=bool(code))
     return classify(case, RULES)
 
 
@@ -58,21 +58,21 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
 
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")`."""
-        answer = await self._client.ask("base", "GET", self._base)
-        return Base(answer.body["id"], answer.body["documents"], self._config.base_url)
+        response = await self._client.ask("base", "GET", self._base)
+        return Base(response.body["id"], response.body["documents"], self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send it with its mark; the engine deletes the replaced document once this one is searchable."""
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
-        answer = await self._client.deliver("upload", "POST", path, partial(file_body, document.body))
-        return Accepted(require_document("upload", answer.fields.id("id")))
+        response = await self._client.deliver("upload", "POST", path, partial(file_body, document.body))
+        return Accepted(require_document("upload", response.fields.id("id")))
 
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
         """Return a page, newest first."""
         params = {"page": str(number), "size": str(size)}
-        answer = await self._client.ask("list", "GET", self._documents, params=params)
-        return ListPage(tuple(map(_row, answer.body["documents"])), answer.body["total"])
+        response = await self._client.ask("list", "GET", self._documents, params=params)
+        return ListPage(tuple(map(_row, response.body["documents"])), response.body["total"])
 
     async def row(self, remote_id: str) -> DocumentRow:
         """Return the document's detail."""
@@ -85,8 +85,8 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Return the fifty best passages."""
         body = {"query": query.text, "limit": 50}
-        answer = await self._client.ask("search", "POST", f"{self._base}/search", json=body)
-        rows = answer.body["passages"]
+        response = await self._client.ask("search", "POST", f"{self._base}/search", json=body)
+        rows = response.body["passages"]
         return [(row["document"], Passage(row["text"], score=row["score"])) for row in rows]
 
 
