@@ -49,7 +49,7 @@ class DifyBases(Bases):
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1). It includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
-        response = await self._client.ask("bases", "GET", "/datasets", params=params)
+        response = await self._client.request("bases", "GET", "/datasets", params=params)
         return require_shape("bases", bases_of(response.body))
 
     async def get(self, base_id: str) -> BaseCard:
@@ -63,7 +63,7 @@ class DifyBases(Bases):
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpResponse:
         """Send a request about one base. If Dify reports the base as missing, the error names its id."""
         try:
-            return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
+            return await self._client.request(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
         except Halted as error:
             if error.halt == "knowledge-base-missing":
                 raise self.target.no_base(base_id) from error

@@ -54,7 +54,7 @@ class OpenaiBases(Bases):
         """Change the name or the description."""
         self.fields_of(request)
         body = _fields(request, object_of((await self._read(base_id)).get("metadata")))
-        await self._client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
+        await self._client.request("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
     async def delete(self, base_id: str) -> None:
         """Delete the files that kbsync uploaded to the store, then the store; the service wouldn't delete the

@@ -30,7 +30,7 @@ class OpenWebuiBases(Bases):
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the server decides the page size."""
-        response = await self._client.ask(
+        response = await self._client.request(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )
         return require_shape("list-bases", page_of(response.body, card_of))
@@ -51,11 +51,11 @@ class OpenWebuiBases(Bases):
         card = await self.get(base_id)
         description = card.description if request.description is None else request.description
         body = {"name": request.name or card.name, "description": description}
-        await self._client.ask("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
+        await self._client.request("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
 
     async def delete(self, base_id: str) -> None:
         """Delete a base, but not its files, which belong to their users."""
-        response = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
+        response = await self._client.request("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if response.body is not True:
             raise Unavailable("delete-base: the server didn't delete it", code="not-deleted")
 

@@ -63,7 +63,7 @@ class RagflowBases(Bases):
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
-        response = await self._client.ask("bases", "GET", DATASETS, params=params)
+        response = await self._client.request("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(response.body), None)
 
     async def get(self, base_id: str) -> BaseCard:
@@ -82,12 +82,12 @@ class RagflowBases(Bases):
         """Send only the changed settings. RAGFlow doesn't reparse existing documents."""
         fields = self.fields_of(request)
         await self.get(base_id)
-        await self._client.ask("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
+        await self._client.request("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
 
     async def delete(self, base_id: str) -> None:
         """Delete a dataset; a missing one counts as deleted."""
         try:
-            await self._client.ask("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
+            await self._client.request("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
         except Rejected:
             if any(card.id == base_id for card in await self.list_all()):
                 raise
@@ -104,7 +104,7 @@ class RagflowAssistants(Applications):
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
         """Return one page of the list (pages are numbered from 1)."""
         params = {"page": str(number), "page_size": str(size)}
-        response = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
+        response = await self.client.request("chats", "GET", "/api/v1/chats", params=params)
         return require_shape("chats", chats_of(response.body))
 
 

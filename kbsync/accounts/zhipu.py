@@ -120,7 +120,7 @@ async def _page(
     client: Client, op: str, path: str, number: int, size: int, read: Callable[[Fields], T | None]
 ) -> ListPage[T]:
     """Return one page of bases or applications."""
-    response = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
+    response = await client.request(op, "GET", path, params={"page": str(number), "size": str(size)})
     return rows_of(response.body, read)
 
 
@@ -136,13 +136,13 @@ async def _create(client: Client, op: str, path: str, body: Mapping[str, object]
 async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
     """Delete a resource. After a 404, check that it is gone: the service may still have it (promise 10)."""
     try:
-        await client.ask(op, "DELETE", path)
+        await client.request(op, "DELETE", path)
         return
     except Rejected as error:
         if not is_gone(error):
             raise
     try:
-        fields = data_of((await client.ask(read_op, "GET", path)).body)
+        fields = data_of((await client.request(read_op, "GET", path)).body)
     except Rejected as error:
         if is_gone(error):
             return
@@ -175,7 +175,7 @@ class ZhipuBases(Bases):
     async def models(self) -> Sequence[EmbeddingModel]:
         """Return the models that the service lists, or the documented ones if it lists none."""
         try:
-            response = await self._client.ask("models", "GET", "/embedding")
+            response = await self._client.request("models", "GET", "/embedding")
         except (NotFound, NotOffered):
             return MODELS
         models = tuple(
@@ -192,7 +192,7 @@ class ZhipuBases(Bases):
     async def get(self, base_id: str) -> BaseCard:
         """Return one base of the account."""
         try:
-            response = await self._client.ask("base", "GET", _base_path(base_id))
+            response = await self._client.request("base", "GET", _base_path(base_id))
         except Rejected as error:
             raise self.target.no_base(base_id, error.reason) from error
         content = object_of(data_of(response.body))
@@ -227,7 +227,7 @@ class ZhipuBases(Bases):
             **settings,
         }
         with _redacting(request.headers.values()):
-            await self._client.ask("edit-base", "PUT", _base_path(base_id), json=_without_none(body))
+            await self._client.request("edit-base", "PUT", _base_path(base_id), json=_without_none(body))
 
     async def delete(self, base_id: str) -> None:
         """Delete a base; a missing one counts as deleted."""
@@ -323,7 +323,7 @@ class ZhipuApplications(Applications):
         path, body = _application_path(application_id), _application_body(request, Fields())
         if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))
-        await self._client.ask("edit-application", "PUT", path, json=body)
+        await self._client.request("edit-application", "PUT", path, json=body)
 
     async def delete(self, application_id: str) -> None:
         """Delete an application; a missing one counts as deleted."""
@@ -332,7 +332,7 @@ class ZhipuApplications(Applications):
 
     async def _read(self, application_id: str) -> Fields:
         """Return all fields of an application. Raises `Rejected` if there is none."""
-        response = await self._client.ask("application", "GET", _application_path(application_id))
+        response = await self._client.request("application", "GET", _application_path(application_id))
         content = object_of(data_of(response.body))
         if not content:
             raise Rejected(f"there is no application {application_id}", code="404")
@@ -432,7 +432,7 @@ class ZhipuCallbacks:
 
     async def get(self) -> Callback | None:
         """Return the callback URL; None if the response has none or reports that none is set."""
-        response = await _if_set(self._client.ask("callback", "GET", self._PATH))
+        response = await _if_set(self._client.request("callback", "GET", self._PATH))
         content = object_of(data_of(response.body)) if response is not None else Fields()
         url = content.text("url").strip()
         if not url:
@@ -448,11 +448,11 @@ class ZhipuCallbacks:
         """Set the callback URL. Errors never contain the headers' values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
         with _redacting(headers.values()):
-            await _if_offered(self._client.ask("set-callback", "PUT", self._PATH, json=body))
+            await _if_offered(self._client.request("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
         """Remove the callback URL. If the service says that none is set, verifies that."""
-        removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
+        removed = await _if_set(self._client.request("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
             raise Unsure("the service reports no address, but still has one", code="still-there")
 

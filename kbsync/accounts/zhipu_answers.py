@@ -104,7 +104,7 @@ class ZhipuAnswers:
         """
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
-            response = await self._client.ask("slice-info", "GET", path)
+            response = await self._client.request("slice-info", "GET", path)
         except TargetError:
             return Sources(None, request_id, usage)
         is_old = object_of(data_of(response.body)).flag("has_old_document")

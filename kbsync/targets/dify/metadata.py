@@ -106,7 +106,7 @@ class MetadataSender:
                 )
         if operations:
             path = f"{self._root}/documents/metadata"
-            await self._client.ask("describe", "POST", path, json={"operation_data": operations})
+            await self._client.request("describe", "POST", path, json={"operation_data": operations})
 
     async def _field(self, name: str, known: Mapping[str, str]) -> str:
         """Return the field with this name, creating it if it is missing."""

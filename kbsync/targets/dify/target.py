@@ -60,7 +60,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def _read_dataset(self) -> Dataset:
         try:
-            response = await self._client.ask("base", "GET", self._root)
+            response = await self._client.request("base", "GET", self._root)
         except (Rejected, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
@@ -127,13 +127,13 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def row(self, remote_id: str) -> DocumentRow | None:
         """Return a document with its details."""
         params = {"metadata": "without"}
-        response = await self._client.ask("detail", "GET", self._path(remote_id), params=params)
+        response = await self._client.request("detail", "GET", self._path(remote_id), params=params)
         return shapes.document_of(response.body)
 
     async def remove(self, remote_id: str) -> None:
         """Delete a document, and drop its unsent metadata."""
         self._metadata.forget((remote_id,))
-        await self._client.ask("delete", "DELETE", self._path(remote_id))
+        await self._client.request("delete", "DELETE", self._path(remote_id))
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain `name`."""
@@ -142,7 +142,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
         try:
-            response = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
+            response = await self._client.request("file", "GET", f"{self._path(remote_id)}/upload-file")
             url = response.fields.text("url")
             # An installation without FILES_URL returns only the path (`get_signed_file_url`).
             return await self._digest_at(urljoin(self._config.base_url, url)) if url else None
@@ -152,7 +152,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
         """Return a page of the list, newest documents first."""
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
-        response = await self._client.ask("list", "GET", f"{self._root}/documents", params=params)
+        response = await self._client.request("list", "GET", f"{self._root}/documents", params=params)
         return require_shape("list", shapes.page_of(response.body))
 
     def _path(self, remote_id: str) -> str:
@@ -165,5 +165,5 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         dataset = self._dataset or await self._read_dataset()
         text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
-        response = await self._client.ask("retrieve", "POST", f"{self._root}/retrieve", json=body)
+        response = await self._client.request("retrieve", "POST", f"{self._root}/retrieve", json=body)
         return require_shape("retrieve", shapes.matches_of(response.body))

@@ -128,7 +128,7 @@ def _text(value: Any) -> bytes:
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
     """Return all of the bot's bases: despite its name, the call doesn't return pages."""
-    response = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
+    response = await client.request("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(response.body))
 
 

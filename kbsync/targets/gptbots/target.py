@@ -408,7 +408,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """Delete a batch; return False, because the response doesn't mention individual ids."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
-        await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
+        await self._client.request("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
@@ -463,7 +463,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return `data_status` of the ids that the service knows; resend a refused request in halves."""
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
-            response = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
+            response = await self._client.request("status", "GET", f"/v1/bot/data/detail/list?{query}")
             return require_shape("status", states_of(response.body))
         except Rejected:
             if len(ids) == 1:  # the service refuses this id alone
@@ -492,7 +492,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return a page of the list, in the service's order, which isn't documented."""
         size = max(size, SMALLEST_PAGE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
-        response = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
+        response = await self._client.request("list", "GET", "/v1/bot/doc/query/page", params=params)
         config, prefix = self._config, self._surroundings.prefix
         page = require_shape("list", page_of(response.body, config.source_url_prefix, prefix))
         self._count = self._count if page.total is None else page.total
@@ -554,5 +554,5 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # Send only the base, without `data_ids`: the service would search the union of both.
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
-        response = await self._client.ask("search", "POST", "/v1/vector/match", json=body)
+        response = await self._client.request("search", "POST", "/v1/vector/match", json=body)
         return require_shape("search", matches_of(response.body))

@@ -1,7 +1,7 @@
 """Sends requests to a target within its limits, and gives each call one clear outcome.
 
-A request passes through `Client._request` once: it waits at the gate, is sent, and its response is
-classified. Only `ask` retries, because only its requests are safe to repeat (ADR 13).
+Each attempt passes through `Client._attempt`: it waits at the gate, is sent, and its response is classified.
+Only `request` retries, because only its calls are safe to repeat (ADR 13).
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class Client:
         """The target's name for messages, with its port unless it is the default."""
         return self._base.netloc.decode("ascii")
 
-    async def ask(
+    async def request(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
     ) -> HttpResponse:
         """Send an idempotent call, at most `TRIES` times. Raises `Unavailable`, `Rejected` or `Halted`."""
@@ -232,7 +232,7 @@ class Client:
             retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.may_retry),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        return _response_or_raise(await retrying(self._request, call))
+        return _response_or_raise(await retrying(self._attempt, call))
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
@@ -272,7 +272,7 @@ class Client:
     async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpResponse:
         """Send a request without retries. `body` is called only when the request may start. Errors as in
         `send`."""
-        return _response_or_raise(await self._request(HttpCall(op, method, path, body)))
+        return _response_or_raise(await self._attempt(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpResponse, None]:
         """POST JSON without retries; yield the bytes of an event stream as they arrive, or the whole response
@@ -324,7 +324,7 @@ class Client:
         await self._http.aclose()
         await self._downloads.aclose()
 
-    async def _request(self, call: HttpCall) -> HttpResponse | FailedRequest:
+    async def _attempt(self, call: HttpCall) -> HttpResponse | FailedRequest:
         """Wait for the gate and send one request; refuse it while the target is down."""
         if self._unhurried is not None:
             await self._unhurried()

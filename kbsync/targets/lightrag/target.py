@@ -70,7 +70,7 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def base(self) -> Base:
         """Check the server. It has one base, without an id."""
-        response = await self._client.ask("base", "GET", "/documents/status_counts")
+        response = await self._client.request("base", "GET", "/documents/status_counts")
         counts = response.fields.object("status_counts")
         if (total := counts.count("all")) is None:
             raise Unavailable(
@@ -194,12 +194,12 @@ class LightragTarget(ServiceTarget[Row]):
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids; return whether the server says that it deleted all of them."""
         body = {"doc_ids": list(server_ids), "delete_file": True, "delete_llm_cache": True}
-        response = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
+        response = await self._client.request("delete", "DELETE", "/documents/delete_document", json=body)
         if response.fields.get("status") != "deletion_started":
             raise Unavailable(f"delete: the response doesn't confirm a deletion: {response.excerpt}")
         for seconds in DELETION_PAUSES:
             await self._sleep(seconds)
-            response = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
+            response = await self._client.request("deletion", "GET", "/documents/pipeline_status")
             if not shapes.is_deleting(response):
                 break
         else:
@@ -232,7 +232,7 @@ class LightragTarget(ServiceTarget[Row]):
         body = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
         if words:
             body["status_filters"] = list(words)
-        response = await self._client.ask("list", "POST", "/documents/paginated", json=body)
+        response = await self._client.request("list", "POST", "/documents/paginated", json=body)
         page = shapes.page_of(response)
         if page.total is None:
             raise Unavailable(f"can't read the list: {response.excerpt}")
@@ -242,4 +242,4 @@ class LightragTarget(ServiceTarget[Row]):
         """Search; request more passages if the engine will filter them by path, type or date."""
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
         body = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
-        return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=body))
+        return shapes.passages(await self._client.request("search", "POST", "/query/data", json=body))

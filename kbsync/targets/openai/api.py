@@ -17,7 +17,7 @@ from kbsync.targets.openai.shapes import page_of
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Fields | None:
     """Return one object; None if it doesn't exist."""
-    response = await unless_gone(client.ask(op, method, path))
+    response = await unless_gone(client.request(op, method, path))
     return None if response is None else response.fields
 
 
@@ -41,7 +41,7 @@ async def rows(
     params = {"limit": str(PAGE_SIZE), "order": "desc", **params}
     for number in itertools.count(1):
         try:
-            rows, after = page_of(await client.ask(op, "GET", path, params=params))
+            rows, after = page_of(await client.request(op, "GET", path, params=params))
         except NotOffered:
             raise
         except Rejected as error:

@@ -110,7 +110,7 @@ class SharedPassages:
     async def restore(self, passages: Sequence[StoredPassage]) -> None:
         """Restore the passages. Doing it twice is harmless."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
-        await self._client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)
+        await self._client.request(PUT_BACK, "POST", "/vector-io/insert", json=body)
 
     async def _ids_of(self, file_id: str) -> frozenset[str]:
         if file_id not in self._ids:
@@ -119,7 +119,9 @@ class SharedPassages:
 
     async def _read(self, file_id: str) -> list[StoredPassage]:
         params = {"include_embeddings": "true", "include_metadata": "true"}
-        response = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=params)
+        response = await self._client.request(
+            "text", "GET", f"{self._files}/{file_id}/content", params=params
+        )
         passages = [self._passage(part) for part in response.fields.objects("data")]
         return require_shape(response.op, passages if passages and all(passages) else None)
 

@@ -100,7 +100,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _readable_extensions(self) -> frozenset[str]:
         """Return the formats that this OGX server can read; all formats if it doesn't list its readers."""
         try:
-            readers = shapes.readers_of(await self._client.ask("readers", "GET", "/providers"))
+            readers = shapes.readers_of(await self._client.request("readers", "GET", "/providers"))
         except TargetError:
             return EXTENSIONS
         return EXTENSIONS - OFFICE if readers and readers <= shapes.PDF_AND_TEXT else EXTENSIONS
@@ -287,12 +287,12 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         # Keep attributes that others set: their searches may filter by them.
         attributes = {key: value for key, value in row["attributes"].items() if key not in shapes.PATH_KEYS}
         body = {"attributes": attributes | renamed}
-        await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)
+        await self._client.request("rename", "POST", f"{self._files}/{remote_id}", json=body)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the store, or a few files."""
         body: dict[str, Any] = {"query": query.text, "max_num_results": MOST_PASSAGES}
         if 0 < len(query.among) <= MOST_NAMED:
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
-        response = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
+        response = await self._client.request("search", "POST", f"{self._store}/search", json=body)
         return shapes.passages_of(response)

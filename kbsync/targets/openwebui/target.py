@@ -74,7 +74,7 @@ async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
     """Return the server's comparison of a base with an empty folder: the only response with all folders,
     their paths and all files.
     """
-    return (await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).fields
+    return (await client.request("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).fields
 
 
 class RemoteFolders:
@@ -144,7 +144,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def card(self, base_id: str) -> BaseCard:
         """Return a base that the key's user can see."""
         try:
-            response = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+            response = await self._client.request("base", "GET", f"/api/v1/knowledge/{base_id}")
         except Halted as error:
             if error.halt == "knowledge-base-missing":
                 raise self.no_base(base_id) from error
@@ -247,7 +247,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         rows: dict[str, StoredFile] = {}
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
-            response = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
+            response = await self._client.request("newest", "GET", "/api/v1/files/user/search", params=params)
             page = {
                 row.id: row for row in require_shape("newest", page_in(response.body, None, file_of)).rows
             }
@@ -308,12 +308,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _read_status(self, remote_id: str) -> str | None:
         """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
-        response = await unless_gone(self._client.ask("state", "GET", way))
+        response = await unless_gone(self._client.request("state", "GET", way))
         return require_shape("state", response.fields.text("status") or None) if response else None
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
         """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
-        response = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
+        response = await unless_gone(self._client.request("status", "GET", _file_at(remote_id)))
         return require_shape("status", file_of(response.body)) if response else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
@@ -321,7 +321,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         always returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
-        response = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
+        response = await self._client.request("list", "GET", f"{self._base}/files", params=params)
         return require_shape("list", page_of(response.body, file_of))
 
     # -- delete, list, rename --------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if file and file.is_in_own_collection and self._is_recent(file):
             raise Unavailable("delete: the server may be about to link the file", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
-            await self._client.ask("delete", "DELETE", _file_at(remote_id))
+            await self._client.request("delete", "DELETE", _file_at(remote_id))
         # The file is in another base, too, or was linked to this one after the clean-up.
         elif not await self._clean_up((remote_id,)):
             raise Unavailable("delete: the file is still being indexed", code=word)
@@ -381,7 +381,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             await self._finish(file_id, True, file_id in twins)
         if gone := [file_id for file_id in ids if file_id not in busy]:
             body = {"file_ids": gone, "dir_ids": []}
-            await self._client.ask("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
+            await self._client.request("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
@@ -425,19 +425,21 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
         body = {"file_id": remote_id, "directory_id": folder_id}
         try:
-            await self._client.ask("move", "POST", f"{self._base}/file/move", json=body)
+            await self._client.request("move", "POST", f"{self._base}/file/move", json=body)
         except Rejected:
             self._folders.forget()  # the folder may be gone instead of the file
             raise
         path, body = f"{_file_at(remote_id)}/rename", {"filename": file_name}
-        await self._client.ask("rename", "POST", path, json=body)
+        await self._client.request("rename", "POST", path, json=body)
 
     # -- search ----------------------------------------------------------------------------------------------
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base."""
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
-        response = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
+        response = await self._client.request(
+            "search", "POST", "/api/v1/retrieval/query/collection", json=body
+        )
         return require_shape("search", shapes.matches_of(response.body))
 
 

@@ -74,7 +74,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def card(self, base_id: str) -> BaseCard:
         """Return one of the user's datasets."""
         try:
-            response = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
+            response = await self._client.request("base", "GET", DATASETS, params={"id": base_id})
             cards = [card for card in shapes.bases_of(response.body) if card.id == base_id]
         except NotOffered as error:  # not the server's own response, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
@@ -113,7 +113,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         path = f"{self._documents}/{quote(remote_id, safe='')}"
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
             fields = metadata_of(document, self._surroundings.prefix)
-            await self._client.ask("describe", "PUT", path, json={"meta_fields": fields})
+            await self._client.request("describe", "PUT", path, json={"meta_fields": fields})
 
     async def _parse(self, ids: Sequence[str]) -> None:
         """Request parsing without retries: RAGFlow would refuse a second request for documents in
@@ -200,7 +200,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """
         if not ids:
             return True
-        response = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
+        response = await self._client.request("delete", "DELETE", self._documents, json={"ids": list(ids)})
         return not response.fields.object("data").get("errors")
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
@@ -220,7 +220,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return await self._request_list(_page_query(number, size, orderby="create_time", desc="false"))
 
     async def _request_list(self, query: str) -> ListPage[ParsedDocument]:
-        response = await self._client.ask("list", "GET", f"{self._documents}?{query}")
+        response = await self._client.request("list", "GET", f"{self._documents}?{query}")
         return require_shape("list", shapes.page_of(response.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
@@ -251,7 +251,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             )  # one of the documents is gone, so RAGFlow refuses the search
 
     async def _send_search(self, body: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
-        response = await self._client.ask("search", "POST", "/api/v1/retrieval", json=body)
+        response = await self._client.request("search", "POST", "/api/v1/retrieval", json=body)
         return require_shape("search", shapes.matches_of(response.body))
 
 

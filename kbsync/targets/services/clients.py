@@ -419,11 +419,11 @@ class EmbeddingService:
         """Send one request; call a busy service again after the pause that it requested."""
         for _ in range(patience):
             try:
-                return await self._client.ask("embed", "POST", self._dialect.path, json=body)
+                return await self._client.request("embed", "POST", self._dialect.path, json=body)
             except Unavailable as error:
                 if not (error.is_rate_limit or error.code in _PASSING):
                     raise
-        return await self._client.ask("embed", "POST", self._dialect.path, json=body)
+        return await self._client.request("embed", "POST", self._dialect.path, json=body)
 
 
 _NO_DIRECTION = (
@@ -470,7 +470,7 @@ class RerankService:
             return []
         body = rerank_body(self._config, question[:LONGEST_QUESTION], passages)
         async with self._client.soon("rerank", SOON):
-            response = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
+            response = await self._client.request("rerank", "POST", self._dialect.path, json=body)
         try:
             order = order_of(response.body, len(passages))
         except NonsenseError as error:

@@ -141,7 +141,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         without it.
         """
         async with self._client.soon("capacity", FORECAST):
-            response = await self._client.ask("capacity", "GET", "/knowledge/capacity")
+            response = await self._client.request("capacity", "GET", "/knowledge/capacity")
         return capacity_of(response.body)
 
     async def _known_capacity(self) -> Capacity | None:
@@ -157,7 +157,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         try:
-            response = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
+            response = await self._client.request("base", "GET", f"/knowledge/{self._base}")
         except Rejected as error:
             raise self.no_base(self._config.knowledge_id, error.reason, error.code) from error
         content = object_of(data_of(response.body))
@@ -256,7 +256,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" proves nothing by itself."""
-        await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
+        await self._client.request("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
         """Request that the service reindex a document.
@@ -285,7 +285,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise NotOffered("reslicing can't change whether images are read")
         body = {**reslice_body(slicing), **self._callback}
         call = f"/document/{path_part(remote_id)}"
-        await self._request_again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))
+        await self._request_again(
+            "reslice", remote_id, self._client.request("reslice", "PUT", call, json=body)
+        )
 
     async def _request_again(self, op: str, remote_id: str, asking: Awaitable[HttpResponse]) -> None:
         try:
@@ -316,7 +318,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return a page of the list, whose order isn't documented. `word`: filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
-        page = page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
+        page = page_of((await self._client.request("list", "GET", "/document", params=params)).body)
         return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
@@ -326,7 +328,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def row(self, remote_id: str) -> ZhipuDocument:
         """Return one document. Raises `NotFound`, also if the response has no data."""
-        response = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
+        response = await self._client.request("detail", "GET", f"/document/{path_part(remote_id)}")
         document = document_of(response.body, remote_id)
         if document is None:
             raise _not_found()
@@ -397,7 +399,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         missing = self._client.missing
         missing.check("retrieve")
         try:
-            asking = self._client.ask("retrieve", "POST", "/knowledge/retrieve", json=body)
+            asking = self._client.request("retrieve", "POST", "/knowledge/retrieve", json=body)
             return found_of((await self._while_base_answers(asking)).body)
         except NotOffered as error:
             refusal = _no_search(error)
@@ -419,7 +421,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             path = f"/document/slice/image_list/{path_part(remote_id)}"
             try:
                 async with asyncio.timeout_at(deadline):
-                    response = await self._client.ask("images", "POST", path)
+                    response = await self._client.request("images", "POST", path)
             except TimeoutError as error:
                 raise Unavailable("the pictures did not arrive in time") from error
             return images_in(object_of(data_of(response.body)).get("images"))

@@ -58,7 +58,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
 
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")`."""
-        response = await self._client.ask("base", "GET", self._base)
+        response = await self._client.request("base", "GET", self._base)
         return Base(response.body["id"], response.body["documents"], self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
@@ -71,21 +71,21 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
         """Return a page, newest first."""
         params = {"page": str(number), "size": str(size)}
-        response = await self._client.ask("list", "GET", self._documents, params=params)
+        response = await self._client.request("list", "GET", self._documents, params=params)
         return ListPage(tuple(map(_row, response.body["documents"])), response.body["total"])
 
     async def row(self, remote_id: str) -> DocumentRow:
         """Return the document's detail."""
-        return _row((await self._client.ask("status", "GET", f"{self._documents}/{remote_id}")).body)
+        return _row((await self._client.request("status", "GET", f"{self._documents}/{remote_id}")).body)
 
     async def remove(self, remote_id: str) -> None:
         """Delete it."""
-        await self._client.ask("delete", "DELETE", f"{self._documents}/{remote_id}")
+        await self._client.request("delete", "DELETE", f"{self._documents}/{remote_id}")
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Return the fifty best passages."""
         body = {"query": query.text, "limit": 50}
-        response = await self._client.ask("search", "POST", f"{self._base}/search", json=body)
+        response = await self._client.request("search", "POST", f"{self._base}/search", json=body)
         rows = response.body["passages"]
         return [(row["document"], Passage(row["text"], score=row["score"])) for row in rows]
 

@@ -46,7 +46,7 @@ async def test_requests_in_flight_never_exceed_the_limit(concurrency: int) -> No
     busy = Busy()
     transport = httpx.MockTransport(busy)
     async with client("http://kb", transport=transport, concurrency=concurrency) as http:
-        calls = [http.ask("list", "GET", "/") for _ in range(40)]
+        calls = [http.request("list", "GET", "/") for _ in range(40)]
         sends = [http.send("upload", "/", fields={}, file=part()) for _ in range(40)]
         await asyncio.gather(*calls, *sends)
         assert (busy.all, busy.most) == (80, concurrency)
@@ -67,7 +67,7 @@ async def test_cancellation_at_any_moment_leaves_slots_connections_and_files_usa
             await asyncio.gather(*tasks, return_exceptions=True)
         assert http.gate.in_flight == 0
         assert all(body.is_let_go for body in bodies)
-        await asyncio.gather(*[http.ask("list", "GET", "/") for _ in range(6)])
+        await asyncio.gather(*[http.request("list", "GET", "/") for _ in range(6)])
 
 
 def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTransport:
@@ -157,7 +157,7 @@ async def test_read_request_stops_retrying_once_the_breaker_opens() -> None:
         async with client(server.url, steady=clock) as http:
             for _ in range(3):
                 with pytest.raises(Unavailable):
-                    await http.ask("list", "GET", "/")
+                    await http.request("list", "GET", "/")
         assert len(server.requests) == 5
 
 
@@ -497,7 +497,7 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
         for _ in range(8):
             with pytest.raises(Unavailable) as caught:
                 async with http.soon("search", 0.01):
-                    await http.ask("search", "POST", "/search", json={})
+                    await http.request("search", "POST", "/search", json={})
             reasons.append(caught.value.reason)
     assert asked == 5
     assert reasons[:5] == ["search: kb did not answer within 0.01 s"] * 5
@@ -518,7 +518,7 @@ async def test_abandoned_question_counts_as_unanswered(
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.02):
                     if call == "search":
-                        await http.ask("search", "POST", "/search", json={})
+                        await http.request("search", "POST", "/search", json={})
                     else:
                         await http.send("upload", "/", fields={}, file=part())
         assert (http.breaker.rest is not None) == is_down
@@ -531,7 +531,7 @@ async def test_request_without_remaining_time_says_nothing_about_the_target() ->
             with pytest.raises(Unavailable):
                 async with http.soon("search", 0.02):
                     await asyncio.sleep(0.016)  # longer than our order of requests, or another request
-                    await http.ask("search", "POST", "/search", json={})
+                    await http.request("search", "POST", "/search", json={})
         assert http.breaker.rest is None
 
 

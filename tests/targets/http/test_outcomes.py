@@ -102,7 +102,7 @@ async def test_read_request_is_tried_three_times_before_unavailable(fault: str) 
     times = TIMES.get(fault, PATIENT)
     async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unavailable):
-            await http.ask("list", "GET", "/document")
+            await http.request("list", "GET", "/document")
         assert server.met == 3
     assert http.meter.requests == {("list", "unavailable"): 3}
 
@@ -124,7 +124,7 @@ async def test_read_request_that_finally_succeeds_is_a_success() -> None:
         waits.append(seconds)
 
     async with serving(script) as server, client(server.url, sleep=sleep) as http:
-        assert (await http.ask("list", "GET", "/document")).body == {"code": 200}
+        assert (await http.request("list", "GET", "/document")).body == {"code": 200}
     assert waits == pytest.approx([0.4, 0.8])
     assert http.meter.requests == {("list", "unavailable"): 2, ("list", "ok"): 1}
 
@@ -193,7 +193,7 @@ async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure
         while not server.cut_count:
             await asyncio.sleep(0)
         assert server.requests == []
-        assert (await http.ask("list", "GET", "/")).status == 200
+        assert (await http.request("list", "GET", "/")).status == 200
 
 
 async def test_vanished_file_leaves_nothing_at_the_target() -> None:
@@ -237,7 +237,7 @@ async def test_oversized_response_is_unsure(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
 async def test_read_request_is_retried_after_a_server_error(status: int) -> None:
     async with answering(response_bytes(status), response_bytes()) as server, client(server.url) as http:
-        assert (await http.ask("list", "GET", "/")).status == 200
+        assert (await http.request("list", "GET", "/")).status == 200
         assert len(server.requests) == 2
 
 
@@ -248,7 +248,7 @@ async def test_clear_response_and_retry_after_are_not_retried(status: int, retry
     headers = {"Retry-After": retry_after} if retry_after else {}
     async with answering(response_bytes(status, None, headers)) as server, client(server.url) as http:
         with pytest.raises(TargetError) as caught:
-            await http.ask("list", "GET", "/")
+            await http.request("list", "GET", "/")
         assert (getattr(caught.value, "retry_after", None), len(server.requests)) == (retry_after and 9.0, 1)
 
 
@@ -277,7 +277,7 @@ async def test_debug_log_lists_requests_without_private_data(
         client_module, "log_debug", lambda event, **fields: events.append({"event": event, **fields})
     )
     async with answering(response_bytes()) as server, client(server.url) as http:
-        await http.ask("documents", "GET", "/private/path", params={"key": "private"})
+        await http.request("documents", "GET", "/private/path", params={"key": "private"})
     [line] = events
     fields_of_line = line["event"], line["call"], line["status"], line["error"]
     assert fields_of_line == ("request.ended", "documents", 200, "")

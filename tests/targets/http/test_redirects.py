@@ -29,7 +29,7 @@ async def test_redirect_to_another_host_is_not_followed_and_the_key_stays_here(s
     ):
         async with client(server.url) as http:
             with pytest.raises(Unavailable) as caught:
-                await http.ask("list", "GET", "/document")
+                await http.request("list", "GET", "/document")
         assert (len(server.requests), other.met) == (1, 0)
     assert f"redirects ({status}) to {other.url}/x; set base_url" in caught.value.reason
     assert "abc" not in caught.value.reason
@@ -38,7 +38,7 @@ async def test_redirect_to_another_host_is_not_followed_and_the_key_stays_here(s
 async def test_redirect_within_the_origin_is_followed_with_the_key() -> None:
     hops = [to("/b"), to("c?x=1"), response_bytes()]
     async with answering(*hops) as server, client(server.url) as http:
-        assert (await http.ask("list", "GET", "/a")).status == 200
+        assert (await http.request("list", "GET", "/a")).status == 200
         assert [request.target for request in server.requests] == ["/a", "/b", "/c?x=1"]
         assert {request.headers["authorization"] for request in server.requests} == {KEY}
 
@@ -46,7 +46,7 @@ async def test_redirect_within_the_origin_is_followed_with_the_key() -> None:
 async def test_redirect_loop_ends_after_three() -> None:
     async with answering(to("/a")) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="redirects"):
-            await http.ask("list", "GET", "/a")
+            await http.request("list", "GET", "/a")
         assert len(server.requests) == 4
 
 
@@ -54,7 +54,7 @@ async def test_redirect_loop_ends_after_three() -> None:
 async def test_only_read_requests_are_redirected(method: str) -> None:
     async with answering(to("/b", 307)) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="redirects"):
-            await http.ask("edit", method, "/a", json={"a": 1})
+            await http.request("edit", method, "/a", json={"a": 1})
         assert len(server.requests) == 1
 
 
@@ -69,15 +69,15 @@ async def test_redirected_upload_may_have_been_stored_and_is_not_repeated() -> N
 async def test_redirect_without_a_location_is_no_success(address: str) -> None:
     async with answering(to(address)) as server, client(server.url) as http:
         with pytest.raises(Unavailable):
-            await http.ask("list", "GET", "/a")
+            await http.request("list", "GET", "/a")
         assert {request.target for request in server.requests} == {"/a"}
 
 
 async def test_cookies_are_neither_stored_nor_sent() -> None:
     sets = response_bytes(200, None, {"Set-Cookie": "session=abc; Path=/"})
     async with answering(sets) as server, client(server.url) as http:
-        await http.ask("list", "GET", "/")
-        await http.ask("list", "GET", "/")
+        await http.request("list", "GET", "/")
+        await http.request("list", "GET", "/")
         assert [b async for b in http.read(f"{server.url}/file", limit=100)]
         assert [b async for b in http.read(f"{server.url}/file", limit=100)]
         assert all("cookie" not in request.headers for request in server.requests)
@@ -85,7 +85,7 @@ async def test_cookies_are_neither_stored_nor_sent() -> None:
 
 async def test_kbsync_sends_its_user_agent() -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
-        await http.ask("list", "GET", "/", params={"word": "a b&文"})
+        await http.request("list", "GET", "/", params={"word": "a b&文"})
         assert server.requests[0].headers["user-agent"].startswith("kbsync/")
         assert server.requests[0].target == "/?word=a+b%26%E6%96%87"
 

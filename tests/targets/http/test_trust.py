@@ -51,7 +51,7 @@ async def test_unknown_authority_is_reported_with_a_fix_and_not_retried(ours: Au
             with pytest.raises(Unavailable, match=r"was not trusted: .*set ca_file"):
                 await http.send("upload", "/", fields={}, file=part())
             with pytest.raises(Unavailable, match="was not trusted"):
-                await http.ask("list", "GET", "/")
+                await http.request("list", "GET", "/")
             assert http.meter.total == 2
         assert server.requests == []
 
@@ -130,7 +130,7 @@ async def test_http_request_uses_the_configured_proxy() -> None:
         serving(proxying(response_bytes(), lines, heads)) as proxy,
         client("http://kb.invalid/api", proxy=f"http://me:pw@127.0.0.1:{proxy.port}") as http,
     ):
-        assert (await http.ask("list", "GET", "/document")).status == 200
+        assert (await http.request("list", "GET", "/document")).status == 200
     assert lines == ["GET http://kb.invalid/api/document HTTP/1.1"]
     assert base64.b64encode(b"me:pw").decode() in heads[0]
 
@@ -154,7 +154,7 @@ async def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
         async with client("http://kb.invalid") as http:
-            assert (await http.ask("list", "GET", "/")).status == 200
+            assert (await http.request("list", "GET", "/")).status == 200
     assert len(lines) == 1
 
 
@@ -209,7 +209,7 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:7890")
     async with answering(response_bytes()) as server, client(server.url) as http:
-        assert (await http.ask("list", "GET", "/")).status == 200
+        assert (await http.request("list", "GET", "/")).status == 200
     async with client("https://kb.example") as http:
         with pytest.raises(Unavailable) as caught:
             await http.send("upload", "/", fields={}, file=part())
@@ -290,7 +290,7 @@ async def test_no_error_or_log_line_contains_a_secret(
     async with serving(script) as server, client(server.url) as http:
         for call in (
             http.send("upload", "/up?x=hidden-query", fields={}, file=part()),
-            http.ask("list", "GET", "/list", params={"word": "hidden-query"}),
+            http.request("list", "GET", "/list", params={"word": "hidden-query"}),
             anext(http.read(f"{server.url}/f?sign=hidden-query", limit=0)),
         ):
             with pytest.raises(TargetError) as caught:
@@ -320,8 +320,8 @@ async def test_changed_key_is_used_immediately() -> None:
         return {"Authorization": next(keys)}
 
     async with answering(response_bytes()) as server, client(server.url, headers=headers) as http:
-        await http.ask("list", "GET", "/")
-        await http.ask("list", "GET", "/")
+        await http.request("list", "GET", "/")
+        await http.request("list", "GET", "/")
         assert [one.headers["authorization"][7:] for one in server.requests] == ["first-one", "second-one"]
 
 
@@ -342,9 +342,9 @@ async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> No
         answering(response_bytes(200, echo), response_bytes(400, echo)) as server,
         client(server.url, classify_response=classify_response, headers=headers) as http,
     ):
-        assert (await http.ask("list", "GET", "/")).body == echo
+        assert (await http.request("list", "GET", "/")).body == echo
         with pytest.raises(Rejected) as caught:
-            await http.ask("list", "GET", "/")
+            await http.request("list", "GET", "/")
         assert http.redact(f"the key {KEY}") == "the key Bearer ***"
     assert caught.value.reason == str(caught.value) == "it says ['Bearer ***', 'application/json']"
     assert [one.text for one in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
@@ -361,6 +361,6 @@ async def test_no_part_of_a_key_is_shown_in_truncated_text() -> None:
         client(server.url, classify_response=classify_response) as http,
     ):
         with pytest.raises(Rejected) as caught:
-            await http.ask("list", "GET", "/")
+            await http.request("list", "GET", "/")
     assert "***" in caught.value.reason
     assert "secret" not in caught.value.reason

@@ -420,15 +420,15 @@ async def test_text_added_while_its_twin_is_deleted_is_searchable(
     await world.once()
     [old] = world.documents()
     async with world.client() as target:
-        ask, puts = target._client.ask, list[asyncio.Task[Any]]()
+        request, puts = target._client.request, list[asyncio.Task[Any]]()
 
-        async def ask_meanwhile(op: str, *args: Any, **more: Any) -> Any:
+        async def request_meanwhile(op: str, *args: Any, **more: Any) -> Any:
             if op == "delete" and not puts:
                 puts.append(asyncio.create_task(target.put([outgoing("b.md", b"one and the same text")])))
                 await asyncio.wait(puts, timeout=0.5)
-            return await ask(op, *args, **more)
+            return await request(op, *args, **more)
 
-        monkeypatch.setattr(target._client, "ask", ask_meanwhile)
+        monkeypatch.setattr(target._client, "request", request_meanwhile)
         assert await target.delete([old["id"]]) == {old["id"]: None}
         [[new]] = await asyncio.gather(*puts)
     assert len(await ogx.search("same")) == 1
