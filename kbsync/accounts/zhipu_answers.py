@@ -42,7 +42,7 @@ class ZhipuAnswers:
         self._knowledge_id = config.knowledge_id
         classify_response = self._client.classify_response
         assert isinstance(classify_response, ZhipuClassifier)
-        platform = self._client.at(config.base_url, classify_response.reading(classify_chat))
+        platform = self._client.with_base_url(config.base_url, classify_response.reading(classify_chat))
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:

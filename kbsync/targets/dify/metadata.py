@@ -80,7 +80,7 @@ class MetadataSender:
             while self._waiting and self._steady() >= self._paused_until:
                 part = dict(islice(self._waiting.items(), BATCH))
                 try:
-                    async with self._client.soon("describe", PATIENCE):
+                    async with self._client.time_limit("describe", PATIENCE):
                         await self._describe(part, dataset.fields)
                 except TargetError as error:
                     if isinstance(error, Unavailable) and error.untried:

@@ -93,7 +93,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         data = json.dumps({"duplicate": False, **fields})
         part = FilePart("file", document.name, document.body)
         try:
-            response = await self._client.send(
+            response = await self._client.post_form(
                 "upload", f"{self._root}/document/create-by-file", fields={"data": data}, file=part
             )
         except Rejected as error:

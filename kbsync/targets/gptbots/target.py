@@ -363,7 +363,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._update_started |= dict.fromkeys(ids, self._steady())
         self._drop_recent(ids)
         try:
-            response = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
+            response = await self._client.request_once(
+                op, method, path, partial(stream_of, batch, self._base)
+            )
             results = results_of(response.body)
             if results is None:
                 reason = f"{op}: the service's response doesn't say which files it stored"

@@ -186,7 +186,7 @@ class Client:
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
         self._upload_pace = Pace(endpoint.upload_bytes_per_second, steady)
-        self._unhurried: Callable[[], Awaitable[None]] | None = None
+        self._pace: Callable[[], Awaitable[None]] | None = None
         self._base, trust = connection.origin(endpoint), connection.trusted(endpoint)
         proxy = ""
         with suppress(connection.UnusableProxyError):  # the request that needs the proxy reports this error
@@ -197,14 +197,14 @@ class Client:
         self._downloads = connection.connections(endpoint, trust, transport)
         self._download_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
 
-    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Client:
+    def with_pace(self, pace: Callable[[], Awaitable[None]]) -> Client:
         """Return a client with the same gate, breaker and connections; each try of each request waits for
         `pace` first."""
         slow = copy(self)
-        slow._unhurried = pace
+        slow._pace = pace
         return slow
 
-    def at(self, address: str, classify_response: ResponseClassifier) -> Client:
+    def with_base_url(self, address: str, classify_response: ResponseClassifier) -> Client:
         """Return a client for another path on the host, with its own `classify_response` and the same gate,
         breaker and connections.
         """
@@ -235,7 +235,7 @@ class Client:
         return _response_or_raise(await retrying(self._attempt, call))
 
     @asynccontextmanager
-    async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
+    async def time_limit(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
         """Limit requests inside the context to `seconds`, including pauses and retries, because a user waits.
 
         Raises `Unavailable` otherwise, and at once if the target requests a longer pause. A request cancelled
@@ -254,7 +254,9 @@ class Client:
         except TimeoutError:
             raise Unavailable(f"{op}: {self.host} did not answer within {seconds:g} s", code="late") from None
 
-    async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart) -> HttpResponse:
+    async def post_form(
+        self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart
+    ) -> HttpResponse:
         """POST a form with one file, without retries.
 
         Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
@@ -263,22 +265,24 @@ class Client:
         # Check it before the request waits: httpx would raise while building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
-        return await self.deliver(op, "POST", path, partial(form_body, fields, file))
+        return await self.request_once(op, "POST", path, partial(form_body, fields, file))
 
     async def post(self, op: str, path: str, *, json: Any) -> HttpResponse:
-        """POST JSON without retries, for a call that is unsafe to repeat. Errors as in `send`."""
-        return await self.deliver(op, "POST", path, partial(json_body, json_text(json)))
+        """POST JSON without retries, for a call that is unsafe to repeat. Errors as in `post_form`."""
+        return await self.request_once(op, "POST", path, partial(json_body, json_text(json)))
 
-    async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpResponse:
+    async def request_once(
+        self, op: str, method: str, path: str, body: Callable[[], RequestBody]
+    ) -> HttpResponse:
         """Send a request without retries. `body` is called only when the request may start. Errors as in
-        `send`."""
+        `post_form`."""
         return _response_or_raise(await self._attempt(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpResponse, None]:
         """POST JSON without retries; yield the bytes of an event stream as they arrive, or the whole response
         if it isn't a stream.
 
-        Close the iterator if you leave early. Errors as in `send`, even if the connection breaks in the
+        Close the iterator if you leave early. Errors as in `post_form`, even if the connection breaks in the
         middle. Limits each wait for bytes and the number of bytes.
         """
         if (rest := self.breaker.rest) is not None:
@@ -304,15 +308,15 @@ class Client:
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
-    async def read(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:
-        """Read at most `most` bytes from a foreign http(s) URL, without credentials.
+    async def download(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:
+        """Yield at most `limit` bytes from a foreign http(s) URL, without credentials.
 
         Close the iterator if you leave early. Raises `Unavailable`, or `Rejected` with code `too-large` or
         the HTTP status, such as `404`. Downloads don't count towards the target's limits, but at most
         `concurrency` run at a time.
         """
-        if self._unhurried is not None:
-            await self._unhurried()
+        if self._pace is not None:
+            await self._pace()
         async with self._download_slots:
             download = Download(self._downloads, self._timeouts, limit, self._steady)
             async with aclosing(download.pieces(url)) as pieces:
@@ -326,8 +330,8 @@ class Client:
 
     async def _attempt(self, call: HttpCall) -> HttpResponse | FailedRequest:
         """Wait for the gate and send one request; refuse it while the target is down."""
-        if self._unhurried is not None:
-            await self._unhurried()
+        if self._pace is not None:
+            await self._pace()
         # Check before the gate, so that no queue forms for a target that is down. Check again behind it: the
         # target may have gone down meanwhile, and only one call at a time probes it.
         if (rest := self.breaker.rest) is not None:
@@ -682,7 +686,7 @@ class Download:
         return url
 
     async def _within(self, waiting: Awaitable[T]) -> T:
-        """Await `step` within the remaining time."""
+        """Await `waiting` within the remaining time."""
         begun = self._steady()
         failure: TargetError
         try:

@@ -274,7 +274,7 @@ class ServiceTarget(Target, Generic[Row]):
         """
         # Gate, breaker, connections and the knowledge about the base are shared.
         slow = copy(self)
-        slow._client = self._client.unhurried(pace)
+        slow._client = self._client.with_pace(pace)
         return slow
 
     async def _read_list(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
@@ -302,10 +302,10 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def _digest_at(self, url: str) -> str:
         """Return the SHA-256 (lower-case hex) of a stored file at its signed address; raises the same errors
-        as `Client.read`.
+        as `Client.download`.
         """
         digest = hashlib.sha256()
-        async with aclosing(self._client.read(url, limit=self._most_bytes or 0)) as pieces:
+        async with aclosing(self._client.download(url, limit=self._most_bytes or 0)) as pieces:
             async for piece in pieces:
                 digest.update(piece)
         return digest.hexdigest()

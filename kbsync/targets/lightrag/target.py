@@ -100,7 +100,7 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def _send(self, document: Outgoing, name: str) -> None:
         file = FilePart("file", name, document.body)
-        shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
+        shapes.receipt(await self._client.post_form("upload", "/documents/upload", fields={}, file=file))
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
         """Upload the file under its old name, because the server refused the new name after the old document

@@ -137,7 +137,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
         part = FilePart("file", name, document.body)
         try:
-            response = await self._client.send(
+            response = await self._client.post_form(
                 "upload", "/files", fields={"purpose": "assistants"}, file=part
             )
             if remote_id := response.fields.id("id"):

@@ -165,7 +165,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         file = FilePart("file", name, document.body, media_type or "application/octet-stream")
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
-        response = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
+        response = await self._client.post_form("upload", "/api/v1/files/", fields=fields, file=file)
         stored = require_document("upload", file_of(response.body))
         return Accepted(stored.id, created=stored.created or None)
 

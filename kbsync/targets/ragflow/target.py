@@ -100,7 +100,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def upload(self, document: Outgoing) -> Accepted:
         """Store a document, then send its metadata."""
         file = FilePart("file", document.name, document.body)
-        response = await self._client.send("upload", self._documents, fields={}, file=file)
+        response = await self._client.post_form("upload", self._documents, fields={}, file=file)
         stored = require_document("upload", shapes.stored_of(response.body))
         await self._describe(stored.id, document)
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)

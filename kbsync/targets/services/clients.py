@@ -291,7 +291,7 @@ class EmbeddingService:
         For a query, calls a busy service only once, because a user is waiting. Raises `Unavailable` or
         `Halted` if the service itself is to blame.
         """
-        async with self._client.soon("embed", SOON) if is_query else nullcontext():
+        async with self._client.time_limit("embed", SOON) if is_query else nullcontext():
             batches = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
         return [vector for vectors in batches for vector in vectors]
 
@@ -469,7 +469,7 @@ class RerankService:
         if not passages:
             return []
         body = rerank_body(self._config, question[:LONGEST_QUESTION], passages)
-        async with self._client.soon("rerank", SOON):
+        async with self._client.time_limit("rerank", SOON):
             response = await self._client.request("rerank", "POST", self._dialect.path, json=body)
         try:
             order = order_of(response.body, len(passages))

@@ -140,7 +140,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         Raises `Unavailable` after `FORECAST` seconds: uploads, plans and users wait for it, but can do
         without it.
         """
-        async with self._client.soon("capacity", FORECAST):
+        async with self._client.time_limit("capacity", FORECAST):
             response = await self._client.request("capacity", "GET", "/knowledge/capacity")
         return capacity_of(response.body)
 
@@ -202,7 +202,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             slicing = slicing_of(document.name, document.settings)
             # Without retries. After an unclear response the outcome is unsure, and the engine looks for the
             # document by its name (promise 3).
-            response = await self._client.send(
+            response = await self._client.post_form(
                 "upload",
                 f"/document/upload_document/{self._base}",
                 fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},

@@ -65,7 +65,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
         """Send it with its mark; the engine deletes the replaced document once this one is searchable."""
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
-        response = await self._client.deliver("upload", "POST", path, partial(file_body, document.body))
+        response = await self._client.request_once("upload", "POST", path, partial(file_body, document.body))
         return Accepted(require_document("upload", response.fields.id("id")))
 
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:

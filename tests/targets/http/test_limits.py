@@ -47,7 +47,7 @@ async def test_requests_in_flight_never_exceed_the_limit(concurrency: int) -> No
     transport = httpx.MockTransport(busy)
     async with client("http://kb", transport=transport, concurrency=concurrency) as http:
         calls = [http.request("list", "GET", "/") for _ in range(40)]
-        sends = [http.send("upload", "/", fields={}, file=part()) for _ in range(40)]
+        sends = [http.post_form("upload", "/", fields={}, file=part()) for _ in range(40)]
         await asyncio.gather(*calls, *sends)
         assert (busy.all, busy.most) == (80, concurrency)
         assert http.gate.in_flight == 0
@@ -58,7 +58,7 @@ async def test_cancellation_at_any_moment_leaves_slots_connections_and_files_usa
     chance, bodies = random.Random(5), [BytesBody(b"some text") for _ in range(5)]
     async with answering(response_bytes()) as server, client(server.url, concurrency=3) as http:
         for _ in range(150):
-            sends = (http.send("upload", "/", fields={}, file=part(body)) for body in bodies)
+            sends = (http.post_form("upload", "/", fields={}, file=part(body)) for body in bodies)
             tasks = [asyncio.create_task(send) for send in sends]
             for task in tasks:
                 for _ in range(chance.randrange(6)):
@@ -95,7 +95,7 @@ def by_code(response: HttpResponse) -> TargetError | None:
 
 async def outcome(http: Client) -> TargetError | None:
     try:
-        await http.send("upload", "/", fields={}, file=part())
+        await http.post_form("upload", "/", fields={}, file=part())
     except TargetError as error:
         return error
     return None
@@ -190,7 +190,7 @@ async def test_unreadable_document_says_nothing_about_the_target() -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
         for _ in range(8):
             with suppress(TargetError):
-                await http.send("upload", "/", fields={}, file=part(BytesBody(b"a", claimed_size=2)))
+                await http.post_form("upload", "/", fields={}, file=part(BytesBody(b"a", claimed_size=2)))
         assert http.breaker.rest is None
 
 
@@ -223,7 +223,9 @@ async def test_concurrent_uploads_share_the_bandwidth_limit() -> None:
         answering(response_bytes()) as server,
         client(server.url, upload_bytes_per_second=100_000, **settings) as http,
     ):
-        sends = [http.send("upload", "/", fields={}, file=part(BytesBody(bytes(100_000)))) for _ in range(4)]
+        sends = [
+            http.post_form("upload", "/", fields={}, file=part(BytesBody(bytes(100_000)))) for _ in range(4)
+        ]
         await asyncio.gather(*sends)
         assert http.meter.sent_bytes > 400_000
         assert len(server.requests) == 4
@@ -235,7 +237,7 @@ async def test_waiting_for_our_own_limit_does_not_count_against_the_target() -> 
     slow = {"upload_bytes_per_second": 10_000, "sleep": asyncio.sleep, "timeouts": Timeouts(whole=0.3)}
     started_at = time.monotonic()
     async with answering(response_bytes()) as server, client(server.url, **slow) as http:
-        sent = await http.send("upload", "/", fields={}, file=part(BytesBody(bytes(8_000))))
+        sent = await http.post_form("upload", "/", fields={}, file=part(BytesBody(bytes(8_000))))
     assert sent.status == 200
     assert time.monotonic() - started_at > 0.3 + 8_000 / SLOW_LINE
 
@@ -248,7 +250,7 @@ async def test_another_path_of_the_host_shares_gate_and_meter_but_not_the_classi
         return httpx.Response(503, json={})
 
     async with client("http://kb/api/open", transport=httpx.MockTransport(respond)) as http:
-        other = http.at("http://kb/api", lambda _response: None)
+        other = http.with_base_url("http://kb/api", lambda _response: None)
         assert (await other.post("chat", "/chat", json={})).status == 503
         with pytest.raises(Unsure):
             await http.post("upload", "/upload", json={})
@@ -264,8 +266,8 @@ async def test_background_upload_waits_before_its_file_is_read() -> None:
         paces.append(0.0)
 
     async with answering(response_bytes()) as server, client("http://kb") as http:
-        for one, waits in ((http, 0), (http.unhurried(pace), 1)):
-            assert [_ async for _ in one.read(server.url, limit=100)]
+        for one, waits in ((http, 0), (http.with_pace(pace), 1)):
+            assert [_ async for _ in one.download(server.url, limit=100)]
             assert len(paces) == waits
 
 
@@ -496,7 +498,7 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
         reasons = []
         for _ in range(8):
             with pytest.raises(Unavailable) as caught:
-                async with http.soon("search", 0.01):
+                async with http.time_limit("search", 0.01):
                     await http.request("search", "POST", "/search", json={})
             reasons.append(caught.value.reason)
     assert asked == 5
@@ -520,7 +522,7 @@ async def test_abandoned_question_counts_as_unanswered(
                     if call == "search":
                         await http.request("search", "POST", "/search", json={})
                     else:
-                        await http.send("upload", "/", fields={}, file=part())
+                        await http.post_form("upload", "/", fields={}, file=part())
         assert (http.breaker.rest is not None) == is_down
         assert ("did not answer; gave up after 0 s" in http.breaker.cause) == is_down
 
@@ -529,7 +531,7 @@ async def test_request_without_remaining_time_says_nothing_about_the_target() ->
     async with client("http://kb", transport=httpx.MockTransport(hanging)) as http:
         for _ in range(6):
             with pytest.raises(Unavailable):
-                async with http.soon("search", 0.02):
+                async with http.time_limit("search", 0.02):
                     await asyncio.sleep(0.016)  # longer than our order of requests, or another request
                     await http.request("search", "POST", "/search", json={})
         assert http.breaker.rest is None

@@ -88,7 +88,7 @@ async def test_upload_with_a_lost_answer_is_unsure_with_a_reason(fault: str) -> 
     times = TIMES.get(fault, PATIENT)
     async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unsure) as caught:
-            await http.send("upload", "/up", fields={"a": "1"}, file=part(body))
+            await http.post_form("upload", "/up", fields={"a": "1"}, file=part(body))
         assert server.met == 1
     assert caught.value.reason.startswith(f"upload: 127.0.0.1:{server.port} ")
     assert caught.value.reason.endswith(SAYS.get(fault, ""))
@@ -132,7 +132,7 @@ async def test_read_request_that_finally_succeeds_is_a_success() -> None:
 async def test_upload_that_reached_nobody_is_not_stored() -> None:
     async with client(f"http://127.0.0.1:{free_port()}") as http:
         with pytest.raises(Unavailable, match="refused the connection"):
-            await http.send("upload", "/up", fields={}, file=part())
+            await http.post_form("upload", "/up", fields={}, file=part())
     assert http.meter.requests == {("upload", "unavailable"): 1}
     assert http.meter.sent_bytes == 0
 
@@ -144,7 +144,7 @@ async def test_unresolvable_name_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     async with client("http://kb.invalid") as http:
         with pytest.raises(Unavailable, match=r"kb.invalid was not found: its name does not resolve"):
-            await http.send("upload", "/up", fields={}, file=part())
+            await http.post_form("upload", "/up", fields={}, file=part())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_upload_is_unsure_unless_nothing_was_sent(error: Exception, kind: 
 
     async with client("http://kb.example", transport=httpx.MockTransport(broken)) as http:
         with pytest.raises(kind) as caught:
-            await http.send("upload", "/up", fields={}, file=part())
+            await http.post_form("upload", "/up", fields={}, file=part())
     assert type(caught.value) is kind
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -178,7 +178,7 @@ async def test_server_that_reads_nothing_is_unsure() -> None:
     body = BytesBody(bytes(20_000_000))
     async with serving(deaf) as server, client(server.url, timeouts=SILENT) as http:
         with pytest.raises(Unsure, match=r"did not accept the request within 0\.2 s"):
-            await http.send("upload", "/up", fields={}, file=part(body))
+            await http.post_form("upload", "/up", fields={}, file=part(body))
         assert 0 < http.meter.sent_bytes < body.size
     assert body.is_let_go
 
@@ -187,7 +187,7 @@ async def test_server_that_reads_nothing_is_unsure() -> None:
 async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(claimed_size: int) -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
         with pytest.raises(Unsure, match="did not receive the whole document: the file is"):
-            await http.send(
+            await http.post_form(
                 "upload", "/up", fields={}, file=part(BytesBody(b"ten bytes!", claimed_size=claimed_size))
             )
         while not server.cut_count:
@@ -199,14 +199,14 @@ async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure
 async def test_vanished_file_leaves_nothing_at_the_target() -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="the file cannot be opened"):
-            await http.send("upload", "/up", fields={}, file=part(Vanished()))
+            await http.post_form("upload", "/up", fields={}, file=part(Vanished()))
         assert server.met == 0
 
 
 async def test_non_text_name_blames_the_document() -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
         with pytest.raises(Rejected, match="not UTF-8"):
-            await http.send("upload", "/up", fields={}, file=part(filename="a\udcff.txt"))
+            await http.post_form("upload", "/up", fields={}, file=part(filename="a\udcff.txt"))
         assert server.met == 0
 
 
@@ -219,7 +219,7 @@ async def test_early_refusal_is_read_before_the_body_is_sent() -> None:
 
     async with serving(script) as server, client(server.url) as http:
         with pytest.raises(Rejected) as caught:
-            await http.send("upload", "/up", fields={}, file=part(BytesBody(bytes(300_000))))
+            await http.post_form("upload", "/up", fields={}, file=part(BytesBody(bytes(300_000))))
     assert caught.value.code == "413"
 
 
@@ -255,7 +255,7 @@ async def test_clear_response_and_retry_after_are_not_retried(status: int, retry
 async def test_connection_closed_between_requests_costs_nothing() -> None:
     async with answering(response_bytes(), keep=False) as server, client(server.url) as http:
         for count in range(1, 4):
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
             while server.closed < count:
                 await asyncio.sleep(0)
         assert (server.met, len(server.requests)) == (3, 3)
@@ -264,7 +264,7 @@ async def test_connection_closed_between_requests_costs_nothing() -> None:
 async def test_connection_is_reused_and_responses_are_requested_uncompressed() -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
         for _ in range(5):
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
         assert (server.met, len(server.requests)) == (1, 5)
         assert {one.headers["accept-encoding"] for one in server.requests} == {"identity"}
 

@@ -61,7 +61,7 @@ async def test_only_read_requests_are_redirected(method: str) -> None:
 async def test_redirected_upload_may_have_been_stored_and_is_not_repeated() -> None:
     async with answering(to("/b", 308)) as server, client(server.url) as http:
         with pytest.raises(Unsure, match=r"redirects \(308\) to /b"):
-            await http.send("upload", "/a", fields={}, file=part())
+            await http.post_form("upload", "/a", fields={}, file=part())
         assert len(server.requests) == 1
 
 
@@ -78,8 +78,8 @@ async def test_cookies_are_neither_stored_nor_sent() -> None:
     async with answering(sets) as server, client(server.url) as http:
         await http.request("list", "GET", "/")
         await http.request("list", "GET", "/")
-        assert [b async for b in http.read(f"{server.url}/file", limit=100)]
-        assert [b async for b in http.read(f"{server.url}/file", limit=100)]
+        assert [b async for b in http.download(f"{server.url}/file", limit=100)]
+        assert [b async for b in http.download(f"{server.url}/file", limit=100)]
         assert all("cookie" not in request.headers for request in server.requests)
 
 
@@ -97,7 +97,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 async def bytes_at(http: Client, url: str, most: int = 1_000_000) -> bytes:
-    return b"".join([piece async for piece in http.read(url, limit=most)])
+    return b"".join([piece async for piece in http.download(url, limit=most)])
 
 
 async def test_download_is_requested_without_our_key() -> None:
@@ -204,7 +204,7 @@ async def test_only_waiting_for_bytes_counts_against_the_time_limit() -> None:
         client("http://kb.example", timeouts=times, steady=lambda: now) as http,
     ):
         count = 0
-        async for piece in http.read(server.url, limit=len(CONTENT)):
+        async for piece in http.download(server.url, limit=len(CONTENT)):
             count += len(piece)
             now += 1000.0
     assert count == len(CONTENT)
@@ -233,7 +233,7 @@ async def test_slow_download_is_eventually_abandoned() -> None:
 async def test_abandoned_download_releases_its_slot() -> None:
     async with answering(response_bytes(200, CONTENT)) as server, client("http://kb", concurrency=1) as http:
         for _ in range(3):
-            reading = http.read(server.url, limit=1_000_000)
+            reading = http.download(server.url, limit=1_000_000)
             assert await anext(reading)
             await reading.aclose()
         assert await bytes_at(http, server.url) == CONTENT

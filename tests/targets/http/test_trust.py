@@ -41,15 +41,15 @@ async def test_configured_certificate_authority_is_trusted(ours: Authority) -> N
         answering(response_bytes(), context=ours.server) as server,
         client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
     ):
-        assert (await http.send("upload", "/", fields={}, file=part())).status == 200
-        assert [b async for b in http.read(f"https://127.0.0.1:{server.port}/f", limit=99)]
+        assert (await http.post_form("upload", "/", fields={}, file=part())).status == 200
+        assert [b async for b in http.download(f"https://127.0.0.1:{server.port}/f", limit=99)]
 
 
 async def test_unknown_authority_is_reported_with_a_fix_and_not_retried(ours: Authority) -> None:
     async with answering(response_bytes(), context=ours.server) as server:
         async with client(f"https://127.0.0.1:{server.port}") as http:
             with pytest.raises(Unavailable, match=r"was not trusted: .*set ca_file"):
-                await http.send("upload", "/", fields={}, file=part())
+                await http.post_form("upload", "/", fields={}, file=part())
             with pytest.raises(Unavailable, match="was not trusted"):
                 await http.request("list", "GET", "/")
             assert http.meter.total == 2
@@ -62,7 +62,7 @@ async def test_certificate_for_another_name_is_not_trusted(ours: Authority) -> N
         client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
     ):
         with pytest.raises(Unavailable, match="was not trusted"):
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
@@ -142,7 +142,7 @@ async def test_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authorit
         async with serving(proxying(b"", lines, heads)) as proxy:
             settings = {"proxy": f"127.0.0.1:{proxy.port}", "ca_file": ours.ca_file}
             async with client(f"https://kb.example:{server.port}", **settings) as http:
-                assert (await http.send("upload", "/", fields={}, file=part())).status == 200
+                assert (await http.post_form("upload", "/", fields={}, file=part())).status == 200
         assert len(server.requests) == 1
     assert lines == [f"CONNECT kb.example:{server.port} HTTP/1.1"]
     assert "uthorization" not in heads[0]
@@ -212,7 +212,7 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
         assert (await http.request("list", "GET", "/")).status == 200
     async with client("https://kb.example") as http:
         with pytest.raises(Unavailable) as caught:
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
         assert http.breaker.rest is None
     said = "upload: kb.example was not reached: ALL_PROXY names a SOCKS proxy, which kbsync cannot use; "
     assert caught.value.reason.startswith(said)
@@ -240,7 +240,7 @@ async def test_refusing_or_broken_proxy_has_stored_nothing(refusal: bytes) -> No
         client("https://kb.invalid", proxy=f"http://127.0.0.1:{proxy.port}") as http,
     ):
         with pytest.raises(Unavailable) as caught:
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
     assert f"kb.invalid (through the proxy 127.0.0.1:{proxy.port}) " in caught.value.reason
     if refusal.startswith(b"HTTP"):
         assert f"was not reached: the proxy answered {refusal[9:].decode().strip()}" in caught.value.reason
@@ -249,7 +249,7 @@ async def test_refusing_or_broken_proxy_has_stored_nothing(refusal: bytes) -> No
 async def test_unreachable_proxy_is_named_without_its_secrets() -> None:
     async with client("https://kb.invalid", proxy="http://me:s3cr3t@127.0.0.1:1") as http:
         with pytest.raises(Unavailable) as caught:
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
     assert "(through the proxy 127.0.0.1:1)" in caught.value.reason
     assert "s3cr3t" not in caught.value.reason
 
@@ -289,9 +289,9 @@ async def test_no_error_or_log_line_contains_a_secret(
     caplog.set_level(logging.DEBUG)
     async with serving(script) as server, client(server.url) as http:
         for call in (
-            http.send("upload", "/up?x=hidden-query", fields={}, file=part()),
+            http.post_form("upload", "/up?x=hidden-query", fields={}, file=part()),
             http.request("list", "GET", "/list", params={"word": "hidden-query"}),
-            anext(http.read(f"{server.url}/f?sign=hidden-query", limit=0)),
+            anext(http.download(f"{server.url}/f?sign=hidden-query", limit=0)),
         ):
             with pytest.raises(TargetError) as caught:
                 await call
@@ -307,7 +307,7 @@ async def test_unsendable_key_halts_without_being_shown(key: str) -> None:
 
     async with answering(response_bytes()) as server, client(server.url, headers=headers) as http:
         with pytest.raises(Halted) as caught:
-            await http.send("upload", "/", fields={}, file=part())
+            await http.post_form("upload", "/", fields={}, file=part())
         assert server.met == 0
     assert caught.value.halt == "credentials"
     assert "kept" not in all_texts(caught.value)
