@@ -26,7 +26,7 @@ from xquad import Paragraph, outgoing, paragraphs
 from kbsync.config.secrets import Secret
 from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Accepted, Body, Surroundings
+from kbsync.contract.target import Accepted, Body, TargetContext
 from kbsync.index.document import Parsed
 from kbsync.index.read.formats import flavour_of
 from kbsync.targets.indexed.target import IndexedTarget
@@ -135,13 +135,13 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
     """Search without the log, add it, and search again."""
     every, queries = files(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        surroundings = Surroundings("log", Path(scratch), Path(scratch))
+        context = TargetContext("log", Path(scratch), Path(scratch))
         target: IndexedTarget
         if dsn:
             config = PostgresTargetConfig(dsn=Secret(dsn), max_bytes=10**9)
-            target = PostgresTarget.open(config, surroundings, parse)
+            target = PostgresTarget.open(config, context, parse)
         else:
-            target = LocalTarget.open(LocalTargetConfig(max_bytes=10**9), surroundings, parse)
+            target = LocalTarget.open(LocalTargetConfig(max_bytes=10**9), context, parse)
         for start in range(0, len(every), target.limits.batch):
             batch = [
                 outgoing(start + at, paragraph)

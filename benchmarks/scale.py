@@ -37,7 +37,7 @@ from search_speed import Prose, documents, parse
 
 from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.index.document import Chunk
 from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.postgres.searching import PostgresSnapshot, _Scope
@@ -241,7 +241,7 @@ def feed(dsn: str, host: int, number: int, ready: Barrier) -> None:
 
     async def run(folder: Path) -> None:
         """Put them."""
-        config, places = PostgresTargetConfig(dsn=Secret(dsn)), Surroundings("host", folder, folder)
+        config, places = PostgresTargetConfig(dsn=Secret(dsn)), TargetContext("host", folder, folder)
         owner = Owner(f"{host}/", uuid4())
         with patch("kbsync.targets.indexed.target.encoder_of", return_value=Slow()):
             target = PostgresTarget(config, places, lambda: PostgresStore(dsn, owner), parse)

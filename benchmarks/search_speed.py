@@ -25,7 +25,7 @@ from pathlib import Path
 from bodies import Text
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Body, Outgoing, Surroundings
+from kbsync.contract.target import Body, Outgoing, TargetContext
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed import BuiltinEmbedder
@@ -36,13 +36,13 @@ from kbsync.targets.local.target import LocalTarget
 COLD = """
 import asyncio, sys
 from pathlib import Path
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.contract.searching import Query
 from kbsync.targets.local.config import LocalTargetConfig
 
 async def search(folder, question):
-    surroundings = Surroundings("bench", folder, folder, read_only=True)
-    target = LocalTargetConfig(path=folder).open(surroundings)
+    context = TargetContext("bench", folder, folder, read_only=True)
+    target = LocalTargetConfig(path=folder).open(context)
     assert await target.search(Query(question))
     await target.aclose()
 
@@ -111,8 +111,8 @@ def documents(prose: Prose, numbers: range) -> Iterator[Outgoing]:
 
 def open_base(folder: Path, *, read_only: bool = False) -> LocalTarget:
     """Open the knowledge base in `folder`."""
-    surroundings = Surroundings("bench", folder, folder, read_only=read_only)
-    return LocalTarget.open(LocalTargetConfig(path=folder), surroundings, parse)
+    context = TargetContext("bench", folder, folder, read_only=read_only)
+    return LocalTarget.open(LocalTargetConfig(path=folder), context, parse)
 
 
 async def put_all(target: LocalTarget, every: list[Outgoing]) -> None:

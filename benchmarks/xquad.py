@@ -35,7 +35,7 @@ from bodies import Text
 from kbsync.config.secrets import Secret
 from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Body, Outgoing, TargetContext
 from kbsync.index.better import count_made, is_installed
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.words import STOP_WORDS, words
@@ -165,13 +165,13 @@ async def measure(folder: Path, dsn: str) -> None:
     every = [paragraph for language in LANGUAGES for paragraph in texts[language]]
     frequency = Counter(word for paragraph in every for word in set(words(paragraph.text).lower().split()))
     with tempfile.TemporaryDirectory() as scratch:
-        surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
+        context = TargetContext("xquad", Path(scratch), Path(scratch))
         target: IndexedTarget
         if dsn:
             config = PostgresTargetConfig(dsn=Secret(dsn), max_bytes=10**6)
-            target = PostgresTarget.open(config, surroundings, parse)
+            target = PostgresTarget.open(config, context, parse)
         else:
-            target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
+            target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), context, parse)
         await fill(target, every)
         if not dsn and is_installed():
             await wait_for_better(Path(scratch, "kb", "xquad"))
@@ -206,8 +206,8 @@ async def measure(folder: Path, dsn: str) -> None:
         print(row("zh script", *await ranks(target, queries)))
         await target.aclose()
     with tempfile.TemporaryDirectory() as scratch:
-        surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
-        target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
+        context = TargetContext("xquad", Path(scratch), Path(scratch))
+        target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), context, parse)
         rewritten = [replace(paragraph, text=traditional(paragraph.text)) for paragraph in texts["zh"]]
         await fill(target, [*texts["en"], *rewritten])
         print(

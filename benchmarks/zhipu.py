@@ -24,7 +24,7 @@ from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, Pass, StandIn, standin
 
 from kbsync.config.secrets import Secret
-from kbsync.contract.target import Accepted, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Outgoing, TargetContext
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -98,7 +98,7 @@ async def bare_loop(url: str, concurrency: int, files: int) -> float:
         base_url=f"{url}/api", api_key=Secret(KEY), knowledge_id=KNOWLEDGE_ID, concurrency=concurrency
     )
     nowhere = Path(os.devnull)
-    target = ZhipuTarget(config, Surroundings("", nowhere, nowhere))
+    target = ZhipuTarget(config, TargetContext("", nowhere, nowhere))
     numbers = iter(range(files))
 
     async def lane() -> None:

@@ -16,7 +16,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import StateError, UsageError, system_reason
 
 if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
+    from kbsync.contract.target import Target, TargetContext
 
 STATE_FILE = "state.db"
 SPOOL = "spool"
@@ -104,34 +104,34 @@ class Installation:
         """Return the folder of a mirror's built-in knowledge base; None for a mirror with a service."""
         return mirror.target.folder(self.state_dir, self._name_of_base(mirror))
 
-    def surroundings(
+    def target_context(
         self, mirror: MirrorConfig, *, read_only: bool, is_listening: bool = False
-    ) -> Surroundings:
+    ) -> TargetContext:
         """Return what a mirror's target needs to know about the mirror and its host."""
         from kbsync.config.target import callback_url
-        from kbsync.contract.target import Surroundings
+        from kbsync.contract.target import TargetContext
 
-        called = (callback_url(mirror) if is_listening else None) or ""
+        callback = (callback_url(mirror) if is_listening else None) or ""
         prepare = None if read_only else mirror.prepare
-        return Surroundings(
+        return TargetContext(
             self._name_of_base(mirror) if read_only else mirror.name,
             self.state_dir,
             self.spool_dir,
             read_only,
             mirror.prefix,
             mirror.folder,
-            called,
+            callback,
             None if prepare is None else prepare.cluster,
             self.command_line,
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, is_listening: bool = False) -> Target:
         """Open and return the mirror's target. `is_listening`: kbsync listens for the service's callbacks."""
-        return mirror.target.open(self.surroundings(mirror, read_only=read_only, is_listening=is_listening))
+        return mirror.target.open(self.target_context(mirror, read_only=read_only, is_listening=is_listening))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
         """Open and return the mirror's target, read-only; an empty one if no pass has created it yet."""
-        return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
+        return mirror.target.open_for_plan(self.target_context(mirror, read_only=True))
 
 
 def _check_names(names: Iterable[str], mirrors: Iterable[MirrorConfig]) -> None:

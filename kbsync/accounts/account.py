@@ -102,7 +102,7 @@ class Bases:
 
     def __init__(self, target: ServiceTarget[Any]) -> None:
         self.target = target
-        self._config, self._surroundings, self._client = target.access
+        self._config, self._context, self._client = target.access
         self.address: str = self._config.base_url
         """The canonical address of the service, as in `Base`."""
         self.setting: str = self._config.id_setting
@@ -145,7 +145,7 @@ class Bases:
     async def create(self, request: BaseRequest) -> BaseCard:
         """Create a base with a unique name. Raises the same errors as `create_once`."""
         fields, what = self.fields_of(request), f"a {self.target.calls_base}"
-        command = self._surroundings.pasted("kb list")
+        command = self._context.mirror_command("kb list")
 
         async def create() -> BaseCard | None:
             return await self.send_create(request, fields)

@@ -285,7 +285,7 @@ class ZhipuApplications(Applications):
     """The applications of one account."""
 
     def __init__(self, target: ZhipuTarget) -> None:
-        _, self._surroundings, self._client = target.access
+        _, self._context, self._client = target.access
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
@@ -315,7 +315,7 @@ class ZhipuApplications(Applications):
         async def create() -> ApplicationInfo | None:
             return _application(await _create(self._client, "create-application", "/application", body))
 
-        command = self._surroundings.pasted("kb app list")
+        command = self._context.mirror_command("kb app list")
         return await create_once(request.name or "", "an application", self.list_all, create, command)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:

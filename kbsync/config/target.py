@@ -30,7 +30,7 @@ from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.contract.target import Surroundings, Target
+    from kbsync.contract.target import Target, TargetContext
 
 _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -234,16 +234,16 @@ class TargetConfig(ABC):
         """Return a key that two mirrors share if and only if they use the same knowledge base."""
 
     @abstractmethod
-    def open(self, surroundings: Surroundings) -> Target:
+    def open(self, context: TargetContext) -> Target:
         """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
         opened.
 
         Imports heavy packages only here: every command reads configs, but few open a target.
         """
 
-    def open_for_plan(self, surroundings: Surroundings) -> Target:
+    def open_for_plan(self, context: TargetContext) -> Target:
         """Open the target read-only; if it does not exist yet, return an empty one that creates nothing."""
-        return self.open(surroundings)
+        return self.open(context)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
         """Return how many passages of the base in this folder have a vector from the better model, and how
@@ -303,11 +303,11 @@ class RemoteTargetConfig(TargetConfig):
         base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
         return (self.type, canonical(self.base_url), *base_id)
 
-    def open(self, surroundings: Surroundings) -> Target:
+    def open(self, context: TargetContext) -> Target:
         """Open the knowledge base at the service, without sending a request yet."""
         from kbsync.targets.registry import open_at_service
 
-        return open_at_service(self, surroundings)
+        return open_at_service(self, context)
 
     @property
     def services(self) -> Sequence[ServiceAddress]:

@@ -457,7 +457,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class TargetContext:
     """What a target gets in addition to its settings: its mirror, and the folders it may write to."""
 
     mirror: str
@@ -476,6 +476,6 @@ class Surroundings:
     # Builds a command line for users to paste.
     command_line: Callable[[str], str] = lambda command: f"kbsync {command}"
 
-    def pasted(self, words: str) -> str:
-        """Return a command line for this mirror that users can paste, to embed in a sentence."""
-        return self.command_line(f"{words} --mirror {self.mirror}" if self.mirror else words)
+    def mirror_command(self, command: str) -> str:
+        """Return `command` for this mirror as a command line that users can paste."""
+        return self.command_line(f"{command} --mirror {self.mirror}" if self.mirror else command)

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from kbsync.config.target import RemoteTargetConfig
-    from kbsync.contract.target import Surroundings, Target
+    from kbsync.contract.target import Target, TargetContext
     from kbsync.targets.http.limits import Account
 
 ROWS = {
@@ -41,7 +41,7 @@ loads no other block.
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
-def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> Target:
+def open_at_service(config: RemoteTargetConfig, context: TargetContext) -> Target:
     """Return the target for a config block.
 
     Mirrors with the same account share its limits and state in this process.
@@ -51,7 +51,7 @@ def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> T
     # A digest as the key, so that a traceback never shows the secret.
     key = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
     account = _accounts.get(key) or _accounts.setdefault(key, Account(time.monotonic))
-    target: Target = _load(config.opens)(config, surroundings, account=account)
+    target: Target = _load(config.opens)(config, context, account=account)
     return target
 
 

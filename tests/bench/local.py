@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.contract.target import Body, Surroundings
+from kbsync.contract.target import Body, TargetContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
@@ -94,11 +94,11 @@ class LocalWorld(World):
                 self.kb, writer=lambda folder: ReportingIndex(folder, self.at_index, self.stored)
             )
 
-        config, surroundings = (
+        config, context = (
             LocalTargetConfig(max_bytes=100_000),
-            Surroundings("docs", self.state, self.state),
+            TargetContext("docs", self.state, self.state),
         )
-        self.open_targets.append(LocalTarget(config, surroundings, store, self.parse))
+        self.open_targets.append(LocalTarget(config, context, store, self.parse))
         return self.open_targets[-1]
 
     def tap(self, guillotine: Guillotine | None) -> None:

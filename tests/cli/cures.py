@@ -20,7 +20,7 @@ PLACES = {
             "command_line",
             "_command_line",
             "command_line_for_mirrors",
-            "pasted",
+            "mirror_command",
             "_run",
             "typed",
             "limit_fix",

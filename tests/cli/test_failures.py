@@ -25,7 +25,7 @@ from kbsync import logs
 from kbsync.cli.commands import status
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.report import LEVELS
-from kbsync.contract.target import Outgoing, Surroundings
+from kbsync.contract.target import Outgoing, TargetContext
 from kbsync.errors import Halted, Rejected
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.errors import storage_error
@@ -171,7 +171,7 @@ def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
 
     Writer(folder).close()
     lacking = LocalTargetConfig(embedding=EmbeddingConfig(type="onnx", path=folder / "gone"), max_bytes=100)
-    places = Surroundings("handbook", folder, folder)
+    places = TargetContext("handbook", folder, folder)
     target = LocalTarget(
         lacking, places, lambda: SqliteStore(folder), lambda *_: Parsed("text", Flavour.PLAIN)
     )

@@ -26,7 +26,7 @@ import distributed
 import pytest
 from cloudpickle import register_pickle_by_value
 
-from kbsync.contract.target import Body, Cluster, Surroundings
+from kbsync.contract.target import Body, Cluster, TargetContext
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.index.cluster import client, worker
 from kbsync.index.cluster.client import ClusterEncoder, ClusterState, DaskCluster, _Room
@@ -128,14 +128,12 @@ def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_th
     assert titles == ["here", "b.pdf", "here", "here", "d.docx", "e.html"]
     assert sent == ["b.pdf", "d.docx", "e.html"]
 
-    surroundings = Surroundings("test", tmp_path, tmp_path / "spool", cluster=Cluster("tcp://127.0.0.1:9"))
+    context = TargetContext("test", tmp_path, tmp_path / "spool", cluster=Cluster("tcp://127.0.0.1:9"))
     for embedding, kind in (
         (EmbeddingConfig(), LocalEncoder),
         (EmbeddingConfig("onnx", tmp_path), ClusterEncoder),
     ):
-        target: Any = LocalTargetConfig(path=tmp_path / embedding.type, embedding=embedding).open(
-            surroundings
-        )
+        target: Any = LocalTargetConfig(path=tmp_path / embedding.type, embedding=embedding).open(context)
         asyncio.run(target.aclose())
         assert isinstance(target._encoder, kind)
 
@@ -186,8 +184,8 @@ class OnCluster(LocalConformance):
 
     async def open(self) -> Any:
         config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES)
-        surroundings = Surroundings("test", self.folder, self.folder / "spool", cluster=Cluster(self.address))
-        return config.open(surroundings)
+        context = TargetContext("test", self.folder, self.folder / "spool", cluster=Cluster(self.address))
+        return config.open(context)
 
 
 def test_passages_with_a_vector_are_not_embedded_again(

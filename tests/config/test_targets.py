@@ -11,7 +11,7 @@ import pytest
 from kbsync.config.model import MirrorConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import VectorizationConfig, callback_secrets, callback_url, is_in_the_clear
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.once import settings_of
 from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import RANKING
@@ -225,7 +225,7 @@ def test_callback_address_is_accepted_or_refused_with_a_reason(
 async def test_mirrors_of_one_account_share_whether_it_is_down(tmp_path: Path) -> None:
     here, targets = "base_url: http://127.0.0.1", []
     for text in (f"{here}:9/api", f"{here}:9/api/", f"{here}:8/api"):
-        target = zhipu(tmp_path, text).open(Surroundings("docs", tmp_path / "state", tmp_path / "spool"))
+        target = zhipu(tmp_path, text).open(TargetContext("docs", tmp_path / "state", tmp_path / "spool"))
         assert isinstance(target, ZhipuTarget)
         targets.append(target)
     one, same, other = (target._client.breaker for target in targets)

@@ -19,7 +19,7 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, TargetConfig
 from kbsync.contract import searching
 from kbsync.contract import target as mirroring
-from kbsync.contract.target import Surroundings, Target
+from kbsync.contract.target import Target, TargetContext
 from kbsync.targets.registry import TARGETS
 from tests.conformance.suite import TargetSuite
 
@@ -75,8 +75,8 @@ def targets() -> Iterator[Mapping[str, Target]]:
     """Yield one target of each type, opened through the registry."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        surroundings = Surroundings("docs", folder, folder)
-        known = {name: sample(name).open(surroundings) for name in TARGETS}
+        context = TargetContext("docs", folder, folder)
+        known = {name: sample(name).open(context) for name in TARGETS}
         yield known
         asyncio.run(_close(known.values()))
 

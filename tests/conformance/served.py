@@ -15,7 +15,7 @@ from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
 from tests.services import access
-from tests.targets.blocks import around
+from tests.targets.blocks import target_context
 
 
 class ServedWorld(SuiteWorld):
@@ -59,9 +59,9 @@ class ServedWorld(SuiteWorld):
 
     async def open(self) -> Target:
         config = access.config(self.app, self.server.url, base=self.base, **self.settings)
-        now, around_it = self.app.clock.now, around(read_only=self.read_only, prefix=self.prefix)
+        now, context = self.app.clock.now, target_context(read_only=self.read_only, prefix=self.prefix)
         client = access.client(self.service)
-        target: Target = client(config, around_it, wall=now, steady=now, sleep=self.pass_time)
+        target: Target = client(config, context, wall=now, steady=now, sleep=self.pass_time)
         return target
 
     async def pass_time(self, seconds: float) -> None:

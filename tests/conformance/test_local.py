@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.target import Surroundings, Target
+from kbsync.contract.target import Target, TargetContext
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
@@ -30,7 +30,7 @@ class LocalConformance(SuiteWorld):
         spool = self.folder / "spool"
         spool.mkdir(exist_ok=True)
         config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES, **self.models)
-        return config.open(Surroundings("test", self.folder, spool))
+        return config.open(TargetContext("test", self.folder, spool))
 
     async def pass_time(self, seconds: float) -> None:
         """Do nothing: documents are ready at once."""

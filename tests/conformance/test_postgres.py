@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.secrets import Secret
-from kbsync.contract.target import Surroundings, Target
+from kbsync.contract.target import Target, TargetContext
 from kbsync.targets.postgres.config import PostgresTargetConfig
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalConformance
@@ -27,7 +27,7 @@ class PostgresConformance(LocalConformance):
         spool = self.folder / "spool"
         spool.mkdir(exist_ok=True)
         config = PostgresTargetConfig(dsn=Secret(self.server.dsn(self.database)), max_bytes=MAX_BYTES)
-        return config.open(Surroundings("test", self.folder, spool))
+        return config.open(TargetContext("test", self.folder, spool))
 
     async def recreate(self) -> None:
         self.server.run(self.database, "DROP SCHEMA kbsync CASCADE")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index import better as better_module
 from kbsync.index.better import E5, BetterModel, Filler, is_installed
@@ -73,7 +73,7 @@ class FakeModel:
 
 def open_target(folder: Path, model: BetterModel | None, *, read_only: bool = False) -> LocalTarget:
     config = LocalTargetConfig(path=folder / "kb", max_bytes=10_000)
-    return LocalTarget.open(config, Surroundings("m", folder, folder, read_only), parse, better=model)
+    return LocalTarget.open(config, TargetContext("m", folder, folder, read_only), parse, better=model)
 
 
 def counted(folder: Path, model: FakeModel) -> tuple[int, int]:

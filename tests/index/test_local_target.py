@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Body, Outgoing, TargetContext
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UsageError
 from kbsync.index import pipeline
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
@@ -52,7 +52,7 @@ def document(upload: int, text: str, path: str = "", replaces: str | None = None
 
 def open_target(folder: Path, *, read_only: bool = False) -> LocalTarget:
     config = LocalTargetConfig(path=folder / "kb", max_bytes=10_000)
-    return LocalTarget.open(config, Surroundings("m", folder, folder, read_only), parse)
+    return LocalTarget.open(config, TargetContext("m", folder, folder, read_only), parse)
 
 
 @pytest.fixture
@@ -78,10 +78,10 @@ def test_opening_and_reading_loads_no_heavy_modules(tmp_path: Path) -> None:
 import asyncio, sys
 from concurrent.futures import Future
 from pathlib import Path
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.targets.local.config import LocalTargetConfig
 folder = Path(sys.argv[1])
-target = LocalTargetConfig().open(Surroundings("m", folder, folder))
+target = LocalTargetConfig().open(TargetContext("m", folder, folder))
 target.recipe("a.md", {})
 asyncio.run(target.base())
 heavy = {"numpy", "tokenizers", "pypdfium2", "python_calamine", "structlog", "onnxruntime"}
@@ -220,7 +220,7 @@ async def test_documents_of_an_earlier_batch_are_stored_and_reported(
 async def reading(tmp_path: Path) -> AsyncIterator[LocalTarget]:
     """A target that reads its documents itself."""
     config = LocalTargetConfig(path=tmp_path / "kb")
-    target = LocalTarget.open(config, Surroundings("m", tmp_path, tmp_path, False))
+    target = LocalTarget.open(config, TargetContext("m", tmp_path, tmp_path, False))
     yield target
     await target.aclose()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Body, DocState, Outgoing, TargetContext
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index import scans as scans_module
 from kbsync.index.document import Parsed
@@ -67,9 +67,9 @@ class ScannedFolder:
         (folder / "docs").mkdir()
 
     async def open(self, recognize: Recognize | None) -> LocalTarget:
-        surroundings = Surroundings("m", self.folder, self.folder / "spool", folder=self.folder / "docs")
+        context = TargetContext("m", self.folder, self.folder / "spool", folder=self.folder / "docs")
         config = LocalTargetConfig(path=self.folder / "kb")
-        self.target = LocalTarget.open(config, surroundings, parse, recognize)
+        self.target = LocalTarget.open(config, context, parse, recognize)
         await self.target.base()
         return self.target
 

@@ -549,14 +549,14 @@ def test_other_targets_load_no_postgresql_modules(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from kbsync.config.secrets import Secret
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.postgres.config import PostgresTargetConfig
 folder = Path(sys.argv[1])
-target = LocalTargetConfig().open(Surroundings("m", folder, folder))
+target = LocalTargetConfig().open(TargetContext("m", folder, folder))
 asyncio.run(target.base())
 print(sorted({each.partition(".")[0] for each in sys.modules} & {"psycopg", "psycopg_binary"}))
-PostgresTargetConfig(dsn=Secret("dbname=kb")).open(Surroundings("m", folder, folder))
+PostgresTargetConfig(dsn=Secret("dbname=kb")).open(TargetContext("m", folder, folder))
 print(sorted({each.partition(".")[0] for each in sys.modules} & {"numpy", "pypdfium2", "structlog"}))
 """
     command = [sys.executable, "-c", code, str(tmp_path)]

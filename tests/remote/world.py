@@ -24,7 +24,7 @@ from tests.crash.harness import Guillotine
 from tests.engine.auditing import verified
 from tests.engine.world import World
 from tests.services import access
-from tests.targets.blocks import around
+from tests.targets.blocks import target_context
 
 
 class Tapped(httpx.AsyncHTTPTransport):
@@ -103,7 +103,7 @@ class RemoteWorld(World):
         clock = self.clock
         target = access.client(self.service)(
             self.config(),
-            around(prefix=self.settings.prefix, read_only=read_only),
+            target_context(prefix=self.settings.prefix, read_only=read_only),
             wall=clock.wall,
             steady=clock.steady,
             sleep=clock.sleep,

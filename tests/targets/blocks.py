@@ -1,4 +1,4 @@
-"""Builds config blocks of targets at a service, and their surroundings, without a file."""
+"""Builds config blocks of targets at a service, and their context, without a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from kbsync.config.secrets import Secret
 from kbsync.config.target import RemoteTargetConfig, VectorizationConfig
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 
 NOWHERE = Path(os.devnull)
 WAITING = {one.name for one in fields(VectorizationConfig)}
@@ -25,6 +25,6 @@ def block(kind: type[Block], **settings: Any) -> Block:
     return kind(vectorization=VectorizationConfig(**waiting), **settings, **secrets)
 
 
-def around(mirror: str = "", **options: Any) -> Surroundings:
-    """Return surroundings in which nothing is written."""
-    return Surroundings(mirror, NOWHERE, NOWHERE, **options)
+def target_context(mirror: str = "", **options: Any) -> TargetContext:
+    """Return a context for a target that writes nothing."""
+    return TargetContext(mirror, NOWHERE, NOWHERE, **options)

@@ -21,7 +21,7 @@ from kbsync.targets.ragflow.config import RagflowTargetConfig
 from kbsync.targets.ragflow.target import RagflowTarget
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 
 KEY = "kid4711.secret-of-the-account"
 WORDS = f"the model refuses Bearer {KEY}"
@@ -32,20 +32,24 @@ Make = Callable[[httpx.MockTransport], Target]
 
 
 def lightrag(transport: httpx.MockTransport) -> Target:
-    return LightragTarget(block(LightragTargetConfig, **PLACE), around(), transport=transport)
+    return LightragTarget(block(LightragTargetConfig, **PLACE), target_context(), transport=transport)
 
 
 def ragflow(transport: httpx.MockTransport) -> Target:
-    return RagflowTarget(block(RagflowTargetConfig, **PLACE, dataset_id="d"), around(), transport=transport)
+    return RagflowTarget(
+        block(RagflowTargetConfig, **PLACE, dataset_id="d"), target_context(), transport=transport
+    )
 
 
 def openai(transport: httpx.MockTransport) -> Target:
     config = block(OpenaiTargetConfig, **PLACE, vector_store_id="vs_1", chat_model="m")
-    return OpenaiTarget(config, around(), transport=transport)
+    return OpenaiTarget(config, target_context(), transport=transport)
 
 
 def zhipu(transport: httpx.MockTransport) -> Target:
-    return ZhipuTarget(block(ZhipuTargetConfig, **PLACE, knowledge_id="1"), around(), transport=transport)
+    return ZhipuTarget(
+        block(ZhipuTargetConfig, **PLACE, knowledge_id="1"), target_context(), transport=transport
+    )
 
 
 def completion(text: str) -> dict[str, Any]:

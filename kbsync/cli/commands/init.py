@@ -428,7 +428,7 @@ def _query_account(
     from kbsync.accounts.account import account_of
     from kbsync.config.secrets import Secret
     from kbsync.config.template import KEY, base_key
-    from kbsync.contract.target import Surroundings
+    from kbsync.contract.target import TargetContext
     from kbsync.targets.registry import TARGETS
 
     base = base_key(kind)
@@ -446,7 +446,7 @@ def _query_account(
     config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
     # A service needs no place on disk.
     nowhere = Path(os.devnull)
-    target = config.open(Surroundings("", nowhere, nowhere, read_only=True))
+    target = config.open(TargetContext("", nowhere, nowhere, read_only=True))
 
     async def query_bases() -> Value:
         async with aclosing(target):

@@ -109,7 +109,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
         stored = require_document("upload", shapes.document_of(response.fields.get("document")))
         if self._config.metadata == "sent":
-            self._metadata.add(stored.id, document, self._surroundings.prefix)
+            self._metadata.add(stored.id, document, self._context.prefix)
         name = stored.name if stored.name not in ("", document.name) else ""
         return Accepted(stored.id, name=name, created=stored.created)
 

@@ -328,7 +328,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             changed = changed if may_change else None
         # The marker of an update contains the `update_time` from before the update.
         was = None if changed is None else changed.updated or 0
-        path = self._surroundings.prefix + document.path
+        path = self._context.prefix + document.path
         marker = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
         return UploadItem(
             index,
@@ -495,7 +495,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         size = max(size, SMALLEST_PAGE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         response = await self._client.request("list", "GET", "/v1/bot/doc/query/page", params=params)
-        config, prefix = self._config, self._surroundings.prefix
+        config, prefix = self._config, self._context.prefix
         page = require_shape("list", page_of(response.body, config.source_url_prefix, prefix))
         self._count = self._count if page.total is None else page.total
         for row in page.rows:

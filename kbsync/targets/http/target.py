@@ -40,8 +40,8 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
     PutOutcome,
-    Surroundings,
     Target,
+    TargetContext,
 )
 from kbsync.core.links import NoLink, address_from
 from kbsync.core.text import extension_of
@@ -189,14 +189,14 @@ class ServiceTarget(Target, Generic[Row]):
     def __init__(
         self,
         config: RemoteTargetConfig,
-        surroundings: Surroundings,
+        context: TargetContext,
         *,
         headers: Callable[[], Mapping[str, str]] | None = None,
         address: str = "",
         skew: ClockSkew | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._config, self._surroundings = config, surroundings
+        self._config, self._context = config, context
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._sleep = options.get("sleep", asyncio.sleep)
         self._deletions = DeletionQueue()
@@ -207,7 +207,7 @@ class ServiceTarget(Target, Generic[Row]):
             concurrency=config.concurrency,
             requests_per_minute=config.requests_per_minute,
             upload_bytes_per_second=config.upload_bytes_per_second,
-            is_first=surroundings.read_only,  # it is an interactive command
+            is_first=context.read_only,  # it is an interactive command
             ca_file=config.ca_file,
             proxy=config.proxy.reveal() if config.proxy else None,
         )
@@ -254,9 +254,9 @@ class ServiceTarget(Target, Generic[Row]):
         return getattr(self._config, "max_bytes", None)
 
     @property
-    def access(self) -> tuple[Any, Surroundings, Client]:
-        """Config, surroundings and client, for commands that manage the account (`kbsync.accounts`)."""
-        return self._config, self._surroundings, self._client
+    def access(self) -> tuple[Any, TargetContext, Client]:
+        """Config, context and client, for commands that manage the account (`kbsync.accounts`)."""
+        return self._config, self._context, self._client
 
     def no_base(self, base_id: str, words: str = "", code: str = "") -> Halted:
         """Return the error for a missing base; `words`: the service's message, `code`: its code."""
@@ -265,7 +265,7 @@ class ServiceTarget(Target, Generic[Row]):
         key = self._config.id_setting
         if key and base_id == getattr(self._config, key):
             detail += f"; correct {key} in the config"
-        reason = f"{detail}; list them with {self._surroundings.pasted('kb list')}"
+        reason = f"{detail}; list them with {self._context.mirror_command('kb list')}"
         return Halted("knowledge-base-missing", reason, code=code)
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:

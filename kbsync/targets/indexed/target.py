@@ -33,8 +33,8 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
     PutOutcome,
-    Surroundings,
     Target,
+    TargetContext,
 )
 from kbsync.core.model import NO_TEXT, SCANNED
 from kbsync.core.text import extension_of
@@ -131,7 +131,7 @@ class IndexedTarget(Target):
     def __init__(
         self,
         config: IndexedTargetConfig,
-        surroundings: Surroundings,
+        context: TargetContext,
         store: Callable[[], Store],
         parse: Parse | None = None,
         scans: Path | None = None,
@@ -142,21 +142,21 @@ class IndexedTarget(Target):
         folder for the texts of scanned pages; None if they are not read. `recognize` replaces the function
         that reads them. `better`: the model for comparing questions with the better vectors.
         """
-        self._surroundings, self._scans_folder, self._page_reader = surroundings, scans, recognize
-        is_first = surroundings.read_only  # an interactive command
+        self._context, self._scans_folder, self._page_reader = context, scans, recognize
+        is_first = context.read_only  # an interactive command
         encoder = encoder_of(config, is_first=is_first)
         ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
         cluster, concurrency = None, CONCURRENCY
-        if surroundings.cluster is not None:
+        if context.cluster is not None:
             from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
 
-            cluster, concurrency = DaskCluster(surroundings.cluster), CONCURRENCY_OF_CLUSTER
+            cluster, concurrency = DaskCluster(context.cluster), CONCURRENCY_OF_CLUSTER
             # Built-in vectors are faster to make than to transfer. A service's key must not leave the host.
             if onnx := _onnx_of(config):
                 encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, onnx))
         self._encoder, self._ranker, self._cluster = encoder, ranker, cluster
         self._limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
-        self._glossary = Glossary(surroundings.state_dir, read_only=surroundings.read_only)
+        self._glossary = Glossary(context.state_dir, read_only=context.read_only)
         # Open the store last: an unreadable key must raise before that.
         self._store = store()
         self._search = Search(self._store, encoder, ranker, self._glossary, better)
@@ -166,7 +166,7 @@ class IndexedTarget(Target):
         self._pipeline = self._pipeline_of(cut_locally if cluster is None else cluster.cut_or(cut_locally))
         # Separate threads, because they mostly wait for the cluster and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(concurrency, "kbsync-put")
-        self._spool = surroundings.spool_dir
+        self._spool = context.spool_dir
         self._parser: Parser | None = None
         self._page_parser: PageParser | None = None
         self._starting = threading.Lock()
@@ -424,9 +424,9 @@ class IndexedTarget(Target):
 
         if self._scans is None:
             recognize = self._page_reader or (self._recognize if is_installed() else None)
-            places = folder, self._surroundings.folder, self._spool
+            places = folder, self._context.folder, self._spool
             self._scans = Scans(*places, recognize, self._finish, lambda: not self._puts)
-        if self._surroundings.read_only:
+        if self._context.read_only:
             self._scans.open_to_read()
         else:
             self._scans.open(base, self._store.find_existing, find_uploads)

@@ -65,7 +65,7 @@ class LightragTarget(ServiceTarget[Row]):
 
     def prepare(self) -> None:
         """Initialize the in-memory attributes."""
-        self._naming = Naming(self._surroundings.prefix)
+        self._naming = Naming(self._context.prefix)
         self._next_whole = 0.0
 
     async def base(self) -> Base:

@@ -15,7 +15,7 @@ from kbsync.targets.indexed.config import IndexedTargetConfig
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.contract.target import Surroundings, Target
+    from kbsync.contract.target import Target, TargetContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +55,11 @@ class LocalTargetConfig(IndexedTargetConfig):
                 yield Conflict((*loc, "path"), message)
         yield from IndexedTargetConfig.conflicts(self, mirror, loc)
 
-    def open(self, surroundings: Surroundings) -> Target:
+    def open(self, context: TargetContext) -> Target:
         """Return the knowledge base, creating it if it doesn't exist."""
         from kbsync.targets.local.target import LocalTarget
 
-        return LocalTarget.open(self, surroundings)
+        return LocalTarget.open(self, context)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
         """Return how many passages have a better vector, and how many there are."""
@@ -67,10 +67,10 @@ class LocalTargetConfig(IndexedTargetConfig):
 
         return count_made(base) if self.embedding.type == "builtin" else None
 
-    def open_for_plan(self, surroundings: Surroundings) -> Target:
+    def open_for_plan(self, context: TargetContext) -> Target:
         """Return the knowledge base, or an empty one if the first pass hasn't created it yet."""
-        if self.folder(surroundings.state_dir, surroundings.mirror).exists():
-            return self.open(surroundings)
+        if self.folder(context.state_dir, context.mirror).exists():
+            return self.open(context)
         from kbsync.targets.local.target import Unmade
 
         return Unmade(self)

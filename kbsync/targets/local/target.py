@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kbsync.contract.target import Base, DocState, DocStatus, Listed, Surroundings
+from kbsync.contract.target import Base, DocState, DocStatus, Listed, TargetContext
 from kbsync.index import better as better_vectors
 from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
@@ -27,24 +27,24 @@ class LocalTarget(IndexedTarget):
     def open(
         cls,
         config: LocalTargetConfig,
-        surroundings: Surroundings,
+        context: TargetContext,
         parse: Parse | None = None,
         recognize: Recognize | None = None,
         better: better_vectors.BetterModel | None = None,
     ) -> LocalTarget:
         """Open the knowledge base in the folder of `config`, creating it if it doesn't exist. Loads no model.
 
-        With `surroundings.read_only` it locks and writes nothing, and raises `UsageError` if nothing has been
+        With `context.read_only` it locks and writes nothing, and raises `UsageError` if nothing has been
         mirrored yet. Otherwise raises `StateError` if another process has opened it for writing or the folder
         isn't writable.
         """
-        folder = config.folder(surroundings.state_dir, surroundings.mirror)
-        writer = None if surroundings.read_only else Writer
+        folder = config.folder(context.state_dir, context.mirror)
+        writer = None if context.read_only else Writer
         if config.embedding.type == "builtin" and better is None and better_vectors.is_installed():
-            better = better_vectors.E5(surroundings.spool_dir)
+            better = better_vectors.E5(context.spool_dir)
         store = partial(SqliteStore, folder, writer=writer)
-        target = cls(config, surroundings, store, parse, folder, recognize, better)
-        if better is not None and not surroundings.read_only:
+        target = cls(config, context, store, parse, folder, recognize, better)
+        if better is not None and not context.read_only:
             opened = target._store
             assert isinstance(opened, SqliteStore)
             target._filler = better_vectors.Filler(

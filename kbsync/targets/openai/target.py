@@ -66,7 +66,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     def prepare(self) -> None:
         """Set the API paths and the in-memory caches."""
-        self._prefix, store_id = self._surroundings.prefix, self._config.vector_store_id
+        self._prefix, store_id = self._context.prefix, self._config.vector_store_id
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(store_id, self._prefix)
@@ -230,7 +230,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 yield shapes.row_of(row, self._prefix)
         await self._check_list(len(seen))
         now, last = self._steady(), self._cleaned_at
-        if not self._surroundings.read_only and (last is None or now - last > CLEAN_EVERY):
+        if not self._context.read_only and (last is None or now - last > CLEAN_EVERY):
             self._cleaned_at = now
             with suppress(TargetError):  # only a cleanup, which runs again later
                 await self._delete_orphans(seen)

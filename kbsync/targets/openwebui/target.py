@@ -155,7 +155,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send a document into its folder, which kbsync creates if it is missing."""
-        path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
+        path, base = self._context.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
         # The server chooses its reader also by the content type, and some text files have an extension of
@@ -271,7 +271,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         is_begun = file.has_own_line or (is_linked and not is_twin)
         if is_begun and self._is_recent(file):
             return self._busy_status(file)
-        if self._surroundings.read_only:
+        if self._context.read_only:
             return INDEXING
         try:
             if is_linked or not is_begun:
@@ -388,7 +388,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Yield all files, those in progress first: in the opposite order, a file could be missing from both
         lists.
         """
-        prefix = self._surroundings.prefix
+        prefix = self._context.prefix
         limit = max(RECENT, self._config.vectorization.give_up)
         news = await self._find_newest(
             NEWEST, lambda seen: any(self._age_of(row.created) > limit for row in seen.values())
@@ -418,7 +418,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change a file's name and folder. Citations still show the old name."""
-        whole = self._surroundings.prefix + path
+        whole = self._context.prefix + path
         file_name = whole.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
             raise Rejected("the server can't store this name unchanged in a rename", code="name")

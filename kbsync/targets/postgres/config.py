@@ -11,7 +11,7 @@ from kbsync.index.postgres.dsn import read_dsn
 from kbsync.targets.indexed.config import IndexedTargetConfig
 
 if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
+    from kbsync.contract.target import Target, TargetContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +39,17 @@ class PostgresTargetConfig(IndexedTargetConfig):
         base."""
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
-    def open(self, surroundings: Surroundings) -> Target:
+    def open(self, context: TargetContext) -> Target:
         """Return the knowledge base without connecting or creating anything; for reading, it must exist."""
         from kbsync.targets.postgres.target import PostgresTarget
 
-        return PostgresTarget.open(self, surroundings, has_to_be=surroundings.read_only)
+        return PostgresTarget.open(self, context, has_to_be=context.read_only)
 
-    def open_for_plan(self, surroundings: Surroundings) -> Target:
+    def open_for_plan(self, context: TargetContext) -> Target:
         """Return the knowledge base, or an empty one if the first pass hasn't created it yet."""
         from kbsync.targets.postgres.target import PostgresTarget
 
-        return PostgresTarget.open(self, surroundings)
+        return PostgresTarget.open(self, context)
 
 
 def database_of(dsn: str) -> tuple[str, str, str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from kbsync import install_command
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.errors import UsageError
 from kbsync.index.errors import storage_error
 from kbsync.index.pipeline import Parse
@@ -37,7 +37,7 @@ class PostgresTarget(IndexedTarget):
     def open(
         cls,
         config: PostgresTargetConfig,
-        surroundings: Surroundings,
+        context: TargetContext,
         parse: Parse | None = None,
         *,
         has_to_be: bool = False,
@@ -56,10 +56,8 @@ class PostgresTarget(IndexedTarget):
                     f"target.type: postgres needs the package psycopg ({error}); install it with kbsync: "
                     + install_command("psycopg")
                 ) from error
-            owner = Owner(
-                surroundings.prefix, token_of(surroundings), surroundings.mirror, str(surroundings.folder)
-            )
-            opened = PostgresStore(config.dsn.reveal(), owner, read_only=surroundings.read_only)
+            owner = Owner(context.prefix, token_of(context), context.mirror, str(context.folder))
+            opened = PostgresStore(config.dsn.reveal(), owner, read_only=context.read_only)
             if has_to_be:
                 try:
                     with opened.snapshot():
@@ -69,8 +67,8 @@ class PostgresTarget(IndexedTarget):
                     raise
             return opened
 
-        target = cls(config, surroundings, store, parse)
-        target._dsn, target._token = config.dsn, token_of(surroundings)
+        target = cls(config, context, store, parse)
+        target._dsn, target._token = config.dsn, token_of(context)
         return target
 
     @property
@@ -87,18 +85,18 @@ class PostgresTarget(IndexedTarget):
         return None if self._token is None else str(self._token)
 
 
-def token_of(surroundings: Surroundings) -> UUID | None:
+def token_of(context: TargetContext) -> UUID | None:
     """Return the token that identifies the mirror in the database, even if its prefix changes.
 
-    Creates a missing token, except with `surroundings.read_only`. Raises `TargetError` if it can't be
+    Creates a missing token, except with `context.read_only`. Raises `TargetError` if it can't be
     written.
     """
-    folder = surroundings.state_dir / "kb" / surroundings.mirror
+    folder = context.state_dir / "kb" / context.mirror
     file = folder / OWNER_FILE
     try:
         with suppress(FileNotFoundError, ValueError):  # ValueError: the process ended while writing the file
             return UUID(file.read_text())
-        if surroundings.read_only:
+        if context.read_only:
             return None
         token = uuid4()
         make_private_folder(folder)

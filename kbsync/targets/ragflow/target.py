@@ -112,7 +112,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """
         path = f"{self._documents}/{quote(remote_id, safe='')}"
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
-            fields = metadata_of(document, self._surroundings.prefix)
+            fields = metadata_of(document, self._context.prefix)
             await self._client.request("describe", "PUT", path, json={"meta_fields": fields})
 
     async def _parse(self, ids: Sequence[str]) -> None:
@@ -160,7 +160,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
         is_due = is_old and not self._is_parse_pending(row.id)
         # Parsing costs money, so a read-only command doesn't start it.
-        return row.is_unstarted and is_due and not self._surroundings.read_only
+        return row.is_unstarted and is_due and not self._context.read_only
 
     def _is_parse_pending(self, remote_id: str) -> bool:
         """Return whether one of our earlier requests to start parsing may still be in flight."""

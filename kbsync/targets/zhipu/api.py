@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from copy import copy
 
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import TargetContext
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpResponse, ResponseClassifier
@@ -111,7 +111,7 @@ class ZhipuClassifier:
     def __init__(
         self,
         config: ZhipuTargetConfig,
-        surroundings: Surroundings,
+        context: TargetContext,
         keys: KeyHeader,
         skew: ClockSkew,
         wall: Callable[[], float],
@@ -123,7 +123,7 @@ class ZhipuClassifier:
         # Every word of the header's value is secret except the scheme at its beginning.
         scheme, _, rest = gateway.strip().partition(" ")
         words = re.split(r"""[\s,;:="']+""", rest or scheme)
-        called, key = surroundings.callback_url.rpartition("/")[2], config.api_key.reveal()
+        called, key = context.callback_url.rpartition("/")[2], config.api_key.reveal()
         parts = {key, *key.split("."), called, gateway, *words}
         # Replace the longest first: replacing a part first would leave the rest of the whole.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]

@@ -24,7 +24,7 @@ from kbsync.contract.target import (
     Limits,
     Listed,
     Outgoing,
-    Surroundings,
+    TargetContext,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_link
@@ -96,7 +96,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     is_gone = staticmethod(is_gone)
 
     def __init__(
-        self, config: ZhipuTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
+        self, config: ZhipuTargetConfig, context: TargetContext, **options: Unpack[ClientOptions]
     ) -> None:
         wall = options.get("wall", time.time)
         self.takes = Limits(
@@ -108,10 +108,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             paid=True,
         )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
-        self.classify_response = ZhipuClassifier(config, surroundings, keys, self._skew, wall)
+        self.classify_response = ZhipuClassifier(config, context, keys, self._skew, wall)
         super().__init__(
             config,
-            surroundings,
+            context,
             headers=keys.headers,
             address=config.base_url + ROOT,
             skew=self._skew,
@@ -120,8 +120,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         self._space = AccountSpace(self._known_capacity, self._steady)
         self._base = path_part(config.knowledge_id)
         self._callback: dict[str, Any] = {}
-        if surroundings.callback_url:
-            self._callback["callback_url"] = surroundings.callback_url
+        if context.callback_url:
+            self._callback["callback_url"] = context.callback_url
             if authorization := config.callback_authorization:
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.config import reader
-from kbsync.contract.target import DocState, Surroundings, Target
+from kbsync.contract.target import DocState, Target, TargetContext
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets import registry
@@ -15,7 +15,7 @@ from tests.conformance import abilities
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
 from tests.share import long
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 from tests.targets.example.config import ExampleTargetConfig
 from tests.targets.example.service import SPOILED, ExampleService
 from tests.targets.example.target import ExampleTarget
@@ -38,7 +38,7 @@ class ExampleWorld(SuiteWorld):
     async def open(self) -> Target:
         address, base = "https://example.invalid", self.service.base
         config = block(ExampleTargetConfig, type="example", base_url=address, api_key=KEY, base=base)
-        return ExampleTarget(config, around(), steady=self.now, transport=self.service.transport)
+        return ExampleTarget(config, target_context(), steady=self.now, transport=self.service.transport)
 
     async def pass_time(self, seconds: float) -> None:
         self.service.now += seconds
@@ -111,7 +111,7 @@ def test_registry_opens_the_configured_target(registered: None, tmp_path: Path) 
     [mirror] = reader.load(path, {}).mirrors
     assert isinstance(mirror.target, ExampleTargetConfig)
     assert mirror.target.base_key("handbook") == ("example", "https://example.invalid", "handbook")
-    opened = mirror.target.open(Surroundings("handbook", tmp_path, tmp_path))
+    opened = mirror.target.open(TargetContext("handbook", tmp_path, tmp_path))
     assert isinstance(opened, ExampleTarget)
     assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
 

@@ -14,7 +14,7 @@ from kbsync.contract.searching import Query
 from kbsync.targets.gptbots.config import GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from tests.services.gptbots import GptbotsWorld
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 
 PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
 RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
@@ -34,7 +34,7 @@ async def request_bodies(search_settings: GptbotsSearchConfig, query: Query) -> 
         return httpx.Response(200, json={"total": 0, "list": []})
 
     target = GptbotsTarget(
-        at_nobody(search=search_settings), around(), transport=httpx.MockTransport(respond)
+        at_nobody(search=search_settings), target_context(), transport=httpx.MockTransport(respond)
     )
     assert await target.search(query) == []
     await target.aclose()

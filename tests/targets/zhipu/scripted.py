@@ -15,7 +15,7 @@ from kbsync.targets.http.limits import Account
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import NOW, Clock
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 from tests.targets.bodies import outgoing
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"
@@ -158,7 +158,7 @@ def target(
     clock = clock or Clock()
     return ZhipuTarget(
         settings(**changes),
-        around(mirror, callback_url=callback_url, command_line=write),
+        target_context(mirror, callback_url=callback_url, command_line=write),
         wall=clock,
         steady=clock,
         sleep=clock.sleep,

@@ -17,7 +17,7 @@ from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 
 KEY = "id.secret-for-tests"
 
@@ -51,7 +51,7 @@ class SignedCalls:
         }
         return ZhipuTarget(
             block(ZhipuTargetConfig, **settings),
-            around(),
+            target_context(),
             wall=self.app.clock.now,
             sleep=self.sleep,
             transport=self.recorder,

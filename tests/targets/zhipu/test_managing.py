@@ -11,7 +11,7 @@ from kbsync.accounts.account import ApplicationRequest, Callback, account_of
 from kbsync.accounts.zhipu import DEFAULT_RECALL
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
-from tests.targets.blocks import around
+from tests.targets.blocks import target_context
 from tests.targets.zhipu.scripted import (
     FIRST_ID,
     ScriptedService,
@@ -180,7 +180,7 @@ async def test_gateway_in_front_of_the_listener_gets_its_header() -> None:
 
 
 async def test_secret_is_in_no_message_and_no_repr() -> None:
-    assert PATH_SECRET not in repr(around(callback_url=OUR_URL))
+    assert PATH_SECRET not in repr(target_context(callback_url=OUR_URL))
     service = ScriptedService(
         upload=[failed(1214, f"callback_url {OUR_URL} is not reachable, {PATH_SECRET}")]
     )
