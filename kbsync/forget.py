@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config import places
-from kbsync.config.model import LONGEST_NAME, MirrorConfig
+from kbsync.config.model import MAX_NAME_LENGTH, MirrorConfig
 from kbsync.dataclass import dataclass
 from kbsync.engine.forget import Belongings, Report, belongings, delete_left, forget, leads_to, note_listed
 from kbsync.errors import UnmadeError, UsageError
@@ -79,7 +79,7 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     others = (mirror for mirror in installation.config.mirrors if mirror.name != name)
     used = [base for mirror in others if (base := installation.embedded_base(mirror)) is not None]
     # Accept only a single folder, which can't point elsewhere. File systems refuse names that are too long.
-    is_folder_name = Path(name).name == name and len(os.fsencode(name)) <= LONGEST_NAME
+    is_folder_name = Path(name).name == name and len(os.fsencode(name)) <= MAX_NAME_LENGTH
     if not is_folder_name or any(places.is_inside(base, folder) for base in used):
         return []
     try:

@@ -22,16 +22,16 @@ from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields, integer, object_of, text_of
-from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
+from kbsync.targets.http.rules import CHAT, MAX_MESSAGE_LENGTH
 from kbsync.targets.http.target import ServiceTarget
 
-MOST_MESSAGES = 15
+MAX_MESSAGES = 15
 """Maximum number of messages in a request; must be odd.
 
 Zhipu's manual allows 15 turns, and each message may count as one.
 """
 
-MOST_PASSAGES, MOST_CHARACTERS = 10, 12_000
+MAX_PASSAGES, MAX_CHARACTERS = 10, 12_000
 """Limits on the search results sent to a model: number of passages, and total number of characters."""
 
 _SYSTEM = (
@@ -126,7 +126,7 @@ class ModelAnswers:
         turns, among = question.turns, question.document_ids
         # A question such as "and on Sundays?" needs the previous one, so search for both.
         words = f"{question.text}\n{turns[-1].question}" if turns else question.text
-        hits = await self._search(Query(words, MOST_PASSAGES, among=tuple(among)))
+        hits = await self._search(Query(words, MAX_PASSAGES, among=tuple(among)))
         # Some searches also return other documents.
         hits = select_passages([hit for hit in hits if not among or hit.remote_id in among])
         if not hits:
@@ -183,7 +183,7 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
     """Return the latest turns that fit, oldest first, and the question."""
     history = [
         {"role": role, "content": text}
-        for turn in turns[-(MOST_MESSAGES // 2) :]
+        for turn in turns[-(MAX_MESSAGES // 2) :]
         for role, text in (("user", turn.question), ("assistant", turn.answer))
     ]
     return [*history, {"role": "user", "content": question}]
@@ -206,8 +206,8 @@ def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
         ((hit, passage) for hit in hits for passage in hit.passages), key=lambda pair: -pair[1].score
     )
     selected: dict[str, list[Passage]] = {}
-    room = MOST_CHARACTERS
-    for hit, passage in [pair for pair in ranked if pair[1].text.strip()][:MOST_PASSAGES]:
+    room = MAX_CHARACTERS
+    for hit, passage in [pair for pair in ranked if pair[1].text.strip()][:MAX_PASSAGES]:
         text = passage.text[:room]
         if text.strip():
             selected.setdefault(hit.remote_id, []).append(replace(passage, text=text))
@@ -235,11 +235,11 @@ def usage_of(value: object) -> Mapping[str, int] | None:
 def check_end(finish: str) -> None:
     """Raise `Unavailable` unless the answer is complete."""
     if finish != "stop":
-        why = _BREAKS.get(finish, f" ({printable(finish)[:LONGEST_MESSAGE]})")
+        why = _BREAKS.get(finish, f" ({printable(finish)[:MAX_MESSAGE_LENGTH]})")
         raise Unavailable(f"{INCOMPLETE}{why}", code=finish or "no-finish")
 
 
 def incomplete_answer(code: str = "no-finish", words: str = "") -> Unavailable:
     """Return the error for an incomplete answer. `words`: the service's message."""
-    why = f" ({printable(words)[:LONGEST_MESSAGE]})" if words else ""
+    why = f" ({printable(words)[:MAX_MESSAGE_LENGTH]})" if words else ""
     return Unavailable(f"{INCOMPLETE}{why}; ask again", code=code)

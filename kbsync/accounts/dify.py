@@ -23,7 +23,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 
 USUAL = {"indexing_technique": "high_quality"}
 
-LONGEST_NAME, LONGEST_WORDS = 40, 400
+MAX_NAME_LENGTH, MAX_DESCRIPTION_LENGTH = 40, 400
 """Maximum length of a name and of a description, in characters
 (api/controllers/service_api/dataset/dataset.py)."""
 
@@ -40,7 +40,7 @@ class DifyBases(Bases):
         """Return the settings of a new base, in the service's format. Also checks name and description."""
         if request.model is not None:
             raise Rejected("choose the model of a knowledge base in Dify; omit --model")
-        name, description = (request.name, LONGEST_NAME), (request.description, LONGEST_WORDS)
+        name, description = (request.name, MAX_NAME_LENGTH), (request.description, MAX_DESCRIPTION_LENGTH)
         for what, (words, longest) in {"a name": name, "a description": description}.items():
             if len(words or "") > longest:
                 raise Rejected(f"Dify allows {what} of at most {longest} characters", code="length")

@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 }
 """Settings of a dataset other than its name and description."""
 
-LONGEST_NAME = 128
+MAX_NAME_LENGTH = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
 """The error codes for a missing dataset; versions before 0.25.1 return the second one."""
@@ -54,8 +54,8 @@ class RagflowBases(Bases):
         """Return the settings of a dataset, with its name and description, in the service's format."""
         if request.model is not None:
             raise Rejected("RAGFlow doesn't accept --model; use --set embedding_model=NAME@FACTORY")
-        if request.name is not None and len(request.name) > LONGEST_NAME:
-            raise Rejected(f"RAGFlow allows a name of at most {LONGEST_NAME} characters", code="name")
+        if request.name is not None and len(request.name) > MAX_NAME_LENGTH:
+            raise Rejected(f"RAGFlow allows a name of at most {MAX_NAME_LENGTH} characters", code="name")
         texts = {"name": request.name, "description": request.description}
         fields = parse_settings(request.settings, SETTINGS, "a dataset")
         return {key: value for key, value in texts.items() if value is not None} | fields

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 
-_LONGEST_SHOWN = 60
+_MAX_SHOWN_LENGTH = 60
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -84,7 +84,7 @@ def parse_settings(
 
 
 def _quote(text: str) -> str:
-    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
+    return repr(text if len(text) <= _MAX_SHOWN_LENGTH else f"{text[:_MAX_SHOWN_LENGTH]}…")
 
 
 def settings_as_text(fields: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:

@@ -54,7 +54,7 @@ MODELS = (
 # A model's name, because ids of models differ between installations.
 DEFAULT_MODEL = "embedding-3"
 
-LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
+MAX_NAME_LENGTH, MAX_DESCRIPTION_LENGTH = 20, 100
 """Maximum length of an application's name and description, in characters."""
 
 # With the service's own default, an answer uses only a single passage.
@@ -106,7 +106,7 @@ _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
 """Keys of the lists in `knowledge_info` that have one row per knowledge base."""
 
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-_SHORTEST_SECRET = 4  # a word may contain a shorter one
+_MIN_SECRET_LENGTH = 4  # a word may contain a shorter one
 
 T = TypeVar("T", bound=Named)
 
@@ -368,11 +368,11 @@ def _application_body(request: ApplicationRequest, present: Fields) -> dict[str,
 
 
 def _check_application(request: ApplicationRequest) -> None:
-    if request.name is not None and not 1 <= len(request.name) <= LONGEST_NAME:
-        raise Rejected(f"the name has {len(request.name)} characters; allowed: 1 to {LONGEST_NAME}")
-    if request.description is not None and len(request.description) > LONGEST_DESCRIPTION:
+    if request.name is not None and not 1 <= len(request.name) <= MAX_NAME_LENGTH:
+        raise Rejected(f"the name has {len(request.name)} characters; allowed: 1 to {MAX_NAME_LENGTH}")
+    if request.description is not None and len(request.description) > MAX_DESCRIPTION_LENGTH:
         raise Rejected(
-            f"the description has {len(request.description)} characters; allowed: {LONGEST_DESCRIPTION}"
+            f"the description has {len(request.description)} characters; allowed: {MAX_DESCRIPTION_LENGTH}"
         )
     if request.prompt is not None and any(
         sum(request.prompt.count(form) for form in forms) != 1 for forms in _PLACEHOLDERS
@@ -483,7 +483,7 @@ def _redacting(secrets: Collection[str]) -> Iterator[None]:
     except TargetError as error:
         for secret in secrets:
             # A truncated message may end with the beginning of a secret.
-            for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
+            for length in range(len(secret), _MIN_SECRET_LENGTH - 1, -1):
                 error.reason = error.reason.replace(secret[:length], "***")
         error.args = (error.reason,)
         raise

@@ -197,7 +197,7 @@ class Duration(ValueKind):
         return write_duration(value)
 
 
-_MOST = 10**15  # far below the limit of SQLite and JSON readers
+_MAX = 10**15  # far below the limit of SQLite and JSON readers
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +205,12 @@ class Whole(ValueKind):
     """A whole number from `least` to `most`."""
 
     least: int = 0
-    most: int = _MOST
+    most: int = _MAX
 
     def read(self, value: object, where: PathBase) -> int:
         """Return the number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
-            bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
+            bounds = f"at least {self.least}" if self.most == _MAX else f"{self.least} to {self.most}"
             raise invalid_value(value, f"a whole number, {bounds}")
         return value
 
@@ -220,7 +220,7 @@ class Whole(ValueKind):
 
     def limits(self) -> str:
         """Return the range, such as `, 1 to 64`."""
-        return f", {self.least} to {self.most}" if self.most != _MOST else ""
+        return f", {self.least} to {self.most}" if self.most != _MAX else ""
 
 
 class Bytes(Whole):

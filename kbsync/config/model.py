@@ -44,7 +44,7 @@ from kbsync.targets.registry import DEFAULT_TARGET, TARGETS, WITH_DOCUMENT_SETTI
 Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 """Maximum length of a name. It names a directory, followed by a hash; file systems allow 255 bytes."""
 
 
@@ -133,7 +133,7 @@ class MirrorConfig:
             "unique name of this mirror; lower-case letters, digits and `-`",
             NAME_PATTERN,
             "lower-case letters, digits and -, beginning with a letter or digit",
-            LONGEST_NAME,
+            MAX_NAME_LENGTH,
         ),
     ]
     folder: Annotated[
@@ -346,7 +346,7 @@ def folder_name(folder: Path) -> str:
     other characters, and no `-` at either end."""
     # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
-    return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
+    return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:MAX_NAME_LENGTH].rstrip("-") or "folder"
 
 
 def folder_config(folder: Path) -> Config:

@@ -11,10 +11,10 @@ from kbsync.errors import UsageError
 Loc = tuple[str | int, ...]
 """The path to a value: keys and indices, such as `("mirrors", 0, "settle")`."""
 
-_LONGEST_SHOWN = 60
+_MAX_SHOWN_LENGTH = 60
 
 
-def shorten(text: str, longest: int = _LONGEST_SHOWN) -> str:
+def shorten(text: str, longest: int = _MAX_SHOWN_LENGTH) -> str:
     """Return `text`, printable and shortened, for one line of a terminal."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
@@ -38,7 +38,7 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | Non
     equal."""
     import difflib  # imported late: needed only after a mistake
 
-    plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
+    plain = word[:_MAX_SHOWN_LENGTH].lower().replace("-", "_")
     close = difflib.get_close_matches(plain, list(known), n=1, cutoff=alike)
     return close[0] if close else None
 

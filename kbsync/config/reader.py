@@ -109,7 +109,7 @@ class Draft:
 
 
 # Far more than any key or token needs; a device such as /dev/zero would never end.
-_LARGEST_SECRET = 65_536
+_MAX_SECRET_BYTES = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
@@ -149,12 +149,12 @@ def read_secret(value: Value, where: PathBase) -> str:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RefusedValue(f"{named} is not a file")
-            content = file.read(_LARGEST_SECRET + 1)
+            content = file.read(_MAX_SECRET_BYTES + 1)
     except OSError as error:
         why = system_reason(error)
         raise RefusedValue(f"{named} cannot be read ({why}); check the path and who may read it") from None
-    if len(content) > _LARGEST_SECRET:
-        raise RefusedValue(f"{named} is too large for a secret; allowed: {_LARGEST_SECRET} bytes")
+    if len(content) > _MAX_SECRET_BYTES:
+        raise RefusedValue(f"{named} is too large for a secret; allowed: {_MAX_SECRET_BYTES} bytes")
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -374,7 +374,7 @@ class _Reader:
 
 
 # Far more than any config needs; protects memory if a log or database is named by mistake.
-_LARGEST_FILE = 262_144
+_MAX_FILE_BYTES = 262_144
 _UNNAMED = "not-named-yet-"
 
 
@@ -430,13 +430,13 @@ def read_content(file: Path) -> bytes:
     """Return the bytes of a config file. Raises ConfigError."""
     try:
         with file.open("rb") as stream:
-            content = stream.read(_LARGEST_FILE + 1)
+            content = stream.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         why = system_reason(error)
         message = f"cannot be read ({why}); check the path and who may read it"
         raise ConfigError([Problem(file, None, "", message)]) from None
-    if len(content) > _LARGEST_FILE:
-        message = f"is larger than {_LARGEST_FILE} bytes, too large for a config; choose another file"
+    if len(content) > _MAX_FILE_BYTES:
+        message = f"is larger than {_MAX_FILE_BYTES} bytes, too large for a config; choose another file"
         raise ConfigError([Problem(file, None, "", message)])
     return content
 

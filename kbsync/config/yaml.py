@@ -18,8 +18,8 @@ from kbsync.dataclass import dataclass
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
 # Count each use of an alias: a few lines can expand to billions of values.
-_MOST_VALUES = 20_000
-_DEEPEST = 30
+_MAX_VALUES = 20_000
+_MAX_DEPTH = 30
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -154,11 +154,11 @@ class _TreeBuilder:
         self._count += 1
         line = node.start_mark.line + 1
         self.tree.lines.setdefault(loc, line)
-        if self._count > _MOST_VALUES:
+        if self._count > _MAX_VALUES:
             raise UnreadableConfig(
-                line, f"contains more than {_MOST_VALUES} values, aliases counted; too many for a config"
+                line, f"contains more than {_MAX_VALUES} values, aliases counted; too many for a config"
             )
-        if len(loc) > _DEEPEST:
+        if len(loc) > _MAX_DEPTH:
             raise UnreadableConfig(
                 line, "is nested too deeply, or an alias (`*`) is inside its own anchor (`&`)"
             )
@@ -209,7 +209,7 @@ class _TreeBuilder:
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         """Yield the entries that `<<: child` merges in, nearer ones first."""
         self._count += 1
-        if depth > _DEEPEST or self._count > _MOST_VALUES:
+        if depth > _MAX_DEPTH or self._count > _MAX_VALUES:
             raise UnreadableConfig(child.start_mark.line + 1, "`<<` merges too much")
         if isinstance(child, yaml.SequenceNode):
             for item in child.value:

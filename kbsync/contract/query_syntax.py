@@ -13,7 +13,7 @@ from dataclasses import replace
 from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
-MOST_OPERATORS, LONGEST_OPERATOR = 16, 500
+MAX_OPERATORS, MAX_OPERATOR_LENGTH = 16, 500
 """Limits on a query: a text with more operators, or a longer one, was probably pasted, so it is read without
 operators.
 """
@@ -38,7 +38,7 @@ def parse_query(query: Query) -> Query:
     """
     operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)
-    if not operators or len(operators) > MOST_OPERATORS or longest > LONGEST_OPERATOR:
+    if not operators or len(operators) > MAX_OPERATORS or longest > MAX_OPERATOR_LENGTH:
         return query
     paths, types, phrases, excluded = list[str](), list[str](), list[str](), list[str]()
     for match in operators:

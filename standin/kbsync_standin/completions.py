@@ -36,7 +36,7 @@ def words_of(text: str) -> frozenset[str]:
 
 
 NOTHING = "没有找到答案。"
-MOST_PASSAGES = 3
+MAX_PASSAGES = 3
 PIECES = re.compile(r"\w{1,6} ?|\W")
 ERROR = "大模型内部错误"
 
@@ -100,7 +100,7 @@ def answer_to(message: str) -> str:
     texts = [text for line in lines if (text := _text_in(line))]
     hits = [text for text in texts if question_words & words_of(text)]
     best = sorted(hits, key=lambda text: -len(question_words & words_of(text)))
-    return "\n\n".join(best[:MOST_PASSAGES]) or NOTHING
+    return "\n\n".join(best[:MAX_PASSAGES]) or NOTHING
 
 
 def _text_in(line: str) -> str:

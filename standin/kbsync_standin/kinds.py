@@ -43,7 +43,7 @@ def _is_amount(value: Any) -> bool:
     return is_measure(value) and value > 0
 
 
-_MOST_BYTES = 16 << 30
+_MAX_BYTES = 16 << 30
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SILENCE = {"seconds": Arg("closed after this time (default: when the server stops)", or_none(is_measure))}
 
@@ -109,7 +109,7 @@ TRANSPORT: Mapping[str, Kind] = {
         args={
             "bytes": Arg(
                 "to this length, at most 16 GiB (64 MiB)",
-                lambda value: isinstance(value, int) and is_measure(value) and value <= _MOST_BYTES,
+                lambda value: isinstance(value, int) and is_measure(value) and value <= _MAX_BYTES,
                 64 << 20,
             )
         },

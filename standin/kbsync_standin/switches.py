@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Reader = Callable[[str, Any], Any]
 """A function that converts the given value of a switch. Raises `ValueError` with a sentence."""
 
-LARGEST = 1e18
+MAX_NUMBER = 1e18
 _NUMBERS = {int: "a whole number", float: "a number of seconds"}
 
 
@@ -71,4 +71,4 @@ def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
 def _is_number(value: Any, kind: type) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         return False
-    return bool(abs(value) < LARGEST)  # false for "not a number" too
+    return bool(abs(value) < MAX_NUMBER)  # false for "not a number" too

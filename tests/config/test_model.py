@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kbsync.config.kinds import parse_duration, write_duration
 from kbsync.config.model import (
-    LONGEST_NAME,
+    MAX_NAME_LENGTH,
     Config,
     DocumentRule,
     MirrorConfig,
@@ -57,7 +57,7 @@ def test_first_matching_rule_provides_the_settings(path: str, settings: dict[str
         ("/srv/...", "folder"),
         ("/", "folder"),
         ("/srv/docs/..", "srv"),
-        ("/srv/" + "x" * 255, "x" * LONGEST_NAME),
+        ("/srv/" + "x" * 255, "x" * MAX_NAME_LENGTH),
         ("/srv/caf\udce9", "caf"),
     ],
 )
@@ -72,7 +72,7 @@ def test_folder_mirror_name_is_its_basename_in_plain_letters(folder: str, name: 
 @settings(deadline=None)
 def test_every_folder_gets_a_valid_name(basename: str) -> None:
     name = folder_name(Path("/srv", basename))
-    assert 0 < len(name) <= LONGEST_NAME
+    assert 0 < len(name) <= MAX_NAME_LENGTH
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not name.startswith("-")
 

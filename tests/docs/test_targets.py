@@ -18,7 +18,7 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import LONGEST, Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import api, config, target
-from kbsync.targets.gptbots.api import MOST_FILES
+from kbsync.targets.gptbots.api import MAX_FILES
 from kbsync.targets.gptbots.config import (
     CUTTING,
     KINDS,
@@ -167,15 +167,15 @@ def test_documented_limits_are_enforced() -> None:
         ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
         ["`chunk_token`", f"{most['chunk_token']:,}"],
         ["`header_row`", f"{most['header_row']}"],
-        ["new documents in a request", f"{MOST_FILES}"],
+        ["new documents in a request", f"{MAX_FILES}"],
         ["changed texts in a request", f"{limits.batch}"],
-        ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
-        ["ids in a status request or a deletion", f"{target.MOST_IDS}"],
+        ["bytes of documents in a request", f"{api.MAX_REQUEST_BYTES // 10**6} MB"],
+        ["ids in a status request or a deletion", f"{target.MAX_IDS}"],
         ["rows of a page of the list", f"{PAGE_SIZE}"],
-        ["passages that a search finds", f"{target.MOST_PASSAGES}"],
+        ["passages that a search finds", f"{target.MAX_PASSAGES}"],
         ["a document's name", f"{LONGEST} bytes"],
     ]
-    assert limits.batch == api.MOST_CHANGED
+    assert limits.batch == api.MAX_CHANGED_TEXTS
 
 
 def test_documented_ranking_models_match_the_stand_in() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.contract.query_syntax import MOST_OPERATORS, parse_query
+from kbsync.contract.query_syntax import MAX_OPERATORS, parse_query
 from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 from kbsync.index.search import Search
@@ -64,7 +64,7 @@ def test_last_word_is_unfinished_only_if_it_is_text() -> None:
 
 
 def test_pasted_text_is_plain_text() -> None:
-    pasted = " ".join(f'He said "number {n}" -loudly.' for n in range(MOST_OPERATORS))
+    pasted = " ".join(f'He said "number {n}" -loudly.' for n in range(MAX_OPERATORS))
     assert parse_query(Query(pasted)) == Query(pasted)
     assert parse_query(Query(f'"{"word " * 1_000}"')).phrases == ()
 

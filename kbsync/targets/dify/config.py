@@ -21,7 +21,7 @@ FORMATS = {
 }
 """Accepted extensions by `ETL_TYPE` (api/constants/__init__.py)."""
 
-LARGEST = 15 * 1024 * 1024
+MAX_BYTES = 15 * 1024 * 1024
 """Maximum file size in bytes: the default of `UPLOAD_FILE_SIZE_LIMIT`."""
 
 
@@ -41,7 +41,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     ] = "dify"
     max_bytes: Annotated[
         int, Bytes("refuse files larger than this; set it to the server's `UPLOAD_FILE_SIZE_LIMIT`", least=1)
-    ] = LARGEST
+    ] = MAX_BYTES
     metadata: Annotated[
         Literal["sent", "none"],
         Choice("whether to send [path and tags](targets/dify.md#metadata), for filters in Dify"),

@@ -22,7 +22,7 @@ from kbsync.targets.http.reading import require_shape
 BATCH = 100
 """Maximum number of documents in one request."""
 
-MOST_WAITING = 1000
+MAX_WAITING_DOCUMENTS = 1000
 """Maximum number of documents whose metadata is waiting to be sent; beyond that, kbsync drops the oldest
 metadata.
 """
@@ -61,7 +61,7 @@ class MetadataSender:
             self._waiting[remote_id] = {
                 name: ", ".join(value) if isinstance(value, list) else value for name, value in values.items()
             }
-        while len(self._waiting) > MOST_WAITING:
+        while len(self._waiting) > MAX_WAITING_DOCUMENTS:
             del self._waiting[next(iter(self._waiting))]
 
     def forget(self, ids: Iterable[str]) -> None:

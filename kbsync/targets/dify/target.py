@@ -23,10 +23,10 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document, require_shape
 from kbsync.targets.http.target import ServiceTarget
 
-MOST_PASSAGES = 50
+MAX_PASSAGES = 50
 """Maximum number of passages in one search; several may belong to one document."""
 
-LONGEST_QUERY = 250
+MAX_QUERY_LENGTH = 250
 """Maximum length of a query in characters (api/services/hit_testing_service.py)."""
 
 REQUIRED_SETTINGS: Mapping[str, object] = {
@@ -163,7 +163,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search with the base's own search settings."""
         dataset = self._dataset or await self._read_dataset()
-        text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
+        text, retrieval = query.text.strip()[:MAX_QUERY_LENGTH], {**dataset.retrieval, "top_k": MAX_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
         response = await self._client.request("retrieve", "POST", f"{self._root}/retrieve", json=body)
         return require_shape("retrieve", shapes.matches_of(response.body))

@@ -22,14 +22,14 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_shape
 
 # New documents in one request: the documentation allows 20, but production accepted only 10.
-MOST_FILES = 10
+MAX_FILES = 10
 
-MOST_CHANGED = 50
+MAX_CHANGED_TEXTS = 50
 """Maximum number of changed texts in one request, and of texts prepared in advance (the documentation allows
 200).
 """
 
-MOST_BYTES = 16_000_000
+MAX_REQUEST_BYTES = 16_000_000
 """Maximum size in bytes of a request with several documents; a single document may be larger."""
 
 
@@ -61,7 +61,7 @@ class RequestSize:
     """
 
     def __init__(self, limit: int) -> None:
-        self.now, self._limit = min(limit, MOST_FILES), limit
+        self.now, self._limit = min(limit, MAX_FILES), limit
 
     def record_accepted(self, count: int) -> None:
         """Record that the service accepted a request with this many documents."""
@@ -97,7 +97,8 @@ def batches_of(
             for other in batch
         )
         is_full = (
-            len(batch) >= most_files(item) or sum(other.size for other in batch) + item.size > MOST_BYTES
+            len(batch) >= most_files(item)
+            or sum(other.size for other in batch) + item.size > MAX_REQUEST_BYTES
         )
         if batch and (is_namesake or is_full):
             yield tuple(batch)

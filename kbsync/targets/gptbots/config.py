@@ -119,7 +119,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
             yield ("kind", f"{kind} doesn't accept {extension} files; allowed: {', '.join(legal)}")
 
 
-LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
+MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
 """Maximum size of a document in bytes (the service's page "update text document": pdf 30 MB, all others 10
 MB).
 """

@@ -19,15 +19,15 @@ from urllib.parse import urlencode, urlsplit
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, Outgoing, PutOutcome
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import LARGEST as LARGEST_LINK
+from kbsync.core.links import LARGEST as MAX_LINK_BYTES
 from kbsync.core.links import is_link
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.gptbots.api import (
-    MOST_BYTES,
-    MOST_CHANGED,
-    MOST_FILES,
+    MAX_CHANGED_TEXTS,
+    MAX_FILES,
+    MAX_REQUEST_BYTES,
     Lookup,
     RequestSize,
     UploadItem,
@@ -38,8 +38,8 @@ from kbsync.targets.gptbots.api import (
 from kbsync.targets.gptbots.config import (
     EXTENSIONS,
     FETCHED,
-    LARGEST,
-    LARGEST_PDF,
+    MAX_BYTES,
+    MAX_PDF_BYTES,
     DocumentKind,
     GptbotsTargetConfig,
     cutting_of,
@@ -64,13 +64,13 @@ from kbsync.targets.http.target import ServiceTarget, address_in, grace, refusal
 
 FAILED = "failed"
 
-MOST_IDS = 50
+MAX_IDS = 50
 """Maximum number of ids in one request."""
 
-SMALLEST_PAGE = 10
+MIN_PAGE_SIZE = 10
 """Minimum page size; the service accepts 10 to 100, and may return fewer rows than requested."""
 
-MOST_PAGE_NUMBERS = 20_000
+MAX_PAGE_NUMBERS = 20_000
 """Maximum number of documents whose page kbsync remembers."""
 
 FEW = 12
@@ -82,7 +82,7 @@ MOMENT = 1.0
 `update_time` has whole seconds.
 """
 
-MOST_PASSAGES = 50
+MAX_PASSAGES = 50
 """The maximum of `top_k`, in passages; several may belong to one document."""
 
 RANKING = "BGE-Rerank"
@@ -108,14 +108,14 @@ def limits_of(config: GptbotsTargetConfig) -> Limits:
     """Return the target's limits."""
     return Limits(
         extensions=EXTENSIONS,
-        max_bytes=min(config.max_bytes, LARGEST),
+        max_bytes=min(config.max_bytes, MAX_BYTES),
         max_bytes_by_extension={
-            "pdf": min(config.max_bytes, LARGEST_PDF),
-            **dict.fromkeys(LINKS, min(config.max_bytes, LARGEST_LINK)),
+            "pdf": min(config.max_bytes, MAX_PDF_BYTES),
+            **dict.fromkeys(LINKS, min(config.max_bytes, MAX_LINK_BYTES)),
         },
         links=LINKS,
-        batch=MOST_CHANGED,
-        batch_bytes=MOST_BYTES // 4 * 3,
+        batch=MAX_CHANGED_TEXTS,
+        batch_bytes=MAX_REQUEST_BYTES // 4 * 3,
         list_lag=1.0,
         marks=True,
         paid=True,
@@ -207,7 +207,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     updates_in_place = True
     reranks = True
     describe = staticmethod(describe_recipe)
-    most_ids = MOST_IDS
+    most_ids = MAX_IDS
 
     classify_response = staticmethod(classify_response)
 
@@ -216,9 +216,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self.takes = limits_of(self._config)
         self._base = self._config.knowledge_base_id
         # The number of documents in a request.
-        self._new = RequestSize(MOST_FILES)
-        self._changed = {kind: RequestSize(MOST_FILES) for kind in DocumentKind}
-        self._changed[DocumentKind.TEXT] = RequestSize(MOST_CHANGED)
+        self._new = RequestSize(MAX_FILES)
+        self._changed = {kind: RequestSize(MAX_FILES) for kind in DocumentKind}
+        self._changed[DocumentKind.TEXT] = RequestSize(MAX_CHANGED_TEXTS)
         # For these ids the next final state is that of the version sent last.
         self._trusted: set[str] = set()
         self._update_started: dict[str, float] = {}
@@ -373,7 +373,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         except Rejected as error:
             return await self._retry_refused(batch, error, is_qa_update)
         except TargetError as error:
-            if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # the number may be to blame
+            if isinstance(error, Unsure) and len(batch) > MAX_FILES:  # the number may be to blame
                 self._request_size(first).record_refused(len(batch))
             return {item.index: error for item in batch}
         outcomes = outcomes_of(results, batch)
@@ -430,7 +430,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """
         words: dict[str, str] = {}
         unseen: set[str] = set()
-        for part in batches(ids, MOST_IDS):
+        for part in batches(ids, MAX_IDS):
             try:
                 words |= {
                     doc_id: word
@@ -492,14 +492,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def page(self, number: int, size: int) -> ListPage[MarkedRow]:
         """Return a page of the list, in the service's order, which isn't documented."""
-        size = max(size, SMALLEST_PAGE)
+        size = max(size, MIN_PAGE_SIZE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         response = await self._client.request("list", "GET", "/v1/bot/doc/query/page", params=params)
         config, prefix = self._config, self._context.prefix
         page = require_shape("list", page_of(response.body, config.source_url_prefix, prefix))
         self._count = self._count if page.total is None else page.total
         for row in page.rows:
-            if row.id in self._page_numbers or len(self._page_numbers) < MOST_PAGE_NUMBERS:
+            if row.id in self._page_numbers or len(self._page_numbers) < MAX_PAGE_NUMBERS:
                 self._page_numbers[row.id] = number
         return page
 
@@ -554,7 +554,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             "rerank_version": ranking,
         }
         # Send only the base, without `data_ids`: the service would search the union of both.
-        body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
+        body: dict[str, object] = {"prompt": prompt, "top_k": MAX_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
         response = await self._client.request("search", "POST", "/v1/vector/match", json=body)
         return require_shape("search", matches_of(response.body))

@@ -59,8 +59,8 @@ from kbsync.targets.http.errors import (
 from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
 from kbsync.targets.http.rules import by_status
 
-TRIES = 3
-FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
+MAX_ATTEMPTS = 3
+FIRST_PAUSE, MAX_PAUSE = 0.4, 2.0
 """Maximum seconds between two tries of an idempotent call; the pause is random, and at least half of this."""
 
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
@@ -78,7 +78,7 @@ A_SECOND = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
-_SHORTEST_SECRET = 8
+_MIN_SECRET_LENGTH = 8
 
 HANGING = 0.5
 """Share of the available time after which a request without a response counts against the target."""
@@ -220,14 +220,17 @@ class Client:
     async def request(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
     ) -> HttpResponse:
-        """Send an idempotent call, at most `TRIES` times. Raises `Unavailable`, `Rejected` or `Halted`."""
+        """Send an idempotent call, at most `MAX_ATTEMPTS` times.
+
+        Raises `Unavailable`, `Rejected` or `Halted`.
+        """
         body = None if json is None else partial(json_body, json_text(json))
         call = HttpCall(op, method, path, body, params, is_repeatable=True)
         retrying = AsyncRetrying(
             sleep=self._sleep,
-            stop=stop_after_attempt(TRIES),
+            stop=stop_after_attempt(MAX_ATTEMPTS),
             wait=lambda state: pause(
-                state.attempt_number, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE
+                state.attempt_number, self._chance, first=FIRST_PAUSE, longest=MAX_PAUSE
             ),
             retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.may_retry),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
@@ -619,9 +622,9 @@ def _redact(text: str, headers: Mapping[str, str]) -> str:
     """Return `text` without the secrets from a request's headers, which some proxies and services echo."""
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
-        if _NAME_OF_SECRET.search(name) and secret[:_SHORTEST_SECRET] in text:
+        if _NAME_OF_SECRET.search(name) and secret[:_MIN_SECRET_LENGTH] in text:
             # also prefixes of the key, the longest first, because a quote may end in the middle of it
-            for end in range(len(secret), _SHORTEST_SECRET - 1, -1):
+            for end in range(len(secret), _MIN_SECRET_LENGTH - 1, -1):
                 text = text.replace(secret[:end], "***")
     return text
 

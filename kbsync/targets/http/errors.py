@@ -20,7 +20,7 @@ from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 from kbsync.targets.http.reading import Fields, object_of
 
-LONGEST_RETRY_AFTER = 300.0
+MAX_RETRY_AFTER = 300.0
 """Maximum Retry-After in seconds; a longer one is reduced to this."""
 
 EXCERPT = 300
@@ -53,17 +53,17 @@ class HttpResponse:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the target asks us to wait, 0 to `LONGEST_RETRY_AFTER`; None if unclear.
+        """Seconds that the target asks us to wait, 0 to `MAX_RETRY_AFTER`; None if unclear.
 
         RFC 9110, 10.2.3: seconds or a date. A date is compared with the response's own date if it has one.
         """
         value = self.headers.get("retry-after", "").strip()
         if _SECONDS.fullmatch(value):
-            return min(float(value), LONGEST_RETRY_AFTER)
+            return min(float(value), MAX_RETRY_AFTER)
         until = _date(value)
         if until is None:
             return None
-        return min(max(0.0, until - (self.sent_at if self.date is None else self.date)), LONGEST_RETRY_AFTER)
+        return min(max(0.0, until - (self.sent_at if self.date is None else self.date)), MAX_RETRY_AFTER)
 
     @property
     def date(self) -> float | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from kbsync.errors import NotOffered
 
 FAILURES_IN_A_ROW = 5
-FIRST_REST, LONGEST_REST = 1.0, 60.0
+FIRST_REST, MAX_REST = 1.0, 60.0
 PROBE_PATIENCE = 10.0
 """Seconds after which another call may probe a target that is down, because the first probe may be a large
 upload, or hang.
@@ -29,7 +29,7 @@ from a gateway.
 STRAY = ("404", "405", "501")
 """HTTP statuses of a missing call that gateways and servers also return for other reasons."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
 """A concurrency limit of N rises by one after N times this many successes."""
 
@@ -88,7 +88,7 @@ class Breaker:
         `cause`: a sentence for messages; `retry_after`: the target's Retry-After.
         """
         if call == self._probe:
-            self._pause = min(self._pause * 2, LONGEST_REST)
+            self._pause = min(self._pause * 2, MAX_REST)
         elif self._until is not None or call <= self._last_before:
             return
         else:
@@ -246,7 +246,7 @@ class Gate:
             self.limit = max(1, self.limit // 2)
             self._successes = 0
             self._account.be_quiet(retry_after or self._pause)
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._pause = min(self._pause * 2, MAX_PAUSE)
         elif retry_after:
             self._account.be_quiet(retry_after)
 

@@ -9,8 +9,8 @@ from kbsync.core.text import extension_of
 
 _WITH_TAGS = frozenset({"md", "mdx", "markdown"})
 _TAG_KEYS = ("tags", "tag", "keywords")
-_LONGEST_MATTER = 8192
-_MOST_TAGS, _LONGEST_TAG = 20, 100
+_MAX_FRONT_MATTER_BYTES = 8192
+_MAX_TAGS, _MAX_TAG_LENGTH = 20, 100
 
 
 def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
     fields: dict[str, Any] = {"path": path}
     if extension_of(document.path) in _WITH_TAGS:
         with document.body.open() as stream:
-            tags = tags_in(stream.read(_LONGEST_MATTER).decode("utf-8", "replace"))
+            tags = tags_in(stream.read(_MAX_FRONT_MATTER_BYTES).decode("utf-8", "replace"))
         fields |= {"tags": tags} if tags else {}
     return fields
 
@@ -40,8 +40,8 @@ def tags_in(text: str) -> list[str]:
     is_in_list = False
     for line in lines:
         if line.rstrip() in ("---", "..."):
-            cleaned = (tag.strip(" \t\"'#")[:_LONGEST_TAG] for tag in tags)
-            return list(dict.fromkeys(tag for tag in cleaned if tag))[:_MOST_TAGS]
+            cleaned = (tag.strip(" \t\"'#")[:_MAX_TAG_LENGTH] for tag in tags)
+            return list(dict.fromkeys(tag for tag in cleaned if tag))[:_MAX_TAGS]
         item = line.lstrip()
         if is_in_list and item.startswith("- "):
             tags.append(item[2:])

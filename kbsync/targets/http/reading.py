@@ -19,8 +19,8 @@ from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable, Unsure
 
-_LARGEST_COUNT = 2**63 - 1  # SQLite's largest integer
-_LARGEST = 1e9  # excludes NaN and infinity
+_MAX_COUNT = 2**63 - 1  # SQLite's largest integer
+_MAX_NUMBER = 1e9  # excludes NaN and infinity
 _LATEST_SECONDS = 100_000_000_000  # larger numbers are milliseconds
 
 
@@ -50,14 +50,14 @@ def count_of(value: object) -> int | None:
     else.
     """
     count = integer(value)
-    return count if count is not None and 0 <= count <= _LARGEST_COUNT else None
+    return count if count is not None and 0 <= count <= _MAX_COUNT else None
 
 
 def number(value: object) -> float | None:
     """Return a number such as a score; None for anything else, and for absurdly large ones."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < _LARGEST else None
+    return float(value) if abs(value) < _MAX_NUMBER else None
 
 
 def flag_of(value: object) -> bool | None:
@@ -162,7 +162,7 @@ def batches(ids: Iterable[str], limit: int) -> Iterator[tuple[str, ...]]:
 
 PAGE_SIZE = 100
 SWEEPS = 3
-_SMALLEST_CAP = 10  # the smallest default page size of services; shorter pages have another cause
+_MIN_PAGE_CAP = 10  # the smallest default page size of services; shorter pages have another cause
 _ENOUGH = 0.8
 """Minimum share of the base's document count that a list must contain; the count may be slightly off."""
 
@@ -257,7 +257,7 @@ def real_size(page: ListPage[T], size: int) -> int:
     its own.
     """
     count = len(page.rows)
-    return size if count == page.total or not _SMALLEST_CAP <= count < size else count
+    return size if count == page.total or not _MIN_PAGE_CAP <= count < size else count
 
 
 class ListSweep(Generic[T]):

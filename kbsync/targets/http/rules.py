@@ -27,7 +27,7 @@ CHAT = "chat"
 GONE = "gone"
 """The error code for a document that doesn't exist, or has nothing in the base."""
 
-LONGEST_MESSAGE = 300
+MAX_MESSAGE_LENGTH = 300
 """Maximum length in characters of a service's message quoted in a reason."""
 
 MONEY = re.compile(
@@ -168,7 +168,7 @@ def case_of(
     is_of_document: bool = True,
 ) -> ErrorCase:
     """Return a response in the form that rules check. `words` defaults to those of `message`."""
-    shown = printable(" ".join(message.split()))[:LONGEST_MESSAGE]
+    shown = printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH]
     return ErrorCase(
         call=response.op,
         status=response.status,
@@ -341,7 +341,7 @@ def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocSt
 
     `is_quota`: the account is to blame, not the document; a reason that mentions money implies it.
     """
-    reason = printable(" ".join(words.split()))[:LONGEST_MESSAGE] or "the service gives no reason"
+    reason = printable(" ".join(words.split()))[:MAX_MESSAGE_LENGTH] or "the service gives no reason"
     halt = "quota" if is_quota or says_money(words) else ""
     return DocStatus(DocState.FAILED, reason, code, halt)
 

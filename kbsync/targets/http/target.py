@@ -62,7 +62,7 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
-_GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
+_GRACE_POLLS, _MAX_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
 """For low-priority requests: the minimum seconds between two of them, and their share of
 `requests_per_minute`.
@@ -82,7 +82,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 def grace(config: RemoteTargetConfig) -> float:
     """Return for how many seconds after a reindex request a failure may still be the old one."""
-    return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
+    return min(_MAX_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
 Found = TypeVar("Found")

@@ -580,15 +580,15 @@ def _entry(document: Outgoing) -> Entry:
     )
 
 
-_LARGEST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 """The largest id that both SQLite and PostgreSQL can store."""
 
 
 def number_of(remote_id: str) -> int | None:
     """Return the number in a document's id; None for an id that kbsync never assigned."""
-    is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_LARGEST_ID))
+    is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_MAX_ID))
     number = int(remote_id) if is_number else None
-    return None if number is None or number > _LARGEST_ID else number
+    return None if number is None or number > _MAX_ID else number
 
 
 def _known_number(remote_id: str) -> int:

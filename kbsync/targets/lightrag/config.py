@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
 
 BASE_URL = "http://127.0.0.1:9621"
-LARGEST = 104_857_600
+MAX_BYTES = 104_857_600
 """Maximum file size in bytes, unless the server's MAX_UPLOAD_SIZE differs (LightRAG 1.5.7, api/config.py)."""
 
 
@@ -35,7 +35,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     ] = "naive"
     max_bytes: Annotated[
         int, Bytes("refuse files larger than this; the server has its own limit", least=1)
-    ] = LARGEST
+    ] = MAX_BYTES
 
     opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"
     shares_base: ClassVar[bool] = True

@@ -32,7 +32,7 @@ RECENT = 200
 changes.
 """
 
-LONGEST_REST = 10.0
+MAX_PAUSE = 10.0
 """Maximum seconds between two reads of the whole list for `status`: one second for each page of the last
 read. Shorter than the 15 s after which the engine checks missing documents again.
 """
@@ -43,7 +43,7 @@ DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 After the last one, `delete` fails and the engine retries later.
 """
 
-PASSAGES, MOST_PASSAGES = 4, 200
+PASSAGES, MAX_PASSAGES = 4, 200
 """Number of passages to request for each wanted document, and its maximum; the server returns what fits into
 its token budget.
 """
@@ -162,7 +162,7 @@ class LightragTarget(ServiceTarget[Row]):
             try:
                 rows |= {row.id: row async for row in self.rows()}
             finally:
-                self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
+                self._next_whole = self._steady() + min(MAX_PAUSE, len(rows) / PAGE_SIZE)
             others, absent = {row.server_id: row for row in rows.values()}, MISSING
             unknown = wanted - rows.keys()
         return {
@@ -240,6 +240,6 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Search; request more passages if the engine will filter them by path, type or date."""
-        number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
+        number = MAX_PASSAGES if query.selects else min(MAX_PASSAGES, PASSAGES * query.top_k)
         body = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         return shapes.passages(await self._client.request("search", "POST", "/query/data", json=body))

@@ -20,7 +20,7 @@ TEXTS = frozenset(_TEXTS.split())
 EXTENSIONS = TEXTS | OFFICE | {"pdf"}
 """Extensions that file search accepts (the service's guide "File search", supported files)."""
 
-LARGEST = 512_000_000
+MAX_BYTES = 512_000_000
 """Maximum file size in bytes (the service's reference, "Upload file": 512 MB)."""
 
 
@@ -41,7 +41,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     chat_model: Annotated[
         str, chat_model("[answers questions](targets/openai.md#questions)", "each question names one")
     ] = ""
-    max_bytes: Annotated[int, Bytes("refuse files larger than this", least=1, most=LARGEST)] = LARGEST
+    max_bytes: Annotated[int, Bytes("refuse files larger than this", least=1, most=MAX_BYTES)] = MAX_BYTES
 
     opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
     id_setting: ClassVar[str] = "vector_store_id"

@@ -109,10 +109,10 @@ def readers_of(response: HttpResponse) -> frozenset[str]:
 
 
 # -- marks
-MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
+MAX_ATTRIBUTES, MAX_VALUE_LENGTH = 16, 512
 """Maximum number of attributes, and maximum length of a value (the service's reference, `attributes`)."""
 
-PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
+PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MAX_ATTRIBUTES - 1)))
 """Names of the attributes with the path or its pieces; kbsync needs two more attributes."""
 
 _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
@@ -132,7 +132,7 @@ class Mark:
         """Return the attributes to send. Raises `Rejected` for a path that doesn't fit."""
         text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
         # What counts as a character is undocumented; a non-ASCII character may count as two.
-        length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
+        length = MAX_VALUE_LENGTH if text.isascii() else MAX_VALUE_LENGTH // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
         if len(pieces) > len(PATH_KEYS):
             raise Rejected("the path is too long to be stored with the file", code="path")

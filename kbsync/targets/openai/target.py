@@ -24,7 +24,7 @@ from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTarget
 from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
-MOST_PASSAGES = 50
+MAX_PASSAGES = 50
 """The service's maximum of `max_num_results`."""
 
 FILES_PAGES = 10
@@ -48,7 +48,7 @@ OPEN = 300.0
 FEW = 2
 """Maximum number of files polled one by one; more are read from the list, newest first."""
 
-MOST_NAMED = 100
+MAX_SEARCH_IDS = 100
 """Maximum number of files to which the service can limit a search; beyond that, kbsync filters the
 passages."""
 
@@ -291,8 +291,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the store, or a few files."""
-        body: dict[str, Any] = {"query": query.text, "max_num_results": MOST_PASSAGES}
-        if 0 < len(query.among) <= MOST_NAMED:
+        body: dict[str, Any] = {"query": query.text, "max_num_results": MAX_PASSAGES}
+        if 0 < len(query.among) <= MAX_SEARCH_IDS:
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
         response = await self._client.request("search", "POST", f"{self._store}/search", json=body)
         return shapes.passages_of(response)

@@ -54,7 +54,7 @@ from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_f
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
 """Seconds to wait after each check of a file that is to be deleted but is still being indexed."""
 
-MOST_PASSAGES = 50
+MAX_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""
 
 SOON, NOW_AND_THEN = 60.0, 90.0
@@ -436,7 +436,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base."""
-        body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
+        body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MAX_PASSAGES}
         response = await self._client.request(
             "search", "POST", "/api/v1/retrieval/query/collection", json=body
         )

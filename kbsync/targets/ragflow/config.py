@@ -13,7 +13,7 @@ BASE_URL = "http://127.0.0.1:9380"
 """The default URL of a RAGFlow server running in containers."""
 
 
-LARGEST = 128 * 1024 * 1024
+MAX_BYTES = 128 * 1024 * 1024
 """Maximum size in bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload may be
 larger."""
 
@@ -28,7 +28,7 @@ class RagflowTargetConfig(RemoteTargetConfig):
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
         int, Bytes("refuse files larger than this; set it to the limit of your server", least=1, most=1024**3)
-    ] = LARGEST
+    ] = MAX_BYTES
 
     opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"
     id_setting: ClassVar[str] = "dataset_id"

@@ -46,7 +46,7 @@ from kbsync.targets.http.rules import (
     slow_down,
 )
 
-_LONGEST = 200
+_MAX_MESSAGE_LENGTH = 200
 # Messages of errors under a refusal's code, and of refusals under an error's code.
 _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNORECASE)
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
@@ -103,7 +103,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         response,
         codes={"completion"} if is_completion(response) else {"none"} if is_bare else (),
         code=str(code) if code else "",
-        message=body.text("message")[:_LONGEST] if code else "",
+        message=body.text("message")[:_MAX_MESSAGE_LENGTH] if code else "",
         is_error=bool(code),
         is_of_document=response.op == "upload",
     )
@@ -161,7 +161,7 @@ def _last_words(value: object) -> str:
     lines = value if isinstance(value, list) else text_of(value).splitlines()
     messages = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
     errors = [line for line in messages if "ERROR" in line.upper()]
-    return ([*messages, *errors] or [""])[-1][:_LONGEST]
+    return ([*messages, *errors] or [""])[-1][:_MAX_MESSAGE_LENGTH]
 
 
 def page_of(body: Any) -> ListPage[ParsedDocument] | None:

@@ -36,13 +36,13 @@ from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.shapes import ParsedDocument
 
-MOST_IDS = 100
+MAX_IDS = 100
 """Maximum number of ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
 
 BATCH = 10
 """Maximum number of documents to parse or delete with one request."""
 
-MOST_CHUNKS = 100
+MAX_CHUNKS = 100
 """Number of passages that a search requests: the maximum page size."""
 
 DATASETS = "/api/v1/datasets"
@@ -55,7 +55,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     only_recipe = "dataset"
     calls_base = "dataset"
     refuses_alike = True
-    most_ids = MOST_IDS
+    most_ids = MAX_IDS
     _config: RagflowTargetConfig
     takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
 
@@ -141,7 +141,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read the states, a hundred per request, and start parsing the unparsed documents."""
         states: dict[str, DocStatus] = {}
-        for part in batches(ids, MOST_IDS):
+        for part in batches(ids, MAX_IDS):
             rows = await self._rows(part)
             states |= {
                 remote_id: rows[remote_id].status if remote_id in rows else MISSING for remote_id in part
@@ -224,7 +224,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return require_shape("list", shapes.page_of(response.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
-        """Return the rows of the `ids` that exist; at most `MOST_IDS` ids."""
+        """Return the rows of the `ids` that exist; at most `MAX_IDS` ids."""
         query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', remote_id) for remote_id in ids])}"
         page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
         rows = {row.id: row for row in page.rows}
@@ -239,8 +239,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the dataset, or a few documents."""
         body: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
-        body |= {"page": 1, "page_size": MOST_CHUNKS}
-        few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}
+        body |= {"page": 1, "page_size": MAX_CHUNKS}
+        few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MAX_IDS else {}
         try:
             return await self._send_search(body | few)
         except Rejected:

@@ -29,7 +29,7 @@ from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
     EMBEDDINGS,
-    LONGEST_QUESTION,
+    MAX_QUERY_LENGTH,
     RERANK,
     EmbeddingItem,
     NonsenseError,
@@ -256,7 +256,7 @@ HARMLESS = EmbeddingItem("dimensions")
 SOON = 5.0
 """Seconds that a search waits for its vector, and then for the ranking, before it continues without it."""
 
-SHORTEST = 200
+MIN_LENGTH = 200
 """Minimum length to which a text is shortened to make it fit, in characters."""
 
 
@@ -344,7 +344,7 @@ class EmbeddingService:
             if is_number and not any(isinstance(vector, Rejected) for vector in vectors):
                 self.most_items = min(self.most_items, half)
             return vectors
-        if is_too_long(refusal) and len(items[0].text) > SHORTEST:
+        if is_too_long(refusal) and len(items[0].text) > MIN_LENGTH:
             return await self._batch([items[0].shortened()], is_query, is_part=True)
         return [refusal]
 
@@ -468,7 +468,7 @@ class RerankService:
         passages = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
         if not passages:
             return []
-        body = rerank_body(self._config, question[:LONGEST_QUESTION], passages)
+        body = rerank_body(self._config, question[:MAX_QUERY_LENGTH], passages)
         async with self._client.time_limit("rerank", SOON):
             response = await self._client.request("rerank", "POST", self._dialect.path, json=body)
         try:

@@ -146,10 +146,10 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
     return {**model, "query": question, "documents": list(texts), "top_n": len(texts), **echo}
 
 
-LONGEST_QUESTION = 4096
+MAX_QUERY_LENGTH = 4096
 """Maximum length of a query in characters: the lowest of these services' limits, that of zhipu."""
 
-MOST_DIMENSIONS = 16_384
+MAX_DIMENSIONS = 16_384
 
 
 class NonsenseError(Exception):
@@ -221,10 +221,10 @@ def _vector(row: object) -> NDArray[np.float32] | None:
             content = binascii.a2b_base64(value, strict_mode=True)
         except ValueError:  # also binascii.Error and non-ASCII text
             raise NonsenseError("a text that isn't base64") from None
-        if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
+        if not content or len(content) % 4 or len(content) > 4 * MAX_DIMENSIONS:
             raise NonsenseError(f"a row of {len(content)} bytes, which isn't a vector")
         return np.frombuffer(content, "<f4")
-    if not isinstance(value, list) or not 0 < len(value) <= MOST_DIMENSIONS:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_DIMENSIONS:
         raise NonsenseError("a row that isn't a vector")
     if any(isinstance(number, list) for number in value):
         raise NonsenseError("several vectors in a row; models of that kind are not supported")

@@ -33,7 +33,7 @@ ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
 times.
 """
 
-_SHORTEST_SECRET = 6
+_MIN_SECRET_LENGTH = 6
 
 
 class KeyHeader:
@@ -126,7 +126,7 @@ class ZhipuClassifier:
         called, key = context.callback_url.rpartition("/")[2], config.api_key.reveal()
         parts = {key, *key.split("."), called, gateway, *words}
         # Replace the longest first: replacing a part first would leave the rest of the whole.
-        self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
+        self._secrets = sorted((part for part in parts if len(part) >= _MIN_SECRET_LENGTH), key=len)[::-1]
 
     def reading(self, read: ResponseClassifier) -> ZhipuClassifier:
         """Return a copy that uses `read` to classify a response."""

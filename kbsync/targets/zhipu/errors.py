@@ -114,7 +114,7 @@ SENTENCES: dict[str, str] = {
 }
 """The message for each known code, which precedes the service's own message."""
 
-_LONGEST = 300
+_MAX_MESSAGE_LENGTH = 300
 # The signature in a URL's query lets anybody read the document.
 _SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
 _THING = (
@@ -162,7 +162,7 @@ Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
 
 def quote_message(text: str) -> str:
     """Return the service's message, safe to show: on one line, truncated, without the signatures in URLs."""
-    return printable(strip_signatures(text.strip()))[:_LONGEST]
+    return printable(strip_signatures(text.strip()))[:_MAX_MESSAGE_LENGTH]
 
 
 def strip_signatures(text: str) -> str:

@@ -31,10 +31,10 @@ from kbsync.targets.http.reading import (
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
 
-LONGEST_QUERY = 1000
+MAX_QUERY_LENGTH = 1000
 """Maximum length of a query in characters."""
 
-MOST_PASSAGES = 20
+MAX_PASSAGES = 20
 """The service's maximum of `top_k`, requested if the engine will filter the passages."""
 
 _EPOCH_MS = 1_288_834_974_657
@@ -298,11 +298,11 @@ def words_in(name: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return at most `LONGEST_QUERY` characters, cut between words if possible."""
+    """Return at most `MAX_QUERY_LENGTH` characters, cut between words if possible."""
     text = text.strip()
-    if len(text) <= LONGEST_QUERY:
+    if len(text) <= MAX_QUERY_LENGTH:
         return text
-    if text[LONGEST_QUERY].isspace():
-        return text[:LONGEST_QUERY].rstrip()
-    whole, _, _ = text[:LONGEST_QUERY].rpartition(" ")
-    return whole.rstrip() or text[:LONGEST_QUERY]
+    if text[MAX_QUERY_LENGTH].isspace():
+        return text[:MAX_QUERY_LENGTH].rstrip()
+    whole, _, _ = text[:MAX_QUERY_LENGTH].rpartition(" ")
+    return whole.rstrip() or text[:MAX_QUERY_LENGTH]

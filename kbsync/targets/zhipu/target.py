@@ -48,7 +48,7 @@ from kbsync.targets.zhipu.config import (
 )
 from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
 from kbsync.targets.zhipu.shapes import (
-    MOST_PASSAGES,
+    MAX_PASSAGES,
     Images,
     ZhipuDocument,
     capacity_of,
@@ -80,7 +80,7 @@ OVERLOADED = frozenset({"1305", "1312"})
 PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""
 
-MOST_DOCUMENTS = 20
+MAX_DOCUMENTS = 20
 """Maximum number of documents to request pictures for, best first: the number of passages in a response."""
 
 _STILL_THERE = Unsure("the service reports the document as missing, but still has it", code="still-there")
@@ -386,7 +386,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Search the base, or only the documents that the query names."""
         config = self._config
         body = partial(
-            retrieve_body, config.knowledge_id, query.text, MOST_PASSAGES, query.among, config.search
+            retrieve_body, config.knowledge_id, query.text, MAX_PASSAGES, query.among, config.search
         )
         try:
             return await search_ranked(
@@ -412,7 +412,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
         Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
-        ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
+        ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MAX_DOCUMENTS]
         if not ids or self._client.missing.lacks("images"):
             return hits
         deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN

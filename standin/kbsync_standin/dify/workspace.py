@@ -17,7 +17,7 @@ from kbsync_standin.rules import Refused
 HOME_ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
 """The id of the initial knowledge base."""
 
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 
 BUILT_IN = ("document_name", "uploader", "upload_date", "last_update_date", "source")
 """The names of Dify's own metadata fields (`BuiltInField`)."""
@@ -191,6 +191,6 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
 
 def _stored_name(name: str) -> str:
     """Shorten a name like `FileService.upload_file` (api/services/file_service.py)."""
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
-    return f"{name.split('.')[0][:LONGEST_NAME]}.{name.rpartition('.')[2].lower()}"
+    return f"{name.split('.')[0][:MAX_NAME_LENGTH]}.{name.rpartition('.')[2].lower()}"

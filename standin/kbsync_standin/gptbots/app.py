@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.gptbots.bot import Bot, BotDocument
 from kbsync_standin.gptbots.rules import (
-    MOST_STATUS_IDS,
+    MAX_STATUS_IDS,
     SentFile,
     check_base,
     delivery_of,
@@ -172,7 +172,7 @@ class GptbotsApplication(Bot):
     def _status(self, call: Call) -> list[Json]:
         ids, behaviour = _ids_in(call), self.behaviour
         # GPTBots documents this code for too many ids at once.
-        if len(ids) > MOST_STATUS_IDS:
+        if len(ids) > MAX_STATUS_IDS:
             raise Breach(f"{len(ids)} ids asked for at once", code=40332)
         rows: list[Json] = []
         for document in [self.documents[key] for key in ids if key in self.documents]:
@@ -187,7 +187,7 @@ class GptbotsApplication(Bot):
     @route("DELETE", "/v1/bot/doc/batch/delete", "delete")
     def _delete(self, call: Call) -> Json:
         ids, known_ids = _ids_in(call), {document.id for document in self.present()}
-        if not ids or len(ids) > MOST_STATUS_IDS or len(call.request.raw_target) > 4096:
+        if not ids or len(ids) > MAX_STATUS_IDS or len(call.request.raw_target) > 4096:
             raise Breach(f"{len(ids)} ids to delete at once")
         if self.behaviour.unknown_ids == "refused" and not known_ids.issuperset(ids):
             raise Refused("no such document")

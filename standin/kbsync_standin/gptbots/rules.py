@@ -27,9 +27,9 @@ from kbsync_standin.rules import (
 TEXTS = ("pdf", "txt", "md", "doc", "docx")
 SHEETS = ("csv", "xls", "xlsx")
 FORMATS: Mapping[str, tuple[str, ...]] = {"text": TEXTS, "spreadsheet": SHEETS, "qa": SHEETS}
-LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
-LONGEST_NAME = 200
-MOST_STATUS_IDS = 50
+MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
+MAX_NAME_LENGTH = 200
+MAX_STATUS_IDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _file(value: Any, kind: str, is_update: bool) -> SentFile:
     if not isinstance(value, dict):
         raise Breach("a file is no object")
     name = text_of(value, "file_name")
-    if not 1 <= len(name) <= LONGEST_NAME:
+    if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise Breach(f"a file_name of {len(name)} characters")
     extension = name.rpartition(".")[2].lower()
     if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
@@ -158,7 +158,7 @@ def _file(value: Any, kind: str, is_update: bool) -> SentFile:
             content = base64.b64decode(text, validate=True)
         except binascii.Error:
             raise Breach("file_base64 is no base64") from None
-    if len(content) > (LARGEST_PDF if extension == "pdf" else LARGEST):
+    if len(content) > (MAX_PDF_BYTES if extension == "pdf" else MAX_BYTES):
         raise Breach(f"{name} has {len(content)} bytes")
     url = value.get("source_url")
     if url not in (None, "", "NULL") and not _is_url(url):

@@ -24,7 +24,7 @@ SUPPORTED = (
     ".mdx .odt .pdf .php .pptx .properties .py .rb .rtf .scss .sh .sql .swift .tex .textpack .ts .txt "
     ".xlsx .xml .yaml .yml"
 )
-LARGEST = 100 * 1024 * 1024
+MAX_BYTES = 100 * 1024 * 1024
 NO_CONTEXT = "Sorry, I'm not able to provide an answer to that question.[no-context]"
 _WORKING = ("pending", "parsing", "analyzing", "processing", "preprocessed", "processed", "failed")
 _CLEARING = "Pipeline is clearing or deleting documents. Wait for the running job to finish."
@@ -267,6 +267,6 @@ def _sent_file(request: Request) -> tuple[str, bytes]:
         raise Breach("Unsafe filename detected")
     if not name.lower().endswith(tuple(SUPPORTED.split())):
         raise Breach(f"Unsupported file type. Supported types: {SUPPORTED}")
-    if len(content) > LARGEST:
+    if len(content) > MAX_BYTES:
         raise Breach("File too large.", 413)
     return name, content

@@ -22,7 +22,7 @@ from kbsync_standin.openai.project import (
 from kbsync_standin.rules import Refused, Rules, Test, is_flag, is_object, is_string, is_text, or_none, whole
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-LARGEST = 512_000_000
+MAX_BYTES = 512_000_000
 EMBEDDING: Mapping[str, Any] = {"embedding_model": "models/some-embedding", "embedding_dimension": "4"}
 RULES = Rules()
 MODEL = "some-model"
@@ -197,7 +197,7 @@ class OpenaiApplication(Project):
         RULES.must(fields.get("purpose") in PURPOSES, f"purpose is {fields.get('purpose')}")
         file = files[0]
         RULES.must(bool(file.filename) and not file.only_extended, "the file has no name")
-        if len(file.content) > LARGEST:
+        if len(file.content) > MAX_BYTES:
             raise Refused("The file is larger than 512 MB.", 413)
         row = _file_row(self.upload(file.filename or "", file.content, fields["purpose"]))
         return {key: value for key, value in row.items() if key != "id" or not call.plays("no-id")}

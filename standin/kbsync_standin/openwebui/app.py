@@ -23,7 +23,7 @@ _PAGE = Response(
     b"<!doctype html><html><head><title>Open WebUI</title></head></html>",
     {"content-type": "text/html; charset=utf-8"},
 )
-_LARGEST_PAGE = 1000
+_MAX_PAGE_SIZE = 1000
 _UNREAD = (
     "Extracted content is not available for this file. "
     "Please ensure that the file is processed before proceeding."
@@ -225,7 +225,7 @@ class OpenWebuiApplication(Files):
         """List the user's files in all bases. Names and texts can't be searched here."""
         query = call.query
         skip, limit = int(query.get("skip", "0")), int(query.get("limit", "50"))
-        if not 1 <= limit <= _LARGEST_PAGE or skip < 0:
+        if not 1 <= limit <= _MAX_PAGE_SIZE or skip < 0:
             raise Breach("limit is 1 to 1000", 422)
         if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
             raise Breach("names and texts can't be searched here")

@@ -36,8 +36,8 @@ from kbsync_standin.rules import (
 
 METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa"]
 METHODS += ["table", "tag"]
-MOST_IDS = MOST_ROWS = 100
-LONGEST_NAME = 255
+MAX_IDS = MAX_ROWS = 100
+MAX_NAME_LENGTH = 255
 FORMATS = re.compile(
     r".*\.(pdf|msg|eml|doc|docx|ppt|pptx|yml|xml|htm|json|jsonl|ldjson|csv|txt|ini|xls|xlsx|wps|rtf|hlp|pages"
     r"|numbers|key|md|mdx|py|js|java|c|cpp|h|php|go|ts|sh|cs|kt|html|sql|epub)",
@@ -60,7 +60,7 @@ _QUESTION: Mapping[str, Test] = {
     "dataset_ids": are_texts,
     "document_ids": are_strings,
     "page": whole(1, 10**9),
-    "page_size": whole(1, MOST_ROWS),
+    "page_size": whole(1, MAX_ROWS),
     "similarity_threshold": share(0, 1),
     "vector_similarity_weight": share(0, 1),
     "top_k": whole(1, 10**6),
@@ -134,11 +134,11 @@ class RagflowApplication(User):
         Rules().only(
             query, ("page", "page_size", "orderby", "desc", "name", "id", *known_names), "the parameter"
         )
-        call.page("page_size", 30, most=MOST_ROWS)
+        call.page("page_size", 30, most=MAX_ROWS)
         return query
 
     def _paged(self, rows: Sequence[T], call: Call) -> Sequence[T]:
-        return self.page(rows, *call.page("page_size", 30, most=MOST_ROWS))
+        return self.page(rows, *call.page("page_size", 30, most=MAX_ROWS))
 
     # -- datasets
 
@@ -223,8 +223,8 @@ class RagflowApplication(User):
         for part in files:
             if not part.filename:
                 raise Breach("No file selected!")
-            if len(part.filename.encode()) > LONGEST_NAME or re.search(r"[/\\\0\r\n]", part.filename):
-                raise Breach(f"File name must be {LONGEST_NAME} bytes or less.")
+            if len(part.filename.encode()) > MAX_NAME_LENGTH or re.search(r"[/\\\0\r\n]", part.filename):
+                raise Breach(f"File name must be {MAX_NAME_LENGTH} bytes or less.")
         refused = [part.filename for part in files if not FORMATS.fullmatch(part.filename or "")]
         if refused:
             raise Refused(f"{refused[0]}: This type of file has not been supported yet!", code=500)
@@ -263,8 +263,8 @@ class RagflowApplication(User):
         base, behaviour = self.dataset(call.ids["id"]), self.behaviour
         query = self._parse_query(call, "keywords", "suffix", "run", "ids")
         ids = query.get("ids", [])
-        if len(ids) > MOST_IDS:
-            raise Breach(f"ids must contain at most {MOST_IDS} IDs")
+        if len(ids) > MAX_IDS:
+            raise Breach(f"ids must contain at most {MAX_IDS} IDs")
         rows = self.list_of(base.id, call)
         if ids and behaviour.ids_filter:
             rows = [document for document in rows if document.id in ids]

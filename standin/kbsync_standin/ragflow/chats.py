@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin.completions import MOST_PASSAGES, PIECES, event_stream, usage_of
+from kbsync_standin.completions import MAX_PASSAGES, PIECES, event_stream, usage_of
 from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.datasets import HOME_ID, User
 from kbsync_standin.rules import Breach, Refused, Rules, Test, are_texts, is_flag, is_object, is_text
@@ -91,7 +91,7 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
         raise Refused(f"`llm_id` {body['model']} doesn't exist", code=101)
     datasets = [ident for ident in assistants[chat].datasets if ident in user.visible_bases()]
     try:
-        hits = user.find(last["content"], datasets, ids)[:MOST_PASSAGES]
+        hits = user.find(last["content"], datasets, ids)[:MAX_PASSAGES]
     except Refused:
         hits = []
     text = "\n\n".join(f"{row['content']} [ID:{number}]" for number, row in enumerate(hits)) or NOTHING

@@ -56,7 +56,7 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-LONGEST_TEXT = 24_000
+MAX_TEXT_LENGTH = 24_000
 """The most characters of one text, about 8192 tokens; zhipu takes 3072."""
 
 _ENCODINGS = ("float", "base64")
@@ -83,7 +83,7 @@ class Embeddings:
     read: Callable[[dict[str, Any]], EmbeddingRequest]
     needs_model: bool = True
     too_many: int = 400
-    longest: int = LONGEST_TEXT
+    longest: int = MAX_TEXT_LENGTH
 
 
 @dataclass(frozen=True, slots=True)

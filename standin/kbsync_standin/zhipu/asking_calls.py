@@ -94,11 +94,11 @@ def _bases(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 _FORMATS = ("txt", "doc", "pdf", "", "docx", "xlsx", "", "", "", "", "csv", "ppt", "pptx", "md", "xls")
 DTYPES = {kind: number for number, kind in enumerate(_FORMATS, 1) if kind}
-MOST_TURNS = 15
+MAX_TURNS = 15
 
 
 def _are_turns(value: Any) -> bool:
-    are_turns = isinstance(value, list) and len(value) % 2 == 1 and len(value) <= MOST_TURNS
+    are_turns = isinstance(value, list) and len(value) % 2 == 1 and len(value) <= MAX_TURNS
     return are_turns and all(
         isinstance(turn, dict) and turn.get("role") in ("user", "assistant") and is_text(turn.get("content"))
         for turn in value
@@ -266,7 +266,7 @@ class AskingCalls(DocumentCalls):
             if document.phase(self.now).stat == 1
         ]
         documents = [document for document in searchable if not only or document.id in only]
-        hits = search(body["prompt"][-1]["content"], documents, completions.MOST_PASSAGES, 0.0)
+        hits = search(body["prompt"][-1]["content"], documents, completions.MAX_PASSAGES, 0.0)
         request_id = body.get("request_id") or f"req-{self.new_number()}"
         self.answers[request_id] = hits
         return request_id, "\n\n".join(match.passage.text for match in hits) or completions.NOTHING

@@ -84,7 +84,7 @@ class ZhipuBehaviour(Behaviour):
     money_gone: bool = False
 
 
-_LEAST = {"clock_skew": -switching.LARGEST}
+_LEAST = {"clock_skew": -switching.MAX_NUMBER}
 
 
 def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:

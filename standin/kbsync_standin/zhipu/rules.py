@@ -26,7 +26,7 @@ SUPPORTED = (_PROSE | _TABLES) - {"url"}
 """The extensions of files that are accepted at all."""
 
 OWN_SEPARATORS = 5
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 SENTENCE_SIZES = range(20, 2001)
 
 _QUERIES: Mapping[str, frozenset[str]] = {
@@ -80,7 +80,7 @@ CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_head
 
 def is_digits(text: str) -> bool:
     """Return whether the text is a number of at most 18 ASCII digits."""
-    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 SLICING_TESTS: Mapping[str, Test] = {

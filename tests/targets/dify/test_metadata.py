@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kbsync.targets.dify import metadata
-from kbsync.targets.dify.metadata import BATCH, MOST_WAITING, PAUSE
+from kbsync.targets.dify.metadata import BATCH, MAX_WAITING_DOCUMENTS, PAUSE
 from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
 from tests.services.dify import DifyWorld
@@ -144,7 +144,7 @@ async def test_version_without_metadata_is_not_asked(served_world: Any) -> None:
 
 
 async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: Any) -> None:
-    sent = [f"id-{number}" for number in range(MOST_WAITING + 5)]
+    sent = [f"id-{number}" for number in range(MAX_WAITING_DOCUMENTS + 5)]
     for one in sent:
         served_world.target._metadata.add(one, served_world.document("a.md", "alpha"), "")
     served_world.server.faults.add(Fault("error", "describe", effect=False))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
-from kbsync.targets.dify.config import FORMATS, LARGEST
+from kbsync.targets.dify.config import FORMATS, MAX_BYTES
 from kbsync.targets.dify.shapes import SENTENCES, classify_response
-from kbsync.targets.dify.target import LONGEST_QUERY, MOST_PASSAGES
+from kbsync.targets.dify.target import MAX_PASSAGES, MAX_QUERY_LENGTH
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE
 from tests.docs.pages import ROOT
@@ -33,10 +33,10 @@ def test_documented_formats_and_limits_are_enforced() -> None:
     documented = {cells[0].strip("`"): set(cells[1].split()) for cells in table("`etl_type`")}
     assert documented == {etl_type: set(formats) for etl_type, formats in FORMATS.items()}
     assert [cells[1] for cells in table("what | at most")] == [
-        f"{LARGEST >> 20} MiB",
+        f"{MAX_BYTES >> 20} MiB",
         str(PAGE_SIZE),
-        str(MOST_PASSAGES),
-        str(LONGEST_QUERY),
+        str(MAX_PASSAGES),
+        str(MAX_QUERY_LENGTH),
         f"{LONGEST} bytes",
     ]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-INDEXING, LARGEST = 3.0, 3_000_000
+INDEXING, MAX_BYTES = 3.0, 3_000_000
 """The seconds until a document is searchable, and the most bytes of a document."""
 
 SPOILED = b"SPOILED"
@@ -88,7 +88,7 @@ class ExampleService:
         raise Refusal("no_such_document")
 
     def _stored(self, content: bytes, mark: str) -> str:
-        if len(content) > LARGEST:
+        if len(content) > MAX_BYTES:
             raise Refusal("too_large")
         if not json.loads(mark)[1].lower().endswith((".md", ".txt", ".pdf")):
             raise Refusal("format_not_taken")

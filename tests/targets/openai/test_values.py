@@ -14,8 +14,8 @@ from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields
 from kbsync.targets.openai.shapes import (
-    LONGEST_VALUE,
-    MOST_ATTRIBUTES,
+    MAX_ATTRIBUTES,
+    MAX_VALUE_LENGTH,
     FileNames,
     Mark,
     mark_in,
@@ -31,7 +31,7 @@ DIGEST = hashlib.sha256(b"hello").hexdigest()
 def test_mark_round_trips_for_any_path(path: str) -> None:
     mark = Mark(path, DIGEST, 7, "auto")
     attributes = mark.attributes("file-1")
-    assert all(len(value) <= LONGEST_VALUE and value.strip() == value for value in attributes.values())
+    assert all(len(value) <= MAX_VALUE_LENGTH and value.strip() == value for value in attributes.values())
     assert mark_in(Fields(attributes=attributes)) == mark
 
 
@@ -39,7 +39,7 @@ def test_mark_round_trips_for_any_path(path: str) -> None:
 def test_longest_path_fits_into_the_attributes(path: str) -> None:
     mark = Mark(path, DIGEST, 7, "auto")
     attributes = mark.attributes("file-1")
-    assert len(attributes) <= MOST_ATTRIBUTES
+    assert len(attributes) <= MAX_ATTRIBUTES
     assert mark_in(Fields(attributes=attributes)) == mark
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from kbsync.accounts.account import Answerer, Question, Sources, Turn, account_of
-from kbsync.accounts.answering import MOST_CHARACTERS, MOST_PASSAGES
+from kbsync.accounts.answering import MAX_CHARACTERS, MAX_PASSAGES
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import Clock
@@ -105,12 +105,12 @@ async def test_at_most_ten_passages_and_12000_characters_are_sent() -> None:
     )
     _, sources = await ask(target(many))
     assert sources is not None
-    assert sum(len(hit.passages) for hit in sources.hits or ()) == MOST_PASSAGES == 10
+    assert sum(len(hit.passages) for hit in sources.hits or ()) == MAX_PASSAGES == 10
     long = ScriptedService(retrieve=[ok([passage("§" * 5000, str(n)) for n in range(4)])], chat=[GOOD])
     _, sources = await ask(target(long))
     assert sources is not None
     assert [len(hit.passages[0].text) for hit in sources.hits or ()] == [5000, 5000, 2000]
-    assert long.body("chat")["messages"][-1]["content"].count("§") == MOST_CHARACTERS == 12_000
+    assert long.body("chat")["messages"][-1]["content"].count("§") == MAX_CHARACTERS == 12_000
 
 
 @pytest.mark.parametrize(("turn_count", "kept_count"), [(0, 0), (2, 2), (7, 7), (20, 7)])

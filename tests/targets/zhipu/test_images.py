@@ -98,9 +98,9 @@ async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
     service = Counting(images=[pictures(first=URL)])
     many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
     illustrated_hits = await target(service, concurrency=2).illustrated(many)
-    assert service.counts["images"] == module.MOST_DOCUMENTS
+    assert service.counts["images"] == module.MAX_DOCUMENTS
     assert most == 2
-    assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MOST_DOCUMENTS
+    assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MAX_DOCUMENTS
 
 
 @pytest.mark.parametrize("location", ["slice", "document", "top"])
