@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Breach, Refused, Rules, Test, as_word, number_in
+from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word, number_in
 from kbsync_standin.switches import changed
 
 Json = dict[str, Any]
@@ -147,11 +147,11 @@ class Call:
         return as_word(self.arg(name, default))
 
     def body(self, tests: Mapping[str, Test], *needed: str, status: int = 400) -> Json:
-        """Parse a JSON object that has no other fields than these. Raises `Breach` with `status`."""
+        """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
         return Rules().body(self.request.body, tests, needed, status)
 
     def page(self, size: str, usual: int, least: int = 1, most: int = 10**9) -> tuple[int, int]:
-        """Return number and size of the requested page; `size` names the parameter. Raises `Breach`."""
+        """Return number and size of the requested page; `size` names the parameter. Raises `Violation`."""
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
 
@@ -460,7 +460,7 @@ class Application(ABC, Generic[B, S]):
         try:
             return self._respond(call, route)
         except Refused as refused:
-            if isinstance(refused, Breach):
+            if isinstance(refused, Violation):
                 self.record_violation(request, str(refused))
             answer = refused.response or self.refusal(refused, call)
             after = call.fault.args.get("retry_after")

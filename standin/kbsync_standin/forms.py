@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from kbsync_standin.messages import Request
-from kbsync_standin.rules import Breach
+from kbsync_standin.rules import Violation
 
 _PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -29,11 +29,11 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The content as text. Raises `Breach` if it isn't UTF-8."""
+        """The content as text. Raises `Violation` if it isn't UTF-8."""
         try:
             return self.content.decode()
         except UnicodeDecodeError:
-            raise Breach(f"the form field {self.name} is not UTF-8") from None
+            raise Violation(f"the form field {self.name} is not UTF-8") from None
 
 
 def boundary_of(content_type: str) -> str | None:
@@ -45,47 +45,47 @@ def boundary_of(content_type: str) -> str | None:
 
 
 def parse_form(boundary: str, body: bytes) -> list[Part]:
-    """Parse the parts in order, copying each content once. Raises `Breach`."""
+    """Parse the parts in order, copying each content once. Raises `Violation`."""
     dashes = b"--" + boundary.encode()
     if not body.startswith(dashes):
-        raise Breach("the form does not begin with its boundary")
+        raise Violation("the form does not begin with its boundary")
     parts: list[Part] = []
     at = len(dashes)
     while body[at : at + 2] == b"\r\n":
         end = body.find(b"\r\n" + dashes, at)
         if end < 0:
-            raise Breach("the form ends without its closing boundary")
+            raise Violation("the form ends without its closing boundary")
         parts.append(_part(body, at + 2, end))
         at = end + 2 + len(dashes)
     if body[at : at + 2] != b"--":
-        raise Breach("the form ends without its closing boundary")
+        raise Violation("the form ends without its closing boundary")
     return parts
 
 
 def form_in(request: Request, status: int = 400) -> list[Part]:
-    """Parse the parts of a request's form. Raises `Breach`, with `status` if the request has no form."""
+    """Parse the parts of a request's form. Raises `Violation`, with `status` if the request has no form."""
     boundary = boundary_of(request.headers.get("content-type", ""))
     if boundary is None:
-        raise Breach("the content type is not multipart/form-data with a boundary", status)
+        raise Violation("the content type is not multipart/form-data with a boundary", status)
     return parse_form(boundary, request.body)
 
 
 def _part(body: bytes, start: int, end: int) -> Part:
     blank = body.find(b"\r\n\r\n", start, end + 2)
     if blank < 0:
-        raise Breach("a part of the form has no blank line after its headers")
+        raise Violation("a part of the form has no blank line after its headers")
     for line in body[start:blank].decode("utf-8", "replace").split("\r\n"):
         header, _, value = line.partition(":")
         if header.strip().lower() == "content-disposition":
             break
     else:
-        raise Breach("a part of the form has no Content-Disposition")
+        raise Violation("a part of the form has no Content-Disposition")
     parameters = {
         match[1].lower(): match[3] if match[2] is None else _ESCAPED.sub(r"\1", match[2])
         for match in _PARAMETER.finditer(value)
     }
     if "name" not in parameters:
-        raise Breach("a part of the form has no name")
+        raise Violation("a part of the form has no name")
     filename = parameters.get("filename")
     only_extended = filename is None and "filename*" in parameters
     return Part(parameters["name"], body[blank + 4 : end], filename, only_extended)

@@ -31,7 +31,7 @@ class Refused(Exception):
         self.status, self.code, self.kind, self.response = status, code, kind, response
 
 
-class Breach(Refused):
+class Violation(Refused):
     """A request breaks a documented rule of the service; `str()` says which one."""
 
 
@@ -44,23 +44,23 @@ class Rules:
         self._is_strict = is_strict
 
     def must(self, is_met: bool, sentence: str) -> None:
-        """Raise `Breach` if the request can't be carried out."""
+        """Raise `Violation` if the request can't be carried out."""
         if not is_met:
-            raise Breach(sentence)
+            raise Violation(sentence)
 
     def should(self, is_met: bool, sentence: str) -> None:
-        """Raise `Breach` if the request is undocumented, but only in strict mode."""
+        """Raise `Violation` if the request is undocumented, but only in strict mode."""
         if self._is_strict:
             self.must(is_met, sentence)
 
     def body(
         self, text: bytes, tests: Mapping[str, Test], needed: Collection[str] = (), status: int = 400
     ) -> dict[str, Any]:
-        """Parse a JSON object that has no other fields than these. Raises `Breach` with `status`."""
+        """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
         try:
             return self.known(json_object(text), tests, needed)
-        except Breach as breach:
-            raise Breach(str(breach), status) from None
+        except Violation as violation:
+            raise Violation(str(violation), status) from None
 
     def known(
         self, values: dict[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
@@ -87,21 +87,21 @@ class Rules:
 
 
 def json_object(text: bytes, sentence: str = "the body is no JSON object") -> dict[str, Any]:
-    """Parse a JSON object. Raises `Breach` with the sentence for anything else."""
+    """Parse a JSON object. Raises `Violation` with the sentence for anything else."""
     try:
         value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise Breach(sentence)
+        raise Violation(sentence)
     return value
 
 
 def number_in(texts: Mapping[str, str], name: str, usual: int, least: int = 1, most: int = 10**18 - 1) -> int:
-    """Return a whole number in ASCII digits from texts such as query parameters. Raises `Breach`."""
+    """Return a whole number in ASCII digits from texts such as query parameters. Raises `Violation`."""
     text = texts.get(name, str(usual))
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
-        raise Breach(f"{name} is {text!r:.80}, not a number from {least} to {most}")
+        raise Violation(f"{name} is {text!r:.80}, not a number from {least} to {most}")
     return int(text)
 
 

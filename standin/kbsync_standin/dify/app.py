@@ -17,9 +17,9 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
 from kbsync_standin.rules import (
-    Breach,
     Refused,
     Rules,
+    Violation,
     are_objects,
     is_flag,
     is_object,
@@ -145,7 +145,7 @@ class DifyApplication(Workspace):
     def _list_bases(self, call: Call) -> Json:
         Rules().only(call.query, ("page", "limit", "include_all"), "the query parameter")
         if (flag := call.query.get("include_all", "true")) not in ("true", "false"):
-            raise Breach(f"include_all is {flag!r}")
+            raise Violation(f"include_all is {flag!r}")
         number, size = call.page("limit", 20, most=100)
         cards = [self._card(dataset) for dataset in reversed(self.visible_bases().values())]
         page_info = {
@@ -199,10 +199,10 @@ class DifyApplication(Workspace):
         if not technique or (behaviour.technique_needed and "indexing_technique" not in data):
             raise Refused("indexing_technique is required.")
         if "file" not in parts:
-            raise Breach("the form has no file")
+            raise Violation("the form has no file")
         name, content = parts["file"].filename or "", parts["file"].content
         if not name or re.search(r"[/\\]", name):
-            raise Breach(f"{name!r} is no name of a file")
+            raise Violation(f"{name!r} is no name of a file")
         formats = (_UNSTRUCTURED if behaviour.unstructured else _ALWAYS).split()
         # Both errors in api/services/errors/file.py are raised without a message.
         if name.rpartition(".")[2].lower() not in formats or len(content) > behaviour.max_bytes:
@@ -210,7 +210,7 @@ class DifyApplication(Workspace):
         if not base.has_rule and "process_rule" not in data:
             raise Refused("process_rule is required.")
         if "process_rule" in data and data.get("doc_form") == "hierarchical_model":
-            raise Breach("the automatic rule makes no passage of parents and children")
+            raise Violation("the automatic rule makes no passage of parents and children")
         if self.documents_of(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
             raise Refused("doc_form is different from the dataset doc_form.")
         base.technique, base.has_rule = base.technique or technique, True
@@ -248,7 +248,7 @@ class DifyApplication(Workspace):
         document = self.document(call, "Document not found.")
         Rules().only(call.query, ("metadata",), "the query parameter")
         if call.query.get("metadata", "all") not in ("all", "only", "without"):
-            raise Breach("metadata is none of all, only, without")
+            raise Violation("metadata is none of all, only, without")
         row = document.row(self.now)
         row |= {
             "data_source_info": row.pop("data_source_detail_dict"),
@@ -324,7 +324,7 @@ class DifyApplication(Workspace):
         for value in several:
             item = Rules().known(value, tests, ("document_id", "metadata_list"))
             if item["document_id"] in changes:
-                raise Breach(f"{item['document_id']} is described twice")
+                raise Violation(f"{item['document_id']} is described twice")
             values = _values(base, item["metadata_list"])
             changes[item["document_id"]] = values, item.get("partial_update", False)
         for document_id, (values, is_partial) in changes.items():
@@ -341,7 +341,7 @@ class DifyApplication(Workspace):
         """Search like `HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
         base, body = self.base(call), call.body({"query": is_text, "retrieval_model": is_object}, "query")
         if len(body["query"]) > 250:
-            raise Breach("Query cannot exceed 250 characters")
+            raise Violation("Query cannot exceed 250 characters")
         settings = body.get("retrieval_model", {"top_k": 4})
         if "retrieval_model" in body:
             needed = ("search_method", "reranking_enable", "top_k", "score_threshold_enabled")
@@ -369,14 +369,14 @@ class DifyApplication(Workspace):
 
 
 def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:
-    """Return metadata values by field name; like Dify it ignores field ids and types. Raises `Breach`."""
+    """Return metadata values by field name; like Dify it ignores field ids and types. Raises `Violation`."""
     values = {}
     for value in several:
         item = Rules().known(
             value, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value")
         )
         if base.fields.get(item["name"]) != (item["id"], "string"):
-            raise Breach(f"the base has no field {item['name']!r} of texts with the id {item['id']}")
+            raise Violation(f"the base has no field {item['name']!r} of texts with the id {item['id']}")
         values[item["name"]] = item["value"]
     return values
 

@@ -20,7 +20,7 @@ from kbsync_standin.gptbots.rules import (
 )
 from kbsync_standin.listing import in_order
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Breach, Refused, Rules, json_object
+from kbsync_standin.rules import Refused, Rules, Violation, json_object
 
 QA_UPDATE = "/v1/bot/doc/qa/update"
 _NAME = re.compile(rb'"(?:file_name|rerank_version)"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -173,7 +173,7 @@ class GptbotsApplication(Bot):
         ids, behaviour = _ids_in(call), self.behaviour
         # GPTBots documents this code for too many ids at once.
         if len(ids) > MAX_STATUS_IDS:
-            raise Breach(f"{len(ids)} ids asked for at once", code=40332)
+            raise Violation(f"{len(ids)} ids asked for at once", code=40332)
         rows: list[Json] = []
         for document in [self.documents[key] for key in ids if key in self.documents]:
             if document.is_deleted or call.plays("left-out", document.name):
@@ -188,7 +188,7 @@ class GptbotsApplication(Bot):
     def _delete(self, call: Call) -> Json:
         ids, known_ids = _ids_in(call), {document.id for document in self.present()}
         if not ids or len(ids) > MAX_STATUS_IDS or len(call.request.raw_target) > 4096:
-            raise Breach(f"{len(ids)} ids to delete at once")
+            raise Violation(f"{len(ids)} ids to delete at once")
         if self.behaviour.unknown_ids == "refused" and not known_ids.issuperset(ids):
             raise Refused("no such document")
         for key in () if call.plays("keeps-documents") else ids:
@@ -199,7 +199,7 @@ class GptbotsApplication(Bot):
     @route("POST", "/v1/bot/data/retry/batch", "retry")
     def _retry(self, call: Call) -> Json:
         if json_object(call.request.body):
-            raise Breach("a retry takes no fields")
+            raise Violation("a retry takes no fields")
         return {"affectCount": self.retry(call)}
 
     # -- searches

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kbsync_standin.rules import (
-    Breach,
     Rules,
     Test,
+    Violation,
     are_strings,
     is_flag,
     is_string,
@@ -62,27 +62,27 @@ _BASE_TESTS: Mapping[str, Test] = {
 
 
 def check_base(body: dict[str, Any]) -> dict[str, Any]:
-    """Parse a request to create a base: name, description and settings. Raises `Breach`."""
+    """Parse a request to create a base: name, description and settings. Raises `Violation`."""
     Rules().known(body, _BASE_TESTS, ("name", "desc"))
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
-        raise Breach("kg_ner_extraction_user_prompt without graph_enable")
+        raise Violation("kg_ner_extraction_user_prompt without graph_enable")
     return body
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool) -> Delivery:
-    """Parse a request to add or update documents. Raises `Breach`."""
+    """Parse a request to add or update documents. Raises `Violation`."""
     if is_update and kind == "qa":
         body = _questions(body)
     else:
         _check_rules(body, kind)
     files = body.get("files")
     if not isinstance(files, list) or not files:
-        raise Breach("files is missing or empty")
+        raise Violation("files is missing or empty")
     if len(files) > most:
-        raise Breach(f"{len(files)} files in one request; {most} are taken")
+        raise Violation(f"{len(files)} files in one request; {most} are taken")
     sent_files = tuple(_file(file, kind, is_update) for file in files)
     if len({file.name for file in sent_files}) < len(sent_files):
-        raise Breach("two files of one name in one request cannot be told apart")
+        raise Violation("two files of one name in one request cannot be told apart")
     rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
     return Delivery(text_of(body, "knowledge_base_id"), sent_files, rules)
 
@@ -94,16 +94,16 @@ def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an update of questions and answers with `files`, built from `qaList` if the request has that."""
     unknown = body.keys() - set(_OF_QUESTIONS)
     if unknown:
-        raise Breach(f"{', '.join(sorted(unknown))} in an update of questions and answers")
+        raise Violation(f"{', '.join(sorted(unknown))} in an update of questions and answers")
     if "qaList" not in body:
         if "doc_id" in body:
-            raise Breach("doc_id beside files, which have their own")
+            raise Violation("doc_id beside files, which have their own")
         return body
     pairs = body["qaList"]
     if "files" in body or not isinstance(pairs, list) or not pairs:
-        raise Breach("qaList beside files, or empty")
+        raise Violation("qaList beside files, or empty")
     if not all(isinstance(pair, dict) for pair in pairs):
-        raise Breach("a pair is no object")
+        raise Violation("a pair is no object")
     rows = "".join(f"{text_of(pair, 'question')},{text_of(pair, 'answer')}\n" for pair in pairs)
     content = base64.b64encode(rows.encode()).decode()
     file = {"doc_id": text_of(body, "doc_id"), "file_name": "questions.csv", "file_base64": content}
@@ -137,32 +137,32 @@ def _check_rules(body: Mapping[str, Any], kind: str) -> None:
 
 def _file(value: Any, kind: str, is_update: bool) -> SentFile:
     if not isinstance(value, dict):
-        raise Breach("a file is no object")
+        raise Violation("a file is no object")
     name = text_of(value, "file_name")
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise Breach(f"a file_name of {len(name)} characters")
+        raise Violation(f"a file_name of {len(name)} characters")
     extension = name.rpartition(".")[2].lower()
     if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
-        raise Breach(f"{name!r} is no name of a {kind} document")
+        raise Violation(f"{name!r} is no name of a {kind} document")
     text, address, content = value.get("file_base64"), value.get("file_url", ""), b""
     if address and not text:  # a file's bytes take precedence over an address
         if not _is_url(address):
-            raise Breach(f"file_url is no URL: {address!r}")
+            raise Violation(f"file_url is no URL: {address!r}")
         if urlsplit(address).path.lower().rpartition(".")[2] != extension:
-            raise Breach(f"{name!r} has another format than {address!r}")
+            raise Violation(f"{name!r} has another format than {address!r}")
     elif not isinstance(text, str) or not text:
-        raise Breach("file_base64 is missing or empty")
+        raise Violation("file_base64 is missing or empty")
     else:
         address = ""
         try:
             content = base64.b64decode(text, validate=True)
         except binascii.Error:
-            raise Breach("file_base64 is no base64") from None
+            raise Violation("file_base64 is no base64") from None
     if len(content) > (MAX_PDF_BYTES if extension == "pdf" else MAX_BYTES):
-        raise Breach(f"{name} has {len(content)} bytes")
+        raise Violation(f"{name} has {len(content)} bytes")
     url = value.get("source_url")
     if url not in (None, "", "NULL") and not _is_url(url):
-        raise Breach(f"source_url is no URL: {url!r}")
+        raise Violation(f"source_url is no URL: {url!r}")
     return SentFile(name, content, url, text_of(value, "doc_id") if is_update else "", address)
 
 
@@ -174,7 +174,7 @@ def _is_url(url: Any) -> bool:
 
 
 def text_of(body: Mapping[str, Any], key: str) -> str:
-    """Return a text that isn't empty. Raises `Breach`."""
+    """Return a text that isn't empty. Raises `Violation`."""
     Rules().fields(body, {key: is_text}, needed=(key,))
     return str(body[key])
 
@@ -194,7 +194,7 @@ _QUESTION_TESTS: Mapping[str, Test] = {
 
 
 def question_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Parse a search request. Raises `Breach`."""
+    """Parse a search request. Raises `Violation`."""
     return Rules().known(body, _QUESTION_TESTS, ("prompt", "top_k"))
 
 

@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.lightrag.storage import Storage
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Breach, Refused, are_texts, is_flag, is_text, one_of, whole
+from kbsync_standin.rules import Refused, Violation, are_texts, is_flag, is_text, one_of, whole
 
 SUPPORTED = (
     ".bat .c .conf .cpp .css .csv .docx .epub .go .h .hpp .htm .html .ini .java .js .json .less .log .md "
@@ -172,7 +172,7 @@ class LightragApplication(Storage):
     def _delete(self, call: Call) -> Json:
         ids = call.body(_DELETE_TESTS, "doc_ids", status=422)["doc_ids"]
         if len(set(ids)) < len(ids):
-            raise Breach("Document IDs must be unique", 422)
+            raise Violation("Document IDs must be unique", 422)
         status, message = "busy", "Pipeline is busy with another operation."
         if self.deletion is None and not self.unfinished and not call.plays("busy"):
             slow = float(call.arg("seconds", 60))
@@ -226,7 +226,7 @@ class LightragApplication(Storage):
         """Answer a question with the best documents; the simulated model repeats its context."""
         body = call.body(_ASK_TESTS, "query", status=422)
         if _is_short(body["query"]):
-            raise Breach("Value error, RAG query is too short.", 422)
+            raise Violation("Value error, RAG query is too short.", 422)
         best = list(self.find(body["query"]))[:3]
         references: list[Json] = [
             {"reference_id": str(number), "file_path": document.name}
@@ -254,19 +254,19 @@ class LightragApplication(Storage):
 
 
 def _sent_file(request: Request) -> tuple[str, bytes]:
-    """Return name and bytes of a form's only file. Raises `Breach`."""
+    """Return name and bytes of a form's only file. Raises `Violation`."""
     parts = form_in(request, 422)
     if [part.name for part in parts] != ["file"]:
-        raise Breach("a form has one field, file", 422)
+        raise Violation("a form has one field, file", 422)
     name, content = parts[0].filename or "", parts[0].content
     if parts[0].only_extended or not name.strip():
-        raise Breach("Filename cannot be empty")
+        raise Violation("Filename cannot be empty")
     if name != name.strip() or any(ord(character) < 32 or character == "\x7f" for character in name):
-        raise Breach("Invalid filename")
+        raise Violation("Invalid filename")
     if any(character in "/\\:" for character in name) or name in (".", "..") or len(name.encode()) > 240:
-        raise Breach("Unsafe filename detected")
+        raise Violation("Unsafe filename detected")
     if not name.lower().endswith(tuple(SUPPORTED.split())):
-        raise Breach(f"Unsupported file type. Supported types: {SUPPORTED}")
+        raise Violation(f"Unsupported file type. Supported types: {SUPPORTED}")
     if len(content) > MAX_BYTES:
-        raise Breach("File too large.", 413)
+        raise Violation("File too large.", 413)
     return name, content

@@ -427,7 +427,7 @@ def _passage(call: Call, attached: Attached) -> Json:
 
 
 def _filter(filters: Any) -> Callable[[Mapping[str, Any]], bool]:
-    """Return a test of attributes. Raises `Breach`."""
+    """Return a test of attributes. Raises `Violation`."""
     if filters is None:
         return lambda _: True
     kind, key, value = (filters.get(name) for name in ("type", "key", "value"))

@@ -14,7 +14,7 @@ from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
 from kbsync_standin.openwebui.store import USER_ID, Collection, File, Files
-from kbsync_standin.rules import Breach, Refused, json_object
+from kbsync_standin.rules import Refused, Violation, json_object
 
 MODEL = "some-model"
 _USER = {"id": USER_ID, "name": "Admin", "role": "admin", "email": "admin@example.com"}
@@ -32,15 +32,15 @@ _NOT_MADE = "Failed to create directory. A directory with this name may already 
 
 
 def _body(call: Call, needed: Names[str], optional: Names[str] = ()) -> Json:
-    """Parse a JSON object that has these fields. Raises `Breach`."""
+    """Parse a JSON object that has these fields. Raises `Violation`."""
     try:
         body = json_object(call.request.body)
-    except Breach as breach:
-        raise Breach(str(breach), 422) from None
+    except Violation as violation:
+        raise Violation(str(violation), 422) from None
     if not set(needed) <= body.keys():
-        raise Breach(f"{', '.join(needed)} are required", 422)
+        raise Violation(f"{', '.join(needed)} are required", 422)
     if unknown := body.keys() - {*needed, *optional}:
-        raise Breach(f"there is no field {', '.join(sorted(unknown))}", 422)
+        raise Violation(f"there is no field {', '.join(sorted(unknown))}", 422)
     return body
 
 
@@ -146,7 +146,7 @@ class OpenWebuiApplication(Files):
     def _list(self, call: Call) -> Any:
         base, query = self.base(call.ids["base"], 400), call.query
         if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction", "directory_id"}:
-            raise Breach(f"there is no parameter {', '.join(sorted(unknown))}")
+            raise Violation(f"there is no parameter {', '.join(sorted(unknown))}")
         files = [file for file in self.visible(self.documents.values()) if base.id in file.folder]
         if "query" in query:
             files = [file for file in files if query["query"].lower() in file.name.lower()]
@@ -177,20 +177,20 @@ class OpenWebuiApplication(Files):
         form = form_in(call.request, 422)
         files = [part for part in form if part.name == "file" and part.filename]
         if len(files) != 1 or {part.name for part in form} - {"file", "metadata"}:
-            raise Breach("a form has one file and metadata", 422)
+            raise Violation("a form has one file and metadata", 422)
         try:
             sent = json.loads(next((part.content for part in form if part.name == "metadata"), b"{}"))
         except ValueError:
-            raise Breach("[ERROR: Invalid metadata format]") from None
+            raise Violation("[ERROR: Invalid metadata format]") from None
         content, name = bytes(files[0].content), str(files[0].filename)
         if not isinstance(sent, dict):
-            raise Breach("metadata is no object")
+            raise Violation("metadata is no object")
         if sent.get("file_hash") not in (None, hashlib.sha256(content).hexdigest()):
-            raise Breach("file_hash is not that of the file")
+            raise Violation("file_hash is not that of the file")
         if "%22" in name or "%0A" in name or "/" in name:
-            raise Breach(f"the name {name!r} is kept as it is escaped in the form")
+            raise Violation(f"the name {name!r} is kept as it is escaped in the form")
         if not content:
-            raise Breach("[ERROR: The content provided is empty.]")
+            raise Violation("[ERROR: The content provided is empty.]")
         if call.plays("refused"):
             raise Refused(f"[ERROR: File type {name.rpartition('.')[2]} is not allowed]")
         if call.plays("busy-database"):
@@ -226,9 +226,9 @@ class OpenWebuiApplication(Files):
         query = call.query
         skip, limit = int(query.get("skip", "0")), int(query.get("limit", "50"))
         if not 1 <= limit <= _MAX_PAGE_SIZE or skip < 0:
-            raise Breach("limit is 1 to 1000", 422)
+            raise Violation("limit is 1 to 1000", 422)
         if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
-            raise Breach("names and texts can't be searched here")
+            raise Violation("names and texts can't be searched here")
         own_files = [file for file in self.present() if not file.is_foreign]
         own_files.sort(key=lambda file: (int(file.created), file.id), reverse=True)
         rows = [_row(file, data=True) for file in own_files[skip : skip + limit]]
@@ -316,7 +316,7 @@ class OpenWebuiApplication(Files):
         """
         base = self.base(call.ids["base"])
         if _body(call, ("manifest",))["manifest"]:
-            raise Breach("comparisons aren't supported here")
+            raise Violation("comparisons aren't supported here")
         surplus = [
             {"file_id": file.id, "filename": file.name} for file in self.present() if base.id in file.folder
         ]
@@ -368,6 +368,6 @@ class OpenWebuiApplication(Files):
             raise Refused("Model not found")
         for name, is_legal in TESTS.items():
             if name in body and not is_legal(body[name]):
-                raise Breach(f"{name} is {body[name]!r:.80}", 422)
+                raise Violation(f"{name} is {body[name]!r:.80}", 422)
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
         return completion(body, head, call.args_of("stream"))

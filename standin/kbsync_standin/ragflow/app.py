@@ -18,10 +18,10 @@ from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.chats import ASSISTANTS, answer, card
 from kbsync_standin.ragflow.datasets import DIGITS, RagflowDocument, User
 from kbsync_standin.rules import (
-    Breach,
     Refused,
     Rules,
     Test,
+    Violation,
     are_strings,
     are_texts,
     is_flag,
@@ -79,9 +79,9 @@ def _are_fields(value: Any) -> bool:
 
 
 def _body(call: Call) -> Json:
-    """Parse a JSON object. Raises `Breach`."""
+    """Parse a JSON object. Raises `Violation`."""
     if not call.request.headers.get("content-type", "").startswith("application/json"):
-        raise Breach("Unsupported content type: Expected application/json")
+        raise Violation("Unsupported content type: Expected application/json")
     sentence = "Malformed JSON syntax: Missing commas/brackets or invalid encoding"
     return json_object(call.request.body, sentence)
 
@@ -109,7 +109,7 @@ class RagflowApplication(User):
 
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal with HTTP 200, or with the status that the newest version gives some of them."""
-        code = refused.code or (101 if isinstance(refused, Breach) else 102)
+        code = refused.code or (101 if isinstance(refused, Violation) else 102)
         body = {"code": code, "message": str(refused)}
         if code in (401, 404, 109):
             extra = {"error": "Not Found"} if code == 404 else {}
@@ -129,7 +129,7 @@ class RagflowApplication(User):
         return Response.json(self.add_extra_fields({"code": 0, **({} if value is None else {"data": value})}))
 
     def _parse_query(self, call: Call, *known_names: str) -> Mapping[str, list[str]]:
-        """Parse the query. Raises `Breach` for an unknown parameter or an impossible page."""
+        """Parse the query. Raises `Violation` for an unknown parameter or an impossible page."""
         query = parse_qs(urlsplit(call.request.raw_target).query, keep_blank_values=True)
         Rules().only(
             query, ("page", "page_size", "orderby", "desc", "name", "id", *known_names), "the parameter"
@@ -193,7 +193,7 @@ class RagflowApplication(User):
         return {"success_count": len(ids)}
 
     def _ids_to_delete(self, call: Call) -> list[str]:
-        """Parse the ids to delete. Raises `Breach` also for a request to delete all, which no client of
+        """Parse the ids to delete. Raises `Violation` also for a request to delete all, which no client of
         ours may send.
         """
         body, dataset = _body(call), call.ids.get("id", "")
@@ -202,11 +202,11 @@ class RagflowApplication(User):
         if not are_texts(ids) or body.get("delete_all"):
             if self.behaviour.no_ids == "all":
                 self.remove({document.id for document in self.documents_of(dataset)}, dataset)
-            raise Breach("should either provide doc ids or set delete_all(true)", code=102)
+            raise Violation("should either provide doc ids or set delete_all(true)", code=102)
         if any(re.fullmatch("[0-9a-f]{32}", ident) is None for ident in ids):
-            raise Breach(f"Field: <ids> - Message: <Invalid UUID1 format> - Value: <{ids}>")
+            raise Violation(f"Field: <ids> - Message: <Invalid UUID1 format> - Value: <{ids}>")
         if len(set(ids)) < len(ids):
-            raise Breach(f"Field: <ids> - Message: <Duplicate ids> - Value: <{ids}>")
+            raise Violation(f"Field: <ids> - Message: <Duplicate ids> - Value: <{ids}>")
         return list(ids)
 
     # -- documents
@@ -219,12 +219,12 @@ class RagflowApplication(User):
         )
         files = [part for part in parts if part.name == "file"]
         if not files:
-            raise Breach("No file part!")
+            raise Violation("No file part!")
         for part in files:
             if not part.filename:
-                raise Breach("No file selected!")
+                raise Violation("No file selected!")
             if len(part.filename.encode()) > MAX_NAME_LENGTH or re.search(r"[/\\\0\r\n]", part.filename):
-                raise Breach(f"File name must be {MAX_NAME_LENGTH} bytes or less.")
+                raise Violation(f"File name must be {MAX_NAME_LENGTH} bytes or less.")
         refused = [part.filename for part in files if not FORMATS.fullmatch(part.filename or "")]
         if refused:
             raise Refused(f"{refused[0]}: This type of file has not been supported yet!", code=500)
@@ -264,7 +264,7 @@ class RagflowApplication(User):
         query = self._parse_query(call, "keywords", "suffix", "run", "ids")
         ids = query.get("ids", [])
         if len(ids) > MAX_IDS:
-            raise Breach(f"ids must contain at most {MAX_IDS} IDs")
+            raise Violation(f"ids must contain at most {MAX_IDS} IDs")
         rows = self.list_of(base.id, call)
         if ids and behaviour.ids_filter:
             rows = [document for document in rows if document.id in ids]
@@ -315,7 +315,7 @@ class RagflowApplication(User):
         needed = (key, "run") if is_ingest else (key,)
         ids = Rules().known(_body(call), {key: are_texts, **tests}, needed)[key]
         if len(set(ids)) < len(ids):
-            raise Breach("Duplicate document ids", code=102)
+            raise Violation("Duplicate document ids", code=102)
         if not is_ingest:
             self.dataset(call.ids["id"])
             if self.behaviour.pipeline:

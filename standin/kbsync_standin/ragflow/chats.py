@@ -14,7 +14,7 @@ from typing import Any
 from kbsync_standin.completions import MAX_PASSAGES, PIECES, event_stream, usage_of
 from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.datasets import HOME_ID, User
-from kbsync_standin.rules import Breach, Refused, Rules, Test, are_texts, is_flag, is_object, is_text
+from kbsync_standin.rules import Refused, Rules, Test, Violation, are_texts, is_flag, is_object, is_text
 
 HOME_CHAT, OTHER_CHAT, STRANGE_CHAT = (f"{number}c2ed1e0c1bb11f08bd20242ac120006" for number in (1, 2, 3))
 NOTHING = "Sorry! No relevant content was found in the knowledge base!"
@@ -75,15 +75,15 @@ _TESTS: Mapping[str, Test] = {
 
 
 def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Response:
-    """Answer a chat request. `args`: the arguments of the fault `stream`. Raises `Breach` and `Refused`."""
+    """Answer a chat request. `args`: the arguments of the fault `stream`. Raises `Refused`."""
     Rules().known(body, _TESTS, ("model", "messages"))
     *_, last = body["messages"]
     Rules().only(last, ("role", "content", "doc_ids"))
     if last["role"] != "user":
-        raise Breach("The last content of this conversation is not from user.", code=102)
+        raise Violation("The last content of this conversation is not from user.", code=102)
     ids = last.get("doc_ids", [])
     if ids and not are_texts(ids):
-        raise Breach("doc_ids is no list of ids")
+        raise Violation("doc_ids is no list of ids")
     assistants = {assistant.id: assistant for assistant in ASSISTANTS[user.behaviour.assistants]}
     if chat not in assistants:
         raise Refused(f"You don't own the chat {chat}")

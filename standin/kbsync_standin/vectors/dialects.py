@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin.rules import Breach, are_texts
+from kbsync_standin.rules import Violation, are_texts
 
 _WORD = re.compile(r"[a-z0-9]{3,}|[^\W\d_a-z]", re.IGNORECASE)
 
@@ -103,7 +103,7 @@ class Ranking:
 
 def _require(is_met: bool, sentence: str, status: int = 400, code: str = "") -> None:
     if not is_met:
-        raise Breach(sentence, status, code)
+        raise Violation(sentence, status, code)
 
 
 def _keys(text: str) -> frozenset[str]:
@@ -232,7 +232,7 @@ RANKING: Mapping[str, Ranking] = {
 
 
 def parse_embedding(dialect: str, body: object, most: int = 0) -> EmbeddingRequest:
-    """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Breach`."""
+    """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Violation`."""
     rules = EMBEDDINGS[dialect]
     most = most or rules.most
     body = _object(body, rules.allowed_fields, rules.needs_model)
@@ -246,7 +246,7 @@ def parse_embedding(dialect: str, body: object, most: int = 0) -> EmbeddingReque
 
 
 def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
-    """Parse a rerank request: the question, the texts, and how many to return. Raises `Breach`."""
+    """Parse a rerank request: the question, the texts, and how many to return. Raises `Violation`."""
     rules = RANKING[dialect]
     most_texts = most_texts or rules.most
     body = _object(body, rules.allowed_fields, rules.needs_model)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from kbsync_standin.application import Call, Json
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Breach, Refused, Rules, Test, as_word
+from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
 from kbsync_standin.zhipu.faults import disguise_of, valid_fault
@@ -213,7 +213,7 @@ class Answers(Account):
                 for candidate in self.routes
                 if candidate.op != "file"
             )
-            raise Breach(
+            raise Violation(
                 "there is no such route", response=self.no_such_route(call, 405 if is_known_path else 404)
             )
         refusals = []
@@ -247,7 +247,7 @@ class Answers(Account):
         return fault
 
     def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
-        """Parse JSON that has known fields only, whose values pass their tests. Raises `Breach`."""
+        """Parse JSON that has known fields only, whose values pass their tests. Raises `Violation`."""
         body = json_body(call.request, tests.keys(), self.rules)
         self.rules.fields(body, tests, needed)
         return body

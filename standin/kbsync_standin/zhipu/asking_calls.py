@@ -11,7 +11,17 @@ from typing import Any
 from kbsync_standin import completions
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import Breach, Refused, Test, is_flag, is_object, is_text, is_whole, one_of, whole
+from kbsync_standin.rules import (
+    Refused,
+    Test,
+    Violation,
+    is_flag,
+    is_object,
+    is_text,
+    is_whole,
+    one_of,
+    whole,
+)
 from kbsync_standin.zhipu.account import Match, search
 from kbsync_standin.zhipu.answers import NO_DATA, NoData, gateway
 from kbsync_standin.zhipu.document_calls import DocumentCalls
@@ -311,7 +321,7 @@ class AskingCalls(DocumentCalls):
         body = self.body(call, _CHAT_TESTS, "model", "messages")
         if _MODEL.fullmatch(body["model"]) is None:
             answer = gateway(1211, 400, "模型不存在，请检查模型代码。")
-            raise Breach(f"the model is {body['model']}", response=answer)
+            raise Violation(f"the model is {body['model']}", response=answer)
         number = str(self.new_number())
         request_id = body.get("request_id", number)
         head = {"id": number, "created": int(self.now), "model": body["model"], "request_id": request_id}

@@ -14,9 +14,9 @@ from kbsync_standin.application import Call, Json, route
 from kbsync_standin.forms import boundary_of, parse_form
 from kbsync_standin.messages import Response
 from kbsync_standin.rules import (
-    Breach,
     Refused,
     Test,
+    Violation,
     are_texts,
     is_address,
     is_string,
@@ -110,7 +110,7 @@ class DocumentCalls(Answers):
         boundary = boundary_of(call.request.headers.get("content-type", ""))
         if boundary is None:
             sentence = "the content type is not multipart/form-data with a boundary"
-            raise Breach(sentence, response=self.no_such_route(call, 415))
+            raise Violation(sentence, response=self.no_such_route(call, 415))
         form = upload_form(parse_form(boundary, call.request.body), self.rules)
         if len(form.content) > self.behaviour.max_bytes:
             raise Refused("", response=gateway(435, 435))
@@ -184,7 +184,7 @@ class DocumentCalls(Answers):
         return self._lists(stored, {"url": pages[0].address, "failReason": UNREACHABLE}, call)
 
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
-        """Return a document for a page that was fetched, without storing it. Raises `Breach`."""
+        """Return a document for a page that was fetched, without storing it. Raises `Violation`."""
         rules = self.rules
         rules.must(isinstance(detail, dict), "an item of upload_detail is no object")
         rules.only(detail, _PAGE_TESTS, "the field of upload_detail")
@@ -326,7 +326,7 @@ class DocumentCalls(Answers):
         """Send the bytes of a document or an image to anyone who has the signed address."""
         if "authorization" in call.request.headers:
             sentence = "the API key was sent to the host of the files"
-            raise Breach(sentence, response=storage("InvalidArgument", 400))
+            raise Violation(sentence, response=storage("InvalidArgument", 400))
         if not self.signer.allows(call.ids["id"], call.query, self.now):
             raise Refused("", response=storage("AccessDenied", 403))
         document = self.document(call.ids["id"].partition(".")[0])

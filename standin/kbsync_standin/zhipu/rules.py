@@ -9,7 +9,7 @@ from typing import Any
 
 from kbsync_standin.forms import Part
 from kbsync_standin.messages import Request
-from kbsync_standin.rules import Breach, Rules, Test, are_texts, is_address, is_object, is_whole
+from kbsync_standin.rules import Rules, Test, Violation, are_texts, is_address, is_object, is_whole
 from kbsync_standin.zhipu.documents import Callback, Slicing, extension
 
 FILES = "/files/"
@@ -38,14 +38,14 @@ _QUERIES: Mapping[str, frozenset[str]] = {
 
 
 def check_head(request: Request, op: str, rules: Rules) -> None:
-    """Check cookies and query parameters. Raises `Breach`."""
+    """Check cookies and query parameters. Raises `Violation`."""
     rules.should("cookie" not in request.headers, "a cookie was sent")
     rules.only(request.query, _QUERIES.get(op, frozenset()), "the query parameter")
 
 
 def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rules: Rules) -> None:
     """Check that `slicing` is allowed for the file name; `given`: the fields of the request. Raises
-    `Breach`.
+    `Violation`.
     """
     kind = extension(name)
     knowledge_type = slicing.knowledge_type
@@ -62,14 +62,14 @@ def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rul
 
 
 def json_body(request: Request, allowed: Collection[str], rules: Rules) -> dict[str, Any]:
-    """Parse a JSON object with known fields only. Raises `Breach`."""
+    """Parse a JSON object with known fields only. Raises `Violation`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     rules.should(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
     rules.should(bool(request.body), "the body is missing; at least {} is wanted")
     try:
         value = json.loads(request.body or b"{}")
     except ValueError:
-        raise Breach("the body is not JSON") from None
+        raise Violation("the body is not JSON") from None
     rules.must(isinstance(value, dict), "the body is not a JSON object")
     rules.only(value, allowed)
     return dict(value)
@@ -105,7 +105,7 @@ class UploadForm:
 
 
 def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
-    """Parse an upload form. Raises `Breach`."""
+    """Parse an upload form. Raises `Violation`."""
     rules.only([part.name for part in parts], _FIELDS, "the form field")
     files = [part for part in parts if part.name == "files"]
     rules.must(bool(files), "the form field files is missing")
@@ -162,7 +162,7 @@ def _separators(texts: list[str], rules: Rules) -> tuple[str, ...]:
 
 
 def slicing_of(fields: Mapping[str, Any], name: str, rules: Rules) -> Slicing:
-    """Return the slicing of a document called `name` from checked `fields`. Raises `Breach`."""
+    """Return the slicing of a document called `name` from checked `fields`. Raises `Violation`."""
     separators = tuple(fields.get("custom_separator", ()))
     slicing = Slicing(fields["knowledge_type"], separators, fields.get("sentence_size", 300))
     check_slicing(slicing, name, fields.keys(), rules)
