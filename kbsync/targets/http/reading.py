@@ -246,7 +246,7 @@ def path_below(prefix: str, path: str) -> str | None:
     return path.removeprefix(prefix) if path.startswith(prefix) and path != prefix else None
 
 
-AskPage = Callable[[int, int], Awaitable[ListPage[T]]]
+FetchPage = Callable[[int, int], Awaitable[ListPage[T]]]
 """Returns a page of the list: takes the page number, counted from 1, and the page size."""
 
 
@@ -265,8 +265,8 @@ class ListSweep(Generic[T]):
     ids in memory; `shown` is their number.
     """
 
-    def __init__(self, ask: AskPage[T]) -> None:
-        self._ask = ask
+    def __init__(self, fetch_page: FetchPage[T]) -> None:
+        self._fetch_page = fetch_page
         self._size = PAGE_SIZE
         self._last_turns: dict[str, int] = {}  # id → the last turn that listed it
         self._last = _Turn(0)
@@ -301,7 +301,7 @@ class ListSweep(Generic[T]):
         # each further turn uses smaller pages, so that a row missed at a page boundary is then inside a page
         turn = _Turn(mark, size=self._size - (mark - 1) * (self._size // 10))
         while True:
-            page = await self._ask(turn.number, turn.size)
+            page = await self._fetch_page(turn.number, turn.size)
             if turn.number == 1:
                 self._is_confirmed_empty = page.total == 0 and not page.is_null
                 turn.size = real_size(page, turn.size)

@@ -52,8 +52,8 @@ from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.errors import ResponseClassifier
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
-    AskPage,
     DocumentRow,
+    FetchPage,
     ListPage,
     ListSweep,
     T,
@@ -91,22 +91,22 @@ _log = logging.getLogger(__name__)
 
 
 async def search_ranked(
-    ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
+    search: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """Return the result of `ask` with the service's ranking model if the config requests it, otherwise
+    """Return the result of `search` with the service's ranking model if the config requests it, otherwise
     without. If the ranking model may have failed (there is no such model, the account has no money or plan
     for it, or the error's code is in `overloaded`), searches again without it, but not if the key is refused
     or the service doesn't respond. Raises `TargetError`.
     """
     if not is_ranked:
-        return await ask(False)
+        return await search(False)
     try:
-        return await ask(True)
+        return await search(True)
     except TargetError as error:
         is_refusal = error.halt == "quota" if isinstance(error, Halted) else isinstance(error, Rejected)
         if not (is_refusal or error.code in overloaded):
             raise
-        hits = await ask(False)
+        hits = await search(False)
         _log.warning("hits are in the service's order without its ranking model: %s", error.reason)
         return hits
 
@@ -277,9 +277,9 @@ class ServiceTarget(Target, Generic[Row]):
         slow._client = self._client.with_pace(pace)
         return slow
 
-    async def _read_list(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
+    async def _read_list(self, fetch_page: FetchPage[T]) -> AsyncGenerator[T, None]:
         """Yield every row of the list once. Raises `Unavailable` at the end if many are missing."""
-        sweep = ListSweep(page)
+        sweep = ListSweep(fetch_page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
                 yield row
@@ -321,7 +321,7 @@ class ServiceTarget(Target, Generic[Row]):
         return outcome
 
     async def _call_each(
-        self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
+        self, ids: Iterable[str], call: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
         """Run a call for each document; return each one's result or error.
 
@@ -331,11 +331,11 @@ class ServiceTarget(Target, Generic[Row]):
         halted: Halted | None = None
         waiting = iter(ids)
 
-        async def ask_some() -> None:
+        async def call_some() -> None:
             nonlocal halted
             for remote_id in waiting:
                 try:
-                    outcomes[remote_id] = halted or await ask(remote_id)
+                    outcomes[remote_id] = halted or await call(remote_id)
                 except TargetError as error:
                     outcomes[remote_id] = error
                     halted = error if isinstance(error, Halted) else halted
@@ -343,7 +343,7 @@ class ServiceTarget(Target, Generic[Row]):
         # Start only as many calls as the gate lets in: more would wait there, and still run after a `Halted`.
         async with asyncio.TaskGroup() as group:
             for _ in range(self._config.concurrency):
-                group.create_task(ask_some())
+                group.create_task(call_some())
         return outcomes
 
     @property

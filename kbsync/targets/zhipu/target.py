@@ -64,7 +64,7 @@ from kbsync.targets.zhipu.shapes import (
     with_images,
     words_in,
 )
-from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, find_on_pages, read_receipt
+from kbsync.targets.zhipu.upload import AccountSpace, PageResults, find_on_pages, read_receipt
 
 FEW = 2
 """Maximum number of documents to poll one by one; for more, pages of the list are cheaper."""
@@ -345,7 +345,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Read the states of many ids from pages of the list, and of few ids one by one; never send more
         requests than there are ids (ADR 15).
         """
-        seen = SeenOnPages()
+        seen = PageResults()
         if len(ids) > FEW:
             try:
                 seen = await find_on_pages(self.page, ids)

@@ -31,15 +31,15 @@ _SMALL = 0.05  # share of the account's space below which kbsync requests it aga
 class AccountSpace:
     """Tracks the account's remaining space in bytes, and whether any words are left.
 
-    Only the service knows how many words a document has, so kbsync only checks that some are left. If `ask`
+    Only the service knows how many words a document has, so kbsync only checks that some are left. If `fetch`
     raises `TargetError`, kbsync doesn't know the space and checks nothing; the error for a refused key passes
     through. `steady`: a monotonic clock in seconds.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float]) -> None:
-        self._ask, self._steady = ask, steady
+    def __init__(self, fetch: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float]) -> None:
+        self._fetch, self._steady = fetch, steady
         self._turn = asyncio.Lock()
-        self._asked_at: float | None = None
+        self._fetched_at: float | None = None
         self._known: Capacity | None = None
         self._remaining = self._in_flight = 0
 
@@ -71,7 +71,7 @@ class AccountSpace:
                 if size <= self._remaining + self._in_flight:
                     reason += "; it waits for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
-                self._asked_at = None  # somebody may have deleted documents before the next try
+                self._fetched_at = None  # somebody may have deleted documents before the next try
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._remaining -= size
             self._in_flight += size
@@ -87,7 +87,7 @@ class AccountSpace:
         space.
         """
         if self._known is not None and self._remaining < _SMALL * self._known.total:
-            self._asked_at = None
+            self._fetched_at = None
 
     async def has_room(self, size: int = 1) -> bool:
         """Ask the service whether `size` bytes, and any words, are left.
@@ -110,20 +110,20 @@ class AccountSpace:
         return Halted(error.halt, error.reason, code=error.code)
 
     def _is_due(self, size: int) -> bool:
-        if self._asked_at is None:
+        if self._fetched_at is None:
             return True
-        if self._steady() - self._asked_at < INTERVAL:
+        if self._steady() - self._fetched_at < INTERVAL:
             return False
         return self._known is None or self._remaining - size < _SMALL * self._known.total
 
     async def _refresh(self) -> None:
-        self._known = self._asked_at = None
+        self._known = self._fetched_at = None
         try:
-            self._known = await self._ask()
+            self._known = await self._fetch()
         except TargetError as error:
             if isinstance(error, Halted) and error.halt == "credentials":
                 raise
-        self._asked_at = self._steady()
+        self._fetched_at = self._steady()
         if self._known is not None:
             # the service may not count uploads in progress
             self._remaining = max(0, self._known.total - self._known.used - self._in_flight)
@@ -185,24 +185,26 @@ _WORTH_A_PAGE = 3  # request fewer ids one by one
 
 
 @dataclass(slots=True)
-class SeenOnPages:
+class PageResults:
     """The documents on the pages read so far. `requests`: the number of requested pages."""
 
     rows: dict[str, ZhipuDocument] = field(default_factory=dict)
     requests: int = 0
 
 
-async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
+async def find_on_pages(
+    fetch_page: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]
+) -> PageResults:
     """Find `ids` on as few pages of the list as possible; the caller handles those that don't appear soon.
 
     Starts with the newest documents, because those are pending: on the first page or, if the list is oldest
     first, on the last one. The order of the list is undocumented, so the times in the ids of the read pages
     decide. Never requests more pages than ids, and remembers nothing between calls.
     """
-    seen, missing, shown = SeenOnPages(), set(ids), set[str]()
+    seen, missing, shown = PageResults(), set(ids), set[str]()
     number, step, size, misses = 1, 1, PAGE_SIZE, 0
     while seen.requests < len(ids):
-        page = await ask(number, size)
+        page = await fetch_page(number, size)
         seen.requests += 1
         listed = {row.id: row for row in page.rows if row.id in missing}
         seen.rows |= listed
