@@ -112,7 +112,7 @@ def _fault(text: str) -> Fault:
     try:
         return parse_fault(json.loads(text))
     except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -86,7 +86,7 @@ class Rules:
                 self.must(test(values[name]), f"{name} is {values[name]!r:.80}")
 
 
-def json_object(text: bytes, sentence: str = "the body is no JSON object") -> dict[str, Any]:
+def json_object(text: bytes, sentence: str = "the body is not a JSON object") -> dict[str, Any]:
     """Parse a JSON object. Raises `Violation` with the sentence for anything else."""
     try:
         value = json.loads(text)

@@ -125,7 +125,7 @@ def test_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["zhipu", "--latency", "50"], "write a time as 500ms"),
         (["zhipu", "--vectorize", "5s-1s"], "shorter time comes first"),
         (["zhipu", "--vectorize", "1-5"], "write a time as 500ms"),
-        (["zhipu", "--fault", "hang"], "is no JSON"),
+        (["zhipu", "--fault", "hang"], "is not JSON"),
         (["zhipu", "--fault", '{"kind": "hnag"}'], "unknown fault kind 'hnag'"),
         (["zhipu", "--behaviour", "loud"], "KEY=VALUE"),
         (["zhipu", "--behaviour", "lout=1"], "no switch lout"),

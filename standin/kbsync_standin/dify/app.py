@@ -202,7 +202,7 @@ class DifyApplication(Workspace):
             raise Violation("the form has no file")
         name, content = parts["file"].filename or "", parts["file"].content
         if not name or re.search(r"[/\\]", name):
-            raise Violation(f"{name!r} is no name of a file")
+            raise Violation(f"{name!r} is not a file name")
         formats = (_UNSTRUCTURED if behaviour.unstructured else _ALWAYS).split()
         # Both errors in api/services/errors/file.py are raised without a message.
         if name.rpartition(".")[2].lower() not in formats or len(content) > behaviour.max_bytes:
@@ -210,7 +210,7 @@ class DifyApplication(Workspace):
         if not base.has_rule and "process_rule" not in data:
             raise Refused("process_rule is required.")
         if "process_rule" in data and data.get("doc_form") == "hierarchical_model":
-            raise Violation("the automatic rule makes no passage of parents and children")
+            raise Violation("the automatic rule makes no parent and child passages")
         if self.documents_of(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
             raise Refused("doc_form is different from the dataset doc_form.")
         base.technique, base.has_rule = base.technique or technique, True
@@ -248,7 +248,7 @@ class DifyApplication(Workspace):
         document = self.document(call, "Document not found.")
         Rules().only(call.query, ("metadata",), "the query parameter")
         if call.query.get("metadata", "all") not in ("all", "only", "without"):
-            raise Violation("metadata is none of all, only, without")
+            raise Violation("metadata is not all, only or without")
         row = document.row(self.now)
         row |= {
             "data_source_info": row.pop("data_source_detail_dict"),

@@ -173,7 +173,7 @@ class GptbotsApplication(Bot):
         ids, behaviour = _ids_in(call), self.behaviour
         # GPTBots documents this code for too many ids at once.
         if len(ids) > MAX_STATUS_IDS:
-            raise Violation(f"{len(ids)} ids asked for at once", code=40332)
+            raise Violation(f"{len(ids)} ids requested at once", code=40332)
         rows: list[Json] = []
         for document in [self.documents[key] for key in ids if key in self.documents]:
             if document.is_deleted or call.plays("left-out", document.name):

@@ -82,7 +82,7 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
         raise Violation(f"{len(files)} files in one request; {most} are taken")
     sent_files = tuple(_file(file, kind, is_update) for file in files)
     if len({file.name for file in sent_files}) < len(sent_files):
-        raise Violation("two files of one name in one request cannot be told apart")
+        raise Violation("two files in one request have the same name")
     rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
     return Delivery(text_of(body, "knowledge_base_id"), sent_files, rules)
 
@@ -103,7 +103,7 @@ def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if "files" in body or not isinstance(pairs, list) or not pairs:
         raise Violation("qaList beside files, or empty")
     if not all(isinstance(pair, dict) for pair in pairs):
-        raise Violation("a pair is no object")
+        raise Violation("a pair is not an object")
     rows = "".join(f"{text_of(pair, 'question')},{text_of(pair, 'answer')}\n" for pair in pairs)
     content = base64.b64encode(rows.encode()).decode()
     file = {"doc_id": text_of(body, "doc_id"), "file_name": "questions.csv", "file_base64": content}
@@ -137,17 +137,17 @@ def _check_rules(body: Mapping[str, Any], kind: str) -> None:
 
 def _file(value: Any, kind: str, is_update: bool) -> SentFile:
     if not isinstance(value, dict):
-        raise Violation("a file is no object")
+        raise Violation("a file is not an object")
     name = text_of(value, "file_name")
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise Violation(f"a file_name of {len(name)} characters")
     extension = name.rpartition(".")[2].lower()
     if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
-        raise Violation(f"{name!r} is no name of a {kind} document")
+        raise Violation(f"{name!r} is not a name for a {kind} document")
     text, address, content = value.get("file_base64"), value.get("file_url", ""), b""
     if address and not text:  # a file's bytes take precedence over an address
         if not _is_url(address):
-            raise Violation(f"file_url is no URL: {address!r}")
+            raise Violation(f"file_url is not a URL: {address!r}")
         if urlsplit(address).path.lower().rpartition(".")[2] != extension:
             raise Violation(f"{name!r} has another format than {address!r}")
     elif not isinstance(text, str) or not text:
@@ -157,12 +157,12 @@ def _file(value: Any, kind: str, is_update: bool) -> SentFile:
         try:
             content = base64.b64decode(text, validate=True)
         except binascii.Error:
-            raise Violation("file_base64 is no base64") from None
+            raise Violation("file_base64 is not base64") from None
     if len(content) > (MAX_PDF_BYTES if extension == "pdf" else MAX_BYTES):
         raise Violation(f"{name} has {len(content)} bytes")
     url = value.get("source_url")
     if url not in (None, "", "NULL") and not _is_url(url):
-        raise Violation(f"source_url is no URL: {url!r}")
+        raise Violation(f"source_url is not a URL: {url!r}")
     return SentFile(name, content, url, text_of(value, "doc_id") if is_update else "", address)
 
 

@@ -383,7 +383,8 @@ class OpenaiApplication(Project):
             RULES.must(len(sent.vector) == chunk["embedding_dimension"], "the vector has another length")
             RULES.must(chunk["embedding_model"] == EMBEDDING["embedding_model"], "it has another model")
             RULES.should(
-                attached is not None and attached.passage == sent, "this is no passage of a file of the store"
+                attached is not None and attached.passage == sent,
+                "this passage is not in the store",
             )
             store.holders[sent.id] = file_id
         return Response(204)

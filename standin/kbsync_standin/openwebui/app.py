@@ -184,7 +184,7 @@ class OpenWebuiApplication(Files):
             raise Violation("[ERROR: Invalid metadata format]") from None
         content, name = bytes(files[0].content), str(files[0].filename)
         if not isinstance(sent, dict):
-            raise Violation("metadata is no object")
+            raise Violation("metadata is not an object")
         if sent.get("file_hash") not in (None, hashlib.sha256(content).hexdigest()):
             raise Violation("file_hash is not that of the file")
         if "%22" in name or "%0A" in name or "/" in name:

@@ -83,7 +83,7 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
         raise Violation("The last content of this conversation is not from user.", code=102)
     ids = last.get("doc_ids", [])
     if ids and not are_texts(ids):
-        raise Violation("doc_ids is no list of ids")
+        raise Violation("doc_ids is not a list of ids")
     assistants = {assistant.id: assistant for assistant in ASSISTANTS[user.behaviour.assistants]}
     if chat not in assistants:
         raise Refused(f"You don't own the chat {chat}")

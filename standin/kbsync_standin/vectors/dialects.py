@@ -268,7 +268,7 @@ def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, 
 
 
 def _object(body: object, allowed_fields: Collection[str], needs_model: bool) -> dict[str, Any]:
-    _require(isinstance(body, dict), "the body is no JSON object")
+    _require(isinstance(body, dict), "the body is not a JSON object")
     assert isinstance(body, dict)
     unknown = sorted(set(body) - set(allowed_fields))
     _require(not unknown, f"unknown: {', '.join(unknown)}")

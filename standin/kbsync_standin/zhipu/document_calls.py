@@ -162,7 +162,7 @@ class DocumentCalls(Answers):
         """POST /document/upload_url: store pages, which the service fetches now and at each re-embed."""
         body = self.body(call, _PAGES, *_PAGES)
         base, details, rules = self.known_base(str(body["knowledge_id"])), body["upload_detail"], self.rules
-        rules.must(isinstance(details, list) and bool(details), "upload_detail is no list of pages")
+        rules.must(isinstance(details, list) and bool(details), "upload_detail is not a list of pages")
         pages = [self._page(base, detail) for detail in details]
         stored, failures = [], []
         for page in pages:
@@ -186,7 +186,7 @@ class DocumentCalls(Answers):
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
         """Return a document for a page that was fetched, without storing it. Raises `Violation`."""
         rules = self.rules
-        rules.must(isinstance(detail, dict), "an item of upload_detail is no object")
+        rules.must(isinstance(detail, dict), "an item of upload_detail is not an object")
         rules.only(detail, _PAGE_TESTS, "the field of upload_detail")
         rules.fields(detail, _PAGE_TESTS, needed=("url", "knowledge_type"))
         address = detail["url"]

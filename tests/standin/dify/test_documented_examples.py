@@ -198,7 +198,7 @@ def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda dify: dify.upload("a/b.md"), "no name of a file"),
+        (lambda dify: dify.upload("a/b.md"), "not a file name"),
         (lambda dify: dify.upload("a.md", marker="ours"), "the field marker is not documented"),
         (lambda dify: dify.ask("GET", f"{ROOT}/documents?limit=101"), "limit is '101'"),
         (lambda dify: dify.ask("GET", f"{ROOT}/documents?size=20"), "parameter size is not documented"),
