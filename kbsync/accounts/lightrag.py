@@ -14,7 +14,7 @@ from kbsync.errors import Rejected
 from kbsync.targets.http.reading import object_of, text_of
 from kbsync.targets.lightrag.target import LightragTarget
 
-ITSELF = "server"
+SERVER_ID = "server"
 """The id of the only application: the server with its own model."""
 
 
@@ -27,7 +27,7 @@ class LightragServer(Applications):
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return the server, which answers from all its documents."""
-        return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
+        return (ApplicationInfo(SERVER_ID, "LightRAG", bases=(self.base,)),)
 
 
 class LightragAnswers:
@@ -44,7 +44,7 @@ class LightragAnswers:
 
         The server's model gets the previous turns, but its search uses only the question.
         """
-        if question.answerer.application != ITSELF:
+        if question.answerer.application != SERVER_ID:
             raise Rejected("the server answers with its own model; omit --model and --app")
         if question.document_ids:
             reason = "the server answers from all its documents; omit --path, --type and --after"

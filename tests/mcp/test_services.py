@@ -95,7 +95,7 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_search, "PATIENCE", 1.0)
-    monkeypatch.setattr(client, "UNANSWERED", 0.3)
+    monkeypatch.setattr(client, "NO_RESPONSE_AFTER", 0.3)
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     other = zhipu.root / "other"
     other.mkdir()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from kbsync.accounts.account import Answerer, Question, account_of
-from kbsync.accounts.lightrag import ITSELF
+from kbsync.accounts.lightrag import SERVER_ID
 from kbsync.contract.target import Target
 from kbsync.errors import TargetError
 from kbsync.targets.lightrag.config import LightragTargetConfig
@@ -63,8 +63,8 @@ def event(value: Any, name: str = "") -> bytes:
 @pytest.mark.parametrize(
     ("make", "by", "streamed", "content"),
     [
-        (lightrag, ITSELF, True, f'{{"error": "{WORDS}"}}\n'.encode()),
-        (lightrag, ITSELF, False, json.dumps({"error": WORDS}).encode()),
+        (lightrag, SERVER_ID, True, f'{{"error": "{WORDS}"}}\n'.encode()),
+        (lightrag, SERVER_ID, False, json.dumps({"error": WORDS}).encode()),
         (ragflow, "7", True, event(completion(f"**ERROR**: {WORDS}"))),
         (ragflow, "7", False, json.dumps(completion(f"**ERROR**: {WORDS}")).encode()),
         (openai, "", True, event({"error": WORDS})),

@@ -73,10 +73,10 @@ MIN_PAGE_SIZE = 10
 MAX_PAGE_NUMBERS = 20_000
 """Maximum number of documents whose page kbsync remembers."""
 
-FEW = 12
+MAX_LOOKUP_PAGES = 12
 """Maximum number of pages to read for one document before reading the whole list."""
 
-MOMENT = 1.0
+PAGE_LIFETIME = 1.0
 """Seconds for which a page's rows stay valid during a burst of requests.
 
 `update_time` has whole seconds.
@@ -297,7 +297,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         async with self._turn:  # after the wait, the rows of the last lookup may be usable
             now, lookup = self._steady(), Lookup(self._count)
             self._recent_rows = {
-                doc_id: (at, row) for doc_id, (at, row) in self._recent_rows.items() if at > now - MOMENT
+                doc_id: (at, row)
+                for doc_id, (at, row) in self._recent_rows.items()
+                if at > now - PAGE_LIFETIME
             }
             rows = {doc_id: self._recent_rows[doc_id][1] for doc_id in ids if doc_id in self._recent_rows}
             rows |= await self._find_rows([doc_id for doc_id in ids if doc_id not in rows], lookup)
@@ -514,7 +516,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         for doc_id in sorted(
             ids, key=lambda doc_id: (doc_id not in self._page_numbers, self._page_numbers.get(doc_id, 0))
         ):
-            for _ in range(FEW):
+            for _ in range(MAX_LOOKUP_PAGES):
                 number = (
                     None
                     if doc_id in lookup.rows

@@ -74,16 +74,16 @@ _LATER = (408, 425, 429)
 PATIENCE = 2.0
 """Maximum number of seconds to wait before a retry; if the target requests a longer pause, the call fails."""
 
-A_SECOND = 1.0
+DATE_RESOLUTION = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _MIN_SECRET_LENGTH = 8
 
-HANGING = 0.5
+HANGING_SHARE = 0.5
 """Share of the available time after which a request without a response counts against the target."""
 
-UNANSWERED = 10.0
+NO_RESPONSE_AFTER = 10.0
 """Seconds after which a cancelled request without a response counts against the target."""
 
 T = TypeVar("T")
@@ -372,11 +372,11 @@ class Client:
         patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if patience is not None and is_cancelled and patience.deadline.expired():
-            if waited >= HANGING * patience.seconds:
+            if waited >= HANGING_SHARE * patience.seconds:
                 reason = f"{call.op}: {self.host} did not answer within {patience.seconds:g} s"
                 self.breaker.failed(number, reason)
                 return
-        elif is_cancelled and call.is_repeatable and waited >= UNANSWERED:
+        elif is_cancelled and call.is_repeatable and waited >= NO_RESPONSE_AFTER:
             reason = f"{call.op}: {self.host} did not answer; gave up after {waited:.0f} s"
             self.breaker.failed(number, reason)
             return
@@ -530,7 +530,7 @@ class Client:
             sent_at=sent_at,
             host=self.host,
         )
-        self.skew.learn(result.date, sent_at, self._wall(), leaves_out=A_SECOND)
+        self.skew.learn(result.date, sent_at, self._wall(), leaves_out=DATE_RESOLUTION)
         return result
 
     def redact(self, text: str) -> str:

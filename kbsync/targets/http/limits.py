@@ -18,15 +18,15 @@ PROBE_PATIENCE = 10.0
 upload, or hang.
 """
 
-REMEMBERED = 3600.0
+MISSING_CALL_SECONDS = 3600.0
 """Seconds during which kbsync doesn't repeat a call that the service lacks."""
 
-APART = 60.0
+CONFIRMATION_INTERVAL = 60.0
 """Minimum seconds between two responses that prove a call missing: one response, or several at once, may come
 from a gateway.
 """
 
-STRAY = ("404", "405", "501")
+AMBIGUOUS_STATUSES = ("404", "405", "501")
 """HTTP statuses of a missing call that gateways and servers also return for other reasons."""
 
 FIRST_PAUSE, MAX_PAUSE = 1.0, 30.0
@@ -139,22 +139,26 @@ class MissingCalls:
 
     def lacks(self, op: str) -> bool:
         """Return whether the call was proven missing within the last hour."""
-        return op in self._missing and self._steady() - self._missing[op][0] < REMEMBERED
+        return op in self._missing and self._steady() - self._missing[op][0] < MISSING_CALL_SECONDS
 
     def note(self, op: str, error: NotOffered) -> NotOffered:
         """Record that the service lacks the call, which isn't a document's fault; return `error`.
 
-        The service's own code proves it at once, an HTTP status only if it recurs at least `APART` seconds
-        later.
+        The service's own code proves it at once, an HTTP status only if it recurs at least
+        `CONFIRMATION_INTERVAL` seconds later.
         """
         # A failing gateway may return 404 for every path for a while. Believing one 404 could cost an hour of
         # searches and repairs.
         now = self._steady()
         first = self._doubted.setdefault(op, now)
-        is_vendors_word = error.code not in STRAY
-        if is_vendors_word or op in self._missing or APART <= now - first < REMEMBERED:
+        is_service_code = error.code not in AMBIGUOUS_STATUSES
+        if (
+            is_service_code
+            or op in self._missing
+            or CONFIRMATION_INTERVAL <= now - first < MISSING_CALL_SECONDS
+        ):
             self._missing[op] = (now, error)
-        elif now - first >= REMEMBERED:
+        elif now - first >= MISSING_CALL_SECONDS:
             self._doubted[op] = now
         return error
 

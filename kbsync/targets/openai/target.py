@@ -36,16 +36,16 @@ CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
 CLOCK_STEP = 2.0
 """Maximum difference, in seconds, between two clocks that count whole seconds."""
 
-QUICK = 10.0
+SLOW_ATTACH_AFTER = 10.0
 """Seconds after which a lost response may be due to slow attaching."""
 
-CLOSING = 5.0
+CLOSE_TIMEOUT = 5.0
 """Maximum number of seconds that kbsync spends, before it exits, deleting our unattached files."""
 
-OPEN = 300.0
+ATTACH_TIMEOUT = 300.0
 """Seconds for which a file with an unanswered attach request may still appear in the store."""
 
-FEW = 2
+MAX_SINGLE_POLLS = 2
 """Maximum number of files polled one by one; more are read from the list, newest first."""
 
 MAX_SEARCH_IDS = 100
@@ -163,7 +163,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             with suppress(Unavailable):
                 row = await self._read_file(remote_id)
             # Never attach a file twice concurrently: OGX would list it twice and never remove it.
-            if row is None and self._steady() - began <= QUICK:
+            if row is None and self._steady() - began <= SLOW_ATTACH_AFTER:
                 raise Unavailable(error.reason, code=error.code) from error
         return row or None
 
@@ -171,14 +171,14 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read the status of a few files one by one, and of many from the list."""
         rows: dict[str, Fields | None] = {}
-        if len(ids) > FEW:
+        if len(ids) > MAX_SINGLE_POLLS:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in ids}
         missing = [file_id for file_id in ids if file_id not in rows]
         rows |= zip(missing, await asyncio.gather(*map(self._read_file, missing)), strict=True)
         if None in rows.values():  # counts only while the store exists
             await self.base()
-        waiting = self._pending_ids(OPEN)
+        waiting = self._pending_ids(ATTACH_TIMEOUT)
         absent = {file_id: INDEXING if file_id in waiting else MISSING for file_id in ids}
         return {file_id: absent[file_id] if row is None else status_of(row) for file_id, row in rows.items()}
 
@@ -268,7 +268,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._unconfirmed]
         self._uploaded.clear()
         with suppress(TargetError, TimeoutError):
-            async with asyncio.timeout(CLOSING):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 for file_id in waiting:
                     await api.remove(self._client, "delete-file", f"/files/{file_id}")
         await super().aclose()

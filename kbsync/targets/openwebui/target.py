@@ -57,7 +57,7 @@ PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
 MAX_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""
 
-SOON, NOW_AND_THEN = 60.0, 90.0
+USUAL_INDEXING_SECONDS, COPY_CHECK_INTERVAL = 60.0, 90.0
 """Seconds that indexing a copy usually takes, and seconds between two checks of a copy whose outcome is
 unknown.
 """
@@ -291,13 +291,13 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
         A pass waits for it for at most a minute.
         """
-        if self._age_of(file.updated) < SOON:
+        if self._age_of(file.updated) < USUAL_INDEXING_SECONDS:
             return INDEXING
         remaining = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
         reason = "its indexing was interrupted and may still be running there; "
         reason += f"if not, kbsync repeats it in {format_duration(remaining)}"
         # Check it occasionally, because it may still succeed.
-        return DocStatus(DocState.INDEXING, reason, pause=min(remaining, NOW_AND_THEN))
+        return DocStatus(DocState.INDEXING, reason, pause=min(remaining, COPY_CHECK_INTERVAL))
 
     def _is_recent(self, file: StoredFile) -> bool:
         """Return whether the file's text was stored, or its indexing began, less than half of `give_up`

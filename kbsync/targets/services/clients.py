@@ -250,10 +250,10 @@ FIRST_PAUSE = 0.5
 retry, doubled for each further one. The batch waits about seven seconds in all.
 """
 
-HARMLESS = EmbeddingItem("dimensions")
+PROBE_ITEM = EmbeddingItem("dimensions")
 """A text that no service should refuse. If one does, the key or the model is to blame."""
 
-SOON = 5.0
+SEARCH_TIMEOUT = 5.0
 """Seconds that a search waits for its vector, and then for the ranking, before it continues without it."""
 
 MIN_LENGTH = 200
@@ -291,7 +291,7 @@ class EmbeddingService:
         For a query, calls a busy service only once, because a user is waiting. Raises `Unavailable` or
         `Halted` if the service itself is to blame.
         """
-        async with self._client.time_limit("embed", SOON) if is_query else nullcontext():
+        async with self._client.time_limit("embed", SEARCH_TIMEOUT) if is_query else nullcontext():
             batches = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
         return [vector for vectors in batches for vector in vectors]
 
@@ -326,7 +326,7 @@ class EmbeddingService:
             # Send a harmless text before blaming a document: the service may refuse everything.
             was_compact = self._takes_base64 is not False
             try:
-                await self._request_complete([HARMLESS], is_query)
+                await self._request_complete([PROBE_ITEM], is_query)
             except Rejected as everything:
                 if was_compact and await self._takes_numbers_only(is_query):
                     return await self._batch(items, is_query)
@@ -357,7 +357,7 @@ class EmbeddingService:
             if self._takes_base64 is None and asks_for_base64(self._config):
                 self._takes_base64 = False
                 try:
-                    await self._request_complete([HARMLESS], is_query)
+                    await self._request_complete([PROBE_ITEM], is_query)
                 except TargetError:
                     self._takes_base64 = None
             return self._takes_base64 is False
@@ -367,8 +367,8 @@ class EmbeddingService:
         vectors = await self._request_vectors(items, is_query)
         lacking = [index for index, vector in enumerate(vectors) if vector is None]
         if lacking and len(lacking) == len(items):
-            [harmless] = await self._request_vectors([HARMLESS], is_query)
-            if harmless is None:  # no document is to blame, so don't retry text by text
+            [vector] = await self._request_vectors([PROBE_ITEM], is_query)
+            if vector is None:  # no document is to blame, so don't retry text by text
                 raise Unavailable("embed: the service returns no vector for any text", code="nonsense")
         retried = await _gather_in_order([self._retry_alone(items[index], is_query) for index in lacking])
         by_index = dict(zip(lacking, retried, strict=True))
@@ -469,7 +469,7 @@ class RerankService:
         if not passages:
             return []
         body = rerank_body(self._config, question[:MAX_QUERY_LENGTH], passages)
-        async with self._client.time_limit("rerank", SOON):
+        async with self._client.time_limit("rerank", SEARCH_TIMEOUT):
             response = await self._client.request("rerank", "POST", self._dialect.path, json=body)
         try:
             order = order_of(response.body, len(passages))

@@ -66,10 +66,10 @@ from kbsync.targets.zhipu.shapes import (
 )
 from kbsync.targets.zhipu.upload import AccountSpace, PageResults, find_on_pages, read_receipt
 
-FEW = 2
+MAX_SINGLE_POLLS = 2
 """Maximum number of documents to poll one by one; for more, pages of the list are cheaper."""
 
-FORECAST = 5.0
+CAPACITY_TIMEOUT = 5.0
 """Maximum seconds to wait for the account's capacity, including retries; after that uploads continue without
 it.
 """
@@ -137,10 +137,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def capacity(self) -> Capacity | None:
         """Return the account's quota and usage; None if unknown.
 
-        Raises `Unavailable` after `FORECAST` seconds: uploads, plans and users wait for it, but can do
-        without it.
+        Raises `Unavailable` after `CAPACITY_TIMEOUT` seconds: uploads, plans and users wait for it, but can
+        do without it.
         """
-        async with self._client.time_limit("capacity", FORECAST):
+        async with self._client.time_limit("capacity", CAPACITY_TIMEOUT):
             response = await self._client.request("capacity", "GET", "/knowledge/capacity")
         return capacity_of(response.body)
 
@@ -346,7 +346,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         requests than there are ids (ADR 15).
         """
         seen = PageResults()
-        if len(ids) > FEW:
+        if len(ids) > MAX_SINGLE_POLLS:
             try:
                 seen = await find_on_pages(self.page, ids)
             except Rejected:  # the list isn't available

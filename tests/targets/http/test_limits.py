@@ -12,10 +12,18 @@ import pytest
 
 from kbsync.errors import Halted, NotOffered, TargetError, Unavailable, Unsure
 from kbsync.targets.http import client as clients
-from kbsync.targets.http.client import A_SECOND, Client, ClockSkew
+from kbsync.targets.http.client import DATE_RESOLUTION, Client, ClockSkew
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.limits import APART, REMEMBERED, Account, Breaker, Gate, MissingCalls, Pace
+from kbsync.targets.http.limits import (
+    CONFIRMATION_INTERVAL,
+    MISSING_CALL_SECONDS,
+    Account,
+    Breaker,
+    Gate,
+    MissingCalls,
+    Pace,
+)
 from tests.clocks import Clock, let_tasks_run
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -508,13 +516,13 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
 
 @pytest.mark.parametrize(
     ("call", "unanswered", "is_down"),
-    [("search", 0.01, True), ("search", clients.UNANSWERED, False), ("upload", 0.01, False)],
+    [("search", 0.01, True), ("search", clients.NO_RESPONSE_AFTER, False), ("upload", 0.01, False)],
 )
 async def test_abandoned_question_counts_as_unanswered(
     monkeypatch: pytest.MonkeyPatch, call: str, unanswered: float, is_down: bool
 ) -> None:
     """Assistants and the page give up after a while; the end of the program interrupts an upload."""
-    monkeypatch.setattr(clients, "UNANSWERED", unanswered)
+    monkeypatch.setattr(clients, "NO_RESPONSE_AFTER", unanswered)
     async with client("http://kb", transport=httpx.MockTransport(hanging), steady=Clock(1000.0)) as http:
         for _ in range(5):
             with suppress(TimeoutError):
@@ -583,7 +591,7 @@ def test_only_time_outside_the_request_counts(
     date: float, sent_at: float, received_at: float, offset: float
 ) -> None:
     skew = ClockSkew()
-    skew.learn(date, sent_at, received_at, leaves_out=A_SECOND)
+    skew.learn(date, sent_at, received_at, leaves_out=DATE_RESOLUTION)
     assert skew.offset == pytest.approx(offset)
 
 
@@ -610,10 +618,10 @@ def told_missing(calls: MissingCalls, code: str) -> bool:
 def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, code: str) -> None:
     calls = MissingCalls(clock)
     assert [told_missing(calls, code) for _ in range(3)] == [False] * 3
-    clock.now += APART
+    clock.now += CONFIRMATION_INTERVAL
     assert told_missing(calls, code)
     assert not calls.lacks("upload")
-    clock.now += REMEMBERED
+    clock.now += MISSING_CALL_SECONDS
     assert not calls.lacks("search")
     assert told_missing(calls, code)
 
@@ -622,7 +630,7 @@ def test_service_code_is_sufficient_and_a_working_call_was_never_missing(clock: 
     calls = MissingCalls(clock)
     assert not told_missing(calls, "404")
     calls.works("search")
-    clock.now += APART
+    clock.now += CONFIRMATION_INTERVAL
     assert not told_missing(calls, "404")
     assert told_missing(calls, "1222")
     with pytest.raises(NotOffered, match="no such call"):

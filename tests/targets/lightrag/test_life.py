@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.accounts.account import Answerer, Question, account_of
-from kbsync.accounts.lightrag import ITSELF
+from kbsync.accounts.lightrag import SERVER_ID
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState
 from kbsync.core.model import SERVING
@@ -398,7 +398,7 @@ async def test_answer_is_complete_with_its_last_line_or_on_servers_without_one(
     served_world.app.set_behaviour({"tells_progress": tells_progress})
     await served_world.make_ready(served_world.document("a.md", "kestrels hover in the wind"))
     answers = account_of(served_world.target).answers
-    question = Question("what do kestrels do", Answerer(application=ITSELF))
+    question = Question("what do kestrels do", Answerer(application=SERVER_ID))
 
     async def ask() -> str:
         pieces = [piece async for piece in answers.answer(question)]

@@ -271,7 +271,7 @@ async def test_search_asks_a_busy_service_once_and_accepts_no_long_delay(server:
 async def test_search_does_not_wait_for_a_silent_service_but_a_pass_does(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SOON", 0.2)
+    monkeypatch.setattr(module, "SEARCH_TIMEOUT", 0.2)
     play(server, "late-answer", times=2, args={"seconds": 0.5})
     async with embedding(server) as service:
         with pytest.raises(Unavailable, match=r"did not answer within 0\.2 s"):
@@ -301,7 +301,7 @@ async def test_gateway_without_base64_is_asked_for_numbers_once(
 
 
 async def test_hanging_service_delays_few_searches(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOON", 0.02)
+    monkeypatch.setattr(module, "SEARCH_TIMEOUT", 0.02)
     play(server, "hang", times=0)
     async with embedding(server) as service:
         for _ in range(12):

@@ -42,7 +42,7 @@ async def test_every_response_shape_is_an_order_of_all_texts(server: Server, kin
 
 
 async def test_silent_service_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "SOON", 0.1)
+    monkeypatch.setattr(clients, "SEARCH_TIMEOUT", 0.1)
     play(server, "hang", times=0)
     async with reranking(server) as service:
         with pytest.raises(Unavailable, match=r"did not answer within 0\.1 s"):
