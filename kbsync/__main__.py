@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
         return 2
     if arguments is None:  # the process is ours alone, and will hold keys
+        # A reload during the imports must not end the daemon. The command line unblocks the signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         from kbsync.permissions import keep_memory_private
 
         keep_memory_private()

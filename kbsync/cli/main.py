@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -174,6 +175,9 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
     Keep a folder of documents mirrored into a knowledge base.
     Without a command or --once, watch every mirror until you stop it.
     """
+    if ctx.invoked_subcommand is not None or once:
+        # Only the daemon reloads on it. Its `Signals` unblock the signal.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
     if ctx.invoked_subcommand is not None:
         _refuse(ctx, flags, ctx.invoked_subcommand)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from kbsync.state import lock
 from tests.cli.sandbox import Sandbox
-from tests.service import early, held_up, stuck
+from tests.service import early, held_up, importing, stuck
 from tests.service.manager import PATIENCE, manager_in
 from tests.share import enumerated, long
 
@@ -80,12 +82,14 @@ def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: p
     ]
 
 
-def start_daemon(driver: ModuleType, sandbox: Sandbox, **variables: str) -> subprocess.Popen[bytes]:
-    """Start a daemon with a prepared driver."""
+def start_daemon(
+    driver: ModuleType, sandbox: Sandbox, *words: str, stdin: int | None = None, **variables: str
+) -> subprocess.Popen[bytes]:
+    """Start a daemon, or the command in `words`, with a prepared driver."""
     env = {"HOME": str(sandbox.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **variables}
     assert driver.__file__ is not None
-    command = [sys.executable, driver.__file__, "--log-format", "json"]
-    return subprocess.Popen(command, cwd=sandbox.root, env=env, stderr=subprocess.PIPE)
+    command = [sys.executable, driver.__file__, "--log-format", "json", *words]
+    return subprocess.Popen(command, cwd=sandbox.root, env=env, stdin=stdin, stderr=subprocess.PIPE)
 
 
 @long
@@ -102,6 +106,44 @@ def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
     assert (lines[-1]["event"], lines[-1]["signal"]) == ("daemon.stopped", "SIGTERM")
     assert lines[-1]["seconds"] >= 0.0
     assert {line["level"] for line in lines} == {"info"}
+
+
+@long
+@pytest.mark.parametrize("module", ["kbsync.cli.main", "kbsync.cli.commands.watch", "kbsync.daemon"])
+def test_sighup_during_the_imports_reloads_the_config(tmp_path: Path, module: str) -> None:
+    sandbox = Sandbox(tmp_path)
+    sandbox.configure()
+    process = start_daemon(importing, sandbox, MODULE=module, stdin=subprocess.DEVNULL)
+    try:
+        assert process.stderr is not None
+        events = [""]
+        while events[-1] != "config.read":
+            line = process.stderr.readline()
+            assert line, (process.wait(PATIENCE), events)
+            events.append(json.loads(line)["event"])
+        assert "daemon.started" in events
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+
+
+@long
+@pytest.mark.parametrize("words", [(), ("status",), ("--once",)], ids=["watch", "status", "once"])
+def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Started from a terminal, SIGHUP ends kbsync; only a service reloads its config."""
+    sandbox = Sandbox(tmp_path)
+    sandbox.configure()
+    ours, theirs = pty.openpty()
+    try:
+        process = start_daemon(importing, sandbox, *words, MODULE="kbsync.cli.main", stdin=theirs)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == (-signal.SIGHUP if words else 0), err
+    assert b"watch.started" not in err
 
 
 @long
