@@ -291,7 +291,8 @@ class Client:
         if (rest := self.breaker.rest) is not None:
             raise self._refuse(rest).error
         burst = await self.gate.enter()
-        begun, outcome, number = self._steady(), Outcome.OK, 0
+        begun, number = self._steady(), 0
+        outcome: Outcome | None = None
         try:
             if (rest := self.breaker.rest) is not None:
                 raise self._refuse(rest).error
@@ -301,6 +302,7 @@ class Client:
                 async for piece in pieces:
                     if isinstance(piece, bytes):
                         self.breaker.succeeded()
+                        outcome = Outcome.OK
                         yield piece
                     else:
                         self._learn(piece, burst, number)
@@ -308,7 +310,8 @@ class Client:
                         yield _response_or_raise(piece)
         finally:
             self.breaker.withdraw(number)  # applies if no bytes arrived
-            self.meter.answered(op, outcome, self._steady() - begun)
+            if outcome is not None:
+                self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
     async def download(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:

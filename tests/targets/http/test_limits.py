@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import httpx
 import pytest
@@ -563,6 +563,55 @@ async def test_stream_is_a_probe_like_any_other_call() -> None:
         assert await anext(stream) == b"data: a\n\n"
         assert http.breaker.rest is None
         await stream.aclose()
+
+
+async def read_stream(http: Client) -> list[object]:
+    async with aclosing(http.stream("ask", "/ask", json={})) as pieces:
+        return [piece async for piece in pieces]
+
+
+async def test_refused_stream_is_not_counted_as_a_request() -> None:
+    arrived, may_fail = asyncio.Event(), asyncio.Event()
+
+    async def play(_request: httpx.Request) -> httpx.Response:
+        arrived.set()
+        await may_fail.wait()
+        raise httpx.ConnectError("no")
+
+    async with client("http://kb", concurrency=1, transport=httpx.MockTransport(play)) as http:
+        first = asyncio.create_task(http.post("post", "/", json={}))
+        await arrived.wait()
+        refused = asyncio.create_task(read_stream(http))
+        await let_tasks_run()  # the stream waits for the first request
+        for _ in range(5):
+            http.breaker.failed(http.breaker.begin(), "it is down")
+        may_fail.set()
+        results = await asyncio.gather(first, refused, return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable, Unavailable]
+        assert http.meter.requests == {("post", "unavailable"): 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        (httpx.Response(200, content=b"data: a\n\n"), "ok"),
+        (httpx.Response(200, json={}), "ok"),
+        (httpx.Response(422, json={}), "rejected"),
+        (httpx.Response(401, json={}), "halted"),
+        (httpx.ConnectError("no"), "unavailable"),
+    ],
+    ids=repr,
+)
+async def test_stream_is_counted_with_its_outcome(answer: httpx.Response | Exception, counted: str) -> None:
+    def play(_request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with client("http://kb", transport=httpx.MockTransport(play)) as http:
+        with suppress(TargetError):
+            await read_stream(http)
+        assert http.meter.requests == {("ask", counted): 1}
 
 
 def test_longer_retry_after_of_the_target_is_respected(breaker: Breaker, clock: Clock) -> None:
