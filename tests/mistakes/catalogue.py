@@ -113,7 +113,7 @@ MISTAKES = {
         "a lost upload is sent again after the first list without it, however late lists are",
         "kbsync/core/lifecycle.py",
         "checked.elapsed >= timing.horizon:\n        if timing.limits.list_lag == 0:",
-        "looked.absences >= 1:\n        if timing.limits.list_lag == 0:",
+        "checked.absences >= 1:\n        if timing.limits.list_lag == 0:",
         ("tests/core", "tests/engine/test_targets_without_marks.py"),
     ),
     "no-recovery": Mistake(
@@ -361,7 +361,7 @@ MISTAKES = {
         "a hit names the line where its passage was before others were put in above",
         "kbsync/index/sqlite/writer.py",
         "runs.append(replace(reused, lines=lines, pages=pages))",
-        "runs.append(kept)",
+        "runs.append(reused)",
         ("tests/index/test_local_target.py",),
     ),
     "passage-of-another-document": Mistake(
