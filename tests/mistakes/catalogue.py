@@ -658,7 +658,7 @@ MISTAKES = {
     "prefixes-that-begin-each-other": Mistake(
         "two machines make two documents of one name",
         "kbsync/index/postgres/store.py",
-        "                self._refuse_overlap(connection, rows[0] if rows else None)\n",
+        "        self._refuse_overlap(connection, rows[0] if rows else None)\n",
         "",
         ("tests/postgres/test_owners.py",),
     ),

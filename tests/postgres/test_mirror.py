@@ -91,6 +91,11 @@ def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgre
     assert two.run("--once", "--json").json["uploaded"] == 0
 
 
+def halt_of(host: Host) -> Any:
+    """Return why the host's mirror is halted, according to `status`."""
+    return host.run("status", "--json").json["mirrors"][0]["halt"]
+
+
 @long
 def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
@@ -103,9 +108,11 @@ def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server)
     assert documents(postgres, one.database) == [("three/", "a.md"), ("two/", "a.md")]
     # Another mirror's prefix is refused with a message.
     one.config.write_text(one.config.read_text().replace('"three/"', '"two/"'))
+    planned = one.run("plan", "--json").json["mirrors"][0].get("halt")
     ran = one.run("--once")
     assert ran.code == 3
     assert "give each mirror its own prefix" in ran.err
+    assert planned == halt_of(one)
     assert two.run("verify").code == 0
 
 
@@ -118,8 +125,10 @@ def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     two.write("x.md", "The heron.\n")
     one.config.write_text(one.config.read_text().replace('"one/"', '""'))
     assert one.run("--once").code == 0
+    planned = two.run("plan", "--json").json["mirrors"][0].get("halt")
     ran = two.run("--once")
     assert ran.code == 3 and "clash in one knowledge base" in ran.err
+    assert planned == halt_of(two)
     assert documents(postgres, one.database) == [("", "two/x.md")]
 
 

@@ -169,9 +169,15 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) 
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
     before = rows(postgres, database)
     # The same machine and folder prove nothing here: each of the two prefixes has documents.
+    # A reader gets the same message before the first pass.
+    with (
+        open_as(postgres, database, "first", read_only=True) as looking,
+        pytest.raises(Halted) as caught,
+    ):
+        looking.check()
     with open_as(postgres, database, "first") as moved:
         halted = refused(moved)
-    assert halted.halt == "prefix-taken"
+    assert (halted.halt, str(halted)) == ("prefix-taken", str(caught.value))
     assert rows(postgres, database) == before
     assert postgres.run(database, "SELECT id FROM kbsync.document ORDER BY id") == [(mine,), (other,)]
 

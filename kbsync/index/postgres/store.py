@@ -142,10 +142,8 @@ class PostgresStore:
         with self._transaction(SNAPSHOT) as (connection, is_made):
             base = self._find_base(connection) if is_made else None
             if self._read_only and base is not None:
-                self._refuse_overlap(connection, base.row)  # as the first pass would
+                self._claimable_rows(connection)  # raises what the next pass would
         if self._read_only:
-            if base is not None and base.row is not None and not base.row.is_open_to(self._owner):
-                raise self._prefix_taken(base.row)  # as the first pass would find it
             if base is not None and base.row is not None:
                 self._record_former(base.row)
             return ("", 0) if base is None else (base.uuid, base.documents)  # "": unknown to every state
@@ -438,14 +436,7 @@ class PostgresStore:
                 schema.make(connection, self._connections.database)
                 [(uuid,)] = connection.execute("SELECT uuid::text FROM base")
                 # The lock of `make` is held: nobody else can claim meanwhile.
-                rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
-                for row in rows:
-                    # Two rows: our own under another prefix, and one under this. Then host and folder prove
-                    # nothing, because both may have documents.
-                    is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
-                    if row.token != self._owner.token and not is_open:
-                        raise self._prefix_taken(row)
-                self._refuse_overlap(connection, rows[0] if rows else None)
+                rows = self._claimable_rows(connection)
                 owner = self._owner
                 values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
                 if rows:
@@ -462,6 +453,19 @@ class PostgresStore:
             self._record_former(rows[0] if rows else None)
             self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
             return self._claim
+
+    def _claimable_rows(self, connection: Connection) -> list[_OwnerRow]:
+        """Return our row, and after it the one with our prefix, as far as they exist. Raises `Halted` if a
+        claim would take or overlap another owner's prefix."""
+        rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
+        for row in rows:
+            # Two rows: our own under another prefix, and one under this. Then host and folder prove nothing,
+            # because both may have documents.
+            is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
+            if row.token != self._owner.token and not is_open:
+                raise self._prefix_taken(row)
+        self._refuse_overlap(connection, rows[0] if rows else None)
+        return rows
 
     def _record_former(self, row: _OwnerRow | None) -> None:
         self._former = "" if row is None else f"{row.token}:{row.generation}"
