@@ -463,6 +463,12 @@ RAGFLOW_ROWS = [
 ]
 
 MISSING = "embedding-missing"
+GEMINI_KEY = inner(
+    "API key not valid. Please pass a valid API key.",
+    code=400,
+    status="INVALID_ARGUMENT",
+    details=[{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}, "news"],
+)
 DASHSCOPE_LIMIT = inner(
     "You exceeded your current quota, please check your plan and billing details. For more information on "
     "this error, read the docs: https://help.aliyun.com/zh/model-studio/error-code#token-limit",
@@ -498,6 +504,8 @@ SERVICE_ROWS = [
     Row("service", "embed", 200, inner(), Rejected),
     Row("service", "embed", 429, DASHSCOPE_LIMIT, Unavailable),
     Row("service", "embed", 400, inner("see https://help.aliyun.com", code="Arrearage"), Halted, QUOTA),
+    Row("service", "embed", 400, [GEMINI_KEY], Halted, KEY),
+    Row("service", "embed", 400, GEMINI_KEY, Halted, KEY),
     Row("service", "embed", 400, [inner("Invalid text", code=400, status="INVALID_ARGUMENT")], Rejected),
     Row("service", "embed", 429, [inner(code="insufficient_quota")], Halted, QUOTA),
     Row("service", "embed", 200, [inner()], Rejected),

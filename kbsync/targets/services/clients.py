@@ -60,7 +60,7 @@ _PASSING = frozenset({"1120", "1234"})
 
 _BAD_KEY = frozenset(
     {
-        *("invalid_api_key", "authentication_error"),
+        *("invalid_api_key", "authentication_error", "api_key_invalid"),
         *("1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"),
     }
 )
@@ -111,7 +111,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
         no_money(words=MONEY, when=_reports_failure, says=gone),
-        # OpenAI, zhipu.
+        # OpenAI, zhipu, Gemini.
         bad_key(code=_BAD_KEY),
         # No such model or call, regardless of the HTTP status.
         missing(code=_NOT_SERVED),
@@ -237,6 +237,10 @@ def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
     codes = {
         str(inner[key]).lower() for key in ("code", "type") if inner.get(key) not in (None, "", 0, 200, "200")
     }
+    # Google: google.rpc.ErrorInfo has the cause, such as API_KEY_INVALID under code 400
+    details = inner.get("details")
+    infos = [item for item in details if isinstance(item, Mapping)] if isinstance(details, list) else []
+    codes |= {str(info["reason"]).lower() for info in infos if info.get("reason")}
     message = inner.get("message") or inner.get("detail") or ""
     return frozenset(codes or {"error"}), message if isinstance(message, str) else str(message)[:300]
 
