@@ -7,7 +7,7 @@ under the mirror's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kbsync.contract.target import Base, DeleteOutcome, Target
@@ -144,14 +144,15 @@ async def delete_left(
     failures: list[tuple[str, str]] = []
     while ids := await store.read(lambda tx: tx.forgotten.documents(base.id, after, PAGE)):  # noqa: B023
         after = ids[-1]
-        outcomes = await _delete(target, ids)
-        deleted_ids = [remote_id for remote_id in ids if outcomes[remote_id] is None]
-        await store.write(lambda tx: tx.forgotten.remove(base.id, deleted_ids))  # noqa: B023
-        deleted += len(deleted_ids)
-        report(deleted)
-        failures += [
-            (remote_id, outcome.reason) for remote_id in ids if (outcome := outcomes[remote_id]) is not None
-        ]
+        for batches in _rounds(target, ids):
+            outcomes = await _delete(target, batches)
+            deleted_ids = [remote_id for remote_id, outcome in outcomes.items() if outcome is None]
+            await store.write(lambda tx: tx.forgotten.remove(base.id, deleted_ids))  # noqa: B023
+            deleted += len(deleted_ids)
+            report(deleted)
+            failures += [
+                (remote_id, outcome.reason) for remote_id, outcome in outcomes.items() if outcome is not None
+            ]
     if failures:
         raise StillThere(f"{base.name}: {_describe(failures)}; {deleted} were; try again")
     await target.leave()
@@ -178,22 +179,20 @@ async def _delete_all(
         for row in rows:
             if row.remote_id is not None:
                 by_id.setdefault(row.remote_id, []).append(row)
-        # Record after each round of requests: after a kill, only the documents of one round are in doubt.
-        size = max(1, target.limits.batch) * max(1, target.limits.concurrency)
-        ids = list(by_id)
-        for batch in (ids[start : start + size] for start in range(0, len(ids), size)):
-            batch_rows = [row for remote_id in batch for row in by_id[remote_id]]
-            await store.write(lambda tx: _have_checked(tx, batch_rows, timing))  # noqa: B023
-            outcomes = await _delete(target, batch)
-            deleted_ids = [remote_id for remote_id in batch if outcomes[remote_id] is None]
-            deleted_rows = [row for row in batch_rows if row.remote_id in deleted_ids]
+        for batches in _rounds(target, list(by_id)):
+            round_rows = [row for batch in batches for remote_id in batch for row in by_id[remote_id]]
+            await store.write(lambda tx: _have_checked(tx, round_rows, timing))  # noqa: B023
+            outcomes = await _delete(target, batches)
+            deleted_ids = [remote_id for remote_id, outcome in outcomes.items() if outcome is None]
+            deleted_rows = [row for remote_id in deleted_ids for row in by_id[remote_id]]
             await store.write(lambda tx: _record_deleted(tx, deleted_rows, timing))  # noqa: B023
             deleted += len(deleted_ids)
             report(deleted)
             failures += [
                 (row.path or row.label, outcome.reason)
-                for row in batch_rows
-                if (outcome := outcomes[row.remote_id or ""]) is not None
+                for remote_id, outcome in outcomes.items()
+                if outcome is not None
+                for row in by_id[remote_id]
             ]
     if failures:
         raise StillThere(
@@ -203,8 +202,19 @@ async def _delete_all(
     return deleted
 
 
-async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-    """Delete the documents, a few batches at a time. Return each id's outcome."""
+def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]:
+    """Yield the ids in batches, as many at a time as may be in flight.
+
+    Callers record each round: after a kill, only the documents of one round are in doubt.
+    """
+    size, width = max(1, target.limits.batch), max(1, target.limits.concurrency)
+    for start in range(0, len(ids), size * width):
+        ids_of_round = ids[start : start + size * width]
+        yield [ids_of_round[first : first + size] for first in range(0, len(ids_of_round), size)]
+
+
+async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> Mapping[str, DeleteOutcome]:
+    """Delete the documents of one round. Return each id's outcome, in order."""
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:
@@ -214,13 +224,9 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
         silent = Unsure("the target returned no result for it")
         return {remote_id: results.get(remote_id, silent) for remote_id in batch}
 
-    limits, unique = target.limits, list(dict.fromkeys(ids))
-    size, width = max(1, limits.batch), max(1, limits.concurrency)
-    batches = [unique[start : start + size] for start in range(0, len(unique), size)]
     outcomes: dict[str, DeleteOutcome] = {}
-    for start in range(0, len(batches), width):
-        for results in await asyncio.gather(*map(delete, batches[start : start + width])):
-            outcomes.update(results)
+    for results in await asyncio.gather(*map(delete, batches)):
+        outcomes.update(results)
     return outcomes
 
 

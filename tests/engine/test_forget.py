@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.forget import Belongings, StillThere, belongings, forget
+from kbsync.engine.forget import Belongings, StillThere, belongings, delete_left, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
 from kbsync.state.inbox import BindingFact, MirrorFact
 from kbsync.state.read_only import Tx
@@ -160,6 +160,27 @@ async def test_status_plan_and_summary_are_right_after_a_killed_forget(tmp_path:
     assert world.statuses() == {"ready": 12} and world.searchable_texts() == world.on_disk()
     assert 4 <= world.puts() - sent <= 6
     assert world.run.counts["uploaded"] == world.puts() - sent
+
+
+async def test_killed_deletion_of_left_documents_keeps_what_was_deleted_before(tmp_path: Path) -> None:
+    world = World(tmp_path, batch=2, concurrency=2)
+    await world.mirrored(12)
+    with closing(StateStore(world.state / "state.db")) as store:
+        record = await store.read(lambda tx: tx.mirrors.named("docs"))
+        assert record is not None
+        await forget(store, record)
+        [left] = await store.read(lambda tx: tx.forgotten.bases("docs"))
+        # Three rounds of two requests each; nothing is recorded after the second round.
+        world.base.faults.append(Fault("delete", error=asyncio.CancelledError, effect=True, nth=4))
+        reports: list[int] = []
+        with pytest.raises(asyncio.CancelledError):
+            await delete_left(store, left, open_target(world), reports.append)
+        [remaining] = await store.read(lambda tx: tx.forgotten.bases("docs"))
+        assert (left.documents, remaining.documents, reports) == (12, 8, [4])
+        world.base.faults.clear()
+        await delete_left(store, remaining, open_target(world))
+        assert await store.read(lambda tx: tx.forgotten.bases("docs")) == []
+    assert world.base.documents == {}
 
 
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
