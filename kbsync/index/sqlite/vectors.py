@@ -382,6 +382,9 @@ class Matrix:
         self._places: dict[int, int] = {}
         self._versions: dict[int, int] = {}
         self._free: list[int] = []
+        """Blocks that belong to no segment, the next one to use last."""
+        self._rows = 0
+        """Number of rows up to the last block in use; a search skips those after it."""
 
     def cosines(self, model: Model, vector: NDArray[np.float32]) -> Cosines:
         """Return the cosine of `vector` (length 1) with every slot, as seen by the open transaction."""
@@ -406,8 +409,10 @@ class Matrix:
         if self._cached is None or self._scales is None:
             raise AssertionError("the cache was just filled")
         scale, numbers = _quantized(vector[None])
-        values = _products(numbers, self._cached)
-        values *= self._scales * scale
+        values = _products(numbers, self._cached[: self._rows])
+        for start in range(0, self._rows, _SCALED_ROWS):
+            rows = slice(start, min(start + _SCALED_ROWS, self._rows))
+            values[rows] *= self._scales[rows] * scale
         return Cosines(dict(self._places), values, compute)
 
     def _scan_stored(
@@ -443,7 +448,7 @@ class Matrix:
             grown_scales = np.zeros(capacity * SLOTS, np.float32)
             grown[: len(cached)], grown_scales[: len(cached)] = cached, scales
             cached, scales = grown, grown_scales
-            self._free.extend(range(blocks, capacity))
+            self._free[:0] = range(capacity - 1, blocks - 1, -1)
         self._cached, self._scales = cached, scales
         stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
         for segment, block in zip(stale, self._read(model, stale), strict=True):
@@ -453,6 +458,7 @@ class Matrix:
             rows = slice(block_number * SLOTS, (block_number + 1) * SLOTS)
             scales[rows], cached[rows] = _quantized(block.astype(np.float32))
             self._versions[segment] = versions[segment]
+        self._rows = SLOTS * (max(self._places.values(), default=-1) + 1)
 
     def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float16]]:
         """Yield each segment's vectors, read from the file. The next segment overwrites them."""
@@ -481,6 +487,9 @@ def _quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     scales = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
     return scales, np.rint(vectors / scales[:, None]).astype(np.int8)
 
+
+_SCALED_ROWS = 65_536
+"""Number of products to scale at once, few enough for the processor's cache."""
 
 _MANY_ROWS = 100_000
 """Minimum number of rows for which two threads compute the products; for fewer, a thread costs more than it
