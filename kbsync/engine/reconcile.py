@@ -1,7 +1,7 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
 All of them take the same three steps: find a file (`FoundFile`), decide in a thread what to do with it
-(`judge`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
+(`_judge`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
 that transaction the journal decides what to do with the file's document.
 """
 
@@ -70,24 +70,6 @@ async def recheck_mounts(
     return [(path, rechecked.get(path, stat)) for path, stat in checked]
 
 
-def former_files(
-    read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, path: str, ino: int, digest: str
-) -> list[FileRow]:
-    """Return stored files with this inode and these bytes that are gone from their paths and may now be at
-    `path`. Blocks."""
-    entries: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
-    root = binding.settings.root
-    mounts = read(partial(_mounts, binding, [entry.path for entry in entries])) if entries else {}
-    rechecked = stat_in_mounts(root, mounts) if entries else {}
-
-    def stat_again(path: str) -> PathStat:
-        return rechecked.get(path) or stat_path(root, path)
-
-    respelled = [entry.path for entry in entries if is_respelled(entry.path, path)]
-    aliases = find_aliases(root, respelled)
-    return [entry for entry in entries if entry.path in aliases or stat_again(entry.path).lacks_file]
-
-
 def is_respelled(old: str, new: str) -> bool:
     """Return whether two paths may be the same on a file system that ignores case or Unicode
     normalization."""
@@ -110,7 +92,8 @@ class FoundFile:
     """A file as seen by a scan or check, with its directory's rules.
 
     `version`: its directory's rules when the file was stored ('' for a new one). `quiet`: it hasn't changed
-    for the `settle` period. `forced`: it kept changing until the maximum wait ran out.
+    for the `settle` period. `forced`: it kept changing until the maximum wait ran out. `deep`: read it in any
+    case. `has_row`: False only if the state can't have a row for it.
     """
 
     path: str
@@ -123,6 +106,8 @@ class FoundFile:
     forced: bool = False
     fresh: bool = False
     sample: Sample | None = None
+    deep: bool = False
+    has_row: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,74 +126,6 @@ class Wait:
 
 Judgement = FileSeen | Wait | None
 """None if the file is missing, which the next check confirms."""
-
-
-def judge(
-    binding: Binding,
-    clock: Clock,
-    file: FoundFile,
-    stored: FileRow | None,
-    *,
-    deep: bool,
-    awaited: bool,
-    former: Callable[[str, int, str], list[FileRow]],
-    keep: Callable[[str, Spooled], None],
-) -> Judgement:
-    """Decide about the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
-
-    `stored`: its row in the state. `deep`: always read it. `awaited`: kbsync is already waiting for it.
-    `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
-    bytes of a file that keeps changing, since the file will have other bytes by the time it is sent.
-    """
-    path, stamp, root = file.path, file.stamp, binding.settings.root
-    if stamp == NO_STAMP:
-        return FileSeen(path, stamp, problem="cannot be accessed; check its permissions")
-    verdict = file.rules.verdict(path, stamp.size, file.kind)
-    is_quiet = file.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
-    if verdict.choice is not FileChoice.SELECTED:
-        # A program may empty a file before writing it, so the file must stay empty for a while to count as
-        # deleted.
-        had_content = awaited or (stored is not None and stored.digest is not None)
-        is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
-        if is_emptied and not is_quiet:
-            # Even after its longest wait: a moment without content says nothing about the content to come.
-            return Wait(path, stamp, busy=file.forced, is_selected=False)
-        return FileSeen(path, stamp, verdict, by_person=by_person(file, stored), fresh=file.fresh)
-    # An equal timestamp means equal bytes: read and send nothing (promise 7).
-    if stored is not None and stored.digest and stored.stamp == stamp and not (deep or stored.racy):
-        return FileSeen(path, stamp, verdict, digest=stored.digest, fresh=file.fresh)
-    content: StableDigest | Spooled | ReadProblem
-    if is_quiet:
-        content = digest(root, path, stamp)
-    elif file.forced:
-        content = copy_growing(root, path, binding.spool_dir, file.sample)
-    else:
-        return Wait(path, stamp)
-    match content:
-        case UnreadableFile(reason):
-            return FileSeen(path, stamp, problem=reason)
-        case Unstable():
-            return Wait(path, stamp, busy=file.forced, sample=content.sample)
-        case Spooled():
-            keep(path, content)
-        case StableDigest():
-            pass
-        case _:
-            return None
-    renamed_from = None
-    # For a file with several links, the inode doesn't show the old name.
-    if (stored is None or stored.digest is None) and file.links == 1:
-        former_rows = former(path, content.stamp.ino, content.digest)
-        renamed_from = former_rows[0].path if former_rows else None
-    return FileSeen(
-        path,
-        content.stamp,
-        verdict,
-        digest=content.digest,
-        racy=content.stamp.newest >= clock.wall() - RACY_SECONDS,
-        fresh=file.fresh,
-        renamed_from=renamed_from,
-    )
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
@@ -456,10 +373,19 @@ class Reconciler:
         if listing.reselect or excluded:
             await self._store.write(mark_undecided)
         files = (
-            FoundFile(join(folder, file.name), file.stamp, file.kind, file.links, listing.rules, version)
+            FoundFile(
+                join(folder, file.name),
+                file.stamp,
+                file.kind,
+                file.links,
+                listing.rules,
+                version,
+                deep=deep,
+                has_row=not listing.new,
+            )
             for file in listing.changed
         )
-        if not await self._judge_all(files, deep=deep, known_new=listing.new):
+        if not await self._judge_all(files):
             return  # the directory is not marked as scanned: the next scan finds the rest
         for path, verdict in excluded:
             await self._deselect_below(listing, path, verdict)
@@ -737,9 +663,7 @@ class Reconciler:
             if event is not None:
                 self._on_event(event)
 
-    async def _judge_all(
-        self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
-    ) -> bool:
+    async def _judge_all(self, files: Iterable[FoundFile]) -> bool:
         """Check files and record the results, a batch at a time. Returns False if stopped before the end."""
         queue = iter(files)
         while batch := _next_batch(queue):
@@ -747,20 +671,16 @@ class Reconciler:
             while remaining:
                 if self._stopping:
                     return False
-                remaining = await self._judge_batch(remaining, deep=deep, known_new=known_new)
+                remaining = await self._judge_batch(remaining)
         return True
 
-    async def _judge_batch(
-        self, batch: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
-    ) -> Sequence[FoundFile]:
+    async def _judge_batch(self, batch: Sequence[FoundFile]) -> Sequence[FoundFile]:
         """Check as many files as time allows, and record the results. Returns the rest."""
         if not batch:
             return batch
         async with self._taking:  # one decision is recorded before the next about the same file starts
             awaited = {file.path for file in batch if file.path in self.settling}
-            judgements, remaining = await asyncio.to_thread(
-                self._judge_files, batch, deep, known_new, awaited
-            )
+            judgements, remaining = await asyncio.to_thread(self._judge_files, batch, awaited)
             files = [j for j in judgements if isinstance(j, FileSeen)]
             waits = [j for j in judgements if isinstance(j, Wait)]
             if len(files) + len(remaining) > BURST:
@@ -788,12 +708,11 @@ class Reconciler:
         return remaining
 
     def _judge_files(
-        self, files: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
+        self, files: Sequence[FoundFile], awaited: Collection[str]
     ) -> tuple[list[Judgement], Sequence[FoundFile]]:
         """Check these files in order until the batch's time is up. Also returns the rest."""
         until = self._clock.steady() + self._page_seconds
-        binding = self._journal.binding
-        paths = [] if known_new else [file.path for file in files]
+        paths = [file.path for file in files if file.has_row]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         judgements = list[Judgement]()
         for number, file in enumerate(searches_first.pace(files)):
@@ -808,19 +727,85 @@ class Reconciler:
             )
             if is_stored and file.fresh and not file.quiet:
                 continue  # a hint about an unchanged file: nothing to do, not even a write
-            judgement = judge(
-                binding,
-                self._clock,
-                file,
-                stored,
-                deep=deep,
-                awaited=file.path in awaited,
-                former=partial(former_files, self._store.read_now, binding),
-                keep=self._keep,
-            )
-            log_judgement(binding.settings.name, file, stored, judgement)
+            judgement = self._judge(file, stored, is_awaited=file.path in awaited)
+            log_judgement(self._journal.binding.settings.name, file, stored, judgement)
             judgements.append(judgement)
         return judgements, []
+
+    def _judge(self, file: FoundFile, stored: FileRow | None, *, is_awaited: bool) -> Judgement:
+        """Decide about the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
+
+        `stored`: its row in the state. `is_awaited`: kbsync is already waiting for it.
+        """
+        binding, clock = self._journal.binding, self._clock
+        path, stamp, root = file.path, file.stamp, binding.settings.root
+        if stamp == NO_STAMP:
+            return FileSeen(path, stamp, problem="cannot be accessed; check its permissions")
+        verdict = file.rules.verdict(path, stamp.size, file.kind)
+        is_quiet = file.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
+        if verdict.choice is not FileChoice.SELECTED:
+            # A program may empty a file before writing it, so the file must stay empty for a while to count
+            # as deleted.
+            had_content = is_awaited or (stored is not None and stored.digest is not None)
+            is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
+            if is_emptied and not is_quiet:
+                # Even after its longest wait: a moment without content says nothing about the content to
+                # come.
+                return Wait(path, stamp, busy=file.forced, is_selected=False)
+            return FileSeen(path, stamp, verdict, by_person=by_person(file, stored), fresh=file.fresh)
+        # An equal timestamp means equal bytes: read and send nothing (promise 7).
+        if stored is not None and stored.digest and stored.stamp == stamp and not (file.deep or stored.racy):
+            return FileSeen(path, stamp, verdict, digest=stored.digest, fresh=file.fresh)
+        content: StableDigest | Spooled | ReadProblem
+        if is_quiet:
+            content = digest(root, path, stamp)
+        elif file.forced:
+            content = copy_growing(root, path, binding.spool_dir, file.sample)
+        else:
+            return Wait(path, stamp)
+        match content:
+            case UnreadableFile(reason):
+                return FileSeen(path, stamp, problem=reason)
+            case Unstable():
+                return Wait(path, stamp, busy=file.forced, sample=content.sample)
+            case Spooled():
+                self._keep(path, content)
+            case StableDigest():
+                pass
+            case _:
+                return None
+        renamed_from = None
+        # For a file with several links, the inode doesn't show the old name.
+        if (stored is None or stored.digest is None) and file.links == 1:
+            former_rows = self._former_files(path, content.stamp.ino, content.digest)
+            renamed_from = former_rows[0].path if former_rows else None
+        return FileSeen(
+            path,
+            content.stamp,
+            verdict,
+            digest=content.digest,
+            racy=content.stamp.newest >= clock.wall() - RACY_SECONDS,
+            fresh=file.fresh,
+            renamed_from=renamed_from,
+        )
+
+    def _former_files(self, path: str, ino: int, digest: str) -> list[FileRow]:
+        """Return stored files with this inode and these bytes that are gone from their paths and may now be
+        at `path`."""
+        binding, read = self._journal.binding, self._store.read_now
+        entries = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
+        if not entries:
+            return []
+        root = binding.settings.root
+        mounts = read(partial(_mounts, binding, [entry.path for entry in entries]))
+        rechecked = stat_in_mounts(root, mounts)
+
+        def stat_again(path: str) -> PathStat:
+            return rechecked.get(path) or stat_path(root, path)
+
+        respelled = [entry.path for entry in entries if is_respelled(entry.path, path)]
+        aliases = find_aliases(root, respelled)
+        return [entry for entry in entries if entry.path in aliases or stat_again(entry.path).lacks_file]
 
 
 class _ScanPages:
