@@ -417,15 +417,12 @@ async def bind(
     if target.limits.embedded and base.id:  # it is the same base even after a move
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _count_documents(store, settings, record, target, base)
-    repair = f"kbsync verify --repair --mirror {settings.name}"
     former_addresses = await store.read(partial(_former_bases, record))
     # Outside the transaction: the file may be on a disk that no longer responds.
     removed = await asyncio.to_thread(
         lambda: {address for address in former_addresses if _is_removed(address)}
     )
-    number = await store.write(
-        lambda tx: _rebind(tx, settings, record, base, target, repair, configured, removed)
-    )
+    number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, configured, removed))
     return Binding(
         settings=settings,
         mirror=record.id,
@@ -468,7 +465,6 @@ def _rebind(
     record: MirrorRecord,
     base: Base,
     target: Target,
-    repair: str,
     configured: Sequence[MirrorIdentity],
     removed: Collection[str],
 ) -> int:
@@ -611,20 +607,16 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     """Recover from the last stop, adopt the base's documents, and apply config changes."""
     binding = journal.binding
 
-    def forget_first_misses(tx: Tx) -> None:
+    def recover(tx: Tx) -> None:
         tx.entries.forget_first_misses(binding.mirror)
         tx.removals.forget_first_misses(binding.mirror)
-
-    await store.write(forget_first_misses)
-    await store.write(journal.recover)
-
-    def resume_due_work(tx: Tx) -> None:
+        journal.recover(tx)
         now = clock.wall()
         tx.uploads.bring_forward(binding.mirror, binding.id, now)
         # A user who starts kbsync expects an attempt, since the target may work again.
         tx.uploads.retry_now(binding.mirror, binding.id, now)
 
-    await store.write(resume_due_work)
+    await store.write(recover)
     await store.read(journal.recall)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
