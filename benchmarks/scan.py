@@ -19,7 +19,8 @@ from tree import ensure
 
 from kbsync.core.model import Formats
 from kbsync.core.selection import Rules
-from kbsync.source.scan import EntryRow, Scan, StoredFolder
+from kbsync.source.scan import EntryRow, Scan
+from kbsync.state.files import FolderRow
 
 ROUNDS = 5
 RULES = Rules(None, (), Formats(extensions=frozenset({"md"})))
@@ -65,18 +66,18 @@ class Table:
             )
         )
 
-    def folders(self, directory: str) -> dict[str, StoredFolder]:
+    def folders(self, directory: str) -> dict[str, FolderRow]:
         """Return a directory's folders by one indexed query."""
         rows = self._db.execute(
             "SELECT name, version FROM folder WHERE parent = (SELECT id FROM folder WHERE path = ?)",
             (directory,),
         )
-        return {name: StoredFolder(version, False, "") for name, version in rows}
+        return {name: FolderRow(name, version, False, "") for name, version in rows}
 
-    def folder(self, directory: str) -> StoredFolder | None:
+    def folder(self, directory: str) -> FolderRow | None:
         """Return the folder's own row."""
         row = self._db.execute("SELECT version FROM folder WHERE path = ?", (directory,)).fetchone()
-        return StoredFolder(row[0], False, "") if row else None
+        return FolderRow(directory, row[0], False, "") if row else None
 
     def fill(self, root: Path) -> None:
         """Store the results of a first scan."""

@@ -36,7 +36,7 @@ from kbsync.source.read import (
     digest,
 )
 from kbsync.source.roots import error_words_at
-from kbsync.source.scan import EntryRow, FolderListing, Scan, ScanSummary, StoredFolder
+from kbsync.source.scan import EntryRow, FolderListing, Scan, ScanSummary
 from kbsync.source.stat import (
     PathStat,
     RulesUnknown,
@@ -195,19 +195,14 @@ class StateTree:
             return {(unbind(row[0]), *row[1:]) for row in rows}
         return rows
 
-    def folders(self, directory: str) -> dict[str, StoredFolder]:
+    def folders(self, directory: str) -> dict[str, FolderRow]:
         """Return the stored subdirectories by name."""
-        rows: list[FolderRow] = self._read(lambda tx: tx.folders.below(self._mirror, directory))
-        return {row.path: _stored_folder(row) for row in rows}
+        return {row.path: row for row in self._read(lambda tx: tx.folders.below(self._mirror, directory))}
 
-    def folder(self, directory: str) -> StoredFolder | None:
+    def folder(self, directory: str) -> FolderRow | None:
         """Return the directory's own row."""
         row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
-        return None if row is None else _stored_folder(row)
-
-
-def _stored_folder(row: FolderRow) -> StoredFolder:
-    return StoredFolder(row.version, row.is_mount, row.problem, row.may_be_unmounted)
+        return row
 
 
 PAGE = 256

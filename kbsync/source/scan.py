@@ -19,29 +19,12 @@ from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
 from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, with_ignore_file
+from kbsync.state.files import FolderRow
 
 EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
 
 _NO_RULES = Rules(None, (), Formats())
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFolder:
-    """The stored fields of a folder: those of the `Listing` that last reported it.
-
-    `may_be_unmounted`: it is a mount point, but its files are also known while nothing is mounted there.
-    """
-
-    version: str
-    is_mount: bool
-    problem: str
-    may_be_unmounted: bool = False
-
-    @property
-    def needs_mount(self) -> bool:
-        """Return whether its files are unknown while nothing is mounted there."""
-        return self.is_mount and not self.may_be_unmounted
 
 
 class StoredTree(Protocol):
@@ -50,11 +33,11 @@ class StoredTree(Protocol):
     def rows(self, directory: str) -> set[EntryRow]:
         """Return every entry stored directly in `directory` that is not a folder, mirrored or not."""
 
-    def folders(self, directory: str) -> dict[str, StoredFolder]:
+    def folders(self, directory: str) -> dict[str, FolderRow]:
         """Return the stored folders directly in `directory`, by name."""
 
-    def folder(self, directory: str) -> StoredFolder | None:
-        """Return the stored fields of `directory` itself ("" is the root)."""
+    def folder(self, directory: str) -> FolderRow | None:
+        """Return the row of `directory` itself ("" is the root)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +95,7 @@ class _Folder:
     depth: int  # relative to the root
     name: str
     rules: Rules  # its parent's until it is entered, then its own
-    stored: StoredFolder | None
+    stored: FolderRow | None
     everything: bool = False  # report every entry, because the folder or one above it had a problem
     changed_mount: str = ""  # the folder above it that became or stopped being a mount point
 

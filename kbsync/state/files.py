@@ -21,24 +21,28 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """The start of a statement that may use `tree(id)`; binds (mirror, path)."""
-_FOLDER = "SELECT id, path, version, is_mount, problem, is_excluded FROM folder WHERE mirror = ? AND "
+_FOLDER = "SELECT path, version, is_mount, problem, is_excluded FROM folder WHERE mirror = ? AND "
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
 @dataclass(frozen=True, slots=True)
 class FolderRow:
-    """One stored directory. `is_excluded`: the rules no longer enter it.
+    """One stored directory, as a scan last listed it. `is_excluded`: the rules no longer enter it.
 
     `may_be_unmounted`: its files are also known while nothing is mounted there, although it is a mount point.
     """
 
-    id: int
     path: str
     version: str
     is_mount: bool
     problem: str
-    is_excluded: bool
-    may_be_unmounted: bool
+    is_excluded: bool = False
+    may_be_unmounted: bool = False
+
+    @property
+    def needs_mount(self) -> bool:
+        """Return whether its files are unknown while nothing is mounted there."""
+        return self.is_mount and not self.may_be_unmounted
 
 
 def split(path: str) -> tuple[str, str]:
@@ -89,7 +93,7 @@ class Folders:
         )
         return self._db.last_insert_rowid()
 
-    def record_listing(self, mirror: int, path: str, version: str, is_mount: bool) -> int:
+    def record_listing(self, mirror: int, path: str, version: str, is_mount: bool) -> None:
         """Record that the directory was listed under these rules."""
         number = self.ensure(mirror, path)
         self._db.execute(
@@ -97,7 +101,6 @@ class Folders:
             " gone = 0 WHERE id = ?",
             (version, is_mount, number),
         )
-        return number
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
         """Record that the directory couldn't be listed, so everything below it is unknown."""
@@ -142,9 +145,9 @@ class Folders:
         return [row.path for row in rows if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """Return a directory's stored subdirectories, except excluded ones."""
+        """Return a directory's stored subdirectories, except excluded ones; `path` is their name."""
         sql = (
-            "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.is_excluded FROM folder c"
+            "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
         )
         return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
@@ -182,10 +185,8 @@ class Folders:
 
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
-    number, path, version, is_mount, problem, is_excluded = row
-    return FolderRow(
-        number, unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded), is_mount == 2
-    )
+    path, version, is_mount, problem, is_excluded = row
+    return FolderRow(unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded), is_mount == 2)
 
 
 def folder_label(path: str) -> str:
@@ -327,12 +328,12 @@ class Entries:
         `since` is monotonic and valid in this process only. It is None while the `scan` (its number) is still
         running: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
         """
-        row = self._folders.get(mirror, folder)
-        if row is not None:
+        number = self._folders.id(mirror, folder)
+        if number is not None:
             self._db.executemany(
                 "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"
                 " WHERE folder = ? AND name = ? AND presence IN (0, 3)",
-                ((since, scan, row.id, bind(name)) for name in names),
+                ((since, scan, number, bind(name)) for name in names),
             )
 
     def miss_tree(self, mirror: int, folder: str, since: float | None, scan: int | None = None) -> None:
@@ -484,13 +485,11 @@ class Entries:
         """Yield files in a status, by directory. Sorting keeps all of them in memory. An index finds files in
         `NOTED` statuses; for others, every row is read.
         """
-        if status not in NOTED:
-            order = " ORDER BY f.path, e.name" if in_order else ""
-            where = f"e.status = {int(status)} AND f.mirror = ?"
-            return self._select(_JOINED, where + order, (mirror,), limit)
-        where = f"{_IS_NOTED} AND e.status = {int(status)} AND f.mirror = ?"
+        source, where = _JOINED, f"e.status = {int(status)} AND f.mirror = ?"
+        if status in NOTED:
+            source, where = _NOTED, f"{_IS_NOTED} AND {where}"
         order = " ORDER BY f.path, e.name" if in_order else ""
-        return self._select(_NOTED, where + order, (mirror,), limit)
+        return self._select(source, where + order, (mirror,), limit)
 
     def folders_with(self, mirror: int, statuses: Collection[Status]) -> list[str]:
         """Return the directories that directly contain a file in one of these statuses."""

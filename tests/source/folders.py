@@ -11,7 +11,8 @@ import pytest
 
 from kbsync.contract.target import Limits
 from kbsync.core.selection import Rules
-from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
+from kbsync.source.scan import EntryRow, FolderListing, Scan
+from kbsync.state.files import FolderRow
 
 OBSTACLES = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN]
 """Errors that don't show whether a path exists."""
@@ -47,22 +48,24 @@ class Tree:
 
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, EntryRow]] = {}
-        self.stored: dict[str, StoredFolder] = {}
+        self.stored: dict[str, FolderRow] = {}
         self.read_paths: list[str] = []
 
     def rows(self, directory: str) -> set[EntryRow]:
         self.read_paths.append(directory)
         return set(self.entries.get(directory, {}).values())
 
-    def folders(self, directory: str) -> dict[str, StoredFolder]:
+    def folders(self, directory: str) -> dict[str, FolderRow]:
         result = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
         return {name: known for (above, _, name), known in result if above == directory}
 
-    def folder(self, directory: str) -> StoredFolder | None:
+    def folder(self, directory: str) -> FolderRow | None:
         return self.stored.get(directory)
 
     def learn(self, listing: FolderListing) -> None:
-        self.stored[listing.path] = StoredFolder(listing.version, listing.is_mount, listing.problem)
+        self.stored[listing.path] = FolderRow(
+            listing.path, listing.version, listing.is_mount, listing.problem
+        )
         rows = self.entries.setdefault(listing.path, {})
         for change in listing.changed:
             s = change.stamp
