@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 from kbsync.core.model import Stamp
 from kbsync.dataclass import dataclass
 from kbsync.errors import StateError
-from kbsync.source.roots import SHORTAGES, descend, error_words, error_words_at
+from kbsync.source.roots import SHORTAGES, error_words, error_words_at, opened_folder
 from kbsync.source.stat import stamp_of
 
 IN_MEMORY = 256 * 1024
@@ -281,8 +281,7 @@ def _read(
         resources.callback(os.close, root_fd)
         try:
             parent, _, name = path.rpartition("/")
-            folder = descend(root_fd, parent)
-            resources.callback(os.close, folder)
+            folder = resources.enter_context(opened_folder(root_fd, parent))
             fd = os.open(name, _OPEN, dir_fd=folder)
             resources.callback(os.close, fd)
             status = os.fstat(fd)

@@ -145,26 +145,24 @@ def opened_root(root: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def descend(root_fd: int, folder: str) -> int:
-    """Return a descriptor of `folder` ("" is the root) below an open root; the caller closes it.
+@contextmanager
+def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
+    """Yield a descriptor of `folder` ("" is the root) below an open root.
 
     It is opened one component at a time, so no symlink is followed and a path may have any length. Raises
     OSError; a path with `..`, which a service may send, counts as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
-    if not folder:
-        return os.dup(root_fd)
-    fd = root_fd
-    # Name by name, because O_NOFOLLOW guards only the last name of a path.
-    for name in folder.split("/"):
-        above = fd
-        try:
-            fd = os.open(name, FOLDER, dir_fd=above)
-        finally:
-            if above != root_fd:
-                os.close(above)
-    return fd
+    fd = os.dup(root_fd)
+    try:
+        # Name by name, because O_NOFOLLOW guards only the last name of a path.
+        for name in folder.split("/") if folder else ():
+            above, fd = fd, os.open(name, FOLDER, dir_fd=fd)
+            os.close(above)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class FolderStack:

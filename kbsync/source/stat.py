@@ -17,7 +17,7 @@ from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError
 from kbsync.source.hints import ancestors
-from kbsync.source.roots import FolderStack, descend, error_words_at, mounts_below, opened_root
+from kbsync.source.roots import FolderStack, error_words_at, mounts_below, opened_folder, opened_root
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
 
@@ -52,11 +52,8 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
                 return _unknown(f"{root} is not the same folder as when watching began")
             folder, _, name = path.rpartition("/")
             try:
-                fd = descend(root_fd, folder)
-                try:
+                with opened_folder(root_fd, folder) as fd:
                     status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
-                finally:
-                    os.close(fd)
             except (NotADirectoryError, FileNotFoundError):
                 # A path may count as missing only here, after the root was entered (promise 5).
                 return PathStat(Presence.MISSING)
@@ -97,13 +94,12 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
     try:
         with opened_root(root) as root_fd:
             for folder, folder_names in names.items():
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    fd = descend(root_fd, folder)
-                    try:
-                        folder_aliases = _aliases_in(fd, folder_names)
-                    finally:
-                        os.close(fd)
-                    aliases |= {f"{folder}/{name}" if folder else name for name in folder_aliases}
+                with (
+                    contextlib.suppress(FileNotFoundError, NotADirectoryError),
+                    opened_folder(root_fd, folder) as fd,
+                ):
+                    names_here = _aliases_in(fd, folder_names)
+                    aliases |= {f"{folder}/{name}" if folder else name for name in names_here}
     except OSError as error:
         error_words_at(error)
         return set()
