@@ -210,21 +210,11 @@ class Journal:
         stored = tx.entries.get(mirror, file.path)
         status, since = (stored.status, stored.since) if stored else (Status.PENDING, now)
         digest = file.digest if file.digest or stored is None else stored.digest
+        stamp, verdict, presence = file.stamp, file.verdict, Presence.PRESENT
         if file.problem:
-            refused = Verdict(FileChoice.REFUSED, file.problem)
-            entry = FileRow(file.path, NO_STAMP, digest, refused, True, Presence.UNKNOWN, status, since)
-        else:
-            entry = FileRow(
-                file.path,
-                file.stamp,
-                digest,
-                file.verdict,
-                file.by_person,
-                Presence.PRESENT,
-                status,
-                since,
-                file.racy,
-            )
+            stamp, presence = NO_STAMP, Presence.UNKNOWN
+            verdict = Verdict(FileChoice.REFUSED, file.problem)
+        entry = FileRow(file.path, stamp, digest, verdict, file.by_person, presence, status, since, file.racy)
         tx.entries.put(mirror, entry)
         self._decide(tx, entry, file.fresh)
         return self._record_verdict(tx, entry, stored)
@@ -600,6 +590,10 @@ class Journal:
                 changed = lifecycle.refund(upload, outcome.reason, self.timing)
             case _:
                 changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)
+        return self._record_end(tx, changed)
+
+    def _record_end(self, tx: Tx, changed: Upload) -> Happened | None:
+        """Save the row, then re-evaluate its path. Returns an event if the upload has failed."""
         self._save_and_decide(tx, changed)
         return self._record(tx, self._make_event(changed)) if changed.state is UploadState.FAILED else None
 
@@ -708,9 +702,7 @@ class Journal:
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
         """Return whether the target must reindex this document and may be asked to do so now."""
-        if self.is_paused(tx):
-            return False
-        upload = tx.uploads.get(number)
+        upload = None if self.is_paused(tx) else tx.uploads.get(number)
         is_indexing = upload is not None and upload.state is UploadState.INDEXING
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
@@ -772,9 +764,8 @@ class Journal:
             tx.uploads.add(fresh)
             self._decide_for(tx, fresh)
             return None
-        failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
-        self._save_and_decide(tx, failed)
-        return self._record(tx, self._make_event(failed))
+        failed = lifecycle.reject(upload, why.reason, why.code)
+        return self._record_end(tx, replace(failed, attempts=upload.repairs))
 
     def search_ended(
         self,
@@ -827,8 +818,7 @@ class Journal:
             if row.state is UploadState.INTENDED and is_same:
                 fresh = lifecycle.send_after_loss(row, lost, self.timing)
                 if fresh.state is UploadState.FAILED:
-                    self._save_and_decide(tx, fresh)
-                    return self._record(tx, self._make_event(fresh))
+                    return self._record_end(tx, fresh)
                 tx.uploads.save(fresh)
         return None
 
@@ -843,9 +833,7 @@ class Journal:
             "its upload got no response, and a document created at that time may be its page "
             f"({name}, {doubt.remote_id}); if it is, delete that document at the service, then retry this one"
         )
-        failed = lifecycle.reject(upload, reason, UNPROVEN)
-        self._save_and_decide(tx, failed)
-        return self._record(tx, self._make_event(failed))
+        return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 
     def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
         """Handle an upload that was given up but appeared later: let it serve its path only if no other

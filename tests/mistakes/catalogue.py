@@ -410,8 +410,8 @@ MISTAKES = {
     "lost-answer-is-no-answer": Mistake(
         "an upload whose answer was lost is sent again, at the program's outside",
         "kbsync/engine/journal.py",
-        "changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)\n        self._save_and_decide",
-        "changed = lifecycle.put_off(upload, outcome.reason, None, self.timing)\n        self._save_and_decide",
+        "changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)\n        return self._record_end",
+        "changed = lifecycle.put_off(upload, outcome.reason, None, self.timing)\n        return self._record_end",
         ("tests/promises/test_at_a_service.py",),
     ),
     "not-synced": Mistake(
