@@ -11,13 +11,14 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core import lifecycle
 from kbsync.core.model import Desired, FileKind, Presence, Purpose, RootIdentity, Upload, UploadState
 from kbsync.core.planner import is_undecided, must_stay, removal_cause
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import recheck_mounts
@@ -63,6 +64,7 @@ def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
 
 
+@dataclass(slots=True, eq=False)
 class Deletions:
     """The deletions of one mirror.
 
@@ -70,44 +72,36 @@ class Deletions:
     inodes of files that are still changing.
     """
 
-    def __init__(
-        self,
-        store: StateStore,
-        journal: Journal,
-        clock: Clock,
-        identity: Callable[[], Awaitable[RootIdentity | None]],
-        changing_inodes: Callable[[], Collection[int]],
-    ) -> None:
-        self._store = store
-        self._journal = journal
-        self._clock = clock
-        self._identity = identity
-        self._changing_inodes = changing_inodes
-        self._served = deque[tuple[float, int]]()
-        """Recent counts of serving documents, each with its time in monotonic seconds."""
-        self._may_have_moved: dict[str, float] = {}
-        """Missing files that may have moved, each with the time of the check that first missed it, in
-        monotonic seconds."""
+    store: StateStore
+    journal: Journal
+    clock: Clock
+    identity: Callable[[], Awaitable[RootIdentity | None]]
+    changing_inodes: Callable[[], Collection[int]]
+    _served: deque[tuple[float, int]] = field(default_factory=deque)
+    """Recent counts of serving documents, each with its time in monotonic seconds."""
+    _may_have_moved: dict[str, float] = field(default_factory=dict)
+    """Missing files that may have moved, each with the time of the check that first missed it, in
+    monotonic seconds."""
 
     @property
     def _mirror(self) -> int:
-        return self._journal.binding.mirror
+        return self.journal.binding.mirror
 
     async def check_again(self) -> list[str]:
         """Recheck the files that a check found missing one `settle` period ago.
 
         Returns the paths that are back.
         """
-        settings = self._journal.binding.settings
-        missed_by = self._clock.steady() - settings.settle + ROUNDING
+        settings = self.journal.binding.settings
+        missed_by = self.clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
-        while rows := await self._store.read(
+        while rows := await self.store.read(
             lambda tx: tx.entries.missed_before(self._mirror, missed_by, PAGE)
         ):
             # A moved file can be recognized by its inode once changing files elsewhere are read. Wait no
             # longer than for a changing file, which may keep changing.
-            now, changing_inodes = self._clock.steady(), self._changing_inodes()
+            now, changing_inodes = self.clock.steady(), self.changing_inodes()
             missed = {path: self._may_have_moved.pop(path, missed_at) for path, _, missed_at in rows}
             recent = now - settings.settle - settings.settle_longest
             may_have_moved = {
@@ -122,24 +116,24 @@ class Deletions:
 
             if may_have_moved:
                 self._may_have_moved |= may_have_moved
-                await self._store.write(miss_from)
+                await self.store.write(miss_from)
             checked = await self._stat_paths(path for path in missed if path not in may_have_moved)
             if checked is None:
                 self._may_have_moved |= missed
                 break
-            await self._store.write(partial(self._record_checks, checked, missed))
+            await self.store.write(partial(self._record_checks, checked, missed))
             back += [path for path, stat in checked if stat.kind not in (None, FileKind.FOLDER)]
         return back
 
     async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
         """Stat the paths. Returns None if the root changed meanwhile, which makes the results meaningless."""
-        before = await self._identity()
+        before = await self.identity()
         if before is None:
             return None
-        root = self._journal.binding.settings.root
+        root = self.journal.binding.settings.root
         stats = await asyncio.to_thread(stat_exactly, root, list(paths), before)
-        stats = await recheck_mounts(self._store, self._journal.binding, stats)
-        return stats if await self._identity() == before else None
+        stats = await recheck_mounts(self.store, self.journal.binding, stats)
+        return stats if await self.identity() == before else None
 
     def _record_checks(
         self, checked: Iterable[tuple[str, PathStat]], missed: Mapping[str, float], tx: Tx
@@ -147,7 +141,7 @@ class Deletions:
         for path, stat in checked:
             match stat.presence:
                 case _ if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
-                    self._journal.file_gone(tx, path)
+                    self.journal.file_gone(tx, path)
                     tx.removals.missed_since(self._mirror, path, missed[path])
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
@@ -158,16 +152,16 @@ class Deletions:
         """Return the monotonic time when a second check or a decision is next due: infinite during a scan,
         None if nothing waits.
         """
-        missed, is_missed_by_scan = await self._store.read(
+        missed, is_missed_by_scan = await self.store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
-        times = [] if missed is None else [missed + self._journal.binding.settings.settle]
-        n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
+        times = [] if missed is None else [missed + self.journal.binding.settings.settle]
+        n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
         if n:
             # Files waiting for their second check may still join the batch, see `decide`.
-            longest = first + self._journal.binding.settings.settle_longest
+            longest = first + self.journal.binding.settings.settle_longest
             due_at = self._decide_at(first, last) if missed is None else longest
-            times.append(self._clock.steady() + due_at - self._clock.wall())
+            times.append(self.clock.steady() + due_at - self.clock.wall())
         if is_missed_by_scan:
             times.append(math.inf)
         elif missed is None:
@@ -177,7 +171,7 @@ class Deletions:
 
     async def count_served(self) -> None:
         """Record how many documents serve now, as a baseline for the next batch of deletions."""
-        binding, now = self._journal.binding, self._clock.steady()
+        binding, now = self.journal.binding, self.clock.steady()
 
         def count(tx: Tx) -> int | None:
             # Files missed by a running scan count from its end, although they disappeared earlier.
@@ -185,7 +179,7 @@ class Deletions:
                 return None
             return self._count_served(tx)
 
-        served = await self._store.read(count)
+        served = await self.store.read(count)
         if served is None:
             return
         if not self._served or self._served[-1][1] != served:
@@ -195,14 +189,14 @@ class Deletions:
             self._served.popleft()
 
     def _count_served(self, tx: Tx) -> int:
-        binding = self._journal.binding
+        binding = self.journal.binding
         serving = tx.uploads.serving_count(self._mirror, binding.id)
         # A document and its replacement count as one, because a renamed file isn't deleted.
         standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.texts_once else 0
         return serving + standing_in
 
     def _decide_at(self, first: float, last: float) -> float:
-        settings, now = self._journal.binding.settings, self._clock.wall()
+        settings, now = self.journal.binding.settings, self.clock.wall()
         if last > now:
             return now  # the clock was set back: the age is unknown
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
@@ -210,11 +204,11 @@ class Deletions:
     async def are_open(self, until: float) -> bool:
         """Return whether a file first missed by `until` (monotonic seconds) still needs its second check or a
         decision."""
-        return await self._store.read(lambda tx: has_open_deletions(tx, self._mirror, until))
+        return await self.store.read(lambda tx: has_open_deletions(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
         """Return whether a file first missed by `until` (monotonic seconds) still needs its second check."""
-        missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
+        missed = await self.store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
     async def decide(self, *, now: bool = False) -> int:
@@ -223,19 +217,19 @@ class Deletions:
         One short transaction decides on all of them. They take effect in batches, even after a crash. Returns
         how many newly need approval.
         """
-        n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
+        n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours
         if n and await self._carry_out_decided():
-            n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
-        if not n or not (now or self._clock.wall() >= self._decide_at(first, last)):
+            n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
+        if not n or not (now or self.clock.wall() >= self._decide_at(first, last)):
             return 0
-        longest = first + self._journal.binding.settings.settle_longest
-        if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
+        longest = first + self.journal.binding.settings.settle_longest
+        if not now and self.clock.wall() < longest and await self.are_missed(math.inf):
             return 0  # files wait for their second check: decide about related deletions together
-        if await self._identity() is None:
+        if await self.identity() is None:
             return 0
         await self._drop_others()
-        held_count = await self._store.write(self._decide_all)
+        held_count = await self.store.write(self._decide_all)
         await self._carry_out_decided()
         return held_count
 
@@ -246,24 +240,24 @@ class Deletions:
             for removal in removals:
                 self._is_still_to_go(tx, removal)
 
-        for hold in await self._store.read(lambda tx: tx.holds.batches(self._mirror, decided=False)):
+        for hold in await self.store.read(lambda tx: tx.holds.batches(self._mirror, decided=False)):
             after = ""
-            while removals := await self._store.read(partial(self._read_removals, hold, after)):
+            while removals := await self.store.read(partial(self._read_removals, hold, after)):
                 after = removals[-1].path
-                await self._store.write(partial(drop, removals))
+                await self.store.write(partial(drop, removals))
 
     def _read_removals(self, hold: Hold, after: str, tx: Tx, *, held: bool = False) -> list[Removal]:
         return tx.removals.page(hold, after, PAGE, held=held)
 
     def _decide_all(self, tx: Tx) -> int:
         """Allow or hold all waiting deletions at once. Returns how many newly need approval."""
-        binding, now = self._journal.binding, self._clock.wall()
+        binding, now = self.journal.binding, self.clock.wall()
         for hold in tx.holds.batches(self._mirror, decided=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
             # Bursts of deletions count together: otherwise a folder could be emptied a few files at a time.
             executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
             # How many documents served when the first file of the batch went missing.
-            first_missed = tx.removals.began(hold, now - self._clock.steady())
+            first_missed = tx.removals.began(hold, now - self.clock.steady())
             counts = [count for since, count in self._served if since < first_missed]
             before = counts[-1] if counts else next((count for _, count in self._served), None)
             asks = tx.mirrors.get(self._mirror).hold_all
@@ -286,9 +280,9 @@ class Deletions:
                     apply(tx, removal)
             return bool(removals)
 
-        decided = await self._store.read(lambda tx: tx.holds.batches(self._mirror, decided=True))
+        decided = await self.store.read(lambda tx: tx.holds.batches(self._mirror, decided=True))
         for hold in decided:
-            while await self._store.write(partial(carry_out, hold)):
+            while await self.store.write(partial(carry_out, hold)):
                 pass
         return bool(decided)
 
@@ -297,10 +291,10 @@ class Deletions:
         assert upload is not None
         tx.removals.hold(self._mirror, removal.path)
         tx.uploads.save(lifecycle.hold(upload))
-        self._journal.decide(tx, removal.path)
+        self.journal.decide(tx, removal.path)
         tx.history.add(
             self._mirror,
-            self._clock.wall(),
+            self.clock.wall(),
             HistoryEvent.HELD,
             removal.path,
             document_id=upload.remote_id,
@@ -317,20 +311,20 @@ class Deletions:
             and upload is not None
             and upload.state is UploadState.SERVING
             and upload.path == removal.path
-            and removal_cause(desired := self._journal.desired(entry))
+            and removal_cause(desired := self.journal.desired(entry))
             and not desired.keeps
         ):
             return True
         tx.removals.drop(self._mirror, removal.path)
-        self._journal.decide(tx, removal.path)  # shown as held
+        self.journal.decide(tx, removal.path)  # shown as held
         return False
 
     def _release(self, tx: Tx, removal: Removal) -> None:
         upload = tx.uploads.get(removal.upload)
         assert upload is not None
         tx.removals.drop(self._mirror, removal.path)
-        tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
-        self._journal.decide(tx, removal.path)
+        tx.uploads.save(lifecycle.retire(upload, self.journal.timing))
+        self.journal.decide(tx, removal.path)
 
     async def run_approved(self) -> int:
         """Delete the documents that a user has approved and that haven't changed since. Returns how many."""
@@ -338,12 +332,12 @@ class Deletions:
         def approved(tx: Tx) -> list[Hold]:
             return [hold for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
 
-        if not await self._store.read(approved):
+        if not await self.store.read(approved):
             return 0
         # After a week, an unused approval no longer applies to the current folder.
-        old, done = self._clock.wall() - APPROVAL_KEPT, 0
-        await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
-        for hold in await self._store.read(approved):
+        old, done = self.clock.wall() - APPROVAL_KEPT, 0
+        await self.store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
+        for hold in await self.store.read(approved):
             done += await self._run(hold)
         return done
 
@@ -356,13 +350,13 @@ class Deletions:
                 for removal in removals
             )
 
-        while removals := await self._store.read(partial(self._read_removals, hold, after, held=True)):
+        while removals := await self.store.read(partial(self._read_removals, hold, after, held=True)):
             after = removals[-1].path
             checked = await self._stat_paths([removal.path for removal in removals])
             if checked is None:
                 return done
             paths_without_file = {path for path, stat in checked if stat.lacks_file}
-            done += await self._store.write(partial(release, removals, paths_without_file))
+            done += await self.store.write(partial(release, removals, paths_without_file))
         return done
 
     def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> bool:
@@ -373,7 +367,7 @@ class Deletions:
         if not is_held or entry is None:
             tx.removals.release(removal.upload)
             return False
-        desired = self._journal.desired(entry)
+        desired = self.journal.desired(entry)
         if desired.presence is Presence.GONE and not lacks_file:
             desired = replace(desired, presence=Presence.PRESENT)  # it is back, or cannot be accessed
         if not removal_cause(desired) or desired.keeps:

@@ -30,7 +30,7 @@ from kbsync.core.model import (
 from kbsync.core.text import format_size, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted
-from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
+from kbsync.state.approvals import DELETIONS, RENEWALS, Extent, Hold
 from kbsync.state.db import DISK_FULL, is_disk_full
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
@@ -192,25 +192,19 @@ class FileStatus:
         }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Items:
     """All files to show, one at a time; can be iterated repeatedly within its transaction."""
 
-    def __init__(
-        self,
-        tx: Tx,
-        record: MirrorRecord,
-        halt: Halt | None,
-        command_line: CommandLine = lambda command: f"kbsync {command}",
-    ) -> None:
-        self._tx = tx
-        self._record = record
-        self._halt = halt
-        self._command_line = command_line
+    tx: Tx
+    record: MirrorRecord
+    halt: Halt | None
+    command_line: CommandLine = lambda command: f"kbsync {command}"
 
     def __iter__(self) -> Iterator[FileStatus]:
         """Yield the directories that cannot be listed, then the files by directory and name."""
         yield from self.unlisted()
-        for entry in self._tx.entries.visible(self._record.id):
+        for entry in self.tx.entries.visible(self.record.id):
             yield self.of(entry)
 
     def in_state(
@@ -218,25 +212,25 @@ class Items:
     ) -> Iterator[FileStatus]:
         """Yield at most `limit` files in one state; directories that cannot be listed count as failed."""
         folders = self.unlisted() if status is Status.FAILED else ()
-        entries = self._tx.entries.of_status(
-            self._record.id, status, -1 if limit is None else limit, in_order=in_order
+        entries = self.tx.entries.of_status(
+            self.record.id, status, -1 if limit is None else limit, in_order=in_order
         )
         return islice(chain(folders, map(self.of, entries)), limit)
 
     def unlisted(self) -> Iterator[FileStatus]:
         """Yield the directories that cannot be listed."""
-        for folder in self._tx.folders.problems(self._record.id):
+        for folder in self.tx.folders.problems(self.record.id):
             if not folder.is_excluded:
                 label = folder_label(folder.path)
-                reason = with_approve_command(folder.problem, self._record.name, self._command_line)
+                reason = with_approve_command(folder.problem, self.record.name, self.command_line)
                 yield FileStatus(label, Status.FAILED, None, None, reason, may_succeed=True)
 
     def of(self, entry: FileRow) -> FileStatus:
         """Return the status of one file of this mirror."""
-        binding, uploads = self._record.binding, list[Upload]()
+        binding, uploads = self.record.binding, list[Upload]()
         is_skipped = entry.verdict.choice is FileChoice.SKIPPED and entry.status is not Status.KEPT
         if binding is not None and not is_skipped:
-            uploads = self._tx.uploads.at_path(self._record.id, binding, entry.path)
+            uploads = self.tx.uploads.at_path(self.record.id, binding, entry.path)
         server = serving(uploads)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.known_size if server else None)
         document = None if server is None else server.remote_id
@@ -264,12 +258,12 @@ class Items:
             case Status.PENDING:
                 # The target's last reason, or why the whole mirror waits.
                 refusal = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
-                return refusal or (self._halt.detail if self._halt is not None else "")
+                return refusal or (self.halt.detail if self.halt is not None else "")
             case _:
                 return ""
 
     def _refusal(self, entry: FileRow, uploads: list[Upload]) -> str:
-        return refusal(Path(self._record.folder, entry.path), uploads)
+        return refusal(Path(self.record.folder, entry.path), uploads)
 
 
 def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -> str:
@@ -539,11 +533,11 @@ def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt 
             f"{deletions} of {_serving_count(tx, record)} documents would be deleted; "
             "they stay until you approve"
         )
-    renewals = waiting_renewals(tx, record.id)
+    renewals, changes = waiting_renewals(tx, record.id)
     if renewals.documents:
         details.append(
             f"{renewals.documents} of {_serving_count(tx, record)} documents ({format_size(renewals.size)}) "
-            f"would be reindexed with the new settings ({renewals.changes}); "
+            f"would be reindexed with the new settings ({changes}); "
             "until you approve, searches find the current versions"
         )
     if not details:
@@ -556,23 +550,12 @@ def _serving_count(tx: Tx, record: MirrorRecord) -> int:
     return 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingRenewals:
-    """The documents waiting to be reindexed: their number, their bytes, and which settings changed."""
-
-    documents: int
-    size: int
-    changes: str
-
-
-def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
-    """Return a mirror's unapproved renewals."""
+def waiting_renewals(tx: Tx, mirror: int) -> tuple[Extent, str]:
+    """Return the extent of a mirror's unapproved renewals, and which settings changed."""
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.recipes.extent(hold) for hold in holds]
-    changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
-    return WaitingRenewals(
-        sum(extent.documents for extent in extents), sum(extent.size for extent in extents), changes
-    )
+    extent = Extent(sum(e.documents for e in extents), sum(e.size for e in extents))
+    return extent, ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
 
 
 def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:

@@ -128,8 +128,10 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
             count += 1
             if len(paths) < MOST_HELD:
                 paths.append(path)
-    waiting = waiting_renewals(tx, record.id) if record is not None and kind == RENEWALS else None
-    size, changes = (waiting.size, waiting.changes) if waiting else (0, "")
+    size, changes = 0, ""
+    if record is not None and kind == RENEWALS:
+        extent, changes = waiting_renewals(tx, record.id)
+        size = extent.size
     ids = tuple(hold.id for hold in holds)
     return HeldList(kind, ids, digest.hexdigest()[:32], count, tuple(paths), size, changes)
 
@@ -193,8 +195,8 @@ class MirrorView:
         if self.status.documents.pending or self.status.documents.indexing:
             waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
             moving = [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
-        pending = waiting_renewals(tx, record.id)
-        renewals = {"count": pending.documents, "size": pending.size, "changes": pending.changes}
+        pending, changes = waiting_renewals(tx, record.id)
+        renewals = {"count": pending.documents, "size": pending.size, "changes": changes}
         known = last_audit(tx, record.id)
         audited: dict[str, Any] | None = None
         if known is not None and known.binding == record.binding and known.is_audit:
