@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from kbsync.config import places
 from kbsync.config.model import MAX_NAME_LENGTH, MirrorConfig
 from kbsync.dataclass import dataclass
+from kbsync.engine.clock import wait_until_open
 from kbsync.engine.forget import Belongings, Report, belongings, delete_left, forget, leads_to, note_listed
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
@@ -142,7 +143,8 @@ async def open_base(
 ) -> AsyncIterator[Target]:
     """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
-        async with aclosing(await _open(installation, mirror)) as target:
+        opening = asyncio.to_thread(installation.target, mirror)
+        async with aclosing(await wait_until_open(opening, lambda target: target.aclose())) as target:
             if leads_to(target, await target.base(), base):
                 yield target
                 return
@@ -150,27 +152,6 @@ async def open_base(
         f"no mirror in the config uses {base.location}, so kbsync can't delete its documents there; "
         f"put {name} back into the config with that knowledge base"
     )
-
-
-async def _open(installation: Installation, mirror: MirrorConfig) -> Target:
-    """Open the target in a thread. If this is cancelled, the target is closed once it is open, because it may
-    hold a lock that the mirror needs."""
-    opening = asyncio.ensure_future(asyncio.to_thread(installation.target, mirror))
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_late)
-        raise
-
-
-_closing: set[asyncio.Future[None]] = set()
-
-
-def _close_late(opening: asyncio.Future[Target]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        closing = asyncio.ensure_future(opening.result().aclose())
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
 
 
 def _mirrors_leading_to(

@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol, TypeVar
 
+T = TypeVar("T")
+
 
 class Clock(Protocol):
     """Two clocks: `wall`, which may jump back, and `steady`, which is monotonic."""
@@ -71,6 +73,28 @@ async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+_closing: set[asyncio.Future[None]] = set()
+
+
+async def wait_until_open(opening: Awaitable[T], close: Callable[[T], Awaitable[None]]) -> T:
+    """Return the result of `opening`, which continues if this call is cancelled. What is opened too late for
+    the caller is closed, because it may hold a lock that others need.
+    """
+    task = asyncio.ensure_future(opening)
+
+    def close_late(task: asyncio.Future[T]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            closing = asyncio.ensure_future(close(task.result()))
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(close_late)
+        raise
+
+
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
@@ -102,9 +126,6 @@ async def keep_running(
 
             structlog.get_logger("kbsync").exception("task.failed", task=name, again_in=seconds, **log_fields)
         await clock.sleep(seconds)
-
-
-T = TypeVar("T")
 
 
 class Ask(Protocol):

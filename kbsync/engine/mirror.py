@@ -30,7 +30,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.audit import RegularAudit
-from kbsync.engine.clock import Clock, end_tasks
+from kbsync.engine.clock import Clock, end_tasks, wait_until_open
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import Halts
 from kbsync.engine.inbox import Inbox
@@ -532,8 +532,6 @@ class Mirror:
     is_pass: bool = False
     """Whether the run is a single pass: it compares the folder once, and handles only the files found then.
     """
-    _closing: set[asyncio.Future[None]] = field(default_factory=set)
-    """Targets that finished opening after the mirror stopped waiting for them."""
 
     def __post_init__(self) -> None:
         """Prepare the mirror, without a base yet."""
@@ -575,7 +573,7 @@ class Mirror:
         """Check the root and the base, and start the work; closing `stack` ends it."""
         store, settings, context = self.store, self.settings, self.context
         self.identity = await attach.find_root(store, settings, self.id)
-        target = await self._open()
+        target = await wait_until_open(self.open_target(), self._close)
         stack.push_async_callback(self._close, target)
         record = await store.read(lambda tx: tx.mirrors.get(self.id))
         base, spool = await target.base(), context.spool_dir
@@ -587,21 +585,6 @@ class Mirror:
         stack.push_async_callback(bound.stop)
         await bound.deletions.count_served()
         return bound
-
-    async def _open(self) -> Target:
-        """Return a new target, opened in a thread that continues if this call is cancelled."""
-        opening = asyncio.ensure_future(self.open_target())
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._close_late)
-            raise
-
-    def _close_late(self, opening: asyncio.Future[Target]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            closing = asyncio.ensure_future(self._close(opening.result()))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
 
     async def _close(self, target: Target) -> None:
         # Its requests still count: counters in /metrics never decrease.
