@@ -42,25 +42,17 @@ class MalformedMessage(ValueError):
     """Raised for a message that no command would write; kbsync ignores the message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A message that kbsync could not carry out, and the reason."""
-
-    message: Message
-    reason: str
-
-
 @dataclass(slots=True)
 class InboxResult:
     """The next tasks for the run: recheck files, check whether a halt is over, audit now, compare the whole
-    folder.
+    folder. `dropped`: messages that kbsync could not carry out, each with the reason.
     """
 
     recheck: set[str] = field(default_factory=set)
     resumed: bool = False
     audits: bool = False
     rescans: bool = False
-    dropped: list[Dropped] = field(default_factory=list)
+    dropped: list[tuple[Message, str]] = field(default_factory=list)
 
 
 class Inbox:
@@ -92,12 +84,17 @@ class Inbox:
             except StateError:
                 raise  # the message itself is valid
             except MalformedMessage as error:
-                result.dropped.append(Dropped(message, str(error)))
+                result.dropped.append((message, str(error)))
             except Exception as error:
-                result.dropped.append(Dropped(message, bug_in_words(error)))
-        result.dropped += [Dropped(message, "no mirror has this name") for message in unknown]
+                result.dropped.append((message, bug_in_words(error)))
+        result.dropped += [(message, "no mirror has this name") for message in unknown]
+
+        def remove(tx: Tx) -> None:
+            for message, _ in result.dropped:
+                tx.inbox.done(message.id)
+
         if result.dropped:
-            await self._store.write(partial(_remove, [dropped.message for dropped in result.dropped]))
+            await self._store.write(remove)
         return result
 
     async def _carry_out(self, message: Message, result: InboxResult) -> None:
@@ -249,11 +246,6 @@ class Inbox:
         return bool(message.args.get("base", base) == base)
 
 
-def _remove(messages: Sequence[Message], tx: Tx) -> None:
-    for message in messages:
-        tx.inbox.done(message.id)
-
-
 def _list(args: Mapping[str, Any], name: str, kind: type[T]) -> list[T]:
     values = args.get(name, [])
     # In Python, True is a number.
@@ -272,13 +264,9 @@ def _numbers(args: Mapping[str, Any], name: str) -> list[int]:
     return numbers
 
 
-def _texts(args: Mapping[str, Any], name: str) -> list[str]:
-    return _list(args, name, str)
-
-
 def _paths(args: Mapping[str, Any], name: str) -> list[str]:
     """Return the paths, after checking that they are relative to the mirror's folder and inside it."""
-    paths = _texts(args, name)
+    paths = _list(args, name, str)
     for path in paths:
         try:
             encoded = os.fsencode(path)
@@ -306,7 +294,7 @@ def refuse_malformed(message: Message) -> None:
         case "repair":
             if not isinstance(args.get("base", ""), str):
                 raise MalformedMessage("`base` is not a string")
-            _texts(args, "missing")
+            _list(args, "missing", str)
             _paths(args, "stale")
             for fields in _list(args, "strays", dict):
                 if problem := Claim.problem_of_json(fields):

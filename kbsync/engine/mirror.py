@@ -415,12 +415,12 @@ class BoundMirror:
         """Do the work that is due: messages, unchanged files, second checks, deletions."""
         mirror, awaited = self.mirror, self.awaited
         result = await self.inbox.carry_out()
-        for dropped in result.dropped:
+        for message, reason in result.dropped:
             log.warning(
                 "message.dropped",
-                mirror=dropped.message.mirror or mirror.settings.name,
-                verb=printable(dropped.message.verb),
-                reason=dropped.reason,
+                mirror=message.mirror or mirror.settings.name,
+                verb=printable(message.verb),
+                reason=reason,
                 cure="run the command again",
             )
         self.rechecks.add(result.recheck)
