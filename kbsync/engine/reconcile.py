@@ -277,15 +277,15 @@ class Reconciler:
         binding = self._journal.binding
         tree = StateTree(self._store.read_now, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
-        pull = _ScanPages(partial(self._pull, listings), listings)
+        pages = _ScanPages(listings, lambda: self._stopping)
         number = number or next(self._numbers)
         self._scanning.add(number)
         try:
-            while batch := await asyncio.to_thread(pull.next):
+            while batch := await asyncio.to_thread(pages.next):
                 for listing in batch:
                     await self._record_listing(listing, deep, number)
         finally:
-            pull.close()
+            pages.close()
             self._scanning.remove(number)
             await self._count_missed()
         return listings.summary
@@ -333,25 +333,12 @@ class Reconciler:
             self._missing_to -= ended
             self._on_work()
 
-    def _pull(self, listings: Scan) -> list[FolderListing]:
-        """Return a few listings, or fewer if one is large; empty at the end."""
-        batch: list[FolderListing] = []
-        size = 0
-        while size < PAGE and not self._stopping:
-            listing = next(listings, None)
-            if listing is None:
-                break
-            batch.append(listing)
-            size += 1 + len(listing.changed)
-        return batch
-
     async def _record_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
         mirror, folder = self._mirror, listing.path
         if listing.problem:
             problem = listing.problem
-            self._report(
-                [await self._store.write(lambda tx: self._journal.folder_failed(tx, folder, problem))]
-            )
+            event = await self._store.write(lambda tx: self._journal.folder_failed(tx, folder, problem))
+            self._report([event])
             return
         version = ""  # the rules applied to its files before, if needed
         if listing.reselect:
@@ -810,17 +797,25 @@ class _ScanPages:
     last, the scan or its thread, closes the scan's resources.
     """
 
-    def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan) -> None:
-        self._pull = pull
+    def __init__(self, listings: Scan, is_stopping: Callable[[], bool]) -> None:
         self._listings = listings
+        self._is_stopping = is_stopping
         self._pulling = threading.Lock()
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """Read a few listings in a thread; return none at the end."""
+        """Read a few listings in a thread, or fewer if one is large; return none at the end."""
+        batch: list[FolderListing] = []
+        size = 0
         try:
             with self._pulling:
-                return [] if self._is_over else self._pull()
+                while size < PAGE and not (self._is_over or self._is_stopping()):
+                    listing = next(self._listings, None)
+                    if listing is None:
+                        break
+                    batch.append(listing)
+                    size += 1 + len(listing.changed)
+            return batch
         finally:
             if self._is_over:
                 self.close()
