@@ -238,7 +238,7 @@ class Deletions:
 
         def drop(removals: Sequence[Removal], tx: Tx) -> None:
             for removal in removals:
-                self._is_still_to_go(tx, removal)
+                self._find_to_go(tx, removal)
 
         for hold in await self.store.read(lambda tx: tx.holds.batches(self._mirror, decided=False)):
             after = ""
@@ -276,8 +276,8 @@ class Deletions:
             apply = self._hold if hold.state == ASKED else self._release
             removals = self._read_removals(hold, "", tx)
             for removal in removals:
-                if self._is_still_to_go(tx, removal):
-                    apply(tx, removal)
+                if (upload := self._find_to_go(tx, removal)) is not None:
+                    apply(tx, removal, upload)
             return bool(removals)
 
         decided = await self.store.read(lambda tx: tx.holds.batches(self._mirror, decided=True))
@@ -286,9 +286,7 @@ class Deletions:
                 pass
         return bool(decided)
 
-    def _hold(self, tx: Tx, removal: Removal) -> None:
-        upload = tx.uploads.get(removal.upload)
-        assert upload is not None
+    def _hold(self, tx: Tx, removal: Removal, upload: Upload) -> None:
         tx.removals.hold(self._mirror, removal.path)
         tx.uploads.save(lifecycle.hold(upload))
         self.journal.decide(tx, removal.path)
@@ -302,8 +300,8 @@ class Deletions:
             reason=CAUSES.get(removal.cause, ""),
         )
 
-    def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
-        """Return whether the upload still serves its path and must be deleted; otherwise drop the removal."""
+    def _find_to_go(self, tx: Tx, removal: Removal) -> Upload | None:
+        """Return the upload if it still serves its path and must be deleted; otherwise drop the removal."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload)
         if (
@@ -314,14 +312,12 @@ class Deletions:
             and removal_cause(desired := self.journal.desired(entry))
             and not desired.keeps
         ):
-            return True
+            return upload
         tx.removals.drop(self._mirror, removal.path)
         self.journal.decide(tx, removal.path)  # shown as held
-        return False
+        return None
 
-    def _release(self, tx: Tx, removal: Removal) -> None:
-        upload = tx.uploads.get(removal.upload)
-        assert upload is not None
+    def _release(self, tx: Tx, removal: Removal, upload: Upload) -> None:
         tx.removals.drop(self._mirror, removal.path)
         tx.uploads.save(lifecycle.retire(upload, self.journal.timing))
         self.journal.decide(tx, removal.path)
@@ -362,9 +358,9 @@ class Deletions:
     def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> bool:
         path = removal.path
         entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload)
-        is_held = upload is not None and upload.state is UploadState.HELD and upload.path == path
         # An approval covers exactly this document: another one that serves now needs a new decision.
-        if not is_held or entry is None:
+        is_held = upload is not None and upload.state is UploadState.HELD and upload.path == path
+        if upload is None or not is_held or entry is None:
             tx.removals.release(removal.upload)
             return False
         desired = self.journal.desired(entry)
@@ -374,7 +370,7 @@ class Deletions:
             if desired.presence is not Presence.MISSING:  # its second check is pending
                 tx.entries.doubt(self._mirror, path)  # the next scan checks it again
             return False
-        self._release(tx, removal)
+        self._release(tx, removal, upload)
         return True
 
 
