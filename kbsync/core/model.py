@@ -279,6 +279,11 @@ class Upload:
     wanted_recipe: str = ""
 
     @property
+    def version(self) -> tuple[str, str]:
+        """The digest and the recipe: uploads of a path with equal ones have the same content."""
+        return self.digest, self.recipe
+
+    @property
     def known_size(self) -> int | None:
         """The length in bytes; None for a document found at a target that doesn't report it."""
         return self.size if self.size >= 0 else None

@@ -99,14 +99,7 @@ def _announce(
         if row.path is None or tx.entries.get(binding.mirror, row.path) is None:
             continue
         rows_here = journal.uploads(tx, row.path)
-        same = next(
-            (
-                row_here
-                for row_here in rows_here
-                if (row_here.digest, row_here.recipe) == (row.digest, row.recipe)
-            ),
-            None,
-        )
+        same = next((here for here in rows_here if here.version == row.version), None)
         if same is not None and same.state in SEARCHABLE:
             present_count += 1
         # Left to the next pass: it resolves unsure uploads and reports failed ones, and indexes documents
@@ -115,9 +108,7 @@ def _announce(
         elif (
             (same is not None and same.state is not UploadState.INTENDED)
             or row.recipe != binding.recipe(row.path)
-            or any(
-                row_here.state in (*SERVING, *IN_FLIGHT) and row_here is not same for row_here in rows_here
-            )
+            or any(here.state in (*SERVING, *IN_FLIGHT) and here is not same for here in rows_here)
         ):
             remaining_count += 1
         else:

@@ -67,7 +67,7 @@ ROUNDS = 8
 """Maximum number of consecutive decisions about a path, since each may require another."""
 
 NAME_TRIES = 5
-SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
+SAME_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
@@ -525,20 +525,19 @@ class Journal:
             upload = tx.uploads.get(number)
             if upload is None or upload.state is not UploadState.INTENDED:
                 continue
-            address = addresses.get(number)
+            address, reason = addresses.get(number), ""
             if address is not None and tx.uploads.is_in_doubt(address):
                 # One after the other: if both responses were lost, their documents would be
                 # indistinguishable.
                 reason = "waiting for another document with the same address"
-                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
-                continue
             # The target accepts no second document with the same text until the failed one is deleted.
-            if self.binding.texts_once and any(
+            elif self.binding.texts_once and any(
                 (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
                 for row in self.uploads(tx, upload.path or "")
             ):
                 reason = "waiting for an earlier upload of the same text to be deleted"
-                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_TEXT_PAUSE))
+            if reason:
+                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_PAUSE))
                 continue
             sending = lifecycle.send(
                 upload if address is None else replace(upload, name=address), self.timing
@@ -606,8 +605,7 @@ class Journal:
         # The same bytes served the file under another name before, so this was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             predecessors.append(before)
-        content = (upload.digest, upload.recipe)
-        is_renamed = any((row.digest, row.recipe) == content for row in predecessors)
+        old_path = next((row.label for row in predecessors if row.version == upload.version), None)
         if upload.state is UploadState.SERVING and upload.path is not None:
             self._enter_service(tx, upload, upload.path, replaced=replaced)
         else:
@@ -617,9 +615,8 @@ class Journal:
         if upload.state is not UploadState.SERVING or upload.sent_at is None:
             return None
         event = self._make_event(upload)
-        if not is_renamed:
+        if old_path is None:
             return self._record(tx, event)
-        old_path = next(row.label for row in predecessors if (row.digest, row.recipe) == content)
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
@@ -814,8 +811,7 @@ class Journal:
         """Resend a lost upload. Losses keep being counted, and too many of them fail the upload (promise
         9)."""
         for row in self.uploads(tx, lost.path or ""):
-            is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
-            if row.state is UploadState.INTENDED and is_same:
+            if row.state is UploadState.INTENDED and row.version == lost.version:
                 fresh = lifecycle.send_after_loss(row, lost, self.timing)
                 if fresh.state is UploadState.FAILED:
                     return self._record_end(tx, fresh)
@@ -883,9 +879,8 @@ class Journal:
         """
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it now
-        version = (upload.digest, upload.recipe)
         rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
-        is_coming = any(row.state.in_flight and (row.digest, row.recipe) == version for row in rows)
+        is_coming = any(row.state.in_flight and row.version == upload.version for row in rows)
         serves = any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
         return serves or (is_coming and not is_ready)
 
