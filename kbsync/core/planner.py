@@ -367,7 +367,10 @@ def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
         return Status.HELD  # the user decides before it costs money (ADR 23)
     if server is None and is_without_text(desired, uploads):
         return Status.SKIPPED  # while an older version serves, the file is out of date and has failed
-    return _progress(desired, uploads)
+    fitting = {u.state for u in uploads if _same_content(u, desired)}
+    if UploadState.INDEXING in fitting:
+        return Status.INDEXING
+    return Status.FAILED if UploadState.FAILED in fitting else Status.PENDING
 
 
 def is_without_text(desired: Desired, uploads: Iterable[Upload]) -> bool:
@@ -382,12 +385,3 @@ def is_stuck_under_old_name(desired: Desired, server: Upload, uploads: Iterable[
     """
     refused = any(u.state is UploadState.FAILED and _same_content(u, desired) for u in uploads)
     return refused and server.label != desired.path
-
-
-def _progress(desired: Desired, uploads: Sequence[Upload]) -> Status:
-    fitting = {u.state for u in uploads if _same_content(u, desired)}
-    if UploadState.INDEXING in fitting:
-        return Status.INDEXING
-    if UploadState.FAILED in fitting:
-        return Status.FAILED
-    return Status.PENDING

@@ -62,7 +62,10 @@ def move_mirror(source: Path, state: Path, name: str) -> None:
         }
         with transaction(connection):
             for table, new_values in _COPIED_TABLES.items():
-                _copy(connection, table, new_values, {**highest, "name": name})
+                columns = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
+                values = ", ".join(new_values.get(column, column) for column in columns)
+                into = f"INSERT INTO main.{table}({', '.join(columns)})"
+                connection.execute(f"{into} SELECT {values} FROM source.{table}", {**highest, "name": name})  # noqa: S608
 
 
 @contextmanager
@@ -73,12 +76,3 @@ def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
     with state_errors(state), closing(open_writer(state)) as connection:
         connection.execute("ATTACH ? AS source", (str(source),))
         yield connection
-
-
-def _copy(
-    connection: apsw.Connection, table: str, new_values: dict[str, str], given: dict[str, int | str]
-) -> None:
-    columns = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
-    values = ", ".join(new_values.get(column, column) for column in columns)
-    into = f"INSERT INTO main.{table}({', '.join(columns)})"
-    connection.execute(f"{into} SELECT {values} FROM source.{table}", given)  # noqa: S608

@@ -91,8 +91,16 @@ class ReadOnlyState:
         """Show mirrors under new names. `names` maps the name in the file, which stays unchanged, to the new
         one.
         """
+        # A temporary view hides the table of the same name from all queries of this connection.
         with state_errors(self.path):
-            _rename_mirrors(self._reader, names)
+            columns = [row[1] for row in self._reader.execute("PRAGMA main.table_info(mirror)")]
+            quoted = {apsw.format_sql_value(old): apsw.format_sql_value(new) for old, new in names.items()}
+            cases = " ".join(f"WHEN {old} THEN {new}" for old, new in quoted.items())
+            name = f"CASE name {cases} ELSE name END AS name"
+            values = ", ".join(name if column == "name" else column for column in columns)
+            self._reader.pragma("query_only", False)
+            self._reader.execute(f"CREATE TEMP VIEW mirror AS SELECT {values} FROM main.mirror")  # noqa: S608 - ours
+            self._reader.pragma("query_only", True)
 
     @property
     def is_made(self) -> bool:
@@ -137,17 +145,6 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
     reader.close()
     schema.migrate(copy)
     return copy
-
-
-def _rename_mirrors(reader: apsw.Connection, names: Mapping[str, str]) -> None:
-    # A temporary view hides the table of the same name from all queries of this connection.
-    columns = [row[1] for row in reader.execute("PRAGMA main.table_info(mirror)")]
-    quoted = {apsw.format_sql_value(old): apsw.format_sql_value(new) for old, new in names.items()}
-    cases = " ".join(f"WHEN {old} THEN {new}" for old, new in quoted.items())
-    values = ", ".join(f"CASE name {cases} ELSE name END AS name" if c == "name" else c for c in columns)
-    reader.pragma("query_only", False)
-    reader.execute(f"CREATE TEMP VIEW mirror AS SELECT {values} FROM main.mirror")  # noqa: S608 - ours
-    reader.pragma("query_only", True)
 
 
 class EmptyState(ReadOnlyState):
