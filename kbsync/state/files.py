@@ -220,6 +220,11 @@ _JOINED = "entry e JOIN folder f ON e.folder = f.id"
 _NOTED = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
 # Repeats the condition of the index literally, so that SQLite uses it.
 _IS_NOTED = "e.status IN (1, 2, 3, 4)"
+_MISSED = (
+    "FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
+    " WHERE e.presence = 1 AND f.mirror = ?"
+)
+"""Files that one check has missed."""
 _UPSERT = (
     "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
     " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -369,21 +374,13 @@ class Entries:
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
         """Return paths first missed at or before `deadline`, with their inodes and the time of that check."""
-        sql = (
-            "SELECT f.path, e.name, e.ino, e.missed_at FROM entry e INDEXED BY entry_missing"
-            " CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
-        )
-        rows = self._db.execute(sql, (deadline, mirror, limit))
+        sql = f"SELECT f.path, e.name, e.ino, e.missed_at {_MISSED} AND e.missed_at <= ? LIMIT ?"
+        rows = self._db.execute(sql, (mirror, deadline, limit))
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
         """Return whether a running scan has missed some file, which it may still find elsewhere."""
-        sql = (
-            "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
-            " AND f.mirror = ? LIMIT 1"
-        )
+        sql = f"SELECT 1 {_MISSED} AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL LIMIT 1"
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
@@ -391,10 +388,7 @@ class Entries:
 
         Ignores files missed by running scans (`is_missed_by_scan`).
         """
-        sql = (
-            "SELECT e.missed_at FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.presence = 1 AND e.missed_at IS NOT NULL AND f.mirror = ? ORDER BY e.missed_at LIMIT 1"
-        )
+        sql = f"SELECT e.missed_at {_MISSED} AND e.missed_at IS NOT NULL ORDER BY e.missed_at LIMIT 1"
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else row[0]
 
@@ -446,10 +440,8 @@ class Entries:
         `after`: the key of the previous page's last file.
         """
         sql = (
-            "SELECT e.folder, e.name, f.path FROM entry e INDEXED BY entry_noted"
-            " CROSS JOIN folder f ON e.folder = f.id WHERE e.status IN (1, 2, 3, 4) AND e.status = ?1"
-            " AND e.size < 0 AND f.mirror = ?2 AND (e.folder, e.name) > (?3, ?4)"
-            " ORDER BY e.folder, e.name LIMIT ?5"
+            f"SELECT e.folder, e.name, f.path FROM {_NOTED} WHERE {_IS_NOTED} AND e.status = ? AND e.size < 0"  # noqa: S608
+            " AND f.mirror = ? AND (e.folder, e.name) > (?, ?) ORDER BY e.folder, e.name LIMIT ?"
         )
         folder, name = after
         rows = self._db.execute(sql, (int(Status.FAILED), mirror, folder, bind(name), limit))
