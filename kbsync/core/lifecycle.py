@@ -449,7 +449,7 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Mark the document for deletion; no request has been sent yet."""
+    """Mark the document for deletion; no request has been sent yet. Drop an upload without a document."""
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).

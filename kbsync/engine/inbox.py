@@ -169,10 +169,7 @@ class Inbox:
 
         def release(rows: Sequence[Upload], tx: Tx) -> None:
             for upload in rows:
-                timing = self._journal.timing
-                tx.uploads.save(
-                    lifecycle.retire(upload, timing) if upload.remote_id else lifecycle.drop(upload)
-                )
+                tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
                 if upload.path is not None:
                     self._journal.decide(tx, upload.path, fresh=True)
 
