@@ -15,13 +15,13 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from kbsync.config.model import Config, MirrorConfig, settings_for
-from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
 from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.dataclass import dataclass
@@ -210,10 +210,7 @@ def make_mirror(
     installation: Installation, config: MirrorConfig, store: StateStore, *, is_listening: bool = False
 ) -> Mirror:
     """Return a mirror ready to start. `is_listening`: kbsync listens for the service's callbacks."""
-
-    async def open_target() -> Target:
-        return await asyncio.to_thread(installation.target, config, is_listening=is_listening)
-
+    open_target = partial(asyncio.to_thread, installation.target, config, is_listening=is_listening)
     context = RunContext(
         installation.spool_dir,
         identities_of(installation.config),
@@ -221,9 +218,8 @@ def make_mirror(
         installation.rename_base,
         at_work=is_listening,
     )
-    mirror = Mirror(settings_of(config), store, open_target, SystemClock(), context)
-    mirror.on_event = lambda event: log_finished(config.name, event)
-    return mirror
+    log_event = partial(log_finished, config.name)
+    return Mirror(settings_of(config), store, open_target, SystemClock(), context, log_event)
 
 
 def log_finished(mirror: str, event: Happened) -> None:

@@ -419,9 +419,7 @@ async def bind(
     base = await _count_documents(store, settings, record, target, base)
     former_addresses = await store.read(partial(_former_bases, record))
     # Outside the transaction: the file may be on a disk that no longer responds.
-    removed = await asyncio.to_thread(
-        lambda: {address for address in former_addresses if _is_removed(address)}
-    )
+    removed = await asyncio.to_thread(lambda: set(filter(_is_removed, former_addresses)))
     number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, configured, removed))
     return Binding(
         settings=settings,

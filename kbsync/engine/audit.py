@@ -199,10 +199,9 @@ class Audit:
     def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
         """Return the strays that no file needs, according to the current state and their bytes."""
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
-        is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
         latest_claims = [
-            claim if is_current else stray
-            for claim, is_current, stray in zip(claims, is_known, strays, strict=True)
+            claim if claim.whose is Whose.OPEN or claim.row is not None else stray
+            for claim, stray in zip(claims, strays, strict=True)
         ]
         return [claim for claim in latest_claims if self._is_stray(claim, tx, is_read=True)]
 
@@ -239,9 +238,8 @@ class Audit:
                 if stray.digest not in ("", UNREADABLE):
                     is_same = digests_match(stray.digest, stray.listed.size or 0, server.digest, server.size)
                     why = f"{document} has this path and {'the same' if is_same else 'different'} bytes"
-                duplicate.append(
-                    self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
-                )
+                why += f"; {server.remote_id} serves the file"
+                duplicate.append(self._discrepancy(stray, entry, why))
             elif is_gone and stray.path in without_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, but {document} remains"))
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
@@ -375,6 +373,9 @@ class AuditResult:
     reported: int = 0
 
 
+_COUNTS = ("missing", "duplicate", "orphaned", "foreign", "unchecked", "repaired")
+
+
 class RegularAudit:
     """The audits of one mirror, in a daemon (`keep`) or in a pass (`run_due`).
 
@@ -495,17 +496,8 @@ class RegularAudit:
         now = self._clock.wall()
         last = LastAudit(binding.id, now, **result.left_alone, repaired=result.repaired, is_audit=True)
         await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
-        log.info(
-            "audit.ended",
-            mirror=binding.settings.name,
-            missing=result.missing,
-            duplicate=result.duplicate,
-            orphaned=result.orphaned,
-            foreign=result.foreign,
-            unchecked=result.unchecked,
-            repaired=result.repaired,
-            seconds=round(now - started, 1),
-        )
+        counts = {name: getattr(result, name) for name in _COUNTS}
+        log.info("audit.ended", mirror=binding.settings.name, **counts, seconds=round(now - started, 1))
         return result
 
     async def _pace(self) -> None:
@@ -532,9 +524,9 @@ class RegularAudit:
             missing += len(batch)
             sample += batch[: SAMPLE - len(sample)]
         serving = await self._store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
-        if not is_emptied(serving, serving - missing) or len(await audit.confirm_missing(sample)) < len(
-            sample
-        ):
+        if not is_emptied(serving, serving - missing):
+            return
+        if len(await audit.confirm_missing(sample)) < len(sample):
             return
         await self._mirror.halts.halt(base_emptied(binding.settings.name, serving, missing))
         raise PutOffError(f"{missing} of {serving} documents are missing")

@@ -421,9 +421,8 @@ def _undo(selection: Selection) -> str:
         case FileChoice.EXCLUDED if rule.startswith("include["):
             return f"change {rule}, or add a pattern for it below"
         case FileChoice.EXCLUDED:
-            return f"change {rule}" + (
-                "" if selection.closed else ", or re-include it with a negated pattern below it"
-            )
+            again = "" if selection.closed else ", or re-include it with a negated pattern below it"
+            return f"change {rule}{again}"
         case FileChoice.REFUSED if rule == "max_bytes":
             return "make it smaller, or raise the limit if you set it"
         case FileChoice.REFUSED:
@@ -631,11 +630,8 @@ class _Sentences:
         if not self.context.at_work:
             return f"{sentence}; {self._next_pass()}"
         due = max(0.0, (row.due_at or self.now) - self.now)
-        return (
-            f"{sentence}; kbsync checks again in {format_duration(due)}"
-            if due >= 1
-            else f"{sentence}; kbsync checks again now"
-        )
+        when = f"in {format_duration(due)}" if due >= 1 else "now"
+        return f"{sentence}; kbsync checks again {when}"
 
     def _settling(self) -> str:
         """Return how much longer the file must stay unchanged; '' if it is ready or the mirror is paused."""
@@ -657,12 +653,8 @@ class _Sentences:
         if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
-            ago = (
-                f"{format_duration(age)} ago"
-                if age >= 0
-                else f"{format_duration(-age)} in the future, according to its timestamps"
-            )
-            yield f"The file has {stat.stamp.size:,} bytes and changed {ago}."
+            side = "ago" if age >= 0 else "in the future, according to its timestamps"
+            yield f"The file has {stat.stamp.size:,} bytes and changed {format_duration(abs(age))} {side}."
         if evidence.folder_problem:
             yield f"At the last scan, {evidence.folder_problem}."
         if evidence.selection is not None:

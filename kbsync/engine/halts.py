@@ -252,8 +252,7 @@ class HaltState:
                 if len(self.refused_labels) >= BLAME_LIMIT:
                     reason = (
                         f"{BLAME_LIMIT} documents in a row were refused for the same reason: "
-                        f"{outcome.reason}; "
-                        "check the service and the target's settings"
+                        f"{outcome.reason}; check the service and the target's settings"
                     )
                     return Halted("target-rejects", reason, code=outcome.code)
         return None

@@ -213,14 +213,8 @@ class MirrorLoop:
             await asyncio.gather(bound.stop(self.grace), watcher.stop())
 
     def _log_mode(self, event: str, report: WatchReport) -> None:
-        self._mode = report.mode
-        log.info(
-            event,
-            mirror=self.mirror.settings.name,
-            mode=str(report.mode),
-            why=report.why,
-            cure=report.fix,
-        )
+        self._mode, name = report.mode, self.mirror.settings.name
+        log.info(event, mirror=name, mode=str(report.mode), why=report.why, cure=report.fix)
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
         """Check the root and the watch, start a due scan, and do due work. Returns the seconds to wait."""
@@ -251,17 +245,15 @@ class MirrorLoop:
         return max(0.0, min(await bound.next_due(), self._next_check, bound.next_scan) - clock.steady())
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
+        settings, halts = self.mirror.settings, self.mirror.halts
         for problem in await watcher.check():
-            log.warning("watch.troubled", mirror=self.mirror.settings.name, reason=problem.text)
+            log.warning("watch.troubled", mirror=settings.name, reason=problem.text)
             await self.mirror.trusted_identity()
         if watcher.report.mode is not self._mode:
             self._log_mode("watch.changed", watcher.report)
-        if (await asyncio.to_thread(self.mirror.settings.resolved)).root != self.mirror.settings.root:
-            log.warning(
-                "folder.moved", mirror=self.mirror.settings.name, folder=str(self.mirror.settings.given)
-            )
+        if (await asyncio.to_thread(settings.resolved)).root != settings.root:
+            log.warning("folder.moved", mirror=settings.name, folder=str(settings.given))
             self._must_restart = True
-        halts = self.mirror.halts
         if halts.work is Work.TRYING and await bound.worker.is_idle(PATIENCE):
             halts.prove()
         await halts.refresh()

@@ -413,12 +413,12 @@ class BoundMirror:
 
     async def _do_due_work(self) -> None:
         """Do the work that is due: messages, unchanged files, second checks, deletions."""
-        mirror, awaited = self.mirror, self.awaited
+        mirror, awaited, name = self.mirror, self.awaited, self.mirror.settings.name
         result = await self.inbox.carry_out()
         for message, reason in result.dropped:
             log.warning(
                 "message.dropped",
-                mirror=message.mirror or mirror.settings.name,
+                mirror=message.mirror or name,
                 verb=printable(message.verb),
                 reason=reason,
                 cure="run the command again",
@@ -444,19 +444,14 @@ class BoundMirror:
         is_batch_complete = False
         if mirror.is_pass and not (awaited or self.rechecks or self.reconciler.has_trees):
             is_batch_complete = not await self.deletions.are_missed(awaited.missed_until)
-        approve = mirror.context.command_line(f"approve {mirror.settings.name}")
+        approve = mirror.context.command_line(f"approve {name}")
         held_count = await self.deletions.decide(now=is_batch_complete)
         if held_count:
-            log.warning("deletions.held", mirror=mirror.settings.name, count=held_count, cure=approve)
+            log.warning("deletions.held", mirror=name, count=held_count, cure=approve)
         await self.deletions.run_approved()
         if (extent := await self.recipe_changes.decide()) is not None:
-            log.warning(
-                "recipe.held",
-                mirror=mirror.settings.name,
-                count=extent.documents,
-                bytes=extent.size,
-                cure=approve,
-            )
+            count, size = extent.documents, extent.size
+            log.warning("recipe.held", mirror=name, count=count, bytes=size, cure=approve)
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:

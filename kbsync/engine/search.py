@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -152,9 +153,7 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
     ranked = []
     for lists in scales.values():
         # A single list keeps the order of its target.
-        by_score = sorted(
-            (document for hits in lists for document in hits), key=lambda document: -document.hit.score
-        )
+        by_score = sorted(chain.from_iterable(lists), key=lambda document: -document.hit.score)
         ranked.append(lists[0] if len(lists) == 1 else by_score)
     longest = max(map(len, ranked), default=0)
     best: dict[Hashable, FoundDocument] = {}
@@ -272,15 +271,13 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
         for entry in tx.entries.visible(record.id) if record is not None else ():
             if entry.status is not Status.SKIPPED:
                 modified = entry.stamp.mtime_ns / 1e9
-                for number in [
-                    number for number, selects in selectors.items() if selects(entry.path, modified)
-                ]:
+                matched = [number for number, selects in selectors.items() if selects(entry.path, modified)]
+                for number in matched:
                     del selectors[number], unmatched[number]
                 if not unmatched:
                     return Unmatched()
-    return Unmatched(
-        [part for number, part in unmatched.items() if number < len(parts)], len(parts) in unmatched
-    )
+    alone = [part for number, part in unmatched.items() if number < len(parts)]
+    return Unmatched(alone, len(parts) in unmatched)
 
 
 def anchored(folder: Path, query: Query) -> Query:

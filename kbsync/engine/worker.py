@@ -538,9 +538,7 @@ class Worker:
     async def _record_puts(self, claimed: Sequence[Upload], outcomes: Sequence[PutOutcome]) -> None:
         pairs = list(zip(claimed, outcomes, strict=True))
         binding = self._journal.binding
-        blame = None
-        if not binding.limits.embedded:
-            blame = self._halts.blame(pairs)
+        blame = None if binding.limits.embedded else self._halts.blame(pairs)
         if blame is not None:
             labels, code, reason = tuple(self._halts.refused_labels), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, labels, code, reason))
@@ -588,13 +586,11 @@ class Worker:
             least = check_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_list = now + max(least, min(LONGEST_LIST_REST, now - started))
         self._halts.answers()
-        self._report(
-            await self._store.write(
-                lambda tx: [
-                    self._journal.search_ended(tx, s.row.id, s.listed, started_at, s.doubt) for s in matches
-                ]
-            )
-        )
+
+        def record(tx: Tx) -> list[Happened | None]:
+            return [self._journal.search_ended(tx, s.row.id, s.listed, started_at, s.doubt) for s in matches]
+
+        self._report(await self._store.write(record))
 
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         started = self._clock.steady()
