@@ -114,7 +114,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
                 return PassEnd(False)
             worker.wake()
         else:
-            await bound.turn(only_due=True)
+            await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
         if halts.is_down_for(budget, mirror.clock.steady()):
             return PassEnd(False, halts.trouble, TARGET_DOWN)

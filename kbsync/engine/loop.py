@@ -238,7 +238,7 @@ class MirrorLoop:
         if self.stop.is_set():
             return 0.0
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        for hint in await bound.turn(hints, only_due=True):
+        for hint in await bound.turn(hints):
             watcher.hints.add(hint)
         if hints:
             return 0.0

@@ -389,18 +389,17 @@ class BoundMirror:
 
     # -- work other than scanning -----------------------------------------------------------------------
 
-    async def turn(self, hints: Sequence[Hint] = (), *, only_due: bool = False) -> list[Hint]:
+    async def turn(self, hints: Sequence[Hint] = ()) -> list[Hint]:
         """Do all work that is due now. Returns the hints left for the next turn.
 
-        `only_due`: do nothing unless a turn was requested or work is known to be due, so that an idle mirror
-        reads less.
+        Does nothing unless a turn was requested or work is known to be due, so that an idle mirror reads
+        less.
         """
         error = self._scan_error
         if error is not None and (self.mirror.is_pass or isinstance(error, StateError)):
             raise error  # after other errors a daemon scans again
         remaining = await self.reconciler.take_hints(hints) if hints else []
-        is_requested = bool(hints) or self.is_turn_requested or not only_due
-        if is_requested or await self.next_due() <= self.mirror.clock.steady():
+        if hints or self.is_turn_requested or await self.next_due() <= self.mirror.clock.steady():
             self.is_turn_requested = False
             await self._do_due_work()
         if self.reconciler.has_trees:
