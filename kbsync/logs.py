@@ -90,7 +90,7 @@ def is_for_a_person(*log_options: str | None) -> bool:
 
 
 def log_event(level: str, event: str, **fields: Any) -> None:
-    """Log a line that neither the level nor `wanted` can drop, such as the result of a run."""
+    """Log a line that neither the level nor `keeps` can drop, such as the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),

@@ -225,7 +225,7 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
     """Record that a complete list lacks an unconfirmed upload; after the horizon, it counts as absent
     (promise 3)."""
-    # Reading a list takes minutes, and its first page has the base's state at `began`.
+    # Reading a list takes minutes, and its first page has the base's state at `started_at`.
     checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
     checked = replace(checked, checks=checked.checks + 1, absences=checked.absences + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:

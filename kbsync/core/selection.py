@@ -188,7 +188,7 @@ def _path(segments: Sequence[str]) -> str:
 
 
 def _chunks(segments: Sequence[str]) -> list[list[str]]:
-    """Yield the segments, split at each `**`."""
+    """Return the segments, split at each `**`."""
     chunks: list[list[str]] = [[]]
     for segment in segments:
         if segment == "**":

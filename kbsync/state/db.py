@@ -21,7 +21,7 @@ from kbsync.permissions import open_private
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
-"""Seconds to wait for readers while other writes are waiting: longer than a search on a slow machine
+"""Milliseconds to wait for readers while other writes are waiting: longer than a search on a slow machine
 takes."""
 
 _NOT_FOR_ALL = 0o027
