@@ -550,7 +550,9 @@ class Journal:
         """Record that the file no longer has the intended bytes, so the next check makes a new decision."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
-            tx.uploads.save(lifecycle.drop(upload))
+            dropped = lifecycle.drop(upload)
+            tx.uploads.save(dropped)
+            self._doubt_server(tx, dropped, may_be_back=True)
             if upload.path is not None:
                 tx.entries.doubt(self.binding.mirror, upload.path)
                 self.decide(tx, upload.path)
@@ -864,13 +866,13 @@ class Journal:
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.texts_once
 
-    def _doubt_server(self, tx: Tx, changed: Upload) -> None:
-        """Record that a rename failed, and the file has its old name back."""
+    def _doubt_server(self, tx: Tx, changed: Upload, *, may_be_back: bool = False) -> None:
+        """Record that a rename failed, and the file has its old name back, or may have (`may_be_back`)."""
         # Check whether its old document was removed for the new one.
         if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return
         for row in self.uploads(tx, changed.path or ""):
-            if row.state is UploadState.SERVING and row.label == row.path:
+            if row.state is UploadState.SERVING and (may_be_back or row.label == row.path):
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:

@@ -4,15 +4,18 @@ stored.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import SERVING, Presence, UploadState
 from kbsync.engine import polling
+from kbsync.engine.reconcile import Reconciler
 from kbsync.engine.search import SearchedMirror, locate
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.stat import PathStat
@@ -117,11 +120,17 @@ async def test_reverted_rename_leaves_a_document_after_a_kill(tmp_path: Path) ->
 
 @long
 @enumerated()
+@pytest.mark.parametrize("scan_seconds", [0.0, 0.3])
 @pytest.mark.parametrize("error", [Unavailable, Unsure])
 async def test_reverted_rename_during_an_outage_leaves_a_document(
-    world: World, error: type[Unavailable | Unsure], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    error: type[Unavailable | Unsure],
+    scan_seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The old document is deleted, then the base refuses a new one."""
+    """The old document is deleted, then the base refuses a new one. The worker may find the new name gone
+    before a long scan finds the old one.
+    """
     await moved(world)
 
     def accept(*_: object) -> None:
@@ -131,6 +140,13 @@ async def test_reverted_rename_during_an_outage_leaves_a_document(
         patched.setattr(world.base, "accept", accept)
         await world.once(budget=5.0)
     world.move("b.md", "a.md")
+    scan = Reconciler.scan
+
+    async def scan_slowly(*args: Any, **options: Any) -> Any:
+        await asyncio.sleep(scan_seconds)
+        return await scan(*args, **options)
+
+    monkeypatch.setattr(Reconciler, "scan", scan_slowly)
     for _ in range(2):
         await world.once()
         world.clock.now += 100
