@@ -13,11 +13,12 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import field, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.target import Base, Target
+from kbsync.contract.target import Base, DocState, DocStatus, Target
 from kbsync.core.model import (
     TO_BE_SENT,
     Desired,
@@ -39,6 +40,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
+from kbsync.engine.listing import uploads_in
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, changes_of
 from kbsync.engine.status import OUT_OF_DATE, as_halt, halt_json, with_approve_command, with_retry_command
@@ -297,6 +299,28 @@ class PrivatePass:
             self.note = f"the documents in the knowledge base could not be listed ({error.reason})"
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
             await attach.prepare(copy, self.journal, self._target, self._clock)
+        await self._poll_adopted()
+
+    async def _poll_adopted(self) -> None:
+        """Poll documents that were found in the base and not sent, as a pass does, since some targets list
+        no states. Only searchable ones change in the copy.
+        """
+        journal = self.journal
+
+        def record(ids: Sequence[int], tx: Tx) -> None:
+            for upload in ids:
+                journal.status_known(tx, upload, DocStatus(DocState.READY))
+
+        async for rows in uploads_in(self.binding, self._copy.read, (UploadState.INDEXING,)):
+            adopted = {row.remote_id: row.id for row in rows if row.sent_at is None and row.remote_id}
+            try:
+                statuses = await self._target.status(list(adopted)) if adopted else {}
+            except Halted:
+                raise
+            except TargetError:
+                return  # the plan leaves them out
+            ready = [id_ for id_, status in statuses.items() if status.state is DocState.READY]
+            await self._copy.write(partial(record, [adopted[id_] for id_ in ready if id_ in adopted]))
 
     async def _read_base(self, record: MirrorRecord) -> Base:
         try:

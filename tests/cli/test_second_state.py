@@ -294,6 +294,23 @@ def test_documents_adopted_after_a_lost_state_do_not_count_as_uploaded(
 
 
 @long
+@pytest.mark.parametrize("name", ["zhipu", "dify", "ragflow", "gptbots", "openai", "openwebui"])
+def test_plan_counts_what_a_pass_adopts_after_a_lost_state(name: str, sandbox: Sandbox, docs: Path) -> None:
+    with service(name) as base:
+        configure(sandbox, mirror("handbook", docs, base))
+        passed(sandbox)
+        lose_state(sandbox)
+        (docs / "f0.md").write_text("changed")
+        (docs / "f1.md").unlink()
+        (docs / "new.md").write_text("new since the state was lost")
+        [planned] = sandbox.run("plan", "--json").json["mirrors"]
+        ran = passed(sandbox)
+        counts = [len(planned[kind]) for kind in ("upload", "replace", "delete")]
+        assert planned["unchanged"] == 6
+        assert counts == [ran["uploaded"], ran["replaced"], ran["deleted"]], ran
+
+
+@long
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
 def test_size_of_an_adopted_document_is_its_files_or_left_out(
     name: str, sandbox: Sandbox, docs: Path
