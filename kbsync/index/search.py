@@ -56,10 +56,8 @@ from kbsync.index.words import (
 from kbsync.index.written import written_terms
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from kbsync.index.better import BetterModel
+    from kbsync.index.embed import Vector
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -219,7 +217,7 @@ class Search:
             ranked = [e for e in ranked if e.chunk in current and current[e.chunk].document == e.document]
             return _hits(snapshot, ranked, query.top_k, question)
 
-    def _vector(self, text: str) -> NDArray[np.float32] | None:
+    def _vector(self, text: str) -> Vector | None:
         """Return the question's vector; None if there are no vectors to compare it with, or a service
         fails."""
         if not self._has_vectors:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kbsync.index.embed import Vector
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -180,7 +182,7 @@ class StoreSnapshot(Protocol):
         self,
         terms: Sequence[Term],
         model: str,
-        vector: NDArray[np.float32] | None,
+        vector: Vector | None,
         query: Query,
         least: float = 0.0,
         better: BetterQuestion | None = None,

@@ -60,7 +60,7 @@ def test_vectors_are_normalized_and_equal_those_of_a_query(builtin: BuiltinEmbed
     assert vectors.shape == (5, embed.DIMENSIONS)
     assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1], atol=1e-5)
     assert np.allclose(builtin.embed_query(TEXTS[1]), vectors[1], atol=1e-5)
-    assert not builtin.embed_query("").any()
+    assert not any(builtin.embed_query(""))
 
 
 def test_text_beyond_the_limit_is_truncated(builtin: BuiltinEmbedder) -> None:

@@ -183,7 +183,9 @@ class HighCosines(LocalEncoder):
         return future
 
     def query(self, text: str) -> Any:
-        return self._shift(super().query(text).astype("f2").tobytes())
+        import numpy as np
+
+        return self._shift(np.asarray(super().query(text)).astype("f2").tobytes())
 
     def _shift(self, vector: bytes) -> Any:
         import numpy as np

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from array import array
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
@@ -111,3 +113,20 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
                             [expected[chunk] for chunk in both], abs=0.004
                         )
                     assert found >= 0.99 * depth * len(questions)
+
+
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_nearest_passages_are_the_same_with_and_without_numpy(
+    monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(vectors, "_FEW_SLOTS", few)
+    drawn = random.Random(3)
+    values = array("f", (drawn.choice([0.0, 0.5, drawn.uniform(-1, 1)]) for _ in range(40 * vectors.SLOTS)))
+    places = {3 * block + 1: block for block in range(40)}
+    plain, expected = vectors.Cosines(places, values), vectors.Cosines(places, np.array(values))
+    for start, stop, least in ((0, 1, 0.9), (0, 9_000, 0.5), (150, 600, 0.2), (9_000, 20_000, -2.0)):
+        slots = plain.best(start, stop, least)
+        cosines = [plain.of(slot) for slot in slots]
+        assert cosines == sorted(cosines, reverse=True)
+        assert all(cosine > least for cosine in cosines)
+        assert cosines == [expected.of(slot) for slot in expected.best(start, stop, least)]

@@ -38,9 +38,9 @@ from kbsync.index.pipeline import Cutter
 from kbsync.index.read.formats import needs_parser
 
 if TYPE_CHECKING:
-    import numpy as np
     from distributed import Client
-    from numpy.typing import NDArray
+
+    from kbsync.index.embed import Vector
 
 T = TypeVar("T")
 
@@ -572,7 +572,7 @@ class ClusterEncoder:
         remote = self._cluster.vectors(self._recipe, self.model, chunks)
         return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
-    def query(self, text: str) -> NDArray[np.float32]:
+    def query(self, text: str) -> Vector:
         """Return a question's vector, computed on this host so that no search waits for the cluster."""
         return self._local.query(text)
 

@@ -45,8 +45,7 @@ from kbsync.index.words import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from kbsync.index.embed import Vector
 
 HNSW_FROM = 50_000
 """Number of passages above which the base gets a vector index; comparing a question with a thousand vectors
@@ -133,7 +132,7 @@ class PostgresSnapshot:
         self,
         terms: Sequence[Term],
         model: str,
-        vector: NDArray[np.float32] | None,
+        vector: Vector | None,
         query: Query,
         least: float = 0.0,
         better: BetterQuestion | None = None,
@@ -507,7 +506,7 @@ class PostgresSnapshot:
     def _by_meaning(
         self,
         model: tuple[int, int],
-        vector: NDArray[np.float32],
+        vector: Vector,
         scope: _Scope,
         document_count: int,
         least: float,

@@ -79,8 +79,7 @@ from kbsync.index.written import written_terms
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from kbsync.index.embed import Vector
 
 _NO_FILE = (-1, -1)
 
@@ -181,7 +180,7 @@ class Reader:
             self._least_cosines: dict[str, float] = {}
             self._last_unknown: tuple[Sequence[Term], list[Unknown]] = (), []
             self._last_scope: tuple[Query | None, _Scope] = None, _Scope(None)
-            self._last_cosines: tuple[NDArray[np.float32], Cosines] | None = None
+            self._last_cosines: tuple[Vector, Cosines] | None = None
             self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._documents: int = self._connection.execute("SELECT count(*) FROM document").get
             self._lengths = self._average_lengths()
@@ -195,7 +194,7 @@ class Reader:
         self,
         terms: Sequence[Term],
         model: str,
-        vector: NDArray[np.float32] | None,
+        vector: Vector | None,
         query: Query,
         least: float = 0.0,
         better: BetterQuestion | None = None,
@@ -275,9 +274,7 @@ class Reader:
         exact.update(cosines.exact(slot for _, slot in best.values() if slot is not None))
         return [candidate(chunk, *location) for chunk, location in best.items()] + candidates[_CORRECTED:]
 
-    def _cosines(
-        self, model: vectors.Model, vector: NDArray[np.float32], better: BetterQuestion | None
-    ) -> Cosines:
+    def _cosines(self, model: vectors.Model, vector: Vector, better: BetterQuestion | None) -> Cosines:
         """Return the question's cosine with every passage, using the better model's vector where there is
         one."""
         cosines = self._matrix.cosines(model, vector)

@@ -15,7 +15,11 @@ the ten nearest passages, and all of them once the nearest 50 are corrected; no 
 
 from __future__ import annotations
 
+import heapq
+import struct
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +34,8 @@ from kbsync.index.weights import SAMPLED_VECTORS, least_cosine
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from kbsync.index.embed import Vector
 
 
 SLOTS = 256
@@ -269,6 +275,10 @@ def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
 
 _MOST_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
+_FEW_SLOTS = 128_000
+"""Maximum number of slots for which the first search of a process does without numpy; importing it takes as
+long as finding the best of twice as many."""
+
 _LEAST_BETTER = 100
 """Minimum number of slots with a better vector before these are used, unless all slots have one."""
 
@@ -283,7 +293,7 @@ class Cosines:
     def __init__(
         self,
         places: Mapping[int, int],
-        values: NDArray[np.float32],
+        values: NDArray[np.float32] | array[float],
         compute: Callable[[Iterable[int]], Mapping[int, float]] | None = None,
     ) -> None:
         """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
@@ -311,7 +321,8 @@ class Cosines:
 
         segments = [segment for segment in better._places if segment in self._places]
         places = [self._places[segment] for segment in segments]
-        ours, theirs = self._values.reshape(-1, SLOTS), better._values.reshape(-1, SLOTS)
+        self._values = np.asarray(self._values)
+        ours, theirs = self._values.reshape(-1, SLOTS), np.asarray(better._values).reshape(-1, SLOTS)
         values = theirs[[better._places[segment] for segment in segments]]
         has_both = values != 0
         count = int(has_both.sum())
@@ -339,9 +350,11 @@ class Cosines:
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
         """Return the slots at ranks `start` to `stop` whose cosine is above `least`, nearest first."""
+        if isinstance(self._values, array) and len(self._values) <= _FEW_SLOTS:
+            return self._slots_above(least, self._best_of_few(stop)[start:])
         import numpy as np
 
-        values = self._values
+        values = np.asarray(self._values)
         top = None
         if len(values) > 64 * stop:
             # A value among the best of every 16th leaves few to compare, and nearly always enough.
@@ -352,9 +365,23 @@ class Cosines:
             top = np.arange(len(values))
         if stop < len(top):
             top = top[np.argpartition(values[top], -stop)[-stop:]]
-        order = sorted(map(int, top), key=lambda index: (-values[index], index))[start:stop]
+        return self._slots_above(
+            least, sorted(map(int, top), key=lambda index: (-values[index], index))[start:stop]
+        )
+
+    def _best_of_few(self, stop: int) -> list[int]:
+        """Return the positions of the `stop` highest values, highest first, without numpy."""
+        values = self._values.tolist()
+        least = min(heapq.nlargest(stop, values), default=0.0)
+        top = (index for index, value in enumerate(values) if value >= least)
+        return sorted(top, key=lambda index: (-values[index], index))[:stop]
+
+    def _slots_above(self, least: float, order: Iterable[int]) -> list[int]:
+        """Return the slots at these positions whose cosine is above `least`."""
         return [
-            self._segments[index // SLOTS] * SLOTS + index % SLOTS for index in order if values[index] > least
+            self._segments[index // SLOTS] * SLOTS + index % SLOTS
+            for index in order
+            if self._values[index] > least
         ]
 
 
@@ -386,16 +413,8 @@ class Matrix:
         self._rows = 0
         """Number of rows up to the last block in use; a search skips those after it."""
 
-    def cosines(self, model: Model, vector: NDArray[np.float32]) -> Cosines:
+    def cosines(self, model: Model, vector: Vector) -> Cosines:
         """Return the cosine of `vector` (length 1) with every slot, as seen by the open transaction."""
-        import numpy as np
-
-        def compute(slots: Iterable[int]) -> dict[int, float]:
-            by_slot = read(self._connection, model.width, slots, self._blocks)
-            stored = np.frombuffer(b"".join(by_slot.values()), np.float16).reshape(-1, model.dimensions)
-            products = np.einsum("ij,j->i", stored.astype(np.float32), vector)
-            return dict(zip(by_slot, products.tolist(), strict=True))
-
         self._scans += 1
         commit = model.id, self._connection.pragma("data_version")
         if self._cached_commit != commit:
@@ -403,29 +422,53 @@ class Matrix:
             is_large = len(versions) * SLOTS * model.dimensions > _MOST_BYTES
             if not versions or self._scans < 2 or is_large:
                 self._drop()
-                return Cosines(*self._scan_stored(model, vector, versions), compute)
+                return self._scan_stored(model, vector, versions)
             self._refresh(model, versions)
             self._cached_commit = commit
         if self._cached is None or self._scales is None:
             raise AssertionError("the cache was just filled")
-        scale, numbers = _quantized(vector[None])
+        import numpy as np
+
+        scale, numbers = _quantized(np.asarray(vector)[None])
         values = _products(numbers, self._cached[: self._rows])
         for start in range(0, self._rows, _SCALED_ROWS):
             rows = slice(start, min(start + _SCALED_ROWS, self._rows))
             values[rows] *= self._scales[rows] * scale
-        return Cosines(dict(self._places), values, compute)
+        return Cosines(dict(self._places), values, partial(self._compute, model, vector))
 
-    def _scan_stored(
-        self, model: Model, vector: NDArray[np.float32], segments: Iterable[int]
-    ) -> tuple[dict[int, int], NDArray[np.float32]]:
-        """Return the position of each segment in the cosines, and the cosines."""
-        import numpy as np
+    def _compute(self, model: Model, vector: Vector, slots: Iterable[int]) -> dict[int, float]:
+        """Return the cosines from the stored vectors of these slots, the same with and without numpy."""
+        import simsimd
 
+        by_slot = read(self._connection, model.width, slots, self._blocks)
+        if not by_slot:
+            return {}
+        stored, shape = b"".join(by_slot.values()), (len(by_slot), model.dimensions)
+        if self._cached is None:
+            numbers = array("f", struct.unpack(f"={len(stored) // NUMBER_BYTES}e", stored)).tobytes()
+        else:
+            import numpy as np
+
+            numbers = np.frombuffer(stored, np.float16).astype(np.float32).tobytes()
+        row: Any = memoryview(array("f", vector.tolist()).tobytes()).cast("f", (1, model.dimensions))
+        rows: Any = memoryview(numbers).cast("f", shape)
+        products: Any = simsimd.cdist(row, rows, "dot", out_dtype="f64")
+        cosines = array("d", memoryview(products).tobytes())
+        return dict(zip(by_slot, cosines, strict=True))
+
+    def _scan_stored(self, model: Model, vector: Vector, segments: Iterable[int]) -> Cosines:
+        """Return the cosines with the stored vectors. Doesn't import numpy."""
+        import simsimd
+
+        rounded = struct.pack(f"={model.dimensions}e", *vector.tolist())
+        row = memoryview(rounded).cast("H", (1, model.dimensions))
         places = {segment: block for block, segment in enumerate(segments)}
-        values, rounded = np.zeros(len(places) * SLOTS, np.float32), vector[None].astype(np.float16)
-        for number, block in enumerate(self._read(model, places)):
-            values[number * SLOTS : (number + 1) * SLOTS] = _products(rounded, block)
-        return places, values
+        buffer, values = bytearray(SLOTS * model.width), array("f")
+        rows = memoryview(buffer).cast("H", (SLOTS, model.dimensions))
+        for _ in self._read_blocks(buffer, places):
+            products: Any = simsimd.cdist(row, rows, "dot", dtype="f16", out_dtype="f32")
+            values.frombytes(memoryview(products).tobytes())
+        return Cosines(places, values, partial(self._compute, model, vector))
 
     def _refresh(self, model: Model, versions: Mapping[int, int]) -> None:
         """Drop cached vectors of removed segments, and reread changed ones."""
@@ -451,7 +494,9 @@ class Matrix:
             self._free[:0] = range(capacity - 1, blocks - 1, -1)
         self._cached, self._scales = cached, scales
         stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
-        for segment, block in zip(stale, self._read(model, stale), strict=True):
+        buffer = bytearray(SLOTS * model.width)
+        block = np.frombuffer(buffer, np.float16).reshape(SLOTS, model.dimensions)
+        for segment in self._read_blocks(buffer, stale):
             if segment not in self._places:
                 self._places[segment] = self._free.pop()
             block_number = self._places[segment]
@@ -460,12 +505,8 @@ class Matrix:
             self._versions[segment] = versions[segment]
         self._rows = SLOTS * (max(self._places.values(), default=-1) + 1)
 
-    def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float16]]:
-        """Yield each segment's vectors, read from the file. The next segment overwrites them."""
-        import numpy as np
-
-        buffer = bytearray(SLOTS * model.width)
-        vectors = np.frombuffer(buffer, np.float16).reshape(SLOTS, model.dimensions)
+    def _read_blocks(self, buffer: bytearray, segments: Iterable[int]) -> Iterator[int]:
+        """Read each segment's vectors into the buffer, and yield its number."""
         blob: apsw.Blob | None = None
         try:
             for segment in segments:
@@ -474,7 +515,7 @@ class Matrix:
                 else:
                     blob.reopen(segment)
                 blob.read_into(buffer)
-                yield vectors
+                yield segment
         finally:
             if blob is not None:
                 blob.close()
@@ -496,8 +537,8 @@ _MANY_ROWS = 100_000
 saves."""
 
 
-def _products(row: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the dot product of one row with each of the others; both are float16, or both are int8."""
+def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Return the dot product of one row with each of the others, all int8."""
     import numpy as np
     import simsimd
 
