@@ -193,7 +193,8 @@ def length_correction(words: int, average: float, other_average: float) -> Calla
     before, after = (1.2 * (0.25 + 0.75 * words / length) for length in (average, other_average))
 
     def rescale(weight: float) -> float:
-        count = weight * before / max(1e-6, 2.2 - weight)
+        room = 2.2 - weight
+        count = weight * before / (room if room > 1e-6 else 1e-6)
         return count * 2.2 / (count + after)
 
     return rescale
@@ -247,10 +248,17 @@ class NameScores:
         self.chunks: Mapping[Term, Collection[int]] = {}
         self.exact: Collection[int] = ()
         self.whole: Collection[int] = ()
+        self._found_terms = dict[int, list[tuple[float, Collection[int]]]]()
 
     def points(self, document: int, chunk: int) -> float:
         """Return the name's contribution to the score of a chunk."""
-        return sum(self.by_term(document, chunk).values()) if document in self.documents else 0.0
+        if document not in self.documents:
+            return 0.0
+        if (terms := self._found_terms.get(document)) is None:
+            terms = [(self.idf[term], self.chunks.get(term, ())) for term in self.documents[document]]
+            self._found_terms[document] = terms
+        weight = NAME + WHOLE_NAME * (document in self.whole)
+        return sum(idf * (weight + (chunk not in chunks)) for idf, chunks in terms)
 
     def by_term(self, document: int, chunk: int) -> dict[Term, float]:
         """Return the contribution of each term of the name to the score of a chunk."""

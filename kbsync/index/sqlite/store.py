@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
-from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -264,9 +263,9 @@ class Reader:
         ]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         slots = {chunk: slot for chunk, _, slot in by_name}
-        for item in few_of_each(candidate(*row) for row in by_name):
-            locations[item.chunk] = item.document, slots[item.chunk]
-        candidates = [candidate(chunk, *location) for chunk, location in locations.items()]
+        named = list(few_of_each(candidate(*row) for row in by_name))
+        candidates = [candidate(chunk, *location) for chunk, location in locations.items()] + named
+        locations |= {item.chunk: (item.document, slots[item.chunk]) for item in named}
         if cosines is None:
             return candidates
         candidates.sort(key=lambda item: item.score, reverse=True)
@@ -773,10 +772,9 @@ def _varints(content: bytes) -> list[int]:
     return numbers
 
 
-@lru_cache(4_096)
 def _word_count(sizes: bytes) -> int:
     """Return the number of words in a chunk, from the word counts of its columns."""
-    return sum(_varints(sizes))
+    return sum(sizes) if sizes.isascii() else sum(_varints(sizes))  # each byte below 128 is a number
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
