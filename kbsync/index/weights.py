@@ -238,7 +238,7 @@ def select_terms(
 class NameScores:
     """The documents whose names have some terms of a question.
 
-    `chunks`: those that have the terms, too. `exact`: the documents whose file name equals the question.
+    `chunks`: those that have the terms, too. `exact`: the documents whose file name or path is the question.
     `whole`: those whose file name has several words and is part of it.
     """
 
@@ -249,6 +249,13 @@ class NameScores:
         self.exact: Collection[int] = ()
         self.whole: Collection[int] = ()
         self._found_terms = dict[int, list[tuple[float, Collection[int]]]]()
+
+    def set_exact(self, documents: Collection[int]) -> None:
+        """Set `exact`; the names of these documents have all terms, those of a folder or extension too."""
+        self.exact = documents
+        terms = [term for term in self.idf if not (term.goes_on or term.is_guess)]
+        for document in documents:
+            self.documents[document] = list(dict.fromkeys([*self.documents[document], *terms]))
 
     def points(self, document: int, chunk: int) -> float:
         """Return the name's contribution to the score of a chunk."""

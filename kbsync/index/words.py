@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import apsw
@@ -453,26 +453,31 @@ LONGEST_NAME = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the question's words as a file name, with and without an extension; [] if it is too long."""
-    if not 0 < len(question) <= LONGEST_NAME:
-        return []
-    tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])
+    """Return the question's words as a file name, or those of its last part as a path, with and without an
+    extension; [] if it is too long."""
+    last = question.rpartition("/")[2]
+    whole = [name for name in (question, last) if 0 < len(name) <= LONGEST_NAME]
+    tokeniser, names = Tokeniser(), [name for each in whole for name in (each, each.rpartition(".")[0])]
     plain = (words_and_forms(name)[0] for name in names)
     return list(filter(None, dict.fromkeys(" ".join(tokeniser.tokens(name)) for name in plain)))
 
 
-def name_test(question: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a path's file name, with or without its extension, equals the
-    question.
-    """
+def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
+    """Return the numbers of the paths whose file name equals the question, or, if it has slashes, whose last
+    parts do: only the whole path if there is one. The extension may be missing."""
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    question_words = tokeniser.words(question)
-
-    def is_name(path: str) -> bool:
-        name = path.rpartition("/")[2].encode("utf-8", "replace").decode()
-        return question_words in (tokeniser.words(name), tokeniser.words(name.rpartition(".")[0]))
-
-    return is_name
+    question_words, depth = tokeniser.words(question), question.count("/") + 1
+    whole, named = list[int](), list[int]()
+    for number, path in paths:
+        parts = path.encode("utf-8", "replace").decode().split("/")
+        for name in {"/".join(parts[-count:]) for count in (1, depth)}:
+            folder, slash, last = name.rpartition("/")
+            without = f"{folder}{slash}{last.rpartition('.')[0]}"
+            if question_words in (tokeniser.words(name), tokeniser.words(without)):
+                named.append(number)
+                if slash and depth == len(parts):
+                    whole.append(number)
+    return whole or named
 
 
 def whole_name_test(question: str) -> Callable[[str], bool]:

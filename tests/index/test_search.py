@@ -771,6 +771,32 @@ def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, pa
         assert search.search(Query("other"))[0].path == "other.md"
 
 
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("handbook/errors.md", "handbook/errors.md"),
+        ("handbook/errors", "handbook/errors.md"),
+        ("Handbook/Errors.md", "handbook/errors.md"),
+        ("old/handbook/errors.md", "old/handbook/errors.md"),
+        ("v2/README", "docs/v2/README"),
+    ],
+)
+def test_file_whose_path_is_the_query_comes_first(tmp_path: Path, question: str, path: str) -> None:
+    every_path = "handbook/errors.md and old/handbook/errors.md and docs/v2/README"
+    texts = [
+        ("plan.canvas", every_path),
+        ("notes.md", f"# Handbook errors\n\n{every_path}"),
+        ("old/handbook/errors.md", f"handbook errors: {every_path}"),
+        ("handbook/errors.md", "some"),
+        ("docs/v2/README", "words"),
+        ("docs/v3/README", "v2 of it"),
+        ("errors.md", "handbook/errors.md"),
+    ]
+    with searching(tmp_path, texts) as (search, _):
+        assert search.search(Query(question))[0].path == path
+        assert path not in paths(search.search(Query(question, paths=("c*",))))
+
+
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
 
 

@@ -35,7 +35,7 @@ from kbsync.index.words import (
     Term,
     Tokeniser,
     codes_in,
-    name_test,
+    find_named,
     names_sought,
     naming_text,
     phrase_spellings,
@@ -446,19 +446,18 @@ class PostgresSnapshot:
             limit *= 4
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
-        """Return the documents whose file name equals the question."""
+        """Return the documents whose file name or path equals the question."""
         question = readable(question)
-        named, is_name = set[int](), name_test(question)
+        paths = dict[int, str]()
         for name in names_sought(question):
             terms = sorted({term_of(word) for word in name.split()})
             values = {"terms": terms, "most": MOST_ROWS, **scope.values}
             rows = self._connection.execute(_PATHS_NAMED.replace("@scope", scope.of_names), values)
-            named.update(document for document, path in rows if is_name(unbind(path)))
-        return set(sorted(named)[:DEPTH])
+            paths.update((document, unbind(path)) for document, path in rows)
+        return set(sorted(find_named(question, paths.items()))[:DEPTH])
 
     def _by_name(self, name_scores: NameScores, question: str, scope: _Scope) -> dict[int, int]:
         """Fill `name_scores`; return the first passages of the best names, with their documents."""
-        name_scores.exact = self._named(question, scope)
         by_number = {term_of(term.stem): term for term in name_scores.idf}
         rows = self._connection.execute(
             _NAMED.replace("@scope", scope.of_names),
@@ -466,6 +465,7 @@ class PostgresSnapshot:
         )
         for number, document in rows:
             name_scores.documents[document].append(by_number[number])
+        name_scores.set_exact(self._named(question, scope))
         if not name_scores.best:
             return {}
         has_whole = whole_name_test(readable(question))

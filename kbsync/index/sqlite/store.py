@@ -66,7 +66,7 @@ from kbsync.index.words import (
     Spelling,
     Term,
     codes_in,
-    name_test,
+    find_named,
     names_sought,
     phrase_spellings,
     phrase_test,
@@ -347,27 +347,28 @@ class Reader:
     def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
         """Return the documents with some of these terms in their names."""
         name_scores = NameScores(idf)
-        name_scores.exact = self._named(question, admitted) if "names" in self._word_tables else set()
         for term in idf if "names" in self._word_tables else ():
             rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
             for document in islice(admitted_rows, MOST_ROWS):
                 name_scores.documents[document].append(term)
+        if "names" in self._word_tables:
+            name_scores.set_exact(self._named(question, admitted))
         has_whole, listed = whole_name_test(readable(question)), json.dumps(name_scores.of_several_words())
         paths = self._connection.execute(_PATHS, (listed,))
         name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
-        """Return the documents whose file name equals the question."""
+        """Return the documents whose file name or path equals the question."""
         question = readable(question)
         if not (names := names_sought(question)):
             return set()
         expression = " OR ".join(f'"{name}"' for name in names)
         rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MOST_ROWS)
-        is_name = name_test(question)
-        named = (number for number, path in rows if is_name(unbind(path)))
-        return set(islice((chunk for chunk in named if admitted is None or chunk in admitted), DEPTH))
+        admitted_rows = (row for row in rows if admitted is None or row[0] in admitted)
+        named = find_named(question, ((number, unbind(path)) for number, path in admitted_rows))
+        return set(named[:DEPTH])
 
     def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
         """Yield (chunk, document, slot) of the first chunks of the documents with the best names."""
