@@ -159,6 +159,8 @@ def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords])
             ]
         else:
             lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are similar in meaning"]
+    elif codes := [word for word in guesses if any(word in target.codes for target in unknown)]:
+        lines.append(f"no document has “{'” or “'.join(codes)}”")
     return [Note(printable(line), explains_hits=True) for line in lines]
 
 

@@ -183,12 +183,14 @@ class UnknownWords:
     """The words of a question that no document contains.
 
     `instead`: for each of them, a similar word that the search also tried, or "". `are_all`: no document has
-    any word of the question, so the hits only have a similar meaning, or words of its `translation`.
+    any word of the question, so the hits only have a similar meaning, or words of its `translation`. `codes`:
+    those that are numbers, dates, identifiers or other codes; a document may have their parts.
     """
 
     instead: Mapping[str, str]
     are_all: bool
     translation: Sequence[str] = ()
+    codes: Sequence[str] = ()
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -45,6 +45,7 @@ from kbsync.index.words import (
     Tokeniser,
     code_test,
     codes_in,
+    exact_tokens,
     has_cjk,
     naming_text,
     readable,
@@ -204,7 +205,8 @@ class Search:
                     candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
                 candidates = _with_codes(snapshot, candidates, code_shares)
                 ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)
-            ranked = _with_sentences(snapshot, ranked, text, code_shares)
+            scattered = _words_only_in(_unknown_codes(snapshot, text, unknown), text)
+            ranked = _with_sentences(snapshot, ranked, text, code_shares, scattered)
             is_reranked = self._ranker is not None
             question = _Question(text, translation, unknown, is_reranked) if query.explain else None
             if self._ranker is None:
@@ -253,14 +255,17 @@ class Search:
 
     def unknown_words(self, query: Query) -> UnknownWords:
         """Return the words that no document has, and the words searched for instead."""
-        terms = terms_of(query.text)
+        terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
+            codes = _unknown_codes(snapshot, text, unknown)
             are_all = bool(terms) and len(unknown) == len(terms)
             translation = self._words_of_translation(snapshot, query.text) if are_all else ()
-        typed = {term.surface: written for term, written in written_terms(readable(query.text))}
-        instead = {typed.get(term.word, term.word): term.written for term in unknown}
-        return UnknownWords(instead, are_all, translation)
+        typed = {term.surface: written for term, written in written_terms(text)}
+        parts = {term.surface for term in _words_only_in(codes, text)}
+        words = (term for term in unknown if term.written or term.word not in parts)
+        instead = {typed.get(term.word, term.word): term.written for term in words}
+        return UnknownWords(instead | dict.fromkeys(codes, ""), are_all, translation, codes)
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
         """Return the words in the question's translation that occur in some document."""
@@ -315,14 +320,37 @@ def _code_shares(question: str) -> dict[str, float]:
     }
 
 
+def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
+    """Return the question's codes that no document has, not even with its misspelt words corrected."""
+    guessed = [term for term in unknown if term.written]
+    return tuple(
+        code
+        for code in exact_tokens(question)
+        if not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
+    )
+
+
+def _words_only_in(codes: Sequence[str], question: str) -> set[Term]:
+    """Return the words of these codes that are nowhere else in the question."""
+    for code in codes:
+        question = question.replace(code, " ")
+    return set(stemmed(" ".join(codes))).difference(stemmed(question))
+
+
 def _with_sentences(
-    snapshot: StoreSnapshot, ranked: Sequence[_Scored], question: str, code_shares: Mapping[str, float]
+    snapshot: StoreSnapshot,
+    ranked: Sequence[_Scored],
+    question: str,
+    code_shares: Mapping[str, float],
+    scattered: Collection[Term],
 ) -> list[_Scored]:
     """Raise the scores of the best documents' chunks by the share of the question that is in one sentence.
 
     The name counts as a sentence, and as all of the question if the question contains the whole file name. A
-    code as written counts in every sentence, because its parts may be common words.
+    code as written counts in every sentence, because its parts may be common words. `scattered`: the words of
+    codes that no document has.
     """
+    apart = {term.stem for term in scattered}
     tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
     documents = set(islice(dict.fromkeys(item.document for item in ranked), READ_DOCUMENTS))
     of_best = (item.candidate for item in ranked if item.document in documents)
@@ -339,7 +367,7 @@ def _with_sentences(
         if is_asked_for(passage.path):
             name |= {term.stem for term in candidate.idf}
         around = name.union(*map(stems, passage.headings))
-        together = share_together(candidate.idf, [name, *map(stems, sentences(passage.text))], around)
+        together = share_together(candidate.idf, [name, *map(stems, sentences(passage.text))], around, apart)
         together = min(1.0, together + sum(code_shares[code] for code in candidate.codes))
         together *= 1.0 if candidate.translated is None else TRANSLATED
         candidate = replace(candidate, together=together)

@@ -202,6 +202,11 @@ class StoreSnapshot(Protocol):
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
         """Return the terms that no document has, and similar ones that some document has."""
 
+    def has_phrase(self, phrase: str) -> bool:
+        """Return whether a document has the words of `phrase`, in a script with spaces, one after the other
+        in any of their spellings, or is the file of that name or path; also if that takes long to rule out.
+        """
+
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Return the chunks that exist and belong to a document."""
 

@@ -142,24 +142,28 @@ class TermWeights:
         return {**self.rare, **self.common}
 
 
-def share_together(idf: Mapping[Term, float], sentences: Sequence[Set[str]], around: Set[str]) -> float:
+def share_together(
+    idf: Mapping[Term, float], sentences: Sequence[Set[str]], around: Set[str], apart: Set[str] = frozenset()
+) -> float:
     """Return the share of a question that one of the sentences has: from 0 to 1, by the idf of its terms.
 
-    `sentences`: the stems in each. `around`: those in the headings and the name of the chunk.
+    `sentences`: the stems in each. `around`: those in the headings and the name of the chunk. `apart`: those
+    that count no more than in any other sentence.
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
     anywhere = frozenset(around).union(*sentences)
+    scattered = sum(ELSEWHERE * weight for stem, weight in sought.items() if stem in apart & anywhere)
     best = 0.0
     for at, sentence in enumerate(sentences):
         near = frozenset(around).union(*sentences[max(0, at - 1) : at + 2])
         shares = (
             weight * (1.0 if stem in sentence else ADJACENT if stem in near else ELSEWHERE)
             for stem, weight in sought.items()
-            if stem in anywhere
+            if stem in anywhere and stem not in apart
         )
         best = max(best, sum(shares))
-    return min(1.0, best / total) if total else 0.0
+    return min(1.0, (best + scattered) / total) if total else 0.0
 
 
 FEW_DOCUMENTS = 20

@@ -325,6 +325,31 @@ def codes_in(question: str) -> list[str]:
     return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MOST_CODES]
 
 
+_EXACT = re.compile(
+    r"(?<![^\W_])[^\W_]++(?:(?:[._:/\\@&+#\-\u2010\u2011\u2013]{1,2}+|(?<=[0-9])[,'’](?=[0-9]))[^\W_]++)*+"
+)
+_SHORTEST_EXACT = 3
+_OF_NAMES = re.compile("[_@&\\\\]|::")
+
+
+def exact_tokens(question: str) -> list[str]:
+    """Return the numbers, dates, versions, addresses, identifiers and other codes in `question`, as written:
+    their parts mean nothing apart from each other.
+
+    A token without digits is one only if a dot or another mark of names joins its parts, as in
+    `os.path.join`, `std::vector` or `AT&T`, so `well-known`, `and/or` and `e.g.` are not.
+    """
+    spaced = [question] if question.isascii() else unspaced_runs().split(question)[::2]
+    tokens = dict.fromkeys(match[0] for text in spaced for match in _EXACT.finditer(text))
+    return list(itertools.islice(filter(_is_exact, tokens), MOST_CODES))
+
+
+def _is_exact(token: str) -> bool:
+    if any(map(str.isdecimal, token)):
+        return len(token) >= _SHORTEST_EXACT
+    return _OF_NAMES.search(token) is not None or ("." in token and max(map(len, token.split("."))) > 1)
+
+
 def code_test(code: str) -> Callable[[str], bool]:
     """Return a function that checks whether a text contains the code, with any of those separators and, if
     it begins with a digit, with or without a `v` before it."""

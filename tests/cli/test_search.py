@@ -621,6 +621,16 @@ def test_hits_without_any_query_word_are_labelled(mirrored: Sandbox) -> None:
     assert notes(mirrored, "frobnicate", "--folder", "docs") == []
 
 
+def test_code_that_no_document_has_is_named(sandbox: Sandbox) -> None:
+    sandbox.write("docs/a.md", "The invoice INV-2026-0042 is for version 2.10.3.")
+    sandbox.write("docs/b.md", "Bananas and apples.")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    assert notes(sandbox, "invoice INV-2026-0042", "--folder", "docs") == []
+    assert notes(sandbox, "invoice INV-2026-0043 for 2.10.4", "--folder", "docs") == [
+        "no document has “INV-2026-0043” or “2.10.4”"
+    ]
+
+
 def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
     def hits(question: str) -> list[str]:
         ran = mirrored.run("search", "--folder", "docs", "--json", "--", question)

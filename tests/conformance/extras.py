@@ -100,6 +100,16 @@ class ExtraSuite:
         assert (await target.unknown_words(Query("zzyzx"))).are_all
         assert not (await target.unknown_words(Query("kestrel"))).instead
 
+    async def test_codes_in_no_document_are_reported(self, world: SuiteWorld) -> None:
+        target = world.require(KnowsWords)
+        text = "Invoice INV-2026-0042 of 8,999 EUR, version 2.10.3, error E-4471, see os.path.join.\n"
+        await world.make_ready(world.document("notes/report-7.md", f"# kestrel\n\n{text}"))
+        known = "INV-2026-0042 8999 2.10.3 E4471 os.path.join report-7 notes/report-7.md kestrel"
+        assert not (await target.unknown_words(Query(known))).codes
+        absent = ["INV-2026-0043", "8,998", "2.10.4", "E-4472", "os.path.split", "notes/report-8.md"]
+        unknown = await target.unknown_words(Query(f"kestrel {' '.join(absent)}"))
+        assert (unknown.codes, set(absent) - unknown.instead.keys()) == (tuple(absent), set())
+
     async def test_explanation_shows_the_extracted_text(self, world: SuiteWorld) -> None:
         target = world.require(Explains)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))

@@ -206,6 +206,50 @@ def test_query_of_unknown_words_says_so(tmp_path: Path) -> None:
         assert search.unknown_words(Query("?")) == UnknownWords({}, False)
 
 
+CODES = (
+    "The invoice INV-2026-0042 is over 8,999 EUR. Error E-4471. Date 2026-03-14. Host 192.168.17.4, version "
+    "2.10.3. Call 0800 123 4567. Use os.path.join. A well-known e-mail, and AT&T. Part X4711. Get userName."
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("INV-2026-0043", "2.10.4", "192.168.17.5", "9,999", "8,998", "E-4479", "E4479", "2026-03-15"),
+        *("os.path.split", "R&D", "4472", "user_join", "mail@well.com", "codes/other.md"),
+    ],
+)
+def test_code_that_no_document_has_is_reported(tmp_path: Path, code: str) -> None:
+    with searching(tmp_path, [("codes/a.md", CODES), ("b.md", "Nothing.")]) as (search, _):
+        for question in (code, f"the invoice {code}", f"invoice: “{code}”."):
+            unknown = search.unknown_words(Query(question))
+            assert (unknown.codes, list(unknown.instead)) == ((code,), [code])
+        together = [hit.reasons.together for hit in search.search(Query(code, explain=True)) if hit.reasons]
+        assert max(together, default=0.0) <= 0.25
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        *("INV-2026-0042", "2.10.3", "v2.10.3", "2.10", "192.168.17.4", "8,999", "8999", "E-4471", "E4471"),
+        *("2026-03-14", "2026/03/14", "os.path.join", "AT&T", "X-4711", "user_name", "INV-2026-0042's"),
+        *("well-known", "known e-mail", "well-mail", "invoice/date", "e.g. Error", "a.md", "17"),
+        "(codes/a.md)",
+    ],
+)
+def test_code_of_a_document_is_known_in_each_of_its_spellings(tmp_path: Path, question: str) -> None:
+    with searching(tmp_path, [("codes/a.md", CODES), ("b.md", "Nothing.")]) as (search, _):
+        assert search.unknown_words(Query(question)).codes == ()
+
+
+def test_code_with_a_typo_is_reported_only_if_no_document_has_it_corrected(tmp_path: Path) -> None:
+    with searching(tmp_path, [("a.md", "Ticket kestrel-2026-17."), ("b.md", "Nothing.")]) as (search, _):
+        assert search.unknown_words(Query("kestrle-2026-17")) == UnknownWords({"kestrle": "kestrel"}, False)
+        unknown = search.unknown_words(Query("kestrle-2026-18"))
+        assert unknown.instead == {"kestrle": "kestrel", "kestrle-2026-18": ""}
+        assert unknown.codes == ("kestrle-2026-18",)
+
+
 def test_search_and_its_note_look_up_similar_words_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

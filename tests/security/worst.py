@@ -197,6 +197,8 @@ _SEARCHED = {
     "index.glossary._SEPARATOR": [times("/;"), _LETTERS],
     "index.glossary._BEGINNING": [times("to be "), _LETTERS],
     "index.words._WORD": [_LETTERS, _BLANKS],
+    "index.words._EXACT": ["a-" * 2_000, "1,1" * 1_300 + "é", "a" * 4_000, "a--" * 1_300 + "-"],
+    "index.words._OF_NAMES": [":" * 3_999, "a:" * 2_000, "a" * 4_000],
     "index.words._code": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000,
         "_" * 4_000, "a__" * 1_300],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length

@@ -212,6 +212,26 @@ class PostgresSnapshot:
         frequencies = self._frequencies(whole)[0]
         return [Unknown(term.surface, "") for term in whole if not frequencies[term].documents]
 
+    def has_phrase(self, phrase: str) -> bool:
+        """Return whether a document has the phrase, or is the file of that name or path; also if more than
+        `MOST_CODED` passages or names have all its words."""
+        is_phrase = phrase_test(phrase)
+        for terms in _terms_of_spellings(phrase):
+            values = {"terms": terms, "most": 1 if len(terms) == 1 else MOST_CODED}
+            rows = self._connection.execute(_TEXTS_WITH, values).fetchall()
+            if len(rows) == values["most"] or any(
+                is_phrase(text) or is_phrase("\n".join(headings)) for _, _, headings, text in rows
+            ):
+                return True
+            if not self._viewpoint.has_names:
+                continue
+            rows = self._connection.execute(_NAMES_WITH, values).fetchall()
+            if len(rows) == values["most"] or any(
+                is_phrase(naming_text(title, tags, unbind(path))) for _, title, tags, path in rows
+            ):
+                return True
+        return self._viewpoint.has_names and bool(self._named(phrase, _Scope("", "", {}, 0)))
+
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Return the passages of those chunks that exist and belong to a document."""
         rows = self._connection.execute(

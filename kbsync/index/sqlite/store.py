@@ -421,6 +421,18 @@ class Reader:
             self._last_unknown = terms, unknown
         return self._last_unknown[1]
 
+    def has_phrase(self, phrase: str) -> bool:
+        """Return whether a document has the phrase, or is the file of that name or path."""
+        if not (spellings := phrase_spellings(phrase)):
+            return False
+        if self._connection.execute(_CHUNKS_WITH, (self._phrase_expression(spellings), 1)).get is not None:
+            return True
+        if "names" not in self._word_tables:
+            return False
+        in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
+        is_in_name = self._connection.execute(_COUNT_NAMES, (in_name, 1)).get
+        return bool(is_in_name or self._named(phrase, None))
+
     def _average_lengths(self) -> tuple[float, float]:
         """Return the average number of words per chunk: over all chunks, as bm25() uses it, and averaged over
         the documents or a sample of them."""
