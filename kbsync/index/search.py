@@ -259,7 +259,8 @@ class Search:
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
             codes = _unknown_codes(snapshot, text, unknown)
-            are_all = bool(terms) and len(unknown) == len(terms)
+            has_code = len(codes) < len(exact_tokens(text))
+            are_all = bool(terms) and len(unknown) == len(terms) and not has_code
             translation = self._words_of_translation(snapshot, query.text) if are_all else ()
         typed = {term.surface: written for term, written in written_terms(text)}
         parts = {term.surface for term in _words_only_in(codes, text)}

@@ -239,7 +239,8 @@ def test_code_that_no_document_has_is_reported(tmp_path: Path, code: str) -> Non
 )
 def test_code_of_a_document_is_known_in_each_of_its_spellings(tmp_path: Path, question: str) -> None:
     with searching(tmp_path, [("codes/a.md", CODES), ("b.md", "Nothing.")]) as (search, _):
-        assert search.unknown_words(Query(question)).codes == ()
+        unknown = search.unknown_words(Query(question))
+        assert (unknown.codes, unknown.are_all) == ((), False)
 
 
 def test_code_with_a_typo_is_reported_only_if_no_document_has_it_corrected(tmp_path: Path) -> None:
