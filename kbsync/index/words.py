@@ -163,6 +163,7 @@ _FORMS = re.compile(
     rf"(?:(?P<gap>[ \u00a0\u2009\u202f]?)(?P<unit>{'|'.join(_UNITS.split())})(?![^\W_])"
     rf"|(?P<short>{'|'.join(_UNITS_WITHOUT_SPACE.split())})(?![^\W_]))"
     r"|[vV](?P<version>[0-9]++)(?=\.[0-9])"
+    r"|(?P<symbol>[A-Za-z](?:\+\+|#)|\.(?:NET|net)(?<!\w.{4})|[A-Z]{1,3}&[A-Z]{1,3})(?![A-Za-z0-9_])"
     # Nine to 15 digits in groups, such as a telephone number, but not a date with an hour.
     rf"|(?<![0-9][ \-:/{_NUMBER_MARKS}])(?![0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?![0-9]))"
     rf"(?=[0-9](?:[ -]?[0-9]){{8,14}}(?![ -]?[0-9]|[:/{_NUMBER_MARKS}][0-9]))"
@@ -171,10 +172,14 @@ _FORMS = re.compile(
 )
 
 
+_SYMBOLS = re.compile(r"\+\+|[#.&]")
+_SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
+
+
 def forms_in(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each other form of a part of `text`: of a code identifier its words, of a
-    code and of a long number in groups its letters and digits, of a version the number without `v`, and of a
-    quantity the same with and without a space.
+    code and of a long number in groups its letters and digits, of a version the number without `v`, of a
+    quantity the same with and without a space, and of a name with symbols the same in letters: `csharp`.
     """
     for match in _FORMS.finditer(text):
         start, end = match.span()
@@ -184,6 +189,8 @@ def forms_in(text: str) -> Iterator[tuple[int, int, str]]:
                 yield start, end, f"{number}{plain}"
             if not match["gap"]:
                 yield start, end, f"{number} {plain}"
+        elif match["symbol"]:
+            yield start, end, _SYMBOLS.sub(lambda symbol: _SYMBOL_NAMES[symbol[0]], match[0]).lower()
         elif match["name"]:
             yield start, end, " ".join(_PARTS.findall(match[0]))
         else:

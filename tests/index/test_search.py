@@ -26,7 +26,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
-from kbsync.index.words import Term, code_test, codes_in, terms_of, whole_name_test
+from kbsync.index.words import Term, code_test, codes_in, forms_in, terms_of, whole_name_test
 from tests.share import long
 
 ENCODER = LocalEncoder()
@@ -437,6 +437,24 @@ def test_code_is_found_among_many_passages_with_its_words(tmp_path: Path) -> Non
         for question in ("get_user_settings", "where is get_user_settings called"):
             best = searcher.search(Query(question))[0]
             assert best.path == "right.md" and "get_user_settings" in best.passages[0].text
+
+
+NAMES_WITH_SYMBOLS = ("C++", "C#", ".NET", "AT&T", "R&D")
+
+
+@pytest.mark.parametrize("name", NAMES_WITH_SYMBOLS)
+def test_name_with_symbols_is_found_among_texts_with_its_letters(tmp_path: Path, name: str) -> None:
+    letters = "The net result at point C: see appendix C, part D, section T and R."
+    texts = [(f"{at}.md", f"Note {at}. {letters}\n\n# C\n\nNet R, D, C.") for at in range(60)]
+    texts.insert(30, ("errors.md", f"A list of errors of all kinds. {', '.join(NAMES_WITH_SYMBOLS)}. More."))
+    with searching(tmp_path, texts) as (search, _):
+        for question in (name, f"errors in {name}?", f"关于{name}的问题"):
+            assert search.search(Query(question))[0].path == "errors.md"
+
+
+def test_names_with_symbols_are_words_only_as_a_whole() -> None:
+    forms = [form for _, _, form in forms_in("C++, c# and ASP.NET, x.net; .NET AT&T a&b ABC++ &amp; #c")]
+    assert forms == ["cplusplus", "csharp", "dotnet", "att"]
 
 
 def test_stop_words_joined_by_a_separator_are_no_code(tmp_path: Path) -> None:

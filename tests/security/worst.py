@@ -154,6 +154,7 @@ _SEARCHED = {
     "index.words._SEPARATORS": [times("."), times("a-"), _LETTERS],
     "index.words._GROUPED": [times("1\u00a0"), times("1\u00a0111"), _DIGITS],
     "index.words._gaps": [times("文*"), times("文\n"), times("文***\n***"), times("*"), times("ก\u200b")],
+    "index.words._SYMBOLS": [times("+"), times("#"), times("C+")],
     "index.words._PARTS": [times("aA"), _LETTERS, _DIGITS, times("A")],
     "index.bpe._PIECE": [times("\u2581"), times("\u2581a"), _LETTERS],
     "index.embed._E5": [times("e5"), times("e5 "), _LETTERS],
