@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.cli.cures import proves
+from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
 from tests.share import enumerated, long
 
@@ -111,3 +114,24 @@ def test_unusable_config_does_not_block_commands_for_another_folder(nested: Sand
     nested.configure().write_text("mirrors: nothing")
     assert nested.run("--once", "--folder", "docs").code == 0
     assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]
+
+
+@long
+@proves("explain {}")
+def test_with_a_config_explain_names_the_command_for_a_folder_mirror(nested: Sandbox) -> None:
+    """A config in use takes the place of the automatic choice, and `explain` says so."""
+    assert nested.run("--once", "--folder", "docs").code == 0
+    assert nested.run("search", "albatross", cwd=nested.docs).code == 0
+    other = nested.root / "other"
+    other.mkdir()
+    (other / "c.md").write_text("another curlew")
+    assert nested.run("init", "other").code == 0
+    for typed, at, path in (("a.md", "docs", "a.md"), ("deep/b.md", "docs/guides", "guides/deep/b.md")):
+        ran = nested.run("explain", typed, cwd=nested.root / at)
+        assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, False)
+        assert f"{nested.docs} is mirrored with `--folder`, but the config has other folders" in ran.out
+        [command] = re.findall(r"`(kbsync explain [^`]*)`", ran.out)
+        pasted = paste(nested, command)
+        assert (pasted.code, pasted.out.splitlines()[:2]) == (0, [f"docs: {path}", "It is searchable."])
+    ran = nested.run("explain", nested.root / "nowhere.md")
+    assert "no mirrored folder contains it" in ran.out

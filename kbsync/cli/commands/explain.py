@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,11 @@ from kbsync.cli.context import (
     set_up_logs,
 )
 from kbsync.cli.exit_codes import Code
+from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
-from kbsync.core.text import printable, printable_lines
+from kbsync.config import places
+from kbsync.core.text import path_argument, printable, printable_lines
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     installation = choose(choices, here=True)
     set_up_logs(choices)
     explanation = asyncio.run(explain_file(installation, path, Path.cwd(), text=text))
+    if explanation.mirror is None and (answer := _describe_other_mirror(choices, path, Path.cwd())):
+        explanation.answer = answer
     output = Output()
     if as_json:
         output.json({**explanation.to_json(), **({"text": explanation.text} if text else {})})
@@ -89,6 +95,32 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
     async with open_for_reading(installation, mirror) as target:
         read, clock = reader(installation), SystemClock()
         return await explain_path(settings[name], target, read, clock, below, context=context, text=text)
+
+
+def _describe_other_mirror(choices: Choices, path: str, cwd: Path) -> str:
+    """Return the folder of another mirror that has the path, and the command that explains it; '' if none
+    does.
+    """
+    typed = Path(os.path.abspath(cwd / path))  # noqa: PTH100
+    # Only the folder is resolved: the path may be a symlink.
+    absolute = (
+        Path(os.path.realpath(typed)) if typed.is_dir() else Path(os.path.realpath(typed.parent), typed.name)
+    )
+    folder = absolute if absolute.is_dir() else absolute.parent
+    mirrored = find_mirrored(folder, os.environ)
+    root = None if mirrored is None else mirrored.root
+    if root is None:
+        with suppress(UsageError):
+            # The mirror that has the folder may exclude it.
+            known = places.known_folder_for(folder, places.state_home(os.environ))
+            root = None if known is None else known.folder
+    if root is None:
+        return ""
+    how = "with `--folder`" if mirrored is None or mirrored.config is None else f"by {mirrored.config}"
+    below = path_argument(os.path.relpath(absolute, root))
+    command_line = Choices(folder=root).typed(f"explain {shlex.quote(below)}")
+    used = "the config has" if choices.folder is None else "--folder has"
+    return f"{root} is mirrored {how}, but {used} other folders; run `{command_line}`."
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
