@@ -110,7 +110,7 @@ def identify(root: Path) -> RootIdentity:
             os.stat(".", dir_fd=fd)
             status, mount = os.fstat(fd), mount_of(fd)
     except FileNotFoundError as error:
-        advice = "mount or create it, or correct `folder` in the config or --folder"
+        advice = "mount it, or correct `folder` in the config or --folder if it moved"
         raise RootTrouble(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
         raise RootTrouble(f"{root}: not a directory; correct `folder` in the config or --folder") from error

@@ -29,9 +29,7 @@ def halt(
 
 
 MIRRORS = (
-    halt(
-        "gone", "folder-missing", "{folder}: the folder is missing; mount or create it, or correct `folder`"
-    ),
+    halt("gone", "folder-missing", "{folder}: the folder is missing; mount it, or correct `folder`"),
     halt(
         "unmounted",
         "folder-missing",

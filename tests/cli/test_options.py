@@ -33,7 +33,7 @@ def test_missing_folder_of_a_known_mirror_halts(sandbox: Sandbox) -> None:
     for words in (["--once"], ["plan"]):
         ran = sandbox.run(*words, "--folder", "docs")
         assert ran.code == 3
-        assert "or correct `folder` in the config or --folder" in ran.out + ran.err
+        assert "or correct `folder` in the config or --folder if it moved" in ran.out + ran.err
     assert sandbox.run("search", "text", "--files", "--folder", "docs").code == 0
 
 

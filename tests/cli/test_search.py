@@ -683,7 +683,7 @@ def test_missing_folder_and_failed_documents_are_reported(failed: Sandbox) -> No
     missing, *_ = notes(failed, "text")
     assert missing.startswith("handbook: ")
     assert "docs" in missing
-    assert "mount or create it, or correct `folder`" in missing
+    assert "mount it, or correct `folder`" in missing
     assert missing.endswith("; then run: kbsync --once --mirror handbook")
 
 
@@ -696,7 +696,7 @@ def test_folder_missing_since_the_last_pass_is_reported(
     sandbox.docs.rename(sandbox.root / "away")
     options = ("--folder", str(sandbox.docs))
     [missing] = notes(sandbox, "alpha", *options)
-    assert missing.startswith(f"docs: {sandbox.docs}: the folder is missing; mount or create it, ")
+    assert missing.startswith(f"docs: {sandbox.docs}: the folder is missing; mount it, or correct ")
     assert missing.endswith(f"; then run: kbsync --once --folder {sandbox.docs}")
     # A disk that doesn't respond delays no search.
     monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
