@@ -44,7 +44,7 @@ def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
 
     with suppress(UsageError):
         for known_folder in places.known_folders(places.state_home(environ)):
-            if folder.is_relative_to(known_folder.folder) and _enters(known_folder.folder, folder):
+            if folder.is_relative_to(known_folder.folder) and enters(known_folder.folder, folder):
                 yield (known_folder.state_dir / STATE_FILE).exists(), MirroredFolder(known_folder.folder)
 
 
@@ -61,7 +61,7 @@ def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple
             by_root: dict[Path, list[MirrorConfig]] = {}
             for mirror in config.mirrors:
                 root = Path(os.path.realpath(mirror.folder))
-                if folder.is_relative_to(root) and _enters(root, folder, mirror):
+                if folder.is_relative_to(root) and enters(root, folder, mirror):
                     by_root.setdefault(root, []).append(mirror)
             for root, mirrors in by_root.items():
                 names = tuple(mirror.name for mirror in mirrors)
@@ -98,7 +98,7 @@ def _is_mirrored(
         return True
 
 
-def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
+def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
     """Return whether the mirror of `root` scans the folder below it: an excluded folder may be another
     mirror.
     """

@@ -50,6 +50,7 @@ from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.forget import read_holdings
 from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
+from kbsync.moved import refuse_moved_folder
 from kbsync.once import identities_of
 from kbsync.search import OpenMirrors, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
@@ -462,6 +463,7 @@ class ListenerApp:
         if fault := folder_fault(expanded):
             raise UsageError(fault)
         folder = Path(os.path.normpath(expanded))
+        refuse_moved_folder(self._mirrors.installation, folder)
         name = name or folder_name(folder)
         state_dir, other_name = self._mirrors.installation.state_dir, "choose another name"
         add_mirror(

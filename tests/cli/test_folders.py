@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.cli.pasting import after, paste
 from tests.cli.sandbox import LONGEST, PIPES, Sandbox, eventually
 from tests.cli.terminal import Begin
 from tests.cli.zhipu import ZhipuSandbox
-from tests.share import long
+from tests.share import enumerated, long
 from tests.warm import Warm
 
 COMMENTED = """\
@@ -245,6 +246,55 @@ def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
     assert ran.code == 0, ran.err
     forget = after(ran.out, "to delete them: ")
     assert paste(sandbox, f"{forget} --yes").code == 0
+
+
+@long
+@enumerated()
+@pytest.mark.parametrize(("added", "verb"), [("docs/guides", "is inside"), (".", "contains")])
+def test_added_folder_that_overlaps_a_mirror_is_reported(sandbox: Sandbox, added: str, verb: str) -> None:
+    """The files would be listed twice, unless one of the mirrors leaves them out."""
+    outer = sandbox.root / "outer"
+    sandbox.docs = outer / "docs"
+    sandbox.write("a.md", "the albatross is here")
+    sandbox.write("guides/b.md", "the bustard is here")
+    sandbox.configure()
+    folder = outer / added
+    ran = sandbox.run("add", folder, "--name", "more")
+    inner, name = (folder, "handbook") if verb == "is inside" else (sandbox.docs, "more")
+    parent = sandbox.docs if verb == "is inside" else folder
+    pattern = f"/{inner.relative_to(parent)}/"
+    says = (
+        f"{folder} {verb} {sandbox.docs} of mirror handbook, so searches list the files in {inner} twice; "
+        f"to leave them out of {name}, add {pattern} to {parent / '.kbsyncignore'}"
+    )
+    assert (ran.code, ran.out.splitlines()[1]) == (0, says)
+    assert sandbox.run("remove", "more", "--keep").code == 0
+    (parent / ".kbsyncignore").write_text(f"{pattern}\n")
+    ran = sandbox.run("add", folder, "--name", "more")
+    assert (ran.code, "twice" in ran.out) == (0, False)
+    assert sandbox.run("--once").code == 0
+    assert len(sandbox.search("bustard")) == 1
+
+
+@long
+def test_moved_folder_of_a_mirror_is_not_added_as_another(sandbox: Sandbox, second_folder: Path) -> None:
+    for number in range(20):
+        sandbox.write(f"guides/{number}.md", f"page {number}")
+    assert sandbox.run("--once").code == 0
+    moved = sandbox.root / "MyDocs"
+    sandbox.docs.rename(moved)
+    (moved / "guides" / "7.md").write_text("edited after the move")
+    before = sandbox.config.read_text()
+    ran = sandbox.run("add", moved)
+    assert (ran.code, ran.out, sandbox.config.read_text()) == (2, "", before)
+    assert f"{moved} has the files of mirror handbook, whose folder {sandbox.docs} is missing" in ran.err
+    assert f"correct `folder:` of handbook in {sandbox.config}: then nothing is indexed again" in ran.err
+    # A folder with other files is no moved one, and neither is a copy while the mirror's folder is there.
+    assert sandbox.run("add", second_folder).code == 0
+    sandbox.config.write_text(before.replace(str(sandbox.docs), str(moved)))
+    assert sandbox.run("--once", "--json").json["uploaded"] == 0
+    shutil.copytree(moved, sandbox.docs)
+    assert sandbox.run("add", sandbox.docs, "--name", "copy").code == 0
 
 
 # -- remove ------------------------------------------------------------------------------------------------

@@ -549,6 +549,18 @@ async def test_mirror_is_paused_and_resumed_like_by_command(open_scene: Scene) -
     assert "paused" not in (await open_scene.json("/api/status"))["mirrors"][0]
 
 
+async def test_moved_folder_of_a_mirror_is_not_added_as_another(open_scene: Scene, tmp_path: Path) -> None:
+    config, root = tmp_path / "kb.yaml", open_scene.world.root
+    config.write_text(f"mirrors:\n  - name: docs\n    folder: {root}\n")
+    installation = open_scene.listener_app._mirrors.installation
+    open_scene.listener_app.turn_to(replace(installation, config=replace(installation.config, path=config)))
+    await open_scene.mirrored(3)
+    moved = root.rename(tmp_path / "moved")
+    refused = await open_scene.post("/api/add", json.dumps({"folder": str(moved)}).encode())
+    error = f"{moved} has the files of mirror docs, whose folder {root} is missing"
+    assert (refused.status_code, error in refused.json()["error"]) == (409, True), refused.text
+
+
 async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tmp_path: Path) -> None:
     config, notes = tmp_path / "kb.yaml", tmp_path / "my notes"
     notes.mkdir()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,14 +23,19 @@ from kbsync.cli.commands.init import (
     take_over,
 )
 from kbsync.cli.context import choose, request_reload
+from kbsync.cli.mirrored import enters
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name
+from kbsync.core.selection import IGNORE_FILE
 from kbsync.core.text import path_argument, printable, shell_command, shell_word
 from kbsync.errors import UsageError
 from kbsync.state import lock
+
+if TYPE_CHECKING:
+    from kbsync.installation import Installation
 
 
 @click.command(
@@ -124,9 +131,11 @@ def _add_to(
     """Add the mirror to an existing config; return its type of target, and sentences that say what to do
     next."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
+    from kbsync.moved import refuse_moved_folder
     from kbsync.targets.registry import DEFAULT_TARGET
 
     before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
+    refuse_moved_folder(before, folder)
     state_dir = before.state_dir
     is_running = lock.is_held(state_dir)
     trial_dir, remembered = find_trial(folder, state_dir), _remembered(folder, state_dir, target)
@@ -153,4 +162,20 @@ def _add_to(
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
+    what_next += _describe_overlaps(after, name)
     return kind, [*what_next, request_reload(after, f"to mirror it: {after.command_line('--once')}")]
+
+
+def _describe_overlaps(installation: Installation, name: str) -> Iterator[str]:
+    """Yield a sentence for each mirror that has files of the mirror `name`, too."""
+    added = installation.mirror(name)
+    for other in installation.config.mirrors:
+        for outer, inner in ((other, added), (added, other)):
+            root, below = (Path(os.path.realpath(mirror.folder)) for mirror in (outer, inner))
+            if other is not added and below.is_relative_to(root) and enters(root, below, outer):
+                verb = "is inside" if inner is added else "contains"
+                yield printable(
+                    f"{added.folder} {verb} {other.folder} of mirror {other.name}, so searches list the "
+                    f"files in {inner.folder} twice; to leave them out of {outer.name}, add "
+                    f"/{below.relative_to(root)}/ to {outer.folder / IGNORE_FILE}"
+                )
