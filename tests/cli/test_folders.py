@@ -248,6 +248,25 @@ def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
     assert paste(sandbox, f"{forget} --yes").code == 0
 
 
+@proves("add {}")
+def test_init_with_a_config_names_the_command_that_adds_a_folder(
+    sandbox: Sandbox, second_folder: Path
+) -> None:
+    ran = sandbox.run("init", second_folder.name)
+    assert (ran.code, ran.out, names(sandbox)) == (2, "", ["handbook"])
+    assert paste(sandbox, after(ran.err, "or add to it: ")).code == 0
+    assert names(sandbox) == ["handbook", "more-notes"]
+    third = sandbox.root / "third"
+    third.mkdir()
+    ran = sandbox.run("init", "--config", sandbox.config)
+    command = after(ran.err, "or add to it: ")
+    assert command == f"kbsync add DIR --config {sandbox.config}"
+    assert paste(sandbox, command, DIR=str(third)).code == 0
+    # A service needs more settings than `add` writes.
+    ran = sandbox.run("init", second_folder, "--target", "zhipu")
+    assert ran.err == f"kbsync: {sandbox.config} exists; edit it, or choose another file with --config FILE\n"
+
+
 @long
 @enumerated()
 @pytest.mark.parametrize(("added", "verb"), [("docs/guides", "is inside"), (".", "contains")])

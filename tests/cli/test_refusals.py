@@ -103,7 +103,10 @@ WRONG = (
     ),
     wrong("--once --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),
     wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "choose another with --state-dir"),
-    wrong("init docs", "{config} exists; edit it, or choose another file with --config FILE"),
+    wrong(
+        "init docs",
+        "{config} exists; choose another file with --config FILE, or add to it: kbsync add {root}/docs",
+    ),
     wrong("init docs/a.md", "docs/a.md is a file; choose a folder", before=bare),
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
     wrong("init --folder -no", "pass the folder as an argument: kbsync init ./-no"),

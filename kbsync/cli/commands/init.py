@@ -232,7 +232,10 @@ def command(
     if choices.config is None and path == places.SYSTEM_CONFIG:
         raise UsageError("no home directory is known; choose the file to write with --config FILE")
     if os.path.lexists(path):
-        raise ConfigExists(path)
+        add = "add DIR"
+        if directory is not None:
+            add = f"add {shlex.quote(path_argument(os.path.abspath(directory)))}"  # noqa: PTH100
+        raise ConfigExists(path, choices.typed(add) if target in (None, DEFAULT_TARGET) else "")
     folder = _folder(directory)
     remembered = find_remembered(folder, state_dir_of(path, choices))
     keeps_target = remembered.target is not None and not any((target, base, create, base_url))
@@ -296,10 +299,13 @@ def start_config(
 
 
 class ConfigExists(UsageError):
-    """A file already exists at the path of the new config."""
+    """A file already exists at the path of the new config. `add`: the command that adds the folder to it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
+    def __init__(self, path: Path, add: str = "") -> None:
+        if not add:
+            super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
+        else:
+            super().__init__(f"{path} exists; choose another file with --config FILE, or add to it: {add}")
 
 
 def state_dir_of(path: Path, choices: Choices) -> Path:
