@@ -182,6 +182,13 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
     if contents.unread_gitignores:
         example = printable(contents.unread_gitignores[0])
         yield f"  {example} is not read; to exclude what it lists, copy it to {IGNORE_FILE}"
+    yield from describe_vaults(folder, contents)
+    if is_paid and files:
+        yield f"  cost: {format_count(files, 'document')} with {size}, at the service's prices"
+
+
+def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:
+    """Yield a line for each Obsidian vault, and one with the command that leaves out what Obsidian does."""
     for path, unsearched in contents.vaults.items():
         vault = folder / path
         which = f"{path}/ is" if path else "this is"
@@ -190,5 +197,3 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
             command = shell_command(["printf", "%s\\n", *(f"/{folder}/" for folder in unsearched)])
             command += f" >> {shell_word(str(vault / IGNORE_FILE))}"
             yield printable(f"  to leave out {', '.join(unsearched)} as Obsidian's search does: {command}")
-    if is_paid and files:
-        yield f"  cost: {format_count(files, 'document')} with {size}, at the service's prices"

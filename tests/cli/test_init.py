@@ -20,7 +20,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import KEY, ZhipuSandbox
-from tests.share import long
+from tests.share import enumerated, long
 
 SERVICES = [kind for kind in TARGETS if base_key(kind)]
 
@@ -276,14 +276,19 @@ def test_every_exclusion_reason_is_named(sandbox: Sandbox) -> None:
 
 
 @long
-def test_vault_is_recognized_with_its_own_search_exclusions(sandbox: Sandbox) -> None:
+@enumerated()
+@pytest.mark.parametrize("command", ["init", "add"])
+def test_vault_is_recognized_with_its_own_search_exclusions(sandbox: Sandbox, command: str) -> None:
     settings = {"userIgnoreFilters": ["old stuff/", "/^x.*/", "gone/", 7, "a*b"]}
     sandbox.write("vault/.obsidian/app.json", json.dumps(settings))
     sandbox.write("vault/.obsidian/templates.json", '{"folder": "Templates"}')
     sandbox.write("other/.obsidian/app.json", "{")
     for path in ("vault/note.md", "vault/old stuff/b.md", "vault/Templates/daily.md", "other/c.md", "d.md"):
         sandbox.write(path, "text")
-    lines = sandbox.run("init", "docs").out.splitlines()
+    if command == "add":
+        (sandbox.root / "other").mkdir()
+        assert sandbox.run("init", "other").code == 0
+    lines = sandbox.run(command, "docs").out.splitlines()
     words = " an Obsidian vault: searches find aliases, tags, properties and links"
     assert {f"  vault/ is{words}", f"  other/ is{words}"} <= set(lines)
     [advice] = [line for line in lines if "to leave out" in line]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name
 from kbsync.core.selection import IGNORE_FILE
 from kbsync.core.text import path_argument, printable, shell_command, shell_word
-from kbsync.errors import UsageError
+from kbsync.errors import KbsyncError, UsageError
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
 
 def _add_to(
     choices: Choices, config_path: Path, folder: Path, name: str, target: str | None
-) -> tuple[str, list[str]]:
+) -> tuple[str, Iterable[str]]:
     """Add the mirror to an existing config; return its type of target, and sentences that say what to do
-    next."""
+    next. Reading these scans the folder."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
     from kbsync.moved import refuse_moved_folder
     from kbsync.targets.registry import DEFAULT_TARGET
@@ -162,8 +163,23 @@ def _add_to(
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
-    what_next += _describe_overlaps(after, name)
-    return kind, [*what_next, request_reload(after, f"to mirror it: {after.command_line('--once')}")]
+    reload = request_reload(after, f"to mirror it: {after.command_line('--once')}")
+    return kind, chain(what_next, _describe_vaults(after, name), _describe_overlaps(after, name), [reload])
+
+
+def _describe_vaults(installation: Installation, name: str) -> Iterator[str]:
+    """Yield the lines about Obsidian vaults in the mirror's folder, as `init` prints them."""
+    from kbsync.cli.folder_contents import describe_vaults, limits_of, scan_folder
+    from kbsync.core.selection import Rules
+
+    mirror = installation.mirror(name)
+    try:
+        rules = Rules(mirror.include, mirror.exclude, limits_of(installation, mirror))
+        contents = scan_folder(mirror.folder, rules)
+    except (OSError, KbsyncError):
+        # The config is changed already, and the next pass reports an unreadable folder.
+        return
+    yield from describe_vaults(mirror.folder, contents)
 
 
 def _describe_overlaps(installation: Installation, name: str) -> Iterator[str]:
