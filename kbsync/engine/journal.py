@@ -53,7 +53,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
-from kbsync.engine.status import OUT_OF_DATE
+from kbsync.engine.status import OUT_OF_DATE, WITHDRAWN
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
 from kbsync.state.files import FileRow, folder_label, split
@@ -399,6 +399,23 @@ class Journal:
         if self._on_decided is not None:
             self._on_decided(tx, entry.path)
 
+    def _record_withdrawal(self, tx: Tx, desired: Desired, upload: Upload) -> None:
+        """Record that the held deletion of this document ended without approval."""
+        removal = tx.removals.get(self.binding.mirror, desired.path)
+        if removal_cause(desired):
+            reason = "the config says `deletions: never`"
+        else:
+            reason = "" if removal is None else WITHDRAWN.get(removal.cause, "")
+        tx.history.add(
+            self.binding.mirror,
+            self._clock.wall(),
+            HistoryEvent.KEPT,
+            desired.path,
+            document_id=upload.remote_id,
+            size=upload.known_size,
+            reason=reason,
+        )
+
     def _carry_out(
         self, tx: Tx, desired: Desired, rows: dict[int, Upload], action: Action, fresh: bool
     ) -> bool:
@@ -446,6 +463,8 @@ class Journal:
             case Step.SERVE:
                 if upload.state is UploadState.ADOPTING and proves(upload, desired):
                     tx.uploads.set_content(upload.id, digest=desired.digest)
+                if upload.state is UploadState.HELD:
+                    self._record_withdrawal(tx, desired, upload)
                 tx.removals.drop(mirror, desired.path)
                 changed = lifecycle.take_over(upload, self.timing)
             case Step.WEIGH:

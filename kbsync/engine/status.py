@@ -306,6 +306,13 @@ CAUSES = {
 }
 """Why a file should have no document, as a sentence."""
 
+WITHDRAWN = {
+    GONE: "the file is back",
+    DESELECTED: "the file is selected again",
+    EMPTIED: "the file has content again",
+}
+"""Why a held deletion for one of these causes ended without approval, as a sentence."""
+
 UNSEEN = "kbsync can't tell whether the file exists"
 
 

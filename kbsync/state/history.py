@@ -31,13 +31,14 @@ class HistoryEvent(StrEnum):
     FAILED = "failed"
     HELD = "held"
     APPROVED = "approved"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
     """One event. `at`: when it happened, in epoch seconds. `path`: the file's path; '' if the event is about
-    several. `former`: its path before a rename. `reason`: why it failed, is held or was approved. `by`: the
-    source of the approval, `command` or `page`.
+    several. `former`: its path before a rename. `reason`: why it failed, is held, was approved or is kept.
+    `by`: the source of the approval, `command` or `page`.
     """
 
     at: float

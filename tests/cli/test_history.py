@@ -49,3 +49,32 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox)
     for words, says in refused.items():
         ran = sandbox.run("history", *words)
         assert ran.code == 2 and says in ran.err
+
+
+@long
+def test_history_says_why_a_hold_ended_without_approval(sandbox: Sandbox) -> None:
+    texts = {f"f{number}.md": f"text {number}" for number in range(8)}
+    for path, text in texts.items():
+        sandbox.write(path, text)
+    sandbox.configure()
+    sandbox.once()
+    for path in texts:
+        (sandbox.docs / path).unlink()
+    assert sandbox.run("--once").code == 3
+    for path, text in texts.items():
+        sandbox.write(path, text if path != "f1.md" else "edited")
+    sandbox.once()
+    sandbox.write(".kbsyncignore", "*.md\n")
+    assert sandbox.run("--once").code == 3
+    (sandbox.docs / ".kbsyncignore").unlink()
+    sandbox.once()
+    sandbox.once()
+    for path, replaced in (("f0.md", []), ("f1.md", ["replaced  f1.md"])):
+        assert [line[21:].rstrip() for line in sandbox.run("history", path).out.splitlines()] == [
+            f"uploaded  {path}",
+            f"held      {path}  the file is gone",
+            f"kept      {path}  the file is back",
+            *replaced,
+            f"held      {path}  the file is no longer selected",
+            f"kept      {path}  the file is selected again",
+        ]

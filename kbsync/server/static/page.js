@@ -7,7 +7,7 @@ const STATE_WORDS = {
 };
 const EVENT_WORDS = {
   uploaded: "new", replaced: "new version", renamed: "renamed", deleted: "deleted", failed: "failed",
-  held: "held", approved: "approved",
+  held: "held", approved: "approved", kept: "kept",
 };
 const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", failed: "!" };
 const VERB_WORDS = {
