@@ -68,6 +68,9 @@ TAKES_CARE = "the running kbsync takes care of it"
 NAMED = 5
 """Maximum number of a directory's failed files to name."""
 
+COMPARED, SIMILAR = 5_000, 0.8
+"""Maximum number of files to compare with an unknown path, and the similarity (`difflib`) of a suggestion."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -90,7 +93,8 @@ class PathExplanation:
 
     `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
     unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `pause`: the one
-    that keeps the next pass from running. `folder_problem`: why the last scan could not list its directory,
+    that keeps the next pass from running. `similar_path`: the file that a user may mean by a path that is
+    unknown, '' if none is similar. `folder_problem`: why the last scan could not list its directory,
     or one above.
 
     For the document at the target: its `status`, its number of `chunks` and its `text`; `trouble`: why the
@@ -118,6 +122,7 @@ class PathExplanation:
     chunks: int | None = None
     text: str | None = None
     trouble: str = ""
+    similar_path: str = ""
     below: dict[Status, int] | None = None
     failed_below: Sequence[FileStatus] = ()
 
@@ -299,6 +304,8 @@ def _add_state(
         for hold in tx.holds.current(record.id):
             if hold.id == removal.hold:
                 evidence.held_for, evidence.is_approved = removal.cause, hold.approved_at is not None
+    if evidence.is_unknown and tx.folders.get(record.id, path) is None:
+        evidence.similar_path = _find_similar(tx, record.id, path)
     evidence.halt = _halt(tx, settings, record, root, context)
     pause = tx.pauses.current(record.id, now)
     # A single pass runs in quiet hours, too.
@@ -324,6 +331,21 @@ def _add_state(
             if entry.status is Status.FAILED and len(failed) < NAMED:
                 failed.append(items.of(entry))
         evidence.below, evidence.failed_below = below, failed
+
+
+def _find_similar(tx: Tx, mirror: int, path: str) -> str:
+    """Return the mirror's file that a user most likely means by an unknown path; '' if none is similar."""
+    import difflib
+
+    name = split(path)[1]
+    if same_name := tx.entries.present_paths(mirror, COMPARED, name):
+        return difflib.get_close_matches(path, same_name, n=1, cutoff=0.0)[0]
+    paths = tx.entries.present_paths(mirror, COMPARED)
+    if similar := difflib.get_close_matches(path, paths, n=1, cutoff=SIMILAR):
+        return similar[0]
+    path_of = {split(one)[1]: one for one in paths}
+    similar = difflib.get_close_matches(name, path_of, n=1, cutoff=SIMILAR)
+    return path_of[similar[0]] if similar else ""
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
@@ -469,7 +491,8 @@ class _Sentences:
         if stat.kind is FileKind.FOLDER or evidence.below is not None:
             return self._describe_folder()
         if server is None:
-            return f"It is not searchable because {self._why_absent()}."
+            why = self._why_absent()
+            return f"It is not searchable because {why}{'' if why.endswith('?') else '.'}"
         if evidence.is_lost:
             repair = self._run(f"verify --repair --mirror {self.settings.name}")
             return f"It is not searchable because the knowledge base no longer has its document; {repair}."
@@ -528,7 +551,8 @@ class _Sentences:
         if self._is_folder_lost():
             return self._why_halted()
         if stat.presence is Presence.MISSING:
-            return "there is no such file; check the path"
+            similar = self.evidence.similar_path
+            return f"there is no such file; {f'did you mean {similar}?' if similar else 'check the path'}"
         if selection is None:
             return f"it cannot be accessed: {stat.problem}"
         if selection.problem:

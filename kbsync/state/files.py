@@ -414,6 +414,14 @@ class Entries:
         values = (mirror, bind(folder), bind(folder), bind(name))
         return list(self._select(source, f"{where} ORDER BY f.path, e.name", values, limit))
 
+    def present_paths(self, mirror: int, limit: int, name: str | None = None) -> list[str]:
+        """Return the paths of present files, at most `limit`; with `name`, only files of this name."""
+        where = "e.status <> 6 AND e.presence = 0 AND f.mirror = ? AND (? IS NULL OR e.name = ?)"
+        sql = f"SELECT f.path, e.name FROM {_JOINED} WHERE {where} LIMIT ?"  # noqa: S608 - ours
+        wanted = None if name is None else bind(name)
+        rows = self._db.execute(sql, (mirror, wanted, wanted, limit))
+        return [join(unbind(folder), unbind(file_name)) for folder, file_name in rows]
+
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
         """Return present files that may have changed without a new stamp (`racy`)."""
         return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))

@@ -156,6 +156,31 @@ def test_unknown_path_is_a_usage_error(mirrored: Sandbox) -> None:
         assert mirrored.run("explain", path, "--folder", "docs").code == 0
 
 
+@long
+def test_similar_path_is_suggested_for_an_unknown_one(sandbox: Sandbox) -> None:
+    for path in ("handbook/vacation.md", "handbook/notes.md", "archive/notes.md", "a.md"):
+        sandbox.write(path, f"text of {path}")
+    sandbox.configure()
+    sandbox.once()
+    suggestions = {
+        "vacation.md": "handbook/vacation.md",
+        "handbok/vacation.md": "handbook/vacation.md",
+        "Handbook/Vacation.md": "handbook/vacation.md",
+        "vacaton.md": "handbook/vacation.md",
+        "archiv/notes.md": "archive/notes.md",
+    }
+    for typed, meant in suggestions.items():
+        ran = sandbox.run("explain", typed)
+        says = f"It is not searchable because there is no such file; did you mean {meant}?"
+        assert (ran.code, ran.out.splitlines()[1]) == (2, says)
+    for typed in ("quarterly-report.pdf", "handbook/gone"):
+        ran = sandbox.run("explain", typed)
+        assert (ran.code, "no such file; check the path." in ran.out) == (2, True)
+    (sandbox.docs / "handbook/vacation.md").unlink()
+    ran = sandbox.run("explain", "handbook/vacation.md")
+    assert (ran.code, "did you mean" in ran.out) == (0, False)
+
+
 def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbox) -> None:
     (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
     ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
