@@ -459,6 +459,7 @@ def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) ->
     with lock.held(both.state):
         ran = both.run("remove", "more", "--delete")
     assert (ran.code, both.config.read_bytes()) == (4, before)
+    assert "stop it first" in ran.err and "will be deleted" not in ran.err
     assert documents(both) == ["b.md"]
 
 

@@ -20,6 +20,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
 from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
+from kbsync.state import lock
 
 if TYPE_CHECKING:
     from kbsync.forget import Holdings
@@ -65,7 +66,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         delete = documents > 0 and _wants_to_delete(name, documents)
     deleted = 0
     if delete and holdings is not None:
-        show_holdings(holdings, True)
+        if not lock.is_held(installation.state_dir):  # otherwise nothing is deleted
+            show_holdings(holdings, True)
         deleted, _ = end_mirror(installation, holdings, choices, lambda: _edit(installation, name))
         documents = 0
     else:
