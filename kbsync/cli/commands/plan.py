@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @json_option
 @shared_options
 def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int:
-    """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept.
+    """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept, x failed.
 
     Changes nothing. With --json it lists every path, regardless of the limit.
     """
