@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from kbsync import __version__
-from kbsync.config.kinds import read_moment
+from kbsync.config.kinds import read_since
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable, shell_command
 from kbsync.dataclass import dataclass
@@ -265,14 +265,19 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
             self.fail(str(error), param, ctx)
 
 
-MOMENT = ParsedOption("date", read_moment)
+MOMENT = ParsedOption("time", read_since)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
     click.option(
         "--type", "types", multiple=True, metavar="EXT", help="Only this extension; can be repeated."
     ),
-    click.option("--after", type=MOMENT, metavar="DATE", help="Only files changed on or after this date."),
+    click.option(
+        "--after",
+        type=MOMENT,
+        metavar="TIME",
+        help="Only files changed since this time: a duration such as 1d, yesterday, or a date.",
+    ),
 )
 
 

@@ -12,6 +12,7 @@ import datetime
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -43,6 +44,22 @@ def read_moment(text: str) -> float:
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
+def read_since(text: str) -> float:
+    """Return a date, a duration before now, or the start of `today` or `yesterday`, in epoch seconds."""
+    days = {"today": 0, "yesterday": 1}
+    if text in days:
+        date = datetime.datetime.now().date() - datetime.timedelta(days=days[text])
+        return read_moment(date.isoformat())
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return read_moment(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a duration such as 1d nor a date such as 2026-01-31") from None
 
 
 def write_duration(seconds: float) -> str:

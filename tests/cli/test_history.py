@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 
 from tests.cli.sandbox import Sandbox
 from tests.share import long
@@ -78,3 +80,18 @@ def test_history_says_why_a_hold_ended_without_approval(sandbox: Sandbox) -> Non
             f"held      {path}  the file is no longer selected",
             f"kept      {path}  the file is selected again",
         ]
+
+
+@long
+def test_times_have_the_same_forms_in_history_and_search(sandbox: Sandbox) -> None:
+    sandbox.write("new.md", "the heron")
+    old = sandbox.write("old.md", "the heron")
+    long_ago = time.time() - 40 * 86400
+    os.utime(old, (long_ago, long_ago))
+    sandbox.configure()
+    sandbox.once()
+    for when in ("1d", "yesterday", "2000-01-01"):
+        assert len(sandbox.run("history", "--since", when, "--json").json["events"]) == 2
+        hits = sandbox.run("search", "heron", "--after", when, "--json").json["hits"]
+        found = {hit["path"] for hit in hits}
+        assert found == ({"new.md", "old.md"} if when == "2000-01-01" else {"new.md"})

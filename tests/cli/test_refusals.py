@@ -93,8 +93,12 @@ WRONG = (
     wrong("--json status", "--json"),
     wrong("docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
     wrong("--once docs", "to mirror it: kbsync --once --folder docs"),
-    wrong("search x --after yesterday", "2026-01-31", before=mirrored),
-    wrong("search x --after 9999-12-31T23:59:59-12:00", "is not a date", before=mirrored),
+    wrong("search x --after someday", "2026-01-31", before=mirrored),
+    wrong(
+        "search x --after 9999-12-31T23:59:59-12:00",
+        "neither a duration such as 1d nor a date",
+        before=mirrored,
+    ),
     wrong("status --mirror nobody", "there is no mirror 'nobody'; known mirrors: handbook"),
     wrong("search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
     wrong(

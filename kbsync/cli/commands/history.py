@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, is_known, read_state, recorded_mirrors, resolve
-from kbsync.cli.options import DOCUMENT, Choices, ParsedOption, examples, json_option, shared_options
+from kbsync.cli.options import DOCUMENT, MOMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
-from kbsync.config.kinds import parse_duration, read_moment
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -23,18 +21,6 @@ if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
 
 MOST_SHOWN = 100
-
-
-def _read_since(text: str) -> float:
-    """Return a date, or a duration before now, in epoch seconds."""
-    try:
-        return time.time() - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        return read_moment(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither a duration such as 1d nor a date such as 2026-01-31") from None
 
 
 @click.command(
@@ -47,10 +33,10 @@ def _read_since(text: str) -> float:
 @click.argument("path", required=False, type=DOCUMENT)
 @click.option(
     "--since",
-    type=ParsedOption("time", _read_since),
+    type=MOMENT,
     metavar="TIME",
     default=0.0,
-    help="Only events since this time: a duration such as 1d, or a date.",
+    help="Only events since this time: a duration such as 1d, yesterday, or a date.",
 )
 @click.option(
     "--limit",
