@@ -7,18 +7,25 @@ under the mirror's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from kbsync.contract.target import Base, DeleteOutcome, Target
+from kbsync.contract.target import Base, DeleteOutcome, Reads, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import Timing
-from kbsync.core.model import OUTCOME_OPEN, PROVEN, Status, Upload
+from kbsync.core.links import is_address
+from kbsync.core.model import OUTCOME_OPEN, PROVEN, Status, Upload, UploadState
+from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import mark_undecided, note_left_behind
 from kbsync.engine.clock import Clock, SystemClock
+from kbsync.engine.listing import MOST, is_tagged
+from kbsync.engine.lost_uploads import FoundUpload, find_uploads
+from kbsync.engine.settings import Binding, MirrorSettings, abilities_of
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.inbox import BindingFact
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -77,8 +84,9 @@ async def forget(
     """Delete all of a mirror's rows; return how many of its documents were deleted first.
 
     With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove to be
-    ours, in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The
-    caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the rows of
+    ours, in the knowledge base that the mirror is bound to. For uploads without a response it first searches
+    the target's list, and waits until it can no longer be lagging. The ids of all others stay in the state.
+    The caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the rows of
     deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError` if it
     opens another base.
     """
@@ -93,7 +101,9 @@ async def forget(
                 f"{record.name}: its documents aren't in the target's knowledge base; "
                 "nothing was deleted; fix the target, or forget the mirror without deleting"
             )
-        deleted = await _delete_all(store, record, number, target, clock or SystemClock(), report)
+        clock = clock or SystemClock()
+        await _find_open_uploads(store, record, binding, target, clock)
+        deleted = await _delete_all(store, record, number, target, clock, report)
         await target.leave()
 
     def drop(tx: Tx) -> None:
@@ -163,6 +173,84 @@ def _describe(failures: Sequence[tuple[str, str]]) -> str:
     examples = ", ".join(f"{document} ({reason})" for document, reason in failures[:NAMED])
     more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
     return f"{len(failures)} documents could not be deleted: {examples}{more}"
+
+
+async def _find_open_uploads(
+    store: StateStore, record: MirrorRecord, binding: BindingRecord, target: Target, clock: Clock
+) -> None:
+    """Search for the documents of uploads without a response, and mark those for deletion that are proven
+    ours.
+
+    As in a pass, an upload counts as absent only once the list can no longer be lagging. Raises `TargetError`
+    if the list is incomplete.
+    """
+    known_lag = await store.read(lambda tx: tx.meta.get(BindingFact.LAG, binding.id))
+
+    def timing() -> Timing:
+        return Timing(clock.wall(), clock.chance, target.limits, lag=float(known_lag or 0.0))
+
+    def read_rows(tx: Tx, *states: UploadState) -> list[Upload]:
+        return tx.uploads.in_states(record.id, binding.id, states, limit=MOST)
+
+    def doubt(tx: Tx) -> None:
+        for row in read_rows(tx, UploadState.SENDING):
+            tx.uploads.save(lifecycle.doubt(row, "interrupted while sending", timing()))
+
+    await store.write(doubt)
+    rows = await store.read(lambda tx: read_rows(tx, *OUTCOME_OPEN))
+    while rows:
+        started_at = clock.wall()
+        found = await find_uploads(store, _listing_of(record, binding, target, rows), target, rows)
+        proven = {item.row.id for item in found if await _is_proven(target, item)}
+        await store.write(lambda tx: _record_search(tx, found, proven, timing(), started_at))  # noqa: B023
+        rows = await store.read(lambda tx: read_rows(tx, UploadState.UNSURE))
+        if rows:
+            await clock.sleep(max(0.0, min(row.due_at or 0.0 for row in rows) - clock.wall()))
+
+
+def _listing_of(
+    record: MirrorRecord, binding: BindingRecord, target: Target, rows: Sequence[Upload]
+) -> Binding:
+    """Return what reading the list needs to know of the mirror, which the config may no longer have."""
+    style = "tagged" if all(is_address(row.name) or is_tagged(row) for row in rows) else "plain"
+    settings = MirrorSettings(
+        record.name, Path(record.folder), record.target, prefix=binding.prefix, names=style
+    )
+    return Binding(
+        settings=settings,
+        mirror=record.id,
+        id=binding.id,
+        limits=target.limits,
+        abilities=abilities_of(target, settings),
+        recipe=lambda _path: "",
+        rules=Rules(settings.include, settings.exclude, target.limits),
+        spool_dir=settings.root,
+        base=binding.base,
+    )
+
+
+async def _is_proven(target: Target, found: FoundUpload) -> bool:
+    """Return whether the found document is the upload's: a name without a tag doesn't prove that (promise
+    6)."""
+    if found.listed is None:
+        return False
+    row = found.row
+    if target.limits.marks or row.remote_id is not None or is_address(row.name) or is_tagged(row):
+        return True
+    return isinstance(target, Reads) and await target.digest(found.listed.remote_id) == row.digest
+
+
+def _record_search(
+    tx: Tx, found: Sequence[FoundUpload], proven: Collection[int], timing: Timing, started_at: float
+) -> None:
+    for row, listed in ((item.row, item.listed) for item in found):
+        if listed is not None and row.id in proven:
+            if row.state is UploadState.TOMBSTONE:
+                tx.uploads.save(lifecycle.still_there(row, timing))
+            else:
+                tx.uploads.save(lifecycle.retire(replace(row, remote_id=listed.remote_id), timing))
+        elif row.state is UploadState.UNSURE:
+            tx.uploads.save(lifecycle.not_found(row, timing, started_at))
 
 
 async def _delete_all(
@@ -236,6 +324,10 @@ def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
     # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
     for row in rows:
         if row.state.serves:
+            # Only one upload of a version may be in flight (invariant 2). A successor is deleted as well.
+            for other in tx.uploads.at_path(row.mirror, row.binding, row.path or ""):
+                if other.version == row.version and other.state is UploadState.INDEXING:
+                    tx.uploads.save(lifecycle.retire(other, timing))
             # Like an adopted document: if it is still there, it doesn't count as uploaded again.
             tx.uploads.save(replace(lifecycle.poll_again(row, timing), sent_at=None))
             tx.removals.release(row.id)

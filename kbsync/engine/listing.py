@@ -25,6 +25,7 @@ from kbsync.contract.target import DocState, DocStatus, Listed, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.links import is_address, same_address
 from kbsync.core.model import OUTCOME_OPEN, SERVING, UNANSWERED, Upload, UploadState
+from kbsync.core.names import Naming, tag_of
 from kbsync.core.planner import digests_match
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
@@ -217,6 +218,11 @@ def _needs_document(row: Upload) -> bool:
             return False
         case _:
             return not row.state.is_final
+
+
+def is_tagged(row: Upload) -> bool:
+    """Return whether the name of the upload has the tag of its bytes."""
+    return Naming().key(row.name) == tag_of(row.digest)
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:

@@ -185,6 +185,25 @@ def test_documents_at_a_service_are_deleted_by_the_name_of_the_mirror_that_left_
 
 
 @long
+def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandbox) -> None:
+    zhipu.write("a.md", "alpha")
+    assert zhipu.go("--once").code == 0
+    zhipu.aim("prefix: new-")
+    zhipu.service.play("lost-answer", op="upload", times=9)
+    zhipu.service.play("html", op="list", times=999)
+    daemon = zhipu.watch()
+    eventually(lambda: len(zhipu.service.documents()) == 2)
+    daemon.process.kill()
+    daemon.process.wait()
+    zhipu.service.server.faults.clear()
+    theirs = zhipu.service.plant("new-notes.md", "alpha")
+    ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (ran.code, ran.out) == (0, "handbook is forgotten; 2 documents deleted\n")
+    assert "1 upload may or may not have reached the target; those found there will be deleted" in ran.words
+    assert [document["id"] for document in zhipu.service.documents()] == [theirs]
+
+
+@long
 def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.write("b.md", "beta")

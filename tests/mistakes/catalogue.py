@@ -601,8 +601,8 @@ MISTAKES = {
     "interrupted-deletion-believed-undone": Mistake(
         "killed while it deletes a mirror's documents, kbsync takes them for searchable",
         "kbsync/engine/forget.py",
-        "        if row.state.serves:\n            # Like an adopted document",
-        "        if row.state is None:\n            # Like an adopted document",
+        "        if row.state.serves:\n            # Only one upload",
+        "        if row.state is None:\n            # Only one upload",
         ("tests/engine/test_forget.py",),
     ),
     "changed-config-not-reloaded": Mistake(

@@ -161,8 +161,9 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
+        search = "; those found there will be deleted" if delete_documents else ""
         print_message(
-            f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target"
+            f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target{search}"
         )
 
 
