@@ -43,6 +43,7 @@ from kbsync.engine.listing import (
     has_bytes,
     identify_all,
     read_list,
+    sent_by_other,
     unlisted,
     was_sent_by_kbsync,
 )
@@ -131,6 +132,9 @@ class Audit:
 
         `is_read`: its bytes were read, if the target returns them.
         """
+        if (upload := self._sender(claim, tx)) is not None:
+            self.others[upload.mirror] += 1
+            return False
         if claim.whose is Whose.PATH and claim.row is None:
             is_stray = self._may_be_copy(claim.listed, tx, is_read)
         elif claim.whose is Whose.PATH and self._binding.limits.marks and claim.listed.upload_id is None:
@@ -143,6 +147,15 @@ class Audit:
         # The web page may belong to a link file that is being sent.
         self.foreign += not is_stray and not claim.doubts and claim.whose in (Whose.PATH, Whose.FOREIGN)
         return is_stray
+
+    def _sender(self, claim: Claim, tx: Tx) -> Upload | None:
+        """Return another mirror's upload without a response that the document belongs to, unless the document
+        is a copy of one of our files."""
+        if claim.whose not in (Whose.PATH, Whose.FOREIGN):
+            return None
+        entry = tx.entries.get(self._binding.mirror, claim.path)
+        is_copy = entry is not None and has_bytes(entry, claim.listed)
+        return None if is_copy else sent_by_other(self._binding, claim.listed, tx)
 
     def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
         """Return whether a document without a row may be a second copy of one of our files."""

@@ -174,6 +174,10 @@ def identify(
     fitting = tuple(row for row, fit in fits if fit)
     uploads = tuple(row for row in fitting if row.state in OUTCOME_OPEN)
     is_free = holder is None or (holder.state.is_final and binding.limits.ids_return)
+    if holder is not None and holder.state is UploadState.ADOPTING and not holder.is_marked:
+        # Another mirror read another path from the name, so that path's file proves nothing.
+        is_other = not _is_mine(binding, holder)
+        is_free |= is_other and all(holder.path not in (row.path, row.label) for row in uploads)
     if uploads and (marks or is_free):  # a document updated in place has the id of its predecessor
         if not proves_content(binding) or any(row.state in UNANSWERED for row in uploads):
             return Claim(Whose.OPEN, listed, uploads=uploads)
@@ -223,6 +227,22 @@ def _needs_document(row: Upload) -> bool:
 def is_tagged(row: Upload) -> bool:
     """Return whether the name of the upload has the tag of its bytes."""
     return Naming().key(row.name) == tag_of(row.digest)
+
+
+def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
+    """Return the upload without a response that the document belongs to, if another mirror sent it; None if
+    there is none or nothing proves that.
+    """
+    if binding.limits.marks:
+        return None
+    return next(
+        (
+            row
+            for row in tx.uploads.open_in_base(binding.id, listed.name)
+            if not _is_mine(binding, row) and listed.size in (None, row.size) and is_tagged(row)
+        ),
+        None,
+    )
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:

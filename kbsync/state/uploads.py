@@ -14,6 +14,7 @@ from kbsync.core.model import (
     FINAL,
     IN_FLIGHT,
     ON_THE_WAY,
+    OUTCOME_OPEN,
     SERVING,
     TO_BE_DONE,
     UNANSWERED,
@@ -400,6 +401,17 @@ class Uploads(Table):
             f" AND {_NAMED} AND state {_in(UNANSWERED)} LIMIT 1"
         )
         return self._db.execute(sql, (bind(name),)).get is not None
+
+    def open_in_base(self, binding: int, name: str) -> list[Upload]:
+        """Return uploads with this name and without a response, in the base of this binding, regardless of
+        the prefix.
+        """
+        where = (
+            "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"  # noqa: S608
+            " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"
+            f" WHERE mine.id = ?) AND name = ? AND {_NAMED} AND state {_in(OUTCOME_OPEN)} ORDER BY id DESC"
+        )
+        return list(self._select(where, (binding, bind(name))))
 
     # -- several rows at once
     # ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from kbsync.core.model import OUTCOME_OPEN, UploadState
 from kbsync.engine.forget import StillThere, forget
 from kbsync.errors import Rejected, Unavailable, Unsure
+from tests.engine.auditing import verified
 from tests.engine.read_only_commands import open_target
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Fault
@@ -145,3 +146,54 @@ async def test_incomplete_list_deletes_nothing_and_keeps_the_mirror(world: World
     world.base.faults.clear()
     await forgotten(world)
     assert world.base.documents == {}
+
+
+@long
+@pytest.mark.parametrize("prefix", ["", "new-"])
+async def test_documents_of_a_detached_mirrors_lost_answers_are_reported_and_deleted(
+    world: World, prefix: str
+) -> None:
+    world.settings = replace(world.settings, prefix="old-")
+    await world.mirrored(2)
+    world.write_many(4)
+    await lose_answers(world)
+    theirs = {
+        world.base.add("theirs.txt", b"x").remote_id,
+        world.base.add(world.rows(*OUTCOME_OPEN)[0].name, b"a text of another length").remote_id,
+    }
+    documents = len(world.base.documents)
+    world.root = world.root.rename(world.root.with_name("moved"))
+    world.settings = replace(world.settings, name="moved", root=world.root, prefix=prefix)
+    world.configured = ("moved",)
+    await world.once()
+    verification = await verified(world)
+    assert dict(verification.detached) == {"docs": documents - 2}
+    await forgotten(world)
+    assert theirs < set(world.base.documents) and len(world.base.documents) == 4 + 2
+    assert (await verified(world)).detached == {}
+    await world.once()
+    found = world.searchable_texts()
+    assert len(world.base.documents) == 4 + 2 and world.on_disk().items() <= found.items()
+
+
+@long
+@pytest.mark.parametrize("late", [None, 300.0])
+async def test_new_mirror_with_a_former_prefix_has_each_file_once(world: World, late: float | None) -> None:
+    world.settings = replace(world.settings, prefix="old-")
+    world.write_many(3)
+    await lose_answers(world, late=late)
+    world.settings = replace(world.settings, prefix="mid-")
+    world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), times=FOREVER))
+    await world.once()
+    world.base.faults.clear()
+    world.root = world.root.rename(world.root.with_name("moved"))
+    world.settings = replace(world.settings, name="moved", root=world.root, prefix="old-")
+    world.configured = ("moved",)
+    await world.once()
+    world.clock.now += 400
+    await forgotten(world)
+    await world.once()
+    assert len(world.base.documents) == 3
+    assert world.searchable_texts() == world.on_disk()
+    verification = await verified(world)
+    assert verification.ok and not verification.detached
