@@ -156,7 +156,7 @@ def under_way(row: Upload, now: float) -> Upload:
 
 def fill(installation: Installation, app: ZhipuApplication) -> None:
     """Fill the state and the base as they are at the kill."""
-    with open_state(installation, print) as store:
+    with open_state(installation, print) as (_, store):
         run = once.make_mirror(installation, installation.mirrors[0], store)
         binding = asyncio.run(bound(run))
         filler = Filler(binding, app, itertools.count())

@@ -36,7 +36,7 @@ FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
 
 def fill(installation: Installation) -> None:
     """Create the rows of a mirror whose files are all ready."""
-    with open_state(installation, print) as store:
+    with open_state(installation, print) as (_, store):
         run = passes.make_mirror(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
         tree = StateTree(store.read_now, run.id)

@@ -174,12 +174,19 @@ class Daemon:
     async def _work(self, *, is_start: bool = False) -> None:
         """Work on one state file, until stopped or until that file becomes unusable."""
         self._state_lost.clear()
-        with open_state(self._installation, log_damage, keeps_running=True) as store:
+        # A new start refuses a bad config; a daemon that already ran goes on with the old one.
+        on_refused = None if is_start else lambda _error: self._hangup.set()  # reports it
+        opened = open_state(self._installation, log_damage, keeps_running=True, on_refused=on_refused)
+        with opened as (installation, store):
+            is_changed = installation is not self._installation
+            self._installation = installation
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._state_lost.set))
             await self._listen(self._installation)
             config = self._installation.config
             self._notifications.turn_to(config.notify)
+            if is_changed:
+                self._on_config(config)
             if is_start:  # logged once the state is locked and the listener is up
                 folder = {"folder": str(config.mirrors[0].folder)}
                 source = {"config": str(config.path)} if config.path else folder

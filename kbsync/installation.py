@@ -3,12 +3,14 @@ engine."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.core.text import shell_command
@@ -54,6 +56,24 @@ class Installation:
             return self
         _check_names([name], self.mirrors)
         return replace(self, only=(name,))
+
+    def reread(self) -> Installation:
+        """Return the installation with the config that is in the file now; itself if the file has not
+        changed.
+
+        Raises `UsageError` if the config is invalid, no longer has a requested mirror, or has the state
+        elsewhere.
+        """
+        from kbsync.config.reader import load_changed
+
+        config = load_changed(self.config, os.environ)
+        if config is self.config:
+            return self
+        if config.state_dir != self.config.state_dir:
+            raise UsageError(f"state_dir in {config.path} has just changed; run the command again")
+        changed = replace(self, config=config)
+        places.check_state_dir(self.state_dir, [mirror.folder for mirror in changed.mirrors])
+        return changed
 
     @property
     def state_file(self) -> Path:

@@ -30,7 +30,7 @@ from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
-from kbsync.errors import KbsyncError, StateError, system_reason
+from kbsync.errors import KbsyncError, StateError, UsageError, system_reason
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import ReceiveSignal, Signals
@@ -145,8 +145,10 @@ log = structlog.get_logger("kbsync")
 
 @dataclass(frozen=True, slots=True)
 class OnceEnd:
-    """How the passes ended, by mirror name; `signal`: the signal that interrupted them."""
+    """How the passes ended, by mirror name; `signal`: the signal that interrupted them. `installation`: with
+    the config that they used."""
 
+    installation: Installation
     ends: dict[str, PassEnd]
     mirrors: dict[str, Mirror]
     seconds: float
@@ -171,7 +173,7 @@ async def once(
         if not signalled.done():
             signalled.set_result(number)
 
-    with receiving(signals, receive), open_state(installation, log_damage) as store:
+    with receiving(signals, receive), open_state(installation, log_damage) as (installation, store):
         mirrors = {config.name: make_mirror(installation, config, store) for config in installation.mirrors}
         progress = None if watch is None else asyncio.ensure_future(watch(store, mirrors))
         asyncio.get_running_loop().set_default_executor(Threads())
@@ -188,7 +190,7 @@ async def once(
                 await asyncio.gather(progress, return_exceptions=True)
         ends = dict(zip(mirrors, passes.result(), strict=True)) if not signalled.done() else {}
     signal = signalled.result() if signalled.done() else None
-    return OnceEnd(ends, mirrors, time.monotonic() - started, signal)
+    return OnceEnd(installation, ends, mirrors, time.monotonic() - started, signal)
 
 
 async def _run_isolated(mirror: Mirror) -> PassEnd:
@@ -308,21 +310,26 @@ def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]
 
 @contextmanager
 def open_state(
-    installation: Installation, notify: Callable[[str], None], *, keeps_running: bool = False
-) -> Iterator[StateStore]:
-    """Yield the state, locked and ready to write. `keeps_running`: whether the process keeps running, like a
-    daemon.
+    installation: Installation,
+    notify: Callable[[str], None],
+    *,
+    keeps_running: bool = False,
+    on_refused: Callable[[UsageError], None] | None = None,
+) -> Iterator[tuple[Installation, StateStore]]:
+    """Yield the state, locked and ready to write, and the installation to use from now on: its config may
+    have changed since it was read. `keeps_running`: whether the process keeps running, like a daemon.
 
     `notify` gets a message when a damaged state has been set aside. Damage found during the run is handled
-    when the run ends, and the next start creates a new state. Raises `LockedError`, `StateError`, and
-    `UsageError` for a state from a newer kbsync.
+    when the run ends, and the next start creates a new state. `on_refused` gets the error of a changed
+    config, and the old one stays in use. Raises `LockedError`, `StateError`, and `UsageError` for a state
+    from a newer kbsync and, without `on_refused`, for a changed config with errors.
     """
     path = installation.state_file
     with lock.held(installation.state_dir, keeps_running=keeps_running):
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:
-            yield store
+            yield _with_current_config(installation, on_refused), store
         finally:
             store.close()
             if store.damage and store.is_there:
@@ -330,6 +337,21 @@ def open_state(
                     notify(_set_aside(path, store.damage))
                 except StateError as error:  # the next start tries again
                     notify(str(error))
+
+
+def _with_current_config(
+    installation: Installation, on_refused: Callable[[UsageError], None] | None
+) -> Installation:
+    # A command may have removed a mirror with its documents while this process waited for the lock: the old
+    # config would upload them again (promise 11). Later changes send a message to the process with the lock,
+    # which needs the state, so this is read after the state was opened.
+    try:
+        return installation.reread()
+    except UsageError as error:
+        if on_refused is None:
+            raise
+        on_refused(error)
+        return installation
 
 
 def log_damage(message: str) -> None:

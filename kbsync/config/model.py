@@ -295,8 +295,17 @@ class NotifyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadContent:
+    """The content that a config was read from, and what it was allowed to leave out (see `reader.load`)."""
+
+    digest: bytes
+    with_secrets: bool
+    with_bases: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. `path`: the file they came from, or None."""
+    """All settings. `path`: the file they came from, or None; `content`: what was in it."""
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
@@ -331,6 +340,8 @@ class Config:
         ),
     ] = None
     path: Annotated[Path | None, NotAKey()] = None
+    # Not compared: a changed comment changes no setting.
+    content: Annotated[ReadContent | None, NotAKey()] = field(default=None, compare=False, repr=False)
 
 
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -34,6 +35,7 @@ from kbsync.config.model import (
     Config,
     DocumentRule,
     MirrorConfig,
+    ReadContent,
     bare,
     blocks,
     known_keys,
@@ -423,7 +425,23 @@ def load_content(
         else mirror
         for mirror in config.mirrors
     )
-    return dataclasses.replace(config, mirrors=mirrors, path=file)
+    source = ReadContent(sha256(content).digest(), with_secrets, with_bases)
+    return dataclasses.replace(config, mirrors=mirrors, path=file, content=source)
+
+
+def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
+    """Return the config that is in the file of `config` now; the same object if the file has not changed.
+
+    Raises ConfigError.
+    """
+    if config.path is None or config.content is None:
+        return config
+    content, source = read_content(config.path), config.content
+    if sha256(content).digest() == source.digest:
+        return config
+    return load_content(
+        config.path, content, environ, with_secrets=source.with_secrets, with_bases=source.with_bases
+    )
 
 
 def read_content(file: Path) -> bytes:

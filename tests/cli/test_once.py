@@ -146,8 +146,8 @@ def test_interrupted_pass_on_a_terminal_reports_failures_so_far(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    end = OnceEnd({}, {}, 1.0, signal=signal.SIGINT)
     installation = choose(Choices(folder=sandbox.docs))
+    end = OnceEnd(installation, {}, {}, 1.0, signal=signal.SIGINT)
     once.report(installation, end, [failing(1, ["no text"])], Code.INTERRUPTED)
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "kbsync: handbook: 0.md: no text"

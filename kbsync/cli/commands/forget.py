@@ -184,7 +184,7 @@ def end_mirror(
 
     prepare(installation)
     with_secrets = None if deleting is None else partial(_choose_all, deleting)
-    with open_state(installation, print_message) as store:
+    with open_state(installation, print_message) as (installation, store):
         with concerning(holdings.name):
             deleted = asyncio.run(forget_mirror(installation, store, holdings, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
@@ -235,7 +235,7 @@ def _delete_left_behind(
                 print_message(f"{holdings.name}: {error}")
         return deleted
 
-    with open_state(installation, print_message) as store, concerning(holdings.name):
+    with open_state(installation, print_message) as (installation, store), concerning(holdings.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
         Output().line(f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror continues")

@@ -157,12 +157,12 @@ def once(choices: Choices, *, as_json: bool) -> int:
         if not choices.quiet:
             progress = _bar if sys.stderr.isatty() and can_move_cursor() else _lines
         end = await one_pass.once(installation, progress, signals)
-        reports = mirror_reports(installation, end.ends)
+        reports = mirror_reports(end.installation, end.ends)
         code = Code(128 + end.signal) if end.signal is not None else worst(report.code for report in reports)
         if as_json:
             Output().json(_to_json(end, reports))
         else:
-            report(installation, end, reports, code, quiet=choices.quiet, logged=logged)
+            report(end.installation, end, reports, code, quiet=choices.quiet, logged=logged)
         # A parser or an upload may hold a thread for minutes.
         hard.now()
         return code

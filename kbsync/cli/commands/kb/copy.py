@@ -134,7 +134,10 @@ def _copy(
     from kbsync.targets.indexed.target import IndexedTarget, number_of
 
     copied = Copied()
-    with concerning(mirror.name), open_state(installation, print_message) as store:
+    opened = open_state(installation, print_message)
+    with concerning(mirror.name), opened as (current, store):
+        if mirror not in current.mirrors:
+            raise UsageError("its config has just changed; run the command again")
         uuid, total = source.check()
 
         async def copy_documents() -> None:

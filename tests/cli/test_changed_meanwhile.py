@@ -1,0 +1,143 @@
+"""Tests configs that change between the time when kbsync reads them and the time when it gets the lock."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kbsync.cli.commands.mcp import serving
+from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
+from kbsync.errors import UsageError
+from kbsync.state import lock
+from tests.cli import late_lock
+from tests.cli.sandbox import LONGEST, PIPES, Daemon, Ran, Sandbox
+from tests.mcp.assistant import SETTLED, choose_installation
+from tests.share import long
+from tests.warm import Warm
+
+SECRET = "the second folder's text"
+
+
+@pytest.fixture
+def two_mirrors(sandbox: Sandbox) -> Sandbox:
+    """Configure `handbook` and a mirror of `more`, which has a text of its own."""
+    sandbox.write("a.md", "alpha")
+    (sandbox.root / "more").mkdir()
+    (sandbox.root / "more" / "b.md").write_text(SECRET)
+    config = sandbox.configure()
+    folder = json.dumps(str(sandbox.root / "more"))
+    config.write_text(f"{config.read_text()}  - {{name: more, folder: {folder}, settle: 100ms}}\n")
+    return sandbox
+
+
+def start_late(sandbox: Sandbox, words: list[str], before_lock: list[str], **pipes: int) -> Warm:
+    """Start kbsync, which runs the command `before_lock` after reading its config."""
+    env = sandbox.environ({late_lock.BEFORE_LOCK: json.dumps(before_lock)})
+    process = Warm(words, module=late_lock.__name__, cwd=sandbox.root, env=env, **{**PIPES, **pipes})
+    sandbox.keep(process)
+    return process
+
+
+def run_late(sandbox: Sandbox, words: list[str], before_lock: list[str]) -> Ran:
+    process = start_late(sandbox, words, before_lock)
+    out, err = process.communicate(timeout=LONGEST)
+    return Ran(process.returncode, out, err.decode())
+
+
+def watch_late(sandbox: Sandbox, before_lock: list[str]) -> Daemon:
+    log = sandbox.root / "late.log"
+    with log.open("wb") as file:
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": file.fileno()}
+        process = start_late(sandbox, ["--log-format", "json"], before_lock, **pipes)
+    return Daemon(process, log)
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
+
+
+@long
+def test_pass_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors: Sandbox) -> None:
+    assert two_mirrors.run("--once").code == 0
+    assert files_with(SECRET, two_mirrors.state)
+    ran = run_late(two_mirrors, ["--once", "--json"], ["remove", "more", "--delete"])
+    assert (ran.code, [mirror["name"] for mirror in ran.json["mirrors"]]) == (0, ["handbook"]), ran.err
+    assert files_with(SECRET, two_mirrors.state) == []
+
+
+@long
+def test_pass_of_a_mirror_removed_before_its_lock_is_refused(two_mirrors: Sandbox) -> None:
+    assert two_mirrors.run("--once").code == 0
+    ran = run_late(two_mirrors, ["--once", "--mirror", "more"], ["remove", "more", "--delete"])
+    assert (ran.code, "there is no mirror 'more'" in ran.words) == (2, True), ran.words
+    assert files_with(SECRET, two_mirrors.state) == []
+
+
+@long
+def test_daemon_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors: Sandbox) -> None:
+    assert two_mirrors.run("--once").code == 0
+    daemon = watch_late(two_mirrors, ["remove", "more", "--delete"])
+    assert daemon.wait_for_event("daemon.watching")["folders"] == 1
+    assert files_with(SECRET, two_mirrors.state) == []
+    assert daemon.end() == 0
+
+
+@long
+@pytest.mark.parametrize("is_first", [True, False])
+def test_daemon_mirrors_a_folder_added_before_its_lock(sandbox: Sandbox, is_first: bool) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    if not is_first:
+        assert sandbox.run("--once").code == 0
+    (sandbox.root / "more").mkdir()
+    daemon = watch_late(sandbox, ["add", str(sandbox.root / "more")])
+    assert daemon.wait_for_event("daemon.watching")["folders"] == 2
+    assert daemon.end() == 0
+
+
+def test_config_is_read_again_only_if_its_file_changed(two_mirrors: Sandbox) -> None:
+    config, text = two_mirrors.config, two_mirrors.config.read_text()
+    chosen = choose_installation(two_mirrors, config=config)
+    os.utime(config)
+    assert chosen.reread() is chosen
+    config.write_text(f"# a comment\n{text}")
+    assert chosen.reread() is not chosen and chosen.reread() == chosen
+    config.write_text(f"state_dir: elsewhere\n{text}")
+    with pytest.raises(UsageError, match=r"state_dir in .* has just changed"):
+        chosen.reread()
+    config.write_text("mirrors: [")
+    with pytest.raises(UsageError, match=r"config\.yaml"):
+        chosen.reread()
+
+
+@long
+async def test_assistant_takes_over_with_the_config_of_now(
+    two_mirrors: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.01)
+    assert (await asyncio.to_thread(two_mirrors.go, "--once")).code == 0
+    opened = OpenInstallation(choose_installation(two_mirrors, config=two_mirrors.config))
+    mirroring, is_removed = serving.Mirroring(opened), False
+    monkeypatch.setattr(serving.lock, "is_held", lambda _state_dir: not is_removed)
+    with lock.held(two_mirrors.state):
+        keeping = asyncio.create_task(mirroring.keep())
+        await asyncio.sleep(0.1)  # it finds the lock held
+    removed = await asyncio.to_thread(two_mirrors.go, "remove", "more", "--delete")
+    is_removed = True
+    try:
+        async with asyncio.timeout(SETTLED):
+            while lock.holder(two_mirrors.state) != str(os.getpid()) or not lock.holding(two_mirrors.state):
+                await asyncio.sleep(0.01)
+            two_mirrors.write("c.md", "gamma")
+            while not (await asyncio.to_thread(two_mirrors.go, "search", "gamma", "--json")).json["hits"]:
+                await asyncio.sleep(0.1)
+    finally:
+        await mirroring.end(keeping)
+    assert removed.code == 0, removed.err
+    assert [mirror.name for mirror in opened.installation.config.mirrors] == ["handbook"]
+    assert files_with(SECRET, two_mirrors.state) == []
