@@ -26,7 +26,7 @@ from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
 from kbsync.forget import forget_mirror, read_holdings
 from kbsync.installation import Installation
-from kbsync.once import log_damage, log_finished, make_mirror, open_state, receiving
+from kbsync.once import identities_of, log_damage, log_finished, make_mirror, open_state, receiving
 from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
 from kbsync.server.removals import RemovalQueue
@@ -117,6 +117,8 @@ class Daemon:
         self._stopped_by = ""
         self._hangup = asyncio.Event()
         self._state_lost = asyncio.Event()
+        self._woken = asyncio.Event()
+        """Set when a command has left a message."""
         self._reloads = ReloadQueue()
         self._removals = RemovalQueue()
         self._removing: dict[str, RunningRemoval] = {}
@@ -202,20 +204,22 @@ class Daemon:
         counting = asyncio.create_task(self._log_watching(store))
         while not self._stop.is_set() and not self._state_lost.is_set():
             requests = (self._reloads.has_requests, self._removals.has_requests)
-            events = (self._stop, self._hangup, self._state_lost, *requests)
+            events = (self._stop, self._hangup, self._state_lost, self._woken, *requests)
             waiting = [asyncio.create_task(event.wait()) for event in events]
             await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
+            self._woken.clear()
             # Somebody may have deleted or replaced the state, so that writes to the old file would be lost.
             if not store.is_there and not self._state_lost.is_set():
                 detail = f"{store.path} was removed or replaced; restarting with the file now there"
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
-                await self._take_reload_message(store)
+                messages = await self._find_reload_messages(store)
                 async with self._switching:
                     await self._reload_requested(store)
+                await self._end_reload_messages(store, messages)
                 self._begin_removals(store)
         await self._cancel_removals(list(self._removing), "kbsync ended")
         ready_task.cancel()
@@ -255,7 +259,7 @@ class Daemon:
             self._listener.counters.attend(mirror)
             self._running[name] = mirror
             state_dir, stop = self._installation.state_dir, asyncio.Event()
-            loop = MirrorLoop(mirror, state_dir, stop, reloads=self._reloads)
+            loop = MirrorLoop(mirror, state_dir, stop, reloads=self._reloads, on_wake=self._woken.set)
             # A mirror has its own threads: a hanging folder must not block other mirrors.
             work = in_own_threads(name, keep_running(mirror.clock, loop.keep, "mirror", mirror=name))
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
@@ -288,20 +292,26 @@ class Daemon:
 
     # -- the config and its secrets, read again ---------------------------------------------------------
 
-    async def _take_reload_message(self, store: StateStore) -> None:
+    async def _find_reload_messages(self, store: StateStore) -> Sequence[int]:
         """Handle messages from commands that changed the config as if SIGHUP had arrived, even on a
-        terminal."""
+        terminal. Returns their numbers."""
         with contextlib.suppress(StateError):
-            if not (numbers := await store.read(lambda tx: tx.inbox.reloads())):
-                return
+            if numbers := await store.read(lambda tx: tx.inbox.reloads()):
+                self._hangup.set()
+            return numbers
+        return ()
 
-            def end(tx: Tx) -> None:
-                for number in numbers:
-                    tx.inbox.done(number)
+    async def _end_reload_messages(self, store: StateStore, numbers: Sequence[int]) -> None:
+        """Remove messages after the reload. While they are there, messages for mirrors that are in no config
+        yet are kept. A command that changes the config during the reload sends another message."""
 
-            # Before the reload: a command that changes the config during it sends another message.
-            await store.write(end)
-            self._hangup.set()
+        def end(tx: Tx) -> None:
+            for number in numbers:
+                tx.inbox.done(number)
+
+        if numbers:
+            with contextlib.suppress(StateError):
+                await store.write(end)
 
     async def _reload_requested(self, store: StateStore) -> None:
         """Reload the config or secrets that SIGHUP or halted mirrors request. The whole config includes the
@@ -382,6 +392,9 @@ class Daemon:
         await self._cancel_removals(changed, "its config changed meanwhile")
         await self._end(ended_names)
         self._installation = new
+        identities = identities_of(new.config)
+        for mirror in self._running.values():
+            mirror.context = replace(mirror.context, configured=identities)
         self._start_missing(store, configs.values())
         return ended_names
 

@@ -36,6 +36,7 @@ from kbsync.permissions import make_private_folder
 from kbsync.signals import ReceiveSignal, Signals
 from kbsync.state import lock
 from kbsync.state.db import DamagedError, set_aside
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.threads import Threads, in_own_threads
 
@@ -329,6 +330,7 @@ def open_state(
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:
+            _end_reload_messages(store)
             yield _with_current_config(installation, on_refused), store
         finally:
             store.close()
@@ -337,6 +339,18 @@ def open_state(
                     notify(_set_aside(path, store.damage))
                 except StateError as error:  # the next start tries again
                     notify(str(error))
+
+
+def _end_reload_messages(store: StateStore) -> None:
+    """Remove requests to reload the config, which is read after this."""
+
+    def end(tx: Tx) -> None:
+        for number in tx.inbox.reloads():
+            tx.inbox.done(number)
+
+    with contextlib.suppress(StateError):
+        if store.read_now(lambda tx: tx.inbox.reloads()):
+            store.submit(end).result()
 
 
 def _with_current_config(

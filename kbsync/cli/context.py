@@ -565,12 +565,17 @@ def request_reload(installation: Installation, otherwise: str) -> str:
     """Make a running kbsync reload the changed config, and return a sentence that says so; `otherwise` if
     none seems to be running.
     """
+    from kbsync.source.wake import wake
     from kbsync.state.inbox import RELOAD
 
     try:
         # A kbsync in another container can't be seen, but it reads the same state.
-        if lock.holding(installation.state_dir) is not False and installation.state_file.exists():
-            post(installation, [(RELOAD, None, {})])
+        if lock.holding(installation.state_dir) is not False:
+            if installation.state_file.exists():
+                post(installation, [(RELOAD, None, {})])
+            else:
+                # It is about to create the state, and reads the config after that.
+                wake(installation.state_dir)
         holder = lock.find_holder(installation.state_dir)
     except (KbsyncError, OSError) as error:
         # The config is changed already.

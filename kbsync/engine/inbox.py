@@ -9,7 +9,7 @@ crash in the middle, part of the work is repeated, which is harmless.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Any, TypeVar
@@ -56,10 +56,14 @@ class InboxResult:
 
 
 class Inbox:
-    """One mirror's messages. `configured`: the names of all mirrors in the config."""
+    """One mirror's messages. `configured` returns the names of all mirrors in the config."""
 
     def __init__(
-        self, store: StateStore, journal: Journal, clock: Clock, configured: Collection[str] = ()
+        self,
+        store: StateStore,
+        journal: Journal,
+        clock: Clock,
+        configured: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -75,7 +79,7 @@ class Inbox:
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(
-            lambda tx: (tx.inbox.waiting(name), tx.inbox.find_unknown([name, *self._configured]))
+            lambda tx: (tx.inbox.waiting(name), tx.inbox.find_unknown([name, *self._configured()]))
         )
         result = InboxResult()
         for message in messages:

@@ -91,6 +91,8 @@ class MirrorLoop:
     stop: asyncio.Event
     make_watcher: Callable[..., Watcher] = Watcher
     reloads: ReloadQueue | None = None
+    on_wake: Callable[[], None] = lambda: None
+    """Called when a command has left a message, for any mirror."""
     grace: float = 0.5
     """Seconds that requests in flight get to finish after `stop`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -188,7 +190,7 @@ class MirrorLoop:
             settings.root,
             self.state_dir,
             on_hint=self.mirror.wake.set,
-            on_wake=bound.request_turn,
+            on_wake=partial(self._wake, bound),
             ignores=partial(_ignores, bound.journal.binding.rules),
             observer=settings.observer,
             rescan=settings.rescan,
@@ -211,6 +213,10 @@ class MirrorLoop:
         finally:
             # Meanwhile, requests in flight may finish.
             await asyncio.gather(bound.stop(self.grace), watcher.stop())
+
+    def _wake(self, bound: BoundMirror) -> None:
+        bound.request_turn()
+        self.on_wake()
 
     def _log_mode(self, event: str, report: WatchReport) -> None:
         self._mode, name = report.mode, self.mirror.settings.name

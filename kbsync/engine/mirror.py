@@ -254,8 +254,9 @@ class BoundMirror:
             store, journal, clock, mirror.trusted_identity, changing_inodes=self._changing_inodes
         )
         self.recipe_changes = RecipeChanges(store, journal, clock)
-        configured = [identity.name for identity in mirror.context.configured]
-        self.inbox = Inbox(store, journal, clock, configured)
+        self.inbox = Inbox(
+            store, journal, clock, lambda: [identity.name for identity in mirror.context.configured]
+        )
         self.audits = RegularAudit(mirror, journal, target, self.worker)
         self.is_turn_requested = True
         """Whether something may be due that `next_due` doesn't cover."""

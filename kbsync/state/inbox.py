@@ -63,7 +63,12 @@ class Messages(Table):
         return [_read(row) for row in rows]
 
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
-        """Return the messages for mirrors that are in neither the state nor the config, oldest first."""
+        """Return the messages for mirrors that are in neither the state nor the config, oldest first.
+
+        None before a requested reload of the config, which may bring these mirrors.
+        """
+        if self.reloads():
+            return []
         where = "WHERE verb <> ? AND (mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror)) ORDER BY id"
         messages = (_read(row) for row in self._db.execute(_SELECT + where, (RELOAD,)))
         return [message for message in messages if message.mirror not in configured]

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from kbsync import daemon
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
+from kbsync.cli.context import post, prepare, read_state, reload
 from kbsync.errors import UsageError
 from kbsync.state import lock
 from tests.cli import late_lock
-from tests.cli.sandbox import LONGEST, PIPES, Daemon, Ran, Sandbox
+from tests.cli.sandbox import LONGEST, PIPES, Daemon, Ran, Sandbox, eventually
 from tests.mcp.assistant import SETTLED, choose_installation
 from tests.share import long
 from tests.warm import Warm
@@ -81,10 +83,10 @@ def test_pass_of_a_mirror_removed_before_its_lock_is_refused(two_mirrors: Sandbo
 @long
 def test_daemon_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors: Sandbox) -> None:
     assert two_mirrors.run("--once").code == 0
-    daemon = watch_late(two_mirrors, ["remove", "more", "--delete"])
-    assert daemon.wait_for_event("daemon.watching")["folders"] == 1
+    late = watch_late(two_mirrors, ["remove", "more", "--delete"])
+    assert late.wait_for_event("daemon.watching")["folders"] == 1
     assert files_with(SECRET, two_mirrors.state) == []
-    assert daemon.end() == 0
+    assert late.end() == 0
 
 
 @long
@@ -95,9 +97,9 @@ def test_daemon_mirrors_a_folder_added_before_its_lock(sandbox: Sandbox, is_firs
     if not is_first:
         assert sandbox.run("--once").code == 0
     (sandbox.root / "more").mkdir()
-    daemon = watch_late(sandbox, ["add", str(sandbox.root / "more")])
-    assert daemon.wait_for_event("daemon.watching")["folders"] == 2
-    assert daemon.end() == 0
+    late = watch_late(sandbox, ["add", str(sandbox.root / "more")])
+    assert late.wait_for_event("daemon.watching")["folders"] == 2
+    assert late.end() == 0
 
 
 def test_config_is_read_again_only_if_its_file_changed(two_mirrors: Sandbox) -> None:
@@ -141,3 +143,89 @@ async def test_assistant_takes_over_with_the_config_of_now(
     assert removed.code == 0, removed.err
     assert [mirror.name for mirror in opened.installation.config.mirrors] == ["handbook"]
     assert files_with(SECRET, two_mirrors.state) == []
+
+
+# -- a running kbsync --------------------------------------------------------------------------------------
+
+
+@long
+def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    (sandbox.root / "more").mkdir()
+    (sandbox.root / "more" / "b.md").write_text("beta")
+    watching = sandbox.watch()
+    watching.wait_for_event("daemon.watching")
+    for file in sandbox.state.glob("state.db*"):
+        file.unlink()
+    ran = sandbox.run("add", sandbox.root / "more")
+    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync reloads the config now"])
+    assert watching.wait_for_event("daemon.watching", times=2)["folders"] == 2
+    watching.wait_for_event("document.ready", mirror="more", path="b.md")
+    assert watching.end() == 0
+
+
+@long
+def test_daemon_whose_state_is_lost_keeps_the_old_config_if_the_new_one_is_refused(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure()
+    watching = sandbox.watch()
+    watching.wait_for_event("daemon.watching")
+    config.write_text("mirrors: [")
+    for file in sandbox.state.glob("state.db*"):
+        file.unlink()
+    watching.wait_for_event("config.refused")
+    assert watching.wait_for_event("daemon.watching", times=2)["documents"] == 1
+    sandbox.write("b.md", "beta")
+    watching.wait_for_event("document.ready", path="b.md")
+    assert watching.end() == 0
+
+
+@long
+async def test_command_that_changes_the_config_wakes_the_daemon(
+    two_mirrors: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 3600.0)
+    installation = choose_installation(two_mirrors, config=two_mirrors.config)
+    kept = daemon.Daemon(installation, lambda: reload(installation))
+    prepare(installation)
+    running = asyncio.create_task(kept.run())
+    try:
+        async with asyncio.timeout(SETTLED):
+            while len(kept._mirrors) < 2 or not kept._mirrors["handbook"].loop.compared.is_set():
+                await asyncio.sleep(0.01)
+            removed = await asyncio.to_thread(two_mirrors.go, "remove", "more", "--keep")
+            while len(kept._mirrors) > 1:
+                await asyncio.sleep(0.01)
+    finally:
+        kept.stop()
+        await running
+    assert removed.out.splitlines()[-1] == "the running kbsync reloads the config now"
+
+
+@long
+def test_request_for_an_added_mirror_waits_for_the_reload(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    (sandbox.root / "more").mkdir()
+    watching = sandbox.watch()
+    watching.wait_for_event("daemon.watching")
+    for words in (["add", str(sandbox.root / "more")], ["rescan", "more"], ["rescan", "handbook"]):
+        assert sandbox.run(*words).code == 0
+    watching.wait_for_event("config.read", added=1)
+    installation = choose_installation(sandbox, config=sandbox.config)
+    eventually(lambda: not read_state(installation, lambda tx: tx.inbox.waiting("more")))
+    assert watching.lines("message.dropped") == []
+    assert watching.end() == 0
+
+
+@long
+def test_requests_for_unknown_mirrors_are_kept_only_until_the_reload(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    installation = choose_installation(sandbox, config=sandbox.config)
+    post(installation, [("reload", None, {}), ("rescan", "nobody", {})])
+    assert len(read_state(installation, lambda tx: tx.inbox.find_unknown(["handbook"]))) == 0
+    assert sandbox.run("--once").code == 0  # which reads the config
+    assert read_state(installation, lambda tx: (tx.inbox.reloads(), tx.inbox.find_unknown([]))) == ([], [])
