@@ -50,6 +50,14 @@ def obstacle(source: Path, state: Path, name: str) -> str:
     )
 
 
+def is_moved(source: Path, state: Path) -> bool:
+    """Return whether `move_mirror` has already copied the rows of `source`. Raises `StateError`."""
+    with _both(source, state) as connection:
+        # Uploads keep their ids.
+        both = "SELECT 1 FROM main.upload JOIN source.upload USING(id) LIMIT 1"
+        return connection.execute(both).get is not None
+
+
 def move_mirror(source: Path, state: Path, name: str) -> None:
     """Copy all rows of the state `source`, which has one mirror, into `state` under the name `name`.
 

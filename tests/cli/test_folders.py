@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from kbsync.config.reader import load
@@ -215,6 +217,47 @@ def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
         assert names(sandbox)[-1] == "more-notes"
         assert os.listdir(sandbox.config.parent) == ["config.yaml"]
     assert step > 3
+
+
+@long
+def test_killed_add_takes_over_the_folder_mirror_when_repeated(sandbox: Sandbox, second_folder: Path) -> None:
+    assert sandbox.run("--once").code == 0
+    assert sandbox.run("--once", "--folder", second_folder).code == 0
+    config, backup = sandbox.config.read_bytes(), sandbox.root / "backup"
+    shutil.copytree(sandbox.state, backup)
+    for step in range(1, 300):
+        sandbox.config.write_bytes(config)
+        shutil.rmtree(sandbox.state)
+        shutil.copytree(backup, sandbox.state)
+        if not dies(sandbox, step, "add", second_folder):
+            break
+        is_moved = not any(sandbox.state.glob("folders/*/state.db"))
+        ran = sandbox.run("add", second_folder)
+        assert is_moved or (ran.code, "nothing is reindexed" in ran.out) == (0, True), (
+            step,
+            ran.out,
+            ran.err,
+        )
+        assert not any(sandbox.state.glob("folders/*/state.db"))
+        assert sandbox.run("--once", "--json").json["uploaded"] == 0, step
+        assert names(sandbox) == ["handbook", "more-notes"]
+    assert step > 10
+
+
+@long
+def test_add_of_a_mirrored_folder_leaves_other_state_of_it(sandbox: Sandbox, second_folder: Path) -> None:
+    assert sandbox.run("--once", "--folder", second_folder).code == 0
+    trial = next(sandbox.state.glob("folders/*"))
+    shutil.copytree(trial, sandbox.root / "trial")
+    assert sandbox.run("add", second_folder).code == 0
+    (second_folder / "b.md").write_text("beta changed")
+    assert sandbox.run("--once").code == 0
+    with closing(apsw.Connection(str(sandbox.root / "trial" / "state.db"))) as connection:
+        connection.execute("UPDATE upload SET id = id + 1")  # of another state
+    shutil.copytree(sandbox.root / "trial", trial)
+    ran = sandbox.run("add", second_folder)
+    assert (ran.code, "is already the folder of mirror more-notes" in ran.err) == (2, True)
+    assert (trial / "state.db").exists()
 
 
 @long

@@ -19,6 +19,7 @@ from kbsync.cli.commands.init import (
     find_remembered,
     find_trial,
     held_trial,
+    resume_take_over,
     start_config,
     state_dir_of,
     take_over,
@@ -141,6 +142,8 @@ def _add_to(
     is_running = lock.is_held(state_dir)
     trial_dir, remembered = find_trial(folder, state_dir), _remembered(folder, state_dir, target)
     kind, settings = remembered.target or DEFAULT_TARGET, config_settings(remembered)
+    if not is_running and trial_dir is not None and (resumed := resume_take_over(before, folder)):
+        return kind, [resumed, request_reload(before, f"to mirror it: {before.command_line('--once')}")]
     # A trial can move only while no other kbsync uses either state.
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind)
     with moving as trial:

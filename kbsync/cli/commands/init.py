@@ -70,12 +70,42 @@ def held_trial(folder: Path, state_dir: Path, name: str, kind: str) -> Iterator[
         return
     with lock.held(trial_dir, keeps_running=False):
         is_same_type = kind == (recall(trial_dir).target or DEFAULT_TARGET)
-        if not is_same_type or (state_dir / BASES / name).exists():
+        if not is_same_type or _has_both_bases(trial_dir, state_dir / BASES / name, folder):
             yield Trial(trial_dir, None)
             return
         places.check_state_dir(state_dir, [folder])
         with lock.held(state_dir, keeps_running=False):
             yield Trial(trial_dir, state_dir)
+
+
+def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
+    """Return whether a mirror has the built-in knowledge base `base` besides that of the trial. The trial's
+    has been moved there if a take-over was killed after that."""
+    return base.exists() and _base_of_trial(trial_dir, folder).exists()
+
+
+def _base_of_trial(trial_dir: Path, folder: Path) -> Path:
+    from kbsync.installation import BASES
+
+    return trial_dir / BASES / folder_name(Path(os.path.realpath(folder)))
+
+
+def resume_take_over(installation: Installation, folder: Path) -> str:
+    """Take over the documents of earlier `--folder` runs for `folder`, which is in the config already: an
+    earlier command was killed before it did that. Returns a message about it; '' if it changed nothing.
+
+    Raises `LockedError` while another kbsync is using one of the states.
+    """
+    real = os.path.realpath(folder)
+    mirrors = installation.config.mirrors
+    mirror = next((mirror for mirror in mirrors if os.path.realpath(mirror.folder) == real), None)
+    if mirror is None:
+        return ""
+    with held_trial(folder, installation.state_dir, mirror.name, mirror.target.type) as trial:
+        if trial is None or trial.destination is None:
+            return ""
+        message = take_over(trial, installation, mirror.name)
+        return "" if trial.state_dir.exists() else message
 
 
 def find_trial(folder: Path, state_dir: Path) -> Path | None:
@@ -122,8 +152,8 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     If they can't move, they stay unchanged, and the message has the command to delete them.
     """
     from kbsync.engine.settings import base_key
-    from kbsync.installation import BASES, STATE_FILE
-    from kbsync.state.move import move_mirror, obstacle
+    from kbsync.installation import STATE_FILE
+    from kbsync.state.move import is_moved, move_mirror, obstacle
     from kbsync.targets.registry import DEFAULT_TARGET
 
     mirror, trial_dir = installation.mirror(name), trial.state_dir
@@ -131,7 +161,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     if len(records) > 1:
         # It is the `state_dir` of another config, which still needs it.
         return f"{printable(str(trial_dir))} also has other mirrors, so it was left unchanged"
-    if base.exists():
+    if _has_both_bases(trial_dir, base, mirror.folder):
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
     is_embedded, key = mirror.target.type == DEFAULT_TARGET, list(mirror.target.base_key(name))
     is_same = all(
@@ -140,14 +170,18 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     )
     if trial.destination is None or not is_same:
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has another knowledge base")
-    if why := obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name):
+    # A killed command may have moved the base, and then the state.
+    is_state_moved = is_moved(trial_dir / STATE_FILE, installation.state_file)
+    why = "" if is_state_moved else obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name)
+    if why:
         return explain_kept_trial(trial_dir, mirror.folder, why)
     # The knowledge base first: if the move stops half way, the next pass adopts its documents.
-    source = trial_dir / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
+    source = _base_of_trial(trial_dir, mirror.folder)
     if source.exists():
         make_private_folder(base.parent)
         shutil.move(source, base)
-    move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
+    if not is_state_moved:
+        move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
     return "the documents mirrored with --folder moved here; nothing is reindexed"
 
