@@ -626,7 +626,7 @@ class Mirror:
             pause = tx.pauses.due(record.id, quiet, now)
             # `status` looks for the pause under the mirror's name.
             is_renamed = pause is not None and record.name != settings.name
-            return pause, is_renamed or pause != tx.pauses.current(record.id, now)
+            return pause, is_renamed or pause != tx.pauses.stored(record.id)
 
         pause, must_write = await self.store.read(find)
         if must_write:

@@ -37,9 +37,13 @@ class Pauses(Table):
 
     def current(self, mirror: int, now: float) -> Pause | None:
         """Return the mirror's pause, unless it is over at `now`."""
-        known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
-        pause = Pause(**json.loads(known)) if known else None
+        pause = self.stored(mirror)
         return None if pause is None or (pause.until is not None and now >= pause.until) else pause
+
+    def stored(self, mirror: int) -> Pause | None:
+        """Return the mirror's pause, even if it is over but not deleted yet."""
+        known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
+        return Pause(**json.loads(known)) if known else None
 
     def end(self, mirror: int, now: float) -> None:
         """End the mirror's pause, if there is one; quiet hours that began before `now` are over, too."""
@@ -59,6 +63,6 @@ class Pauses(Table):
         return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
 
     def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
-        """Apply the pause that is due."""
+        """Apply the pause that is due. Deletes one that is over: a clock set back would revive it."""
         pause = self.due(mirror, quiet, now)
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)) if pause else "")

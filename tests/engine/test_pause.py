@@ -67,6 +67,32 @@ async def test_pause_ends_on_time_without_a_process(world: World) -> None:
     assert world.searchable_texts() == world.on_disk()
 
 
+@pytest.mark.parametrize("set_back", [300.0, 86400.0 * 3650])
+async def test_pause_that_is_over_stays_over_when_the_clock_is_set_back(
+    world: World, set_back: float
+) -> None:
+    await world.mirrored(1)
+    pause(world, 600.0)
+    world.clock.now += 601.0
+    assert (await world.once()).complete
+    world.clock.skew -= set_back
+    world.write("new.md")
+    assert (await world.once()).complete
+    assert world.searchable_texts() == world.on_disk()
+
+
+async def test_pause_that_is_not_over_survives_every_check_of_it(world: World) -> None:
+    await world.mirrored(1)
+    pause(world, 600.0)
+    for seconds in (1.0, 598.0):
+        world.clock.now += seconds
+        assert not (await world.once()).complete
+    resume(world)
+    pause(world)
+    world.clock.now += 86400.0 * 3650
+    assert not (await world.once()).complete
+
+
 async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[None]]) -> None:
     """Run `work` in parallel with the mirror's loop of a daemon."""
     async with world.running() as store:
