@@ -10,6 +10,7 @@ import os
 import resource
 import shlex
 import socket
+import stat
 import sys
 import zipfile
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from kbsync.state import lock
 from tests import warm
 from tests.cli import without_root
 from tests.cli.cures import proves
-from tests.cli.pasting import machine, paste
+from tests.cli.pasting import after, machine, paste
 from tests.cli.sandbox import Sandbox, eventually
 from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.ports import free_port
@@ -248,6 +249,18 @@ def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, word
     assert "anyone can write to the state directory" in ran.out + ran.err
     if words == ["doctor"]:
         is_cured(sandbox, check_of(sandbox, "state"))
+
+
+@long
+def test_world_writable_state_is_refused_with_a_command_for_its_path(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    state = sandbox.root / "the team's state"
+    state.mkdir(mode=0o700)
+    state.chmod(0o777)
+    words = ("--once", "--folder", sandbox.docs, "--state-dir", state)
+    assert paste(sandbox, after(sandbox.run(*words).err, "or run: ")).code == 0
+    assert stat.S_IMODE(state.stat().st_mode) == 0o775
+    assert sandbox.run(*words).code == 0
 
 
 @long
