@@ -130,12 +130,18 @@ class Freshness:
         return self.at if is_current else self.status.last_pass
 
     def notes(
-        self, command_line: CommandLine, *, will_mirror: bool = False, obstacle: str = ""
+        self,
+        command_line: CommandLine,
+        *,
+        will_mirror: bool = False,
+        obstacle: str = "",
+        has_held_hits: bool = False,
     ) -> Iterator[Note]:
         """Yield notes on gaps in a reply; none if everything is searchable and a kbsync is watching the
         folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
+        `has_held_hits`: documents in the reply wait for a decision.
         """
         halt, documents = self.status.halt, self.status.documents
         is_watched = will_mirror or not self.is_unattended
@@ -145,7 +151,7 @@ class Freshness:
             yield Note(f"paused; {changes}; to resume: {command_line(f'resume {self.status.name}')}")
             return
         if halt is not None:
-            yield Note(f"halted: {in_words(halt)}", is_minor=self.is_held)
+            yield Note(f"halted: {in_words(halt)}", is_minor=self.is_held and not has_held_hits)
         if self.root_trouble:
             yield Note(f"{self.root_trouble}; then run: {command_line('--once')}")
         if is_watched and not self.has_passed and halt is None:

@@ -15,6 +15,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Image, MatchedWord, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
+from kbsync.core.model import Presence, Status
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.search import (
@@ -121,13 +122,14 @@ async def search(
         return freshness, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
 
     freshness, hits, unmatched = await opened.read(read_state)
+    held = {hit.mirror for hit in hits if hit.is_gone and hit.state is Status.HELD}
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
     notes = [
         *notes,
         *([_note_on_phrases(query)] if lacks_phrase and answered and unmatched == Unmatched() else []),
         *_notes_on_words(guesses, unknown if hits else ()),
-        *notes_on(freshness, opened),
+        *notes_on(freshness, opened, with_held_hits=held),
         *(
             Note(printable(f"{name}: not searched: {system_reason(error)}"))
             for name, error in errors.items()
@@ -183,13 +185,21 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
     ]
 
 
-def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
-    """Return notes on gaps in a reply about these mirrors; each note names its mirror."""
+def notes_on(
+    freshness: Sequence[Freshness], opened: OpenMirrors, *, with_held_hits: Collection[str] = ()
+) -> list[Note]:
+    """Return notes on gaps in a reply about these mirrors; each note names its mirror. `with_held_hits`: the
+    mirrors that have held documents among the hits."""
     command_line = opened.installation.command_line
     return [
         replace(note, text=printable(f"{item.status.name}: {note.text}"))
         for item in freshness
-        for note in item.notes(command_line, will_mirror=opened.will_mirror, obstacle=opened.obstacle)
+        for note in item.notes(
+            command_line,
+            will_mirror=opened.will_mirror,
+            obstacle=opened.obstacle,
+            has_held_hits=item.status.name in with_held_hits,
+        )
     ]
 
 
@@ -288,7 +298,8 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
     known_at = None if hit.is_foreign else as_of.get(hit.mirror)
     if record is None or row is None:
         return replace(hit, known_at=known_at)
-    return replace(hit, known_at=known_at, state=row.status, reason=why_old(tx, record, row))
+    reason, is_gone = why_old(tx, record, row), row.presence is Presence.GONE
+    return replace(hit, known_at=known_at, state=row.status, reason=reason, is_gone=is_gone)
 
 
 # -- JSON ----------------------------------------------------------------------------------

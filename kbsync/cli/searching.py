@@ -159,6 +159,8 @@ def print_hits(
         if number:
             output.line()
         output.line(_heading(output, document, several))
+        if document.is_gone:
+            output.line(INDENT + output.dim(printable(document.reason)))
         if document.hit.passages:
             output.lines(INDENT + line for line in excerpt(output, document, query))
             if images := document.hit.passages[0].images:
@@ -171,7 +173,7 @@ def _heading(output: Output, document: FoundDocument, several: bool) -> str:
     """Return path, headings, position and score; for a document of another machine, also its mirror and
     time."""
     path = output.bold(printable(document.path))
-    if document.is_here:
+    if document.can_be_opened:
         path = output.link(path, document.absolute)
     parts = [
         output.dim(f"{printable(document.mirror_label)}: ") + path if several or document.is_foreign else path

@@ -61,6 +61,8 @@ class FoundDocument:
     state: Status | None = None
     reason: str = ""
     known_at: float | None = None
+    # Whether the last check of the folder found that the file no longer exists.
+    is_gone: bool = False
 
     @property
     def absolute(self) -> Path:
@@ -71,6 +73,11 @@ class FoundDocument:
     def is_here(self) -> bool:
         """Whether the file is on this machine."""
         return not self.is_foreign or (self.hit.origin is not None and self.hit.origin.is_here)
+
+    @property
+    def can_be_opened(self) -> bool:
+        """Whether the file is on this machine and exists, as far as the state knows."""
+        return self.is_here and not self.is_gone
 
     @property
     def host(self) -> str | None:

@@ -284,6 +284,8 @@ def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
             why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
         case Status.EXCLUDED | Status.SKIPPED:
             why = "the file is no longer mirrored"
+        case Status.HELD if entry.presence is Presence.GONE:
+            why = CAUSES[GONE]
     return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
 
 

@@ -38,7 +38,7 @@ from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
-from kbsync.core.model import Status
+from kbsync.core.model import Presence, Status
 from kbsync.core.text import number_in, path_at
 from kbsync.engine.clock import Ask, ask_in
 from kbsync.engine.explain import PathExplanation, explain_path
@@ -304,11 +304,13 @@ class ListenerApp:
             words = " ".join([reply.query.text, *reply.guesses])
             for passage in (passage for fields in listed for passage in fields["passages"]):
                 passage["excerpt"] = _excerpt(passage["text"], words, unfinished=query.unfinished)
+            for fields, hit in zip(listed, hits, strict=True):
+                fields["gone"] = hit.is_gone
             more = len(reply.hits) > offset + limit
             if is_from_this_machine(request):
 
                 async def links_of(hit: FoundDocument) -> dict[str, str] | None:
-                    return await self._vaults.links(hit.folder, hit.path) if hit.is_here else None
+                    return await self._vaults.links(hit.folder, hit.path) if hit.can_be_opened else None
 
                 # All at once, so that they share the check of their folder.
                 for fields, links in zip(listed, await asyncio.gather(*map(links_of, hits)), strict=True):
@@ -336,7 +338,9 @@ class ListenerApp:
         except KbsyncError as error:
             raise HTTPException(503, str(error)) from error
         folder = next(mirror.folder for mirror in self.views.mirrors if mirror.name == name)
-        links = await self._vaults.links(folder, path) if is_from_this_machine(request) else None
+        is_gone = explanation.entry is not None and explanation.entry.presence is Presence.GONE
+        can_open = is_from_this_machine(request) and not is_gone
+        links = await self._vaults.links(folder, path) if can_open else None
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:

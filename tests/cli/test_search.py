@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -147,6 +148,40 @@ def test_filter_matching_no_document_is_named(mirrored: Sandbox, typed: str, opt
         assert lines == [f"kbsync: no document matches {option}" for option in options]
     quiet = mirrored.run("search", "office", "--folder", "docs", *typed.split(), "-q")
     assert quiet.err == ""
+
+
+@pytest.fixture
+def held(sandbox: Sandbox) -> Sandbox:
+    """A mirror of nine documents, of which eight are gone and wait for approval."""
+    for number in range(8):
+        sandbox.write(f"Projects/{number}.md", f"zeppelin {number}")
+    sandbox.write("rest.md", "zeppelin rest")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    shutil.rmtree(sandbox.docs / "Projects")
+    assert sandbox.run("--once").code == 3
+    return sandbox
+
+
+@long
+def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbox) -> None:
+    ran = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", tty=True)
+    assert "the file is gone; its deletion waits for approval" in ran.out
+    assert "file://" not in ran.out
+    assert "8 of 9 documents would be deleted; they stay until you approve; fix: kbsync approve" in ran.err
+    [hit] = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", "--json").json["hits"]
+    assert (hit["state"], hit["reason"]) == ("held", "the file is gone; its deletion waits for approval")
+    rest = held.run("search", "zeppelin", "--path", "rest.md")
+    assert "is gone" not in rest.out
+    assert rest.err == "", "none of these hits waits for approval"
+
+
+@long
+def test_files_lists_only_files_that_exist(held: Sandbox) -> None:
+    ran = held.run("search", "zeppelin", "--files", "-0")
+    assert ran.raw == os.fsencode(held.docs / "rest.md") + b"\0"
+    assert "kbsync: left out 8 documents because the file is gone" in ran.err.splitlines()
+    assert held.run("search", "zeppelin", "--files", "-q").err == ""
 
 
 @pytest.mark.parametrize(
@@ -477,6 +512,16 @@ async def test_hit_on_another_machine_is_marked_and_cannot_be_opened_here() -> N
     assert stage.session.chosen is None
     stage.session.mark(1)
     assert stage.session.chosen == Path("/srv/docs/b.md")
+
+
+async def test_hit_whose_file_is_gone_is_marked_and_cannot_be_opened() -> None:
+    stage = LiveSession("a")
+    gone = replace(hit("a.md"), state=Status.HELD, is_gone=True, reason="the file is gone; held")
+    stage.session.hits = [gone, hit("b.md")]
+    lines = list(stage.session.lines(Output()))
+    assert "a.md  the file is gone; held" in lines[1]
+    assert "gone" not in "".join(lines[2:])
+    assert stage.session.chosen is None
 
 
 async def test_failing_service_is_reported_and_search_continues() -> None:

@@ -725,6 +725,42 @@ async def test_hit_opens_its_document_with_the_passage_highlighted(
         await one.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
 
 
+async def test_gone_file_is_marked_and_has_no_links_to_open_it(
+    one: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its document stays readable until the deletion is approved."""
+
+    async def search(_query: Query) -> list[Hit]:
+        return [Hit(str(n), 0.9, (Passage(f"Grapes {n}."),), f"f{n}.md") for n in (0, 11)]
+
+    async def explain(_remote_id: str) -> Explanation:
+        return Explanation(1, "Grapes of old.")
+
+    await one.scene.mirrored(12)
+    one.world.delete_many(11)
+    await one.scene.mirrored()
+    async with one.scene.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        monkeypatch.setattr(target, "explain", explain, raising=False)
+        await one.until("document.querySelector('.mirror')")
+        await one.press("/")
+        await one.write("grapes")
+        await one.press("Enter")
+        await one.until("document.querySelectorAll('.hit').length == 2")
+        gone, present = await one.run(
+            "[...document.querySelectorAll('.hit')].map((hit) => [hit.innerText,"
+            " hit.querySelectorAll('a[href^=\"file:\"]').length])"
+        )
+        assert "the file is gone; its deletion waits for approval" in gone[0]
+        assert "is gone" not in present[0]
+        assert (gone[1], present[1]) == (0, 1)
+        assert "11 of 12 documents would be deleted" in await one.text("#hits")
+        await one.run("document.querySelector('.hit a.path').click()")
+        await one.wait_for_text("Grapes of old.", "#text")
+        assert await one.count("#document-tools a[href^='file:']") == 0
+        assert "held" in await one.text("#document-tools")
+
+
 async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: pytest.MonkeyPatch) -> None:
     evil, asked = "<b>ban\u202eana</b>", list[Query]()
     words = MatchedWord("grapes", 0.4), MatchedWord("bananna" * 20, 0.1, evil)

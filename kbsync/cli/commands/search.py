@@ -13,6 +13,7 @@ from kbsync.cli.context import choose
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.contract.searching import Query
+from kbsync.core.text import format_count
 from kbsync.errors import UsageError
 
 
@@ -101,8 +102,10 @@ def command(
         listed = [hit_json(hit, explain=explain) for hit in hits]
         output.json({"hits": listed, **({"notes": notes} if notes else {})})
     elif files:
-        for path in (hit.absolute for hit in hits if hit.is_here):
+        for path in (hit.absolute for hit in hits if hit.can_be_opened):
             output.path(str(path), b"\0" if null else b"\n")
+        if not choices.quiet and (gone := sum(hit.is_gone for hit in hits)):
+            print_message(f"left out {format_count(gone, 'document')} because the file is gone")
     else:
         several = len(installation.mirrors) > 1
         words_searched = " ".join([reply.query.text, *reply.guesses])

@@ -114,9 +114,9 @@ class LiveSearch:
 
     @property
     def chosen(self) -> Path | None:
-        """The file of the selected hit, if it is on this machine."""
+        """The file of the selected hit, if it can be opened."""
         marked = self.hits[self.marked] if self.hits else None
-        return marked.absolute if marked is not None and marked.is_here else None
+        return marked.absolute if marked is not None and marked.can_be_opened else None
 
     def type(self, text: str) -> None:
         """Change the line."""
@@ -165,7 +165,8 @@ class LiveSearch:
             passage = hit.hit.passages[0] if hit.hit.passages else None
             name = f"{printable(hit.mirror_label)}: " if self._several or hit.is_foreign else ""
             trail = printable(heading_trail(hit, passage))
-            heading = "  ".join(filter(None, [name + printable(hit.path), trail, *as_of(hit)]))
+            why_gone = printable(hit.reason) if hit.is_gone else ""
+            heading = "  ".join(filter(None, [name + printable(hit.path), trail, *as_of(hit), why_gone]))
             is_marked = number == self.marked
             yield f"{output.cyan('❯')} {output.bold(heading)}" if is_marked else f"  {heading}"
             if passage is not None:

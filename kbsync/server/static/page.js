@@ -820,6 +820,7 @@ function showHits(query, reply, offset) {
           : el("span", { class: "path" }, name),
         hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path))),
       el("div", { class: "trail" }, highlighted(trail, pattern)),
+      hit.gone && el("div", { class: "trail gone" }, plain(hit.reason)),
       best && el("p", {}, best.excerpt.map((part, at) => (at % 2 ? el("mark", {}, plain(part)) : plain(part)))),
       el("details", {}, el("summary", { "aria-label": `Why ${plain(hit.path)} was found` }, "Why?"), hit.why.lines.map((line) => el("p", {}, plain(line)))));
   });
