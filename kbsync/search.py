@@ -203,6 +203,19 @@ def notes_on(
     ]
 
 
+def filters_in_words(query: Query, unmatched: Unmatched) -> list[list[tuple[str, str]]]:
+    """Return the filters of a query that no document matches, as names and printable values: all together if
+    each one alone matches something."""
+    queries = unmatched.alone or ([query] if unmatched.together else [])
+    return [_filters(alternative) for alternative in queries]
+
+
+def _filters(query: Query) -> list[tuple[str, str]]:
+    filters = [("path", printable(path)) for path in query.paths]
+    filters += [("type", printable(",".join(query.types)))] if query.types else []
+    return filters + ([] if query.after is None else [("after", iso_time(query.after) or "")])
+
+
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:

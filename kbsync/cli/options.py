@@ -17,7 +17,7 @@ import click
 
 from kbsync import __version__
 from kbsync.config.kinds import read_since
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Query, parse_types
 from kbsync.core.text import printable, shell_command
 from kbsync.dataclass import dataclass
 
@@ -288,9 +288,8 @@ def selection_options(function: Callable[..., Any]) -> Any:
     def with_selection(
         *positional: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
     ) -> Any:
-        # `--type md,txt` is accepted too.
-        extensions = tuple(part for value in types for part in value.split(","))
-        selection = Query("", paths=() if path is None else (path,), types=extensions, after=after)
+        paths = () if path is None else (path,)
+        selection = Query("", paths=paths, types=parse_types(types), after=after)
         return function(*positional, selection=selection, **others)
 
     return add_options(with_selection, _OPTIONS)

@@ -19,7 +19,7 @@ from kbsync.errors import UsageError
 from kbsync.freshness import Freshness, freshness_reader
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
-from kbsync.search import SearchReply, iso_time, notes_on, open_all, search, why_lines
+from kbsync.search import SearchReply, filters_in_words, iso_time, notes_on, open_all, search, why_lines
 from kbsync.state.read_only import ReadsState
 from kbsync.threads import in_thread, run_here
 
@@ -128,19 +128,6 @@ def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     something."""
     unmatched_filters = filters_in_words(query, unmatched)
     return [" ".join(f"--{name} {value}" for name, value in filters) for filters in unmatched_filters]
-
-
-def filters_in_words(query: Query, unmatched: Unmatched) -> list[list[tuple[str, str]]]:
-    """Return the filters of a query that no document matches, as names and printable values: all together if
-    each one alone matches something."""
-    queries = unmatched.alone or ([query] if unmatched.together else [])
-    return [_filters(alternative) for alternative in queries]
-
-
-def _filters(query: Query) -> list[tuple[str, str]]:
-    filters = [("path", printable(path)) for path in query.paths]
-    filters += [("type", printable(",".join(query.types)))] if query.types else []
-    return filters + ([] if query.after is None else [("after", iso_time(query.after) or "")])
 
 
 LINES = 2

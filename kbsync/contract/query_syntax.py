@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Query, parse_types
 from kbsync.errors import UsageError
 
 MAX_OPERATORS, MAX_OPERATOR_LENGTH = 16, 500
@@ -46,7 +46,7 @@ def parse_query(query: Query) -> Query:
         if match["key"] == "path":
             paths.append(value)
         elif match["key"] == "type":
-            types += filter(None, value.split(","))
+            types += parse_types([value])
         elif match["phrase"]:
             phrases.append(match["phrase"])
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -62,6 +64,15 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
         return query.after is None or (modified is not None and modified >= query.after)
 
     return selects
+
+
+def parse_types(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the extensions in these texts: `md,txt`, `md txt`, `.md` and `*.md` are all accepted."""
+    parts = chain.from_iterable(map(_SEPARATORS.split, values))
+    return tuple(filter(None, (part.removeprefix("*") for part in parts)))
+
+
+_SEPARATORS = re.compile(r"[\s,]+")
 
 
 def _path_test(path: str) -> Callable[[str], bool]:

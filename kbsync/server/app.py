@@ -36,7 +36,7 @@ from kbsync.config.kinds import read_moment
 from kbsync.config.model import MirrorConfig, folder_name
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Query, parse_types
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status
 from kbsync.core.text import number_in, path_at
@@ -52,7 +52,7 @@ from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
 from kbsync.moved import refuse_moved_folder
 from kbsync.once import identities_of
-from kbsync.search import OpenMirrors, hit_json, search, shortened
+from kbsync.search import OpenMirrors, filters_in_words, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
 from kbsync.server.documents import Vaults, is_from_this_machine, part_of
@@ -273,7 +273,7 @@ class ListenerApp:
             raise HTTPException(400, f"q must be 1 to {LONGEST_QUERY} characters long")
         limit = _number(params, "k", 10, MOST_HITS)
         offset = _number(params, "offset", 0, MOST_SKIPPED, least=0)
-        types, after = tuple(filter(None, params.getlist("type"))), params.get("after")
+        types, after = parse_types(params.getlist("type")), params.get("after")
         query = Query(
             text,
             offset + limit + 1,
@@ -306,6 +306,9 @@ class ListenerApp:
                 passage["excerpt"] = _excerpt(passage["text"], words, unfinished=query.unfinished)
             for fields, hit in zip(listed, hits, strict=True):
                 fields["gone"] = hit.is_gone
+            notes = reply.note_lines()
+            for filters in filters_in_words(reply.query, reply.unmatched):
+                notes.append(f"no document matches {' and '.join(map(' '.join, filters))}")
             more = len(reply.hits) > offset + limit
             if is_from_this_machine(request):
 
@@ -315,7 +318,7 @@ class ListenerApp:
                 # All at once, so that they share the check of their folder.
                 for fields, links in zip(listed, await asyncio.gather(*map(links_of, hits)), strict=True):
                     fields["links"] = links
-            return json_answer({"hits": listed, "notes": reply.note_lines(), "more": more})
+            return json_answer({"hits": listed, "notes": notes, "more": more})
 
     async def document(self, request: Request) -> Response:
         """Return a part of a document's extracted text, and why searches do or don't find it.

@@ -498,6 +498,28 @@ async def test_hits_are_paged_and_narrowed_by_type_and_time(open_scene: Scene) -
         assert (await open_scene.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
 
 
+@pytest.mark.parametrize("types", ["type=md,txt", "type=.md+*.txt", "type=md&type=,+txt,"])
+async def test_types_are_separated_by_commas_or_spaces(open_scene: Scene, types: str) -> None:
+    for name in ("a.md", "b.txt", "c.csv"):
+        open_scene.world.write(name, "text")
+    await open_scene.mirrored()
+    async with open_scene.target():
+        found = await open_scene.json(f"/api/search?q=text&{types}")
+    assert sorted(hit["path"] for hit in found["hits"]) == ["a.md", "b.txt"]
+    assert found["notes"] == []
+
+
+async def test_filter_matching_no_document_is_named(open_scene: Scene) -> None:
+    await open_scene.mirrored(3)
+    async with open_scene.target():
+        for query, notes in (
+            ("q=text&type=xlsx,csv", ["no document matches type xlsx", "no document matches type csv"]),
+            ("q=text+path:nowhere/&type=md", ["no document matches path nowhere/"]),
+        ):
+            found = await open_scene.json(f"/api/search?{query}")
+            assert (found["hits"], found["notes"]) == ([], notes)
+
+
 async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(
     open_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -761,6 +761,18 @@ async def test_gone_file_is_marked_and_has_no_links_to_open_it(
         assert "held" in await one.text("#document-tools")
 
 
+async def test_several_types_are_filtered_and_an_unknown_type_is_named(one: View) -> None:
+    for name in ("a.md", "b.txt", "c.csv"):
+        one.world.write(name, "grapes")
+    await one.scene.mirrored()
+    async with one.scene.target():
+        await one.until("document.querySelector('.mirror')")
+        await one.open("#/search?q=grapes&type=*.txt,+csv")
+        await one.until("document.querySelectorAll('.hit').length == 2")
+        await one.open("#/search?q=grapes&type=xlsx")
+        await one.wait_for_text("no document matches type xlsx", "#hits")
+
+
 async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: pytest.MonkeyPatch) -> None:
     evil, asked = "<b>ban\u202eana</b>", list[Query]()
     words = MatchedWord("grapes", 0.4), MatchedWord("bananna" * 20, 0.1, evil)

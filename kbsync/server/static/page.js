@@ -789,7 +789,7 @@ function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
 async function seek({ unfinished = "", offset = 0 } = {}) {
   const query = $("query").value.trim();
   if (!query) return leave();
-  const mirror = $("only-mirror").value, type = $("only-type").value.trim().replace(/^\*?\./, ""), days = $("only-time").value;
+  const mirror = $("only-mirror").value, type = $("only-type").value.trim(), days = $("only-time").value;
   const after = days && new Date(Date.now() - days * DAY).toISOString();
   const address = hash("search", { q: query, mirror, type, days });
   if (address !== location.hash) visit(address, { instead: here()[0] === "search" });

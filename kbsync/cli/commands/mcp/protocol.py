@@ -42,7 +42,6 @@ from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.exit_codes import code_of, sentence_of
-from kbsync.cli.searching import filters_in_words
 from kbsync.config.kinds import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
@@ -51,7 +50,7 @@ from kbsync.engine.clock import Ask, ask_in, directly
 from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import SHOWN
 from kbsync.errors import UsageError
-from kbsync.search import hit_json, shortened
+from kbsync.search import filters_in_words, hit_json, shortened
 
 log = structlog.get_logger("kbsync")
 
