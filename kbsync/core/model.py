@@ -226,6 +226,27 @@ def by_tag(tag: str) -> str:
 SCANNED, NO_TEXT = "scanned", "no-text"
 """A target's codes for a document without text: scanned pages, or nothing at all."""
 
+NEEDS_CHANGE = frozenset(
+    {
+        SCANNED,
+        NO_TEXT,
+        "encrypted",
+        "damaged",
+        "binary",
+        "bomb",
+        "no-picture",
+        "too-large",
+        "output",  # its text is too long
+        "memory",
+        "crash",
+        "unreadable",
+        "unstorable",
+        "format",
+        "empty",
+    }
+)
+"""Codes of failures that a retry repeats until the file or the settings change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:

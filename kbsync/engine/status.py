@@ -18,6 +18,7 @@ from kbsync.core.model import (
     DESELECTED,
     EMPTIED,
     GONE,
+    NEEDS_CHANGE,
     SCANNED,
     UNMOUNTED,
     FileChoice,
@@ -235,8 +236,7 @@ class Items:
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.known_size if server else None)
         document = None if server is None else server.remote_id
         reason = self._reason(entry, uploads, server)
-        may_succeed = entry.status is Status.FAILED and entry.verdict.choice is not FileChoice.REFUSED
-        return FileStatus(entry.path, entry.status, document, size, reason, may_succeed)
+        return FileStatus(entry.path, entry.status, document, size, reason, may_succeed(entry, uploads))
 
     def _reason(self, entry: FileRow, uploads: list[Upload], server: Upload | None) -> str:
         match entry.status:
@@ -264,6 +264,15 @@ class Items:
 
     def _refusal(self, entry: FileRow, uploads: list[Upload]) -> str:
         return refusal(Path(self.record.folder, entry.path), uploads)
+
+
+def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
+    """Return whether the file failed, and a retry may succeed without a change of the file or the
+    settings."""
+    if entry.status is not Status.FAILED or entry.verdict.choice is FileChoice.REFUSED:
+        return False
+    last = last_failure(uploads)
+    return last is None or last.code not in NEEDS_CHANGE
 
 
 def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -> str:
@@ -323,10 +332,15 @@ def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
     return entry.status is Status.HELD and server is not None and bool(server.wanted_recipe)
 
 
+def last_failure(uploads: Sequence[Upload]) -> Upload | None:
+    """Return the upload that failed last; None if none failed."""
+    return next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
+
+
 def refusal(path: Path, uploads: Sequence[Upload]) -> str:
     """Return the target's last message about the file at `path`; for a scanned PDF, also the command that
     adds text."""
-    last = next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
+    last = last_failure(uploads)
     if last is None:
         return ""
     if last.code == SCANNED and path.suffix.lower() == ".pdf":

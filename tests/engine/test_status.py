@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kbsync.engine.status import (
     is_fresh,
     mirror_status,
 )
-from kbsync.errors import Halted, Rejected
+from kbsync.errors import Halted, Rejected, Unfit
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -103,6 +104,20 @@ async def test_failed_file_shows_the_targets_reason_and_the_version_still_served
         assert item[name]["state"] == "failed" and words in item[name]["reason"]
         assert item[name]["document_id"] == before[name]["document_id"] is not None
     assert "out of date" in item["grown.md"]["reason"]
+
+
+async def test_retry_is_offered_only_where_it_can_succeed_without_a_change(world: World) -> None:
+    """The codes for which the embedded readers refuse a file: a retry helps none but a timeout."""
+    hopeless = "encrypted damaged binary bomb no-picture too-large output memory crash unreadable unstorable"
+    codes = [*hopeless.split(), "timeout", "other"]
+    for code in codes:
+        world.write(f"{code}.md", code)
+        error = partial(Unfit, "no", code=code)
+        world.base.faults.append(Fault("put", error=error, match=f"{code}.md", times=99))
+    await world.once()
+    can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
+    assert can_succeed == {f"{code}.md": code in ("timeout", "other") for code in codes}
+    assert set(status(world, lambda one: {item.state for item in one.items or ()})) == {Status.FAILED}
 
 
 async def test_unlistable_directory_is_a_failed_item(world: World) -> None:

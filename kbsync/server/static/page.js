@@ -622,7 +622,7 @@ function failures(one) {
   return el("div", { class: "group" },
     el("div", { class: "head" },
       el("h3", {}, "Failed"),
-      one.failed.length > 1 && retryButton(one, null, "Retry all", `retry all ${one.name}`)),
+      one.failed.filter((item) => item.may_succeed).length > 1 && retryButton(one, null, "Retry all", `retry all ${one.name}`)),
     el("ol", { class: "rows" }, one.failed.slice(0, MOST_FAILED).map((item) => fileRow(one.name, item, true))),
     more > 0 && el("p", { class: "empty" }, el("a", { href: hash("files", { mirror: one.name, state: "failed" }) }, `and ${number(more)} more`)));
 }
