@@ -528,7 +528,8 @@ async def test_foreign_names_and_texts_are_shown_as_text(one: View) -> None:
         await one.until("document.querySelectorAll('.hit').length >= 5")
         assert await one.count(".hit mark") >= 5
         await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
-        await one.until("performance.getEntries().some((one) => one.name.endsWith('q=harvest&unfinished=1'))")
+        asked = "one.name.endsWith('q=harvest&k=10&unfinished=1')"
+        await one.until(f"performance.getEntries().some((one) => {asked})")
         whole = await one.run("document.body.textContent")
         for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
             assert name in whole
@@ -771,6 +772,53 @@ async def test_several_types_are_filtered_and_an_unknown_type_is_named(one: View
         await one.until("document.querySelectorAll('.hit').length == 2")
         await one.open("#/search?q=grapes&type=xlsx")
         await one.wait_for_text("no document matches type xlsx", "#hits")
+
+
+async def test_title_and_back_keep_the_hits_that_were_added(
+    one: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def search(query: Query) -> list[Hit]:
+        passages = [(n, Passage(f"Grapes {n}.")) for n in range(75)]
+        hits = [Hit(str(n), 1 - n / 100, (passage,), f"f{n}.md") for n, passage in passages]
+        return hits[: query.top_k]
+
+    async def explain(_remote_id: str) -> Explanation:
+        return Explanation(1, "Grapes.")
+
+    async def show_more(count: int) -> None:
+        await one.run("document.getElementById('more-hits').click()")
+        await one.until(f"document.querySelectorAll('.hit').length == {count}")
+
+    await one.scene.mirrored(75)
+    async with one.scene.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        monkeypatch.setattr(target, "explain", explain, raising=False)
+        await one.until("document.querySelector('.mirror')")
+        await one.press("/")
+        await one.write("grapes")
+        await one.press("Enter")
+        await one.wait_for_text("The best 10 documents", "#results-title")
+        await show_more(20)
+        assert await one.text("#results-title") == "The best 20 documents"
+        await one.run("document.querySelectorAll('.hit a.path')[14].click()")
+        await one.wait_for_text("f14.md", "#document-title")
+        await one.run("document.querySelector('#document [data-back]').click()")
+        await one.until("!document.getElementById('results').hidden")
+        assert await one.count(".hit") == 20
+        assert await one.text("#results-title") == "The best 20 documents"
+        for count in (30, 40, 50, 60, 70, 75):
+            await show_more(count)
+        assert await one.text("#results-title") == "75 documents found"
+        await one.run("history.back()")
+        await one.until("!document.getElementById('overview').hidden")
+        await one.run("history.forward()")
+        await one.until("!document.getElementById('results').hidden")
+        paths = await one.run("[...document.querySelectorAll('.hit a.path')].map((link) => link.innerText)")
+        assert paths == [f"f{n}.md" for n in range(75)]
+        assert await one.text("#results-title") == "75 documents found"
+        await one.run("document.getElementById('query').value = 'grapes now'")
+        await one.run("document.getElementById('search').requestSubmit()")
+        await one.wait_for_text("The best 10 documents", "#results-title")
 
 
 async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,12 +124,13 @@ function reveal(shown, title = "") {
   scrollTo(0, 0);
 }
 
-// How many of the page's own entries in the browser's history are before this one. Each entry keeps its number.
+// How many of the page's own entries in the browser's history are before this one. Each entry keeps its number,
+// and how many hits it shows.
 let depth = history.state?.depth ?? 0;
 
-function visit(address, { instead = false } = {}) {
+function visit(address, { instead = false, hits = 0 } = {}) {
   if (!instead) depth += 1;
-  history[instead ? "replaceState" : "pushState"]({ depth }, "", address);
+  history[instead ? "replaceState" : "pushState"]({ depth, hits }, "", address);
 }
 
 function goBack() {
@@ -154,7 +155,7 @@ async function route() {
 window.addEventListener("hashchange", () => {
   // A link was followed if the entry has no number yet.
   depth = history.state?.depth ?? depth + 1;
-  visit(location.hash, { instead: true });
+  visit(location.hash, { instead: true, hits: history.state?.hits });
   route();
 });
 for (const one of document.querySelectorAll("[data-back]")) one.addEventListener("click", goBack);
@@ -737,7 +738,7 @@ function showChanges(changes) {
 
 // -- search -------------------------------------------------------------------------------------------
 
-const MORE_HITS = 10, MOST_HITS = 200, DAY = 86_400_000;
+const MORE_HITS = 10, MOST_AT_ONCE = 50, MOST_HITS = 200, DAY = 86_400_000;
 let asking = null, typing = 0;
 $("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek({ unfinished: "1" }), 300); });
 for (const id of ["search", "filters"]) {
@@ -782,11 +783,11 @@ function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
   $("only-time").value = days;
   if (mirror && ![...$("only-mirror").options].some((one) => one.value === mirror)) $("only-mirror").append(el("option", { value: mirror }, mirror));
   $("only-mirror").value = mirror;
-  return seek();
+  return seek({ count: history.state?.hits });
 }
 
-// While a query is being typed, its last word may be incomplete. More hits come after the first `offset`.
-async function seek({ unfinished = "", offset = 0 } = {}) {
+// While a query is being typed, its last word may be incomplete. `count` more hits come after the first `offset`.
+async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
   const query = $("query").value.trim();
   if (!query) return leave();
   const mirror = $("only-mirror").value, type = $("only-type").value.trim(), days = $("only-time").value;
@@ -794,16 +795,26 @@ async function seek({ unfinished = "", offset = 0 } = {}) {
   const address = hash("search", { q: query, mirror, type, days });
   if (address !== location.hash) visit(address, { instead: here()[0] === "search" });
   try {
-    const reply = await get("search", { explain: 1, q: query, mirror, type, after, offset, unfinished });
-    if (reply) showHits(query, reply, offset);
+    const hits = [];
+    const wanted = Math.max(count, MORE_HITS);
+    let reply;
+    do {
+      const page = { offset: offset + hits.length, k: Math.min(wanted - hits.length, MOST_AT_ONCE) };
+      reply = await get("search", { explain: 1, q: query, mirror, type, after, ...page, unfinished });
+      if (!reply) return null;
+      hits.push(...reply.hits);
+    } while (reply.more && reply.hits.length && hits.length < wanted);
+    showHits(query, { ...reply, hits }, offset);
   } catch (error) {
     if (error.name === "AbortError") return null;
-    if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset }), 500);
+    if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset, count }), 500);
     else if (error.status) showHits(query, { hits: [], notes: [error.message] }, 0);
     else toast(plain(error.message));
   }
   return null;
 }
+
+let hitsShown = []; // all hits of the list, as the API returned them
 
 function showHits(query, reply, offset) {
   const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
@@ -828,14 +839,14 @@ function showHits(query, reply, offset) {
   for (const note of reply.notes) hits.push(el("p", { class: "empty" }, plain(note)));
   const first = hits[0]?.querySelector("a");
   if (offset) $("hits").append(...hits); else $("hits").replaceChildren(...hits);
-  const count = offset + reply.hits.length;
+  hitsShown = offset ? [...hitsShown, ...reply.hits] : reply.hits;
+  const count = hitsShown.length;
+  visit(location.hash, { instead: true, hits: count });
   $("more-hits").hidden = !reply.more || count > MOST_HITS;
   $("more-hits").onclick = () => seek({ offset: count });
   if (offset) first?.focus();
-  else {
-    $("results-title").textContent = titleOf(reply.hits, pattern, reply.more);
-    $("announcement").textContent = $("results-title").textContent;
-  }
+  $("results-title").textContent = titleOf(hitsShown, pattern, reply.more);
+  $("announcement").textContent = $("results-title").textContent;
   reveal("results");
 }
 
@@ -1108,7 +1119,7 @@ $("add").addEventListener("click", () => ask({
   }]],
 }));
 
-visit(location.hash, { instead: true });
+visit(location.hash, { instead: true, hits: history.state?.hits });
 setInterval(tick, 1000);
 stream();
 route();
