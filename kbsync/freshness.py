@@ -136,18 +136,23 @@ class Freshness:
         will_mirror: bool = False,
         obstacle: str = "",
         has_held_hits: bool = False,
+        is_searchable: bool = False,
     ) -> Iterator[Note]:
         """Yield notes on gaps in a reply; none if everything is searchable and a kbsync is watching the
         folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
-        `has_held_hits`: documents in the reply wait for a decision.
+        `has_held_hits`: documents in the reply wait for a decision. `is_searchable`: its knowledge base has
+        documents, even if the state has none.
         """
         halt, documents = self.status.halt, self.status.documents
         is_watched = will_mirror or not self.is_unattended
+        is_empty = not is_searchable and not documents.ready
+        unknown = "hits may be out of date (no finished pass on record)"
+        never_passed = "nothing indexed yet" if is_empty else unknown
         if self.status.pause is not None:
             last = self.status.last_pass
-            changes = f"changes since {iso(last)} may be missing" if last else "nothing indexed yet"
+            changes = f"changes since {iso(last)} may be missing" if last else never_passed
             yield Note(f"paused; {changes}; to resume: {command_line(f'resume {self.status.name}')}")
             return
         if halt is not None:
@@ -173,7 +178,7 @@ class Freshness:
             yield Note(f"{format_count(documents.failed, 'file')} failed; {command_line('status')} says why")
         if not is_watched:
             since = self.status.last_pass
-            changes = f"changes since {iso(since)} are unknown" if since else "nothing indexed yet"
+            changes = f"changes since {iso(since)} are unknown" if since else never_passed
             next_step = f"start it with: {command_line('')}"
             if obstacle:
                 next_step = f"this process can't follow it: {obstacle}"

@@ -114,14 +114,20 @@ async def search(
     is_known = query.own or not any(mirror.target.searches_all for mirror in mirrors)
     folders = {mirror.name: mirror.folder for mirror in mirrors}
 
-    def read_state(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched]:
+    # Without a record it was only searched if its base has documents: the state was lost.
+    own_bases = {mirror.name for mirror in mirrors if not mirror.target.searches_all}
+
+    def read_state(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched, set[str]]:
         freshness = read_freshness(tx)
+        unrecorded = {name for name in own_bases.intersection(answered) if tx.mirrors.named(name) is None}
         as_of = {item.status.name: item.as_of for item in freshness}
         hits = [_with_state(tx, document, as_of) for document in documents]
         is_narrowed = query.selects and is_known and not documents
-        return freshness, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
+        unmatched = find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
+        return freshness, hits, unmatched, unrecorded
 
-    freshness, hits, unmatched = await opened.read(read_state)
+    freshness, hits, unmatched, unrecorded = await opened.read(read_state)
+    searchable = unrecorded.union(hit.mirror for hit in hits)
     held = {hit.mirror for hit in hits if hit.is_gone and hit.state is Status.HELD}
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
@@ -129,7 +135,7 @@ async def search(
         *notes,
         *([_note_on_phrases(query)] if lacks_phrase and answered and unmatched == Unmatched() else []),
         *_notes_on_words(guesses, unknown if hits else ()),
-        *notes_on(freshness, opened, with_held_hits=held),
+        *notes_on(freshness, opened, with_held_hits=held, searchable=searchable),
         *(
             Note(printable(f"{name}: not searched: {system_reason(error)}"))
             for name, error in errors.items()
@@ -186,10 +192,14 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
 
 
 def notes_on(
-    freshness: Sequence[Freshness], opened: OpenMirrors, *, with_held_hits: Collection[str] = ()
+    freshness: Sequence[Freshness],
+    opened: OpenMirrors,
+    *,
+    with_held_hits: Collection[str] = (),
+    searchable: Collection[str] = (),
 ) -> list[Note]:
     """Return notes on gaps in a reply about these mirrors; each note names its mirror. `with_held_hits`: the
-    mirrors that have held documents among the hits."""
+    mirrors that have held documents among the hits. `searchable`: those known to have documents."""
     command_line = opened.installation.command_line
     return [
         replace(note, text=printable(f"{item.status.name}: {note.text}"))
@@ -199,6 +209,7 @@ def notes_on(
             will_mirror=opened.will_mirror,
             obstacle=opened.obstacle,
             has_held_hits=item.status.name in with_held_hits,
+            is_searchable=item.status.name in searchable,
         )
     ]
 

@@ -721,6 +721,22 @@ def test_search_during_the_first_pass_says_so(lagging: Sandbox) -> None:
 
 
 @long
+@pytest.mark.parametrize("query", ["alpha", "xqzzyplk"])
+def test_search_after_the_state_was_lost_says_that_hits_may_be_old(sandbox: Sandbox, query: str) -> None:
+    """The knowledge base is still searchable."""
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    for file in sandbox.state.glob("state.db*"):
+        file.unlink()
+    [note] = notes(sandbox, query)
+    assert note == (
+        "handbook: hits may be out of date (no finished pass on record) and kbsync isn't running; "
+        "start it with: kbsync"
+    )
+
+
+@long
 def test_missing_folder_and_failed_documents_are_reported(failed: Sandbox) -> None:
     assert notes(failed, "text") == ["handbook: 2 files failed; kbsync status says why"]
     failed.docs.rename(failed.root / "away")
