@@ -46,12 +46,19 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 class Note:
     """A note on a gap in a reply. `is_minor`: only for assistants, because a user at a terminal already knows
     about it from starting kbsync, from the last pass, or from a notification. `explains_hits`: shown before
-    the hits.
+    the hits. `hint`: where a user at a terminal reads more.
     """
 
     text: str
     is_minor: bool = False
     explains_hits: bool = False
+    hint: str = ""
+
+    def line(self, hint: str | None = None) -> str:
+        """Return the note with its hint. `hint`: the one for another reader, if the note has one at all."""
+        if not self.hint:
+            return self.text
+        return f"{self.text}; {self.hint if hint is None else hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +144,14 @@ class Freshness:
         obstacle: str = "",
         has_held_hits: bool = False,
         is_searchable: bool = False,
+        has_good_hits: bool = False,
     ) -> Iterator[Note]:
         """Yield notes on gaps in a reply; none if everything is searchable and a kbsync is watching the
         folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
         `has_held_hits`: documents in the reply wait for a decision. `is_searchable`: its knowledge base has
-        documents, even if the state has none.
+        documents, even if the state has none. `has_good_hits`: the reply has hits with words of the query.
         """
         halt, documents = self.status.halt, self.status.documents
         is_watched = will_mirror or not self.is_unattended
@@ -175,7 +183,8 @@ class Freshness:
             elif self.waiting:
                 yield Note(f"{self.waits} and kbsync isn't running; run: {command_line('--once')}")
         if documents.failed:
-            yield Note(f"{format_count(documents.failed, 'file')} failed; {command_line('status')} says why")
+            hint = f"{command_line('status')} says why"
+            yield Note(f"{format_count(documents.failed, 'file')} failed", is_minor=has_good_hits, hint=hint)
         if not is_watched:
             since = self.status.last_pass
             changes = f"changes since {iso(since)} are unknown" if since else never_passed

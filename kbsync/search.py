@@ -83,9 +83,10 @@ class SearchReply:
     guesses: Sequence[str] = ()
     query: Query = field(default_factory=lambda: Query(""))
 
-    def note_lines(self, *, minor: bool = False) -> list[str]:
-        """Return the notes as text. `minor`: include those that a user at a terminal already knows about."""
-        return [note.text for note in self.notes if minor or not note.is_minor]
+    def note_lines(self, *, minor: bool = False, hint: str | None = None) -> list[str]:
+        """Return the notes as text. `minor`: include those that a user at a terminal already knows about.
+        `hint`: where a reader without a terminal reads more about failed files."""
+        return [note.line(hint) for note in self.notes if minor or not note.is_minor]
 
 
 async def search(
@@ -129,13 +130,14 @@ async def search(
     freshness, hits, unmatched, unrecorded = await opened.read(read_state)
     searchable = unrecorded.union(hit.mirror for hit in hits)
     held = {hit.mirror for hit in hits if hit.is_gone and hit.state is Status.HELD}
+    has_good_hits = bool(hits) and not (unknown and all(target.are_all for target in unknown))
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
     notes = [
         *notes,
         *([_note_on_phrases(query)] if lacks_phrase and answered and unmatched == Unmatched() else []),
         *_notes_on_words(guesses, unknown if hits else ()),
-        *notes_on(freshness, opened, with_held_hits=held, searchable=searchable),
+        *notes_on(freshness, opened, with_held_hits=held, searchable=searchable, has_good_hits=has_good_hits),
         *(
             Note(printable(f"{name}: not searched: {system_reason(error)}"))
             for name, error in errors.items()
@@ -197,12 +199,14 @@ def notes_on(
     *,
     with_held_hits: Collection[str] = (),
     searchable: Collection[str] = (),
+    has_good_hits: bool = False,
 ) -> list[Note]:
     """Return notes on gaps in a reply about these mirrors; each note names its mirror. `with_held_hits`: the
-    mirrors that have held documents among the hits. `searchable`: those known to have documents."""
+    mirrors that have held documents among the hits. `searchable`: those known to have documents.
+    `has_good_hits`: the reply has hits with words of the query."""
     command_line = opened.installation.command_line
     return [
-        replace(note, text=printable(f"{item.status.name}: {note.text}"))
+        replace(note, text=printable(f"{item.status.name}: {note.text}"), hint=printable(note.hint))
         for item in freshness
         for note in item.notes(
             command_line,
@@ -210,6 +214,7 @@ def notes_on(
             obstacle=opened.obstacle,
             has_held_hits=item.status.name in with_held_hits,
             is_searchable=item.status.name in searchable,
+            has_good_hits=has_good_hits,
         )
     ]
 

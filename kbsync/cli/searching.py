@@ -109,7 +109,7 @@ def search_notes(installation: Installation) -> list[str]:
     """Return notes on gaps in a search of these mirrors; [] if there are none."""
     read = freshness_reader(installation, installation.mirrors, check_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
-    return [note.text for note in notes if not note.is_minor]
+    return [note.line() for note in notes if not note.is_minor]
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:

@@ -306,7 +306,7 @@ class ListenerApp:
                 passage["excerpt"] = _excerpt(passage["text"], words, unfinished=query.unfinished)
             for fields, hit in zip(listed, hits, strict=True):
                 fields["gone"] = hit.is_gone
-            notes = reply.note_lines()
+            notes = reply.note_lines(hint="Files says why")
             for filters in filters_in_words(reply.query, reply.unmatched):
                 notes.append(f"no document matches {' and '.join(map(' '.join, filters))}")
             more = len(reply.hits) > offset + limit

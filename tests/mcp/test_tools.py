@@ -152,7 +152,7 @@ async def test_every_answer_warns_when_nothing_keeps_the_index_current(
 ) -> None:
     answer = await run_tool(client, "search", query="opening hours")
     assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in answer["notes"])
-    assert any("1 file failed" in note for note in answer["notes"])
+    assert "docs: 1 file failed; the tool `status` says why" in answer["notes"]
     text = text_of(await client.call_tool("search", {"query": "opening hours"}))
     assert text.startswith("Note: docs: 1 file failed")
 

@@ -520,6 +520,15 @@ async def test_filter_matching_no_document_is_named(open_scene: Scene) -> None:
             assert (found["hits"], found["notes"]) == ([], notes)
 
 
+async def test_failed_files_are_noted_in_the_words_of_the_page(open_scene: Scene) -> None:
+    open_scene.world.write("big.md", "x" * (open_scene.world.limits.max_bytes + 1))
+    await open_scene.mirrored(1)
+    async with open_scene.target():
+        assert (await open_scene.json("/api/search?q=text"))["notes"] == []
+        nothing = await open_scene.json("/api/search?q=xqzzyplk")
+    assert (nothing["hits"], nothing["notes"]) == ([], ["docs: 1 file failed; Files says why"])
+
+
 async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(
     open_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,7 @@ def command(
     shown_notes = [] if choices.quiet else [note for note in reply.notes if not note.is_minor]
     for note in shown_notes:
         if note.explains_hits:
-            print_message(note.text)
+            print_message(note.line())
     if as_json:
         listed = [hit_json(hit, explain=explain) for hit in hits]
         output.json({"hits": listed, **({"notes": notes} if notes else {})})
@@ -117,4 +117,4 @@ def command(
             print_message(f"no document matches {option}")
     for note in shown_notes:
         if not note.explains_hits:
-            print_message(note.text)
+            print_message(note.line())

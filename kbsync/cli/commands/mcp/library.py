@@ -54,6 +54,9 @@ SEARCHES_AT_ONCE = 4
 LARGEST_TEXT_FILE = 10_000_000
 PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
+STATUS_HINT = "the tool `status` says why"
+"""Where an assistant reads why files failed."""
+
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
 """States in which an old version of a file, or the document of a deleted file, may stay searchable
 indefinitely.
@@ -297,7 +300,7 @@ class Library:
         """Return notes on gaps in a response; [] if everything is searchable and a kbsync watches the
         folders.
         """
-        return [note.text for note in notes_on(reports, self.open_mirrors)]
+        return [note.line(STATUS_HINT) for note in notes_on(reports, self.open_mirrors)]
 
 
 def _note_omitted(report: MirrorReport) -> Iterator[str]:

@@ -40,7 +40,7 @@ from mcp_types import (
 
 from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
-from kbsync.cli.commands.mcp.library import Library
+from kbsync.cli.commands.mcp.library import STATUS_HINT, Library
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.config.kinds import read_moment
 from kbsync.contract.searching import Query
@@ -375,7 +375,7 @@ class _Handlers:
             reply = await self._ask(lambda: self._library.search(query, arguments.get("mirror")))
         except UsageError as error:
             raise UsageError(str(error).removeprefix("--")) from error
-        notes = reply.note_lines(minor=True)
+        notes = reply.note_lines(minor=True, hint=STATUS_HINT)
         for filters in filters_in_words(reply.query, reply.unmatched):
             options = " and ".join(f"`{name}` {value}" for name, value in filters)
             notes.append(f"no mirrored file matches {options}")
