@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Passage, Query, Reasons
+from kbsync.core.text import printable
 from kbsync.errors import Rejected
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
@@ -819,6 +820,21 @@ async def test_title_and_back_keep_the_hits_that_were_added(
         await one.run("document.getElementById('query').value = 'grapes now'")
         await one.run("document.getElementById('search').requestSubmit()")
         await one.wait_for_text("The best 10 documents", "#results-title")
+
+
+async def test_names_are_escaped_as_in_commands(one: View) -> None:
+    latin = os.fsdecode(b"caf\xe9")
+    names = [f"{name}.md" for name in ("a\nb", "c\td\r", "\x1b[31m", "\x85\x7f", "\u202e\u2064", latin)]
+    names += ["tag\U000e0041.md", "plain \U0001f347 ü.md"]
+    for name in names:
+        one.world.write(name, "text")
+    await one.scene.mirrored()
+    await one.open("#/files?mirror=docs")
+    await one.until(f"document.querySelectorAll('#files-list a.path').length == {len(names)}")
+    texts = await one.run(
+        "[...document.querySelectorAll('#files-list a.path')].map((one) => one.textContent)"
+    )
+    assert sorted(texts) == sorted(map(printable, names))
 
 
 async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,14 @@ function el(tag, given = {}, ...children) {
   return one;
 }
 
-// Shows characters that move the cursor or change the text direction as escapes.
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
-const plain = (text) => String(text).replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+// Shows characters that move the cursor, change the text direction or can't be seen as escapes, as commands do.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e007f}]/gu;
+const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+const plain = (text) => String(text).replace(UNSEEN, (c) => {
+  const code = c.codePointAt(0), hex = (n, digits) => n.toString(16).padStart(digits, "0");
+  if (code >= 0xdc80 && code <= 0xdcff) return `\\x${hex(code - 0xdc00, 2)}`; // a byte that isn't UTF-8
+  return ESCAPES[c] ?? (code < 0x80 ? `\\x${hex(code, 2)}` : code > 0xffff ? `\\U${hex(code, 8)}` : `\\u${hex(code, 4)}`);
+});
 const path = (text) => el("bdi", { class: "path" }, plain(text));
 const lines = (text) => text.split(/([\n\t])/).map((part, at) => (at % 2 ? part : plain(part))).join("");
 
