@@ -20,7 +20,7 @@ from kbsync.cli.output import route_messages
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, apply_options, recall, remember
 from kbsync.config.model import folder_config
-from kbsync.core.text import printable
+from kbsync.core.text import format_list, printable
 from kbsync.errors import KbsyncError, LockedError, StateError, UnmadeError, UsageError
 from kbsync.state import lock
 
@@ -589,7 +589,7 @@ def when_done(installation: Installation) -> str:
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return printable(f"{' and '.join(paused)} {are} paused; this happens after: {resume}")
+        return printable(f"{format_list(paused)} {are} paused; this happens after: {resume}")
     if lock.is_held(installation.state_dir):
         return "the running kbsync does this now"
     return printable(f"the next pass does this: {installation.command_line('--once')}")

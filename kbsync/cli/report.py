@@ -18,7 +18,7 @@ from kbsync.cli.output import LISTED, and_more
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
-from kbsync.core.text import format_count, format_duration, printable
+from kbsync.core.text import format_count, format_duration, format_list, printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
     BAD_CONFIG,
@@ -181,7 +181,9 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
         for report in reports
         if report.status.halt and not report.is_held
     ]
-    paused = ["paused"] if any(report.status.pause for report in reports) else []
+    names = [report.status.name for report in reports if report.status.pause]
+    whose = f"{format_list(names)} " if names and len(reports) > 1 else ""
+    paused = [f"{whose}paused"] if names else []
     parts += [*changes, *paused, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
     # Whether a halted mirror's folder changed is unknown, and held documents would be changes.
     if len(parts) == 1 and not documents("held"):

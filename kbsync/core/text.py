@@ -11,7 +11,7 @@ import base64
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _HARMFUL = re.compile(
     "["
@@ -74,6 +74,12 @@ def _escape(match: re.Match[str]) -> str:
 def format_count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 document`, `2 documents`, `1,204 documents`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_list(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence: `a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def format_size(size: int) -> str:

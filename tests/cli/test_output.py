@@ -16,6 +16,7 @@ from kbsync.cli.output import Column, Output, cells, elided, first_lines, table
 from kbsync.core.text import (
     format_count,
     format_duration,
+    format_list,
     format_size,
     printable,
     printable_lines,
@@ -228,3 +229,8 @@ def test_long_list_ends_with_the_remaining_count_and_how_to_list_all() -> None:
     assert cut == [*lines[:10], "… and 1,002 more; to list all: kbsync plan --all"]
     assert list(first_lines(lines, limit=0)) == ["… and 1,012 more"]
     assert list(first_lines(lines, limit=None)) == lines
+
+
+def test_names_are_listed_as_in_a_sentence() -> None:
+    lists = [format_list(["notes", "vault", "handbook"][:n]) for n in (1, 2, 3)]
+    assert lists == ["notes", "notes and vault", "notes, vault and handbook"]

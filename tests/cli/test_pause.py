@@ -41,6 +41,7 @@ def test_pass_skips_a_paused_mirror_and_says_until_when(two: Sandbox) -> None:
     assert ran.out == "paused other; to resume: kbsync resume other\n"
     ran = two.run("--once")
     assert ran.code == 3  # nothing but a person ends this pause
+    assert "2 mirrors: 1 document searchable, 1 uploaded, other paused; " in ran.out
     assert "other: requested: paused since " in ran.words and "kbsync resume other" in ran.words
     assert two.search("alpha", "--mirror", "handbook") == ["a.md"]
     [_, other] = two.run("status", "--json").json["mirrors"]
@@ -285,3 +286,20 @@ def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -
     assert ran.code == 0
     assert "handbook: quiet hours until " in ran.err and "; a single pass runs anyway" in ran.err
     assert "quiet hours" not in sandbox.run("--once").err
+
+
+@long
+def test_rescan_names_the_mirrors_that_it_leaves_out(two: Sandbox) -> None:
+    third = two.root / "third"
+    third.mkdir()
+    more = f"  - {{name: third, folder: {json.dumps(str(third))}, settle: 100ms}}\n"
+    two.config.write_text(two.config.read_text() + more)
+    daemon = two.watch()
+    daemon.wait_for_event("daemon.watching")
+    assert two.run("rescan").out == "the running kbsync rescans handbook, other and third now\n"
+    two.run("pause", "other")
+    assert two.run("rescan").out == "the running kbsync rescans handbook and third now; other is paused\n"
+    two.run("pause", "third")
+    two.run("pause", "handbook")
+    assert "handbook, other and third are paused" in two.run("rescan").err
+    assert daemon.end() == 0

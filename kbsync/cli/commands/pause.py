@@ -11,7 +11,7 @@ from kbsync.cli.context import change_state, choose
 from kbsync.cli.options import Choices, ParsedOption, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration
-from kbsync.core.text import printable
+from kbsync.core.text import format_list, printable
 
 if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
@@ -72,4 +72,4 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     elif not choices.quiet:
         until = "" if pause.until is None else f" until {clock_time(pause.until)}"
         resume = installation.command_line("resume" if name is None else f"resume {name}")
-        Output().line(printable(f"paused {' and '.join(names)}{until}; to resume: {resume}"))
+        Output().line(printable(f"paused {format_list(names)}{until}; to resume: {resume}"))

@@ -7,7 +7,7 @@ import click
 from kbsync.cli.context import choose, find_paused, post
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
-from kbsync.core.text import printable
+from kbsync.core.text import format_list, printable
 from kbsync.errors import LockedError, UsageError
 from kbsync.state import lock
 
@@ -34,10 +34,11 @@ def command(choices: Choices, name: str | None) -> None:
         )
     paused = find_paused(installation)
     names = [mirror.name for mirror in installation.mirrors if mirror.name not in paused]
+    are = "is" if len(paused) == 1 else "are"
     if not names:
         resume = installation.command_line("resume" if name is None else f"resume {name}")
-        are = "is" if len(paused) == 1 else "are"
-        raise UsageError(f"{' and '.join(paused)} {are} paused; to resume (this also rescans): {resume}")
+        raise UsageError(f"{format_list(paused)} {are} paused; to resume (this also rescans): {resume}")
     post(installation, [("rescan", name, {}) for name in names])
     if not choices.quiet:
-        Output().line(printable(f"the running kbsync rescans {' and '.join(names)} now"))
+        except_paused = f"; {format_list(paused)} {are} paused" if paused else ""
+        Output().line(printable(f"the running kbsync rescans {format_list(names)} now{except_paused}"))

@@ -10,7 +10,7 @@ import click
 from kbsync.cli.context import change_state, choose, find_paused, find_records
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
-from kbsync.core.text import printable
+from kbsync.core.text import format_list, printable
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
     if as_json:
         Output().json({"resumed": resumed})
     elif not choices.quiet and resumed:
-        Output().line(printable(f"resumed {' and '.join(resumed)}"))
+        Output().line(printable(f"resumed {format_list(resumed)}"))
         is_running = lock.is_held(installation.state_dir)
         once = f"to mirror now: {installation.command_line('--once')}"
         Output().line("the running kbsync continues now" if is_running else once)
