@@ -17,7 +17,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Passage, Query, Reasons
+from kbsync.contract.searching import (
+    Explanation,
+    Hit,
+    MatchedWord,
+    Origin,
+    Passage,
+    Query,
+    Reasons,
+    UnknownWords,
+)
 from kbsync.core.text import printable
 from kbsync.errors import Rejected
 from kbsync.server import app, events
@@ -574,11 +583,16 @@ async def test_hits_without_query_words_are_called_similar_and_missing_words_are
     async def search(_query: Query) -> list[Hit]:
         return [Hit(str(number), 0.3, (passage,), f"{number}.md", "Birds") for number in range(2)]
 
+    async def unknown_words(query: Query) -> UnknownWords:
+        is_unknown = "herons" not in query.text
+        return UnknownWords({query.text: ""} if is_unknown else {}, is_unknown)
+
     await one.scene.mirrored(1)
     one.world.write("big.md", "x" * (one.world.limits.max_bytes + 1))
     await one.scene.mirrored(1)
     async with one.scene.target() as target:
         monkeypatch.setattr(target, "search", search)
+        monkeypatch.setattr(target, "unknown_words", unknown_words, raising=False)
         await one.wait_for_text("big.md")
         await one.press("/")
         await one.write("xqzzyplk")
