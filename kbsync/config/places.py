@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kbsync.config.model import Config, folder_name
-from kbsync.core.text import shell_command
+from kbsync.core.text import shell_word
 from kbsync.errors import UsageError, system_reason
 from kbsync.file_systems import holds, is_network, mounts
 from kbsync.permissions import make_private_folder, replace_private
@@ -192,8 +192,9 @@ def check_state_dir(
             f"the state directory {path} cannot be written; run as the user who owns it, or {elsewhere}"
         )
     if path.stat().st_mode & stat.S_IWOTH:  # anyone could replace the state
-        fix = f"run: {shell_command(['chmod', 'o-w', str(path)])}"
-        raise UsageError(f"anyone can write to the state directory {path}; {elsewhere}, or {fix}")
+        reason = f"anyone can write to the state directory {path}"
+        fix = f"chmod o-w {shell_word(str(path))}"
+        raise UsageError(f"{reason}; {elsewhere}, or run: {fix}")
 
 
 def read_only_mount(path: Path) -> Path | None:

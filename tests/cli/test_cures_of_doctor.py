@@ -252,6 +252,7 @@ def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, word
 
 
 @long
+@proves("chmod o-w {}")
 def test_world_writable_state_is_refused_with_a_command_for_its_path(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     state = sandbox.root / "the team's state"
