@@ -17,6 +17,7 @@ from kbsync.core.lifecycle import Timing
 from kbsync.core.links import is_address
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Status, Upload, UploadState
 from kbsync.core.selection import Rules
+from kbsync.core.text import format_count
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import mark_undecided, note_left_behind
 from kbsync.engine.clock import Clock, SystemClock
@@ -172,7 +173,7 @@ async def delete_left(
 def _describe(failures: Sequence[tuple[str, str]]) -> str:
     examples = ", ".join(f"{document} ({reason})" for document, reason in failures[:NAMED])
     more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
-    return f"{len(failures)} documents could not be deleted: {examples}{more}"
+    return f"{format_count(len(failures), 'document')} could not be deleted: {examples}{more}"
 
 
 async def _find_open_uploads(

@@ -114,7 +114,7 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
     await world.mirrored(5)
     kept = world.base.searchable("f2.md")[0].remote_id
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
-    with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
+    with pytest.raises(StillThere, match=r"1 document could not be deleted: f2\.md \(locked\); 4 were"):
         await forgotten(world)
     assert owned_by_docs(world).documents == 1
     await world.once()  # it continues: deleted documents are sent again
