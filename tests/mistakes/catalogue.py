@@ -608,8 +608,8 @@ MISTAKES = {
     "changed-config-not-reloaded": Mistake(
         "a running kbsync drops the request of `kbsync add` to reload the config",
         "kbsync/state/inbox.py",
-        "WHERE verb <> ? AND (",
-        "WHERE verb <> ? || ' ' AND (",
+        "SELECT id FROM inbox WHERE verb = ?",
+        "SELECT id FROM inbox WHERE verb = ? || ' '",
         ("tests/cli/test_folders.py",),
     ),
     # An index in PostgreSQL.
