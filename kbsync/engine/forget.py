@@ -197,7 +197,8 @@ async def _find_open_uploads(
         for row in read_rows(tx, UploadState.SENDING):
             tx.uploads.save(lifecycle.doubt(row, "interrupted while sending", timing()))
 
-    await store.write(doubt)
+    if await store.read(lambda tx: read_rows(tx, UploadState.SENDING)):
+        await store.write(doubt)
     rows = await store.read(lambda tx: read_rows(tx, *OUTCOME_OPEN))
     while rows:
         started_at = clock.wall()
