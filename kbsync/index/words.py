@@ -332,8 +332,9 @@ def codes_in(question: str) -> list[str]:
     return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MOST_CODES]
 
 
+# Without possessive repetition of the group, which Python 3.11.2 gets wrong.
 _EXACT = re.compile(
-    r"(?<![^\W_])[^\W_]++(?:(?:[._:/\\@&+#\-\u2010\u2011\u2013]{1,2}+|(?<=[0-9])[,'’](?=[0-9]))[^\W_]++)*+"
+    r"(?<![^\W_])[^\W_]+(?:(?:[._:/\\@&+#\-\u2010\u2011\u2013]{1,2}|(?<=[0-9])[,'’](?=[0-9]))[^\W_]+)*"
 )
 _SHORTEST_EXACT = 3
 _OF_NAMES = re.compile("[_@&\\\\]|::")
