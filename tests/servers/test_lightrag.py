@@ -23,7 +23,7 @@ from tests.conformance.variants import LightragSuite
 from tests.servers.lightrag import KNOWN, PROBES
 from tests.servers.probe import Side, compare, differences, stand_in
 from tests.servers.world import RealWorld, live
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 
 
 def cleared(server: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ class LightragRealWorld(RealWorld):
 
     async def open(self) -> Target:
         access = {name: self.server[name] for name in ("base_url", "api_key")}
-        return LightragTarget(block(LightragTargetConfig, **access), around())
+        return LightragTarget(block(LightragTargetConfig, **access), target_context())
 
     def spoiled(self, path: str) -> bytes:
         return b" \n"

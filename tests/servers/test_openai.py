@@ -22,7 +22,7 @@ from tests.servers import models
 from tests.servers.openai import KEY, KNOWN, PROBES
 from tests.servers.probe import Side, compare, differences, stand_in
 from tests.servers.world import RealWorld, live
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 
 
 class OgxWorld(RealWorld):
@@ -47,7 +47,7 @@ class OgxWorld(RealWorld):
         config = block(
             OpenaiTargetConfig, **access, vector_store_id=self.base, max_bytes=3_000_000, concurrency=16
         )
-        return OpenaiTarget(config, around())
+        return OpenaiTarget(config, target_context())
 
     def spoiled(self, path: str) -> bytes:
         self.models.give(fail_if="spoiled")

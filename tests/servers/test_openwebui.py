@@ -28,7 +28,7 @@ from tests.servers import models
 from tests.servers.openwebui import KNOWN, PROBES, start
 from tests.servers.probe import Side, compare, differences, stand_in
 from tests.servers.world import ModelOrders, RealWorld, live
-from tests.targets.blocks import around, block
+from tests.targets.blocks import block, target_context
 
 EXAMPLE = ROOT / "examples" / "open-webui"
 
@@ -52,7 +52,7 @@ class OpenWebuiServer(RealWorld):
     async def open(self) -> Target:
         # With four uploads at a time, its SQLite refuses one in a hundred, with an unsure outcome.
         settings = {**place_of(self.server, self.base), "concurrency": 1}
-        return OpenWebuiTarget(block(OpenWebuiTargetConfig, **settings), around())
+        return OpenWebuiTarget(block(OpenWebuiTargetConfig, **settings), target_context())
 
     def spoiled(self, path: str) -> bytes:
         self.models.give(fail_if="unspeakable")
