@@ -364,7 +364,9 @@ class Life:
 
     def are_told(self, surplus: Documents, prefix: str) -> bool:
         verification = self.sandbox.run("verify", "--json").json["mirrors"][0]
-        listed = len(verification["duplicate"]) + len(verification["orphaned"])
+        # A mirror of an old state whose name, folder and prefix all differ from the config is detached.
+        detached = sum(verification.get("detached", {}).values())
+        listed = len(verification["duplicate"]) + len(verification["orphaned"]) + detached
         return len(surplus) - verification["foreign"] <= listed >= sum(prefix in path for path, _ in surplus)
 
     def search(self) -> None:
