@@ -351,7 +351,7 @@ def _with_sentences(
     code as written counts in every sentence, because its parts may be common words. `scattered`: the words of
     codes that no document has.
     """
-    apart = {term.stem for term in scattered}
+    scattered_stems = {term.stem for term in scattered}
     tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
     documents = set(islice(dict.fromkeys(item.document for item in ranked), READ_DOCUMENTS))
     of_best = (item.candidate for item in ranked if item.document in documents)
@@ -368,7 +368,8 @@ def _with_sentences(
         if is_asked_for(passage.path):
             name |= {term.stem for term in candidate.idf}
         around = name.union(*map(stems, passage.headings))
-        together = share_together(candidate.idf, [name, *map(stems, sentences(passage.text))], around, apart)
+        in_sentences = [name, *map(stems, sentences(passage.text))]
+        together = share_together(candidate.idf, in_sentences, around, scattered_stems)
         together = min(1.0, together + sum(code_shares[code] for code in candidate.codes))
         together *= 1.0 if candidate.translated is None else TRANSLATED
         candidate = replace(candidate, together=together)

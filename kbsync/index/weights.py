@@ -143,27 +143,30 @@ class TermWeights:
 
 
 def share_together(
-    idf: Mapping[Term, float], sentences: Sequence[Set[str]], around: Set[str], apart: Set[str] = frozenset()
+    idf: Mapping[Term, float],
+    sentences: Sequence[Set[str]],
+    around: Set[str],
+    scattered: Set[str] = frozenset(),
 ) -> float:
     """Return the share of a question that one of the sentences has: from 0 to 1, by the idf of its terms.
 
-    `sentences`: the stems in each. `around`: those in the headings and the name of the chunk. `apart`: those
-    that count no more than in any other sentence.
+    `sentences`: the stems in each. `around`: those in the headings and the name of the chunk.
+    `scattered`: those that count no more than in any other sentence.
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
     anywhere = frozenset(around).union(*sentences)
-    scattered = sum(ELSEWHERE * weight for stem, weight in sought.items() if stem in apart & anywhere)
+    least = sum(ELSEWHERE * weight for stem, weight in sought.items() if stem in scattered & anywhere)
     best = 0.0
     for at, sentence in enumerate(sentences):
         near = frozenset(around).union(*sentences[max(0, at - 1) : at + 2])
         shares = (
             weight * (1.0 if stem in sentence else ADJACENT if stem in near else ELSEWHERE)
             for stem, weight in sought.items()
-            if stem in anywhere and stem not in apart
+            if stem in anywhere and stem not in scattered
         )
         best = max(best, sum(shares))
-    return min(1.0, (best + scattered) / total) if total else 0.0
+    return min(1.0, (best + least) / total) if total else 0.0
 
 
 FEW_DOCUMENTS = 20
@@ -253,6 +256,7 @@ class NameScores:
         self.exact: Collection[int] = ()
         self.whole: Collection[int] = ()
         self._found_terms = dict[int, list[tuple[float, Collection[int]]]]()
+        """For each document, the idf of its terms, each with the chunks that have the term, too."""
 
     def set_exact(self, documents: Collection[int]) -> None:
         """Set `exact`; the names of these documents have all terms, those of a folder or extension too."""

@@ -178,6 +178,7 @@ class Reader:
             self._sizes: dict[int, int] = {}
             self._least_cosines: dict[str, float] = {}
             self._last_unknown: tuple[Sequence[Term], list[Unknown]] = (), []
+            self._has_phrase = dict[str, bool]()  # of the same question
             self._last_scope: tuple[Query | None, _Scope] = None, _Scope(None)
             self._last_cosines: tuple[Vector, Cosines] | None = None
             self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
@@ -418,11 +419,18 @@ class Reader:
             unknown = [
                 replace(term, written=self._written(term.stem)) if term.stem else term for term in found
             ]
-            self._last_unknown = terms, unknown
+            self._last_unknown, self._has_phrase = (terms, unknown), {}
         return self._last_unknown[1]
 
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document has the phrase, or is the file of that name or path."""
+        self._forget_after_commit()
+        # A search calls this once to score its hits, and once to report unknown codes.
+        if phrase not in self._has_phrase:
+            self._has_phrase[phrase] = self._is_in_a_document(phrase)
+        return self._has_phrase[phrase]
+
+    def _is_in_a_document(self, phrase: str) -> bool:
         if not (spellings := phrase_spellings(phrase)):
             return False
         if self._connection.execute(_CHUNKS_WITH, (self._phrase_expression(spellings), 1)).get is not None:
