@@ -295,8 +295,8 @@ class NotifyConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadContent:
-    """The content that a config was read from, and what it was allowed to leave out (see `reader.load`)."""
+class ConfigSource:
+    """How a config was read: the SHA-256 of its file, and what it may leave out (see `reader.load`)."""
 
     digest: bytes
     with_secrets: bool
@@ -305,7 +305,7 @@ class ReadContent:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. `path`: the file they came from, or None; `content`: what was in it."""
+    """All settings. `path`: the file they came from, or None; `source`: how it was read."""
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
@@ -341,7 +341,7 @@ class Config:
     ] = None
     path: Annotated[Path | None, NotAKey()] = None
     # Not compared: a changed comment changes no setting.
-    content: Annotated[ReadContent | None, NotAKey()] = field(default=None, compare=False, repr=False)
+    source: Annotated[ConfigSource | None, NotAKey()] = field(default=None, compare=False, repr=False)
 
 
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:

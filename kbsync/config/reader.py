@@ -33,9 +33,9 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.model import (
     Config,
+    ConfigSource,
     DocumentRule,
     MirrorConfig,
-    ReadContent,
     bare,
     blocks,
     known_keys,
@@ -425,8 +425,8 @@ def load_content(
         else mirror
         for mirror in config.mirrors
     )
-    source = ReadContent(sha256(content).digest(), with_secrets, with_bases)
-    return dataclasses.replace(config, mirrors=mirrors, path=file, content=source)
+    source = ConfigSource(sha256(content).digest(), with_secrets, with_bases)
+    return dataclasses.replace(config, mirrors=mirrors, path=file, source=source)
 
 
 def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
@@ -434,9 +434,9 @@ def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
 
     Raises ConfigError.
     """
-    if config.path is None or config.content is None:
+    if config.path is None or config.source is None:
         return config
-    content, source = read_content(config.path), config.content
+    content, source = read_content(config.path), config.source
     if sha256(content).digest() == source.digest:
         return config
     return load_content(

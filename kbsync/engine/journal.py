@@ -67,7 +67,7 @@ ROUNDS = 8
 """Maximum number of consecutive decisions about a path, since each may require another."""
 
 NAME_TRIES = 5
-SAME_PAUSE = 2.0
+DUPLICATE_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
@@ -556,7 +556,7 @@ class Journal:
             ):
                 reason = "waiting for an earlier upload of the same text to be deleted"
             if reason:
-                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_PAUSE))
+                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, DUPLICATE_PAUSE))
                 continue
             sending = lifecycle.send(
                 upload if address is None else replace(upload, name=address), self.timing

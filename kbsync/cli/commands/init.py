@@ -79,8 +79,8 @@ def held_trial(folder: Path, state_dir: Path, name: str, kind: str) -> Iterator[
 
 
 def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
-    """Return whether a mirror has the built-in knowledge base `base` besides that of the trial. The trial's
-    has been moved there if a take-over was killed after that."""
+    """Return whether both exist: the mirror's built-in knowledge base `base` and that of the trial. A killed
+    take-over may have moved the trial's to `base`."""
     return base.exists() and _base_of_trial(trial_dir, folder).exists()
 
 
