@@ -152,7 +152,7 @@ def test_filter_matching_no_document_is_named(mirrored: Sandbox, typed: str, opt
 
 @pytest.fixture
 def held(sandbox: Sandbox) -> Sandbox:
-    """A mirror of nine documents, of which eight are gone and wait for approval."""
+    """A mirror of nine documents: the files of eight are gone, and their deletions wait for approval."""
     for number in range(8):
         sandbox.write(f"Projects/{number}.md", f"zeppelin {number}")
     sandbox.write("rest.md", "zeppelin rest")

@@ -97,11 +97,11 @@ def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Violation(f"{', '.join(sorted(unknown))} in an update of questions and answers")
     if "qaList" not in body:
         if "doc_id" in body:
-            raise Violation("doc_id beside files, which have their own")
+            raise Violation("doc_id with files, which have their own")
         return body
     pairs = body["qaList"]
     if "files" in body or not isinstance(pairs, list) or not pairs:
-        raise Violation("qaList beside files, or empty")
+        raise Violation("qaList with files, or empty")
     if not all(isinstance(pair, dict) for pair in pairs):
         raise Violation("a pair is not an object")
     rows = "".join(f"{text_of(pair, 'question')},{text_of(pair, 'answer')}\n" for pair in pairs)
