@@ -175,7 +175,7 @@ class Bases:
 
 
 @runtime_checkable
-class RetriesAll(Protocol):
+class SupportsRetryAll(Protocol):
     """Reindexes all failed documents, even those that this mirror didn't upload."""
 
     retry_reach: str
@@ -335,7 +335,7 @@ class Question:
 
 
 @runtime_checkable
-class Answers(Protocol):
+class SupportsAnswer(Protocol):
     """Answers questions from a knowledge base."""
 
     @property
@@ -361,7 +361,7 @@ class ManagedAccount:
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None
-    answers: Answers | None = None
+    answers: SupportsAnswer | None = None
 
 
 ACCOUNTS = {

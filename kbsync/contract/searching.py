@@ -205,7 +205,7 @@ class UnknownWords:
 
 
 @runtime_checkable
-class KnowsWords(Protocol):
+class SupportsUnknownWords(Protocol):
     """Finds out which words of a question no document contains."""
 
     async def unknown_words(self, query: Query) -> UnknownWords:
@@ -222,7 +222,7 @@ class Explanation:
 
 
 @runtime_checkable
-class Explains(Protocol):
+class SupportsExplain(Protocol):
     """Returns the text that the target extracted from a document."""
 
     async def explain(self, remote_id: str) -> Explanation:

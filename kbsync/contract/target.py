@@ -378,7 +378,7 @@ class Target(ABC):
 
 
 @runtime_checkable
-class Finds(Protocol):
+class SupportsFind(Protocol):
     """Looks up documents by name without listing all of them."""
 
     async def find(self, name: str) -> Sequence[Listed]:
@@ -389,7 +389,7 @@ class Finds(Protocol):
 
 
 @runtime_checkable
-class Renames(Protocol):
+class SupportsRename(Protocol):
     """Changes a document's path without reindexing it. Safe to repeat."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
@@ -397,7 +397,7 @@ class Renames(Protocol):
 
 
 @runtime_checkable
-class Reembeds(Protocol):
+class SupportsReembed(Protocol):
     """Reindexes a failed document."""
 
     async def reembed(self, remote_id: str) -> None:
@@ -409,7 +409,7 @@ class Reembeds(Protocol):
 
 
 @runtime_checkable
-class Reslices(Protocol):
+class SupportsReslice(Protocol):
     """Resplits a failed document with different settings, without a new upload.
 
     It can't change the part of a recipe after `!`: if that part differs, kbsync re-uploads the document.
@@ -424,7 +424,7 @@ class Reslices(Protocol):
 
 
 @runtime_checkable
-class Reads(Protocol):
+class SupportsDigest(Protocol):
     """Hashes a document's bytes, which identify it."""
 
     async def digest(self, remote_id: str) -> str | None:
@@ -434,7 +434,7 @@ class Reads(Protocol):
 
 
 @runtime_checkable
-class Confirms(Protocol):
+class SupportsSearchCheck(Protocol):
     """Uses a search to find out whether a document is searchable, if its status never says so."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kbsync.contract.target import Listed, Reads, Target
+from kbsync.contract.target import Listed, SupportsDigest, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import (
     TAG,
@@ -203,7 +203,7 @@ class Audit:
 
     async def _read_into(self, stray: Claim) -> Claim:
         is_known = stray.digest and not stray.digest.startswith(TAG)
-        if not is_known and stray.whose is Whose.PATH and isinstance(self._target, Reads):
+        if not is_known and stray.whose is Whose.PATH and isinstance(self._target, SupportsDigest):
             with contextlib.suppress(TargetError):
                 digest = await self._target.digest(stray.remote_id) or stray.digest
                 return replace(stray, listed=replace(stray.listed, digest=digest))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.searching import Explains
+from kbsync.contract.searching import SupportsExplain
 from kbsync.contract.target import DocState, DocStatus, Target
 from kbsync.core.model import (
     OUTCOME_OPEN,
@@ -388,7 +388,11 @@ async def _query_target(target: Target, evidence: PathExplanation, text: bool) -
         return
     try:
         status = (await target.status([upload.remote_id])).get(upload.remote_id)
-        if status is not None and status.state is not DocState.MISSING and isinstance(target, Explains):
+        if (
+            status is not None
+            and status.state is not DocState.MISSING
+            and isinstance(target, SupportsExplain)
+        ):
             explanation = await target.explain(upload.remote_id)
             evidence.chunks, evidence.text = explanation.chunks, explanation.text if text else None
         evidence.status = status

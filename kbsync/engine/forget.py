@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kbsync.contract.target import Base, DeleteOutcome, Reads, Target
+from kbsync.contract.target import Base, DeleteOutcome, SupportsDigest, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import Timing
 from kbsync.core.links import is_address
@@ -239,7 +239,7 @@ async def _is_proven(target: Target, found: FoundUpload) -> bool:
     row = found.row
     if target.limits.marks or row.remote_id is not None or is_address(row.name) or is_tagged(row):
         return True
-    return isinstance(target, Reads) and await target.digest(found.listed.remote_id) == row.digest
+    return isinstance(target, SupportsDigest) and await target.digest(found.listed.remote_id) == row.digest
 
 
 def _record_search(

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from kbsync.contract.target import Finds, Listed, Reads, Target
+from kbsync.contract.target import Listed, SupportsDigest, SupportsFind, Target
 from kbsync.core.links import is_address
 from kbsync.core.model import LOOKED_FOR, Upload, UploadState
 from kbsync.dataclass import dataclass
@@ -70,7 +70,7 @@ async def _find_by_name(
     store: StateStore, binding: Binding, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
     """Return all rows, each with its document; None if some row can't be found by name."""
-    if not isinstance(target, Finds) or binding.limits.marks or len(rows) > FEW:
+    if not isinstance(target, SupportsFind) or binding.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # if a lost or deleted row is due, the list is read for all of them
@@ -96,7 +96,7 @@ async def _assign(
     # The mark, the tag in the name or the address proves it; otherwise the bytes do, if available.
     taken_ids, matches = set[str](), list[FoundUpload]()
     for row in rows:
-        reader = target if isinstance(target, Reads) else None
+        reader = target if isinstance(target, SupportsDigest) else None
         if proves_content(binding) or row.remote_id is not None or is_address(row.name):
             reader = None
         for listed in fitting[row.id]:

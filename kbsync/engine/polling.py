@@ -13,7 +13,15 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
+from kbsync.contract.target import (
+    DocState,
+    DocStatus,
+    SupportsDigest,
+    SupportsReembed,
+    SupportsReslice,
+    SupportsSearchCheck,
+    Target,
+)
 from kbsync.core import lifecycle
 from kbsync.core.model import Phase, Upload
 from kbsync.dataclass import dataclass
@@ -57,7 +65,7 @@ class Polls:
         """When a poll last found documents searchable."""
         self._first_accepted = math.inf
         """When the first of those documents was accepted."""
-        self._can_reembed = isinstance(target, Reembeds)
+        self._can_reembed = isinstance(target, SupportsReembed)
         """Whether the target can reindex a document, as far as known. If it can't, kbsync re-uploads the
         document, within the same number of tries (promise 9).
         """
@@ -155,7 +163,7 @@ class Polls:
             turn.tries -= 1
             if turn.tries < 0:
                 return Remedy.LATER
-        if not isinstance(self._target, Reembeds):
+        if not isinstance(self._target, SupportsReembed):
             return Remedy.NOT_OFFERED
         if not status.halt and row.repairs >= self._journal.binding.limits.reembed_tries:
             return Remedy.NONE if self._can_reembed else Remedy.NOT_OFFERED
@@ -175,7 +183,7 @@ class Polls:
 
     async def _confirm_by_search(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
         """Search for a document that is never reported as done, and let the result decide (promise 10)."""
-        if not isinstance(self._target, Confirms) or row.remote_id is None:
+        if not isinstance(self._target, SupportsSearchCheck) or row.remote_id is None:
             return await self._give_up(row, turn)
         try:
             is_there = await self._target.is_searchable(row.remote_id, row.name)
@@ -214,7 +222,7 @@ class Polls:
                 continue
             try:
                 retry = Remedy.NOT_OFFERED
-                if isinstance(self._target, Reslices) and row.remote_id is not None:
+                if isinstance(self._target, SupportsReslice) and row.remote_id is not None:
                     path = row.path or row.label
                     settings = self._journal.binding.settings.document_settings(path)
                     await self._target.reslice(row.remote_id, path, settings)
@@ -232,7 +240,7 @@ class Polls:
         rows."""
         for row in rows:
             digest = None
-            if isinstance(self._target, Reads) and row.remote_id is not None:
+            if isinstance(self._target, SupportsDigest) and row.remote_id is not None:
                 try:
                     digest = await self._target.digest(row.remote_id)
                 except (Unavailable, Unsure):

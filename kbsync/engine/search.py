@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from kbsync.contract.searching import Hit, KnowsWords, Query, UnknownWords, selector
+from kbsync.contract.searching import Hit, Query, SupportsUnknownWords, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
 from kbsync.dataclass import dataclass
@@ -131,7 +131,7 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
         ids = await selected_ids(mirror, query)
         hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MOST_FOUND))
     documents, unknown = await locate(mirrors, hits, query), None
-    if isinstance(mirror.target, KnowsWords) and not query.unfinished:
+    if isinstance(mirror.target, SupportsUnknownWords) and not query.unfinished:
         unknown = await mirror.target.unknown_words(query)
     return documents, unknown
 

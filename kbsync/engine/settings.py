@@ -12,7 +12,15 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.target import Limits, Listed, Reads, Reembeds, Renames, Reslices, Target
+from kbsync.contract.target import (
+    Limits,
+    Listed,
+    SupportsDigest,
+    SupportsReembed,
+    SupportsRename,
+    SupportsReslice,
+    Target,
+)
 from kbsync.core.model import Abilities, by_tag
 from kbsync.core.names import Naming
 from kbsync.core.quiet_hours import QuietHours
@@ -139,11 +147,11 @@ class Binding:
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
     """Return the target's abilities, limited by the config."""
     return Abilities(
-        renames=isinstance(target, Renames),
+        renames=isinstance(target, SupportsRename),
         updates=target.updates_in_place,
-        reembeds=isinstance(target, Reembeds),
-        reslices=isinstance(target, Reslices),
-        reads=isinstance(target, Reads),
+        reembeds=isinstance(target, SupportsReembed),
+        reslices=isinstance(target, SupportsReslice),
+        reads=isinstance(target, SupportsDigest),
         asks_before_reindexing=target.limits.paid,
         rename_policy=settings.renames,
         adopt=settings.adopt,

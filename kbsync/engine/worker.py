@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, Renames, Target
+from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, SupportsRename, Target
 from kbsync.core.backoff import check_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
@@ -331,7 +331,7 @@ class Worker:
             self._polling += 1
             self._next_poll = self._clock.steady() + limits.poll_first
         waiting = {**due.sends, Lane.PROVE: due.proofs}
-        if isinstance(self._target, Renames):
+        if isinstance(self._target, SupportsRename):
             waiting[Lane.RENAME] = due.renames
         # The root is checked before every delete, because a missing folder isn't an empty one (promise 1).
         if due.deletes and await self._mirror.trusted_identity() is not None:
@@ -666,7 +666,7 @@ class Worker:
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """Rename documents and record this at the end, since repeating a rename is harmless."""
-        assert isinstance(self._target, Renames)
+        assert isinstance(self._target, SupportsRename)
         journal = self._journal
         paths = [row.path or row.label for row in rows]
         entries, is_paused = await self._store.read(

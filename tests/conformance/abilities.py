@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kbsync.accounts.account import Answers, Bases, Callbacks, RetriesAll, account_of
+from kbsync.accounts.account import Bases, Callbacks, SupportsAnswer, SupportsRetryAll, account_of
 from kbsync.config.model import settings_of
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, TargetConfig
@@ -34,7 +34,9 @@ def abilities() -> Mapping[str, type]:
     parts = [vars(part) for part in (mirroring, searching)]
     names = {name: member for part in parts for name, member in part.items()}
     protocols = {name: member for name, member in names.items() if getattr(member, "_is_runtime_protocol", 0)}
-    of_account = {ability.__name__: ability for ability in (Answers, Bases, RetriesAll, Callbacks)}
+    of_account = {
+        ability.__name__: ability for ability in (SupportsAnswer, Bases, SupportsRetryAll, Callbacks)
+    }
     return {name: member for name, member in protocols.items() if member is not Target} | of_account
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from kbsync.accounts.account import (
     Answerer,
-    Answers,
     ApplicationRequest,
     BaseRequest,
     Bases,
     Callbacks,
     Question,
-    RetriesAll,
     Sources,
+    SupportsAnswer,
+    SupportsRetryAll,
 )
-from kbsync.contract.searching import Explains, KnowsWords, Query
+from kbsync.contract.searching import Query, SupportsExplain, SupportsUnknownWords
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import SuiteWorld, texts
@@ -93,7 +93,7 @@ class ExtraSuite:
         assert len(ranked) == 3
 
     async def test_words_in_no_document_are_reported(self, world: SuiteWorld) -> None:
-        target = world.require(KnowsWords)
+        target = world.require(SupportsUnknownWords)
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         unknown = await target.unknown_words(Query("kestrel zzyzx"))
         assert (list(unknown.instead), unknown.are_all) == (["zzyzx"], False)
@@ -101,7 +101,7 @@ class ExtraSuite:
         assert not (await target.unknown_words(Query("kestrel"))).instead
 
     async def test_codes_in_no_document_are_reported(self, world: SuiteWorld) -> None:
-        target = world.require(KnowsWords)
+        target = world.require(SupportsUnknownWords)
         text = "Invoice INV-2026-0042 of 8,999 EUR, version 2.10.3, error E-4471, see os.path.join.\n"
         await world.make_ready(world.document("notes/report-7.md", f"# kestrel\n\n{text}"))
         known = "INV-2026-0042 8999 2.10.3 E4471 os.path.join report-7 notes/report-7.md kestrel"
@@ -111,7 +111,7 @@ class ExtraSuite:
         assert (unknown.codes, set(absent) - unknown.instead.keys()) == (tuple(absent), set())
 
     async def test_explanation_shows_the_extracted_text(self, world: SuiteWorld) -> None:
-        target = world.require(Explains)
+        target = world.require(SupportsExplain)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         explanation = await target.explain(remote_id)
         assert explanation.chunks >= 1
@@ -130,7 +130,7 @@ class ExtraSuite:
     # ---- answers
 
     async def test_answer_comes_from_the_base_and_ends_with_its_sources(self, world: SuiteWorld) -> None:
-        answers = world.require(Answers)
+        answers = world.require(SupportsAnswer)
         [remote_id] = await world.make_ready(world.document("kestrel.md", *texts(["kestrel"])))
         by = await _answerer(world)
         whole, pieces = [
@@ -144,7 +144,7 @@ class ExtraSuite:
         assert sources.hits is None or {hit.remote_id for hit in sources.hits} == {remote_id}
 
     async def test_applications_are_created_changed_and_deleted(self, world: SuiteWorld) -> None:
-        applications = world.require(Answers).applications
+        applications = world.require(SupportsAnswer).applications
         own = world.require(Bases).own_id
         try:
             created = await applications.create(ApplicationRequest("helpdesk", "for all", bases=(own,)))
@@ -191,7 +191,7 @@ class ExtraSuite:
         assert list(await world.listed()) == ids
 
     async def test_reindexing_failures_leaves_searchable_documents_alone(self, world: SuiteWorld) -> None:
-        bases = world.require(RetriesAll)
+        bases = world.require(SupportsRetryAll)
         [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, bad.remote_id)
@@ -259,7 +259,7 @@ def _changeable(bases: Bases) -> bool:
 
 async def _answerer(world: SuiteWorld) -> Answerer:
     """Return the existing application, a new one, or the model of a service without applications."""
-    applications = world.require(Answers).applications
+    applications = world.require(SupportsAnswer).applications
     try:
         known = await applications.list_all()
     except NotOffered:

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.searching import Explains, Query
+from kbsync.contract.searching import Query, SupportsExplain
 from kbsync.contract.target import (
     Accepted,
-    Confirms,
     DocState,
-    Finds,
     Outgoing,
     PutOutcome,
-    Reads,
-    Reembeds,
-    Renames,
-    Reslices,
+    SupportsDigest,
+    SupportsFind,
+    SupportsReembed,
+    SupportsRename,
+    SupportsReslice,
+    SupportsSearchCheck,
     Target,
 )
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit
@@ -123,7 +123,7 @@ class TargetSuite(ExtraSuite):
         assert paths.get(ours) is None
 
     async def test_document_is_found_by_its_listed_name(self, world: SuiteWorld) -> None:
-        target = world.require(Finds)
+        target = world.require(SupportsFind)
         one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
         [one_id, other_id] = await world.make_ready(one, other)
         rows = await world.listed()
@@ -171,7 +171,7 @@ class TargetSuite(ExtraSuite):
         assert dict(await world.target.delete(ids)) == dict.fromkeys(ids)
         for remote_id in ids:
             with pytest.raises(Rejected, match="has no document"):
-                await world.require(Explains).explain(remote_id)
+                await world.require(SupportsExplain).explain(remote_id)
 
     @long
     async def test_long_list_is_complete_and_without_duplicates(self, world: SuiteWorld) -> None:
@@ -412,7 +412,7 @@ class TargetSuite(ExtraSuite):
     # ---- digests
 
     async def test_downloaded_bytes_equal_the_uploaded_ones(self, world: SuiteWorld) -> None:
-        target = world.require(Reads)
+        target = world.require(SupportsDigest)
         documents = [world.document("a.md", b"kestrel\r\n\r\n"), world.document("b.md", "\ufeffheron 红隼")]
         ids = await world.make_ready(*documents)
         digests = [await target.digest(document_id) for document_id in ids]
@@ -421,13 +421,13 @@ class TargetSuite(ExtraSuite):
         assert digests == [document.digest for document in documents]
 
     async def test_unknown_document_has_no_bytes(self, world: SuiteWorld) -> None:
-        target = world.require(Reads)
+        target = world.require(SupportsDigest)
         deleted = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete(deleted)
         assert [await _digest(target, one) for one in (*deleted, world.unknown_id)] == [None, None]
 
     async def test_search_confirms_only_ready_documents(self, world: SuiteWorld) -> None:
-        target = world.require(Confirms)
+        target = world.require(SupportsSearchCheck)
         document = world.document("kestrel.md", *texts(["kestrel"]))
         [accepted] = await world.put(document)
         remote_id, name = accepted.remote_id, accepted.name or document.name
@@ -443,7 +443,7 @@ class TargetSuite(ExtraSuite):
     # ---- renames and reindexing
 
     async def test_rename_keeps_the_document_and_its_index(self, world: SuiteWorld) -> None:
-        target = world.require(Renames)
+        target = world.require(SupportsRename)
         document = world.document("a.md", *texts(["kestrel"]))
         [remote_id] = await world.make_ready(document)
         name = world.name_for("new/b.md", document.digest)
@@ -458,7 +458,7 @@ class TargetSuite(ExtraSuite):
             assert listed[remote_id].path == "new/b.md"
 
     async def test_two_documents_can_swap_their_names(self, world: SuiteWorld) -> None:
-        target = world.require(Renames)
+        target = world.require(SupportsRename)
         one, other = (world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron"))
         first, second = await world.make_ready(one, other)
         names = [world.name_for("heron.md", one.digest), world.name_for("kestrel.md", other.digest)]
@@ -470,14 +470,14 @@ class TargetSuite(ExtraSuite):
         assert await world.find("heron") >= {second}
 
     async def test_renaming_a_missing_document_is_rejected(self, world: SuiteWorld) -> None:
-        target = world.require(Renames)
+        target = world.require(SupportsRename)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete([remote_id])
         with pytest.raises(Rejected):
             await target.rename(remote_id, "b.md", world.name_for("b.md"), 1_700_000_001.0)
 
     async def test_reembed_makes_a_repaired_document_ready(self, world: SuiteWorld) -> None:
-        target = world.require(Reembeds)
+        target = world.require(SupportsReembed)
         [accepted] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, accepted.remote_id)
         world.fix_failures()
@@ -507,7 +507,7 @@ class TargetSuite(ExtraSuite):
         assert isinstance(good, Accepted)
 
     async def test_reembed_of_an_unknown_document_is_rejected_or_harmless(self, world: SuiteWorld) -> None:
-        target = world.require(Reembeds)
+        target = world.require(SupportsReembed)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         with suppress(Rejected):
             await target.reembed(world.unknown_id)
@@ -515,7 +515,7 @@ class TargetSuite(ExtraSuite):
         assert await world.find("kestrel") == {remote_id}
 
     async def test_reslice_repairs_a_document_and_keeps_its_id_and_bytes(self, world: SuiteWorld) -> None:
-        target = world.require(Reslices)
+        target = world.require(SupportsReslice)
         document = world.document("bad.md", world.spoiled("bad.md"))
         [accepted] = await world.put(document)
         await world.until(DocState.FAILED, accepted.remote_id)
@@ -526,7 +526,7 @@ class TargetSuite(ExtraSuite):
         [row] = await world.rows()
         assert row.remote_id == accepted.remote_id
         assert row.size in (None, document.size)
-        if isinstance(target, Reads):
+        if isinstance(target, SupportsDigest):
             assert await target.digest(accepted.remote_id) in (None, document.digest)
 
     # ---- recipe, base, closing
@@ -642,7 +642,7 @@ async def _put(target: Target, document: Outgoing) -> PutOutcome:
     return outcome
 
 
-async def _digest(target: Reads, remote_id: str) -> str | None:
+async def _digest(target: SupportsDigest, remote_id: str) -> str | None:
     """Return the digest of a document; None if it is unknown or the request fails."""
     try:
         return await target.digest(remote_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import Reembeds
+from kbsync.contract.target import SupportsReembed
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
@@ -205,7 +205,7 @@ async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> No
     """The problem that a user fixed also affected documents in progress: they need no second `retry`."""
     world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=5)])
     world.write_many(1)
-    again = "reembed" if issubclass(world.target_type, Reembeds) else "put"
+    again = "reembed" if issubclass(world.target_type, SupportsReembed) else "put"
     await world.crash(Guillotine(upon=[f"{again} start"] * 3))
     world.post_request("retry")
     await world.once()

@@ -459,7 +459,7 @@ MISTAKES = {
     "never-embedded-again": Mistake(
         "a document that failed to index is sent again instead of being embedded again",
         "kbsync/engine/polling.py",
-        "        if not isinstance(self._target, Reembeds):\n            return Remedy.NOT_OFFERED",
+        "        if not isinstance(self._target, SupportsReembed):\n            return Remedy.NOT_OFFERED",
         "        if True:\n            return Remedy.NOT_OFFERED",
         ("tests/promises/test_at_a_service.py",),
     ),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kbsync.accounts.account import BaseRequest, RetriesAll
+from kbsync.accounts.account import BaseRequest, SupportsRetryAll
 from kbsync.cli.commands.kb.account import OpenAccount, open_account
 from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
@@ -190,7 +190,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     """
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases
-        if not isinstance(bases, RetriesAll):
+        if not isinstance(bases, SupportsRetryAll):
             retry_command = account.installation.command_line(f"retry --mirror {account.mirror.name}")
             raise UsageError(
                 f"a service of type {account.mirror.target.type} can't retry all its failed documents; "

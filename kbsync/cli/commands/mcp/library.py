@@ -31,7 +31,7 @@ from kbsync.cli.commands.mcp.open_mirrors import query_folders, run_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
 from kbsync.cli.report import HELD, MOST_HELD, MirrorReport, mirror_reports
-from kbsync.contract.searching import Explains, Query
+from kbsync.contract.searching import Query, SupportsExplain
 from kbsync.core.model import Status
 from kbsync.core.text import format_count
 from kbsync.engine.status import CREDENTIALS
@@ -154,7 +154,7 @@ class Library:
         name = located.mirror.name
         async with self.open_mirrors.target(located.mirror) as target:
             try:
-                if isinstance(target, Explains):
+                if isinstance(target, SupportsExplain):
                     return (await in_mirror_threads(name, target.explain(located.document_id))).text
             except NotOffered:
                 pass
