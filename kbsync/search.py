@@ -34,7 +34,7 @@ from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError, system_r
 from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import without_markup
 from kbsync.installation import Installation
-from kbsync.state.read_only import ReadsState, Tx
+from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import gather, in_mirror_threads, in_thread
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class OpenMirrors(Protocol):
         """The installation with the current config."""
 
     @property
-    def read(self) -> ReadsState:
+    def read(self) -> SnapshotReader:
         """Read the state."""
 
     def target(self, mirror: MirrorConfig) -> AbstractAsyncContextManager[Target]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
     from kbsync.state.mirrors import MirrorRecord
-    from kbsync.state.read_only import ReadOnlyState, ReadsState, Tx
+    from kbsync.state.read_only import ReadOnlyState, SnapshotReader, Tx
 
 
 MirrorPath = tuple[str, str]
@@ -333,7 +333,7 @@ def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exis
         return state.read(read)
 
 
-def reader(installation: Installation) -> ReadsState:
+def reader(installation: Installation) -> SnapshotReader:
     """Return `read_state` for coroutines: each read runs in a thread, with a connection that is closed there.
 
     So a read that never returns, as on a dead mount, may outlive a caller that stopped waiting.

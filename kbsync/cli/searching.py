@@ -20,7 +20,7 @@ from kbsync.freshness import Freshness, freshness_reader
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
 from kbsync.search import SearchReply, filters_in_words, iso_time, notes_on, open_all, search, why_lines
-from kbsync.state.read_only import ReadsState
+from kbsync.state.read_only import SnapshotReader
 from kbsync.threads import in_thread, run_here
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class CommandMirrors:
         await self._closing.aclose()
 
     @property
-    def read(self) -> ReadsState:
+    def read(self) -> SnapshotReader:
         """Read the state."""
         return reader(self.installation)
 

@@ -52,7 +52,7 @@ from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import StateError, TargetError
 from kbsync.source.stat import stat_exactly
 from kbsync.state.files import FileRow
-from kbsync.state.read_only import ReadsState, Tx
+from kbsync.state.read_only import SnapshotReader, Tx
 
 if TYPE_CHECKING:
     from kbsync.engine.mirror import Mirror
@@ -93,7 +93,9 @@ class Audit:
     `limit` others, and counts the rest in `unchecked`.
     """
 
-    def __init__(self, binding: Binding, target: Target, read: ReadsState, limit: float = math.inf) -> None:
+    def __init__(
+        self, binding: Binding, target: Target, read: SnapshotReader, limit: float = math.inf
+    ) -> None:
         self._binding = binding
         self._target = target
         self._read = read

@@ -61,7 +61,7 @@ from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.pauses import Pause
-from kbsync.state.read_only import ReadsState, Tx
+from kbsync.state.read_only import SnapshotReader, Tx
 
 TAKES_CARE = "the running kbsync takes care of it"
 
@@ -233,7 +233,7 @@ def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
 async def explain_path(
     settings: MirrorSettings,
     target: Target,
-    read: ReadsState,
+    read: SnapshotReader,
     clock: Clock,
     path: str,
     *,

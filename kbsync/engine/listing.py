@@ -33,7 +33,7 @@ from kbsync.engine.journal import AGREE
 from kbsync.engine.settings import Binding
 from kbsync.state.files import FileRow
 from kbsync.state.inbox import BindingFact
-from kbsync.state.read_only import ReadsState, Tx
+from kbsync.state.read_only import SnapshotReader, Tx
 
 PAGE = 200
 MOST = 10_000
@@ -333,7 +333,7 @@ def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Clai
 
 
 async def read_list(
-    binding: Binding, target: Target, read: ReadsState, on_answer: Callable[[], None] = lambda: None
+    binding: Binding, target: Target, read: SnapshotReader, on_answer: Callable[[], None] = lambda: None
 ) -> AsyncIterator[list[Claim]]:
     """Yield the whole list in batches. Raises `TargetError` if it is incomplete.
 
@@ -364,7 +364,7 @@ async def _batches(target: Target, on_answer: Callable[[], None]) -> AsyncIterat
 
 
 async def uploads_in(
-    binding: Binding, read: ReadsState, states: Collection[UploadState]
+    binding: Binding, read: SnapshotReader, states: Collection[UploadState]
 ) -> AsyncIterator[list[Upload]]:
     """Yield all uploads of this mirror in these states, a batch at a time."""
     after = 0
@@ -378,7 +378,7 @@ async def uploads_in(
 
 
 async def unlisted(
-    binding: Binding, read: ReadsState, listed: Collection[str], before: float
+    binding: Binding, read: SnapshotReader, listed: Collection[str], before: float
 ) -> AsyncIterator[list[Upload]]:
     """Yield serving uploads whose ids are not `listed`, in batches; none created after `before`."""
     async for rows in uploads_in(binding, read, SERVING):
@@ -388,7 +388,7 @@ async def unlisted(
             yield unlisted_rows
 
 
-async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
+async def find_missing(target: Target, read: SnapshotReader, rows: Sequence[Upload]) -> list[Upload]:
     """Return the uploads that the target reports missing and that our state still has as searchable."""
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 

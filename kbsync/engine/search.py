@@ -20,7 +20,7 @@ from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
 from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable
-from kbsync.state.read_only import ReadsState, Tx
+from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import gather
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class SearchedMirror:
     name: str
     folder: Path
     target: Target
-    read: ReadsState
+    read: SnapshotReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
 from kbsync.state.inbox import RELOAD
 from kbsync.state.pauses import LONGEST_PAUSE, Pause
-from kbsync.state.read_only import ReadsState, Tx
+from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import in_mirror_threads, searches_first
 
 log = structlog.get_logger("kbsync")
@@ -139,7 +139,7 @@ class RunningMirrors:
 
     will_mirror, obstacle = True, ""
 
-    def __init__(self, installation: Installation, runs: Mapping[str, Mirror], read: ReadsState) -> None:
+    def __init__(self, installation: Installation, runs: Mapping[str, Mirror], read: SnapshotReader) -> None:
         self.installation, self._runs, self.read = installation, runs, read
 
     @asynccontextmanager

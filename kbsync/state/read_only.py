@@ -44,7 +44,7 @@ class Tx:
         self.history = History(connection)
 
 
-class ReadsState(Protocol):
+class SnapshotReader(Protocol):
     """Runs a function on a consistent snapshot; implemented by a command's read-only state and by a daemon's
     store.
 

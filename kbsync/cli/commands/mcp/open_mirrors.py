@@ -16,7 +16,7 @@ from kbsync.contract.target import Target
 from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
 from kbsync.source.watch import LOOK_SECONDS, run_detached
-from kbsync.state.read_only import ReadsState
+from kbsync.state.read_only import SnapshotReader
 from kbsync.threads import in_mirror_threads
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class OpenInstallation:
         return is_new
 
     @property
-    def read(self) -> ReadsState:
+    def read(self) -> SnapshotReader:
         """Read the state."""
         return reader(self.installation)
 
