@@ -20,7 +20,7 @@ from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import SystemClock, bug_in_words, end_tasks, keep_running
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
@@ -280,7 +280,7 @@ class Daemon:
             finally:  # also if this call is cancelled: the mirrors must not outlive it
                 await end_tasks(tasks)
 
-    def _finished(self, mirror: str, event: Happened) -> None:
+    def _finished(self, mirror: str, event: DocumentEvent) -> None:
         log_finished(mirror, event)
         self._notifications.heard(mirror, event)
         self._reports.send_soon()

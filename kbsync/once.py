@@ -26,7 +26,7 @@ from kbsync.core.model import ON_THE_WAY
 from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import SystemClock, bug_in_words, wait_for_any
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
@@ -225,7 +225,7 @@ def make_mirror(
     return Mirror(settings_of(config), store, open_target, SystemClock(), context, log_event)
 
 
-def log_finished(mirror: str, event: Happened) -> None:
+def log_finished(mirror: str, event: DocumentEvent) -> None:
     """Log a canonical line for every finished document."""
     fields: dict[str, Any] = {
         "mirror": mirror,

@@ -33,7 +33,7 @@ from kbsync.contract.target import PutOutcome
 from kbsync.core.model import Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import bug_in_words, pause_after
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.status import (
     CREDENTIALS,
     FAILING,
@@ -223,9 +223,9 @@ class HaltState:
         if not (self.is_full or self.is_stuck):
             self.prove()
 
-    def went_well(self, happened: Sequence[Happened | None]) -> None:
+    def went_well(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that documents became ready, so the target works."""
-        if any(event is not None and event.event in DONE for event in happened):
+        if any(event is not None and event.event in DONE for event in events):
             self.is_full = self.is_stuck = False
             self.prove()
 

@@ -100,7 +100,7 @@ class FileSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class DocumentEvent:
     """A canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
 
     For a file that failed or was skipped before any upload, `upload` is a row with id 0 that isn't stored.
@@ -193,7 +193,7 @@ class Journal:
         """Return whether the mirror is paused, so that no new work may start."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
-    def observe(self, tx: Tx, file: FileSeen) -> Happened | None:
+    def observe(self, tx: Tx, file: FileSeen) -> DocumentEvent | None:
         """Record the result of checking a file, and decide what to do at its path.
 
         Returns an event if the file now fails or is skipped before any upload, for another cause than before.
@@ -219,7 +219,7 @@ class Journal:
         self._decide(tx, entry, file.fresh)
         return self._record_verdict(tx, entry, stored)
 
-    def _record_verdict(self, tx: Tx, entry: FileRow, before: FileRow | None) -> Happened | None:
+    def _record_verdict(self, tx: Tx, entry: FileRow, before: FileRow | None) -> DocumentEvent | None:
         """Record that the file now fails or is skipped because of its verdict, if that is new."""
         event_name = _VERDICTS.get(entry.verdict.choice)
         decided = tx.entries.get(self.binding.mirror, entry.path) if event_name is not None else None
@@ -239,7 +239,7 @@ class Journal:
 
     def _record_unsent(
         self, tx: Tx, event_name: str, path: str, size: int, reason: str, server: Upload | None = None
-    ) -> Happened:
+    ) -> DocumentEvent:
         unsent = Upload(
             id=0,
             mirror=self.binding.mirror,
@@ -254,9 +254,9 @@ class Journal:
             remote_id=None if server is None else server.remote_id,
             reason=reason,
         )
-        return self._record(tx, Happened(event_name, unsent))
+        return self._record(tx, DocumentEvent(event_name, unsent))
 
-    def folder_failed(self, tx: Tx, folder: str, problem: str) -> Happened | None:
+    def folder_failed(self, tx: Tx, folder: str, problem: str) -> DocumentEvent | None:
         """Record that the directory couldn't be listed, so everything below it is unknown. Returns an event
         if that is new."""
         stored = tx.folders.get(self.binding.mirror, folder)
@@ -576,7 +576,9 @@ class Journal:
                 tx.entries.doubt(self.binding.mirror, upload.path)
                 self.decide(tx, upload.path)
 
-    def put_ended(self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True) -> Happened | None:
+    def put_ended(
+        self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True
+    ) -> DocumentEvent | None:
         """Record the outcome of a put, even if its response was lost. `spent`: the document may have caused
         the loss."""
         upload = tx.uploads.get(number)
@@ -612,12 +614,12 @@ class Journal:
                 changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)
         return self._record_end(tx, changed)
 
-    def _record_end(self, tx: Tx, changed: Upload) -> Happened | None:
+    def _record_end(self, tx: Tx, changed: Upload) -> DocumentEvent | None:
         """Save the row, then re-evaluate its path. Returns an event if the upload has failed."""
         self._save_and_decide(tx, changed)
         return self._record(tx, self._make_event(changed)) if changed.state is UploadState.FAILED else None
 
-    def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
+    def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> DocumentEvent | None:
         """Save a row that the target has; if it is searchable from now on, retire its predecessor."""
         rows_at_path = [] if upload.path is None else self.uploads(tx, upload.path)
         predecessors = [row for row in rows_at_path if row.state.serves and row.id != upload.id]
@@ -651,7 +653,7 @@ class Journal:
 
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
-    ) -> Happened | None:
+    ) -> DocumentEvent | None:
         """Record the status of a document that was being indexed; a failure has already been handled."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING:
@@ -765,7 +767,7 @@ class Journal:
 
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
-    ) -> Happened | None:
+    ) -> DocumentEvent | None:
         """Handle a final failure to index: send a fresh upload while tries are left, otherwise
         quarantine it.
         """
@@ -792,7 +794,7 @@ class Journal:
         listed: Listed | None,
         started_at: float,
         doubt: Listed | None = None,
-    ) -> Happened | None:
+    ) -> DocumentEvent | None:
         """Record the result of searching a complete list, begun at `started_at`, for an unsure, lost or
         deleted row.
 
@@ -828,7 +830,7 @@ class Journal:
         holders = tx.uploads.holders(self.binding.id, listed.remote_id)
         return any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders)
 
-    def _send_after_loss(self, tx: Tx, lost: Upload) -> Happened | None:
+    def _send_after_loss(self, tx: Tx, lost: Upload) -> DocumentEvent | None:
         """Resend a lost upload. Losses keep being counted, and too many of them fail the upload (promise
         9)."""
         for row in self.uploads(tx, lost.path or ""):
@@ -839,7 +841,7 @@ class Journal:
                 tx.uploads.save(fresh)
         return None
 
-    def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
+    def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> DocumentEvent | None:
         """Fail a web page whose response was lost while an unproven document may be that page."""
         # If sent again, it may exist twice; if adopted, it may be foreign (promise 6). So a user decides.
         if upload.purpose is Purpose.RETIRE:
@@ -852,7 +854,7 @@ class Journal:
         )
         return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 
-    def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
+    def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> DocumentEvent | None:
         """Handle an upload that was given up but appeared later: let it serve its path only if no other
         document does.
         """
@@ -905,7 +907,7 @@ class Journal:
         serves = any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
         return serves or (is_coming and not is_ready)
 
-    def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
+    def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> DocumentEvent | None:
         """Record the target's response to a delete."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
@@ -926,9 +928,11 @@ class Journal:
         if outcome is not None:
             return None
         deleted = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
-        return self._record(tx, Happened("document.retired" if is_replaced else "document.deleted", deleted))
+        return self._record(
+            tx, DocumentEvent("document.retired" if is_replaced else "document.deleted", deleted)
+        )
 
-    def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
+    def renamed(self, tx: Tx, number: int, label: str) -> DocumentEvent | None:
         """Record that the target has the document under its new path."""
         upload = tx.uploads.get(number)
         if upload is None or not upload.state.serves:
@@ -937,7 +941,7 @@ class Journal:
         changed = lifecycle.relabelled(upload, label, name)
         self._save_and_decide(tx, changed)
         renamed = replace(changed, path=label, attempts=upload.attempts)
-        return self._record(tx, Happened("document.renamed", renamed), upload.label)
+        return self._record(tx, DocumentEvent("document.renamed", renamed), upload.label)
 
     def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
         """Record that the rename got no response. It can safely be repeated."""
@@ -980,25 +984,25 @@ class Journal:
         if upload.path is not None:
             self.decide(tx, upload.path)
 
-    def _record(self, tx: Tx, happened: Happened, former: str = "") -> Happened:
+    def _record(self, tx: Tx, event: DocumentEvent, former: str = "") -> DocumentEvent:
         """Record an event in the history; `former`: the path before a rename."""
-        upload, event = happened.upload, _HISTORY.get(happened.event)
-        if event is HistoryEvent.UPLOADED and happened.replaced:
-            event = HistoryEvent.REPLACED
-        if event is not None:
+        upload, kind = event.upload, _HISTORY.get(event.event)
+        if kind is HistoryEvent.UPLOADED and event.replaced:
+            kind = HistoryEvent.REPLACED
+        if kind is not None:
             tx.history.add(
                 self.binding.mirror,
                 self._clock.wall(),
-                event,
-                happened.path,
-                former="" if former == happened.path else former,
+                kind,
+                event.path,
+                former="" if former == event.path else former,
                 document_id=upload.remote_id,
                 size=upload.known_size,
-                reason=upload.reason if event is HistoryEvent.FAILED else "",
+                reason=upload.reason if kind is HistoryEvent.FAILED else "",
             )
-        return happened
+        return event
 
-    def _make_event(self, upload: Upload) -> Happened:
+    def _make_event(self, upload: Upload) -> DocumentEvent:
         """Return the log line for a document that is ready, failed, or skipped because it has no text."""
         now, event_name = self.timing.now, "document.ready"
         if upload.state is UploadState.FAILED:
@@ -1011,7 +1015,9 @@ class Journal:
             "sending": accepted - sent_at,
             "indexing": now - accepted,
         }
-        return Happened(event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
+        return DocumentEvent(
+            event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()}
+        )
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
         """Schedule an early poll of documents being indexed with these remote ids. Returns whether there are

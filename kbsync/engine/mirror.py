@@ -34,7 +34,7 @@ from kbsync.engine.clock import Clock, end_tasks, wait_until_open
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import Halts
 from kbsync.engine.inbox import Inbox
-from kbsync.engine.journal import Happened, Journal
+from kbsync.engine.journal import DocumentEvent, Journal
 from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, pause_json, with_approve_command
@@ -482,7 +482,7 @@ class BoundMirror:
         self.may_wait = True
         self.worker.wake()
 
-    def _count_event(self, event: Happened) -> None:
+    def _count_event(self, event: DocumentEvent) -> None:
         self.may_wait = True
         self.rechecks.forget(event.path)
         is_replaced = event.event == "document.ready" and event.replaced
@@ -508,7 +508,7 @@ class Mirror:
     open_target: Callable[[], Awaitable[Target]]
     clock: Clock
     context: RunContext
-    on_event: Callable[[Happened], None] = lambda _event: None
+    on_event: Callable[[DocumentEvent], None] = lambda _event: None
     on_decided: Callable[[Tx, str], None] | None = None
     id: int = 0
     halts: Halts = field(init=False)

@@ -25,7 +25,7 @@ from kbsync.contract.target import (
 from kbsync.core import lifecycle
 from kbsync.core.model import Phase, Upload
 from kbsync.dataclass import dataclass
-from kbsync.engine.journal import Happened, Journal, Remedy
+from kbsync.engine.journal import DocumentEvent, Journal, Remedy
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.source.stat import stat_path
@@ -72,7 +72,7 @@ class Polls:
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
-    ) -> tuple[Sequence[Happened | None], Halted | None]:
+    ) -> tuple[Sequence[DocumentEvent | None], Halted | None]:
         """Poll these documents and record the results. Raises `Halted` if only a user can help, and
         `TargetError` if there was no result.
 
@@ -98,14 +98,14 @@ class Polls:
             except Halted as error:
                 turn.halted = error  # the results of other documents are still recorded
 
-        def record(tx: Tx) -> list[Happened | None]:
+        def record(tx: Tx) -> list[DocumentEvent | None]:
             return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in results]
 
-        happened = await self._store.write(record)
+        events = await self._store.write(record)
         full = next((status for _, status, retry in results if retry is Remedy.AWAITED), None)
         if turn.halted is None and full is not None:
-            return happened, Halted(full.halt, full.reason, code=full.code)
-        return happened, turn.halted
+            return events, Halted(full.halt, full.reason, code=full.code)
+        return events, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
         """Return the row, its status and the remedy, after handling a failure as far as possible."""

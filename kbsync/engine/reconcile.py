@@ -21,7 +21,7 @@ from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import IGNORE_FILE, Rules, person_part
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
-from kbsync.engine.journal import FileSeen, Happened, Journal
+from kbsync.engine.journal import DocumentEvent, FileSeen, Journal
 from kbsync.engine.settings import Binding
 from kbsync.logs import is_debugging, log_debug
 from kbsync.source.hints import Hint, HintKind
@@ -240,7 +240,7 @@ class Reconciler:
         *,
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
-        on_event: Callable[[Happened], None] = lambda _event: None,
+        on_event: Callable[[DocumentEvent], None] = lambda _event: None,
         page_seconds: float = math.inf,
     ) -> None:
         settings = journal.binding.settings
@@ -576,7 +576,7 @@ class Reconciler:
             if stat.stamp is not None and stat.kind is FileKind.FILE and isinstance(rules, RulesUnknown)
         ]
 
-        def record(tx: Tx) -> list[Happened | None]:
+        def record(tx: Tx) -> list[DocumentEvent | None]:
             stored = [(file, tx.entries.get(self._mirror, file.path)) for file in files]
             return [
                 self._journal.observe(tx, file)
@@ -640,8 +640,8 @@ class Reconciler:
                 self.settling.restart(path, self._clock.steady())
         return forced
 
-    def _report(self, happened: Iterable[Happened | None]) -> None:
-        for event in happened:
+    def _report(self, events: Iterable[DocumentEvent | None]) -> None:
+        for event in events:
             if event is not None:
                 self._on_event(event)
 
@@ -668,11 +668,11 @@ class Reconciler:
             if len(files) + len(remaining) > BURST:
                 files = [replace(file, fresh=False) for file in files]
 
-            def record(tx: Tx) -> list[Happened | None]:
-                happened = [self._journal.observe(tx, file) for file in files]
+            def record(tx: Tx) -> list[DocumentEvent | None]:
+                events = [self._journal.observe(tx, file) for file in files]
                 for wait in waits:
                     self._journal.await_quiet(tx, wait.path, is_selected=wait.is_selected)
-                return happened
+                return events
 
             if files or waits:
                 self._report(await self._store.write(record))

@@ -28,7 +28,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import end_tasks, wait_for_any
 from kbsync.engine.halts import STATE_PAUSE
-from kbsync.engine.journal import Happened, Journal
+from kbsync.engine.journal import DocumentEvent, Journal
 from kbsync.engine.polling import Polls
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
@@ -168,7 +168,7 @@ class Worker:
         bodies: Bodies,
         rechecks: Rechecks,
         *,
-        on_event: Callable[[Happened], None],
+        on_event: Callable[[DocumentEvent], None],
     ) -> None:
         self._mirror = mirror
         self._store = store = mirror.store
@@ -547,7 +547,7 @@ class Worker:
 
         note = self._target.note
 
-        def record(tx: Tx) -> list[Happened | None]:
+        def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
             if note != self._note:
                 keep_note(tx, binding.mirror, note)
@@ -562,11 +562,11 @@ class Worker:
                 for upload, outcome in pairs
             ]
 
-        happened = await self._store.write(record)
+        events = await self._store.write(record)
         self._note = note
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
             self._halts.accepted()
-        await self._report_progress(happened)
+        await self._report_progress(events)
         await self._note_trouble([a for a in outcomes if isinstance(a, TargetError)], len(outcomes))
 
     # -- searching for lost uploads, polling, deleting, renaming -----------------------------------------
@@ -587,7 +587,7 @@ class Worker:
             self._next_list = now + max(least, min(LONGEST_LIST_REST, now - started))
         self._halts.answers()
 
-        def record(tx: Tx) -> list[Happened | None]:
+        def record(tx: Tx) -> list[DocumentEvent | None]:
             return [self._journal.search_ended(tx, s.row.id, s.listed, started_at, s.doubt) for s in matches]
 
         self._report(await self._store.write(record))
@@ -595,11 +595,11 @@ class Worker:
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         started = self._clock.steady()
         try:
-            happened, halted = await self._polls.ask(rows, tries)
+            events, halted = await self._polls.ask(rows, tries)
             if self._target.revision != self._revision:  # scanned pages were read
                 await self._store.write(self._note_revision)
             self._halts.answers()
-            await self._report_progress(happened)
+            await self._report_progress(events)
             if halted is not None:
                 self._halts.is_full = halted.halt == "quota"
                 await self._halt(halted)
@@ -642,7 +642,7 @@ class Worker:
         except TargetError as error:
             outcomes = dict.fromkeys(ids, error)
 
-        def record(tx: Tx) -> list[Happened | None]:
+        def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
             return [
                 self._journal.delete_ended(tx, row.id, outcomes.get(row.remote_id or "", _SILENT))
@@ -696,7 +696,7 @@ class Worker:
             else:
                 done.append((row.id, path))
 
-        def record(tx: Tx) -> list[Happened | None]:
+        def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
             return [journal.renamed(tx, number, path) for number, path in done]
 
@@ -721,15 +721,15 @@ class Worker:
         if self._halts.halted is None:
             await self._halts.halt(error)
 
-    def _report(self, happened: Sequence[Happened | None]) -> None:
-        for event in happened:
+    def _report(self, events: Sequence[DocumentEvent | None]) -> None:
+        for event in events:
             if event is not None:
                 self._on_event(event)
 
-    async def _report_progress(self, happened: Sequence[Happened | None]) -> None:
+    async def _report_progress(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that the target works: puts or polls made documents searchable. A rename does not count."""
-        self._report(happened)
-        self._halts.went_well(happened)
+        self._report(events)
+        self._halts.went_well(events)
         await self._halts.end_if_over()
 
 

@@ -22,7 +22,7 @@ from prometheus_client.registry import CollectorRegistry
 from kbsync import __version__, revision
 from kbsync.contract.meter import Histogram, Meter
 from kbsync.dataclass import dataclass
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import MirrorStatus, pause_reason
 from kbsync.state.mirrors import Halt
@@ -149,7 +149,7 @@ class Counters:
         self._freshness.setdefault(run.settings.name, Histogram(FRESHNESS))
         run.on_event = partial(self._note, run, run.on_event)
 
-    def _note(self, run: Mirror, then: Callable[[Happened], None], event: Happened) -> None:
+    def _note(self, run: Mirror, then: Callable[[DocumentEvent], None], event: DocumentEvent) -> None:
         change = event.event.partition(".")[2]
         self._changes.append(
             {

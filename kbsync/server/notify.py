@@ -24,7 +24,7 @@ from kbsync import __version__
 from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.core.text import format_count, printable
 from kbsync.dataclass import dataclass
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import find_halt, halt_json, halt_sentence, halt_words, iso
 from kbsync.errors import StateError, system_reason
@@ -300,7 +300,7 @@ class Notifications:
             self._failing.clear()
             self._changed.set()
 
-    def heard(self, mirror: str, event: Happened) -> None:
+    def heard(self, mirror: str, event: DocumentEvent) -> None:
         """Record a finished document if notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":

@@ -9,7 +9,7 @@ import pytest
 from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.halts import BASE_MISSING, BLAME_LIMIT, HaltState, Work
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 
@@ -20,8 +20,8 @@ def row(path: str) -> Upload:
 
 Event = Callable[[HaltState], object]
 
-READY = [Happened("document.ready", row("f0.md"))]
-DELETED = [Happened("document.deleted", row("f0.md"))]
+READY = [DocumentEvent("document.ready", row("f0.md"))]
+DELETED = [DocumentEvent("document.deleted", row("f0.md"))]
 
 
 def stop(reason: str = "quota") -> Event:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import OUT_OF_DATE
 from kbsync.once import run_once
@@ -59,19 +59,19 @@ async def test_each_kind_of_change_is_recorded_with_its_file(world: World, renam
 
 
 async def test_failure_before_any_upload_is_reported_once_for_each_cause(tmp_path: Path) -> None:
-    world, happened = World(tmp_path, max_bytes=20), list[tuple[str, str, str, bool]]()
+    world, events = World(tmp_path, max_bytes=20), list[tuple[str, str, str, bool]]()
 
-    def report(event: Happened) -> None:
-        happened.append((event.event, event.path, event.upload.reason, bool(event.upload.remote_id)))
+    def report(event: DocumentEvent) -> None:
+        events.append((event.event, event.path, event.upload.reason, bool(event.upload.remote_id)))
 
     async def run_pass(run: Mirror) -> None:
         run.on_event = report
         await run_once(run)
 
     async def events_of_pass() -> list[tuple[str, str, str, bool]]:
-        happened.clear()
+        events.clear()
         await world.doing(run_pass)
-        return sorted(happened)
+        return sorted(events)
 
     world.write("a.md", "short")
     world.write("sub/b.md", "short")

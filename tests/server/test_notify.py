@@ -28,7 +28,7 @@ from structlog.testing import capture_logs
 from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.config.secrets import Secret
 from kbsync.core.model import Upload, UploadState
-from kbsync.engine.journal import Happened
+from kbsync.engine.journal import DocumentEvent
 from kbsync.server import notify
 from kbsync.server.notify import (
     EVERY,
@@ -364,7 +364,7 @@ class NotifiedMirror:
 
     def fail(self) -> None:
         self.notifications.heard(
-            "a", Happened("document.failed", replace(ROW, path="x.pdf", reason="no text"))
+            "a", DocumentEvent("document.failed", replace(ROW, path="x.pdf", reason="no text"))
         )
 
     @property
@@ -391,7 +391,7 @@ async def test_halts_recoveries_and_failures_are_notified(tmp_path: Path) -> Non
     assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "sent once"
     stage.halt = None
     stage.fail()
-    stage.notifications.heard("a", Happened("document.ready", ROW))
+    stage.notifications.heard("a", DocumentEvent("document.ready", ROW))
     await stage.poll(EVERY + GATHER)
     assert stage.events == ["halted", "recovered", "quarantined"]
     over = {
