@@ -27,7 +27,7 @@ from kbsync.engine.status import (
 )
 from kbsync.errors import KbsyncError
 from kbsync.installation import Installation
-from kbsync.source.roots import RootTrouble, identify
+from kbsync.source.roots import RootError, identify
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
@@ -230,7 +230,7 @@ def find_root_trouble(folder: Path) -> str:
     def check() -> None:
         try:
             identify(folder)
-        except RootTrouble as error:
+        except RootError as error:
             trouble.append(str(error))
         except KbsyncError:
             pass  # it isn't about the folder

@@ -47,7 +47,7 @@ from kbsync.engine.settings import (
 )
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
-from kbsync.source.roots import RootTrouble, compare, identify
+from kbsync.source.roots import RootError, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact, MirrorFact
@@ -385,7 +385,7 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
     """Return the root's identity now. Raises `Halted` if there is none, or if it differs from `before`."""
     try:
         now = await asyncio.to_thread(identify, settings.root)
-    except RootTrouble as error:
+    except RootError as error:
         raise root_missing(error) from error
     difference = "" if before is None else compare(before, now, within_run=True)
     if difference:
@@ -393,9 +393,9 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
     return now
 
 
-def root_missing(trouble: RootTrouble) -> Halted:
+def root_missing(error: RootError) -> Halted:
     """Return the halt for a missing root; approval can't end it."""
-    return Halted(FOLDER_MISSING, f"{trouble}; nothing is deleted until it is back")
+    return Halted(FOLDER_MISSING, f"{error}; nothing is deleted until it is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:

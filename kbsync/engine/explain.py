@@ -56,7 +56,7 @@ from kbsync.engine.status import (
 )
 from kbsync.errors import TargetError
 from kbsync.source.hints import ancestors
-from kbsync.source.roots import RootTrouble, error_words, identify
+from kbsync.source.roots import RootError, error_words, identify
 from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
@@ -260,7 +260,7 @@ async def explain_path(
 
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
-) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
+) -> tuple[PathExplanation, RootIdentity | RootError]:
     """Return the facts about the path from the disk and the rules, and the root or its problem. Blocks."""
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
@@ -276,7 +276,7 @@ def _read_disk(
             evidence.folder_problem = error_words(error)
     try:
         return evidence, identify(settings.root)
-    except RootTrouble as error:
+    except RootError as error:
         return evidence, error
 
 
@@ -284,7 +284,7 @@ def _add_state(
     tx: Tx,
     evidence: PathExplanation,
     settings: MirrorSettings,
-    root: RootIdentity | RootTrouble,
+    root: RootIdentity | RootError,
     context: CommandContext,
     now: float,
 ) -> None:
@@ -368,11 +368,11 @@ def _halt(
     tx: Tx,
     settings: MirrorSettings,
     record: MirrorRecord,
-    root: RootIdentity | RootTrouble,
+    root: RootIdentity | RootError,
     context: CommandContext,
 ) -> Halt | None:
     # The current root counts: it may have appeared or vanished since the last pass.
-    if isinstance(root, RootTrouble):
+    if isinstance(root, RootError):
         return as_halt(attach.root_missing(root), settings.name, context.command_line)
     difference, is_lost = attach.difference_from(record.root, root)
     if is_lost and not attach.is_root_accepted(tx, settings.name):

@@ -92,7 +92,7 @@ SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors for which the file itself isn't to blame."""
 
 
-class RootTrouble(KbsyncError):
+class RootError(KbsyncError):
     """A mirror's root is currently unusable. `halt`: the reason, as defined in the contract."""
 
     halt = "folder-missing"
@@ -111,11 +111,11 @@ def identify(root: Path) -> RootIdentity:
             status, mount = os.fstat(fd), mount_of(fd)
     except FileNotFoundError as error:
         advice = "mount it, or correct `folder` in the config or --folder if it moved"
-        raise RootTrouble(f"{root}: the folder is missing; {advice}") from error
+        raise RootError(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
-        raise RootTrouble(f"{root}: not a directory; correct `folder` in the config or --folder") from error
+        raise RootError(f"{root}: not a directory; correct `folder` in the config or --folder") from error
     except OSError as error:
-        raise RootTrouble(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
+        raise RootError(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
     is_mount = mount is not None and mount.point == os.path.realpath(root)
     return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else UNKNOWN, is_mount)
 

@@ -11,7 +11,7 @@ import pytest
 from kbsync import file_systems
 from kbsync.core.model import Presence, RootIdentity
 from kbsync.file_systems import mounts
-from kbsync.source.roots import RootTrouble, compare, identify, mounts_below
+from kbsync.source.roots import RootError, compare, identify, mounts_below
 from kbsync.source.scan import Scan
 from kbsync.source.stat import stat_in_mounts, stat_path
 from tests.source.folders import RULES, Tree, refuse, store_listings
@@ -45,7 +45,7 @@ def test_root_is_identified_by_inode_file_system_and_mount(tmp_path: Path) -> No
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "missing"), ("file", "not a directory")])
 def test_invalid_root_is_a_problem_with_a_hint(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RootTrouble, match=words) as caught:
+    with pytest.raises(RootError, match=words) as caught:
         identify(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
     assert caught.value.halt == "folder-missing"
@@ -54,7 +54,7 @@ def test_invalid_root_is_a_problem_with_a_hint(tmp_path: Path, name: str, words:
 @pytest.mark.parametrize("call", ["open", "stat"])
 def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     refuse(monkeypatch, call, "anything", errno.EACCES)
-    with pytest.raises(RootTrouble, match="unreadable: permission denied; let the user"):
+    with pytest.raises(RootError, match="unreadable: permission denied; let the user"):
         identify(tmp_path)
 
 

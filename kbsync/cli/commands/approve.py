@@ -85,7 +85,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     """Return everything in this mirror that needs the user's decision."""
     from kbsync.core.model import UNMOUNTED
     from kbsync.engine.status import FOLDER_MISSING
-    from kbsync.source.roots import RootTrouble, identify
+    from kbsync.source.roots import RootError, identify
     from kbsync.state.approvals import RENEWALS
 
     record = tx.mirrors.named(mirror.name)
@@ -99,7 +99,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     holds, folder = tuple(hold.id for hold in (*deletions, *renewals)), ""
     if record.halt is not None and record.halt.reason == FOLDER_MISSING:
         # A missing folder can't be accepted: that would accept any later replacement.
-        with suppress(RootTrouble):
+        with suppress(RootError):
             identify(mirror.folder.resolve())
             folder = str(mirror.folder)
     problems = [item for item in tx.folders.problems(record.id) if not item.is_excluded]
