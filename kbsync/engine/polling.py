@@ -43,7 +43,7 @@ PollResult = tuple[Upload, DocStatus, Remedy]
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: at least one document became
+    """One round of polling. `tries`: see `Poller.poll`. `gets_done`: at least one document became
     searchable."""
 
     tries: float
@@ -51,7 +51,7 @@ class _Turn:
     halted: Halted | None = None
 
 
-class Polls:
+class Poller:
     """Handles documents that the target has but that aren't searchable yet."""
 
     def __init__(self, store: StateStore, journal: Journal, target: Target) -> None:
@@ -70,7 +70,7 @@ class Polls:
         document, within the same number of tries (promise 9).
         """
 
-    async def ask(
+    async def poll(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[DocumentEvent | None], Halted | None]:
         """Poll these documents and record the results. Raises `Halted` if only a user can help, and

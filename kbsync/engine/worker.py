@@ -29,7 +29,7 @@ from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import end_tasks, wait_for_any
 from kbsync.engine.halts import STATE_PAUSE
 from kbsync.engine.journal import DocumentEvent, Journal
-from kbsync.engine.polling import Polls
+from kbsync.engine.polling import Poller
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
@@ -179,7 +179,7 @@ class Worker:
         self._on_event = on_event
         self._rechecks = rechecks
         self._bodies = bodies
-        self._polls = Polls(store, journal, target)
+        self._poller = Poller(store, journal, target)
         self._is_paused = False  # as the last round read it
         self._turns = FairTurns()
         self._next_poll = self._next_list = 0.0
@@ -264,7 +264,7 @@ class Worker:
 
         def find(tx: Tx) -> bool:
             is_sent = tx.uploads.unanswered(binding.mirror, binding.id)
-            return bool(is_sent - self._polls.paused_failures or self._replaced(tx, 1))
+            return bool(is_sent - self._poller.paused_failures or self._replaced(tx, 1))
 
         return not await self._store.read(find) and not self._tasks
 
@@ -311,13 +311,13 @@ class Worker:
             if is_paused:
                 replaced = self._replaced(tx, requests + len(busy))
                 due = due.of_sent(
-                    self._polls.paused_failures, [row for row in replaced if row.id not in busy]
+                    self._poller.paused_failures, [row for row in replaced if row.id not in busy]
                 )
             return due, is_paused
 
         due, self._is_paused = await self._store.read(find)
         if not self._is_paused:
-            self._polls.paused_failures.clear()
+            self._poller.paused_failures.clear()
         # How many documents may check whether the account has space again; None if it has.
         tries = None
         if self._halts.is_full:
@@ -595,7 +595,7 @@ class Worker:
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         started = self._clock.steady()
         try:
-            events, halted = await self._polls.ask(rows, tries)
+            events, halted = await self._poller.poll(rows, tries)
             if self._target.revision != self._revision:  # scanned pages were read
                 await self._store.write(self._note_revision)
             self._halts.answers()
@@ -614,7 +614,7 @@ class Worker:
 
     async def _prove(self, rows: Sequence[Upload]) -> None:
         try:
-            await self._polls.prove(rows)
+            await self._poller.prove(rows)
         except TargetError as error:
             await self._note_trouble([error], 1)
 
