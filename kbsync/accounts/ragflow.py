@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 MAX_NAME_LENGTH = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""The error codes for a missing dataset; versions before 0.25.1 return the second one."""
+"""The paths of the chat completions call; versions before 0.25.1 have only the second one."""
 
 
 class RagflowBases(Bases):

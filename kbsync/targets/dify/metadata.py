@@ -37,7 +37,7 @@ PAUSE = 600.0
 class MetadataSender:
     """Collects metadata for the documents below `root` and sends it in batches.
 
-    `look` returns the current base. `steady`: a monotonic clock in seconds.
+    `read_dataset` returns the current base. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(

@@ -127,7 +127,7 @@ _composed = partial(unicodedata.normalize, "NFC")
 
 
 def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
-    """Return the outcome of each sent document by its `place`, from the response to the request.
+    """Return the outcome of each sent document by its `index`, from the response to the request.
 
     Does no I/O. The order of the response doesn't matter. According to the service's pages, the response
     identifies a new document by the sent name and an update by its id; some versions omit the name's

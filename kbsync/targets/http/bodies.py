@@ -206,7 +206,7 @@ def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 
 
 async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerator[bytes, None]:
-    """Yield a response's bytes. Raises `TooLargeError` for more than `most` bytes.
+    """Yield a response's bytes. Raises `TooLargeError` for more than `limit` bytes.
 
     Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may unpack to
     gigabytes.

@@ -298,7 +298,7 @@ class Pace:
         self._free_at = 0.0
 
     def chunk(self, limit: int) -> int:
-        """Return the number of bytes to claim at a time: fewer than `most` at a slow pace, so that no
+        """Return the number of bytes to claim at a time: fewer than `limit` at a slow pace, so that no
         connection is silent for long.
         """
         return min(limit, max(1024, self._per_second // 4)) if self._per_second else limit

@@ -333,7 +333,6 @@ def says_money(words: str) -> bool:
 
 READY, INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
 MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
-"""The sentence about a failed document for which the service gives no reason."""
 
 
 def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:

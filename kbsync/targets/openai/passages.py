@@ -97,8 +97,8 @@ class SharedPassages:
         return {file_id: several for file_id, several in alike.items() if several}
 
     async def find_lost(self, file_id: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
-        """Return the passages to restore when `one` is detached: those of another file with the same text, or
-        of all files that are `alike`.
+        """Return the passages to restore when `file_id` is detached: those of another file with the same
+        text, or of all files that are `alike`.
         """
         if file_id in self._detached:
             return [await self._read(other_id) for other_id in reversed(alike)]

@@ -227,8 +227,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
     async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
-        """Return the base's files, most recently changed first; stop paging once all `wanted`, or `most`, are
-        listed.
+        """Return the base's files, most recently changed first; stop paging once all `wanted`, or `limit`
+        files, are listed.
         """
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):

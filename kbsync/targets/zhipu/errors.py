@@ -285,8 +285,8 @@ RULES: tuple[ErrorRule, ...] = (
     _no_rights(code={"1220"}, when=lambda case: case.call not in OPTIONAL),
     # The call doesn't exist, or the account may not use it.
     ErrorRule(NotOffered, code=_NO_CALL),
-    # -- vague, unknown and missing codes: the message is more precise Despite such a response, the document
-    # may have been stored.
+    # -- vague, unknown and missing codes: the message is more precise
+    # Despite such a response, the document may have been stored.
     ErrorRule(Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in SERVER_ERROR),
     # A missing document is a 404, or a 400 for its id; 500 is an internal error. Accepting this message under
     # another code could make an existing document count as deleted (promise 10).
@@ -345,7 +345,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NotFound, code={"not_found_error"}),
     # As 500.
     ErrorRule(Unsure, code={"api_error"}),
-    # -- a failure too, as its body says under 200 (promise 10). As above, with an unknown code.
+    # -- a failure too, as its body says under 200 (promise 10)
+    # As above, with an unknown code.
     _name_taken(call={"upload"}, status=SUCCESS),
     # An unknown code also counts as a failure (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
