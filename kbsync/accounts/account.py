@@ -107,7 +107,7 @@ class Bases:
         """The canonical address of the service, as in `Base`."""
         self.setting: str = self._config.id_setting
         """The config key for the id of a base."""
-        self.own_id: str = getattr(self._config, self.setting)
+        self.own_id: str = self._config.base_id
         """The id in the config."""
 
     def check_changeable(self) -> None:
@@ -140,7 +140,8 @@ class Bases:
 
     async def get(self, base_id: str) -> BaseCard:
         """Return the base with this id."""
-        raise NotImplementedError
+        card: BaseCard = await self.target.card(base_id)
+        return card
 
     async def create(self, request: BaseRequest) -> BaseCard:
         """Create a base with a unique name. Raises the same errors as `create_once`."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.settings import OfferedSetting, choice, parse_settings
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of
-from kbsync.targets.dify.target import DifyTarget
-from kbsync.targets.http.errors import HttpResponse
+from kbsync.targets.dify.target import DifyTarget, base_path
 from kbsync.targets.http.reading import ListPage, object_of, page_in, require_shape
 
 SETTINGS: Mapping[str, OfferedSetting] = {
@@ -52,23 +50,6 @@ class DifyBases(Bases):
         response = await self._client.request("bases", "GET", "/datasets", params=params)
         return require_shape("bases", bases_of(response.body))
 
-    async def get(self, base_id: str) -> BaseCard:
-        """Return one base of the workspace."""
-        try:
-            response = await self._ask("base", "GET", base_id)
-        except NotOffered as error:
-            raise self.target.no_base(base_id) from error
-        return require_shape("base", _card(response.body))
-
-    async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpResponse:
-        """Send a request about one base. If Dify reports the base as missing, the error names its id."""
-        try:
-            return await self._client.request(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
-        except Halted as error:
-            if error.halt == "knowledge-base-missing":
-                raise self.target.no_base(base_id) from error
-            raise
-
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, by default for a base with a vector index."""
         body = {
@@ -89,13 +70,18 @@ class DifyBases(Bases):
         card = await self.get(base_id)
         description = card.description if request.description is None else request.description
         body = {"name": request.name or card.name, "description": description}
-        await self._ask("edit-base", "PATCH", base_id, body)
+        try:
+            await self._client.request("edit-base", "PATCH", base_path(base_id), json=body)
+        except Halted as error:
+            if error.halt != "knowledge-base-missing":
+                raise
+            raise self.target.no_base(base_id) from error  # somebody deleted it a moment ago
 
     async def delete(self, base_id: str) -> None:
         """Delete a base with all its documents."""
         await self.get(base_id)
         try:
-            await self._ask("delete-base", "DELETE", base_id)
+            await self._client.request("delete-base", "DELETE", base_path(base_id))
         except Halted as error:
             # The base existed a moment ago: an earlier try deleted it, and its response was lost.
             if error.halt != "knowledge-base-missing":

@@ -49,16 +49,6 @@ class GptbotsBases(Bases):
         """Return every base of the bot."""
         return await list_bases(self._client)
 
-    async def get(self, base_id: str) -> BaseCard:
-        """Return the bot's base with this id.
-
-        Reads the list, because the service has no call for a single base.
-        """
-        for card in await self.list_all():
-            if card.id == base_id:
-                return card
-        raise self.target.no_base(base_id)
-
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
 

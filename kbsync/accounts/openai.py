@@ -10,8 +10,8 @@ from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.core.text import printable
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import Fields, object_of
-from kbsync.targets.openai.api import read, remove, rows
+from kbsync.targets.http.reading import Fields
+from kbsync.targets.openai.api import remove, rows
 from kbsync.targets.openai.shapes import mark_in
 from kbsync.targets.openai.target import OpenaiTarget
 
@@ -42,7 +42,7 @@ class OpenaiBases(Bases):
 
     async def get(self, base_id: str) -> BaseCard:
         """Return one store of the project."""
-        return card_of(await self._read(base_id))
+        return card_of(await self.target.read_store(base_id))
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with only the name and the description."""
@@ -53,7 +53,7 @@ class OpenaiBases(Bases):
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Change the name or the description."""
         self.fields_of(request)
-        body = _fields(request, object_of((await self._read(base_id)).get("metadata")))
+        body = _fields(request, (await self.target.read_store(base_id)).object("metadata"))
         await self._client.request("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
     async def delete(self, base_id: str) -> None:
@@ -66,11 +66,6 @@ class OpenaiBases(Bases):
         for file_id in our_ids:
             await remove(self._client, "delete-file", f"/files/{file_id}")
         await remove(self._client, "delete-base", path)
-
-    async def _read(self, base_id: str) -> Fields:
-        if (store := await read(self._client, "base", f"/vector_stores/{base_id}")) is None:
-            raise self.target.no_base(base_id)
-        return store
 
 
 def _fields(request: BaseRequest, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,10 +35,6 @@ class OpenWebuiBases(Bases):
         )
         return require_shape("list-bases", page_of(response.body, card_of))
 
-    async def get(self, base_id: str) -> BaseCard:
-        """Return one base of the user."""
-        return await self.target.card(base_id)
-
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with only the name and the description."""
         body = {"name": request.name, "description": request.description or ""}

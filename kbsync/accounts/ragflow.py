@@ -66,10 +66,6 @@ class RagflowBases(Bases):
         response = await self._client.request("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(response.body), None)
 
-    async def get(self, base_id: str) -> BaseCard:
-        """Return one dataset of the user."""
-        return await self.target.card(base_id)
-
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
 

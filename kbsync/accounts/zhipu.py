@@ -42,7 +42,7 @@ from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in
 from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
-from kbsync.targets.zhipu.target import ZhipuTarget
+from kbsync.targets.zhipu.target import ZhipuTarget, base_path
 
 MODELS = (
     EmbeddingModel("3", "Embedding-2"),
@@ -191,14 +191,8 @@ class ZhipuBases(Bases):
 
     async def get(self, base_id: str) -> BaseCard:
         """Return one base of the account."""
-        try:
-            response = await self._client.request("base", "GET", _base_path(base_id))
-        except Rejected as error:
-            raise self.target.no_base(base_id, error.reason) from error
-        content = object_of(data_of(response.body))
-        card = _card(Fields(content, id=base_id)) if content else None
-        if card is None:
-            raise self.target.no_base(base_id, "the response has no data")
+        card = _card(await self.target.read_base(base_id))
+        assert card is not None
         return card
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
@@ -227,19 +221,15 @@ class ZhipuBases(Bases):
             **settings,
         }
         with _redacting(request.headers.values()):
-            await self._client.request("edit-base", "PUT", _base_path(base_id), json=_without_none(body))
+            await self._client.request("edit-base", "PUT", base_path(base_id), json=_without_none(body))
 
     async def delete(self, base_id: str) -> None:
         """Delete a base; a missing one counts as deleted."""
-        await _remove(self._client, "delete-base", _base_path(base_id), "base")
+        await _remove(self._client, "delete-base", base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
         """Return the account's capacity."""
         return await self.target.capacity()
-
-
-def _base_path(base_id: str) -> str:
-    return f"/knowledge/{path_part(base_id)}"
 
 
 def _card(item: Fields) -> BaseCard | None:

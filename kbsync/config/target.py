@@ -298,9 +298,14 @@ class RemoteTargetConfig(TargetConfig):
     room_for_path: ClassVar[int] = 0
     """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
 
+    @property
+    def base_id(self) -> str:
+        """The id of the knowledge base; "" if the service has a single one."""
+        return getattr(self, self.id_setting) if self.id_setting else ""
+
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Return a key that two mirrors share if and only if they would use the same knowledge base."""
-        base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
+        base_id = (self.base_id,) if self.id_setting else ()
         return (self.type, canonical(self.base_url), *base_id)
 
     def open(self, context: TargetContext) -> Target:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocStatus, Limits, Listed, Outgoing
+from kbsync.contract.target import Accepted, Base, BaseCard, DocStatus, Limits, Listed, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
@@ -36,6 +36,11 @@ REQUIRED_SETTINGS: Mapping[str, object] = {
 """Settings to send with the first document of an unused base: the defaults of Dify's console."""
 
 
+def base_path(base_id: str) -> str:
+    """Return the API path of a knowledge base."""
+    return f"/datasets/{quote(base_id, safe='')}"
+
+
 class DifyTarget(ServiceTarget[DocumentRow]):
     """One knowledge base. Raises `UsageError` for unusable settings."""
 
@@ -47,7 +52,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     def prepare(self) -> None:
         """Set the API paths, the limits and the in-memory caches."""
-        self._root = f"/datasets/{quote(self._config.dataset_id, safe='')}"
+        self._root = base_path(self._config.dataset_id)
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
         self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
@@ -58,14 +63,21 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         dataset = await self._read_dataset()
         return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
 
-    async def _read_dataset(self) -> Dataset:
+    async def card(self, base_id: str) -> BaseCard:
+        """Return one base of the workspace."""
+        return (await self._request_dataset(base_id)).card
+
+    async def _request_dataset(self, base_id: str) -> Dataset:
         try:
-            response = await self._client.request("base", "GET", self._root)
+            response = await self._client.request("base", "GET", base_path(base_id))
         except (Rejected, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
-            raise self.no_base(self._config.dataset_id, error.reason, error.code) from error
-        dataset = require_shape("base", shapes.dataset_of(response.body))
+            raise self.no_base(base_id, error.reason, error.code) from error
+        return require_shape("base", shapes.dataset_of(response.body))
+
+    async def _read_dataset(self) -> Dataset:
+        dataset = await self._request_dataset(self._config.dataset_id)
         if dataset.provider == "external" or dataset.runtime:
             is_pipeline = dataset.runtime == "rag_pipeline"
             what = "a knowledge pipeline" if is_pipeline else f"of the kind {dataset.runtime}"

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, Outgoing, PutOutcome
+from kbsync.contract.target import Accepted, Base, BaseCard, DocState, DocStatus, Limits, Outgoing, PutOutcome
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as MAX_LINK_BYTES
 from kbsync.core.links import is_link
@@ -234,13 +234,18 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         `q600h1`."""
         return cutting_of(path, settings).recipe
 
+    async def card(self, base_id: str) -> BaseCard:
+        """Find a base in the list of all bases, because the service has no call for a single one."""
+        for card in await list_bases(self._client):
+            if card.id == base_id:
+                return card
+        raise self.no_base(base_id, "it is not in the list of the key's bot")
+
     async def base(self) -> Base:
-        """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""
-        card = next((card for card in await list_bases(self._client) if card.id == self._base), None)
-        if card is None:
-            raise self.no_base(self._base, "it is not in the list of the key's bot")
-        self._count = card.documents
-        return Base(self._base, card.documents, self._config.base_url)
+        """Check the base, and remember its number of documents."""
+        base = await super().base()
+        self._count = base.documents
+        return base
 
     # -- documents
 

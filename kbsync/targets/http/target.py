@@ -33,6 +33,8 @@ from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import (
     Accepted,
+    Base,
+    BaseCard,
     DeleteOutcome,
     DocState,
     DocStatus,
@@ -145,7 +147,7 @@ Row = TypeVar("Row", bound=DocumentRow)
 class ServiceTarget(Target, Generic[Row]):
     """A knowledge base hosted by a service.
 
-    A service's subclass defines `base`, `takes` and the calls above the comment "what follows"; this class
+    A service's subclass defines `takes` and the calls above the comment "what follows"; this class
     builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
     document doesn't exist. `headers`: returns the headers with the key; None uses `key_header`. `address`:
     the URL that all paths are appended to; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if
@@ -262,9 +264,8 @@ class ServiceTarget(Target, Generic[Row]):
         """Return the error for a missing base; `words`: the service's message, `code`: its code."""
         where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
         detail = f"{where} ({words})" if words else where
-        key = self._config.id_setting
-        if key and base_id == getattr(self._config, key):
-            detail += f"; correct {key} in the config"
+        if base_id == self._config.base_id:
+            detail += f"; correct {self._config.id_setting} in the config"
         reason = f"{detail}; list them with {self._context.mirror_command('kb list')}"
         return Halted("knowledge-base-missing", reason, code=code)
 
@@ -361,6 +362,18 @@ class ServiceTarget(Target, Generic[Row]):
         await self._client.aclose()
 
     # -- implemented by services
+
+    async def card(self, base_id: str) -> BaseCard:
+        """Return a knowledge base of the account. Raises the error of `no_base` if it doesn't exist.
+
+        Required unless `base` is overridden.
+        """
+        raise NotImplementedError
+
+    async def base(self) -> Base:
+        """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
+        card = await self.card(self._config.base_id)
+        return Base(card.id, card.documents, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send one document, without retries.

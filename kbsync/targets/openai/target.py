@@ -84,9 +84,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     async def base(self) -> Base:
         """Check the store. Raises `Halted("knowledge-base-missing")` if it doesn't exist or has expired."""
-        store = await api.read(self._client, "base", self._store)
-        if store is None or store.get("status") == "expired":
-            why = "it has expired (see its expires_after)" if store else ""
+        store = await self.read_store(self._config.vector_store_id)
+        if store.get("status") == "expired":
+            why = "it has expired (see its expires_after)"
             raise self.no_base(self._config.vector_store_id, why)
         base_id = require_shape("base", store.id("id"))
         metadata = store.object("metadata")
@@ -96,6 +96,12 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
         documents = store.object("file_counts").count("total")
         return Base(base_id, documents, self._config.base_url)
+
+    async def read_store(self, store_id: str) -> Fields:
+        """Return a vector store. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
+        if (store := await api.read(self._client, "base", f"/vector_stores/{store_id}")) is None:
+            raise self.no_base(store_id)
+        return store
 
     async def _readable_extensions(self) -> frozenset[str]:
         """Return the formats that this OGX server can read; all formats if it doesn't list its readers."""

@@ -23,7 +23,6 @@ from urllib.parse import quote
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
-    Base,
     BaseCard,
     DeleteOutcome,
     DocState,
@@ -135,11 +134,6 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Set the API paths and the in-memory caches."""
         self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
-
-    async def base(self) -> Base:
-        """Check the base. Raises `Halted("knowledge-base-missing")`."""
-        card = await self.card(self._config.knowledge_id)
-        return Base(card.id, address=self._config.base_url)
 
     async def card(self, base_id: str) -> BaseCard:
         """Return a base that the key's user can see."""

@@ -17,7 +17,6 @@ from urllib.parse import quote, urlencode
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
-    Base,
     BaseCard,
     DocState,
     DocStatus,
@@ -65,11 +64,6 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
         self._parse_started: dict[str, float] = {}  # id → when kbsync last requested parsing
-
-    async def base(self) -> Base:
-        """Check the dataset. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
-        card = await self.card(self._config.dataset_id)
-        return Base(card.id, card.documents, self._config.base_url)
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one of the user's datasets."""

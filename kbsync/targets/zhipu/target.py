@@ -32,7 +32,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit,
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, ZhipuClassifier
 from kbsync.targets.zhipu.config import (
@@ -86,6 +86,11 @@ MAX_DOCUMENTS = 20
 _STILL_THERE = Unsure("the service reports the document as missing, but still has it", code="still-there")
 
 
+def base_path(base_id: str) -> str:
+    """Return the API path of a knowledge base."""
+    return f"/knowledge/{path_part(base_id)}"
+
+
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     """One knowledge base. Raises `UsageError` for unusable settings."""
 
@@ -118,7 +123,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             **options,
         )
         self._space = AccountSpace(self._known_capacity, self._steady)
-        self._base = path_part(config.knowledge_id)
         self._callback: dict[str, Any] = {}
         if context.callback_url:
             self._callback["callback_url"] = context.callback_url
@@ -156,18 +160,22 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
-        try:
-            response = await self._client.request("base", "GET", f"/knowledge/{self._base}")
-        except Rejected as error:
-            raise self.no_base(self._config.knowledge_id, error.reason, error.code) from error
-        content = object_of(data_of(response.body))
-        if not content:
-            raise self.no_base(self._config.knowledge_id, "the service's response has no data")
         # A count that isn't an integer can't prove that a list is incomplete (ADR 14), so it counts as
         # unknown.
-        count = content.get("document_size")
+        count = (await self.read_base(self._config.knowledge_id)).get("document_size")
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._config.knowledge_id, documents, self._config.base_url)
+
+    async def read_base(self, base_id: str) -> Fields:
+        """Return a base of the account. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
+        try:
+            response = await self._client.request("base", "GET", base_path(base_id))
+        except Rejected as error:
+            raise self.no_base(base_id, error.reason, error.code) from error
+        content = object_of(data_of(response.body))
+        if not content:
+            raise self.no_base(base_id, "the service's response has no data")
+        return Fields(content, id=base_id)
 
     async def _while_base_answers(self, asking: Awaitable[HttpResponse]) -> HttpResponse:
         """Await and return a response. "No such document" and "no such call" count only while the base
@@ -204,7 +212,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             # document by its name (promise 3).
             response = await self._client.post_form(
                 "upload",
-                f"/document/upload_document/{self._base}",
+                f"/document/upload_document/{path_part(self._config.knowledge_id)}",
                 fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
                 file=FilePart("files", document.name, document.body, media_type(document.name)),
             )
