@@ -122,8 +122,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         stored = require_document("upload", shapes.document_of(response.fields.get("document")))
         if self._config.metadata == "sent":
             self._metadata.add(stored.id, document, self._context.prefix)
-        name = stored.name if stored.name not in ("", document.name) else ""
-        return Accepted(stored.id, name=name, created=stored.created)
+        return Accepted(stored.id, name=stored.name, created=stored.created)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
         """Return an error that kbsync retries a few times: a server without this call may not be Dify at

@@ -376,7 +376,7 @@ class ServiceTarget(Target, Generic[Row]):
         return Base(card.id, card.documents, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send one document, without retries.
+        """Send one document, without retries. The outcome's `name` is the one in the response, if any.
 
         Raises `Unsure` if the response doesn't prove the outcome. Required unless `put` is overridden.
         """
@@ -446,7 +446,8 @@ class ServiceTarget(Target, Generic[Row]):
         if refusal := refusal_of(document, self.limits, self._most_bytes):
             return refusal
         try:
-            return await self.upload(document)
+            stored = await self.upload(document)
+            return replace(stored, name="") if stored.name == document.name else stored
         except Rejected as error:
             is_call_missing = isinstance(error, NotOffered) or self.is_gone(error)
             outcome = self.missing_call_error(error) if is_call_missing else error

@@ -97,7 +97,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         response = await self._client.post_form("upload", self._documents, fields={}, file=file)
         stored = require_document("upload", shapes.stored_of(response.body))
         await self._describe(stored.id, document)
-        return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
+        return Accepted(stored.id, name=stored.name)
 
     async def _describe(self, remote_id: str, document: Outgoing) -> None:
         """Send a document's path and tags, which chats can filter by.

@@ -158,7 +158,7 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
         stored_name = stored[candidates[0]]
         is_of_others = stored_name == name and all(info.name not in ("", name) for info in failed)
         if not failed or is_of_others:
-            return Accepted(candidates[0], name="" if stored_name in ("", name) else stored_name)
+            return Accepted(candidates[0], name=stored_name)
     if stored:
         raise Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
     if failed:
