@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secrets import Secret
+from kbsync.contract.searching import Explanation, Hit, Query
 from kbsync.contract.target import Target
 from kbsync.installation import Installation
 from kbsync.once import run_once
@@ -83,6 +85,24 @@ class Scene:
         async with self.runs["docs"].bind() as bound:
             assert bound is not None
             yield bound.target
+
+    @asynccontextmanager
+    async def answering(
+        self, search: Sequence[Hit] | Callable[[Query], Sequence[Hit]], text: str = ""
+    ) -> AsyncIterator[Target]:
+        """Yield the mirror's open target: searches find these hits, and each document has this text."""
+
+        async def found(query: Query) -> Sequence[Hit]:
+            return search(query) if callable(search) else search
+
+        async def explained(_remote_id: str) -> Explanation:
+            return Explanation(1, text)
+
+        async with self.target() as target:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(target, "search", found)
+                patch.setattr(target, "explain", explained, raising=False)
+                yield target
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await request(self.app, "GET", path, **headers)

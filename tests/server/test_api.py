@@ -9,12 +9,11 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import AsyncMock
 from urllib.parse import quote
 
 import pytest
 
-from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Passage, Query, Reasons
+from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
 from kbsync.errors import StateError, UsageError
@@ -322,38 +321,29 @@ async def test_search_uses_the_open_target(open_scene: Scene) -> None:
     assert "f1" in hit["passages"][0]["text"]
 
 
-async def test_better_foreign_hits_hide_none_of_a_mirror_in_a_shared_base(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_better_foreign_hits_hide_none_of_a_mirror_in_a_shared_base(tmp_path: Path) -> None:
     shared = scene(tmp_path, marks=True)
     async with shared.open():
         await shared.mirrored(1)
-        async with shared.target() as target:
+        hits = [Hit(f"other-{n}", 1.0 - n / 10, ()) for n in range(3)]
+        async with shared.answering(lambda query: hits[: query.top_k]) as target:
             [ours] = [row.remote_id async for row in target.list()]
-
-            async def search(query: Query) -> list[Hit]:
-                ids = [*(f"other-{n}" for n in range(3)), ours]
-                return [Hit(each, 1.0 - n / 10, ()) for n, each in enumerate(ids)][: query.top_k]
-
-            monkeypatch.setattr(target, "search", search)
+            hits.append(Hit(ours, 0.7, ()))
             reply = await shared.json("/api/search?q=f0&k=2")
     assert [hit["path"] for hit in reply["hits"]] == ["f0.md"]
 
 
-async def test_hit_of_another_machine_has_its_host_and_time(
-    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hit_of_another_machine_has_its_host_and_time(open_scene: Scene) -> None:
     asked = []
+    away = Origin("base", "files-2", "news", Path("/srv/news"), 12.5, is_own=False, is_here=False)
+    here = replace(away, host="here", mirror="docs", is_own=True, is_here=True)
 
-    async def search(query: Query) -> list[Hit]:
+    def search(query: Query) -> list[Hit]:
         asked.append(query.own)
-        away = Origin("base", "files-2", "news", Path("/srv/news"), 12.5, is_own=False, is_here=False)
-        here = replace(away, host="here", mirror="docs", is_own=True, is_here=True)
         return [Hit("1", 0.9, (), "a.md", origin=away), Hit("2", 0.8, (), "f0.md", origin=here)]
 
     await open_scene.mirrored(1)
-    async with open_scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
+    async with open_scene.answering(search):
         reply = await open_scene.json("/api/search?q=a")
         await open_scene.json("/api/search?q=a&mirror=docs")
     assert asked == [False, True]
@@ -363,18 +353,15 @@ async def test_hit_of_another_machine_has_its_host_and_time(
     ]
 
 
-async def test_target_is_told_that_a_query_is_being_typed(
-    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_target_is_told_that_a_query_is_being_typed(open_scene: Scene) -> None:
     asked = []
 
-    async def search(query: Query) -> list[Hit]:
+    def search(query: Query) -> list[Hit]:
         asked.append((query.text, query.unfinished))
         return []
 
     await open_scene.mirrored(1)
-    async with open_scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
+    async with open_scene.answering(search):
         for end in ("&unfinished=1", "", "&unfinished=0"):
             await open_scene.json(f"/api/search?q=har{end}")
     assert asked == [("har", True), ("har", False), ("har", False)]
@@ -432,20 +419,13 @@ async def test_request_refused_by_the_mirrors_is_reported(
     assert (await open_scene.post("/api/verify", body())).status_code == 503
 
 
-async def test_document_is_read_in_parts_around_the_passage(
-    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_document_is_read_in_parts_around_the_passage(open_scene: Scene) -> None:
     open_scene.world.write("guide/a b.md", "x")
     open_scene.world.write(".obsidian/app.json", "{}")
     await open_scene.mirrored()
     key = cursor("guide/a b.md")
     whole = "".join(f"## Step {number}\n\nTurn *valve* {number} slowly.\n\n" for number in range(4000))
-
-    async def explain(_remote_id: str) -> Explanation:
-        return Explanation(1, whole)
-
-    async with open_scene.target() as target:
-        monkeypatch.setattr(target, "explain", explain, raising=False)
+    async with open_scene.answering([], whole):
         part = await open_scene.json(
             f"/api/document?mirror=docs&key={key}&passage=Turn%20valve%202000%20slowly."
         )
@@ -529,14 +509,10 @@ async def test_failed_files_are_noted_in_the_words_of_the_page(open_scene: Scene
     assert (nothing["hits"], nothing["notes"]) == ([], ["docs: 1 file failed; Files says why"])
 
 
-async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(
-    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(open_scene: Scene) -> None:
     text = f"{'Nothing of it. ' * 60}The *price* is 8,999 dollars."
     await open_scene.mirrored(1)
-    async with open_scene.target() as target:
-        hits = [Hit("1", 0.3, (Passage(text), Passage("Nothing.")), "f0.md")]
-        monkeypatch.setattr(target, "search", AsyncMock(return_value=hits))
+    async with open_scene.answering([Hit("1", 0.3, (Passage(text), Passage("Nothing.")), "f0.md")]):
         [hit] = (await open_scene.json("/api/search?q=8999+doll&unfinished=1"))["hits"]
     long, short = (passage["excerpt"] for passage in hit["passages"])
     before, *others = long
@@ -545,16 +521,15 @@ async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(
     assert short == ["Nothing."]
 
 
-async def test_hit_is_explained_on_request(open_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hit_is_explained_on_request(open_scene: Scene) -> None:
     reasons = Reasons((MatchedWord("txet", 0.4, "text"),), (), 0.4, 0.2, 0.2, 0.3)
     translated = Reasons(
         (), (MatchedWord("text", 0.12),), 0.12, 0.24, 0.4, 0.18, is_translated=True, ranked=0.2
     )
+    hits = [Hit("1", 0.3, (), "f0.md", reasons=reasons), Hit("2", 0.25, (), "f1.md")]
+    hits.append(Hit("3", 0.2, (), "f2.md", reasons=translated))
     await open_scene.mirrored(3)
-    async with open_scene.target() as target:
-        hits = [Hit("1", 0.3, (), "f0.md", reasons=reasons), Hit("2", 0.25, (), "f1.md")]
-        hits.append(Hit("3", 0.2, (), "f2.md", reasons=translated))
-        monkeypatch.setattr(target, "search", AsyncMock(return_value=hits))
+    async with open_scene.answering(hits):
         explained = (await open_scene.json("/api/search?q=txet&explain=1"))["hits"]
         plain = (await open_scene.json("/api/search?q=txet"))["hits"]
     assert [hit["why"]["lines"] for hit in explained] == [

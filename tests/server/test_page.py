@@ -17,16 +17,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from kbsync.contract.searching import (
-    Explanation,
-    Hit,
-    MatchedWord,
-    Origin,
-    Passage,
-    Query,
-    Reasons,
-    UnknownWords,
-)
+from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons, UnknownWords
 from kbsync.core.text import printable
 from kbsync.errors import Rejected
 from kbsync.server import app, events
@@ -135,6 +126,13 @@ class View:
     async def write(self, text: str) -> None:
         await self.do(self._page.write, text)
 
+    async def search(self, words: str) -> None:
+        """Type a query into the page and send it."""
+        await self.until("document.querySelector('.mirror')")
+        await self.press("/")
+        await self.write(words)
+        await self.press("Enter")
+
     async def text(self, element: str = "body") -> str:
         return str(await self.run(f"document.querySelector({element!r}).innerText"))
 
@@ -237,77 +235,75 @@ async def test_most_severe_mirror_comes_first_and_opens_the_page(
             assert view._page.messages == []
 
 
-async def test_kept_documents_are_searchable_and_counted(
-    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A mirror that keeps no such documents doesn't mention them."""
-    show_mirrors(monkeypatch, [mirror_frame("archive", ready=3, kept=2), mirror_frame("well", ready=1)])
-    async with open_view(scene(tmp_path), page) as view:
-        await view.open()
-        await view.until("document.querySelectorAll('.mirror').length == 2")
-        assert await view.text("#sentence") == "All 6 documents are searchable"
-        assert "2 kept" in " ".join((await view.text(".mirror")).split())
-        assert (await view.text()).count("kept") == 1
-        assert view._page.messages == []
+PAUSE = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
+NIGHT = {"since": "2026-01-01T22:00:00Z", "until": "2026-01-02T06:00:00Z", "reason": "quiet-hours"}
+OVERVIEWS = [
+    pytest.param(
+        [mirror_frame("archive", ready=3, kept=2), mirror_frame("well", ready=1)],
+        "All 6 documents are searchable",
+        "2 mirrors",
+        None,
+        id="kept documents are searchable, and a mirror without any doesn't mention them",
+    ),
+    pytest.param(
+        [
+            {**mirror_frame("holiday", ready=3), "paused": PAUSE},
+            {**mirror_frame("lunch", pending=1), "paused": {**PAUSE, "until": "2026-01-01T12:30:00Z"}},
+            {**mirror_frame("night", ready=1), "paused": NIGHT},
+        ],
+        "1 document waits while paused",
+        "4 searchable · 3 mirrors",
+        "paused; paused {until}; quiet hours {until}",
+        id="a paused mirror is neither working nor up to date",
+    ),
+    pytest.param(
+        [
+            mirror_frame("works", pending=2),
+            {**mirror_frame("rests", pending=40, indexing=1), "paused": PAUSE},
+        ],
+        "3 documents in progress",
+        "0 searchable · 40 waiting while paused · 2 mirrors",
+        None,
+        id="documents of paused mirrors are in progress only if they were sent before",
+    ),
+    pytest.param(
+        [
+            mirror_frame("works", ready=1, pending=2),
+            mirror_frame("refused", "credentials", pending=40, indexing=1),
+            {**mirror_frame("down", "target-down", pending=1), "paused": PAUSE},
+        ],
+        "2 mirrors are halted",
+        "1 searchable · 2 in progress · 42 waiting while halted · 3 mirrors",
+        None,
+        id="documents of halted mirrors are not in progress, and one that is also paused counts once",
+    ),
+]
+"""Mirrors, the page's first sentence, the line beneath it, and the words for each mirror's state."""
 
 
-async def test_paused_mirror_is_neither_working_nor_up_to_date(
-    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("mirrors", "sentence", "beneath", "states"), OVERVIEWS)
+async def test_overview_counts_documents_by_what_happens_to_them(
+    tmp_path: Path,
+    page: Page,
+    monkeypatch: pytest.MonkeyPatch,
+    mirrors: Sequence[dict[str, Any]],
+    sentence: str,
+    beneath: str,
+    states: str | None,
 ) -> None:
-    since = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
-    night = {"since": "2026-01-01T22:00:00Z", "until": "2026-01-02T06:00:00Z", "reason": "quiet-hours"}
-    mirrors = [
-        {**mirror_frame("holiday", ready=3), "paused": since},
-        {**mirror_frame("lunch", pending=1), "paused": {**since, "until": "2026-01-01T12:30:00Z"}},
-        {**mirror_frame("night", ready=1), "paused": night},
-    ]
     show_mirrors(monkeypatch, mirrors)
     async with open_view(scene(tmp_path), page) as view:
         await view.open()
-        await view.until("document.querySelectorAll('.mirror').length == 3")
-        texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
-        states = await view.run(f"{texts}.sort().join('; ')")
-        until = r"until \d Jan 2026,? \d\d:\d\d"
-        assert re.fullmatch(rf"paused; paused {until}; quiet hours {until}", states)
-        assert await view.text("#sentence") == "1 document waits while paused"
-        assert await view.text("#beneath") == "4 searchable · 3 mirrors"
-        assert view._page.messages == []
-
-
-async def test_documents_of_paused_mirrors_are_not_in_progress(
-    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What kbsync has sent before is, because it still waits for the outcome."""
-    pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
-    mirrors = [
-        mirror_frame("works", pending=2),
-        {**mirror_frame("rests", pending=40, indexing=1), "paused": pause},
-    ]
-    show_mirrors(monkeypatch, mirrors)
-    async with open_view(scene(tmp_path), page) as view:
-        await view.open()
-        await view.until("document.querySelectorAll('.mirror').length == 2")
-        assert await view.text("#sentence") == "3 documents in progress"
-        assert await view.text("#beneath") == "0 searchable · 40 waiting while paused · 2 mirrors"
-
-
-async def test_documents_of_halted_mirrors_are_not_in_progress(
-    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A mirror that is also paused is counted once."""
-    pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
-    mirrors = [
-        mirror_frame("works", ready=1, pending=2),
-        mirror_frame("refused", "credentials", pending=40, indexing=1),
-        {**mirror_frame("down", "target-down", pending=1), "paused": pause},
-    ]
-    show_mirrors(monkeypatch, mirrors)
-    async with open_view(scene(tmp_path), page) as view:
-        await view.open()
-        await view.until("document.querySelectorAll('.mirror').length == 3")
-        assert await view.text("#sentence") == "2 mirrors are halted"
-        beneath = "1 searchable · 2 in progress · 42 waiting while halted · 3 mirrors"
+        await view.until(f"document.querySelectorAll('.mirror').length == {len(mirrors)}")
+        assert await view.text("#sentence") == sentence
         assert await view.text("#beneath") == beneath
+        kept = [f"{mirror['documents']['kept']} kept" for mirror in mirrors if "kept" in mirror["documents"]]
+        assert re.findall(r"\S+ kept", " ".join((await view.text()).split())) == kept
+        if states:
+            texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
+            until = r"until \d Jan 2026,? \d\d:\d\d"
+            assert re.fullmatch(states.format(until=until), await view.run(f"{texts}.sort().join('; ')"))
+        assert view._page.messages == []
 
 
 @enumerated()
@@ -532,9 +528,7 @@ async def test_foreign_names_and_texts_are_shown_as_text(one: View) -> None:
     run = one.scene.runs["docs"]
     async with run.bind():
         await one.until("document.querySelectorAll('.mirror li').length >= 5")
-        await one.press("/")
-        await one.write("harvest")
-        await one.press("Enter")
+        await one.search("harvest")
         await one.until("document.querySelectorAll('.hit').length >= 5")
         assert await one.count(".hit mark") >= 5
         await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
@@ -551,23 +545,15 @@ async def test_foreign_names_and_texts_are_shown_as_text(one: View) -> None:
         assert hosts == {f"127.0.0.1:{one.port}"}
 
 
-async def test_hit_of_another_machine_shows_its_host_and_age(
-    one: View, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hit_of_another_machine_shows_its_host_and_age(one: View) -> None:
     seen = one.world.clock.wall() - 7200
-
-    async def search(_query: Query) -> list[Hit]:
-        away = Origin("base", "<b>files-2", "news", Path("/srv/news"), seen, is_own=False, is_here=False)
-        own = replace(away, is_own=True, is_here=True)
-        return [Hit("1", 0.9, (), "a.md", "Herons", origin=away), Hit("2", 0.8, (), "b.md", origin=own)]
-
+    their = Origin("base", "<b>files-2", "news", Path("/srv/news"), seen, is_own=False, is_here=False)
+    our = replace(their, is_own=True, is_here=True)
+    hits = [Hit("1", 0.9, (), "a.md", "Herons", origin=their), Hit("2", 0.8, (), "b.md", origin=our)]
     await one.scene.mirrored(1)
-    async with one.scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
+    async with one.scene.answering(hits):
         await one.wait_for_text("1 document is searchable")
-        await one.press("/")
-        await one.write("harvest")
-        await one.press("Enter")
+        await one.search("harvest")
         await one.until("document.querySelectorAll('.hit').length === 2")
         trails = "[...document.querySelectorAll('.trail')].map((each) => each.textContent).join('|')"
         away, own = (await one.run(trails)).split("|")
@@ -579,9 +565,7 @@ async def test_hits_without_query_words_are_called_similar_and_missing_words_are
     one: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passage = Passage("Herons stand in the water.", ("Birds",))
-
-    async def search(_query: Query) -> list[Hit]:
-        return [Hit(str(number), 0.3, (passage,), f"{number}.md", "Birds") for number in range(2)]
+    hits = [Hit(str(number), 0.3, (passage,), f"{number}.md", "Birds") for number in range(2)]
 
     async def unknown_words(query: Query) -> UnknownWords:
         is_unknown = "herons" not in query.text
@@ -590,13 +574,10 @@ async def test_hits_without_query_words_are_called_similar_and_missing_words_are
     await one.scene.mirrored(1)
     one.world.write("big.md", "x" * (one.world.limits.max_bytes + 1))
     await one.scene.mirrored(1)
-    async with one.scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
+    async with one.scene.answering(hits) as target:
         monkeypatch.setattr(target, "unknown_words", unknown_words, raising=False)
         await one.wait_for_text("big.md")
-        await one.press("/")
-        await one.write("xqzzyplk")
-        await one.press("Enter")
+        await one.search("xqzzyplk")
         await one.wait_for_text("No document has these words;", "#results-title")
         await one.wait_for_text("docs: 1 file failed", "#hits")
         await one.run("document.getElementById('query').value = ''")
@@ -703,25 +684,12 @@ async def test_only_page_assets_are_served() -> None:
         assert (await listened.get(path)).status_code in (401, 404)
 
 
-async def test_hit_opens_its_document_with_the_passage_highlighted(
-    one: View, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hit_opens_its_document_with_the_passage_highlighted(one: View) -> None:
     text = "\U0001f347 Herons\n\n" + "".join(f"Line {n} of \U0001f347 grapes.\n" for n in range(6000))
-
-    async def explain(_remote_id: str) -> Explanation:
-        return Explanation(1, text)
-
-    async def search(_query: Query) -> list[Hit]:
-        return [Hit("1", 0.9, (Passage("Line 3000 of \U0001f347 grapes."),), "f0.md", "Herons")]
-
+    hits = [Hit("1", 0.9, (Passage("Line 3000 of \U0001f347 grapes."),), "f0.md", "Herons")]
     await one.scene.mirrored(1)
-    async with one.scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
-        monkeypatch.setattr(target, "explain", explain, raising=False)
-        await one.until("document.querySelector('.mirror')")
-        await one.press("/")
-        await one.write("grapes")
-        await one.press("Enter")
+    async with one.scene.answering(hits, text):
+        await one.search("grapes")
         await one.until("document.querySelector('.hit a.path')")
         assert await one.text(".hit p") == "Line 3000 of \U0001f347 grapes."
         assert await one.text(".hit p mark") == "grapes"
@@ -741,27 +709,14 @@ async def test_hit_opens_its_document_with_the_passage_highlighted(
         await one.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
 
 
-async def test_gone_file_is_marked_and_has_no_links_to_open_it(
-    one: View, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_gone_file_is_marked_and_has_no_links_to_open_it(one: View) -> None:
     """Its document stays readable until the deletion is approved."""
-
-    async def search(_query: Query) -> list[Hit]:
-        return [Hit(str(n), 0.9, (Passage(f"Grapes {n}."),), f"f{n}.md") for n in (0, 11)]
-
-    async def explain(_remote_id: str) -> Explanation:
-        return Explanation(1, "Grapes of old.")
-
+    hits = [Hit(str(n), 0.9, (Passage(f"Grapes {n}."),), f"f{n}.md") for n in (0, 11)]
     await one.scene.mirrored(12)
     one.world.delete_many(11)
     await one.scene.mirrored()
-    async with one.scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
-        monkeypatch.setattr(target, "explain", explain, raising=False)
-        await one.until("document.querySelector('.mirror')")
-        await one.press("/")
-        await one.write("grapes")
-        await one.press("Enter")
+    async with one.scene.answering(hits, "Grapes of old."):
+        await one.search("grapes")
         await one.until("document.querySelectorAll('.hit').length == 2")
         gone, present = await one.run(
             "[...document.querySelectorAll('.hit')].map((hit) => [hit.innerText,"
@@ -789,29 +744,16 @@ async def test_several_types_are_filtered_and_an_unknown_type_is_named(one: View
         await one.wait_for_text("no document matches type xlsx", "#hits")
 
 
-async def test_title_and_back_keep_the_hits_that_were_added(
-    one: View, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def search(query: Query) -> list[Hit]:
-        passages = [(n, Passage(f"Grapes {n}.")) for n in range(75)]
-        hits = [Hit(str(n), 1 - n / 100, (passage,), f"f{n}.md") for n, passage in passages]
-        return hits[: query.top_k]
-
-    async def explain(_remote_id: str) -> Explanation:
-        return Explanation(1, "Grapes.")
+async def test_title_and_back_keep_the_hits_that_were_added(one: View) -> None:
+    hits = [Hit(str(n), 1 - n / 100, (Passage(f"Grapes {n}."),), f"f{n}.md") for n in range(75)]
 
     async def show_more(count: int) -> None:
         await one.run("document.getElementById('more-hits').click()")
         await one.until(f"document.querySelectorAll('.hit').length == {count}")
 
     await one.scene.mirrored(75)
-    async with one.scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
-        monkeypatch.setattr(target, "explain", explain, raising=False)
-        await one.until("document.querySelector('.mirror')")
-        await one.press("/")
-        await one.write("grapes")
-        await one.press("Enter")
+    async with one.scene.answering(lambda query: hits[: query.top_k], "Grapes."):
+        await one.search("grapes")
         await one.wait_for_text("The best 10 documents", "#results-title")
         await show_more(20)
         assert await one.text("#results-title") == "The best 20 documents"
@@ -851,23 +793,19 @@ async def test_names_are_escaped_as_in_commands(one: View) -> None:
     assert sorted(texts) == sorted(map(printable, names))
 
 
-async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_match_explanation_is_shown_by_keyboard(one: View) -> None:
     evil, asked = "<b>ban\u202eana</b>", list[Query]()
     words = MatchedWord("grapes", 0.4), MatchedWord("bananna" * 20, 0.1, evil)
     reasons = Reasons(words, words[:1], 0.9, 0.3, 0.3, 0.6, size=2000, size_weight=0.74)
 
-    async def search(query: Query) -> list[Hit]:
+    def search(query: Query) -> list[Hit]:
         asked.append(query)
         return [Hit("1", 0.6, (Passage("Grapes."),), "f0.md", reasons=reasons)]
 
     await one.scene.mirrored(1)
-    async with one.scene.target() as target:
-        monkeypatch.setattr(target, "search", search)
+    async with one.scene.answering(search):
         await one.do(one._page.size, 390, 800, dark=True, reduced_motion=True)
-        await one.until("document.querySelector('.mirror')")
-        await one.press("/")
-        await one.write("grapes")
-        await one.press("Enter")
+        await one.search("grapes")
         await one.until("document.querySelector('.hit summary')?.checkVisibility()")
         assert not await one.run("document.querySelector('.hit details p').checkVisibility()")
         await one.run("document.querySelector('.hit summary').focus()")
