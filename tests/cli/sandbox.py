@@ -190,6 +190,14 @@ class Sandbox:
         file.write_text(CONFIG.format(folder=json.dumps(str(self.docs)), more=lines))
         return file
 
+    def mirror(self, files: Mapping[str, str | bytes], settings: str = "") -> None:
+        """Write files and, with `settings` or if there is none, the config; then mirror everything."""
+        for path, text in files.items():
+            self.write(path, text)
+        if settings or not self.config.exists():
+            self.configure(settings)
+        self.once()
+
     def run(
         self,
         *words: str | Path,

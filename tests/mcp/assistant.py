@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,24 @@ async def within(installation: Installation) -> AsyncIterator[Client]:
     async with Client(build_server(Library(opened)), read_timeout_seconds=LONGEST) as client:
         yield client
     await opened.aclose()
+
+
+@contextlib.asynccontextmanager
+async def client_of(
+    sandbox: Sandbox, files: Mapping[str, str | bytes] = {}, settings: str = ""
+) -> AsyncIterator[Client]:
+    """Mirror these files, if any, and yield a client of a server that only reads the sandbox's mirrors."""
+    if files:
+        sandbox.mirror(files, settings)
+    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+        yield client
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition, which may be a coroutine function, returns true; fail after `SETTLED`."""
+    async with asyncio.timeout(SETTLED):
+        while not (await result if inspect.isawaitable(result := condition()) else result):
+            await asyncio.sleep(0.01)
 
 
 async def run_tool(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,16 @@ from kbsync.state import lock
 from kbsync.threads import in_own_threads
 from tests.cli.sandbox import LONGEST, Sandbox, eventually, words_of
 from tests.cli.zhipu import ZhipuSandbox
-from tests.mcp.assistant import SETTLED, choose_installation, log_of, over_stdio, paths, run_tool, text_of
+from tests.mcp.assistant import (
+    SETTLED,
+    choose_installation,
+    log_of,
+    over_stdio,
+    paths,
+    run_tool,
+    text_of,
+    until,
+)
 from tests.ports import free_address
 from tests.programs import ran as program
 from tests.share import long
@@ -48,6 +58,11 @@ def start_server(sandbox: Sandbox, *words: str) -> subprocess.Popen[bytes]:
     """Start a process and wait for its first response."""
     with (sandbox.root / "mcp.log").open("ab") as log:
         process = sandbox.start("mcp", *words, stdin=subprocess.PIPE, stderr=log)
+    return greet(process)
+
+
+def greet(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Wait for a server's first response."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(json.dumps(HELLO).encode() + b"\n")
     process.stdin.flush()
@@ -196,15 +211,31 @@ async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(sandbo
                 await asyncio.sleep(0.05)
 
 
+@pytest.fixture
+def opened(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> OpenInstallation:
+    """An installation whose lock is checked often."""
+    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
+    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.configure()))
+    opened.installation.state_dir.mkdir(parents=True)
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def mirroring(opened: OpenInstallation) -> AsyncIterator[asyncio.Task[None]]:
+    """Let an assistant's server mirror as soon as nobody else does."""
+    mirroring = serving.Mirroring(opened)
+    keeping = asyncio.create_task(mirroring.keep())
+    try:
+        yield keeping
+    finally:
+        await mirroring.end(keeping)
+
+
 @long
 async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    opened: OpenInstallation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
-    sandbox.configure()
-    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
     state_dir = opened.installation.state_dir
-    state_dir.mkdir(parents=True)
     checks = list[bool]()
 
     def check_lock(_state_dir: Path) -> bool:
@@ -213,30 +244,20 @@ async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
         return checks[-1]
 
     monkeypatch.setattr(serving.lock, "is_held", check_lock)
-    with lock.held(state_dir):
-        mirroring = serving.Mirroring(opened)
-        keeping = asyncio.create_task(mirroring.keep())
-        async with asyncio.timeout(SETTLED):
-            while len(checks) < 5:
-                await asyncio.sleep(0.01)
-    try:
-        async with asyncio.timeout(SETTLED):
-            while lock.holder(state_dir) != str(os.getpid()) or not lock.holding(state_dir):
-                await asyncio.sleep(0.01)
-    finally:
-        await mirroring.end(keeping)
+    daemon = contextlib.ExitStack()
+    daemon.enter_context(lock.held(state_dir))
+    async with mirroring(opened):
+        await until(lambda: len(checks) >= 5)
+        daemon.close()
+        await until(lambda: lock.holding(state_dir) and lock.holder(state_dir) == str(os.getpid()))
     assert checks == [True, True, False, False, True, True, False, False, False, False]
     assert not lock.holding(state_dir)
 
 
 async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    opened: OpenInstallation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
-    sandbox.configure()
-    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
     state_dir = opened.installation.state_dir
-    state_dir.mkdir(parents=True)
     checks, daemon = list[bool](), contextlib.ExitStack()
     daemon.enter_context(lock.held(state_dir))
 
@@ -250,26 +271,16 @@ async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
         return checks[-1]
 
     monkeypatch.setattr(serving.lock, "is_held", check_lock)
-    mirroring = serving.Mirroring(opened)
-    keeping = asyncio.create_task(mirroring.keep())
-    try:
-        async with asyncio.timeout(SETTLED):
-            while len(checks) < 3 and not keeping.done():
-                await asyncio.sleep(0.01)
-    finally:
-        await mirroring.end(keeping)
-        daemon.close()
+    async with mirroring(opened) as keeping:
+        await until(lambda: len(checks) >= 3 or keeping.done())
+    daemon.close()
 
 
 @long
 async def test_daemon_seen_between_two_checks_restarts_the_wait(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    opened: OpenInstallation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
-    sandbox.configure()
-    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
     state_dir = opened.installation.state_dir
-    state_dir.mkdir(parents=True)
     looks, daemon = 0, contextlib.ExitStack()
     daemon.enter_context(lock.held(state_dir))
 
@@ -281,16 +292,11 @@ async def test_daemon_seen_between_two_checks_restarts_the_wait(
             return False
 
     monkeypatch.setattr(serving.lock, "is_held", check_lock)
-    mirroring = serving.Mirroring(opened)
-    keeping = asyncio.create_task(mirroring.keep())
-    try:
-        async with asyncio.timeout(SETTLED):
-            while looks < 3 * serving.FREE_FOR:
-                assert looks == 0 or not opened.will_mirror
-                await asyncio.sleep(0.01)
-    finally:
-        await mirroring.end(keeping)
-        daemon.close()
+    async with mirroring(opened), asyncio.timeout(SETTLED):
+        while looks < 3 * serving.FREE_FOR:
+            assert looks == 0 or not opened.will_mirror
+            await asyncio.sleep(0.01)
+    daemon.close()
 
 
 @long
@@ -312,11 +318,7 @@ def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(sandbox: Sandb
     with (sandbox.root / "mcp.log").open("ab") as log:
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log, "cwd": sandbox.root}
         assistant = subprocess.Popen([sys.executable, "-c", script], env=sandbox.environ({}), **options)
-    sandbox.keep(assistant)
-    assert assistant.stdin is not None and assistant.stdout is not None
-    assistant.stdin.write(json.dumps(HELLO).encode() + b"\n")
-    assistant.stdin.flush()
-    assert assistant.stdout.readline()
+    greet(sandbox.keep(assistant))
     eventually((sandbox.root / "met").exists)
     assert daemon.end() == 0
     stopped = time.monotonic()
@@ -344,9 +346,7 @@ async def test_changed_config_is_used_whoever_mirrors(
 
     await wait_for_token("the-first-of-24-characters")
     keeping = asyncio.create_task(mirroring.keep())
-    async with asyncio.timeout(SETTLED):
-        while not lock.holding(opened.installation.state_dir):
-            await asyncio.sleep(0.01)
+    await until(lambda: lock.holding(opened.installation.state_dir))
     await wait_for_token("the-second-of-24-characters")
     following.cancel()
     await mirroring.end(keeping)
@@ -356,10 +356,8 @@ async def test_mirroring_bug_is_logged_ever_less_often(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.configure()
-    mirroring, pauses = (
-        serving.Mirroring(OpenInstallation(choose_installation(sandbox, config=sandbox.config))),
-        list[float](),
-    )
+    opened, pauses = OpenInstallation(choose_installation(sandbox, config=sandbox.config)), list[float]()
+    mirroring = serving.Mirroring(opened)
 
     async def fail() -> None:
         raise ZeroDivisionError
@@ -462,13 +460,8 @@ def test_killed_client_ends_mcp_and_leaves_no_lock(sandbox: Sandbox) -> None:
         "time.sleep(600)\n"
     )
     with (sandbox.root / "mcp.log").open("ab") as log:
-        parent = subprocess.Popen(
-            [sys.executable, "-c", client, KBSYNC],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=sandbox.environ({}),
-            cwd=sandbox.root,
-        )
+        options = {"stdout": subprocess.PIPE, "stderr": log, "cwd": sandbox.root}
+        parent = subprocess.Popen([sys.executable, "-c", client, KBSYNC], env=sandbox.environ({}), **options)
     sandbox.keep(parent)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
@@ -501,14 +494,8 @@ def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(sandbox
     sandbox.configure()
     process = start_server(sandbox)
     assert process.stdin is not None and process.stdout is not None
-    for line in (
-        b"no json",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b'{"jsonrpc":"2.0","id":7,"method":"nope"}',
-        b"[" * 9000,
-    ):
+    unknown = b'{"jsonrpc":"2.0","id":7,"method":"nope"}'
+    for line in (b"no json", b"[]", b"{}", b"\xff\xfe", unknown, b"[" * 9000):
         process.stdin.write(line + b"\n")
     process.stdin.write(b'{"jsonrpc":"2.0","id":"last","method":"ping"}\n')
     process.stdin.flush()

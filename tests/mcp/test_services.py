@@ -15,24 +15,30 @@ from kbsync.engine import search as engine_search
 from kbsync.targets.http import client
 from tests.cli.zhipu import ZhipuSandbox
 from tests.index.samples import pdf
-from tests.mcp.assistant import SETTLED, choose_installation, error_of, paths, run_tool, within
+from tests.mcp.assistant import choose_installation, client_of, error_of, paths, run_tool, until
 from tests.share import long
+
+ICE = {"ice.md": "The walrus lies on the ice.\n"}
+
+
+def mirror_two_folders(zhipu: ZhipuSandbox) -> None:
+    """Mirror one folder to the service and another one into a local base."""
+    (zhipu.root / "other").mkdir()
+    (zhipu.root / "other" / "ice.md").write_text("The walrus of the other folder.\n")
+    second = f"  - {{name: other, folder: {zhipu.root}/other, settle: 100ms}}\n"
+    zhipu.config.write_text(zhipu.config.read_text() + second)
+    zhipu.mirror(ICE)
 
 
 @long
 async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("ice.md", "The walrus lies on the ice.\n")
-    zhipu.write("shore.pdf", pdf([["The penguin stands on the shore."]]))
     zhipu.service.plant("theirs.md", "The walrus of somebody else.")
-    zhipu.aim()
-    zhipu.once()
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    files = {**ICE, "shore.pdf": pdf([["The penguin stands on the shore."]])}
+    async with client_of(zhipu, files) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
         number = answer["hits"][0]["document_id"]
-        assert (await run_tool(client, "get", document_id=number))[
-            "text"
-        ].strip() == "The walrus lies on the ice."
+        assert (await run_tool(client, "get", document_id=number))["text"] == ICE["ice.md"]
         message = await error_of(client, "get", path="shore.pdf")
         assert "can't return a document's whole text" in message
         zhipu.write("ice.md", "Nothing but water.\n")
@@ -43,32 +49,27 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
 async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
     zhipu: ZhipuSandbox,
 ) -> None:
-    zhipu.write("ice.md", "The walrus lies on the ice.\n")
-    zhipu.aim()
-    zhipu.once()
+    zhipu.mirror(ICE)
     zhipu.write("ice.md", "The walrus lies on the sea.\n")
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    async with client_of(zhipu) as client:
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
 @long
 async def test_text_is_read_only_in_memory(zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
-    zhipu.aim()
-    zhipu.once()
+    zhipu.mirror({"ice.md": ICE["ice.md"] * 20_000})
     monkeypatch.setattr(tempfile, "tempdir", str(zhipu.root / "nowhere"))
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    async with client_of(zhipu) as client:
         assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
 @long
 async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim("deletions: never")
-    zhipu.once()
+    zhipu.mirror(ICE)
     (zhipu.docs / "ice.md").unlink()
     zhipu.once()
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    async with client_of(zhipu) as client:
         message = await error_of(client, "get", path="ice.md")
     assert "the file is gone; its document is kept" in message and "returns passages" in message
     assert "again" not in message
@@ -76,10 +77,7 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
 
 @long
 async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("ice.md", "The walrus lies on the ice.\n")
-    zhipu.aim()
-    zhipu.once()
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    async with client_of(zhipu, ICE) as client:
         zhipu.service.leave()
         answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
@@ -96,15 +94,9 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
 ) -> None:
     monkeypatch.setattr(engine_search, "PATIENCE", 1.0)
     monkeypatch.setattr(client, "NO_RESPONSE_AFTER", 0.3)
-    zhipu.write("ice.md", "The walrus lies on the ice.\n")
-    other = zhipu.root / "other"
-    other.mkdir()
-    (other / "ice.md").write_text("The walrus of the other folder.\n")
-    config = zhipu.aim()
-    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
-    zhipu.once()
+    mirror_two_folders(zhipu)
     zhipu.service.play("hang", op="retrieve", times=0)
-    async with within(choose_installation(zhipu, config=zhipu.config)) as assistant:
+    async with client_of(zhipu) as assistant:
         reasons = []
         for _ in range(6):
             answer = await run_tool(assistant, "search", query="walrus")
@@ -124,7 +116,7 @@ async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: Zhi
     zhipu.aim(key="api_key_file: zhipu.key")
     zhipu.once()
     held.write_text("kid-4711.the-old-one\n")
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    async with client_of(zhipu) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
         held.write_text(f"{zhipu.service.key}\n")
@@ -145,9 +137,7 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
     monkeypatch.setattr(loop, "FIRST_RETRY", 0.05)
     running = asyncio.create_task(daemon.run())
     held.write_text(f"{zhipu.service.key}\n")
-    async with asyncio.timeout(SETTLED):
-        while not configs and not running.done():
-            await asyncio.sleep(0.01)
+    await until(lambda: configs or running.done())
     daemon.stop()
     await running
     assert repr(configs[0]) == repr(installation.config) and configs[0] != installation.config
@@ -155,20 +145,12 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
 
 @long
 async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("ice.md", "The walrus lies on the ice.\n")
-    other = zhipu.root / "other"
-    other.mkdir()
-    (other / "ice.md").write_text("The walrus of the other folder.\n")
-    config = zhipu.aim()
-    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
-    zhipu.once()
-    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+    mirror_two_folders(zhipu)
+    async with client_of(zhipu) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
-        assert {
-            hit["mirror"]
-            for hit in (await run_tool(client, "search", query="walrus", mirror="other"))["hits"]
-        } == {"other"}
+        answer = await run_tool(client, "search", query="walrus", mirror="other")
+        assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
         assert "choose a `mirror`" in await error_of(client, "list", path="guides")
         assert (await run_tool(client, "list"))["files"] == []
         assert len((await run_tool(client, "list", mirror="other"))["files"]) == 1

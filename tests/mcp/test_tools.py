@@ -30,11 +30,11 @@ from kbsync.config.model import folder_config
 from kbsync.core.model import Status
 from kbsync.engine import attach
 from kbsync.installation import Installation
-from kbsync.state import lock, read_only
+from kbsync.state import lock
 from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
 from tests.cli.sandbox import LONGEST, Sandbox
-from tests.mcp.assistant import choose_installation, error_of, paths, run_tool, text_of, within
+from tests.mcp.assistant import choose_installation, client_of, error_of, paths, run_tool, text_of, within
 from tests.share import enumerated, long
 
 
@@ -169,41 +169,34 @@ async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path:
 
 
 @long
-async def test_answers_after_a_restart_are_dated_by_the_previous_pass(
-    sandbox: Sandbox,
-) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
-    sandbox.once()
-
-    def change(sql: str) -> None:
-        with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
-            state.execute(sql)
+async def test_answers_after_a_restart_are_dated_by_the_previous_pass(sandbox: Sandbox) -> None:
+    sandbox.mirror({"ice.md": "The walrus lies on the ice."})
 
     async def as_of(client: Client) -> set[str | None]:
         """Return the time in each tool's response."""
         [hit] = (await run_tool(client, "search", query="walrus"))["hits"]
         listed, status = [await run_tool(client, tool) for tool in ("list", "status")]
-        parts = [
-            hit,
-            listed["mirrors"][0],
-            status["mirrors"][0],
-            await run_tool(client, "get", path="ice.md"),
-        ]
+        document = await run_tool(client, "get", path="ice.md")
+        parts = (hit, listed["mirrors"][0], status["mirrors"][0], document)
         return {part.get("as_of") for part in parts}
 
-    change("UPDATE mirror SET last_pass = 1700000000.0")
-    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+    change_state(sandbox, "UPDATE mirror SET last_pass = 1700000000.0")
+    async with client_of(sandbox) as client:
         # A kbsync that has just started and takes long to scan the folder.
         with lock.held(sandbox.state):
             assert await as_of(client) == {"2023-11-14T22:13:20Z"}
             [note] = (await run_tool(client, "search", query="walrus"))["notes"]
             assert "changes since 2023-11-14T22:13:20Z may be missing" in note
-            change("UPDATE mirror SET last_pass = unixepoch('now') + 1")
+            change_state(sandbox, "UPDATE mirror SET last_pass = unixepoch('now') + 1")
             assert "2023-11-14T22:13:20Z" not in await as_of(client)
             assert (await run_tool(client, "search", query="walrus"))["notes"] == []
-            change("UPDATE mirror SET last_pass = NULL")
+            change_state(sandbox, "UPDATE mirror SET last_pass = NULL")
             assert await as_of(client) == {None}
+
+
+def change_state(sandbox: Sandbox, sql: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
+        state.execute(sql, values)
 
 
 Change = Callable[[Path], object]
@@ -234,17 +227,13 @@ async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
     sandbox: Sandbox, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 2.0)  # nothing changes meanwhile: one poll is enough
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.write("guides/hours.md", "Opening hours.")
-    sandbox.write("drafts/old.md", "A draft.")
-    sandbox.configure("exclude: [drafts/]")
-    sandbox.once()
+    files = {"ice.md": "The walrus lies on the ice.", "guides/hours.md": "Opening hours."}
+    sandbox.mirror({**files, "drafts/old.md": "A draft."}, "exclude: [drafts/]")
     # Another kbsync holds the state; it has scanned the folder but not seen the change.
     with lock.held(sandbox.state):
-        with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
-            state.execute("UPDATE mirror SET last_pass = unixepoch('now') + 1")
+        change_state(sandbox, "UPDATE mirror SET last_pass = unixepoch('now') + 1")
         {**UNSEEN, **SEEN}[kind](sandbox.docs)
-        async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+        async with client_of(sandbox) as client:
             for tool, arguments in (("search", {"query": "walrus"}), ("status", {})):
                 notes = (await run_tool(client, tool, **arguments, wait=1))["notes"]
                 expected = "handbook: recent changes in its folder may not be indexed yet"
@@ -331,7 +320,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 
 @long
 async def test_path_in_several_mirrors_requires_a_mirror(twins: Sandbox) -> None:
-    async with within(choose_installation(twins, config=twins.config)) as client:
+    async with client_of(twins) as client:
         for tool in ("get", "status"):
             message = await error_of(client, tool, path="notes.md")
             assert message == "several mirrors have notes.md: handbook, other; choose a `mirror`"
@@ -396,7 +385,7 @@ async def test_state_filter_lists_only_folders_containing_that_state(sandbox: Sa
         sandbox.go("--once")
     finally:
         (sandbox.docs / "shut").chmod(0o700)
-    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+    async with client_of(sandbox) as client:
         unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
         answer = await run_tool(client, "list", state="failed")
         assert answer["folders"] == [*unlisted, "torn"]
@@ -444,15 +433,10 @@ async def test_status_names_failed_files_with_reasons(client: Client) -> None:
 
 @long
 async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
-    for number in range(45):
-        sandbox.write(f"{number:02}.md", f"The walrus lies on ice {number}.")
-    sandbox.configure()
-    sandbox.once()
-    with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
-        for status, names in ((Status.FAILED, "0*.md"), (Status.FAILED, "1*.md"), (Status.FAILED, "20.md")):
-            state.execute("UPDATE entry SET status = ? WHERE name GLOB ?", [status.value, names])
-        state.execute("UPDATE entry SET status = ? WHERE name > '21'", [Status.HELD.value])
-    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+    sandbox.mirror({f"{number:02}.md": f"The walrus lies on ice {number}." for number in range(45)})
+    change_state(sandbox, "UPDATE entry SET status = ? WHERE name < '21'", Status.FAILED.value)
+    change_state(sandbox, "UPDATE entry SET status = ? WHERE name > '21'", Status.HELD.value)
+    async with client_of(sandbox) as client:
         answer = await run_tool(client, "status")
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
@@ -502,12 +486,10 @@ async def test_no_searchable_document_is_hidden_behind_many_others(
 
 @long
 async def test_document_without_its_file_is_marked_and_readable(sandbox: Sandbox) -> None:
-    sandbox.write("gone.md", "The walrus lies on the ice.\n")
-    sandbox.configure("deletions: never")
-    sandbox.once()
+    sandbox.mirror({"gone.md": "The walrus lies on the ice.\n"}, "deletions: never")
     (sandbox.docs / "gone.md").unlink()
-    sandbox.once()
-    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+    sandbox.mirror({})
+    async with client_of(sandbox) as client:
         hit = (await run_tool(client, "search", query="walrus"))["hits"][0]
         assert (hit["state"], hit["reason"]) == ("kept", "the file is gone; its document is kept")
         text = text_of(await client.call_tool("search", {"query": "walrus"}))
@@ -519,12 +501,9 @@ async def test_document_without_its_file_is_marked_and_readable(sandbox: Sandbox
 @long
 @pytest.mark.parametrize("status", Status)
 async def test_hit_in_any_state_fits_the_schema(sandbox: Sandbox, status: Status) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.\n")
-    sandbox.configure()
-    sandbox.once()
-    with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
-        state.execute("UPDATE entry SET status = ?", [status.value])
-    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
+    sandbox.mirror({"ice.md": "The walrus lies on the ice.\n"})
+    change_state(sandbox, "UPDATE entry SET status = ?", status.value)
+    async with client_of(sandbox) as client:
         for tool, arguments in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
             answer = await run_tool(client, tool, **arguments)
             jsonschema.validate(answer, TOOLS[tool].output_schema)
@@ -681,32 +660,6 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
             assert any(note.startswith("dead: not searched: ") for note in answer["notes"])
         finally:
             mended.set()
-
-
-@long
-async def test_state_is_never_read_in_the_event_loop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    number = (await run_tool(client, "get", path="install.md"))["document_id"]
-    threads = dict[str, set[str]]()
-
-    def watched(owner: Any, name: str) -> None:
-        call = getattr(owner, name)
-
-        def record_thread(*args: Any) -> Any:
-            threads.setdefault(name, set()).add(threading.current_thread().name)
-            return call(*args)
-
-        monkeypatch.setattr(owner, name, record_thread)
-
-    for owner, name in ((read_only, "opened"), (ReadOnlyState, "read"), (ReadOnlyState, "close")):
-        watched(owner, name)
-    await run_tool(client, "search", query="hours", path="*.txt")
-    await run_tool(client, "get", document_id=number)
-    await run_tool(client, "list")
-    await run_tool(client, "status", path="install.md")
-    await error_of(client, "get", path="nope.md")
-    await client.list_resources()
-    assert list(threads) == ["opened", "read", "close"]
-    assert threading.main_thread().name not in set().union(*threads.values())
 
 
 @long
