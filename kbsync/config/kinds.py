@@ -36,29 +36,24 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * DURATION_UNITS[match[2]]
 
 
-def read_moment(text: str) -> float:
-    """Return a date, with or without a time, as seconds since the epoch; local time unless a zone is
-    given."""
+def read_since(text: str) -> float:
+    """Return a date, a duration before now, or the start of `today` or `yesterday`, in epoch seconds.
+
+    A date may have a time; both are local unless a zone is given.
+    """
+    days = {"today": 0, "yesterday": 1}
+    if text in days:
+        date = datetime.datetime.now().date() - datetime.timedelta(days=days[text])
+        text = date.isoformat()
+    try:
+        # At least 0, because messages write it as a date.
+        return max(0.0, time.time() - parse_duration(text))
+    except ValueError:
+        pass
     try:
         # Also in UTC, in which messages repeat it.
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
-
-
-def read_since(text: str) -> float:
-    """Return a date, a duration before now, or the start of `today` or `yesterday`, in epoch seconds."""
-    days = {"today": 0, "yesterday": 1}
-    if text in days:
-        date = datetime.datetime.now().date() - datetime.timedelta(days=days[text])
-        return read_moment(date.isoformat())
-    try:
-        return time.time() - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        return read_moment(text)
-    except ValueError:
         raise ValueError(f"{text!r} is neither a duration such as 1d nor a date such as 2026-01-31") from None
 
 

@@ -32,7 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kbsync.config.folders import add_mirror, folder_fault, remove_mirror
-from kbsync.config.kinds import read_moment
+from kbsync.config.kinds import read_since
 from kbsync.config.model import MirrorConfig, folder_name
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
@@ -650,7 +650,7 @@ def _path_in(params: Mapping[str, str], name: str) -> str:
 
 def _moment(text: str) -> float:
     try:
-        return read_moment(text)
+        return read_since(text)
     except ValueError as error:
         raise HTTPException(400, f"after: {error}") from error
 

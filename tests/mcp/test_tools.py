@@ -107,6 +107,8 @@ async def test_search_is_narrowed_by_number_pattern_type_and_date(client: Client
         "guides-old/hours.txt",
     }
     assert paths(await run_tool(client, "search", query="opening hours", after="2999-01-01")) == []
+    for after in ("1d", "yesterday"):
+        assert paths(await run_tool(client, "search", query="opening hours", after=after))
     assert paths(await run_tool(client, "search", query="opening hours", mirror="docs"))
 
 
@@ -555,7 +557,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "\0 \0"}, "blank"),
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
     ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),
-    ("search", {"query": "x", "after": "9" * 30}, "is not a date"),
+    ("search", {"query": "x", "after": "9" * 30}, "is neither a duration such as 1d nor a date"),
     ("search", {"query": "x", "mirror": "nope"}, "known mirrors: docs"),
     ("get", {"path": "a\0b"}, "NUL"),
     ("get", {"path": ""}, "`path`"),

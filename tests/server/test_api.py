@@ -109,7 +109,7 @@ HUGE = ("0", "51", "00000000199", "9" * 5000, "000000001" + "9" * 5000)
         *((f"search?q=a&k={most}", "k must be a number from 1 to 50") for most in HUGE),
         ("search?q=a&k=%C2%B2", "k must be a number from 1 to 50"),
         ("search?q=a&offset=201", "offset must be a number from 0 to 200"),
-        ("search?q=a&after=soon", "'soon' is not a date"),
+        ("search?q=a&after=soon", "'soon' is neither a duration such as 1d nor a date"),
         ("search?q=-draft", "the query has only filters"),
         ("search?q=a%20path:%5B", "is not a gitignore pattern"),
         ("document?mirror=docs&key=%25", "key must be"),
@@ -476,6 +476,22 @@ async def test_hits_are_paged_and_narrowed_by_type_and_time(open_scene: Scene) -
         paths = [hit["path"] for hit in first["hits"] + last["hits"]]
         assert sorted(paths) == ["f0.md", "f1.md", "f2.md"] and not last["more"]
         assert (await open_scene.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
+
+
+@pytest.mark.parametrize("after", ["1d", "1h", "today", "yesterday"])
+async def test_hits_are_narrowed_by_the_times_that_the_command_takes(open_scene: Scene, after: str) -> None:
+    os.utime(open_scene.world.write("f9.txt", "text 9"), (0, 0))
+    await open_scene.mirrored(3)
+    async with open_scene.target():
+        reply = await open_scene.json(f"/api/search?q=text&after={after}")
+    assert sorted(hit["path"] for hit in reply["hits"]) == ["f0.md", "f1.md", "f2.md"]
+
+
+async def test_a_duration_of_any_length_is_a_time(open_scene: Scene) -> None:
+    await open_scene.mirrored(1)
+    async with open_scene.target():
+        reply = await open_scene.json(f"/api/search?q=text&after={'9' * 400}d")
+    assert len(reply["hits"]) == 1
 
 
 @pytest.mark.parametrize("types", ["type=md,txt", "type=.md+*.txt", "type=md&type=,+txt,"])

@@ -42,7 +42,7 @@ from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
 from kbsync.cli.commands.mcp.library import STATUS_HINT, Library
 from kbsync.cli.exit_codes import code_of, sentence_of
-from kbsync.config.kinds import read_moment
+from kbsync.config.kinds import read_since
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import cursor, path_at, printable, printable_lines
@@ -219,7 +219,9 @@ TOOLS = {
                     "description": 'Only files with these extensions: ["pdf", "md"].',
                 },
                 after=_text(
-                    "Only files changed on or after this date: 2026-01-31 or 2026-01-31T12:00:00Z.", 40
+                    "Only files changed since this time: a duration such as 7d, `yesterday`, or a date: "
+                    "2026-01-31 or 2026-01-31T12:00:00Z.",
+                    40,
                 ),
                 mirror=MIRROR,
                 wait=WAIT,
@@ -530,7 +532,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _moment(text: str) -> float:
     try:
-        return read_moment(text)
+        return read_since(text)
     except ValueError as error:
         raise UsageError(f"`after`: {error}") from error
 
