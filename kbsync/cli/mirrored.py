@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config import places
+from kbsync.config.overlaps import enters
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError
 
@@ -96,28 +97,3 @@ def _is_mirrored(
     except (KbsyncError, OSError):
         # The command itself reports its problem.
         return True
-
-
-def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
-    """Return whether the mirror of `root` scans the folder below it: an excluded folder may be another
-    mirror.
-    """
-    if folder == root:
-        return True
-    from kbsync.core.model import FileChoice, Formats
-    from kbsync.core.selection import IGNORE_FILE, Rules
-
-    include, exclude = (None, ()) if mirror is None else (mirror.include, mirror.exclude)
-    path = folder.relative_to(root)
-    try:
-        rules = Rules(include, exclude, Formats())
-        for above in (*reversed(path.parents), path):
-            relative = "" if above == Path() else str(above)
-            if rules.enters(relative).choice is not FileChoice.SELECTED:
-                return False
-            with suppress(OSError):
-                rules = rules.below(relative, (root / above / IGNORE_FILE).read_text())
-    except ValueError:
-        # An invalid pattern stops the mirror there.
-        return False
-    return True

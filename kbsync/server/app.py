@@ -15,7 +15,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.resources import files
@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kbsync.config.folders import add_mirror, folder_fault, remove_mirror
 from kbsync.config.kinds import read_since
 from kbsync.config.model import MirrorConfig, folder_name
+from kbsync.config.overlaps import describe_overlaps
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query, parse_types
@@ -429,8 +430,8 @@ class ListenerApp:
         typed, name = payload.get("folder"), payload.get("name") or None
         if not isinstance(typed, str) or not typed.strip() or not isinstance(name, str | None):
             raise HTTPException(400, 'the body must contain a folder: {"folder": "/…"}')
-        mirror = await self._edit_config(partial(self._add, typed.strip(), name))
-        return _accepted("add", mirror)
+        mirror, notes = await self._edit_config(partial(self._add, typed.strip(), name))
+        return _accepted("add", mirror, notes=notes)
 
     async def remove(self, request: Request) -> Response:
         """Remove the `mirror` from the config, like `kbsync remove`. `documents`: `keep` (the default) or
@@ -461,8 +462,9 @@ class ListenerApp:
             await self._edit_config(edit)
         return _accepted("remove", mirror)
 
-    def _add(self, typed: str, name: str | None, config_path: Path) -> str:
-        """Return the name of the new mirror. Blocks. Raises `UsageError`."""
+    def _add(self, typed: str, name: str | None, config_path: Path) -> tuple[str, list[str]]:
+        """Return the name of the new mirror, and notes on other mirrors with the same files. Blocks. Raises
+        `UsageError`."""
         expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
         # A user of the page doesn't know the daemon's working directory.
         if not expanded.startswith("/"):
@@ -473,10 +475,10 @@ class ListenerApp:
         refuse_moved_folder(self._mirrors.installation, folder)
         name = name or folder_name(folder)
         state_dir, other_name = self._mirrors.installation.state_dir, "choose another name"
-        add_mirror(
+        config = add_mirror(
             config_path, os.environ, folder, name, state_dir=state_dir, other_name=other_name, settings={}
         )
-        return name
+        return name, list(describe_overlaps(config, name))
 
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:
         """Edit the config, then have the daemon reload it."""
@@ -611,10 +613,10 @@ async def asset(request: Request) -> Response:
     return Response(content(name), media_type=TYPES[name])
 
 
-def _accepted(verb: str, mirror: str, *, status: int = 202) -> Response:
+def _accepted(verb: str, mirror: str, *, status: int = 202, notes: Sequence[str] = ()) -> Response:
     """Log a user's action and confirm it; status 202 means that the daemon carries it out later."""
     log.info("order.taken", mirror=mirror, verb=verb)
-    return json_answer({"asked": verb, "mirror": mirror}, status)
+    return json_answer({"asked": verb, "mirror": mirror, **({"notes": notes} if notes else {})}, status)
 
 
 def _kind_in(params: Mapping[str, Any]) -> str:

@@ -336,6 +336,9 @@ def test_added_folder_that_overlaps_a_mirror_is_reported(sandbox: Sandbox, added
     assert (ran.code, "twice" in ran.out) == (0, False)
     assert sandbox.run("--once").code == 0
     assert len(sandbox.search("bustard")) == 1
+    assert sandbox.run("remove", "more", "--keep").code == 0
+    (parent / ".kbsyncignore").unlink()
+    assert sandbox.run("add", folder, "--name", "more", "--json").json["notes"] == [says]
 
 
 @long

@@ -864,6 +864,26 @@ async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(tmp_path: Pat
         assert await one.run("document.activeElement.id") == "add"
 
 
+async def test_added_folder_with_the_files_of_another_mirror_is_reported(tmp_path: Path, page: Page) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        config, inner = tmp_path / "kb.yaml", one.scene.world.root / "inner"
+        inner.mkdir()
+        config.write_text(f"mirrors:\n  - name: docs\n    folder: {one.scene.world.root}\n")
+        await one.scene.mirrored(1)
+        listener_app = one.scene.listener_app
+        installation = listener_app._mirrors.installation
+        listener_app.turn_to(replace(installation, config=replace(installation.config, path=config)))
+        await one.until("document.querySelector('[data-key=\"pause docs\"]')")
+        await one.run("document.getElementById('add').focus()")
+        await one.press("Enter")
+        await one.write(str(inner))
+        await one.press("Enter")
+        await one.wait_for_text("inner is added", "#ask-title")
+        await one.wait_for_text(f"searches list the files in {inner} twice", "#ask-text")
+        await one.press("Enter")
+        await one.until("!document.querySelector('#ask').open")
+
+
 async def test_a_mirror_is_removed_with_its_documents_after_two_questions(tmp_path: Path, page: Page) -> None:
     async with open_view(scene(tmp_path), page) as one:
         made, removals = one.scene.listener_app, one.scene.listening._removals

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +24,12 @@ from kbsync.cli.commands.init import (
     take_over,
 )
 from kbsync.cli.context import choose, request_reload
-from kbsync.cli.mirrored import enters
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name
-from kbsync.core.selection import IGNORE_FILE
+from kbsync.config.overlaps import describe_overlaps
 from kbsync.core.text import path_argument, printable, shell_command, shell_word
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.state import lock
@@ -86,14 +84,21 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
             if as_json:
                 _print_json(name, folder, kind, config_path)
             return
-    kind, what_next = _add_to(choices, config_path, folder, name, target)
+    kind, what_next, after = _add_to(choices, config_path, folder, name, target)
+    overlaps = () if after is None else describe_overlaps(after.config, name)
     if as_json:
-        _print_json(name, folder, kind, config_path)
+        _print_json(name, folder, kind, config_path, list(overlaps))
         return
     output = Output()
     output.line(printable(f"added {name} ({folder}) to {config_path}"))
     if not choices.quiet:
-        output.lines(what_next)
+        *before, reload = what_next
+        output.lines(before)
+        if after is not None:
+            # These scan the folder.
+            output.lines(_describe_vaults(after, name))
+            output.lines(overlaps)
+        output.line(reload)
 
 
 def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOptions:
@@ -102,9 +107,10 @@ def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOpti
     return remembered if target is None else FolderOptions(exclude=remembered.exclude)
 
 
-def _print_json(name: str, folder: Path, kind: str, config_path: Path) -> None:
+def _print_json(name: str, folder: Path, kind: str, config_path: Path, notes: Sequence[str] = ()) -> None:
     config = os.path.abspath(config_path)  # noqa: PTH100
-    Output().json({"added": name, "folder": str(folder), "target": kind, "config": config})
+    added = {"added": name, "folder": str(folder), "target": kind, "config": config}
+    Output().json({**added, **({"notes": notes} if notes else {})})
 
 
 def _check_target(target: str | None, directory: Path, config_path: Path, *, is_new: bool) -> None:
@@ -129,9 +135,9 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
 
 def _add_to(
     choices: Choices, config_path: Path, folder: Path, name: str, target: str | None
-) -> tuple[str, Iterable[str]]:
-    """Add the mirror to an existing config; return its type of target, and sentences that say what to do
-    next. Reading these scans the folder."""
+) -> tuple[str, Sequence[str], Installation | None]:
+    """Add the mirror to an existing config; return its type of target, sentences that say what happens next,
+    and the new installation, or None if the config already had the mirror."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
     from kbsync.moved import refuse_moved_folder
     from kbsync.targets.registry import DEFAULT_TARGET
@@ -143,7 +149,7 @@ def _add_to(
     trial_dir, remembered = find_trial(folder, state_dir), _remembered(folder, state_dir, target)
     kind, settings = remembered.target or DEFAULT_TARGET, config_settings(remembered)
     if not is_running and trial_dir is not None and (resumed := resume_take_over(before, folder)):
-        return kind, [resumed, request_reload(before, f"to mirror it: {before.command_line('--once')}")]
+        return kind, [resumed, request_reload(before, f"to mirror it: {before.command_line('--once')}")], None
     # A trial can move only while no other kbsync uses either state.
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind)
     with moving as trial:
@@ -167,7 +173,7 @@ def _add_to(
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
     reload = request_reload(after, f"to mirror it: {after.command_line('--once')}")
-    return kind, chain(what_next, _describe_vaults(after, name), _describe_overlaps(after, name), [reload])
+    return kind, [*what_next, reload], after
 
 
 def _describe_vaults(installation: Installation, name: str) -> Iterator[str]:
@@ -183,18 +189,3 @@ def _describe_vaults(installation: Installation, name: str) -> Iterator[str]:
         # The config is changed already, and the next pass reports an unreadable folder.
         return
     yield from describe_vaults(mirror.folder, contents)
-
-
-def _describe_overlaps(installation: Installation, name: str) -> Iterator[str]:
-    """Yield a sentence for each mirror that has files of the mirror `name`, too."""
-    added = installation.mirror(name)
-    for other in installation.config.mirrors:
-        for outer, inner in ((other, added), (added, other)):
-            root, below = (Path(os.path.realpath(mirror.folder)) for mirror in (outer, inner))
-            if other is not added and below.is_relative_to(root) and enters(root, below, outer):
-                verb = "is inside" if inner is added else "contains"
-                yield printable(
-                    f"{added.folder} {verb} {other.folder} of mirror {other.name}, so searches list the "
-                    f"files in {inner.folder} twice; to leave them out of {outer.name}, add "
-                    f"/{below.relative_to(root)}/ to {outer.folder / IGNORE_FILE}"
-                )

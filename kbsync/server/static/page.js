@@ -1119,8 +1119,9 @@ $("add").addEventListener("click", () => ask({
   ],
   buttons: [["Cancel", "quiet", null], ["Add", "strong", async ({ folder, name }) => {
     const reply = await order("add", { folder, name });
-    if (reply) toast(`${reply.mirror} is added; its first pass begins`);
-    return "";
+    if (!reply) return "";
+    toast(`${reply.mirror} is added; its first pass begins`);
+    return reply.notes ? { title: `${reply.mirror} is added`, text: `${reply.notes.map(plain).join(". ")}.`, buttons: [["Close", "quiet", null]] } : "";
   }]],
 }));
 
