@@ -379,8 +379,9 @@ class ListenerApp:
     async def order(self, verb: str, request: Request) -> Response:
         """Put the message `verb` for a mirror into the inbox.
 
-        The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), for an
-        approval it has the `version` and `kind` of the held list that the user saw.
+        The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), or
+        `may_succeed` for those that may succeed without a change; for an approval it has the `version` and
+        `kind` of the held list that the user saw.
         """
         payload = await self._payload_of(request)
         mirror, paths, kind = self._mirror_in(payload), payload.get("paths"), _kind_in(payload)
@@ -390,6 +391,8 @@ class ListenerApp:
             raise HTTPException(400, "paths must be a list of strings")
         args: dict[str, Any] = {}
         if verb == "retry":
+            if paths is None and payload.get("may_succeed") is True:
+                paths = await self.views.retryable(mirror)
             args["paths"] = paths
         elif verb == "approve":
             # Approve exactly what the user saw (promise 5): a changed list is refused.

@@ -283,6 +283,18 @@ class Views:
         """Return the deletions, or the documents to reindex, that await a decision. Raises `StateError`."""
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
+    async def retryable(self, name: str) -> list[str] | None:
+        """Return the failed files and directories of a mirror that may succeed without a change; None if all
+        may. Raises `StateError`."""
+
+        def read(tx: Tx) -> list[str] | None:
+            record = tx.mirrors.named(name)
+            failed = [] if record is None else list(Items(tx, record, None).in_state(Status.FAILED))
+            paths = [file.path.removesuffix("/") for file in failed if file.may_succeed]
+            return None if len(paths) == len(failed) else paths
+
+        return await self._reader.read(read)
+
     async def history(self, names: Collection[str], path: str, limit: int) -> dict[str, Any]:
         """Return the newest events of these mirrors, about the file or folder `path` or about all files, as
         `kbsync history --json` does. Raises `StateError`."""

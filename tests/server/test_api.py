@@ -16,13 +16,14 @@ import pytest
 from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
-from kbsync.errors import StateError, UsageError
+from kbsync.errors import Rejected, StateError, UsageError
 from kbsync.search import SearchReply
 from kbsync.server import app
 from kbsync.server.removals import RemovalQueue
 from kbsync.state.mirrors import Halt
 from kbsync.threads import Precedence
 from tests.engine.test_changed_settings import set_to
+from tests.memory.behaviour import Fault
 from tests.server.client import TOKEN
 from tests.server.scene import Scene, renewed, scene
 from tests.share import long
@@ -149,6 +150,19 @@ async def test_non_unicode_names_are_shown_everywhere(open_scene: Scene) -> None
     answer = await open_scene.post("/api/retry", body(paths=[LATIN]))
     assert answer.status_code == 202
     assert open_scene.inbox() == [("retry", {"paths": [LATIN]})]
+
+
+async def test_only_failed_files_that_may_succeed_are_retried_on_request(open_scene: Scene) -> None:
+    world = open_scene.world
+    world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+    large = world.write("large.md", "x" * (world.limits.max_bytes + 1))
+    await open_scene.mirrored(2)
+    assert (await open_scene.post("/api/retry", body(may_succeed=True))).status_code == 202
+    assert open_scene.inbox() == [("retry", {"paths": ["f0.md"]})]
+    large.unlink()
+    await open_scene.mirrored()
+    assert (await open_scene.post("/api/retry", body(may_succeed=True))).status_code == 202
+    assert open_scene.inbox()[-1] == ("retry", {"paths": None})
 
 
 async def test_request_is_put_into_the_inbox_like_a_command(open_scene: Scene) -> None:

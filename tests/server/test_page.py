@@ -832,7 +832,7 @@ async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(one:
     assert "5 files: " in await one.text("#files-list")
     await one.run("document.querySelector('#files-list button.strong').click()")
     await one.wait_for_text("Retry requested", "#toast")
-    assert one.scene.inbox() == [("retry", {"paths": None})]
+    assert one.scene.inbox() == [("retry", {"paths": ["a.md"]})]
     for view, element in (("files?mirror=docs", "#files-list"), ("history", "#history-list")):
         await one.run(f"location.hash = '#/{view}'")
         await one.wait_for_text(HOSTILE[0], element)

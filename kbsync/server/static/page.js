@@ -625,10 +625,12 @@ const MOST_FAILED = 6;
 function failures(one) {
   if (!one.failed.length) return null;
   const more = one.documents.failed - Math.min(one.failed.length, MOST_FAILED);
+  const again = one.failed.filter((item) => item.may_succeed).length;
+  const words = again === one.documents.failed ? "Retry all" : "Retry files that can succeed";
   return el("div", { class: "group" },
     el("div", { class: "head" },
       el("h3", {}, "Failed"),
-      one.failed.filter((item) => item.may_succeed).length > 1 && retryButton(one, null, "Retry all", `retry all ${one.name}`)),
+      again > 1 && retryButton(one, null, words, `retry all ${one.name}`, { may_succeed: true })),
     el("ol", { class: "rows" }, one.failed.slice(0, MOST_FAILED).map((item) => fileRow(one.name, item, true))),
     more > 0 && el("p", { class: "empty" }, el("a", { href: hash("files", { mirror: one.name, state: "failed" }) }, `and ${number(more)} more`)));
 }
@@ -642,8 +644,8 @@ function fileRow(mirror, item, withReason) {
     withReason && item.reason && el("span", { class: "why" }, plain(item.reason)));
 }
 
-function retryButton(one, paths, text, key) {
-  const message = paths ? { mirror: one.name, paths } : { mirror: one.name };
+function retryButton(one, paths, text, key, more = {}) {
+  const message = { mirror: one.name, ...(paths && { paths }), ...more };
   return el("button", {
     "data-key": key, "aria-label": paths ? `Retry ${plain(paths[0])}` : `${text}: ${one.name}`,
     on: (event) => act(event.currentTarget, "retry", message, "Retry requested"),
@@ -1007,7 +1009,7 @@ function byReason(one, items) {
   if (again) {
     parts.unshift(el("p", { class: "tools reason" },
       button(`Retry ${again === 1 ? "the file" : `all ${number(again)} files`} that can succeed`,
-        (event) => act(event.currentTarget, "retry", { mirror: one.name }, "Retry requested"), { class: "strong" }),
+        (event) => act(event.currentTarget, "retry", { mirror: one.name, may_succeed: true }, "Retry requested"), { class: "strong" }),
       again < items.length && el("span", { class: "dim" }, "The others need a change of the file or the settings first.")));
   }
   return parts.length ? parts : [el("p", { class: "empty" }, "None.")];
