@@ -7,10 +7,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tests.crash import changes, plays
 from tests.crash.benches import BENCHES, MEMORY, jobs_on
@@ -20,9 +19,9 @@ from tests.crash.kills_zhipu import kill_while_files_change
 from tests.torture.exercise import Exercise, Tally
 
 
-def from_the_first(**options: Any) -> plays.Play:
-    """Run all boundaries, until the last one was reached."""
-    return partial(plays.cut_everywhere, numbers=itertools.count(1), **options)
+def from_the_first(first: Sequence[int] = ()) -> plays.Play:
+    """Run all boundaries, until the last one was reached; `first` as in `plays.cut_everywhere`."""
+    return partial(plays.cut_everywhere, numbers=itertools.count(1), first=first)
 
 
 def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
@@ -43,7 +42,7 @@ def during_recovery(seed: int, folder: Path) -> Tally:
     chance = random.Random(seed)
     bench = chance.choice(sorted(BENCHES))
     job, first = chance.choice(sorted(jobs_on(bench))), chance.randint(2, 26)
-    return plays.play_job(from_the_first(after=[first]), bench, job, folder / job)
+    return plays.play_job(from_the_first([first]), bench, job, folder / job)
 
 
 def at_random(seed: int, folder: Path) -> Tally:
