@@ -238,7 +238,7 @@ class Deletions:
 
         def drop(removals: Sequence[Removal], tx: Tx) -> None:
             for removal in removals:
-                self._find_to_go(tx, removal)
+                self._find_deletable(tx, removal)
 
         for hold in await self.store.read(lambda tx: tx.holds.batches(self._mirror, decided=False)):
             after = ""
@@ -276,7 +276,7 @@ class Deletions:
             apply = self._hold if hold.state == ASKED else self._release
             removals = self._read_removals(hold, "", tx)
             for removal in removals:
-                if (upload := self._find_to_go(tx, removal)) is not None:
+                if (upload := self._find_deletable(tx, removal)) is not None:
                     apply(tx, removal, upload)
             return bool(removals)
 
@@ -300,7 +300,7 @@ class Deletions:
             reason=CAUSES.get(removal.cause, ""),
         )
 
-    def _find_to_go(self, tx: Tx, removal: Removal) -> Upload | None:
+    def _find_deletable(self, tx: Tx, removal: Removal) -> Upload | None:
         """Return the upload if it still serves its path and must be deleted; otherwise drop the removal."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload)

@@ -567,7 +567,7 @@ class Worker:
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
             self._halts.accepted()
         await self._report_progress(events)
-        await self._note_trouble([a for a in outcomes if isinstance(a, TargetError)], len(outcomes))
+        await self._note_errors([a for a in outcomes if isinstance(a, TargetError)], len(outcomes))
 
     # -- searching for lost uploads, polling, deleting, renaming -----------------------------------------
 
@@ -578,7 +578,7 @@ class Worker:
                 self._store, self._journal.binding, self._target, rows, self._halts.answers
             )
         except TargetError as error:
-            await self._note_trouble([error], 1)
+            await self._note_errors([error], 1)
             return
         finally:
             # Pause for about the duration of the list: a list of thousands takes minutes.
@@ -604,7 +604,7 @@ class Worker:
                 self._halts.is_full = halted.halt == "quota"
                 await self._halt(halted)
         except TargetError as error:
-            await self._note_trouble([error], 1)
+            await self._note_errors([error], 1)
         finally:
             self._polling -= 1
             # Leave the slot free for the duration of the poll: a single slot must also serve saved files.
@@ -616,7 +616,7 @@ class Worker:
         try:
             await self._poller.prove(rows)
         except TargetError as error:
-            await self._note_trouble([error], 1)
+            await self._note_errors([error], 1)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
         postponed = await deletions.find_returned(self._store, self._journal, rows)
@@ -650,7 +650,7 @@ class Worker:
             ]
 
         self._report(await self._store.write(record))
-        await self._note_trouble([a for a in outcomes.values() if a is not None], len(outcomes))
+        await self._note_errors([a for a in outcomes.values() if a is not None], len(outcomes))
 
     async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
         """Return the target's reports on these documents; none if it doesn't respond."""
@@ -659,7 +659,7 @@ class Worker:
         try:
             statuses = await self._target.status([row.remote_id or "" for row in rows])
         except TargetError as error:
-            await self._note_trouble([error], 1)
+            await self._note_errors([error], 1)
             return {}
         self._halts.answers()
         return statuses
@@ -692,7 +692,7 @@ class Worker:
                 await self._store.write(
                     partial(journal.rename_failed, number=row.id, reason=error.reason, wait=wait)
                 )
-                await self._note_trouble([error], 1)
+                await self._note_errors([error], 1)
             else:
                 done.append((row.id, path))
 
@@ -709,9 +709,9 @@ class Worker:
             tx.meta.set(BindingFact.REVISION, self._journal.binding.id, str(revision))
             self._revision = revision
 
-    # -- trouble ---------------------------------------------------------------------------------------
+    # -- errors ----------------------------------------------------------------------------------------
 
-    async def _note_trouble(self, errors: Sequence[TargetError], requested: int) -> None:
+    async def _note_errors(self, errors: Sequence[TargetError], requested: int) -> None:
         """Record what the responses say about the target's state."""
         halted = self._halts.answered(errors, requested, self._clock.steady())
         if halted is not None:
