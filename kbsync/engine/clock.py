@@ -128,23 +128,23 @@ async def keep_running(
         await clock.sleep(seconds)
 
 
-class Ask(Protocol):
+class RunQuery(Protocol):
     """Runs a query in its mirror's event loop."""
 
-    async def __call__(self, question: Callable[[], Awaitable[T]], /) -> T:
+    async def __call__(self, query: Callable[[], Awaitable[T]], /) -> T:
         """Run the query and return its result."""
 
 
-async def directly(question: Callable[[], Awaitable[T]]) -> T:
+async def run_directly(query: Callable[[], Awaitable[T]]) -> T:
     """Run the query directly, for a mirror in the same event loop."""
-    return await question()
+    return await query()
 
 
-async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitable[T]]) -> T:
+async def run_in_loop(loop: asyncio.AbstractEventLoop, query: Callable[[], Awaitable[T]]) -> T:
     """Run the query in the event loop of another thread, and return its result."""
 
-    # `question` is called in that thread, because the objects that it reads belong to that loop.
-    async def run_question() -> T:
-        return await question()
+    # `query` is called in that thread, because the objects that it reads belong to that loop.
+    async def run() -> T:
+        return await query()
 
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run_question(), loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), loop))

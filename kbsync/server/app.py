@@ -1,6 +1,6 @@
 """The listener's application: the web page, the API for the page and for scripts, and the routes.
 
-It runs in its own thread and event loop, so each query to a mirror goes through `_ask` to the mirrors' loop.
+It runs in its own thread and event loop, so `_run_query` sends each query to the mirrors' loop.
 Imported only if the config has `http:`, because it imports Starlette.
 
 GET requests only read. A POST puts a message in the inbox, as a command does. Other sites can make a browser
@@ -41,7 +41,7 @@ from kbsync.contract.searching import Query, parse_types
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status
 from kbsync.core.text import number_in, path_at
-from kbsync.engine.clock import Ask, ask_in
+from kbsync.engine.clock import RunQuery, run_in_loop
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
@@ -106,7 +106,7 @@ TYPES = {
 """All static files; the listener serves no other file."""
 
 
-MakeAssistants = Callable[[OpenMirrors, Ask], ASGIApp]
+MakeAssistants = Callable[[OpenMirrors, RunQuery], ASGIApp]
 """Creates the application for assistants. Raises `UsageError` if a package is missing."""
 
 
@@ -115,8 +115,8 @@ class AssistantRoute:
     is slow.
     """
 
-    def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, ask: Ask) -> None:
-        self._make = make and partial(make, opened, ask)
+    def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, run_query: RunQuery) -> None:
+        self._make = make and partial(make, opened, run_query)
         self._app: asyncio.Task[ASGIApp] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,7 +183,7 @@ class ListenerApp:
     ) -> None:
         self.token = token
         self._removals = removals
-        self._ask: Ask = partial(ask_in, loop := asyncio.get_running_loop())
+        self._run_query: RunQuery = partial(run_in_loop, loop := asyncio.get_running_loop())
         self._runs, self._state_dir = runs, installation.state_dir
         self._searching, self._reading = asyncio.Semaphore(SEARCHES_AT_ONCE), asyncio.Semaphore(TEXTS_AT_ONCE)
         self._vaults = Vaults()
@@ -191,7 +191,7 @@ class ListenerApp:
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
         self.views = Views(
-            self.state_reader, monitor, lambda: self._ask(counters.snapshot), installation, removals
+            self.state_reader, monitor, lambda: self._run_query(counters.snapshot), installation, removals
         )
         self.hub = EventHub(self.views.frame, self.views.news)
         secrets_by_mirror = callback_secrets(installation.config.mirrors)
@@ -199,12 +199,12 @@ class ListenerApp:
         readiness = Readiness(runs)
         orders = {"retry": "retry", "approve": "approve", "verify": "audit"}
         routes = [
-            *HealthRoutes(monitor, lambda: self._ask(readiness.check)).routes(),
+            *HealthRoutes(monitor, lambda: self._run_query(readiness.check)).routes(),
             self._callbacks.route(),
             Route("/", asset),
             Route(f"{ASSETS}{{name}}", asset),
             Route("/metrics", self.metrics),
-            Route(ASSISTANTS, AssistantRoute(assistants, self._mirrors, self._ask)),
+            Route(ASSISTANTS, AssistantRoute(assistants, self._mirrors, self._run_query)),
             Route(f"{API}status", self.status),
             Route(f"{API}held", self.held),
             Route(f"{API}search", self.search),
@@ -294,7 +294,7 @@ class ListenerApp:
             try:
                 async with self._searching, asyncio.timeout(SEARCH_SECONDS):
                     # Run it in the mirrors' loop, where mirrors start and end.
-                    reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
+                    reply = await self._run_query(lambda: search(self._mirrors, query, only, soon=True))
             except TimeoutError as error:
                 raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
             hits = [
@@ -335,7 +335,7 @@ class ListenerApp:
         passage = params.get("passage", "")[:LONGEST_PASSAGE]
         try:
             async with asyncio.timeout(SEARCH_SECONDS), self._reading:
-                explanation = await self._ask(partial(self._explain, name, path))
+                explanation = await self._run_query(partial(self._explain, name, path))
                 part = await asyncio.to_thread(part_of, explanation, offset, before, passage)
         except TimeoutError as error:
             raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
@@ -400,7 +400,7 @@ class ListenerApp:
             if not held.count or not hmac.compare_digest(held.version.encode(), os.fsencode(version)):
                 raise HTTPException(409, "the list has changed since you saw it; review it again")
             args |= {"holds": list(held.holds), "by": "page"}
-        await self._in_time(self._ask(partial(self._post, verb, mirror, args)))
+        await self._in_time(self._run_query(partial(self._post, verb, mirror, args)))
         return _accepted(verb, mirror)
 
     async def pause(self, request: Request) -> Response:
@@ -415,14 +415,14 @@ class ListenerApp:
         def begin(tx: Tx, number: int, now: float) -> None:
             tx.pauses.begin(number, Pause(now, None if seconds is None else now + seconds))
 
-        await self._in_time(self._ask(partial(self._write, mirror, begin)))
+        await self._in_time(self._run_query(partial(self._write, mirror, begin)))
         return _accepted("pause", mirror, status=200)
 
     async def resume(self, request: Request) -> Response:
         """End the `mirror`'s pause."""
         mirror = self._mirror_in(await self._payload_of(request))
         await self._in_time(
-            self._ask(partial(self._write, mirror, lambda tx, number, now: tx.pauses.end(number, now)))
+            self._run_query(partial(self._write, mirror, lambda tx, number, now: tx.pauses.end(number, now)))
         )
         return _accepted("resume", mirror, status=200)
 
@@ -460,7 +460,7 @@ class ListenerApp:
 
         if deletes:
             await self._with_config(edit)
-            await self._in_time(self._ask(begin))
+            await self._in_time(self._run_query(begin))
         else:
             await self._edit_config(edit)
         return _accepted("remove", mirror)
@@ -486,7 +486,7 @@ class ListenerApp:
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:
         """Edit the config, then have the daemon reload it."""
         result = await self._with_config(edit)
-        await self._in_time(self._ask(partial(self._post, RELOAD, None, {})))
+        await self._in_time(self._run_query(partial(self._post, RELOAD, None, {})))
         return result
 
     async def _with_config(self, edit: Callable[[Path], T]) -> T:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.types import ASGIApp
 
-    from kbsync.engine.clock import Ask
+    from kbsync.engine.clock import RunQuery
     from kbsync.search import OpenMirrors
 
 
@@ -65,7 +65,7 @@ def command(choices: Choices, http: str | None) -> int:
     return Code.MIRRORED
 
 
-def assistant_app(open_mirrors: OpenMirrors, ask: Ask) -> ASGIApp:
+def assistant_app(open_mirrors: OpenMirrors, run_query: RunQuery) -> ASGIApp:
     """Return the application that serves assistants over HTTP. Raises `UsageError` if the protocol's package
     is missing.
     """
@@ -73,7 +73,7 @@ def assistant_app(open_mirrors: OpenMirrors, ask: Ask) -> ASGIApp:
     from kbsync.cli.commands.mcp.http import AssistantApp
     from kbsync.cli.commands.mcp.library import Library
 
-    return AssistantApp(build_server(Library(open_mirrors), ask))
+    return AssistantApp(build_server(Library(open_mirrors), run_query))
 
 
 def load_protocol() -> Callable[..., Server[Any]]:

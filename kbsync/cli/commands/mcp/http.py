@@ -28,7 +28,7 @@ from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
 from kbsync.core.surrogates import replace_surrogates
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import ask_in
+from kbsync.engine.clock import run_in_loop
 from kbsync.errors import UsageError
 from kbsync.search import OpenMirrors
 from kbsync.server.auth import ASSISTANTS, AccessControl
@@ -146,7 +146,7 @@ async def answer_http(
     open_mirrors: OpenMirrors, endpoint: McpEndpoint, sockets: Sequence[socket.socket]
 ) -> None:
     """Serve requests until cancelled."""
-    app = assistant_app(open_mirrors, partial(ask_in, asyncio.get_running_loop()))
+    app = assistant_app(open_mirrors, partial(run_in_loop, asyncio.get_running_loop()))
     thread = ServerThread(endpoint.guarded(app), sockets)
     try:
         await asyncio.to_thread(thread.start)

@@ -46,7 +46,7 @@ from kbsync.config.kinds import read_since
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import cursor, path_at, printable, printable_lines
-from kbsync.engine.clock import Ask, ask_in, directly
+from kbsync.engine.clock import RunQuery, run_directly, run_in_loop
 from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import SHOWN
 from kbsync.errors import UsageError
@@ -311,12 +311,12 @@ TOOLS = {
 Context = ServerRequestContext[Any, Any]
 
 
-def build_server(library: Library, ask: Ask = directly) -> Server[Any]:
+def build_server(library: Library, run_query: RunQuery = run_directly) -> Server[Any]:
     """Return the server, which works with any transport.
 
-    `ask` calls the library, in its own loop if needed.
+    `run_query` calls the library, in its own loop if needed.
     """
-    handlers = _Handlers(library, ask)
+    handlers = _Handlers(library, run_query)
     server: Server[Any] = Server(
         "kbsync",
         title="kbsync",
@@ -336,8 +336,8 @@ def build_server(library: Library, ask: Ask = directly) -> Server[Any]:
 class _Handlers:
     """Handles the protocol's requests with the library."""
 
-    def __init__(self, library: Library, ask: Ask) -> None:
-        self._library, self._ask = library, ask
+    def __init__(self, library: Library, run_query: RunQuery) -> None:
+        self._library, self._run_query = library, run_query
         self._tools: dict[str, Callable[[Context, Mapping[str, Any]], Awaitable[tuple[Json, str]]]] = {
             "search": self._search,
             "get": self._get,
@@ -374,7 +374,7 @@ class _Handlers:
         query = Query(text, arguments["k"], paths=paths, types=types, after=after)
         wait_notes = await self._wait(context, arguments)
         try:
-            reply = await self._ask(lambda: self._library.search(query, arguments.get("mirror")))
+            reply = await self._run_query(lambda: self._library.search(query, arguments.get("mirror")))
         except UsageError as error:
             raise UsageError(str(error).removeprefix("--")) from error
         notes = reply.note_lines(minor=True, hint=STATUS_HINT)
@@ -388,7 +388,7 @@ class _Handlers:
     async def _get(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
         if ("path" in arguments) == ("document_id" in arguments):
             raise UsageError("pass either `path` or `document_id`")
-        response = await self._ask(lambda: self._library.get(**arguments))
+        response = await self._run_query(lambda: self._library.get(**arguments))
         return response, "\n\n".join(_format_piece(response))
 
     async def _list(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
@@ -397,14 +397,14 @@ class _Handlers:
         below = arguments.get("path", "").removeprefix("./").strip("/")
         below = "" if below == "." else below
         page = PageRequest(below, states, after, arguments["limit"])
-        response = await self._ask(lambda: self._library.list_files(page, arguments.get("mirror")))
+        response = await self._run_query(lambda: self._library.list_files(page, arguments.get("mirror")))
         if response["next"] is not None:
             response["next"] = cursor(response["next"])
         return response, "\n".join(_format_list(response))
 
     async def _status(self, context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
         notes = await self._wait(context, arguments)
-        response = await self._ask(
+        response = await self._run_query(
             lambda: self._library.status(arguments.get("mirror"), arguments.get("path"))
         )
         response["notes"] += notes
@@ -419,13 +419,13 @@ class _Handlers:
         client_loop = asyncio.get_running_loop()
 
         async def report_progress(settled: int, total: int, message: str) -> None:
-            await ask_in(client_loop, lambda: context.session.report_progress(settled, total, message))
+            await run_in_loop(client_loop, lambda: context.session.report_progress(settled, total, message))
 
         wants_progress = context.meta is not None and "progress_token" in context.meta
         if not arguments["wait"] and not wants_progress:
             return []
         mirror, seconds = arguments.get("mirror"), arguments["wait"]
-        return await self._ask(lambda: self._library.wait(mirror, seconds, report_progress))
+        return await self._run_query(lambda: self._library.wait(mirror, seconds, report_progress))
 
     # -- resources ----------------------------------------------------------------------------------------
 
@@ -437,7 +437,9 @@ class _Handlers:
         try:
             mirror, _, path = ("", "", "") if after is None else _decode_cursor(after).partition("\n")
             async with asyncio.timeout(RESPONSE_SECONDS):
-                files = await self._ask(lambda: self._library.documents((mirror, path), RESOURCES_PER_PAGE))
+                files = await self._run_query(
+                    lambda: self._library.documents((mirror, path), RESOURCES_PER_PAGE)
+                )
         except Exception as error:
             raise _protocol_error(error) from error
         resources = [
@@ -475,7 +477,7 @@ class _Handlers:
                 raise UsageError(f"the URI of a document is {SCHEME}MIRROR/PATH")
             path = os.fsdecode(urllib.parse.unquote_to_bytes(quoted))
             async with asyncio.timeout(RESPONSE_SECONDS):
-                response = await self._ask(
+                response = await self._run_query(
                     lambda: self._library.get(mirror=mirror, path=path, offset=0, limit=LONGEST_RESOURCE)
                 )
         except Exception as error:
