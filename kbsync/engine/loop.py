@@ -27,6 +27,7 @@ from kbsync.engine.halts import Work
 from kbsync.engine.mirror import PATIENCE, BoundMirror, Mirror
 from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
 from kbsync.errors import StateError, TargetError
+from kbsync.source.wake import WakeFile
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
@@ -103,6 +104,10 @@ class MirrorLoop:
     _directories: int = 0
     _must_restart: bool = False
     _mode: Mode | None = None
+    _wake_file: WakeFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._wake_file = WakeFile(self.state_dir, self.on_wake)
 
     async def keep(self) -> None:
         """Run until `stop` is set. After a problem with the folder or the target, continue once it is
@@ -132,7 +137,7 @@ class MirrorLoop:
             until = self.mirror.clock.steady() + wait
             while not self.stop.is_set() and (remaining := until - self.mirror.clock.steady()) > 0:
                 self.mirror.wake.clear()  # a message or the end of the last run; the state shows which
-                await self._rest(min(CHECK_EVERY / 2, remaining))
+                await self._rest_unwatched(min(CHECK_EVERY / 2, remaining))
                 if await self._newest_message() > newest_message:
                     break
             # The config may be fixed by now; a new message comes from a user.
@@ -148,7 +153,7 @@ class MirrorLoop:
             self.started.set()
             self.compared.set()
             self.mirror.wake.clear()
-            await self._rest(CHECK_EVERY)
+            await self._rest_unwatched(CHECK_EVERY)
 
     async def _settle_for_pause(self, bound: BoundMirror) -> None:
         """Wait for the outcome of requests sent before the pause; the worker starts nothing meanwhile."""
@@ -299,6 +304,12 @@ class MirrorLoop:
     async def _rest(self, seconds: float) -> None:
         """Wait until something happens, `stop` is set, or the time is up."""
         await wait_for_any(self.mirror.clock, seconds, self.mirror.wake, self.stop)
+
+    async def _rest_unwatched(self, seconds: float) -> None:
+        """Wait as `_rest` does while no watcher reports commands' messages. The first call always reports
+        one."""
+        await self._rest(seconds)
+        self._wake_file.check()
 
 
 def _ignores(rules: Rules, path: str) -> bool:
