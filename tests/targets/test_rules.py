@@ -482,6 +482,9 @@ SERVICE_ROWS = [
     Row("service", "embed", 503, inner(code="model_not_found"), Halted, MISSING),
     Row("service", "embed", 400, inner(param="dimensions"), Halted, MISSING),
     Row("service", "embed", 429, inner(code="1302"), Unavailable),
+    # Zhipu sends these codes under 429, too (its page of error codes), but waiting doesn't help.
+    *(Row("service", "embed", 429, inner(code=code), Halted, QUOTA) for code in ("1113", "1311", "1313")),
+    *(Row("service", "embed", 429, inner(code=code), Halted, KEY) for code in ("1100", "1112", "1121")),
     Row("service", "embed", 500, inner(code="1234"), Unavailable),
     Row("service", "embed", 400, inner("tokens per minute exceeded, try again later"), Unavailable),
     Row("service", "embed", 400, inner(code="1261"), Rejected),

@@ -26,6 +26,7 @@ from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify, slow_down
+from kbsync.targets.services import bigmodel
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
     EMBEDDINGS,
@@ -48,21 +49,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NO_MONEY = frozenset(
-    {
-        *("insufficient_quota", "insufficient_user_quota", "exceeded_current_quota_error", "arrearage"),
-        *("billing_not_active", "budget_exceeded", "1113", "1304", "1308", "1309", "1310", "1311"),
-    }
-)
-_SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
+_NO_MONEY = bigmodel.NO_MONEY | {
+    *("insufficient_quota", "insufficient_user_quota", "exceeded_current_quota_error", "arrearage"),
+    *("billing_not_active", "budget_exceeded"),
+}
+_SLOW = bigmodel.RATE_LIMIT | {"rate_limit_exceeded", "overloaded"}
 _PASSING = frozenset({"1120", "1234"})
 """Error codes for temporary problems."""
 
-_BAD_KEY = frozenset(
-    {
-        *("invalid_api_key", "authentication_error", "api_key_invalid"),
-        *("1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"),
-    }
+_BAD_KEY = (
+    bigmodel.BAD_KEY | bigmodel.BAD_ACCOUNT | {"invalid_api_key", "authentication_error", "api_key_invalid"}
 )
 _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
 """The service has no such model or call, or the model doesn't support the call; the HTTP status varies."""
@@ -79,7 +75,7 @@ SERVER_FAILED = "server-failed"
 _WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model", re.IGNORECASE)
 """Matches TEI's messages about a call that its model can't serve."""
 
-_BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
+_BAD_ITEM = bigmodel.BAD_REQUEST | {"400", "413", "422"}
 _TOO_LONG = re.compile("too (?:long|large)|token|length|maximum|exceed|truncat|过长|超过|超出", re.IGNORECASE)
 
 

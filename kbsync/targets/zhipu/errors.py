@@ -30,6 +30,7 @@ from kbsync.targets.http.rules import (
     first_rule,
     slow_down,
 )
+from kbsync.targets.services import bigmodel
 from kbsync.targets.zhipu.config import EXTENSIONS
 
 KEY_ADVICE = "set a valid api_key (or api_key_file) in the config"
@@ -213,14 +214,8 @@ RECEIPT, INDEXED = "receipt", "indexed"
 index.
 """
 
-_KEY = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
-_ACCOUNT = frozenset({"434", "1100", "1110", "1111", "1112", "1121"})
-_NO_MONEY = frozenset({"1113", "1304", "1308", "1309", "1310", "1311", "1313"})
-_SLOW = frozenset({"1302", "1303", "1305", "1312"})
 _OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234"})
-_OF_THE_REQUEST = frozenset(
-    {*("413", "435", "1210", "1211", "1212", "1213", "1214", "1215", "1261", "1300", "1301")}
-)
+_OF_THE_REQUEST = bigmodel.BAD_REQUEST | {"413", "435"}
 _NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 """HTTP statuses under which "does not exist" refers to a key or an account."""
@@ -256,15 +251,15 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     # -- codes with one meaning
     # Page of error codes: the key.
-    ErrorRule(Halted, code=_KEY, halt="credentials", hint=KEY_ADVICE),
+    ErrorRule(Halted, code=bigmodel.BAD_KEY | {"401"}, halt="credentials", hint=KEY_ADVICE),
     # Page of error codes: the account.
-    _no_rights(code=_ACCOUNT),
+    _no_rights(code=bigmodel.BAD_ACCOUNT | {"434"}),
     # Page of error codes: money and plans.
-    ErrorRule(Halted, code=_NO_MONEY, halt="quota", hint=MONEY_ADVICE),
+    ErrorRule(Halted, code=bigmodel.NO_MONEY, halt="quota", hint=MONEY_ADVICE),
     # Seen in production: an empty account under 429, like a rate limit.
-    _no_money(code=_SLOW | {"408", "429", "1120", "rate_limit_error"}, words=MONEY),
+    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, words=MONEY),
     # Page of error codes: rate limits.
-    slow_down(code=_SLOW),
+    slow_down(code=bigmodel.RATE_LIMIT),
     # Page of error codes: unreachable services and timeouts.
     ErrorRule(Unavailable, code={"408", "1120"}),
     # Page of error codes: failures during processing.
