@@ -17,7 +17,7 @@ from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, require_shape
-from kbsync.targets.http.rules import GONE, INDEXING, MISSING
+from kbsync.targets.http.rules import GONE, INDEXING
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
@@ -175,18 +175,23 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the status of a few files one by one, and of many from the list."""
-        rows: dict[str, Fields | None] = {}
+        """Return the states; a file that is being attached isn't missing."""
+        states, waiting = await super()._states(ids), self._pending_ids(ATTACH_TIMEOUT)
+        absent = {file_id for file_id, status in states.items() if status.state is DocState.MISSING}
+        return {**states, **dict.fromkeys(absent & waiting, INDEXING)}
+
+    async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, DocumentRow], Sequence[str]]:
+        """Read a few files one by one, and many from the list."""
+        rows: dict[str, DocumentRow] = {}
         if len(ids) > MAX_SINGLE_POLLS:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
-            rows = {row["id"]: row async for row in newest if row["id"] in ids}
-        missing = [file_id for file_id in ids if file_id not in rows]
-        rows |= zip(missing, await asyncio.gather(*map(self._read_file, missing)), strict=True)
-        if None in rows.values():  # counts only while the store exists
-            await self.base()
-        waiting = self._pending_ids(ATTACH_TIMEOUT)
-        absent = {file_id: INDEXING if file_id in waiting else MISSING for file_id in ids}
-        return {file_id: absent[file_id] if row is None else status_of(row) for file_id, row in rows.items()}
+            rows = {row["id"]: shapes.row_of(row, self._prefix) async for row in newest if row["id"] in ids}
+        return rows, [file_id for file_id in ids if file_id not in rows]
+
+    async def row(self, remote_id: str) -> DocumentRow | None:
+        """Return one file of the store."""
+        fields = (await self._client.request("status", "GET", f"{self._files}/{remote_id}")).fields
+        return shapes.row_of(fields, self._prefix) if fields.text("id") else None
 
     def _pending_ids(self, seconds: float) -> set[str]:
         """Return the ids of files that may still appear in the store within this many seconds."""
