@@ -37,9 +37,12 @@ def reasons_for(
     weight = (TRANSLATED if is_translated else 1.0) / (matched.total or 1.0)
     text = "\n".join([*passage.headings, passage.text])
     name = naming_text(passage.title, (), passage.path)
-    codes = (MatchedWord(code, points, "") for code, points in candidate.codes.items())
+    codes, words = dict(candidate.codes), list[MatchedWord]()
+    for word in _matched_words(matched.text, weight, question, unknown, text):
+        # A date has a form that the index knows, and counts as a code.
+        words.append(replace(word, points=word.points + codes.pop(word.word.casefold(), 0.0)))
     return Reasons(
-        in_text=(*codes, *_matched_words(matched.text, weight, question, unknown, text)),
+        in_text=(*(MatchedWord(code, points, "") for code, points in codes.items()), *words),
         in_name=_matched_words(matched.name, weight, question, unknown, name),
         words=candidate.words,
         meaning=max(0.0, candidate.meaning),
@@ -85,9 +88,12 @@ def _spaced_words(
         if sought not in surfaces:
             nearest = min(surfaces, key=partial(slips_between, sought), default="")
             written = surfaces.get(nearest, usual)
+        shown = typed.get(sought, sought)
+        if sought in surfaces and sought.isdecimal() and shown != surfaces[sought]:
+            written = surfaces[sought]  # the date, or another of the same month
         # The last word of an unfinished question counts as a whole word, and as the beginning of one.
-        number += by_word[sought].points if sought in by_word else 0.0
-        by_word[sought] = MatchedWord(typed.get(sought, sought), number, written)
+        number += by_word[shown].points if shown in by_word else 0.0
+        by_word[shown] = MatchedWord(shown, number, written)
     return by_word.values()
 
 

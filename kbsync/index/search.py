@@ -27,6 +27,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
 from kbsync.index.chunk import sentences
+from kbsync.index.dates import whole_dates
 from kbsync.index.embed import Encoder
 from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
@@ -45,6 +46,7 @@ from kbsync.index.words import (
     Tokeniser,
     code_test,
     codes_in,
+    comparable,
     exact_tokens,
     has_cjk,
     naming_text,
@@ -322,12 +324,16 @@ def _code_shares(question: str) -> dict[str, float]:
 
 
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
-    """Return the question's codes that no document has, not even with its misspelt words corrected."""
-    guessed = [term for term in unknown if term.written]
+    """Return the question's codes that no document has, not even with its misspelt words corrected, nor as a
+    date that is written otherwise."""
+    guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
+    text = comparable(question)
+    dates = [text[start:end] for start, end, form in whole_dates(text) if form not in absent]
     return tuple(
         code
         for code in exact_tokens(question)
-        if not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
+        if not any(comparable(code) in date for date in dates)
+        and not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
     )
 
 

@@ -5,8 +5,9 @@ so does each pair of adjacent ones. In Thai, Lao, Burmese and Khmer, so does eac
 SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that, variants
 of a character are unified for comparison, and traditional Chinese characters become simplified ones
 (`kbsync.index.characters`). A Chinese or Thai word may continue on the next line.
-Code identifiers, codes, long numbers and quantities have other forms, which go after the text, so that its
-words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `8999` for `8,999`.
+Code identifiers, codes, long numbers, quantities and dates have other forms, which go after the text, so that
+its words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `8999` for `8,999`,
+`20260314` for `14 March 2026`.
 
 The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing version
 of `words` never changes; every change needs a new version.
@@ -17,13 +18,14 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import cast
 
 import apsw
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS, folded, legible, simplified, unified
+from kbsync.index.dates import date_forms, dates_in, whole_dates
 
 TOKENISER = 4
 """The version of `words` for new documents."""
@@ -86,7 +88,7 @@ def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
     if version == _FORMS_INSIDE:
         text = _FORMS_3.sub(_append_forms, text)
     elif version > _FORMS_INSIDE:
-        forms = " ".join(form for _, _, form in forms_in(text))
+        forms = " ".join([*(form for _, _, form in forms_in(text)), *sorted(date_forms(text))])
     if text.isascii():
         return text, forms
     runs = unspaced_runs() if version >= _ALPHABETIC_PAIRED else cjk_runs()
@@ -326,9 +328,11 @@ _SEPARATORS = re.compile("[._:/-]+")
 
 
 def codes_in(question: str) -> list[str]:
-    """Return the dates, versions, addresses, identifiers and other codes in `question`: letters and digits
-    joined by `.`, `_`, `:`, `/` or `-`, except stop words such as `and/or`."""
-    codes = dict.fromkeys(match[0].casefold() for match in _code().finditer(question))
+    """Return the dates, versions, addresses, identifiers and other codes in `question`: dates with a year,
+    and letters and digits joined by `.`, `_`, `:`, `/` or `-`, except stop words such as `and/or`."""
+    text = comparable(question)
+    dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
+    codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _code().finditer(question))])
     return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MOST_CODES]
 
 
@@ -360,7 +364,9 @@ def _is_exact(token: str) -> bool:
 
 def code_test(code: str) -> Callable[[str], bool]:
     """Return a function that checks whether a text contains the code, with any of those separators and, if
-    it begins with a digit, with or without a `v` before it."""
+    it begins with a digit, with or without a `v` before it; a date also if it is written otherwise."""
+    if dates := {form for _, _, form in whole_dates(comparable(code))}:
+        return _date_test(dates)
     sought = _SEPARATORS.sub(".", code)
     sought = sought[sought[0] == "v" and sought[1].isdigit() :]
 
@@ -379,6 +385,13 @@ def code_test(code: str) -> Callable[[str], bool]:
         return False
 
     return has_code
+
+
+_COMPACT_DATE = re.compile("(?<![0-9])(?:19|20)[0-9]{4}(?:[0-9]{2})?(?![0-9])")
+
+
+def _date_test(dates: Set[str]) -> Callable[[str], bool]:
+    return lambda text: not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
 
 
 _MOST_SPELLINGS, _MOST_JOINED = 32, 4

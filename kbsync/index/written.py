@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import legible
+from kbsync.index.dates import dates_in
 from kbsync.index.words import (
     SQLITE_TOKENISER,
     Term,
@@ -74,6 +75,8 @@ def words_in(plain: str) -> Iterator[Word]:
     for start, end, form in forms_in(plain):
         for word in words_of(form):
             yield Word(start, end, word.surface, word.stem, is_form=True)
+    for start, end, form in dates_in(plain):
+        yield Word(start, end, form, form)  # shown as written, because nobody writes the form
 
 
 def written_terms(text: str) -> Iterator[tuple[Term, str]]:

@@ -219,8 +219,11 @@ def test_code_as_written_counts_in_addition_to_its_parts(tmp_path: Path) -> None
     with explaining(tmp_path, texts) as searcher:
         hits = searcher.search(Query("since 2026-03-14", explain=True))
     check_sums(hits)
-    codes = [[word.word for word in hit.reasons.in_text if "-" in word.word] for hit in hits if hit.reasons]
-    assert codes == [["2026-03-14"], []]
+    found = [hit.reasons.in_text for hit in hits if hit.reasons]
+    codes = [[(word.word, word.written) for word in words if "-" in word.word] for words in found]
+    assert codes == [[("2026-03-14", "")], [("2026-03-14", "2026-03-15")]]
+    right, other = ([word.points for word in words if "-" in word.word] for words in found)
+    assert right[0] > 3 * other[0]
 
 
 @long

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
+from kbsync.index.dates import date_forms
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder, Vectors
 from kbsync.index.search import Search, behind, spread, with_unranked
@@ -417,6 +418,46 @@ def test_code_precedes_texts_that_only_have_its_parts(tmp_path: Path, code: str,
     texts = [("right.md", text.format(code)), ("wrong.md", scattered), *TEXTS.items()]
     with searching(tmp_path, texts) as (searcher, _):
         assert paths(searcher.search(Query(question.format(code))))[0] == "right.md"
+
+
+SPELLINGS_OF_A_DAY = (
+    "2026-03-14", "2026/3/14", "14.3.2026", "14. 3. 2026", "14.03.2026", "3/14/2026", "14-Mar-2026",
+    "14 March 2026", "14th of March, 2026", "March 14, 2026", "Mar 14 2026", "14. März 2026", "14 mars 2026",
+    "14 de marzo de 2026", "2026年3月14日", "2026 年 3 月 14 號", "2026년 3월 14일",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("question", SPELLINGS_OF_A_DAY)
+def test_date_is_found_however_it_is_written(tmp_path: Path, question: str) -> None:
+    """It precedes dates that share its parts, and its month precedes other months."""
+    others = [
+        "14.3.2025", "14 March 2025", "2026-04-14", "4/14/2026", "15 March 2025, 14 people", "2025年3月14日",
+        "3 items on 14 pages, 2026 copies", "26.1.2014", "April 14, 2026", "14. April 2026", "13 March 2024",
+    ]  # fmt: skip
+    texts = [(f"{at}.md", f"The meeting on {day} was long.") for at, day in enumerate(others)]
+    for written in ("2026-03-14", "14.3.2026", "14 March 2026", "2026年3月14日"):
+        with searching(
+            tmp_path / written.replace("/", "."), [*texts, ("right.md", f"We met. It was {written}.")]
+        ) as (searcher, _):
+            assert paths(searcher.search(Query(question)))[0] == "right.md"
+            assert not searcher.unknown_words(Query(question)).codes
+            [right, *_] = searcher.search(Query(f"meeting {question}"))
+            assert right.path == "right.md"
+
+
+@pytest.mark.parametrize("question", ["March 2026", "2026-03", "3/2026", "2026年3月", "März 2026"])
+def test_month_is_found_by_its_days(tmp_path: Path, question: str) -> None:
+    days = ["14.4.2026", "3.5.2026", "14.3.2025", "2026-12-03", "2 April 2026", "March 2024"]
+    texts = [(f"{at}.md", f"The meeting was on {day}.") for at, day in enumerate(days)]
+    with searching(tmp_path, [*texts, ("minutes 20.3.2026.md", "Bread.")]) as (searcher, _):
+        assert paths(searcher.search(Query(question)))[0] == "minutes 20.3.2026.md"
+
+
+def test_dates_are_recognized_only_with_a_year() -> None:
+    text = "5 of 12, v2026.3, 10.0.2026, INV-2026-0042, 1.2.3.2026, 2026-13-45, 99.3.2026, may 14, 2026"
+    assert date_forms(text) == {"20260514", "202605"}
+    assert date_forms("3/4/2026") == {"20260403", "202604", "20260304", "202603"}
+    assert date_forms("1.6.2026-31.5.2031") == {"20260601", "202606", "20310531", "203105"}
 
 
 def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:

@@ -144,6 +144,13 @@ _SEARCHED = {
     "index.chunk._BRACE": [times("{"), times("\\"), _LETTERS],
     "index.chunk._COMMAND": [times("\\"), "\\" + _LETTERS, "\\a" + _BLANKS, times("\\a ")],
     "index.chunk._LABEL": [times("\\label{"), "\\label{" + _LETTERS, times("\\label{a")],
+    "index.dates._ISO": [times("2026-01-01-"), times("2026-01-"), _DIGITS, times("2026-")],
+    "index.dates._YEAR": [times("2026-01-01-"), times("2026-01-"), _DIGITS, times("2026 ")],
+    "index.dates._after_year": ["-" + _DIGITS, "-1" + times("-1"), " 年" + _BLANKS, times("年1月")],
+    # Applied to the 24 characters before a year.
+    "index.dates._before_year": ["1" * 24, "1." * 12, "1. 1. 1. 1. 1. 1. 1. 1. ", "a" * 24, "a. " * 8,
+                                 "1 mar " * 4, "mar 1, " * 3 + " \n"],
+    "index.words._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
     "index.words._FORMS_3": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                              times("1'111'") + "x", times("1,111") + "é", times("111,")],
     "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),

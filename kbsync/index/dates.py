@@ -1,0 +1,125 @@
+"""Finds dates in a text however they are written, and gives each a form that all spellings share. Pure."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+_MONTHS = (
+    "january jan januar janvier enero gennaio janeiro januari",
+    "february feb februar fevrier fev febrero febbraio fevereiro februari",
+    "march mar marz maerz mars marzo marco maart",
+    "april apr avril avr abril aprile",
+    "may mai mayo maggio maio mei",
+    "june jun juni juin junio giugno junho",
+    "july jul juli juillet julio luglio julho",
+    "august aug aout agosto augustus",
+    "september sept sep septembre septiembre settembre setembro",
+    "october oct oktober okt octobre octubre ottobre outubro",
+    "november nov novembre noviembre novembro",
+    "december dec dezember dez decembre diciembre dic dicembre dezembro",
+)
+"""The names of each month in English, German, French, Spanish, Italian, Portuguese and Dutch."""
+
+_ACCENTS = str.maketrans("äéûç", "aeuc")
+
+_ISO = re.compile("(?<![A-Za-z0-9])((?:19|20)[0-9]{2})-([0-9]{2})-([0-9]{2})(?![0-9])")
+_YEAR = re.compile("(?<![0-9])(?:19|20)[0-9]{2}(?![0-9]|-[0-9]{2}-[0-9]{2}(?![0-9]))")
+
+_DAY = len("20260314")
+
+_BEFORE = 24
+"""Number of characters before a year that may belong to its date."""
+
+
+@functools.cache
+def _months() -> Mapping[str, int]:
+    return {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split()}
+
+
+@functools.cache
+def _after_year() -> re.Pattern[str]:
+    return re.compile(
+        r"(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?:(?P=mark)(?P<day>[0-9]{1,2}))?(?![0-9]|[-/.][0-9])"
+        r"| ?[年년] ?(?P<m>[0-9]{1,2}) ?[月월](?: ?(?P<d>[0-9]{1,2}) ?[日号일])?"
+    )
+
+
+@functools.cache
+def _before_year() -> re.Pattern[str]:
+    name = "[A-Za-zäéûç]{3,10}"
+    day = "(?<![0-9])(?P<{}>[0-9]{{1,2}})(?:st|nd|rd|th|er)?"
+    return re.compile(
+        r"(?<![0-9])(?<![0-9][.,])(?P<first>[0-9]{1,2})(?P<mark>[-/.]) ?(?P<second>[0-9]{1,2})(?P=mark) ?\Z"
+        r"|(?<![0-9./-])(?P<month>[0-9]{1,2})/\Z"
+        rf"|(?:{day.format('before')}\.?[ \n-](?:of |de )?)?(?<![^\W_0-9])(?P<name>{name})"
+        r"\.?,?[ \n-](?:de |del )?\Z"
+        rf"|(?<![^\W_])(?P<named>{name})\.?[ \n-]{day.format('after')},?[ \n-]\Z"
+    )
+
+
+def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, form) for each date in `text`, which is in comparable form: `20260314` for a day
+    and `202603` for its month, whether written as 14 March 2026, March 14, 2026, 14.3.2026 or 2026年3月14日.
+
+    Only dates with a year of four digits. 3/4/2026 is a day in April and one in March.
+    """
+    for match in _ISO.finditer(text):
+        for form in _forms(match[1], [(int(match[2]), int(match[3]))]):
+            yield *match.span(), form
+    yield from _other_dates(text)
+
+
+def date_forms(text: str) -> set[str]:
+    """Return the forms of the dates in `text`."""
+    # A log has the same date many times.
+    iso = (_forms(year, [(int(month), int(day))]) for year, month, day in set(_ISO.findall(text)))
+    return {*itertools.chain.from_iterable(iso), *(form for _, _, form in _other_dates(text))}
+
+
+def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the same as `dates_in`, but for a day only its own form, not that of its month."""
+    last = (0, 0)
+    for start, end, form in dates_in(text):
+        if len(form) == _DAY or (start, end) != last:
+            yield start, end, form
+        last = start, end
+
+
+def _other_dates(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the dates that aren't written as 2026-03-14."""
+    for match in _YEAR.finditer(text):
+        start, end = match.span()
+        dates = list[tuple[int, int | None]]()
+        if after := _after_year().match(text, end):
+            end = after.end()
+            day = after["day"] or after["d"]
+            if after["mark"] != "." or day:  # 2026.3 is a version
+                dates = [(int(after["month"] or after["m"]), int(day) if day else None)]
+        elif before := _before_year().search(text, max(0, start - _BEFORE), start):
+            start = before.start()
+            dates = _dates_before(before)
+        for form in _forms(match[0], dates):
+            yield start, end, form
+
+
+def _dates_before(match: re.Match[str]) -> list[tuple[int, int | None]]:
+    """Return the possible months, each with its day, before a year."""
+    if match["month"]:
+        return [(int(match["month"]), None)]
+    if match["mark"]:
+        first, second = int(match["first"]), int(match["second"])
+        return [(second, first)] if match["mark"] == "." else [(second, first), (first, second)]
+    name = (match["name"] or match["named"]).translate(_ACCENTS).lower()
+    day = match["before"] or match["after"]
+    return [(_months().get(name, 0), int(day) if day else None)]
+
+
+def _forms(year: str, dates: Iterable[tuple[int, int | None]]) -> Iterator[str]:
+    for month, day in dict.fromkeys(dates):
+        if 1 <= month <= 12 and (day is None or 1 <= day <= 31):
+            if day is not None:
+                yield f"{year}{month:02}{day:02}"
+            yield f"{year}{month:02}"
