@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -240,6 +241,18 @@ def run_cli(arguments: Sequence[str]) -> int:
         route_messages(None)
 
 
+def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
+    """Return how to pass a query that begins with a minus, if `error` may be about one; else ""."""
+    command = "" if error.ctx is None else error.ctx.info_name
+    if command not in ("search", "ask") or not isinstance(error, click.NoSuchOption | click.BadParameter):
+        return ""
+    query = next((word for word in arguments if re.match(r"-[^\W\d]{2}|-\"", word)), None)
+    if query is None:
+        return ""
+    example = f"kbsync {command} -- {shell_word(query)}"
+    return printable(f"; put -- before a query that begins with a minus: {example}")
+
+
 def _run(arguments: Sequence[str]) -> int:
     """Return the code that the command returned; None means success."""
     try:
@@ -253,6 +266,7 @@ def _run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         # On one line, even if click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")
+        message += _hint_at_query(error, arguments)
         print_message(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
         return Code.USAGE
     except click.ClickException as error:

@@ -127,6 +127,13 @@ WRONG = (
     wrong("init docs --target zhipu", "add --base ID", before=bare),
     wrong("search ' '", "the query is empty; pass one"),
     wrong("search x -0", "-0 needs --files"),
+    wrong(
+        "search '-draft plan' x",
+        "put -- before a query that begins with a minus: kbsync search -- '-draft plan'",
+        "see: kbsync search --help",
+    ),
+    wrong("search -kidney", "kbsync search -- -kidney"),
+    wrong("ask '-\"first draft\" plan'", "kbsync ask -- '-\"first draft\" plan'"),
     wrong("search x --files --json", "--files and --json cannot be used together"),
     wrong("status --check --max-age soon", "15m", "see: kbsync status --help"),
     wrong("status --max-age 1h", "--max-age needs --check; see: kbsync status --help"),
