@@ -326,7 +326,7 @@ def open_state(
     from a newer kbsync and, without `on_refused`, for a changed config with errors.
     """
     path = installation.state_file
-    with lock.held(installation.state_dir, keeps_running=keeps_running):
+    with lock.held(installation.state_dir, keeps_running=keeps_running, only=installation.only):
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:

@@ -412,6 +412,9 @@ def unmade(installation: Installation) -> Iterator[None]:
 
 
 def _pass(installation: Installation, under_way: str) -> str:
+    names = [mirror.name for mirror in installation.mirrors]
+    if (left_out := find_left_out(installation, names)) == names:
+        return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
         return f"{under_way}; check progress: {installation.command_line('status')}"
     return f"run: {installation.command_line('--once')}"
@@ -561,9 +564,9 @@ def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRe
     return [(name, record) for name, record in records if record is not None]
 
 
-def request_reload(installation: Installation, otherwise: str) -> str:
+def request_reload(installation: Installation, otherwise: str, added: str | None = None) -> str:
     """Make a running kbsync reload the changed config, and return a sentence that says so; `otherwise` if
-    none seems to be running.
+    none seems to be running. `added`: the name of a new mirror in the config.
     """
     from kbsync.source.wake import wake
     from kbsync.state.inbox import RELOAD
@@ -580,16 +583,34 @@ def request_reload(installation: Installation, otherwise: str) -> str:
     except (KbsyncError, OSError) as error:
         # The config is changed already.
         return f"can't ask the running kbsync to reload the config ({error}); restart it"
-    is_running = holder is not None and holder.keeps_running
-    return "the running kbsync reloads the config now" if is_running else otherwise
+    if holder is None or not holder.keeps_running:
+        return otherwise
+    if added is not None and not holder.serves(added):
+        return describe_left_out([added])
+    return "the running kbsync reloads the config now"
 
 
-def when_done(installation: Installation) -> str:
-    """Return a sentence that says which kbsync will act on a message, and when."""
+def find_left_out(installation: Installation, names: Sequence[str]) -> list[str]:
+    """Return those of the mirrors that the running kbsync doesn't serve, because its --mirror leaves them
+    out."""
+    holder = lock.find_holder(installation.state_dir)
+    return [] if holder is None else [name for name in names if not holder.serves(name)]
+
+
+def describe_left_out(names: Sequence[str]) -> str:
+    """Return a sentence about mirrors that the running kbsync doesn't serve."""
+    listed = format_list(names)
+    return printable(f"the running kbsync has --mirror without {listed}; restart it to include {listed}")
+
+
+def when_done(installation: Installation, names: Sequence[str]) -> str:
+    """Return a sentence that says which kbsync will act on messages for these mirrors, and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
         return printable(f"{format_list(paused)} {are} paused; this happens after: {resume}")
+    if left_out := find_left_out(installation, names):
+        return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
         return "the running kbsync does this now"
     return printable(f"the next pass does this: {installation.command_line('--once')}")

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -31,25 +31,34 @@ _TASK = "task"
 pass.
 """
 
+_ONLY = "mirror="
+"""The text before the name of each mirror in the lock file, if the process was limited to some mirrors."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """The process that holds the lock. `pid`: its id as seen from here; `since`: epoch seconds.
 
-    `keeps_running`: it mirrors until it is stopped, as a daemon does.
+    `keeps_running`: it mirrors until it is stopped, as a daemon does. `only`: the mirrors that it was limited
+    to; empty for all.
     """
 
     pid: int
     since: float
     keeps_running: bool
+    only: tuple[str, ...] = ()
+
+    def serves(self, mirror: str) -> bool:
+        """Return whether the process works on this mirror of its config."""
+        return not self.only or mirror in self.only
 
 
 @contextmanager
-def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
+def held(state_dir: Path, *, keeps_running: bool = True, only: Sequence[str] = ()) -> Iterator[None]:
     """Hold the lock on a state directory; the kernel releases it when the process ends, even after a crash.
 
-    `keeps_running`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process
-    that has it.
+    `keeps_running`: the holder mirrors until it is stopped. `only`: the mirrors that it is limited to. Raises
+    `LockedError`, which names the process that has it.
     """
     fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
@@ -60,7 +69,8 @@ def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
             named = f" (process {process})" if process else ""
             raise LockedError(f"another kbsync{named} is using {state_dir}; stop it first") from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{'' if keeps_running else _TASK}\n".encode(), 0)
+        marks = [*([] if keeps_running else [_TASK]), *(f"{_ONLY}{name}" for name in only)]
+        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
@@ -116,7 +126,7 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
     for *_, process, inode, _, _ in locks:
         # Btrfs reports different devices for files and for the kernel's locks, so inode and process decide.
         if inode == note.kernel_id or (process == note.process and inode.endswith(f":{note.number}")):
-            return Holder(int(process), note.since, keeps_running=not note.is_task)
+            return Holder(int(process), note.since, keeps_running=not note.is_task, only=note.only)
     # `/proc/locks` omits locks held in another container; on the host it lists all.
     namespace = _namespace()
     return False if namespace in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
@@ -133,13 +143,15 @@ class _Note:
     process: str
     namespace: str
     is_task: bool
+    only: tuple[str, ...]
 
 
 def _read_note(path: Path) -> _Note:
     status = path.stat()
     process, namespace, *marks = [*path.read_text(errors="replace").split(), "", ""]
     kernel_id = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    return _Note(status.st_ino, kernel_id, status.st_mtime, process, namespace, _TASK in marks)
+    only = tuple(mark.removeprefix(_ONLY) for mark in marks if mark.startswith(_ONLY))
+    return _Note(status.st_ino, kernel_id, status.st_mtime, process, namespace, _TASK in marks, only)
 
 
 def _has_ended(note: _Note) -> bool:

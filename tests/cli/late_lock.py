@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kbsync.__main__ import main
 from kbsync.state import lock
@@ -24,12 +25,12 @@ hold_lock = lock.held
 
 
 @contextmanager
-def run_command_first(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
+def run_command_first(state_dir: Path, **options: Any) -> Iterator[None]:
     lock.held = hold_lock
     words = json.loads(os.environ.pop(BEFORE_LOCK))
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([sys.executable, "-m", "kbsync", *words], check=True, **quiet)
-    with hold_lock(state_dir, keeps_running=keeps_running):
+    with hold_lock(state_dir, **options):
         yield
 
 

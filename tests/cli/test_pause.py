@@ -303,3 +303,47 @@ def test_rescan_names_the_mirrors_that_it_leaves_out(two: Sandbox) -> None:
     two.run("pause", "handbook")
     assert "handbook, other and third are paused" in two.run("rescan").err
     assert daemon.end() == 0
+
+
+@long
+def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox) -> None:
+    assert two.run("--once").code == 0
+    third = two.root / "third"
+    third.mkdir()
+    daemon = two.watch("--mirror", "handbook")
+    daemon.wait_for_event("daemon.watching")
+    left_out = "the running kbsync has --mirror without {0}; restart it to include {0}"
+    assert two.run("add", third).out.splitlines()[-1] == left_out.format("third")
+    assert two.run("rescan", "other").err == f"kbsync: {left_out.format('other')}\n"
+    assert two.run("rescan").out.splitlines() == [
+        "the running kbsync rescans handbook now",
+        left_out.format("other and third"),
+    ]
+    assert two.run("pause").code == 0
+    assert two.run("resume", "handbook").out.splitlines()[-1] == "the running kbsync continues now"
+    assert two.run("resume", "other").out.splitlines()[-1] == left_out.format("other")
+    for file in two.state.glob("kb/other/*"):
+        file.unlink()
+    assert left_out.format("other") in two.run("verify", "--repair", "--mirror", "other").words
+    assert two.run("remove", "other", "--keep").out.splitlines()[-1] == (
+        "the running kbsync reloads the config now"
+    )
+    assert daemon.end() == 0
+
+
+@long
+def test_requests_for_a_mirror_that_the_daemon_left_out_are_carried_out_later(two: Sandbox) -> None:
+    assert two.run("--once").code == 0
+    config = two.config.read_text()
+    two.config.write_text(config.replace("{name: other,", "{name: other, deletions: {hold_count: 0},"))
+    (two.root / "other" / "b.md").unlink()
+    assert two.run("--once").code == 3
+    daemon = two.watch("--mirror", "handbook")
+    daemon.wait_for_event("daemon.watching")
+    approved = two.run("approve", "other", "--yes")
+    assert approved.out.splitlines()[-1] == (
+        "approved; the running kbsync has --mirror without other; restart it to include other"
+    )
+    assert daemon.end() == 0
+    assert two.run("--once").code == 0
+    assert two.search("beta", "--mirror", "other") == []

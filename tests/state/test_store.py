@@ -247,6 +247,14 @@ def test_lock_holder_is_identified_or_reported_as_unknown(
         pass
 
 
+def test_lock_holder_names_the_mirrors_it_is_limited_to(tmp_path: Path) -> None:
+    for only in ((), ("task", "handbook")):
+        with lock.held(tmp_path, only=only):
+            holder = lock.find_holder(tmp_path)
+            assert holder is not None and holder.keeps_running
+            assert holder.serves("handbook") and holder.serves("other") is not bool(only)
+
+
 def test_lock_of_a_dead_process_is_free_and_of_another_user_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

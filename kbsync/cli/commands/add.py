@@ -172,7 +172,7 @@ def _add_to(
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
-    reload = request_reload(after, f"to mirror it: {after.command_line('--once')}")
+    reload = request_reload(after, f"to mirror it: {after.command_line('--once')}", added=name)
     return kind, [*what_next, reload], after
 
 

@@ -78,7 +78,7 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
         messages.append(("approve", approval.mirror, arguments))
     post(installation, messages)
     if not choices.quiet:
-        Output().line(f"approved; {when_done(installation)}")
+        Output().line(f"approved; {when_done(installation, [approval.mirror for approval in held])}")
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kbsync.cli.context import choose, find_paused, post
+from kbsync.cli.context import choose, describe_left_out, find_left_out, find_paused, post
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import format_list, printable
@@ -33,7 +33,11 @@ def command(choices: Choices, name: str | None) -> None:
             f"once it has ended, run: {installation.command_line('--once')}"
         )
     paused = find_paused(installation)
-    names = [mirror.name for mirror in installation.mirrors if mirror.name not in paused]
+    unpaused = [mirror.name for mirror in installation.mirrors if mirror.name not in paused]
+    left_out = find_left_out(installation, unpaused)
+    names = [name for name in unpaused if name not in left_out]
+    if left_out and not names:
+        raise UsageError(describe_left_out(left_out))
     are = "is" if len(paused) == 1 else "are"
     if not names:
         resume = installation.command_line("resume" if name is None else f"resume {name}")
@@ -42,3 +46,5 @@ def command(choices: Choices, name: str | None) -> None:
     if not choices.quiet:
         except_paused = f"; {format_list(paused)} {are} paused" if paused else ""
         Output().line(printable(f"the running kbsync rescans {format_list(names)} now{except_paused}"))
+        if left_out:
+            Output().line(describe_left_out(left_out))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import change_state, choose, find_paused, find_records
+from kbsync.cli.context import (
+    change_state,
+    choose,
+    describe_left_out,
+    find_left_out,
+    find_paused,
+    find_records,
+)
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import format_list, printable
@@ -42,8 +49,11 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
         Output().json({"resumed": resumed})
     elif not choices.quiet and resumed:
         Output().line(printable(f"resumed {format_list(resumed)}"))
-        is_running = lock.is_held(installation.state_dir)
-        once = f"to mirror now: {installation.command_line('--once')}"
-        Output().line("the running kbsync continues now" if is_running else once)
+        if left_out := find_left_out(installation, resumed):
+            Output().line(describe_left_out(left_out))
+        elif lock.is_held(installation.state_dir):
+            Output().line("the running kbsync continues now")
+        else:
+            Output().line(f"to mirror now: {installation.command_line('--once')}")
     elif not choices.quiet:
         Output().line("nothing is paused")

@@ -66,7 +66,8 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
         post(installation, [("retry", name, {"paths": paths}) for name, paths in paths_of.items()])
     if not choices.quiet:
         _print(Output(), requested, installation.command_line("status --documents"))
-        Output().line(when_done(installation) if requested else "nothing has failed")
+        names = [request.record.name for request in requested]
+        Output().line(when_done(installation, names) if requested else "nothing has failed")
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:

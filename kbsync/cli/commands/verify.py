@@ -73,7 +73,8 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         for audit in audits:
             _print(Output(), audit, quiet=choices.quiet)
         if repairs and not choices.quiet:
-            print_message(f"repair of {', '.join(repairs)} scheduled; {when_done(installation)}")
+            then = when_done(installation, list(repairs))
+            print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
     halted = [Code.PERSON for audit in audits if audit.halt is not None]
     return worst([*halted, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
 
