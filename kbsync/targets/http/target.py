@@ -578,6 +578,11 @@ class ServiceTarget(Target, Generic[Row]):
             async for row in rows:
                 yield row
 
+    async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
+        """Return the rows of those `ids` that the list has."""
+        wanted = set(ids)
+        return {row.id: row async for row in self.rows() if row.id in wanted}
+
     async def _request_page(self, number: int, size: int) -> ListPage[Row]:
         return await self._translate_refusal(self.page(number, size))
 

@@ -175,21 +175,16 @@ class LightragTarget(ServiceTarget[Row]):
         if await self._delete_rows([*map(document_id, ids)]):
             return dict.fromkeys(ids)
         # The server counts missing documents as failures.
-        rows = await self._listed_among(ids)
+        rows = await self._rows_among(ids)
         # The id of a failed upload's record doesn't follow from the name.
         records = [row.server_id for row in rows.values() if row.server_id != document_id(row.id)]
         if records:
             await self._delete_rows(records)
-            rows = await self._listed_among(ids)
+            rows = await self._rows_among(ids)
         return {
             remote_id: Unavailable(_STILL_THERE, code="still-there") if remote_id in rows else None
             for remote_id in ids
         }
-
-    async def _listed_among(self, ids: Sequence[str]) -> Mapping[str, Row]:
-        """Return the rows of those documents that the list still has."""
-        wanted = set(ids)
-        return {row.id: row async for row in self.rows() if row.id in wanted}
 
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids; return whether the server says that it deleted all of them."""

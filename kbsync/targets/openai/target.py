@@ -211,25 +211,23 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             await self.base()
         shared = SharedPassages(self._client, self._names, self._vector_model or "")
 
-        async def remove(file_id: str) -> DeleteOutcome:
-            try:
-                lost = await shared.find_lost(file_id, alike.get(file_id, ()))
-                if not await api.remove(self._client, "delete", f"{self._files}/{file_id}"):
-                    await self.base()  # a missing file counts as deleted while the store exists
-                for passages in lost:
-                    await shared.restore(passages)
-                # Delete the file last: a file that is stored but not attached shows that its deletion was
-                # interrupted.
-                await api.remove(self._client, "delete-file", f"/files/{file_id}")
-            except TargetError as error:
-                return error
-            return None
+        async def remove(file_id: str) -> None:
+            lost = await shared.find_lost(file_id, alike.get(file_id, ()))
+            if not await api.remove(self._client, "delete", f"{self._files}/{file_id}"):
+                await self.base()  # a missing file counts as deleted while the store exists
+            for passages in lost:
+                await shared.restore(passages)
+            # Delete the file last: a file that is stored but not attached shows that its deletion was
+            # interrupted.
+            await api.remove(self._client, "delete-file", f"/files/{file_id}")
 
         async with self._lock.deleting() if self._vector_model else nullcontext():
             alike = await shared.find_alike(ids) if self._vector_model else {}
             alone = [file_id for file_id in ids if file_id not in alike]
-            outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))
-            return outcomes | {file_id: await remove(file_id) for file_id in alike}
+            outcomes: dict[str, DeleteOutcome] = await self._call_each(alone, remove)
+            for file_id in alike:  # in turn, because they may share passages
+                outcomes |= await self._call_each([file_id], remove)
+            return outcomes
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:

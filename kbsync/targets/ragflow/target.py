@@ -226,7 +226,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
         if is_whole and rows.keys() <= wanted:
             return rows
-        return {row.id: row async for row in self.rows() if row.id in wanted}
+        return await self._rows_among(ids)
 
     # -- searches
 
