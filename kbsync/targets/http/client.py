@@ -288,31 +288,24 @@ class Client:
         Close the iterator if you leave early. Errors as in `post_form`, even if the connection breaks in the
         middle. Limits each wait for bytes and the number of bytes.
         """
-        if (rest := self.breaker.rest) is not None:
-            raise self._refuse(rest).error
-        burst = await self.gate.enter()
-        begun, number = self._steady(), 0
-        outcome: Outcome | None = None
-        try:
-            if (rest := self.breaker.rest) is not None:
-                raise self._refuse(rest).error
-            number = self.breaker.begin()
-            call = HttpCall(op, "POST", path, partial(json_body, json_text(json)))
-            async with aclosing(self._stream_pieces(call)) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, bytes):
-                        self.breaker.succeeded()
-                        outcome = Outcome.OK
-                        yield piece
-                    else:
-                        self._learn(piece, burst, number)
-                        outcome = _outcome_kind(piece)
-                        yield _response_or_raise(piece)
-        finally:
-            self.breaker.withdraw(number)  # applies if no bytes arrived
-            if outcome is not None:
-                self.meter.answered(op, outcome, self._steady() - begun)
-            self.gate.leave()
+        async with self._slot() as (burst, number):
+            begun, outcome = self._steady(), None
+            try:
+                call = HttpCall(op, "POST", path, partial(json_body, json_text(json)))
+                async with aclosing(self._stream_pieces(call)) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, bytes):
+                            self.breaker.succeeded()
+                            outcome = Outcome.OK
+                            yield piece
+                        else:
+                            self._learn(piece, burst, number)
+                            outcome = _outcome_kind(piece)
+                            yield _response_or_raise(piece)
+            finally:
+                self.breaker.withdraw(number)  # applies if no bytes arrived
+                if outcome is not None:
+                    self.meter.answered(op, outcome, self._steady() - begun)
 
     async def download(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:
         """Yield at most `limit` bytes from a foreign http(s) URL, without credentials.
@@ -335,19 +328,11 @@ class Client:
         await self._downloads.aclose()
 
     async def _attempt(self, call: HttpCall) -> HttpResponse | FailedRequest:
-        """Wait for the gate and send one request; refuse it while the target is down."""
+        """Wait for the gate and send one request. Raises `Unavailable` while the target is down."""
         if self._pace is not None:
             await self._pace()
-        # Check before the gate, so that no queue forms for a target that is down. Check again behind it: the
-        # target may have gone down meanwhile, and only one call at a time probes it.
-        if (rest := self.breaker.rest) is not None:
-            return self._refuse(rest)
-        burst = await self.gate.enter()
-        try:
-            if (rest := self.breaker.rest) is not None:
-                return self._refuse(rest)
-            number, begun = self.breaker.begin(), self._steady()
-            asked_at = asyncio.get_running_loop().time()
+        async with self._slot() as (burst, number):
+            begun, asked_at = self._steady(), asyncio.get_running_loop().time()
             try:
                 outcome, sent_bytes = await self._exchange(call)
             except BaseException as error:
@@ -360,12 +345,27 @@ class Client:
             if isinstance(outcome, HttpResponse):
                 self.missing.works(call.op)
             return outcome
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[tuple[int, int], None]:
+        """Hold a slot of the gate; yield its burst and the number of the call, to pass back with the outcome.
+
+        Raises `Unavailable` while the target is down.
+        """
+        # Check before the gate, so that no queue forms for a target that is down. Check again behind it: the
+        # target may have gone down meanwhile, and only one call at a time probes it.
+        self._check_breaker()
+        burst = await self.gate.enter()
+        try:
+            self._check_breaker()
+            yield burst, self.breaker.begin()
         finally:
             self.gate.leave()
 
-    def _refuse(self, rest: float) -> FailedRequest:
-        reason = f"{self.breaker.cause}; retrying in {math.ceil(rest)} s"
-        return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
+    def _check_breaker(self) -> None:
+        if (rest := self.breaker.rest) is not None:
+            reason = f"{self.breaker.cause}; retrying in {math.ceil(rest)} s"
+            raise Unavailable(reason, retry_after=rest, untried=True)
 
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
         """Record a request that was cancelled or failed in our own code.
