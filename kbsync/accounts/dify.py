@@ -67,9 +67,7 @@ class DifyBases(Bases):
         self.fields_of(request)
         if request.settings:
             raise NotOffered("change the settings of a knowledge base in Dify; omit --set")
-        card = await self.get(base_id)
-        description = card.description if request.description is None else request.description
-        body = {"name": request.name or card.name, "description": description}
+        body = request.texts_after(await self.get(base_id))
         try:
             await self._client.request("edit-base", "PATCH", base_path(base_id), json=body)
         except Halted as error:

@@ -44,9 +44,7 @@ class OpenWebuiBases(Bases):
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Change the name or the description. The server requires both, so this reads them first."""
         self.fields_of(request)
-        card = await self.get(base_id)
-        description = card.description if request.description is None else request.description
-        body = {"name": request.name or card.name, "description": description}
+        body = request.texts_after(await self.get(base_id))
         await self._client.request("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
 
     async def delete(self, base_id: str) -> None:

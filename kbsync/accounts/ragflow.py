@@ -18,12 +18,21 @@ from kbsync.accounts.account import (
 )
 from kbsync.accounts.answering import Completions, Piece, incomplete_answer, messages
 from kbsync.accounts.settings import OfferedSetting, any_text, choice, parse_settings
-from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import BaseCard
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, page_in, require_shape, text_of
+from kbsync.targets.http.reading import (
+    Fields,
+    ListPage,
+    Match,
+    hits_of,
+    id_of,
+    object_of,
+    page_in,
+    require_shape,
+    text_of,
+)
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.target import DATASETS, RagflowTarget
 
@@ -184,14 +193,13 @@ def sources_of(last: Piece) -> Sources:
     listed = last.message.get("reference")
     if not isinstance(listed, list):
         return Sources(None, usage=last.usage)
-    passages: dict[str, list[Passage]] = {}
+    matches: list[Match] = []
     marks: dict[str, list[str]] = {}
     for index, chunk in enumerate(map(object_of, listed)):
         if remote_id := chunk.id("document_id"):
-            passages.setdefault(remote_id, []).append(shapes.passage_of(chunk))
+            matches.append((remote_id, shapes.passage_of(chunk)))
             marks.setdefault(remote_id, []).append(f"ID:{index}")
-    hits = tuple(Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items())
-    return Sources(hits, usage=last.usage, marks=marks)
+    return Sources(tuple(hits_of(matches)), usage=last.usage, marks=marks)
 
 
 def account(target: RagflowTarget) -> ManagedAccount:

@@ -148,7 +148,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain `name`."""
-        return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
+        return await self._listed_on(self.page(1, PAGE_SIZE, name))
 
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""

@@ -13,7 +13,7 @@ from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from kbsync.contract.searching import Passage
+from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import DocStatus, Listed
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
@@ -239,6 +239,14 @@ def matches_in(listed: object, read: Callable[[Fields], tuple[object, Passage]])
         return None
     matches = map(read, objects_in(listed))
     return tuple((remote_id, passage) for raw_id, passage in matches if (remote_id := id_of(raw_id)))
+
+
+def hits_of(matches: Iterable[Match]) -> list[Hit]:
+    """Return a hit for each document, in order, with the score of its first passage."""
+    passages: dict[str, list[Passage]] = {}
+    for remote_id, passage in matches:
+        passages.setdefault(remote_id, []).append(passage)
+    return [Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items()]
 
 
 def path_below(prefix: str, path: str) -> str | None:

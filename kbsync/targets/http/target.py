@@ -61,6 +61,7 @@ from kbsync.targets.http.reading import (
     T,
     batches,
     check_shown,
+    hits_of,
 )
 from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
@@ -586,6 +587,10 @@ class ServiceTarget(Target, Generic[Row]):
     async def _request_page(self, number: int, size: int) -> ListPage[Row]:
         return await self._translate_refusal(self.page(number, size))
 
+    async def _listed_on(self, page: Awaitable[ListPage[Row]]) -> Sequence[Listed]:
+        """Return the documents on one page, for services whose list has a filter for names (`Finds`)."""
+        return [row.listed for row in (await self._translate_refusal(page)).rows]
+
     async def _translate_refusal(self, page: Awaitable[P]) -> P:
         """Return a page of the list.
 
@@ -606,9 +611,6 @@ class ServiceTarget(Target, Generic[Row]):
         """
         if sum(1 if character.isascii() else 2 for character in query.text.strip()) < self.shortest_query:
             return ()
-        passages: dict[str, list[Passage]] = {}
-        for remote_id, passage in sorted(await self.matches(query), key=lambda pair: -pair[1].score):
-            if not query.among or remote_id in query.among:
-                passages.setdefault(remote_id, []).append(passage)
-        hits = [Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items()]
+        matches = sorted(await self.matches(query), key=lambda pair: -pair[1].score)
+        hits = hits_of(pair for pair in matches if not query.among or pair[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]

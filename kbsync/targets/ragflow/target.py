@@ -206,8 +206,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain `name` without its extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same file, stored twice
-        page = await self._translate_refusal(self._request_list(_page_query(1, PAGE_SIZE, keywords=stem)))
-        return [row.listed for row in page.rows]
+        return await self._listed_on(self._request_list(_page_query(1, PAGE_SIZE, keywords=stem)))
 
     async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
         """Return a page of the list, oldest documents first, so that new ones appear on the last page."""

@@ -332,7 +332,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the list, filtered by the service."""
         # The filter's comparison is undocumented, so a result proves a document, but never its absence.
-        return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
+        return await self._listed_on(self.page(1, PAGE_SIZE, name))
 
     async def row(self, remote_id: str) -> ZhipuDocument:
         """Return one document. Raises `NotFound`, also if the response has no data."""
