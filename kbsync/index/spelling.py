@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
-from kbsync.index.words import Term, Tokeniser, comparable, is_unspaced
+from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_unspaced
 
-ONE_SLIP, TWO_SLIPS = 5, 8
-"""Minimum lengths of a word in which one typo, or two, may be corrected."""
+SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
+"""Minimum lengths of a word in which two swapped letters, any one typo, or two typos may be corrected."""
+
+_SWAPPED_APART = 6  # minimum length of a word in which the swapped letters may have another between them
 
 LONGEST_WORD = 30
 """Maximum number of letters; longer strings aren't words, and would have too many variants to try."""
@@ -57,10 +59,12 @@ def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginni
 
 def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
-    if not is_word or not ONE_SLIP <= len(term.surface) <= LONGEST_WORD:
+    if not is_word or not SWAPPED <= len(term.surface) <= LONGEST_WORD:
         return ""
     # A misspelt word may be stemmed differently.
-    similar_stems = occurring(set(Tokeniser().tokens(" ".join(set(_slips(term.surface))))))
+    swapped = _stems(_swaps(term.surface)) - _stems_of_stop_words()
+    slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()
+    similar_stems = occurring(swapped | (slipped - _stems_of_stop_words()))
     if not similar_stems and len(term.surface) >= TWO_SLIPS:
         # There are too many spellings with two typos to look up, and in a large script those with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
@@ -69,21 +73,39 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     similar_stems = {
         stem: n for stem, n in similar_stems.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP
     }
-    return max(
-        similar_stems, key=lambda stem: (stem[0] == term.stem[0], similar_stems[stem], stem), default=""
-    )
+
+    def likelihood(stem: str) -> tuple[bool, bool, int, str]:
+        return stem[0] == term.stem[0], stem in swapped, similar_stems[stem], stem
+
+    return max(similar_stems, key=likelihood, default="")
+
+
+def _stems(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(Tokeniser().tokens(" ".join(set(words))))
+
+
+@functools.cache
+def _stems_of_stop_words() -> frozenset[str]:
+    """Return the stems of stop words; searching for one instead of another word would find anything."""
+    return _stems(filter(str.isascii, STOP_WORDS))
+
+
+def _swaps(word: str) -> Iterator[str]:
+    """Yield the spellings with two letters swapped that are adjacent or, in a longer word, nearly so."""
+    for distance in (1, 2) if len(word) >= _SWAPPED_APART else (1,):
+        for at in range(len(word) - distance):
+            end = at + distance
+            yield word[:at] + word[end] + word[at + 1 : end] + word[at] + word[end + 1 :]
 
 
 def _slips(word: str) -> Iterator[str]:
-    """Yield the spellings that differ by one letter of the word's script, or by two adjacent letters
-    swapped."""
+    """Yield the spellings that differ by one letter of the word's script."""
     letters = "".join(map(_letters_of_block, {ord(letter) & 0xFF80 for letter in word}))
     if 2 * len(letters) * (len(word) + 1) > _MOST_SPELLINGS:
         letters = "".join(set(word))
     for at in range(len(word) + 1):
         before, after = word[:at], word[at:]
         yield before + after[1:]
-        yield before + after[1:2] + after[:1] + after[2:]
         for letter in letters:
             yield before + letter + after
             yield before + letter + after[1:]

@@ -54,10 +54,12 @@ def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: boo
         ("reoistered", "registered"),
         ("bioler", "boiler"),
         ("пирагов", "пирогов"),
+        ("wfii", "wifi"),  # four letters, two of them swapped
+        ("bycicle", "bicycle"),  # swapped around another
     ],
 )
 def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, intended: str) -> None:
-    known = vocabulary("temperature", "registered", "boiler", "пирогов", "meaning")
+    known = vocabulary("temperature", "registered", "boiler", "пирогов", "meaning", "wifi", "bicycle")
     [stem] = vocabulary(intended)
     assert unknown(f"the {typed} meaning", known) == [Unknown(typed, stem)]
 
@@ -87,6 +89,8 @@ def test_letter_missing_from_a_word_of_any_alphabet_is_supplied(typed: str, inte
     "typed",
     [
         "vlve",  # four letters
+        "oneil",  # whose slip "oneli" has the stem of a stop word
+        "tihs",
         "bxilxr",  # two slips in a short word
         "E4472",  # another code
         "nothing",  # "both" by another first letter
@@ -97,7 +101,7 @@ def test_letter_missing_from_a_word_of_any_alphabet_is_supplied(typed: str, inte
     ],
 )
 def test_dissimilar_words_stay_unknown(typed: str) -> None:
-    known = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both")
+    known = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both", "on", "this")
     assert all(each.stem == "" for each in unknown(typed, known))
     assert unknown(typed, known)
 
@@ -106,6 +110,10 @@ def test_correction_prefers_the_same_beginning_and_then_the_commonest() -> None:
     assert unknown("parrots", vocabulary("carrots", "parrot", "garrots")) == []
     assert unknown("pbrrots", vocabulary("parrots", "perrots", "arrots")) == [Unknown("pbrrots", "perrot")]
     assert unknown("marrots", vocabulary("carrots", "barrots")) == [Unknown("marrots", "barrot")]
+
+
+def test_correction_prefers_swapped_letters_to_other_typos() -> None:
+    assert unknown("stahs", vocabulary("stash", "stats")) == [Unknown("stahs", "stash")]
 
 
 def test_few_words_of_a_pasted_text_are_corrected() -> None:
