@@ -26,6 +26,7 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS, folded, legible, simplified, unified
 from kbsync.index.dates import date_forms, dates_in, whole_dates
+from kbsync.index.read.formats import EXTENSIONS
 
 TOKENISER = 4
 """The version of `words` for new documents."""
@@ -165,6 +166,7 @@ _FORMS = re.compile(
     rf"(?:(?P<gap>[ \u00a0\u2009\u202f]?)(?P<unit>{'|'.join(_UNITS.split())})(?![^\W_])"
     rf"|(?P<short>{'|'.join(_UNITS_WITHOUT_SPACE.split())})(?![^\W_]))"
     r"|[vV](?P<version>[0-9]++)(?=\.[0-9])"
+    r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
     r"|(?P<symbol>[A-Za-z](?:\+\+|#)|\.(?:NET|net)(?<!\w.{4})|[A-Z]{1,3}&[A-Z]{1,3})(?![A-Za-z0-9_])"
     # Nine to 15 digits in groups, such as a telephone number, but not a date with an hour.
     rf"|(?<![0-9][ \-:/{_NUMBER_MARKS}])(?![0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?![0-9]))"
@@ -180,8 +182,9 @@ _SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
 
 def forms_in(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each other form of a part of `text`: of a code identifier its words, of a
-    code and of a long number in groups its letters and digits, of a version the number without `v`, of a
-    quantity the same with and without a space, and of a name with symbols the same in letters: `csharp`.
+    code, an acronym with dots and a long number in groups its letters and digits, of a version the number
+    without `v`, of a quantity the same with and without a space, and of a name with symbols the same in
+    letters: `csharp`.
     """
     for match in _FORMS.finditer(text):
         start, end = match.span()
@@ -325,6 +328,7 @@ MOST_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
 _SEPARATORS = re.compile("[._:/-]+")
+_SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 
 
 def codes_in(question: str) -> list[str]:
@@ -363,15 +367,16 @@ def _is_exact(token: str) -> bool:
 
 
 def code_test(code: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a text contains the code, with any of those separators and, if
-    it begins with a digit, with or without a `v` before it; a date also if it is written otherwise."""
+    """Return a function that checks whether a text contains the code, with any of those separators or a
+    decimal comma and, if it begins with a digit, with or without a `v` before it; a date may be written in
+    any way."""
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
         return _date_test(dates)
-    sought = _SEPARATORS.sub(".", code)
+    sought = _SEPARATORS_OF_CODES.sub(".", code)
     sought = sought[sought[0] == "v" and sought[1].isdigit() :]
 
     def has_code(text: str) -> bool:
-        plain = _SEPARATORS.sub(".", text.casefold())
+        plain = _SEPARATORS_OF_CODES.sub(".", text.casefold())
         at = plain.find(sought)
         while at >= 0:
             start, end = at, at + len(sought)
@@ -500,10 +505,13 @@ LONGEST_NAME = 255
 
 def names_sought(question: str) -> list[str]:
     """Return the question's words as a file name, or those of its last part as a path, with and without an
-    extension; [] if it is too long."""
+    extension, which may follow a space; [] if it is too long."""
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= LONGEST_NAME]
     tokeniser, names = Tokeniser(), [name for each in whole for name in (each, each.rpartition(".")[0])]
+    before, _, extension = last.rstrip().rpartition(" ")
+    if extension.lower() in EXTENSIONS:
+        names += [before][: len(whole)]
     plain = (words_and_forms(name)[0] for name in names)
     return list(filter(None, dict.fromkeys(" ".join(tokeniser.tokens(name)) for name in plain)))
 

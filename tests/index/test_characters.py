@@ -216,6 +216,8 @@ def test_table_converts_traditional_characters_in_one_step() -> None:
         ("Call 0800 123 4567.", "0800 1234567"),
         ("Call 08001234567.", "0800-123-4567"),
         ("ISBN 978-3-16-148410-0", "9783161484100"),
+        ("the VPN is slow", "V.P.N."),
+        ("the V.P.N. is slow", "vpn"),
     ],
 )
 def test_query_matches_other_scripts_and_forms(tmp_path: Path, text: str, question: str) -> None:

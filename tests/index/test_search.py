@@ -420,6 +420,22 @@ def test_code_precedes_texts_that_only_have_its_parts(tmp_path: Path, code: str,
         assert paths(searcher.search(Query(question.format(code))))[0] == "right.md"
 
 
+def test_extension_in_a_file_name_may_follow_a_space(tmp_path: Path) -> None:
+    text = "Upload the customers as csv. A csv file of customers has customers, csv has rows."
+    texts = [("data/customers.csv", "id,name"), *((f"{at}.md", text) for at in range(5))]
+    with searching(tmp_path, texts) as (searcher, _):
+        for question in ("customers csv", "Customers CSV", "data/customers csv"):
+            assert paths(searcher.search(Query(question)))[0] == "data/customers.csv"
+        assert paths(searcher.search(Query("customers csv rows")))[0] != "data/customers.csv"
+
+
+@pytest.mark.parametrize(("question", "text"), [("V.P.N. client", "The VPN"), ("VPN", "The V.P.N.")])
+def test_acronym_is_found_with_and_without_dots(tmp_path: Path, question: str, text: str) -> None:
+    noise = [(f"{at}.md", "Client V, point P: the client of N. v p n V.P. client P.N.") for at in range(5)]
+    with searching(tmp_path, [("right.md", f"{text} is slow."), *noise]) as (searcher, _):
+        assert paths(searcher.search(Query(question)))[0] == "right.md"
+
+
 SPELLINGS_OF_A_DAY = (
     "2026-03-14", "2026/3/14", "14.3.2026", "14. 3. 2026", "14.03.2026", "3/14/2026", "14-Mar-2026",
     "14 March 2026", "14th of March, 2026", "March 14, 2026", "Mar 14 2026", "14. März 2026", "14 mars 2026",
@@ -520,6 +536,8 @@ def test_code_is_found_with_other_separators_and_not_within_longer_numbers() -> 
     has_version = code_test("v2.10.3")
     assert all(map(has_version, ("v2.10.3", "2.10.3", "V2.10.3beta", "at v2.10.3.")))
     assert not any(map(has_version, ("v2.10.31", "12.10.3", "rev2.10.3")))
+    has_price = code_test("12.50")
+    assert all(map(has_price, ("12.50", "12,50 €", "(12.50)"))) and not has_price("12, 50")
     has_name = code_test("read_time")
     assert has_name("self.read-time(") and not has_name("read_timeout") and not has_name("thread_time")
 
