@@ -17,6 +17,12 @@ from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
 
+GUIDES = {
+    "install.md": "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n",
+    "guides/hours.txt": "Opening hours: the office opens at nine and closes at five.\n",
+    "guides/配置.md": "# 配置\n\n重置密码需要管理员权限。\n",
+}
+
 
 @pytest.fixture(autouse=True)
 def without_better_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,11 +49,7 @@ def zhipu(tmp_path: Path) -> Iterator[ZhipuSandbox]:
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Mirror `docs` with --folder. Tests must not change anything in it."""
     sandbox = Sandbox(tmp_path_factory.mktemp("mirrored"))
-    sandbox.write(
-        "install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n"
-    )
-    sandbox.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
-    sandbox.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
+    sandbox.write_all(GUIDES)
     sandbox.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
     sandbox.write("empty.md", "")
     sandbox.write("program.bin", bytes(range(256)))

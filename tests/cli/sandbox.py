@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -177,9 +178,16 @@ class Sandbox:
         return self.home / ".local" / "state" / "kbsync"
 
     def write(self, path: str, text: str | bytes) -> Path:
-        file = self.docs / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return self.write_all({path: text})
+
+    def write_all(self, files: Mapping[str, str | bytes], folder: Path | None = None) -> Path:
+        """Write files, paths and texts, into `docs` or another folder; return the last one."""
+        folder = file = folder or self.docs
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text if isinstance(text, bytes) else text.encode())
         return file
 
     def configure(self, settings: str = "", *, file: Path | None = None) -> Path:
@@ -190,10 +198,17 @@ class Sandbox:
         file.write_text(CONFIG.format(folder=json.dumps(str(self.docs)), more=lines))
         return file
 
+    def add_mirror(self, name: str, files: Mapping[str, str | bytes] = {}) -> Path:
+        """Add a mirror of another folder, which has these files, to the config; return the folder."""
+        folder = self.root / name
+        self.write_all(files, folder)
+        more = f"  - {{name: {name}, folder: {json.dumps(str(folder))}, settle: 100ms}}\n"
+        self.config.write_text(self.config.read_text() + more)
+        return folder
+
     def mirror(self, files: Mapping[str, str | bytes], settings: str = "") -> None:
         """Write files and, with `settings` or if there is none, the config; then mirror everything."""
-        for path, text in files.items():
-            self.write(path, text)
+        self.write_all(files)
         if settings or not self.config.exists():
             self.configure(settings)
         self.once()
@@ -252,19 +267,28 @@ class Sandbox:
         return ran
 
     def once(self) -> dict[str, Any]:
-        """Run a pass that mirrors everything and return its JSON."""
-        ran = self.go("--once", "--json")
+        """Run a pass that mirrors everything and return its JSON; in this process if no loop runs here."""
+        try:
+            asyncio.get_running_loop()
+            ran = self.go("--once", "--json")
+        except RuntimeError:
+            ran = self.run("--once", "--json")
         assert ran.code == 0, (ran.out, ran.err)
         result: dict[str, Any] = ran.json
         return result
 
-    def watch(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Daemon:
-        """Start the daemon and wait until it watches the folder."""
+    def watch(
+        self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, until: str = ""
+    ) -> Daemon:
+        """Start the daemon and wait for an event, if any."""
         log = self.root / f"daemon-{len(self._running)}.log"
         with log.open("wb") as file:
             options = {"stdout": subprocess.DEVNULL, "stderr": file}
             process = self.start("--log-format", "json", *words, env=env, hurried=hurried, **options)
-        return Daemon(process, log)
+        daemon = Daemon(process, log)
+        if until:
+            daemon.wait_for_event(until)
+        return daemon
 
     def status(self) -> dict[str, Any]:
         """Return the mirror from `status --documents`."""

@@ -200,8 +200,7 @@ def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuSandbox)
 @long
 def test_model_can_be_switched_off(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.aim(target="chat_model: ''")
-    own_sandbox.write("a.md", "alpha")
-    assert own_sandbox.run("--once").code == 0
+    own_sandbox.mirror({"a.md": "alpha"})
     own_sandbox.service.turn(not_offered=NO_APPLICATIONS)
     ran = own_sandbox.run("ask", "alpha")
     assert (ran.code, ran.out) == (2, "")
@@ -295,8 +294,7 @@ def test_model_output_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
 
 @long
 def test_choosing_is_required_unless_the_base_has_exactly_one_application(own_sandbox: ZhipuSandbox) -> None:
-    own_sandbox.write("a.md", "alpha")
-    assert own_sandbox.run("--once").code == 0
+    own_sandbox.mirror({"a.md": "alpha"})
     none = own_sandbox.run("ask", "alpha")
     assert none.code == 2
     assert "kbsync kb app create" in none.err
@@ -320,9 +318,8 @@ def cure_in(err: str) -> list[str]:
 @long
 def test_embedded_base_cannot_answer_and_offers_search(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "A badge opens the door.")
-    text = sandbox.configure().read_text()
-    (sandbox.root / "more").mkdir()
-    sandbox.config.write_text(f"{text}  - {{name: more, folder: {sandbox.root}/more}}\n")
+    sandbox.configure()
+    sandbox.add_mirror("more")
     assert sandbox.run("--once", "-q").code == 0
     ran = sandbox.run("ask", QUESTION, "--mirror", "handbook")
     assert (ran.code, ran.out) == (2, "")

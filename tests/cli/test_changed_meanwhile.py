@@ -29,11 +29,8 @@ SECRET = "the second folder's text"
 def two_mirrors(sandbox: Sandbox) -> Sandbox:
     """Configure `handbook` and a mirror of `more`, which has a text of its own."""
     sandbox.write("a.md", "alpha")
-    (sandbox.root / "more").mkdir()
-    (sandbox.root / "more" / "b.md").write_text(SECRET)
-    config = sandbox.configure()
-    folder = json.dumps(str(sandbox.root / "more"))
-    config.write_text(f"{config.read_text()}  - {{name: more, folder: {folder}, settle: 100ms}}\n")
+    sandbox.configure()
+    sandbox.add_mirror("more", {"b.md": SECRET})
     return sandbox
 
 
@@ -154,8 +151,7 @@ def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> N
     sandbox.configure()
     (sandbox.root / "more").mkdir()
     (sandbox.root / "more" / "b.md").write_text("beta")
-    watching = sandbox.watch()
-    watching.wait_for_event("daemon.watching")
+    watching = sandbox.watch(until="daemon.watching")
     for file in sandbox.state.glob("state.db*"):
         file.unlink()
     ran = sandbox.run("add", sandbox.root / "more")
@@ -169,8 +165,7 @@ def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> N
 def test_daemon_whose_state_is_lost_keeps_the_old_config_if_the_new_one_is_refused(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
-    watching = sandbox.watch()
-    watching.wait_for_event("daemon.watching")
+    watching = sandbox.watch(until="daemon.watching")
     config.write_text("mirrors: [")
     for file in sandbox.state.glob("state.db*"):
         file.unlink()
@@ -236,8 +231,7 @@ def test_request_for_an_added_mirror_waits_for_the_reload(sandbox: Sandbox) -> N
     sandbox.write("a.md", "alpha")
     sandbox.configure()
     (sandbox.root / "more").mkdir()
-    watching = sandbox.watch()
-    watching.wait_for_event("daemon.watching")
+    watching = sandbox.watch(until="daemon.watching")
     for words in (["add", str(sandbox.root / "more")], ["rescan", "more"], ["rescan", "handbook"]):
         assert sandbox.run(*words).code == 0
     watching.wait_for_event("config.read", added=1)
@@ -249,9 +243,7 @@ def test_request_for_an_added_mirror_waits_for_the_reload(sandbox: Sandbox) -> N
 
 @long
 def test_requests_for_unknown_mirrors_are_kept_only_until_the_reload(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     installation = choose_installation(sandbox, config=sandbox.config)
     post(installation, [("reload", None, {}), ("rescan", "nobody", {})])
     assert len(read_state(installation, lambda tx: tx.inbox.find_unknown(["handbook"]))) == 0

@@ -429,8 +429,7 @@ def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(sandb
     for number in range(8):
         sandbox.write(f"{number}.md", f"document {number}")
     sandbox.configure()
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(until="daemon.watching")
     eventually(lambda: sandbox.status()["documents"]["ready"] == 8)
     remove(sandbox, 7)
     held = daemon.wait_for_event("deletions.held")
@@ -508,8 +507,7 @@ def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuSan
     port = free_port()
     zhipu.config.write_text(f"{zhipu.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
     flags = elsewhere(zhipu)
-    daemon = zhipu.watch(*flags)
-    daemon.wait_for_event("listener.started")
+    daemon = zhipu.watch(*flags, until="listener.started")
     eventually(lambda: mirror(zhipu, flags)["documents"]["ready"] == 1)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=60) as stream:
         line = next(line for line in stream if line.startswith(b"data: ") and b'"commands"' in line)

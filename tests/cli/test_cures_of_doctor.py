@@ -221,9 +221,7 @@ def test_disk_usage_is_shown(
 def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     real = os.statvfs
 
     def read_only(path: Any) -> Any:
@@ -454,8 +452,7 @@ def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandb
 @long
 @proves("if process {} is the daemon, reload its config: kill -HUP {}")
 def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuSandbox) -> None:
-    daemon = zhipu.watch()
-    daemon.wait_for_event("daemon.started")
+    daemon = zhipu.watch(until="daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
     command = found_by(zhipu, "listener")["cure"].partition(" reload its config: ")[2]
     assert paste(zhipu, command).code == 0

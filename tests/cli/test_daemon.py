@@ -69,8 +69,7 @@ def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox)
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
     good = config.read_text()
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.started")
+    daemon = sandbox.watch(until="daemon.started")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config.write_text(f"{good}http: {{listen: '127.0.0.1:{port}'}}\n")
@@ -103,8 +102,7 @@ def test_daemon_continues_after_its_state_directory_was_deleted(
     sandbox.write("a.md", "alpha")
     if not options:
         sandbox.configure()
-    daemon = sandbox.watch(*options)
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(*options, until="daemon.watching")
     shutil.rmtree(sandbox.state)
 
     def is_found(word: str) -> bool:

@@ -32,8 +32,7 @@ def test_explain_prints_the_extracted_text(mirrored: Sandbox) -> None:
 
 @long
 def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("install.md", "Run the installer.")
-    assert zhipu.run("--once").code == 0
+    zhipu.mirror({"install.md": "Run the installer."})
     sentence = "The knowledge base doesn't return the text that it extracted from the document."
     assert sentence in zhipu.run("explain", "install.md", "--text").out
     assert sentence not in zhipu.run("explain", "install.md").out
@@ -41,9 +40,7 @@ def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuSandbo
 
 @long
 def test_document_of_a_deleted_knowledge_base_is_explained(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     shutil.rmtree(sandbox.state / "kb")
     for words in ((), ("--text",)):
         ran = sandbox.run("explain", "a.md", *words)
@@ -110,13 +107,9 @@ def test_suggested_command_makes_the_file_readable(scanned: Sandbox, tmp_path: P
 
 @long
 def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
-    sandbox.write("notes.md", "The walrus lies on the ice.\n")
-    other = sandbox.root / "other"
-    other.mkdir()
-    (other / "notes.md").write_text("The walrus of the other folder.\n")
-    config = sandbox.configure()
-    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
-    sandbox.once()
+    sandbox.configure()
+    other = sandbox.add_mirror("other", {"notes.md": "The walrus of the other folder.\n"})
+    sandbox.mirror({"notes.md": "The walrus lies on the ice.\n"})
     ran = sandbox.run("explain", "notes.md")
     assert (ran.code, ran.out) == (2, "")
     assert "several mirrors have notes.md: handbook, other; pass --mirror NAME" in ran.err

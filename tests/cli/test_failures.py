@@ -272,9 +272,7 @@ def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(sandbox: Sand
 
 @long
 def test_files_set_aside_are_reported_with_path_and_reason(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     for file in (sandbox.state / "state.db", sandbox.state / "kb" / "handbook" / "index.db"):
         for other in file.parent.glob(f"{file.name}-*"):
             other.unlink()

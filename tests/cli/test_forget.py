@@ -86,9 +86,7 @@ def test_forget_drops_the_state_and_says_what_stays_and_where(failed: Sandbox) -
 
 @long
 def test_a_search_finds_nothing_of_what_was_forgotten(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     assert sandbox.search("alpha") == ["a.md"]
     assert sandbox.run("forget", "handbook", "--yes").code == 0
     ran = sandbox.run("search", "alpha")
@@ -101,14 +99,9 @@ def test_a_search_finds_nothing_of_what_was_forgotten(sandbox: Sandbox) -> None:
 
 @long
 def test_a_search_answers_from_the_mirrors_that_are_left(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha of the first")
-    (sandbox.root / "more").mkdir()
-    (sandbox.root / "more" / "b.md").write_text("alpha of the second")
     sandbox.configure()
-    sandbox.config.write_text(
-        f"{sandbox.config.read_text()}  - {{name: more, folder: {sandbox.root}/more}}\n"
-    )
-    assert sandbox.run("--once").code == 0
+    sandbox.add_mirror("more", {"b.md": "alpha of the second"})
+    sandbox.mirror({"a.md": "alpha of the first"})
     assert sorted(sandbox.search("alpha")) == ["a.md", "b.md"]
     assert sandbox.run("forget", "handbook", "--yes").code == 0
     assert sandbox.search("alpha") == ["b.md"]
@@ -151,9 +144,7 @@ def test_a_mirror_that_left_the_config_is_forgotten_with_its_documents(sandbox: 
 
 @long
 def test_a_mirror_takes_over_again_what_it_left(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     assert sandbox.run("forget", "handbook", "--yes").code == 0
     assert sandbox.run("--once").code == 0
     ran = sandbox.run("forget", "handbook", "--delete-documents")
@@ -173,8 +164,7 @@ def test_a_mirror_takes_over_again_what_it_left(sandbox: Sandbox) -> None:
 def test_documents_at_a_service_are_deleted_by_the_name_of_the_mirror_that_left_them(
     zhipu: ZhipuSandbox,
 ) -> None:
-    zhipu.write("a.md", "alpha")
-    assert zhipu.go("--once").code == 0
+    zhipu.mirror({"a.md": "alpha"})
     [_] = zhipu.service.documents()
     ran = zhipu.run("forget", "handbook", "--yes")
     assert "1 document stays in zhipu" in ran.out
@@ -186,8 +176,7 @@ def test_documents_at_a_service_are_deleted_by_the_name_of_the_mirror_that_left_
 
 @long
 def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    assert zhipu.go("--once").code == 0
+    zhipu.mirror({"a.md": "alpha"})
     zhipu.aim("prefix: new-")
     zhipu.service.play("lost-answer", op="upload", times=9)
     zhipu.service.play("html", op="list", times=999)
@@ -205,9 +194,7 @@ def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandb
 
 @long
 def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    zhipu.write("b.md", "beta")
-    assert zhipu.go("--once").code == 0
+    zhipu.mirror({"a.md": "alpha", "b.md": "beta"})
     assert zhipu.run("forget", "handbook", "--yes").code == 0
     (zhipu.docs / "b.md").write_text("another beta")
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
@@ -222,9 +209,7 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuS
 
 @long
 def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    zhipu.write("b.md", "beta")
-    assert zhipu.go("--once").code == 0
+    zhipu.mirror({"a.md": "alpha", "b.md": "beta"})
     assert zhipu.run("forget", "handbook", "--yes").code == 0
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
     daemon = zhipu.watch()
@@ -240,9 +225,7 @@ def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: Zhi
 
 @long
 def test_documents_taken_over_and_left_again_are_left_by_one_mirror(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    zhipu.write("b.md", "beta")
-    assert zhipu.go("--once").code == 0
+    zhipu.mirror({"a.md": "alpha", "b.md": "beta"})
     assert zhipu.run("forget", "handbook", "--yes").code == 0
     (zhipu.docs / "b.md").unlink()
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))

@@ -107,8 +107,7 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
     url = callback_url(load(zhipu.config, {}).mirrors[0]) or ""
     sent = zhipu.service.server.outbox.sent
-    zhipu.write("once.md", "text of a pass")
-    zhipu.once()
+    zhipu.mirror({"once.md": "text of a pass"})
     assert list(sent) == []  # a single pass has no listener and requests no callbacks
     faults = zhipu.service.server.faults
     for form in FORMS:

@@ -108,13 +108,9 @@ def test_signal_ends_the_pass_with_its_own_exit_code(sandbox: Sandbox, number: i
 
 @long
 def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
-    (sandbox.root / "other").mkdir()
-    (sandbox.root / "other" / "b.md").write_text("beta")
     sandbox.write("a.md", "alpha")
-    config = sandbox.configure()
-    config.write_text(
-        config.read_text() + f"  - {{name: other, folder: {sandbox.root}/other, settle: 100ms}}\n"
-    )
+    sandbox.configure()
+    sandbox.add_mirror("other", {"b.md": "beta"})
     ran = sandbox.run("--once", "--json", "--mirror", "other")
     assert [mirror["name"] for mirror in ran.json["mirrors"]] == ["other"]
     both = sandbox.run("--once", "--json").json

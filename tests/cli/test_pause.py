@@ -24,12 +24,8 @@ from tests.share import long
 def two(sandbox: Sandbox) -> Sandbox:
     """Two mirrors that have mirrored nothing yet."""
     sandbox.write("a.md", "alpha")
-    other = sandbox.root / "other"
-    other.mkdir()
-    (other / "b.md").write_text("beta")
-    config = sandbox.configure()
-    more = f"  - {{name: other, folder: {json.dumps(str(other))}, settle: 100ms}}\n"
-    config.write_text(config.read_text() + more)
+    sandbox.configure()
+    sandbox.add_mirror("other", {"b.md": "beta"})
     return sandbox
 
 
@@ -113,8 +109,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     config, port = sandbox.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     assert paste(sandbox, after(sandbox.run("rescan").err, "for a pass now: ")).code == 0
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(until="daemon.watching")
     assert sandbox.run("pause", "--for", "1h").code == 0
     daemon.wait_for_event("mirror.paused", mirror="handbook")
     sandbox.write("new.md", "novelty")
@@ -149,8 +144,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
 def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(until="daemon.watching")
     passed = sandbox.status()["last_pass"]
     assert sandbox.run("rescan").out == "the running kbsync rescans handbook now\n"
     daemon.wait_for_event("rescan.started", reason="requested")
@@ -161,9 +155,7 @@ def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
 
 @long
 def test_rescan_is_refused_during_a_single_pass(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure("settle_longest: 30s")
-    sandbox.once()
+    sandbox.mirror({"a.md": "alpha"}, "settle_longest: 30s")
     with busy_file(sandbox):
         process = sandbox.start("--once")
         eventually(lambda: lock.find_holder(sandbox.state))
@@ -177,13 +169,10 @@ def test_rescan_is_refused_during_a_single_pass(sandbox: Sandbox) -> None:
 
 @long
 def test_refused_rescan_leaves_no_request_for_a_later_daemon(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({"a.md": "alpha"})
     with lock.held(sandbox.state, keeps_running=False):
         assert sandbox.run("rescan").code == 4
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(until="daemon.watching")
     assert daemon.lines("rescan.started") == []
     assert daemon.end() == 0
 
@@ -272,8 +261,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
     daemon.wait_for_event("mirror.resumed")
     eventually(lambda: sandbox.search("novelty") == ["new.md"])
     assert daemon.end() == 0
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(until="daemon.watching")
     assert daemon.lines("mirror.paused") == []
     assert daemon.end() == 0
 
@@ -290,12 +278,8 @@ def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -
 
 @long
 def test_rescan_names_the_mirrors_that_it_leaves_out(two: Sandbox) -> None:
-    third = two.root / "third"
-    third.mkdir()
-    more = f"  - {{name: third, folder: {json.dumps(str(third))}, settle: 100ms}}\n"
-    two.config.write_text(two.config.read_text() + more)
-    daemon = two.watch()
-    daemon.wait_for_event("daemon.watching")
+    two.add_mirror("third")
+    daemon = two.watch(until="daemon.watching")
     assert two.run("rescan").out == "the running kbsync rescans handbook, other and third now\n"
     two.run("pause", "other")
     assert two.run("rescan").out == "the running kbsync rescans handbook and third now; other is paused\n"

@@ -192,8 +192,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
 
 @proves("server/app.py: remove {}")
 def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuSandbox, port: int) -> None:
-    daemon = zhipu.watch("--mirror", "handbook")
-    daemon.wait_for_event("daemon.watching")
+    daemon = zhipu.watch("--mirror", "handbook", until="daemon.watching")
     for fate in ("keep", "delete"):
         code, payload = ordered(port, "remove", mirror="handbook", documents=fate)
         assert (code, "was started with --mirror" in payload["error"]) == (409, True)

@@ -32,9 +32,7 @@ def test_retry_releases_all_failures(failed: Sandbox) -> None:
 
 @long
 def test_retry_includes_failures_already_being_retried(sandbox: Sandbox) -> None:
-    sandbox.write("good.md", "text")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"good.md": "text"})
     assert sandbox.run("retry").out == "nothing has failed\n"
     with contextlib.closing(apsw.Connection(os.fspath(sandbox.state / "state.db"))) as database:
         database.execute("UPDATE upload SET state = ?, repairs = 2", (int(UploadState.INDEXING),))
@@ -161,9 +159,7 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(san
 
 def test_nothing_is_approved_for_a_missing_folder(sandbox: Sandbox) -> None:
     """A folder that appears later must not be accepted unseen."""
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     sandbox.docs.rename(sandbox.root / "away")
     assert sandbox.run("--once").code == 3
     assert "nothing is held" in sandbox.run("approve").out

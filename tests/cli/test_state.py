@@ -28,9 +28,7 @@ def test_backup_is_a_consistent_private_copy(failed: Sandbox) -> None:
 
 @long
 def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "a word")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({"a.md": "a word"})
     state = apsw.Connection(str(sandbox.state / "state.db"))
     with state:  # so that the copy takes long enough
         state.execute("CREATE TABLE padding(content)")

@@ -127,9 +127,7 @@ def test_repair_requested_for_one_base_does_not_affect_the_next(sandbox: Sandbox
 
 @long
 def test_documents_of_a_deleted_knowledge_base_are_missing(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     shutil.rmtree(sandbox.state / "kb/handbook")
     ran = sandbox.run("verify", "--json")
     assert (ran.code, ran.json["mirrors"][0]["missing"]) == (1, ["a.md"])
@@ -142,8 +140,7 @@ def test_documents_of_a_deleted_knowledge_base_are_missing(sandbox: Sandbox) -> 
 def test_running_kbsync_repairs_a_deleted_knowledge_base(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
-    daemon = sandbox.watch()
-    daemon.wait_for_event("daemon.watching")
+    daemon = sandbox.watch(until="daemon.watching")
     eventually(lambda: sandbox.run("verify").code == 0)
     shutil.rmtree(sandbox.state / "kb/handbook")
     assert sandbox.run("verify", "--repair").code == 1

@@ -65,8 +65,7 @@ def begin_daemon(sandbox: Sandbox, address: str, token: str = "") -> tuple[Daemo
     mirrors = sandbox.configure().read_text()
     secret = f", token: {token}" if token else ""
     sandbox.config.write_text(f"http: {{listen: '{address}'{secret}}}\n{mirrors}")
-    daemon = sandbox.watch()
-    daemon.wait_for_event("document.ready")
+    daemon = sandbox.watch(until="document.ready")
     return daemon, f"http://{address.replace('0.0.0.0', '127.0.0.1')}/mcp"
 
 
@@ -143,11 +142,7 @@ async def test_listener_uses_the_current_config_for_assistants(sandbox: Sandbox)
     daemon, url = begin_daemon(sandbox, free_address())
     async with Client(url, read_timeout_seconds=LONGEST) as client:
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
-        other = sandbox.root / "other"
-        other.mkdir()
-        (other / "shore.md").write_text("The penguin stands on the shore.")
-        mirror = f"  - {{name: other, folder: {other}, settle: 100ms}}\n"
-        sandbox.config.write_text(sandbox.config.read_text() + mirror)
+        other = sandbox.add_mirror("other", {"shore.md": "The penguin stands on the shore."})
         daemon.send_signal(signal.SIGHUP)
         asked = {"query": "penguin", "mirror": "other"}
         async with asyncio.timeout(LONGEST):

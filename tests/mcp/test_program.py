@@ -194,8 +194,7 @@ async def test_one_of_two_clients_mirrors_and_both_answer(sandbox: Sandbox) -> N
 async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(sandbox: Sandbox) -> None:
     sandbox.write("ice.md", "The walrus lies on the ice.")
     sandbox.configure()
-    daemon = sandbox.watch()
-    daemon.wait_for_event("document.ready")
+    daemon = sandbox.watch(until="document.ready")
     async with over_stdio(sandbox) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert (paths(answer), answer["notes"]) == (["ice.md"], [])

@@ -23,10 +23,7 @@ ICE = {"ice.md": "The walrus lies on the ice.\n"}
 
 def mirror_two_folders(zhipu: ZhipuSandbox) -> None:
     """Mirror one folder to the service and another one into a local base."""
-    (zhipu.root / "other").mkdir()
-    (zhipu.root / "other" / "ice.md").write_text("The walrus of the other folder.\n")
-    second = f"  - {{name: other, folder: {zhipu.root}/other, settle: 100ms}}\n"
-    zhipu.config.write_text(zhipu.config.read_text() + second)
+    zhipu.add_mirror("other", {"ice.md": "The walrus of the other folder.\n"})
     zhipu.mirror(ICE)
 
 

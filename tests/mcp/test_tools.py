@@ -32,7 +32,7 @@ from kbsync.engine import attach
 from kbsync.installation import Installation
 from kbsync.state import lock
 from kbsync.state.read_only import ReadOnlyState
-from tests.cli.conftest import ODD
+from tests.cli.conftest import GUIDES, ODD
 from tests.cli.sandbox import LONGEST, Sandbox
 from tests.mcp.assistant import choose_installation, client_of, error_of, paths, run_tool, text_of, within
 from tests.share import enumerated, long
@@ -42,11 +42,7 @@ from tests.share import enumerated, long
 def library(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Mirror `docs`. Tests must not change anything in it."""
     sandbox = Sandbox(tmp_path_factory.mktemp("library"))
-    sandbox.write(
-        "install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n"
-    )
-    sandbox.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
-    sandbox.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
+    sandbox.write_all(GUIDES)
     sandbox.write("guides-old/hours.txt", "Opening hours of old: the office opens at eight.\n")
     sandbox.write("guides/deep/long.md", "".join(f"Paragraph {n} is about numbers.\n\n" for n in range(9000)))
     sandbox.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
@@ -309,14 +305,10 @@ async def test_unknown_id_and_both_or_neither_of_path_and_id_are_refused(client:
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Mirrors `handbook` and `other`, with files of the same name. Tests must not change anything."""
     sandbox = Sandbox(tmp_path_factory.mktemp("twins"))
-    sandbox.write("notes.md", "The walrus lies on the ice.\n")
-    sandbox.write("mine.md", "The penguin stands on the shore.\n")
-    other = sandbox.root / "other"
-    other.mkdir()
-    (other / "notes.md").write_text("The walrus of the other folder.\n")
-    config = sandbox.configure()
-    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
-    sandbox.once()
+    sandbox.configure()
+    sandbox.add_mirror("other", {"notes.md": "The walrus of the other folder.\n"})
+    files = {"notes.md": "The walrus lies on the ice.\n", "mine.md": "The penguin stands on the shore.\n"}
+    sandbox.mirror(files)
     return sandbox
 
 

@@ -50,9 +50,7 @@ def test_mcp_conformance_test_over_http_passes(
 @pytest.fixture
 def inspected(servers: dict[str, Any], sandbox: Sandbox) -> Callable[..., Any]:
     """Return the response to the inspector over stdio, with the settings that assistants get."""
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({"ice.md": "The walrus lies on the ice."})
     server = {"command": sys.executable, "args": ["-m", "kbsync", "mcp", "--config", str(sandbox.config)]}
     settings = sandbox.root / "settings.json"
     settings.write_text(json.dumps({"mcpServers": {"notes": server}}))
