@@ -56,10 +56,7 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox)
 @long
 def test_history_says_why_a_hold_ended_without_approval(sandbox: Sandbox) -> None:
     texts = {f"f{number}.md": f"text {number}" for number in range(8)}
-    for path, text in texts.items():
-        sandbox.write(path, text)
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror(texts)
     for path in texts:
         (sandbox.docs / path).unlink()
     assert sandbox.run("--once").code == 3

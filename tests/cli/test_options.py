@@ -183,9 +183,7 @@ def test_read_only_commands_before_the_first_pass_create_nothing(sandbox: Sandbo
 @long
 def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuSandbox) -> None:
     """The key may be readable only by the service, not in a person's shell."""
-    for number in range(8):
-        zhipu.write(f"{number}.md", f"text {number}")
-    zhipu.once()
+    zhipu.mirror({f"{number}.md": f"text {number}" for number in range(8)})
     for number in range(6):
         (zhipu.docs / f"{number}.md").unlink()
     assert zhipu.go("--once").code == 3

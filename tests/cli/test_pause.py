@@ -206,11 +206,7 @@ def page(port: int, path: str) -> str:
 
 @long
 def test_status_gives_no_estimate_while_nothing_is_finished(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    for number in range(6):
-        sandbox.write(f"f{number}.md", f"text {number}")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({"a.md": "alpha", **{f"f{number}.md": f"text {number}" for number in range(6)}})
     with contextlib.closing(apsw.Connection(str(sandbox.state / "state.db"))) as db:
         db.execute("UPDATE entry SET status = 1 WHERE name = 'a.md'")
     with lock.held(sandbox.state):

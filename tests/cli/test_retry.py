@@ -119,10 +119,7 @@ def test_every_command_resolves_a_folder_to_the_whole_mirror(
 
 @long
 def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(sandbox: Sandbox) -> None:
-    for number in range(8):
-        sandbox.write(f"{number}.md", f"document number {number}")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(8)})
     ran = sandbox.run("approve")
     assert (ran.code, ran.out) == (0, "nothing is held\n")
     assert sandbox.run("approve", "nobody").code == 2
@@ -167,10 +164,7 @@ def test_nothing_is_approved_for_a_missing_folder(sandbox: Sandbox) -> None:
 
 @long
 def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> None:
-    for number in range(3):
-        sandbox.write(f"{number}.md", f"document number {number}")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(3)})
     for file in sandbox.docs.iterdir():
         file.unlink()
     assert sandbox.run("--once").code == 3
@@ -185,10 +179,7 @@ def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> 
 
 @long
 def test_quiet_approve_prints_nothing(sandbox: Sandbox) -> None:
-    for number in range(3):
-        sandbox.write(f"{number}.md", f"document number {number}")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(3)})
     for file in sandbox.docs.iterdir():
         file.unlink()
     assert sandbox.run("--once").code == 3

@@ -159,10 +159,7 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuS
 
 @long
 async def test_halted_mirror_is_reported_with_a_hint(sandbox: Sandbox) -> None:
-    for name in "abcdefg":
-        sandbox.write(f"{name}.md", f"The walrus lies on the ice, says {name}.")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({f"{name}.md": f"The walrus lies on the ice, says {name}." for name in "abcdefg"})
     for name in "abcdefg":
         (sandbox.docs / f"{name}.md").unlink()
     async with over_stdio(sandbox) as client:
