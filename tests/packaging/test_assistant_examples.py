@@ -13,9 +13,8 @@ import yaml
 
 from kbsync.cli.main import kbsync
 from tests.docs.pages import ROOT
-from tests.packaging.test_image import DOCKER, passes
-from tests.programs import needs, ran
-from tests.share import long
+from tests.packaging.test_image import DOCKER
+from tests.programs import ran
 
 LIBRECHAT = ROOT / "examples/librechat/compose.yaml"
 OPEN_WEBUI = ROOT / "examples/open-webui/mcp.yaml"
@@ -43,13 +42,6 @@ def request(chat: str) -> tuple[str, str]:
     assert config["mcpSettings"]["allowedAddresses"] == [re.sub(r"https?://|/mcp", "", server["url"])]
     header = server["headers"]["Authorization"]
     return server["url"], header.replace("${KBSYNC_MCP_TOKEN}", environment["KBSYNC_MCP_TOKEN"])
-
-
-@long
-@needs("check-jsonschema")
-@both
-def test_compose_file_is_valid(chat: str) -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILES[chat])
 
 
 @both

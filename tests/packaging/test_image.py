@@ -65,17 +65,22 @@ def test_dockerfile_is_valid() -> None:
     passes("hadolint", DOCKER / "Dockerfile")
 
 
+SHIPPED = [file for folder in (DOCKER, ROOT / "examples") for file in sorted(folder.rglob("*.yaml"))]
+COMPOSE_FILES = [file for file in SHIPPED if re.search("^services:", file.read_text(), re.MULTILINE)]
+MANIFESTS = [file for file in SHIPPED if re.search("^apiVersion:", file.read_text(), re.MULTILINE)]
+
+
 @long
 @needs("check-jsonschema")
-def test_compose_file_is_valid() -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_compose_file_is_valid(file: Path) -> None:
+    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
 
 
 @long
 @needs("kubernetes-validate")
 def test_kubernetes_manifests_are_valid() -> None:
-    manifests = (DOCKER / "kubernetes.yaml", DOCKER / "cronjob.yaml")
-    passes("kubernetes-validate", "--strict", "-k", "1.31", *manifests)
+    passes("kubernetes-validate", "--strict", "-k", "1.31", *MANIFESTS)
 
 
 def test_image_steps_run_without_an_engine() -> None:

@@ -11,9 +11,7 @@ import yaml
 from kbsync.config.reader import load
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.docs.pages import ROOT
-from tests.packaging.test_image import ENVIRONMENT, passes, step_named
-from tests.programs import needs
-from tests.share import long
+from tests.packaging.test_image import ENVIRONMENT, step_named
 
 EXAMPLE = ROOT / "examples" / "open-webui"
 COMPOSE, CONFIG, README = EXAMPLE / "compose.yaml", EXAMPLE / "kbsync.yaml", EXAMPLE / "README.md"
@@ -22,12 +20,6 @@ COMPOSE, CONFIG, README = EXAMPLE / "compose.yaml", EXAMPLE / "kbsync.yaml", EXA
 def services() -> dict[str, Any]:
     loaded_config: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
     return loaded_config
-
-
-@long
-@needs("check-jsonschema")
-def test_compose_file_is_valid() -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
 def test_config_is_valid_and_names_mounted_paths(tmp_path: Path) -> None:

@@ -14,9 +14,6 @@ import yaml
 from kbsync.__main__ import main
 from kbsync.config.reader import load
 from tests.docs.pages import ROOT
-from tests.packaging.test_image import passes
-from tests.programs import needs
-from tests.share import long
 from tools import hatch_build
 from tools.packages import VERSIONS, platforms
 
@@ -50,12 +47,6 @@ def test_installation_on_an_unsupported_platform_ends_with_one_sentence(
             hook.initialize("standard", {})
         assert main(["status"]) == 2
         assert capsys.readouterr().err == f"kbsync: {hatch_build.ELSEWHERE.removeprefix('kbsync ')}\n"
-
-
-@long
-@needs("check-jsonschema")
-def test_platform_compose_file_is_valid() -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
 def test_platform_container_polls_and_is_reachable_only_from_that_machine(tmp_path: Path) -> None:

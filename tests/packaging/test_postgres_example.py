@@ -17,9 +17,9 @@ from kbsync.config.reader import load
 from kbsync.targets.postgres.config import PostgresTargetConfig, database_of
 from tests.cli.sandbox import Sandbox
 from tests.docs.pages import ROOT
-from tests.packaging.test_image import ENVIRONMENT, USER, passes, step_named
+from tests.packaging.test_image import ENVIRONMENT, USER, step_named
 from tests.postgres.server import Server, programs
-from tests.programs import needs, ran, write_program
+from tests.programs import ran, write_program
 from tests.share import long
 
 EXAMPLE = ROOT / "examples" / "postgres"
@@ -73,17 +73,6 @@ def loaded(text: str, tmp_path: Path) -> Config:
     file = tmp_path / "config.yaml"
     file.write_text(re.sub("/run/secrets(/kbsync)?", str(tmp_path), text))
     return load(file, ENVIRONMENT)
-
-
-@long
-@needs("check-jsonschema")
-def test_compose_file_is_valid() -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
-
-
-@needs("kubernetes-validate")
-def test_kubernetes_manifests_are_valid() -> None:
-    passes("kubernetes-validate", "--strict", "-k", "1.31", KUBERNETES)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
