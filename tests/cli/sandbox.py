@@ -98,6 +98,11 @@ class Ran:
     def json(self) -> Any:
         return json.loads(self.raw)
 
+    def check_refusal(self, code: int, *messages: str) -> None:
+        """Check that the run had this exit code and no result, and named the reasons on stderr."""
+        assert (self.code, self.out) == (code, ""), self.err
+        assert [message for message in messages if message not in self.err] == [], self.err
+
 
 def _sentence(line: dict[str, Any]) -> str:
     parts = (line.get(key) for key in ("mirror", "path", "reason", "detail"))

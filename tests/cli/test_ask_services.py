@@ -164,8 +164,7 @@ def test_question_is_sent_once_even_if_its_answer_is_lost(
 ) -> None:
     before = ask_sandbox.questions
     ask_sandbox.play(kind)
-    ran = ask_sandbox.sandbox.run("ask", QUESTION, "--json", *options)
-    assert (ran.code, ran.out) == (4, "")
+    ask_sandbox.sandbox.run("ask", QUESTION, "--json", *options).check_refusal(4)
     assert ask_sandbox.questions == before + 1
 
 
@@ -180,8 +179,7 @@ def test_no_model_is_asked_when_the_search_finds_nothing(ask_sandbox: AskSandbox
 
 def test_refused_key_exits_with_code_3(ask_sandbox: AskSandbox) -> None:
     ask_sandbox.app.set_behaviour({"key_revoked": True})
-    ran = ask_sandbox.sandbox.run("ask", QUESTION)
-    assert (ran.code, ran.out) == (3, "")
+    ask_sandbox.sandbox.run("ask", QUESTION).check_refusal(3)
 
 
 # -- models that get passages --------------------------------------------------------------------------------
@@ -197,15 +195,11 @@ def test_answers_use_only_selected_documents_of_the_mirror(with_model: AskSandbo
 
 def test_unknown_model_is_a_usage_error(with_model: AskSandbox) -> None:
     for how in ([], ["--whole"]):
-        ran = with_model.sandbox.run("ask", QUESTION, "--model", "nobody-9", *how)
-        assert (ran.code, ran.out) == (2, "")
-        assert "odel" in ran.err
+        with_model.sandbox.run("ask", QUESTION, "--model", "nobody-9", *how).check_refusal(2, "odel")
 
 
 def test_applications_are_refused_for_services_that_have_none(with_model: AskSandbox) -> None:
-    ran = with_model.sandbox.run("ask", QUESTION, "--app", "77")
-    assert (ran.code, ran.out) == (2, "")
-    assert "no applications" in ran.err
+    with_model.sandbox.run("ask", QUESTION, "--app", "77").check_refusal(2, "no applications")
     ran = with_model.sandbox.run("kb", "app", "list")
     assert (ran.code, "no applications" in ran.err) == (2, True)
 
@@ -214,9 +208,7 @@ def test_model_is_required_when_the_config_names_none(with_model: AskSandbox) ->
     text = with_model.sandbox.config.read_text()
     with_model.sandbox.config.write_text(text.replace(f'"chat_model": "{MODEL}"', '"chat_model": ""'))
     try:
-        ran = with_model.sandbox.run("ask", QUESTION)
-        assert (ran.code, ran.out) == (2, "")
-        assert "--model NAME" in ran.err
+        with_model.sandbox.run("ask", QUESTION).check_refusal(2, "--model NAME")
         assert with_model.sandbox.run("ask", QUESTION, "--model", MODEL).out.startswith(HOURS)
     finally:
         with_model.sandbox.config.write_text(text)

@@ -231,8 +231,7 @@ def test_empty_key_file_is_reported(zhipu: ZhipuSandbox) -> None:
 def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuSandbox) -> None:
     zhipu.config.parent.mkdir(parents=True, exist_ok=True)
     zhipu.config.write_text("")
-    ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
-    assert ran.code == 2
+    zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV).check_refusal(2)
     assert zhipu.service.effects("base-created") == []
 
 

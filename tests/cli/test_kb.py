@@ -63,9 +63,7 @@ def test_creating_a_base_needs_no_base_id(zhipu: ZhipuSandbox, base_id: str) -> 
     assert result.code == 0, result.err
     assert result.json["config"] == f'knowledge_id: "{result.json["knowledge_base"]["id"]}"'
     assert zhipu.run("kb", "delete", result.json["knowledge_base"]["id"], "--yes", "first").code == 0
-    own = zhipu.run("kb", "show")
-    assert (own.code, own.out) == (2, "")
-    assert "knowledge_id" in own.err
+    zhipu.run("kb", "show").check_refusal(2, "knowledge_id")
     for words in (["--once"], ["status"], ["doctor"]):
         ran = zhipu.run(*words)
         assert ran.code == 2
@@ -114,9 +112,7 @@ def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
     bytes_, words = "1.0 kB of 4.0 kB used (25%)\n", "333 of 1,333 words used (25%)\n"
     assert zhipu.run("kb", "capacity").out == bytes_ + words
     zhipu.service.turn(not_offered=["capacity"])
-    ran = zhipu.run("kb", "capacity")
-    assert (ran.code, ran.out) == (2, "")
-    assert "doesn't offer this" in ran.err
+    zhipu.run("kb", "capacity").check_refusal(2, "doesn't offer this")
 
 
 @long
@@ -155,10 +151,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuS
 def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
-    refused = zhipu.run("kb", "update", HOME_ID, "--model", "12")
-    assert refused.code == 2
-    assert "1 document" in refused.err
-    assert "cost" in refused.err
+    zhipu.run("kb", "update", HOME_ID, "--model", "12").check_refusal(2, "1 document", "cost")
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3"
     assert zhipu.run("kb", "update", HOME_ID, "--model", "12", "--yes", "handbook").code == 0
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
@@ -190,10 +183,9 @@ def test_delete_shows_the_contents_and_requires_the_name(
     mirror(zhipu)
     zhipu.service.plant("others.txt", "not ours")
     for words in ([], ["--yes", "yes"]):
-        ran = zhipu.run("kb", "delete", HOME_ID, *words)
-        assert (ran.code, ran.out) == (2, "")
-        assert "2 documents, 13 B, 1 of them ours" in ran.err
-        assert "handbook" in ran.err
+        zhipu.run("kb", "delete", HOME_ID, *words).check_refusal(
+            2, "2 documents, 13 B, 1 of them ours", "handbook"
+        )
     monkeypatch.setattr(sys, "stdin", TypingPerson("Handbook\n"))
     assert zhipu.run("kb", "delete", HOME_ID).code == 2
     assert bases(zhipu) == {HOME_ID: "handbook"}
@@ -215,10 +207,9 @@ def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuSandbox) ->
 @pytest.mark.parametrize("form", ["404", "code", "null"])
 def test_unknown_base_exits_with_code_3(zhipu: ZhipuSandbox, command: str, form: str) -> None:
     zhipu.service.turn(deleted_base=form)
-    ran = zhipu.run("kb", command, "4711", *(["--name", "x"] if command == "update" else []))
-    assert (ran.code, ran.out) == (3, "")
-    assert "4711" in ran.err
-    assert "kbsync kb list" in ran.err
+    zhipu.run("kb", command, "4711", *(["--name", "x"] if command == "update" else [])).check_refusal(
+        3, "4711", "kbsync kb list"
+    )
 
 
 @pytest.mark.parametrize("words", ["list", "callback show"])
@@ -233,9 +224,7 @@ def test_several_service_mirrors_require_a_choice(zhipu: ZhipuSandbox) -> None:
     (zhipu.root / "more").mkdir()
     second = text.partition("mirrors:\n")[2].replace("handbook", "faq").replace('"1"', '"2"')
     zhipu.config.write_text(text + second.replace(str(zhipu.docs), str(zhipu.root / "more")))
-    ran = zhipu.run("kb", "list")
-    assert ran.code == 2
-    assert "--mirror: handbook, faq" in ran.err
+    zhipu.run("kb", "list").check_refusal(2, "--mirror: handbook, faq")
     assert zhipu.run("kb", "list", "--mirror", "faq").code == 0
 
 

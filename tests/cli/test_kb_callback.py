@@ -54,9 +54,7 @@ def test_replacing_a_callback_shows_it_and_requires_its_address(
 ) -> None:
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
     for words in ([], ["--yes", NEW], ["--yes", "yes"]):
-        ran = zhipu.run("kb", "callback", *command, *words)
-        assert (ran.code, ran.out) == (2, "")
-        assert f"not only ours, to {OLD}" in ran.err
+        zhipu.run("kb", "callback", *command, *words).check_refusal(2, f"not only ours, to {OLD}")
     monkeypatch.setattr(sys, "stdin", TypingPerson(f"{NEW}\n"))
     assert zhipu.run("kb", "callback", *command).code == 2
     assert effects(zhipu) == [("callback-set", OLD)]
@@ -105,9 +103,7 @@ def test_invalid_callback_is_refused_before_confirmation(
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
 def test_service_without_callbacks_is_reported(zhipu: ZhipuSandbox, command: list[str]) -> None:
     zhipu.service.turn(not_offered=["callback"])
-    ran = zhipu.run("kb", "callback", *command)
-    assert (ran.code, ran.out) == (2, "")
-    assert "doesn't offer this" in ran.err
+    zhipu.run("kb", "callback", *command).check_refusal(2, "doesn't offer this")
 
 
 def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:

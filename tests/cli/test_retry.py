@@ -41,9 +41,9 @@ def test_retry_includes_failures_already_being_retried(sandbox: Sandbox) -> None
 
 @pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])
 def test_commands_before_the_first_pass_name_the_command_to_run(sandbox: Sandbox, command: str) -> None:
-    ran = sandbox.run(*command.split(), "--folder", "docs")
-    assert (ran.code, ran.out) == (2, "")
-    assert f"run: kbsync --once --folder {sandbox.docs}" in ran.err
+    sandbox.run(*command.split(), "--folder", "docs").check_refusal(
+        2, f"run: kbsync --once --folder {sandbox.docs}"
+    )
     assert not (sandbox.home / ".local").exists()
 
 
