@@ -378,7 +378,7 @@ def test_partially_filled_index_ranks_both_kinds_alike(share: float) -> None:
     order = [slot - SLOTS for slot in ours.best(0, 20)]
     assert order[0] == 0
     assert len(set(order) & set(range(20))) >= 19
-    assert [ours.of(slot) for slot in range(SLOTS + 1000, SLOTS + 1024)] == [0.0] * 24, "free slots stay free"
+    assert set(ours.of(range(SLOTS + 1000, SLOTS + 1024)).values()) == {0.0}, "free slots stay free"
 
 
 def test_few_better_vectors_change_nothing_until_all_exist() -> None:

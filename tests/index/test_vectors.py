@@ -62,13 +62,16 @@ def test_cached_vectors_give_the_same_hits_as_stored_ones_through_changes(
                     assert [hit.score for hit in hits] == pytest.approx(
                         [each.score for each in expected], abs=1e-6
                     )
-            assert cached._finder is not None and cached._finder._matrix._cached is not None
+            assert cached._finder is not None and cached._finder._matrix._cached
 
 
 @long
+@pytest.mark.parametrize(("many", "near"), [(2**30, 16_384), (0, 2_048)])
 def test_cached_vectors_find_the_nearest_passages_through_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, near: int
 ) -> None:
+    monkeypatch.setattr(vectors, "_MANY_ROWS", many)
+    monkeypatch.setattr(vectors, "_NEAR", near)
     drawn = random.Random(3)
     words = sorted(set(re.findall("[a-z]{4,}", Path(vectors.__file__).read_text(encoding="utf-8"))))
     texts = [" ".join(drawn.sample(words[::2], 6)) for _ in range(6_000)]
@@ -126,7 +129,26 @@ def test_nearest_passages_are_the_same_with_and_without_numpy(
     plain, expected = vectors.Cosines(places, values), vectors.Cosines(places, np.array(values))
     for start, stop, least in ((0, 1, 0.9), (0, 9_000, 0.5), (150, 600, 0.2), (9_000, 20_000, -2.0)):
         slots = plain.best(start, stop, least)
-        cosines = [plain.of(slot) for slot in slots]
+        cosines = list(plain.of(slots).values())
         assert cosines == sorted(cosines, reverse=True)
         assert all(cosine > least for cosine in cosines)
-        assert cosines == [expected.of(slot) for slot in expected.best(start, stop, least)]
+        assert cosines == list(expected.of(expected.best(start, stop, least)).values())
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0])
+def test_nearest_passages_are_found_even_if_half_the_vectors_say_nothing_about_them(
+    monkeypatch: pytest.MonkeyPatch, spread: float
+) -> None:
+    """`spread`: that of the cosines from the second halves; from the first ones it is 0.1."""
+    monkeypatch.setattr(vectors, "_NEAR", 4_096)
+    chance, blocks = np.random.default_rng(5), 200
+    first, second = (
+        chance.normal(0, scale, blocks * vectors.SLOTS).astype(np.float32) for scale in (0.1, spread)
+    )
+    places = {block: block for block in range(blocks)}
+    expected = vectors.Cosines(places, first + second).best(0, 150)
+    cosines = vectors.Cosines(places, first.copy(), rest=lambda positions: second[positions])
+    assert len(set(cosines.best(0, 150)) & set(expected)) >= 149
+    assert cosines.of(expected[:9]) == pytest.approx(
+        {slot: float(first[slot] + second[slot]) for slot in expected[:9]}
+    )

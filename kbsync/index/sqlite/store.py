@@ -238,7 +238,7 @@ class Reader:
         locations = {chunk: (document, slot) for chunk, document, slot, _ in by_words_or_code}
         points = {chunk: score for chunk, _, _, score in by_words_or_code}
         stored_model = None if vector is None else vectors.find_model(self._connection, model)
-        cosines, exact = None, dict[int, float]()
+        cosines, known = None, dict[int, float]()
         # A service may have changed the length of its vectors: old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model.dimensions:
             if self._last_cosines is None or self._last_cosines[0] is not vector:
@@ -252,9 +252,7 @@ class Reader:
         )
 
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
-            meaning = 0.0
-            if cosines is not None and slot is not None:
-                meaning = exact[slot] if slot in exact else cosines.of(slot)
+            meaning = 0.0 if slot is None else known.get(slot, 0.0)
             return word_scores.candidate(chunk, document, meaning, self._size(document))
 
         by_name = [
@@ -262,6 +260,9 @@ class Reader:
             for row in self._chunks_by_name(name_scores)
             if row[0] not in locations and scope.admits(row[1], row[0])
         ]
+        if cosines is not None:
+            slots_known = chain((slot for _, slot in locations.values()), (slot for *_, slot in by_name))
+            known.update(cosines.of(slot for slot in slots_known if slot is not None))
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         slots = {chunk: slot for chunk, _, slot in by_name}
         named = list(few_of_each(candidate(*row) for row in by_name))
@@ -271,7 +272,7 @@ class Reader:
             return candidates
         candidates.sort(key=lambda item: item.score, reverse=True)
         best = {item.chunk: locations[item.chunk] for item in candidates[:_CORRECTED]}
-        exact.update(cosines.exact(slot for _, slot in best.values() if slot is not None))
+        known.update(cosines.exact(slot for _, slot in best.values() if slot is not None))
         return [candidate(chunk, *location) for chunk, location in best.items()] + candidates[_CORRECTED:]
 
     def _cosines(self, model: vectors.Model, vector: Vector, better: BetterQuestion | None) -> Cosines:
@@ -639,7 +640,8 @@ class Reader:
             if candidates is None:
                 selection.take(nearest)
             else:
-                rows = [(*row, cosines.of(row[2])) for row in candidates]
+                known = cosines.of(slot for *_, slot in candidates)
+                rows = [(*row, known.get(row[2], 0.0)) for row in candidates]
                 selection.take(
                     sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0]))
                 )
@@ -673,7 +675,8 @@ class Reader:
             for at in range(0, len(slots), DEPTH):
                 listed = json.dumps(slots[at : at + DEPTH])
                 rows: list[Any] = self._connection.execute(_IN_SLOTS, (listed,)).fetchall()
-                yield from ((chunk, document, slot, cosines.of(slot)) for chunk, document, slot in rows)
+                known = cosines.of(slot for *_, slot in rows)
+                yield from ((chunk, document, slot, known[slot]) for chunk, document, slot in rows)
             start, stop = stop, stop * 4
 
 

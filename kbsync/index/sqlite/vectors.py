@@ -11,6 +11,10 @@ search corrects the cosines of its best candidates from the stored vectors.
 Measured on 43,230 passages from documentation, code and XQuAD with 400 questions: int8 alone finds 99.1 % of
 the ten nearest passages, and all of them once the nearest 50 are corrected; no cosine is off by more than
 0.0035.
+
+In a large index, a search multiplies the first half of each vector, and the second half only for the slots
+that then look nearest. With a million passages of real text, these contain all of the ten nearest and 99.2 %
+of the 150 nearest (75 questions).
 """
 
 from __future__ import annotations
@@ -295,15 +299,19 @@ class Cosines:
         places: Mapping[int, int],
         values: NDArray[np.float32] | array[float],
         compute: Callable[[Iterable[int]], Mapping[int, float]] | None = None,
+        rest: Callable[[NDArray[np.intp] | slice], NDArray[np.float32]] | None = None,
     ) -> None:
         """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
 
-        `compute`: computes cosines from the stored vectors, if `values` are approximate.
+        `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: returns
+        what to add to the values at some positions, if `values` are only from the first half of the vectors.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
         self._values = values
         self._compute = compute
+        self._rest = rest
+        self._near: tuple[NDArray[np.intp], NDArray[np.float32]] | None = None
 
     def exact(self, slots: Iterable[int]) -> Mapping[int, float]:
         """Return the cosines with those of the slots whose value is only approximate."""
@@ -321,8 +329,8 @@ class Cosines:
 
         segments = [segment for segment in better._places if segment in self._places]
         places = [self._places[segment] for segment in segments]
-        self._values = np.asarray(self._values)
-        ours, theirs = self._values.reshape(-1, SLOTS), np.asarray(better._values).reshape(-1, SLOTS)
+        self._values = np.asarray(self._complete())
+        ours, theirs = self._values.reshape(-1, SLOTS), np.asarray(better._complete()).reshape(-1, SLOTS)
         values = theirs[[better._places[segment] for segment in segments]]
         has_both = values != 0
         count = int(has_both.sum())
@@ -341,20 +349,40 @@ class Cosines:
             np.copyto(self._values, adjusted, where=self._values != 0)
         ours[places] = np.where(has_both, values, ours[places])
 
-    def of(self, slot: int) -> float:
-        """Return the cosine with one slot; 0 if the slot has no vector."""
-        block = self._places.get(slot // SLOTS)
-        if block is None:
-            return 0.0
-        return float(self._values[block * SLOTS + slot % SLOTS])
+    def of(self, slots: Iterable[int]) -> dict[int, float]:
+        """Return the cosines with these slots; without those that have no vector."""
+        places = self._places
+        positions = {
+            slot: places[slot // SLOTS] * SLOTS + slot % SLOTS for slot in slots if slot // SLOTS in places
+        }
+        if isinstance(self._values, array):
+            return {slot: self._values[position] for slot, position in positions.items()}
+        import numpy as np
+
+        listed = np.fromiter(positions.values(), np.intp, len(positions))
+        values = self._values[listed]
+        if self._rest is not None and len(listed):
+            values = values + self._rest(listed)
+        return dict(zip(positions, values.tolist(), strict=True))
+
+    def _complete(self) -> NDArray[np.float32] | array[float]:
+        """Return the values, from whole vectors."""
+        if self._rest is not None and not isinstance(self._values, array):
+            self._values += self._rest(slice(len(self._values)))
+            self._rest = self._near = None
+        return self._values
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
         """Return the slots at ranks `start` to `stop` whose cosine is above `least`, nearest first."""
         if isinstance(self._values, array) and len(self._values) <= _FEW_SLOTS:
-            return self._slots_above(least, self._best_of_few(stop)[start:])
+            few = self._best_of_few(stop)[start:]
+            return self._slots_above(least, few, map(self._values.__getitem__, few))
         import numpy as np
 
-        values = np.asarray(self._values)
+        if self._rest is not None and stop <= _MOST_NEAR and (near := self._find_near(stop)) is not None:
+            positions, values = near
+            return self._slots_above(least, positions[start:].tolist(), values[start:].tolist())
+        values = np.asarray(self._complete())
         top = None
         if len(values) > 64 * stop:
             # A value among the best of every 16th leaves few to compare, and nearly always enough.
@@ -365,9 +393,8 @@ class Cosines:
             top = np.arange(len(values))
         if stop < len(top):
             top = top[np.argpartition(values[top], -stop)[-stop:]]
-        return self._slots_above(
-            least, sorted(map(int, top), key=lambda index: (-values[index], index))[start:stop]
-        )
+        top = top[np.lexsort((top, -values[top]))][start:stop]
+        return self._slots_above(least, top.tolist(), values[top].tolist())
 
     def _best_of_few(self, stop: int) -> list[int]:
         """Return the positions of the `stop` highest values, highest first, without numpy."""
@@ -376,19 +403,42 @@ class Cosines:
         top = (index for index, value in enumerate(values) if value >= least)
         return sorted(top, key=lambda index: (-values[index], index))[:stop]
 
-    def _slots_above(self, least: float, order: Iterable[int]) -> list[int]:
-        """Return the slots at these positions whose cosine is above `least`."""
+    def _find_near(self, stop: int) -> tuple[NDArray[np.intp], NDArray[np.float32]] | None:
+        """Return the positions and values of the `stop` highest values, highest first, among those that are
+        high for the first half of the vectors; None if others may be higher."""
+        import numpy as np
+
+        if self._rest is None or isinstance(self._values, array):
+            return None
+        if self._near is None:
+            sample, rank = self._values[::16], _NEAR // 16
+            found = np.flatnonzero(self._values >= np.partition(sample, -rank)[-rank])
+            self._near = found, self._values[found] + self._rest(found)
+        positions, values = self._near
+        if len(positions) > 4 * _NEAR:  # many equal ones
+            return None
+        top = np.argpartition(values, -stop)[-stop:]
+        top = top[np.lexsort((top, -values[top]))]
+        first_halves = self._values[positions]
+        # If the lower half has many of the nearest, so may the slots below it.
+        if np.count_nonzero(first_halves[top] < np.median(first_halves)) > stop // 8:
+            return None
+        return positions[top], values[top]
+
+    def _slots_above(self, least: float, positions: Iterable[int], values: Iterable[float]) -> list[int]:
+        """Return the slots at those of these positions whose value is above `least`."""
         return [
-            self._segments[index // SLOTS] * SLOTS + index % SLOTS
-            for index in order
-            if self._values[index] > least
+            self._segments[position // SLOTS] * SLOTS + position % SLOTS
+            for position, value in zip(positions, values, strict=True)
+            if value > least
         ]
 
 
 class Matrix:
     """Scans one model's vectors through `connection`.
 
-    The cache is one array with a block for each segment; a released block contains zeros.
+    The cache is an array with a block for each segment; a released block contains zeros. In a large index it
+    is two arrays, each with one half of every vector.
     """
 
     def __init__(self, connection: apsw.Connection, segments: str = "segment", blocks: str = "block") -> None:
@@ -401,7 +451,7 @@ class Matrix:
 
     def _drop(self) -> None:
         """Drop the cache."""
-        self._cached: NDArray[np.int8] | None = None
+        self._cached: list[NDArray[np.int8]] = []
         self._scales: NDArray[np.float32] | None = None
         """Scale factor of each cached vector: its components are the cached integers times this factor."""
         self._cached_commit: tuple[int, int] | None = None
@@ -425,16 +475,25 @@ class Matrix:
                 return self._scan_stored(model, vector, versions)
             self._refresh(model, versions)
             self._cached_commit = commit
-        if self._cached is None or self._scales is None:
+        if self._scales is None:
             raise AssertionError("the cache was just filled")
         import numpy as np
 
         scale, numbers = _quantized(np.asarray(vector)[None])
-        values = _products(numbers, self._cached[: self._rows])
-        for start in range(0, self._rows, _SCALED_ROWS):
-            rows = slice(start, min(start + _SCALED_ROWS, self._rows))
-            values[rows] *= self._scales[rows] * scale
-        return Cosines(dict(self._places), values, partial(self._compute, model, vector))
+        scales, cached = self._scales[: self._rows], [half[: self._rows] for half in self._cached]
+        first = cached[0].shape[1]
+        values = _products(numbers[:, :first], cached[0])
+        values *= scales
+        values *= scale
+
+        def rest(positions: NDArray[np.intp] | slice) -> NDArray[np.float32]:
+            products = _products(numbers[:, first:], cached[1][positions])
+            products *= scales[positions]
+            products *= scale
+            return products
+
+        compute = partial(self._compute, model, vector)
+        return Cosines(dict(self._places), values, compute, rest if len(cached) > 1 else None)
 
     def _compute(self, model: Model, vector: Vector, slots: Iterable[int]) -> dict[int, float]:
         """Return the cosines from the stored vectors of these slots, the same with and without numpy."""
@@ -444,7 +503,7 @@ class Matrix:
         if not by_slot:
             return {}
         stored, shape = b"".join(by_slot.values()), (len(by_slot), model.dimensions)
-        if self._cached is None:
+        if self._scales is None:
             numbers = array("f", struct.unpack(f"={len(stored) // NUMBER_BYTES}e", stored)).tobytes()
         else:
             import numpy as np
@@ -474,23 +533,25 @@ class Matrix:
         """Drop cached vectors of removed segments, and reread changed ones."""
         import numpy as np
 
-        if self._cached is None or self._scales is None or self._cached.shape[1] != model.dimensions:
+        first = model.dimensions // 2 if len(versions) * SLOTS >= _MANY_ROWS else model.dimensions
+        widths = [width for width in (first, model.dimensions - first) if width]
+        if self._scales is None or [half.shape[1] for half in self._cached] != widths:
             self._drop()
-            cached, scales = np.zeros((0, model.dimensions), np.int8), np.zeros(0, np.float32)
+            cached = [np.zeros((0, width), np.int8) for width in widths]
+            scales = np.zeros(0, np.float32)
         else:
             cached, scales = self._cached, self._scales
         for segment in self._places.keys() - versions.keys():
             block_number = self._places.pop(segment)
-            cached[block_number * SLOTS : (block_number + 1) * SLOTS] = 0
+            for half in cached:
+                half[block_number * SLOTS : (block_number + 1) * SLOTS] = 0
             self._free.append(block_number)
             del self._versions[segment]
-        blocks = len(cached) // SLOTS
+        blocks = len(scales) // SLOTS
         if len(versions) > blocks:  # an eighth more than needed, so that it rarely grows
             capacity = len(versions) + len(versions) // 8 + 1
-            grown = np.zeros((capacity * SLOTS, model.dimensions), np.int8)
-            grown_scales = np.zeros(capacity * SLOTS, np.float32)
-            grown[: len(cached)], grown_scales[: len(cached)] = cached, scales
-            cached, scales = grown, grown_scales
+            cached = [_grown(half, capacity * SLOTS) for half in cached]
+            scales = _grown(scales, capacity * SLOTS)
             self._free[:0] = range(capacity - 1, blocks - 1, -1)
         self._cached, self._scales = cached, scales
         stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
@@ -501,7 +562,11 @@ class Matrix:
                 self._places[segment] = self._free.pop()
             block_number = self._places[segment]
             rows = slice(block_number * SLOTS, (block_number + 1) * SLOTS)
-            scales[rows], cached[rows] = _quantized(block.astype(np.float32))
+            scales[rows], numbers = _quantized(block.astype(np.float32))
+            start = 0
+            for half in cached:
+                half[rows] = numbers[:, start : start + half.shape[1]]
+                start += half.shape[1]
             self._versions[segment] = versions[segment]
         self._rows = SLOTS * (max(self._places.values(), default=-1) + 1)
 
@@ -529,12 +594,20 @@ def _quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     return scales, np.rint(vectors / scales[:, None]).astype(np.int8)
 
 
-_SCALED_ROWS = 65_536
-"""Number of products to scale at once, few enough for the processor's cache."""
+_MANY_ROWS = 200_000
+"""Minimum number of rows for which a search multiplies the first half of each vector first."""
 
-_MANY_ROWS = 100_000
-"""Minimum number of rows for which two threads compute the products; for fewer, a thread costs more than it
-saves."""
+_NEAR, _MOST_NEAR = 16_384, 600
+"""About how many rows a search then multiplies as a whole, and how many of the nearest it takes from them."""
+
+
+def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
+    """Return a copy of the rows, followed by zeros."""
+    import numpy as np
+
+    grown = np.zeros((capacity, *rows.shape[1:]), rows.dtype)
+    grown[: len(rows)] = rows
+    return grown
 
 
 def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -542,7 +615,7 @@ def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float
     import numpy as np
     import simsimd
 
-    threads = 2 if len(rows) >= _MANY_ROWS else 1
-    products = simsimd.cdist(row, rows, "dot", out_dtype="f32", threads=threads)
+    # The memory is the limit, so two threads take a fifth more CPU time than one.
+    products = simsimd.cdist(np.ascontiguousarray(row), rows, "dot", out_dtype="f32", threads=1)
     array: NDArray[np.float32] = np.asarray(products)[0]
     return array
