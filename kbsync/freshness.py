@@ -32,7 +32,7 @@ from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 
-LONGEST_PAUSE = 7200.0
+MAX_PASS_AGE = 7200.0
 """Number of seconds without a pass before a warning, since kbsync's systemd timer fires every hour."""
 
 LOOK_SECONDS = 0.5
@@ -122,7 +122,7 @@ class Freshness:
     @property
     def is_forsaken(self) -> bool:
         """Whether no kbsync is running and the last pass was longer ago than the timer's interval."""
-        return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
+        return self.is_unattended and self.since_pass > max(2 * self.rescan, MAX_PASS_AGE)
 
     @property
     def is_troubled(self) -> bool:

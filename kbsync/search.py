@@ -397,7 +397,7 @@ def _words_json(words: Sequence[MatchedWord]) -> list[dict[str, Any]]:
     ]
 
 
-_MOST_WORDS = 8
+_MAX_WORDS = 8
 """Maximum number of words in a line of text output."""
 
 
@@ -434,7 +434,7 @@ _VISIBLE = 0.005
 
 def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
     """Return the words that count most, as typed and as written; "" if there are none."""
-    listed = [f"{word.word} → {word.written}" if word.written else word.word for word in words[:_MOST_WORDS]]
+    listed = [f"{word.word} → {word.written}" if word.written else word.word for word in words[:_MAX_WORDS]]
     more = len(words) - len(listed)
     return before * bool(words) + printable(", ".join(listed)) + f" and {more} more" * bool(more)
 

@@ -23,7 +23,7 @@ PATIENCE = 0.5
 READY_LATEST = 30.0
 """Maximum number of seconds that READY waits for a mirror, such as one with a slow service."""
 
-LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+MIN_PAUSE, MAX_PAUSE = 1.0, 10.0
 """Minimum and maximum number of seconds between two reads of the counts."""
 
 
@@ -166,8 +166,8 @@ class ServiceReports:
                 if text != self._sent_text and not self.is_stopping:
                     self._sent_text = text
                     self.manager.send(f"STATUS={text}", patience=0.0)
-            await self.clock.sleep(LEAST_PAUSE)
-            await wait_for_any(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)
+            await self.clock.sleep(MIN_PAUSE)
+            await wait_for_any(self.clock, MAX_PAUSE - MIN_PAUSE, self._news)
 
 
 def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:

@@ -102,7 +102,7 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError(f"{work} needs an event loop")
 
 
-LONGEST_YIELD = 0.25
+MAX_YIELD = 0.25
 """Maximum number of seconds that indexing waits for searches at one time."""
 
 LONG_SEARCH = 1.0
@@ -114,10 +114,10 @@ class Precedence:
     times. While another thread computes, each time can cost the 5 ms after which Python switches threads. So
     indexing threads wait between steps while a search runs, but at most half of the time.
 
-    `clock`: the monotonic time. `longest`: `LONGEST_YIELD`.
+    `clock`: the monotonic time. `longest`: `MAX_YIELD`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, longest: float = LONGEST_YIELD) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, longest: float = MAX_YIELD) -> None:
         self.longest = longest
         self._clock = clock
         self._counting = threading.Lock()

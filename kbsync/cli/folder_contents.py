@@ -30,7 +30,7 @@ SECONDS = 5.0
 
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
-VAULT, MOST_SETTINGS = ".obsidian", 1_000_000
+VAULT, MAX_SETTINGS_BYTES = ".obsidian", 1_000_000
 """The folder that marks its parent as an Obsidian vault, and the maximum bytes of a settings file in it."""
 
 
@@ -139,7 +139,7 @@ def _unsearched_folders(vault: Path) -> list[str]:
     def settings(name: str) -> dict[str, Any]:
         file = vault / VAULT / name
         try:
-            is_small = file.is_file() and file.stat().st_size < MOST_SETTINGS
+            is_small = file.is_file() and file.stat().st_size < MAX_SETTINGS_BYTES
             value = json.loads(file.read_bytes()) if is_small else {}
         except (OSError, ValueError):
             return {}

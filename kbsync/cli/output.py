@@ -183,7 +183,7 @@ def cells(text: str) -> int:
 
 
 GAP = 2
-SHORTEST_PATH = 12
+MIN_PATH_WIDTH = 12
 """Minimum width of a shortened path, in terminal cells."""
 
 
@@ -233,7 +233,7 @@ def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
             if too_much > 0:
                 index, width = fitting.index(column), column.width - too_much
                 del fitting[index]
-                if width >= SHORTEST_PATH:
+                if width >= MIN_PATH_WIDTH:
                     texts = tuple(elided(text, width) for text in column.texts)
                     fitting.insert(index, replace(column, texts=texts))
         if _width(fitting) > room:

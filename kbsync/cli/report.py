@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from kbsync.once import OnceEnd, PassEnd
 
 
-MOST_READ = 1000
+MAX_ROWS_READ = 1000
 """Maximum number of failed documents to group by reason, so that `status` stays fast."""
 
-MOST_HELD = 20
+MAX_HELD = 20
 """Maximum number of held documents to read: a line names fewer, and the `status` tool for assistants lists
 them.
 """
@@ -126,8 +126,8 @@ def mirror_reports(
         items, rate = Items(tx, record, fresh.status.halt, installation.command_line), 0.0
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
-        failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MOST_READ))
-        held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, MOST_HELD))
+        failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MAX_ROWS_READ))
+        held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, MAX_HELD))
         return replace(report, failed=failed, held=held, rate=rate)
 
     reports = []

@@ -14,12 +14,12 @@ from collections.abc import Collection
 LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
-LONGEST_COST = 120.0
+MAX_COST = 120.0
 """Maximum number of seconds to charge for one turn, so that a slow request doesn't hold its lane back for
 long.
 """
 
-LEAST_COST = 0.001
+MIN_COST = 0.001
 _NEWEST = 0.2  # weight of the last turn in the usual length of a turn
 
 _WIDTH = 1e10
@@ -83,7 +83,7 @@ class FairTurns:
     def __init__(self) -> None:
         self._clocks = dict.fromkeys(Lane, 0.0)
         self._under_way: Counter[Lane] = Counter()
-        self._usual = LEAST_COST
+        self._usual = MIN_COST
 
     def next(self, waiting: Collection[Lane], slots: int) -> Lane | None:
         """Return the next lane among `waiting` (the lanes that have work); None if none may start now.
@@ -108,7 +108,7 @@ class FairTurns:
 
     def end(self, lane: Lane, charge: float, seconds: float) -> None:
         """End a turn that `begin` charged with `charge` and that took `seconds`."""
-        cost = min(max(seconds, LEAST_COST), LONGEST_COST)
+        cost = min(max(seconds, MIN_COST), MAX_COST)
         self._under_way[lane] -= 1
         self._charge(lane, cost - charge)
         self._usual += _NEWEST * (cost - self._usual)

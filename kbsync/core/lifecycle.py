@@ -23,10 +23,10 @@ LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 duplicate.
 """
 
-LONGEST_AFTER_LOSS = 900.0
+MAX_PAUSE_AFTER_LOSS = 900.0
 """Maximum number of seconds before a document is resent after a lost response."""
 
-MOST_LOSSES = 8
+MAX_LOSSES = 8
 """Number of consecutive sends without a response after which a document fails (promise 9)."""
 
 NOT_ANSWERED = "unanswered"
@@ -35,7 +35,7 @@ NOT_ANSWERED = "unanswered"
 PATIENT_TRIES = 3
 """Number of attempts after which a document queues behind those never tried."""
 
-LONGEST_BLINK = 60.0
+MAX_POLL_GAP = 60.0
 """Maximum number of seconds between polls; a longer pause doesn't count as indexing time."""
 
 POLL_SHARE = 0.25
@@ -52,14 +52,14 @@ UNDELETABLE_PAUSE = 7 * 86400.0
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
-LONGEST_LAG = 600.0
+MAX_LIST_LAG = 600.0
 """Maximum list lag in seconds that kbsync assumes, even if it observed a longer one."""
 
-LONGEST_PAUSES = {
-    UploadState.INTENDED: LONGEST_AFTER_LOSS,
-    UploadState.UNSURE: LONGEST_AFTER_LOSS,
+MAX_PAUSES = {
+    UploadState.INTENDED: MAX_PAUSE_AFTER_LOSS,
+    UploadState.UNSURE: MAX_PAUSE_AFTER_LOSS,
     UploadState.PRESUMED_LOST: LATER_CHECKS[-1],
-    UploadState.INDEXING: 2 * LONGEST_LAG,
+    UploadState.INDEXING: 2 * MAX_LIST_LAG,
     UploadState.SERVING: LONGEST,
     UploadState.RETIRING: REJECTED_DELETE_PAUSE,
     UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
@@ -252,7 +252,7 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
     polls."""
     # This way the target gets its full time even if this machine slept, the mirror halted or the clock was
     # set forward.
-    longest = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
+    longest = upload.elapsed + max(MAX_POLL_GAP, 2 * timing.limits.poll_longest)
     aged = _add_elapsed(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, longest))
 
@@ -272,15 +272,15 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
     """Create a new intent in place of an upload that was given up. Its tries carry over, and pauses grow.
 
-    After `MOST_LOSSES` in a row it fails instead, until an edit or `retry`.
+    After `MAX_LOSSES` in a row it fails instead, until an edit or `retry`.
     """
-    if lost.losses >= MOST_LOSSES:
+    if lost.losses >= MAX_LOSSES:
         reason = (
             f"sent {lost.losses} times without a response ({lost.reason}); check the service, the limits "
             "of any proxy in front of it and kbsync's log, then run kbsync retry"
         )
         return reject(replace(fresh, attempts=lost.attempts, repairs=lost.repairs), reason, NOT_ANSWERED)
-    wait = pause(lost.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
+    wait = pause(lost.attempts, timing.chance, longest=MAX_PAUSE_AFTER_LOSS)
     return replace(
         fresh,
         attempts=lost.attempts,

@@ -354,14 +354,14 @@ class Repairs:
 
 # -- the regular audit ---------------------------------------------------------------------------------
 
-LONGEST_REST = 3600.0
+MAX_REST = 3600.0
 PUT_OFF = 1800.0
 """Seconds until an interrupted audit is restarted."""
 
 PATIENCE, CHECK_EVERY = 60.0, 1.0
 """Maximum seconds that a request waits for new work to finish, and seconds between checks."""
 
-MOST_STRAYS, MOST_REPORTED = 200, 20
+MAX_STRAYS, MAX_REPORTED = 200, 20
 SAMPLE = 20
 """Number of documents to query before halting the mirror because very many are missing."""
 
@@ -436,10 +436,10 @@ class RegularAudit:
             try:
                 seconds = await self._until_due()
             except StateError:  # the mirror's loop reports it
-                seconds = LONGEST_REST
+                seconds = MAX_REST
             if seconds <= 0:
                 seconds = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
-            await wait_for_any(self._clock, min(LONGEST_REST, seconds), self._requested)
+            await wait_for_any(self._clock, min(MAX_REST, seconds), self._requested)
             if self._requested.is_set():
                 self._requested.clear()
                 if self._may_work:  # otherwise the next audit is due later
@@ -483,7 +483,7 @@ class RegularAudit:
         """Run the audit. If it raises `TargetError`, `StateError` or `PutOffError`, it records nothing."""
         started, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
         target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
-        audit = Audit(binding, target, self._store.read, MOST_STRAYS)
+        audit = Audit(binding, target, self._store.read, MAX_STRAYS)
         await audit.read_list()
         if await audit.has_doubts(started):
             # The list may lag: wait for as long as it may, then query the documents that it lacks by id.
@@ -580,6 +580,6 @@ class RegularAudit:
 
     def _report(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
         result.reported += 1
-        if result.reported <= MOST_REPORTED:
+        if result.reported <= MAX_REPORTED:
             name = self._journal.binding.settings.name
             log.warning("audit.found", mirror=name, kind=kind, path=path, document_id=remote_id, reason=why)

@@ -95,7 +95,7 @@ async def wait_until_open(opening: Awaitable[T], close: Callable[[T], Awaitable[
         raise
 
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
@@ -105,7 +105,7 @@ def bug_in_words(error: Exception) -> str:
 
 def pause_after(failures: int) -> float:
     """Return the seconds until the next retry, after this many failures in a row (at least 1)."""
-    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
+    return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
 async def keep_running(
@@ -119,7 +119,7 @@ async def keep_running(
             return await work()
         except Exception:
             # After a long time without failures, the pause is short again.
-            failures = 1 if clock.steady() - started > LONGEST_PAUSE else failures + 1
+            failures = 1 if clock.steady() - started > MAX_PAUSE else failures + 1
             seconds = pause_after(failures)
             # Imported here: a search doesn't need it.
             import structlog

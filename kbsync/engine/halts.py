@@ -59,14 +59,14 @@ blames the target.
 """
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 MANY_FAILURES = 3
 BASE_MISSING = "knowledge-base-missing"
 DOWN_AFTER = 10.0
 """Seconds that a target must be down before kbsync reports a halt, so that a service restart doesn't count as
 one.
 """
-PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
+PROBE_EVERY, MAX_PROBE_PAUSE = 30.0, 900.0
 
 
 class Work(Enum):
@@ -189,7 +189,7 @@ class HaltState:
         longest = max(
             (e.retry_after or 0.0 for e in unanswered_errors if isinstance(e, Unavailable)), default=0.0
         )
-        self.not_before = now + max(longest, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
+        self.not_before = now + max(longest, min(MAX_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
     def down(self, reason: str, now: float) -> None:
@@ -358,7 +358,7 @@ class Halts(HaltState):
         if now < self._probe_at or not (self.needs_person or self.trouble):
             return False
         if self.needs_person:
-            wait, self._probe_wait = self._probe_wait, min(LONGEST_PROBE, self._probe_wait * 2)
+            wait, self._probe_wait = self._probe_wait, min(MAX_PROBE_PAUSE, self._probe_wait * 2)
         self._probe_at = now + wait
         return True
 

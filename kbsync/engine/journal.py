@@ -19,7 +19,7 @@ import structlog
 from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
 from kbsync.core import lifecycle
 from kbsync.core.fairness import rank
-from kbsync.core.lifecycle import LONGEST_LAG, Timing
+from kbsync.core.lifecycle import MAX_LIST_LAG, Timing
 from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
     NO_STAMP,
@@ -859,7 +859,7 @@ class Journal:
         document does.
         """
         # The target's list was this late: from now on, wait twice as long before an absence counts.
-        lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
+        lag = min(lifecycle.lag_seen(upload), MAX_LIST_LAG)
         if lag > self._lag:
             self._lag = lag
             tx.meta.set(BindingFact.LAG, self.binding.id, f"{lag:.1f}")

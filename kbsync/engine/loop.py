@@ -75,8 +75,8 @@ log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
 """Seconds between checks of the root, the watcher and the target, which don't report changes themselves."""
-FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
-LONGEST_RELOAD = 10.0
+FIRST_RETRY, MAX_RETRY_PAUSE = 2.0, 60.0
+MAX_RELOAD_WAIT = 10.0
 """Maximum number of seconds that a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 ALL = "all"
@@ -145,7 +145,7 @@ class MirrorLoop:
                 await self._reload(ReloadScope.CONFIG)
             elif self.mirror.halts.is_about(CREDENTIALS):
                 await self._reload(ReloadScope.SECRETS)
-            wait = min(LONGEST_RETRY, wait * 2)
+            wait = min(MAX_RETRY_PAUSE, wait * 2)
 
     async def _wait_out_pause(self) -> None:
         """Wait while the mirror is paused, without reading the folder or querying the target."""
@@ -179,7 +179,7 @@ class MirrorLoop:
         """Request a reload and wait for it. If it changes this mirror, `stop` is set in the meantime."""
         if self.reloads is not None and not self.stop.is_set():
             done = self.reloads.request(self.mirror.settings.name, scope)
-            await wait_for_any(self.mirror.clock, LONGEST_RELOAD, done, self.stop)
+            await wait_for_any(self.mirror.clock, MAX_RELOAD_WAIT, done, self.stop)
 
     async def _newest_message(self) -> int:
         name = self.mirror.settings.name

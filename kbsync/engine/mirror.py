@@ -129,7 +129,7 @@ class AwaitedFiles:
                 self._enter([path])
 
 
-MOST_RECHECKS = 8
+MAX_RECHECKS = 8
 
 
 class Rechecks:
@@ -137,7 +137,7 @@ class Rechecks:
 
     If a file's bytes changed between reading and sending, it is rechecked at once, and from the second time
     on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at each
-    read but keep the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
+    read but keep the same timestamp. After `MAX_RECHECKS` times in a row the file is left to the next scan
     (promise 9).
     """
 
@@ -167,9 +167,9 @@ class Rechecks:
         times, settings = self._times[path], self._settings
         longer = settings.settle * 2.0 ** min(times - 2, 30)
         pause = 0.0 if times == 1 else min(settings.settle_longest, longer)
-        if times <= MOST_RECHECKS:
+        if times <= MAX_RECHECKS:
             self._put(path, self._clock.steady() + pause)
-        if times == MOST_RECHECKS:
+        if times == MAX_RECHECKS:
             log.warning(
                 "file.unstable",
                 mirror=settings.name,

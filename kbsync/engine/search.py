@@ -26,13 +26,13 @@ from kbsync.threads import gather
 T = TypeVar("T")
 
 
-MOST_FOUND = 1000
+MAX_REQUESTED_HITS = 1000
 """Number of hits to request from a service, since those in other people's documents are dropped."""
 
 PATIENCE = 15.0
 """Maximum number of seconds to search one of several mirrors; after that a note names it."""
 
-MOST_NAMED = 200
+MAX_SELECTED_IDS = 200
 """Maximum number of document ids to which a search can be limited."""
 
 
@@ -129,7 +129,7 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
         hits = await mirror.target.search(query)
     else:
         ids = await selected_ids(mirror, query)
-        hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MOST_FOUND))
+        hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MAX_REQUESTED_HITS))
     documents, unknown = await locate(mirrors, hits, query), None
     if isinstance(mirror.target, SupportsUnknownWords) and not query.unfinished:
         unknown = await mirror.target.unknown_words(query)
@@ -241,7 +241,7 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
         record = tx.mirrors.named(mirror.name)
         ids: list[str] = []
         after = 0
-        while record is not None and record.binding is not None and len(ids) <= MOST_NAMED:
+        while record is not None and record.binding is not None and len(ids) <= MAX_SELECTED_IDS:
             rows = tx.uploads.in_states(record.id, record.binding, SEARCHABLE, after)
             if not rows:
                 break
@@ -253,7 +253,7 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
         return ids
 
     ids = await mirror.read(read_ids)
-    return ids if len(ids) <= MOST_NAMED else None
+    return ids if len(ids) <= MAX_SELECTED_IDS else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
 
 
 OTHER_SETTINGS = "other settings"
-MOST_CHANGES = 3
+MAX_LISTED_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
@@ -171,4 +171,4 @@ def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]
         f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS
         for before, after in pairs
     )
-    return ", ".join([*list(words)[:MOST_CHANGES], *(["…"] if len(words) > MOST_CHANGES else [])])
+    return ", ".join([*list(words)[:MAX_LISTED_CHANGES], *(["…"] if len(words) > MAX_LISTED_CHANGES else [])])

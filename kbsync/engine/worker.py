@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 KEPT = 64
 """Maximum number of bodies kept for files that keep changing; each may hold a file descriptor."""
 
-LONGEST_REST = 30.0
+MAX_REST = 30.0
 BUSY_REST = 1.0
-LONGEST_LIST_REST = 15.0
+MAX_LIST_REST = 15.0
 SUSPECT_AFTER = 2
 """Number of lost responses in a row after which a document is sent alone."""
 CLOCK_STEP = 30.0
@@ -284,7 +284,7 @@ class Worker:
     async def _round(self) -> float:
         """Start as much due work as possible. Returns the time until more is due."""
         if self._halts.halted is not None:
-            return LONGEST_REST
+            return MAX_REST
         now = self._clock.steady()
         if now < self._halts.not_before:
             return self._halts.not_before - now
@@ -354,18 +354,18 @@ class Worker:
 
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
-            return LONGEST_REST  # a task wakes the worker at its end
+            return MAX_REST  # a task wakes the worker at its end
         if self._is_paused:
             return BUSY_REST
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
-        if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
+        if not self._busy and (due is None or due > self._clock.wall() + MAX_REST):
             self._halts.jobs = 0  # the cause of the failure is gone
         if due is None:
-            return LONGEST_REST
+            return MAX_REST
         # a busy row may be due, but its task wakes the worker; a row held back may always be due
         least = BUSY_REST if self._busy or held_back else 0.02
-        return min(LONGEST_REST, max(least, due - self._clock.wall()))
+        return min(MAX_REST, max(least, due - self._clock.wall()))
 
     @property
     def _slots(self) -> int:
@@ -584,7 +584,7 @@ class Worker:
             # Pause for about the duration of the list: a list of thousands takes minutes.
             now, self._is_listing = self._clock.steady(), False
             least = check_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
-            self._next_list = now + max(least, min(LONGEST_LIST_REST, now - started))
+            self._next_list = now + max(least, min(MAX_LIST_REST, now - started))
         self._halts.answers()
 
         def record(tx: Tx) -> list[DocumentEvent | None]:

@@ -371,7 +371,7 @@ def weight(text: str) -> int:
     return wide + (len(text) - wide + 3) // 4
 
 
-MOST_CHARACTERS = 256 * 1024 * 1024
+MAX_CHARACTERS = 256 * 1024 * 1024
 """Maximum number of characters in all of a document's chunks with their headings, which are in memory
 together."""
 
@@ -381,7 +381,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
     A chunk has at most about twice `LONGEST` tokens. Keys contain no path, so a rename changes none of them.
     Memory use beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over
-    `MOST_CHARACTERS`.
+    `MAX_CHARACTERS`.
     """
     parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
@@ -417,7 +417,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         above = [title for title in dict.fromkeys(outer) if title not in own_titles]
         embed_text = "\n".join([*above, body])
         characters += len(embed_text)
-        if characters > MOST_CHARACTERS:
+        if characters > MAX_CHARACTERS:
             reason = "its headings are repeated above too many passages; shorten the headings or split it"
             raise Rejected(reason, code="output")
         key = hashlib.sha256(embed_text.encode()).hexdigest()

@@ -62,12 +62,12 @@ from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
 from kbsync.server.removals import RemovalQueue, holdings_json
 from kbsync.server.responses import body_of, json_answer, refusal
-from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views
+from kbsync.server.views import MAX_ITEMS, DocumentPage, StateReader, Views
 from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
 from kbsync.state.inbox import RELOAD
-from kbsync.state.pauses import LONGEST_PAUSE, Pause
+from kbsync.state.pauses import MAX_PAUSE, Pause
 from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import in_mirror_threads, searches_first
 
@@ -75,12 +75,12 @@ log = structlog.get_logger("kbsync")
 
 T = TypeVar("T")
 
-MOST_PASSAGES = 2
-LONGEST_PASSAGE = 2000
-LONGEST_EXCERPT = 420
+MAX_PASSAGES = 2
+MAX_PASSAGE_LENGTH = 2000
+MAX_EXCERPT_LENGTH = 420
 """Maximum number of passages per hit, and of characters per passage and per excerpt, in search results."""
 
-LARGEST_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 2.0
 ORDER_SECONDS = 10.0
 """Maximum number of seconds to write a message to the inbox, which is on disk."""
@@ -88,10 +88,10 @@ ORDER_SECONDS = 10.0
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
 TEXTS_AT_ONCE = 2
-LONGEST_QUERY = 1000
-MOST_HITS = 50
-MOST_SKIPPED = 200
-MOST_CHARACTERS = 100_000_000
+MAX_QUERY_LENGTH = 1000
+MAX_HITS = 50
+MAX_OFFSET = 200
+MAX_CHARACTERS = 100_000_000
 """Maximum `k` and `offset` of a search, and maximum `offset` in a document's text."""
 
 CSRF_HEADER = "x-kbsync-word"
@@ -251,7 +251,7 @@ class ListenerApp:
             if state is not None and state not in known:
                 raise HTTPException(400, f"state must be one of {', '.join(known)}")
             after = _path_in(params, "after")
-            page = DocumentPage(_number(params, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
+            page = DocumentPage(_number(params, "limit", 100, MAX_ITEMS), known.get(state or ""), after)
         payload = await self.views.status(page, params.get("mirror"))
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
@@ -270,10 +270,10 @@ class ListenerApp:
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
-        if not 0 < len(text) <= LONGEST_QUERY:
-            raise HTTPException(400, f"q must be 1 to {LONGEST_QUERY} characters long")
-        limit = _number(params, "k", 10, MOST_HITS)
-        offset = _number(params, "offset", 0, MOST_SKIPPED, least=0)
+        if not 0 < len(text) <= MAX_QUERY_LENGTH:
+            raise HTTPException(400, f"q must be 1 to {MAX_QUERY_LENGTH} characters long")
+        limit = _number(params, "k", 10, MAX_HITS)
+        offset = _number(params, "offset", 0, MAX_OFFSET, least=0)
         types, after = parse_types(params.getlist("type")), params.get("after")
         query = Query(
             text,
@@ -298,7 +298,7 @@ class ListenerApp:
             except TimeoutError as error:
                 raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
             hits = [
-                shortened(hit, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
+                shortened(hit, MAX_PASSAGE_LENGTH, passages=MAX_PASSAGES, plain=True)
                 for hit in reply.hits[offset : offset + limit]
             ]
             listed = [hit_json(hit, explain=query.explain) for hit in hits]
@@ -330,9 +330,9 @@ class ListenerApp:
         params, name = request.query_params, request.query_params.get("mirror", "")
         self._check_mirror(name)
         path = _path_in(params, "key")
-        offset = _number(params, "offset", 0, MOST_CHARACTERS, least=0)
-        before = _number(params, "before", 0, MOST_CHARACTERS, least=0)
-        passage = params.get("passage", "")[:LONGEST_PASSAGE]
+        offset = _number(params, "offset", 0, MAX_CHARACTERS, least=0)
+        before = _number(params, "before", 0, MAX_CHARACTERS, least=0)
+        passage = params.get("passage", "")[:MAX_PASSAGE_LENGTH]
         try:
             async with asyncio.timeout(SEARCH_SECONDS), self._reading:
                 explanation = await self._run_query(partial(self._explain, name, path))
@@ -354,7 +354,7 @@ class ListenerApp:
         if name:
             self._check_mirror(name)
         names = [name] if name else [mirror.name for mirror in self.views.mirrors]
-        limit = _number(params, "limit", 100, MOST_ITEMS)
+        limit = _number(params, "limit", 100, MAX_ITEMS)
         return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
     async def removal(self, request: Request) -> Response:
@@ -408,9 +408,9 @@ class ListenerApp:
         arrives."""
         payload = await self._payload_of(request)
         mirror, seconds = self._mirror_in(payload), payload.get("seconds")
-        is_time = isinstance(seconds, int | float) and 0 < seconds <= LONGEST_PAUSE
+        is_time = isinstance(seconds, int | float) and 0 < seconds <= MAX_PAUSE
         if seconds is not None and not is_time:
-            raise HTTPException(400, f"seconds must be a number up to {LONGEST_PAUSE:.0f}")
+            raise HTTPException(400, f"seconds must be a number up to {MAX_PAUSE:.0f}")
 
         def begin(tx: Tx, number: int, now: float) -> None:
             tx.pauses.begin(number, Pause(now, None if seconds is None else now + seconds))
@@ -512,7 +512,7 @@ class ListenerApp:
         """Return the body of a request from our own page."""
         self._check_own_page(request.headers)
         try:
-            payload = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
+            payload = json.loads(await body_of(request, MAX_BODY_BYTES, BODY_SECONDS))
             # File names may contain bytes that aren't Unicode, but no other lone surrogates.
             os.fsencode(json.dumps(payload, ensure_ascii=False))
         except (ValueError, RecursionError) as error:
@@ -639,7 +639,7 @@ def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, l
 
 def _excerpt(text: str, words: str, *, unfinished: bool) -> list[str]:
     """Return the best part of a passage, in parts as in `Snippet.parts`."""
-    best = snippet(text, words, LONGEST_EXCERPT, unfinished=unfinished)
+    best = snippet(text, words, MAX_EXCERPT_LENGTH, unfinished=unfinished)
     parts = best.parts
     parts[0] = "… " * best.starts_late + parts[0]
     parts[-1] += " …" * best.ends_early

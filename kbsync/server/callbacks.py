@@ -20,18 +20,18 @@ from kbsync.config.secrets import Secret
 from kbsync.config.target import CALLBACK_PATH
 from kbsync.server.responses import body_of
 
-LARGEST_BODY = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 PATIENCE = 1.0
 """Seconds to wait for a body; the service waits two seconds for the response."""
 
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 """Maximum number of a mirror's documents waiting for a check; the usual polling covers the others."""
 
 EVERY = 1.0
 """Seconds between two deliveries."""
 
 _EVENT = "knowledge_construction"
-_LONGEST_ID = 64
+_MAX_ID_LENGTH = 64
 
 Deliver = Callable[[str, Collection[str]], Awaitable[None]]
 """Called with a mirror's name and document ids, in the mirrors' loop."""
@@ -59,7 +59,7 @@ class CallbackQueue:
 
     def _note(self, mirror: str, remote_id: str) -> None:
         ids = self._waiting.setdefault(mirror, set())
-        if len(ids) < MOST_WAITING:
+        if len(ids) < MAX_WAITING:
             ids.add(remote_id)
         if self._passing is None or self._passing.done():
             self._passing = self._loop.create_task(self._pass_on())
@@ -93,7 +93,7 @@ class CallbackRoute:
         if mirror is None:
             return PlainTextResponse("not found\n", 404)
         try:
-            remote_id = document_in(await body_of(request, LARGEST_BODY, PATIENCE))
+            remote_id = document_in(await body_of(request, MAX_BODY_BYTES, PATIENCE))
         except HTTPException:
             remote_id = None
         if remote_id is not None:
@@ -111,7 +111,7 @@ def document_in(body: bytes) -> str | None:
         return None
     event = payload.get("event") if isinstance(payload, dict) and payload.get("eventId") == _EVENT else None
     match event.get("documentId") if isinstance(event, dict) else None:
-        case str() as document_id if document_id.isascii() and 0 < len(document_id) <= _LONGEST_ID:
+        case str() as document_id if document_id.isascii() and 0 < len(document_id) <= _MAX_ID_LENGTH:
             return document_id
         case bool():
             return None

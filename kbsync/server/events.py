@@ -18,7 +18,7 @@ from kbsync.errors import StateError
 
 log = structlog.get_logger("kbsync")
 
-MOST_CLIENTS = 16
+MAX_CLIENTS = 16
 LOOK_EVERY = 1.0
 ANYWAY_EVERY = 30.0
 """Seconds after which kbsync sends an event even without changes, in case a page is out of date."""
@@ -76,7 +76,7 @@ class EventHub:
 
     def join(self) -> OpenPage | None:
         """Add a page; return None if too many are open."""
-        if len(self.clients) >= MOST_CLIENTS:
+        if len(self.clients) >= MAX_CLIENTS:
             return None
         client = OpenPage()
         self.clients.add(client)

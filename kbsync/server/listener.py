@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("kbsync")
 
-LARGEST_HEAD = 16 * 1024
-MOST_CONNECTIONS = 64
+MAX_HEAD_BYTES = 16 * 1024
+MAX_CONNECTIONS = 64
 BACKLOG = 64
 REQUEST_SECONDS = 10.0
 START_SECONDS = 10.0
@@ -109,9 +109,9 @@ class ServerThread:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
+                limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=int(STOP_SECONDS),
-                h11_max_incomplete_event_size=LARGEST_HEAD,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             )
         )
         self._end_streams = end_streams

@@ -80,10 +80,10 @@ class StateReader:
             self._state = None
 
 
-MOST_HELD = 500
+MAX_HELD = 500
 SHOWN_MOVING = 12
 SHOWN_FAILED = 50
-MOST_ITEMS = 1000
+MAX_ITEMS = 1000
 
 PATIENCE = 1.0
 """Seconds to wait for counts from the mirrors' loop before showing the last known ones."""
@@ -126,7 +126,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
         for path, upload, proof in members:  # the cause of the deletion, or the wanted recipe
             digest.update(json.dumps([path, hold.id, upload, proof]).encode())
             count += 1
-            if len(paths) < MOST_HELD:
+            if len(paths) < MAX_HELD:
                 paths.append(path)
     size, changes = 0, ""
     if record is not None and kind == RENEWALS:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from kbsync.dataclass import dataclass
 
-MOST_HINTS = 10_000
+MAX_HINTS = 10_000
 """Maximum number of hints, about 2 MB of paths; beyond that, a scan of the whole folder is cheaper."""
 
 
@@ -44,7 +44,7 @@ class HintSet:
     A waiting TREE covers every FILE and TREE at or below it, a GONE_TREE every GONE_TREE below it.
     """
 
-    def __init__(self, limit: int = MOST_HINTS) -> None:
+    def __init__(self, limit: int = MAX_HINTS) -> None:
         self._limit = limit
         self._waiting: OrderedDict[tuple[HintKind, str], Hint] = OrderedDict()
         self.overflowed = False

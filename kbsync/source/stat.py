@@ -19,7 +19,7 @@ from kbsync.errors import KbsyncError
 from kbsync.source.hints import ancestors
 from kbsync.source.roots import FolderStack, error_words_at, mounts_below, opened_folder, opened_root
 
-_LONGEST_IGNORE_FILE = 1024 * 1024
+_MAX_IGNORE_FILE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +200,9 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
         with open(ignore_fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(ignore_fd).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            content = file.read(_LONGEST_IGNORE_FILE + 1)
-        if len(content) > _LONGEST_IGNORE_FILE:
-            raise OSError(errno.EFBIG, f"it is longer than {_LONGEST_IGNORE_FILE:,} bytes")
+            content = file.read(_MAX_IGNORE_FILE_BYTES + 1)
+        if len(content) > _MAX_IGNORE_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"it is longer than {_MAX_IGNORE_FILE_BYTES:,} bytes")
         return rules.below(folder, os.fsdecode(content))
     except OSError as error:
         raise RulesUnknown(f"{path} cannot be read: {error_words_at(error)}") from error

@@ -150,7 +150,7 @@ def _set_up(connection: apsw.Connection) -> None:
 
 
 DISK_FULL = "the disk is full; free some space; a running kbsync then continues by itself"
-LEAST_SPACE = 65_536
+MIN_FREE_BYTES = 65_536
 """Free bytes below which a disk counts as full: a commit of the state may need that many."""
 
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
@@ -219,7 +219,7 @@ def free_space(path: Path) -> FreeSpace | None:
 def is_disk_full(path: Path) -> bool:
     """Return whether the disk of `path` is probably too full for another commit to the state."""
     space = free_space(path)
-    return space is not None and space.free_bytes < LEAST_SPACE
+    return space is not None and space.free_bytes < MIN_FREE_BYTES
 
 
 def lacks_inodes(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 
-MOST_ENTRIES = 100_000
+MAX_ENTRIES = 100_000
 """Maximum number of entries in a state."""
 
 RETENTION = 30 * 86400.0
@@ -79,7 +79,7 @@ class History(Table):
             (mirror, at, event, bind(path), bind(former), document_id, size, bind(reason), by),
         )
         newest = self._db.last_insert_rowid()
-        self._db.execute("DELETE FROM history WHERE id <= ?", (newest - MOST_ENTRIES,))
+        self._db.execute("DELETE FROM history WHERE id <= ?", (newest - MAX_ENTRIES,))
 
     def prune(self, before: float) -> None:
         """Drop entries older than this time."""
@@ -110,7 +110,7 @@ class History(Table):
             " ORDER BY h.id DESC LIMIT ?"
         )
         # SQLite refuses a larger number than 63 bits.
-        rows = list(self._db.execute(sql, (*values, min(limit, MOST_ENTRIES + 1))))
+        rows = list(self._db.execute(sql, (*values, min(limit, MAX_ENTRIES + 1))))
         return [_read(row) for row in reversed(rows)]
 
     def has(self, mirror: int, path: str) -> bool:

@@ -14,7 +14,7 @@ from kbsync.dataclass import dataclass
 from kbsync.state.db import Table
 from kbsync.state.inbox import Meta, MirrorFact
 
-LONGEST_PAUSE = 366 * 86400.0
+MAX_PAUSE = 366 * 86400.0
 """Maximum length, in seconds, of a pause that ends by itself."""
 
 

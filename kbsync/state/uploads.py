@@ -9,7 +9,7 @@ from typing import Any
 
 from kbsync.core.backoff import LONGEST
 from kbsync.core.fairness import SENDS, Lane, reach_of
-from kbsync.core.lifecycle import LONGEST_PAUSES, RETIRE_TRIES
+from kbsync.core.lifecycle import MAX_PAUSES, RETIRE_TRIES
 from kbsync.core.model import (
     FINAL,
     IN_FLIGHT,
@@ -241,16 +241,16 @@ class Uploads(Table):
         """Make rows due now if they are due later than the longest pause of their state allows, because the
         clock was set back.
         """
-        pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
+        pauses = {int(state): str(seconds) for state, seconds in MAX_PAUSES.items()}
         # A deletion without a response yet is due at once, a postponed one after at most a short pause.
-        refused = LONGEST_PAUSES[UploadState.RETIRING]
+        refused = MAX_PAUSES[UploadState.RETIRING]
         little = f"iif(reason <> '', {LONGEST}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
         pauses[int(UploadState.SERVING)] = little
         cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
         sql = (
             "UPDATE upload SET due_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
-            f" AND due_at IS NOT NULL AND state {_in(LONGEST_PAUSES)}"
+            f" AND due_at IS NOT NULL AND state {_in(MAX_PAUSES)}"
             f" AND due_at > :now + CASE state {cases} END"
         )
         self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})

@@ -250,7 +250,7 @@ def test_nothing_is_sent_when_no_document_is_selected(
 def test_selection_larger_than_the_service_accepts_is_refused(
     zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.engine.search.MOST_NAMED", 1)
+    monkeypatch.setattr("kbsync.engine.search.MAX_SELECTED_IDS", 1)
     zhipu.run("ask", BOTH, "--type", "md,csv").check_refusal(2, "narrow --path")
     assert zhipu.run("ask", BOTH, "--type", "csv").code == 0
 

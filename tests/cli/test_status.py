@@ -102,7 +102,7 @@ RUN = "run: kbsync --once"
 def test_full_disk_of_the_state_is_a_halt_that_no_state_stores(
     mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "LEAST_SPACE", 2**100)
+    monkeypatch.setattr(db, "MIN_FREE_BYTES", 2**100)
     [mirror] = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
     detail = mirror["halt"]["detail"]
     assert detail.endswith(f": {db.DISK_FULL}")

@@ -32,9 +32,9 @@ def test_documented_limits_match_the_program() -> None:
 
     text = " ".join(PAGE.read_text().split())
     search = protocol.TOOLS["search"].input_schema["properties"]
-    assert f"at most `k` ({search['k']['default']}, up to {protocol.MOST_HITS})" in text
-    assert f"`wait` of up to {protocol.LONGEST_WAIT} seconds" in text
-    assert f"of at most {http.LARGEST_BODY // 1024} KiB" in text
+    assert f"at most `k` ({search['k']['default']}, up to {protocol.MAX_HITS})" in text
+    assert f"`wait` of up to {protocol.MAX_WAIT} seconds" in text
+    assert f"of at most {http.MAX_BODY_BYTES // 1024} KiB" in text
     assert f"${http.TOKEN}" in text
     # The other process may stop right after a check or right before one.
     soonest, latest = (serving.CHECK_LOCK_EVERY * looks for looks in (serving.FREE_FOR - 1, serving.FREE_FOR))

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from kbsync.contract.target import Base, Listed
 from kbsync.core.model import UploadState
-from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
+from kbsync.engine.audit import MAX_STRAYS, PUT_OFF
 from kbsync.engine.clock import end_tasks
 from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.state.read_only import Tx
@@ -137,21 +137,21 @@ async def test_documents_of_another_state_are_reported_and_kept_until_repair(tmp
 @long
 async def test_many_leftovers_are_counted_and_few_are_listed(world: World) -> None:
     await mirrored(world, 2)
-    leave_behind(world, MOST_STRAYS + 30)
+    leave_behind(world, MAX_STRAYS + 30)
     with capture_logs() as logs:
         outcome = await audited(world)
-    assert (outcome.orphaned, outcome.unchecked) == (MOST_STRAYS, 30)
+    assert (outcome.orphaned, outcome.unchecked) == (MAX_STRAYS, 30)
     assert len([e for e in logs if e["event"] == "audit.found"]) == 20
 
 
 async def test_documents_of_another_state_do_not_crowd_out_ours(world: World) -> None:
     await mirrored(world, 2)
-    for n in range(MOST_STRAYS + 1):
+    for n in range(MAX_STRAYS + 1):
         name = f"other{n}.md"
         world.base.add(name, b"y", path=name, upload_id=7, foreign=False)
     leave_behind(world, 3)
     outcome = await audited(world)
-    assert (outcome.orphaned, outcome.unchecked) == (MOST_STRAYS + 3, 1)
+    assert (outcome.orphaned, outcome.unchecked) == (MAX_STRAYS + 3, 1)
 
 
 def leave_behind(world: World, n: int) -> None:

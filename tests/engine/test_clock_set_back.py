@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.core.lifecycle import LONGEST_PAUSES
+from kbsync.core.lifecycle import MAX_PAUSES
 from kbsync.core.model import FINAL, LOOKED_FOR, TO_BE_DONE, UploadState
 from kbsync.state.read_only import Tx
 from tests.engine.world import World, save_unchecked
@@ -20,9 +20,9 @@ NEVER_DUE = {UploadState.SENDING, UploadState.HELD, UploadState.FAILED, *FINAL}
 
 
 def test_every_state_has_a_longest_delay_or_is_never_due() -> None:
-    assert set(LONGEST_PAUSES) == set(UploadState) - NEVER_DUE
+    assert set(MAX_PAUSES) == set(UploadState) - NEVER_DUE
     due = {*TO_BE_DONE, *LOOKED_FOR, UploadState.UNSURE, UploadState.INDEXING} - {UploadState.SENDING}
-    assert set(LONGEST_PAUSES) == due, "what the worker looks for"
+    assert set(MAX_PAUSES) == due, "what the worker looks for"
 
 
 @pytest.mark.parametrize("state", sorted(set(UploadState) - NEVER_DUE), ids=lambda state: state.name)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from kbsync.contract.target import DeleteOutcome, Listed, Outgoing, PutOutcome
 from kbsync.core.fairness import (
     LARGE_BYTES,
-    LONGEST_COST,
+    MAX_COST,
     WEIGHTS,
     FairTurns,
     Lane,
@@ -108,10 +108,10 @@ def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, 
     whole = slots * seconds
     weights = sum(WEIGHTS[lane] for lane in waiting)
     for lane in waiting & {Lane.FRESH, Lane.BACKLOG}:
-        least = whole * WEIGHTS[lane] / weights - 4 * slots * LONGEST_COST
+        least = whole * WEIGHTS[lane] / weights - 4 * slots * MAX_COST
         assert run.time[lane] >= least, (lane, dict(run.time))
     for lane in waiting:  # even work that may take long and is limited to one slot gets its turn
-        assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * LONGEST_COST
+        assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * MAX_COST
         assert run.time[lane] > 0
     assert run.most[Lane.LARGE] <= max(1, slots - 1)  # long work never takes the last slot
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)

@@ -174,7 +174,7 @@ async def test_old_and_excess_entries_are_removed_by_the_next_pass(
     world.clock.now += 120
     await world.once()
     assert events(world) == [("uploaded", "g.md")]
-    monkeypatch.setattr(history, "MOST_ENTRIES", 5)
+    monkeypatch.setattr(history, "MAX_ENTRIES", 5)
     world.write_many(8, "h")
     await world.once()
     assert events(world) == [("uploaded", f"h{number}.md") for number in range(3, 8)]

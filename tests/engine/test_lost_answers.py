@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.lifecycle import MOST_LOSSES
+from kbsync.core.lifecycle import MAX_LOSSES
 from kbsync.core.model import UploadState
 from kbsync.errors import StateError, Unavailable, Unsure
 from kbsync.state.read_only import Tx
@@ -50,7 +50,7 @@ async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(list
     world.base.faults.append(lost_answer("bad.md"))
     sent = world.requests("put")
     await passes(world, 6)
-    assert world.requests("put") - sent == MOST_LOSSES
+    assert world.requests("put") - sent == MAX_LOSSES
     assert world.statuses() == {"ready": 2, "failed": 1}
     [failed] = world.rows(UploadState.FAILED)
     assert "connection reset" in failed.reason and "kbsync retry" in failed.reason
@@ -70,7 +70,7 @@ async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> 
     else:
         world.write("bad.md", "edited")
     await passes(world, 6)
-    assert world.requests("put") - sent == MOST_LOSSES
+    assert world.requests("put") - sent == MAX_LOSSES
     assert world.statuses() == {"failed": 1}
     world.base.faults.clear()
     world.post_request("retry", paths=None)
@@ -93,7 +93,7 @@ async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: 
 async def test_late_upload_replaces_the_one_that_failed(world: World) -> None:
     world.limits = replace(world.limits, list_lag=5.0)
     world.write("bad.md", "late")
-    for _ in range(MOST_LOSSES - 1):
+    for _ in range(MAX_LOSSES - 1):
         world.base.faults.append(Fault("put", error=lambda: Unsure("connection reset"), match="bad.md"))
     late = 20 * HOUR
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), match="bad.md", late=late))
@@ -113,7 +113,7 @@ async def test_document_that_crashes_kbsync_is_not_retried_at_every_start(listed
         await world.crash(Guillotine(upon=["put start"]))
     sent = world.requests("put")
     await passes(world, 2)
-    assert world.requests("put") == sent <= MOST_LOSSES + 1
+    assert world.requests("put") == sent <= MAX_LOSSES + 1
     assert world.statuses() == {"ready": 1, "failed": 1}
     [failed] = world.rows(UploadState.FAILED)
     assert "interrupted" in failed.reason and "kbsync retry" in failed.reason
@@ -174,7 +174,7 @@ async def test_target_that_answers_no_upload_uses_no_attempts(
     world.write_many(6)
     world.base.faults.append(lost_answer())
     await keep_at_it(world, 1300.0)
-    assert world.requests("put") > 6 * MOST_LOSSES
+    assert world.requests("put") > 6 * MAX_LOSSES
     assert world.statuses() == {"pending": 6}
     world.base.faults.clear()
     await passes(world, 1)
@@ -196,7 +196,7 @@ async def test_restart_uses_no_attempts(listed: World) -> None:
     for _ in range(12):
         world.base.faults[:] = [Fault("put", hang=asyncio.Event(), times=FOR_EVER)]
         await keep_at_it(world, 40.0)
-    assert world.requests("put") > MOST_LOSSES
+    assert world.requests("put") > MAX_LOSSES
     world.base.faults.clear()
     await passes(world, 1)
     assert world.searchable_texts() == world.on_disk()
@@ -222,5 +222,5 @@ async def test_unwritable_state_uses_no_attempts(world: World) -> None:
         await bound.compare()
         await bound.turn()
         await world.clock.sleep(12 * HOUR)
-    assert world.requests("put") > MOST_LOSSES
+    assert world.requests("put") > MAX_LOSSES
     assert world.searchable_texts() == world.on_disk()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.contract.target import Limits
-from kbsync.core.lifecycle import LONGEST_PAUSES
+from kbsync.core.lifecycle import MAX_PAUSES
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.clock import end_tasks
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
@@ -46,7 +46,7 @@ def _save_checked(uploads: Uploads, upload: Upload) -> None:
     if before is not None and before.state is not upload.state:
         assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
     # A due time must not mean years of waiting after the clock is set back (`Uploads.bring_forward`).
-    assert upload.due_at is None or upload.state in LONGEST_PAUSES, f"{upload.state.name} is due"
+    assert upload.due_at is None or upload.state in MAX_PAUSES, f"{upload.state.name} is due"
     save_unchecked(uploads, upload)
 
 

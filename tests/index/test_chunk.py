@@ -236,7 +236,7 @@ def test_document_with_excessively_repeated_headings_is_refused(monkeypatch: pyt
     headings = "".join(f"{'#' * level} {level} {'long ' * 40}\n" for level in range(1, 7))
     parsed = Parsed(headings + "word " * 20_000)
     assert len(chunk(parsed)) > 30
-    monkeypatch.setattr("kbsync.index.chunk.MOST_CHARACTERS", 120_000)
+    monkeypatch.setattr("kbsync.index.chunk.MAX_CHARACTERS", 120_000)
     with pytest.raises(Rejected, match="shorten the headings") as refused:
         chunk(parsed)
     assert refused.value.code == "output"

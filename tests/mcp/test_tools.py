@@ -25,7 +25,7 @@ from kbsync.cli.commands import explain
 from kbsync.cli.commands.mcp import documents, open_mirrors, protocol
 from kbsync.cli.commands.mcp import library as module
 from kbsync.cli.commands.mcp.library import Library
-from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
+from kbsync.cli.commands.mcp.protocol import MAX_HITS, MAX_PIECE_LENGTH, TOOLS
 from kbsync.config.model import folder_config
 from kbsync.core.model import Status
 from kbsync.engine import attach
@@ -252,7 +252,9 @@ async def test_document_is_read_by_path_and_by_id(client: Client) -> None:
 async def test_long_document_is_read_in_pieces_that_make_up_the_whole(client: Client) -> None:
     pieces, offset = list[str](), 0
     while True:
-        piece = await run_tool(client, "get", path="guides/deep/long.md", offset=offset, limit=LONGEST_PIECE)
+        piece = await run_tool(
+            client, "get", path="guides/deep/long.md", offset=offset, limit=MAX_PIECE_LENGTH
+        )
         pieces.append(piece["text"])
         if "next_offset" not in piece:
             break
@@ -400,7 +402,7 @@ async def test_state_filter_lists_only_folders_containing_that_state(sandbox: Sa
 
 
 async def test_omitted_folders_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MOST_FOLDERS", 1)
+    monkeypatch.setattr(documents, "MAX_FOLDERS", 1)
     answer = await run_tool(client, "list")
     assert answer["folders"] == ["guides"]
     assert "docs: 1 of 2 folders listed; pass `path` to list fewer" in answer["notes"]
@@ -470,7 +472,7 @@ async def test_no_searchable_document_is_hidden_behind_many_others(
 ) -> None:
     whole = [resource.uri for resource in (await client.list_resources()).resources]
     monkeypatch.setattr(protocol, "RESOURCES_PER_PAGE", 1)
-    monkeypatch.setattr(documents, "MOST_READ", 1)
+    monkeypatch.setattr(documents, "MAX_ROWS_READ", 1)
     page, results = await client.list_resources(), list[str]()
     while page.resources:
         results += [resource.uri for resource in page.resources]
@@ -540,7 +542,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "type": ["md"] * 21}, "`type`: 21 items; at most 20 are allowed"),
     ("get", {"path": "a.md", "around": "x" * 5001}, "`around`: 5,001 characters; at most 5,000"),
     ("search", {"query": ["x"]}, "`query`"),
-    ("search", {"query": "x", "k": 10**30}, f"maximum of {MOST_HITS}"),
+    ("search", {"query": "x", "k": 10**30}, f"maximum of {MAX_HITS}"),
     ("search", {"query": "x", "k": 0}, "minimum of 1"),
     ("search", {"query": "x", "k": True}, "`k`"),
     ("search", {"query": "x", "k": "3"}, "`k`"),
@@ -786,5 +788,5 @@ async def test_read_only_tools_write_nothing(library: Sandbox) -> None:
 
 
 async def test_answer_size_is_bounded(client: Client) -> None:
-    answer = await run_tool(client, "search", query="paragraph numbers hours", k=MOST_HITS)
-    assert len(json.dumps(answer)) < MOST_HITS * 3 * 2500
+    answer = await run_tool(client, "search", query="paragraph numbers hours", k=MAX_HITS)
+    assert len(json.dumps(answer)) < MAX_HITS * 3 * 2500

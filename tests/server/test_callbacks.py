@@ -58,7 +58,7 @@ MALFORMED = [
     event(eventId="something_else"),
     *(event(event=value) for value in (None, [ID])),
     *(event(document=each) for each in (None, True, [ID], "", "9" * 65, "知识")),
-    event() + b" " * callbacks.LARGEST_BODY,
+    event() + b" " * callbacks.MAX_BODY_BYTES,
 ]
 
 
@@ -141,7 +141,7 @@ async def test_flood_of_events_costs_one_round_at_a_time_in_bounded_memory(round
     assert len(rounds.batches) == 1
     await rounds.next()
     assert [(mirror, len(ids)) for mirror, ids in rounds.batches[1:]] == [
-        ("handbook", callbacks.MOST_WAITING),
+        ("handbook", callbacks.MAX_WAITING),
         ("faq", 1),
     ]
 

@@ -483,12 +483,12 @@ async def test_request_without_a_response_ends_with_a_message(
 async def test_page_shows_why_the_listener_refuses_it(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "MOST_CLIENTS", 0)
+    monkeypatch.setattr(events, "MAX_CLIENTS", 0)
     async with open_view(scene(tmp_path), page) as one:
         await one.until(LOST)
         assert await one.text("#sentence") == "too many pages are open; close one"
         assert "running" not in await one.text("main")
-        monkeypatch.setattr(events, "MOST_CLIENTS", 1)
+        monkeypatch.setattr(events, "MAX_CLIENTS", 1)
         await one.until("document.querySelector('.mirror')")
         assert not await one.run(LOST)
 

@@ -34,7 +34,7 @@ def test_server_answers_once_and_closes(port: int) -> None:
 
 @long
 def test_endless_request_head_is_refused(port: int) -> None:
-    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.LARGEST_HEAD)
+    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.MAX_HEAD_BYTES)
     assert send_raw(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
@@ -78,7 +78,7 @@ def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, r
 
 @long
 def test_excess_connections_get_an_error_response(port: int) -> None:
-    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MOST_CONNECTIONS)]
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MAX_CONNECTIONS)]
     try:
         assert send_raw(port, GET).startswith(b"HTTP/1.1 503 ")
     finally:

@@ -142,7 +142,7 @@ async def test_client_that_reads_nothing_is_disconnected_without_affecting_other
 
 async def test_excess_streams_get_an_error_response() -> None:
     watched = WatchedMirrors()
-    clients = [watched.join() for _ in range(events.MOST_CLIENTS)]
+    clients = [watched.join() for _ in range(events.MAX_CLIENTS)]
     assert watched.hub.join() is None
     for client in clients:
         watched.hub.leave(client)

@@ -19,7 +19,7 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.installation import Installation
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
-from kbsync.systemd import LEAST_PAUSE, READY_LATEST, ServiceManager, ServiceReports, status_sentence
+from kbsync.systemd import MIN_PAUSE, READY_LATEST, ServiceManager, ServiceReports, status_sentence
 from tests.engine.world import VirtualClock, World, driven
 from tests.share import long
 
@@ -181,7 +181,7 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
         status_times = manager_of(reports).times("STATUS")
         gaps = [later - earlier for earlier, later in pairwise(status_times)]
         assert 5 <= len(status_times) <= 12
-        assert min(gaps) >= LEAST_PAUSE - 0.001
+        assert min(gaps) >= MIN_PAUSE - 0.001
         reports.manager.close()
 
 

@@ -204,14 +204,14 @@ class Asker:
         If `output` is None, only return it, with images.
         """
         from kbsync.cli.searching import unmatched_options
-        from kbsync.engine.search import MOST_NAMED, locate, selected_ids, with_images
+        from kbsync.engine.search import MAX_SELECTED_IDS, locate, selected_ids, with_images
 
         ids: Sequence[str] = ()
         if self._selection.selects:
             selected = await selected_ids(self._searched, self._selection)
             if selected is None:
                 raise UsageError(
-                    f"the options select more than {MOST_NAMED} documents, the limit for a question; "
+                    f"the options select more than {MAX_SELECTED_IDS} documents, the limit for a question; "
                     "narrow --path, --type or --after, or omit them"
                 )
             if not selected:

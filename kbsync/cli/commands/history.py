@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kbsync.state.history import HistoryEntry
     from kbsync.state.read_only import Tx
 
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 
 
 @click.command(
@@ -42,7 +42,7 @@ MOST_SHOWN = 100
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    default=MOST_SHOWN,
+    default=MAX_SHOWN,
     show_default=True,
     help="Show the newest N events.",
 )

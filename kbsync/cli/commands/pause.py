@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def _read_pause(text: str) -> float:
-    from kbsync.state.pauses import LONGEST_PAUSE
+    from kbsync.state.pauses import MAX_PAUSE
 
     seconds = parse_duration(text)
-    if not 0 < seconds <= LONGEST_PAUSE:
+    if not 0 < seconds <= MAX_PAUSE:
         raise ValueError(f"{text!r} is out of range; allowed: more than 0s, up to 366d")
     return seconds
 

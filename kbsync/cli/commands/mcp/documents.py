@@ -20,10 +20,10 @@ from kbsync.search import iso_time
 from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
 
-MOST_READ = 20_000
+MAX_ROWS_READ = 20_000
 """Maximum number of rows read for one page of a list."""
 
-MOST_FOLDERS = 200
+MAX_FOLDERS = 200
 SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 
 AWAY = Path("/")
@@ -131,11 +131,11 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         # The first page lists all folders, which have no position among the files.
         unlisted = failed if page.after is None else []
     notes = []
-    if len(folders) > MOST_FOLDERS:
-        notes = [f"{name}: {MOST_FOLDERS:,} of {len(folders):,} folders listed; pass `path` to list fewer"]
+    if len(folders) > MAX_FOLDERS:
+        notes = [f"{name}: {MAX_FOLDERS:,} of {len(folders):,} folders listed; pass `path` to list fewer"]
     files = [{**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows]
     return {
-        "folders": folders[:MOST_FOLDERS],
+        "folders": folders[:MAX_FOLDERS],
         "files": [*({**status.to_json(), "modified": None} for status in unlisted), *files],
         "next": more,
         "notes": notes,
@@ -178,5 +178,5 @@ def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | 
         if len(batch) < page.limit:
             return rows, None
         after = batch[-1].path
-        if read_count >= MOST_READ:
+        if read_count >= MAX_ROWS_READ:
             return rows, after

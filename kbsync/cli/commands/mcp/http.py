@@ -36,7 +36,7 @@ from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.responses import body_of
 
 TOKEN = "KBSYNC_MCP_TOKEN"  # noqa: S105 (the name of a variable)
-LARGEST_BODY = 256 * 1024
+MAX_BODY_BYTES = 256 * 1024
 BODY_SECONDS = 10.0
 
 
@@ -46,7 +46,7 @@ class AssistantApp:
     def __init__(self, server: Server[Any]) -> None:
         # Without sessions: a client that never returns leaves nothing behind, and nobody can hijack one.
         self._manager = StreamableHTTPSessionManager(
-            server, stateless=True, max_request_body_size=LARGEST_BODY
+            server, stateless=True, max_request_body_size=MAX_BODY_BYTES
         )
         self._is_up = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -57,7 +57,7 @@ class AssistantApp:
         if scope["method"] != "POST":
             raise HTTPException(405, "only POST is allowed", {"allow": "POST"})
         request = Request(scope, receive)
-        body = await body_of(request, LARGEST_BODY, BODY_SECONDS, too_large=413, too_late=408)
+        body = await body_of(request, MAX_BODY_BYTES, BODY_SECONDS, too_large=413, too_late=408)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         await self._is_up.wait()

@@ -30,7 +30,7 @@ from kbsync.cli.commands.mcp.documents import (
 from kbsync.cli.commands.mcp.open_mirrors import query_folders, run_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
-from kbsync.cli.report import HELD, MOST_HELD, MirrorReport, mirror_reports
+from kbsync.cli.report import HELD, MAX_HELD, MirrorReport, mirror_reports
 from kbsync.contract.searching import Query, SupportsExplain
 from kbsync.core.model import Status
 from kbsync.core.text import format_count
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 4
-LARGEST_TEXT_FILE = 10_000_000
+MAX_TEXT_FILE_BYTES = 10_000_000
 PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
 STATUS_HINT = "the tool `status` says why"
@@ -162,7 +162,7 @@ class Library:
                 if error.halt != CREDENTIALS or not await self.open_mirrors.take_new_secrets([name]):
                     raise
                 return await self._text(replace(located, mirror=self.open_mirrors.installation.mirror(name)))
-        if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
+        if needs_parser(located.path) or located.size > MAX_TEXT_FILE_BYTES:
             raise NotOffered(PASSAGES_ONLY)
         reading = asyncio.to_thread(_read_text, located)
         return await in_mirror_threads(name, reading)
@@ -209,9 +209,7 @@ class Library:
             "mirrors": [
                 {
                     **_summary(report),
-                    "failed": [
-                        {"path": path, "reason": reason} for path, reason in report.failed[:MOST_HELD]
-                    ],
+                    "failed": [{"path": path, "reason": reason} for path, reason in report.failed[:MAX_HELD]],
                     "held": [{"path": path, "reason": reason} for path, reason in report.held],
                 }
                 for report in reports
@@ -307,7 +305,7 @@ def _note_omitted(report: MirrorReport) -> Iterator[str]:
     """Yield notes on how many failed and held files `status` lists, if not all of them."""
     documents = report.status.documents
     for state, listed_count, total in (
-        (Status.FAILED.word, len(report.failed[:MOST_HELD]), documents.failed),
+        (Status.FAILED.word, len(report.failed[:MAX_HELD]), documents.failed),
         (Status.HELD.word, len(report.held), documents.held),
     ):
         if listed_count < total:

@@ -56,15 +56,15 @@ log = structlog.get_logger("kbsync")
 
 SCHEME = "kbsync://"
 RESOURCES_PER_PAGE = 100
-LONGEST_RESOURCE = 200_000
+MAX_RESOURCE_LENGTH = 200_000
 """Maximum length of a document read as a resource, in characters; the tool `get` reads the rest."""
 
-MOST_HITS = 50
-LONGEST_PASSAGE = 2000
+MAX_HITS = 50
+MAX_PASSAGE_LENGTH = 2000
 """Maximum length of a passage in search results, in characters; `get` returns the rest."""
 
-LONGEST_PIECE = 100_000
-LONGEST_WAIT = 50
+MAX_PIECE_LENGTH = 100_000
+MAX_WAIT = 50
 """Maximum `wait`, in seconds; clients give up on a call after a minute."""
 
 INSTRUCTIONS = """\
@@ -73,7 +73,7 @@ kbsync keeps the user's folders mirrored in a knowledge base, so that results ma
 `status` if `search` misses something you expect. When you quote a document, name its path. Each response \
 has `notes` on what is missing or out of date; pass on those that matter."""
 
-RESPONSE_SECONDS = LONGEST_WAIT + 30.0
+RESPONSE_SECONDS = MAX_WAIT + 30.0
 """Time limit for any response, in seconds, because a dead mount or a service may hang forever."""
 
 Json = dict[str, Any]
@@ -120,7 +120,7 @@ REASONS = _array(_object(path=STRING, reason=STRING))
 
 MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
 WAIT = _whole(
-    "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).", 0, LONGEST_WAIT, 0
+    "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).", 0, MAX_WAIT, 0
 )
 
 
@@ -211,7 +211,7 @@ TOOLS = {
                     'Words to search for, or a question. "Quotes" find a phrase, -word leaves out documents '
                     "with that word, path:GLOB and type:EXT narrow the search."
                 ),
-                k=_whole("Maximum number of documents.", 1, MOST_HITS, 8),
+                k=_whole("Maximum number of documents.", 1, MAX_HITS, 8),
                 path=_text("Only paths that match this pattern in gitignore syntax: `guides/**`, `*.pdf`."),
                 type={
                     **_array({"type": "string", "pattern": "^[.]?[A-Za-z0-9]{1,20}$"}),
@@ -245,7 +245,7 @@ TOOLS = {
                     5000,
                 ),
                 offset=_whole("Start, in characters.", 0, 10**9, 0),
-                limit=_whole("Maximum number of characters.", 1, LONGEST_PIECE, 20_000),
+                limit=_whole("Maximum number of characters.", 1, MAX_PIECE_LENGTH, 20_000),
             ),
             _object(
                 *("as_of", "next_offset"),
@@ -478,7 +478,7 @@ class _Handlers:
             path = os.fsdecode(urllib.parse.unquote_to_bytes(quoted))
             async with asyncio.timeout(RESPONSE_SECONDS):
                 response = await self._run_query(
-                    lambda: self._library.get(mirror=mirror, path=path, offset=0, limit=LONGEST_RESOURCE)
+                    lambda: self._library.get(mirror=mirror, path=path, offset=0, limit=MAX_RESOURCE_LENGTH)
                 )
         except Exception as error:
             raise _protocol_error(error) from error
@@ -595,7 +595,7 @@ def _format_notes(response: Json) -> Iterator[str]:
 
 def _hit(hit: FoundDocument) -> Json:
     """Return the hit without the copy of its best passage, because every word costs tokens."""
-    whole = hit_json(shortened(hit, LONGEST_PASSAGE))
+    whole = hit_json(shortened(hit, MAX_PASSAGE_LENGTH))
     return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
 
 
