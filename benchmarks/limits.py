@@ -28,7 +28,7 @@ HINTS_A_SECOND, STORM_SECONDS, STORM_FILES = 10_000, 10.0, 2_000
 HUGE = 5 * 2**30
 FEW, ENTRIES = 20_000, 200_000
 
-LONGEST_STALL = 0.5
+MAX_STALL = 0.5
 SMALL, LOCAL, ZHIPU = 250.0, 400.0, 200.0
 """MiB for work without a parser, for a first pass into the built-in index, and for one to a service."""
 CAGE = 256.0
@@ -63,7 +63,7 @@ def hints(files: int = STORM_FILES, seconds: float = STORM_SECONDS) -> None:
         calm = storm.until_equal()
         end = storm.end()
         at_least("hints: changes a second", changes / seconds, 0.9 * HINTS_A_SECOND)
-        at_most("hints: longest stall of the loop, s", end.longest_stall, LONGEST_STALL)
+        at_most("hints: longest stall of the loop, s", end.longest_stall, MAX_STALL)
         at_most("hints: until every file is searchable as it is, s", calm, 60.0)
         at_most("hints: memory, MiB", end.peak_mib, LOCAL)
 

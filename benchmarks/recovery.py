@@ -55,7 +55,7 @@ OPEN = (
 WITHIN = 2.0
 """Seconds from the start of the process to its first useful request."""
 
-MOST_MIB = 200.0
+MAX_MIB = 200.0
 LISTS = 10
 """The most list requests: five or six to find unsure uploads, the rest for documents being indexed."""
 
@@ -302,13 +302,13 @@ def measure(mirror: Mirror, server: Server, files: int) -> None:
     pages = -(-files // 100) + 4
     print(f"  everything settled      {seconds:6.1f} s, {usage.ru_utime + usage.ru_stime:.1f} s of CPU")
     print(f"  files read              {read:6,}     (jobs that are sent; not {files:,})")
-    print(f"  peak                    {peak:6.0f} MiB (at most {MOST_MIB:.0f} MiB)")
+    print(f"  peak                    {peak:6.0f} MiB (at most {MAX_MIB:.0f} MiB)")
     print(f"  requests                {counts}; the list has {pages:,} pages")
     assert process.returncode == 0, process.stdout.read() if process.stdout else b""
     assert counts.get("upload", 0) <= 2 * EACH, "only what had not arrived is sent"
     assert counts.get("list", 0) <= LISTS * pages, "one list serves all"
     assert read <= 3 * EACH
-    assert peak <= MOST_MIB
+    assert peak <= MAX_MIB
     assert max(watch.useful, daemon_watch.useful) <= WITHIN
 
 

@@ -47,7 +47,7 @@ from kbsync.targets.postgres.target import PostgresTarget
 
 LANGUAGES = ("en", "zh")
 
-LEAST_SLIPPED = 5
+MIN_SLIPPED = 5
 """The shortest word that gets a typing mistake."""
 
 MASKED_BY = 1
@@ -125,7 +125,7 @@ def slipped(question: str, chance: random.Random) -> str:
     or wrong.
     """
     word = max(re.findall("[A-Za-z]+", question), key=len, default="")
-    if len(word) < LEAST_SLIPPED:
+    if len(word) < MIN_SLIPPED:
         return question
     at = chance.randrange(1, len(word) - 1)
     before, letter, after = word[:at], word[at], word[at + 1 :]

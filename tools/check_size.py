@@ -19,7 +19,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-MOST_TO_DOWNLOAD, MOST_ON_DISK = 60_000_000, 180_000_000
+MAX_DOWNLOAD_BYTES, MAX_DISK_BYTES = 60_000_000, 180_000_000
 PACKED = Path(sys.prefix) / ".kbsync-packed.json"
 HEADER = 100
 """The bytes that a zip archive adds for each file, in addition to twice its name."""
@@ -104,12 +104,12 @@ def main() -> int:
     distributions = required("kbsync", {})
     sizes = {name: on_disk(distribution) for name, distribution in distributions.items()}
     disk, download = sum(sizes.values()), to_download(distributions)
-    limits = f"(at most {MOST_TO_DOWNLOAD / 1e6:.0f} and {MOST_ON_DISK / 1e6:.0f})"
+    limits = f"(at most {MAX_DOWNLOAD_BYTES / 1e6:.0f} and {MAX_DISK_BYTES / 1e6:.0f})"
     print(
         f"size           {download / 1e6:.0f} MB to download, {disk / 1e6:.0f} MB on disk {limits},"
         f" {len(sizes)} packages"
     )
-    if download <= MOST_TO_DOWNLOAD and disk <= MOST_ON_DISK:
+    if download <= MAX_DOWNLOAD_BYTES and disk <= MAX_DISK_BYTES:
         return 0
     for name in sorted(sizes, key=lambda package: -sizes[package])[:8]:
         print(f"               {sizes[name] / 1e6:6.1f} MB  {name}")

@@ -46,9 +46,9 @@ _TAIL = 256 * 1024  # bytes at the end of the weights that differ between models
 _LONGEST = 4_000  # characters of a text that its vector includes
 
 _BATCH = 32  # passages to store at once
-_LONGEST_BATCH = 20.0  # seconds after which fewer are stored
+_MAX_BATCH_SECONDS = 20.0  # seconds after which fewer are stored
 _PAUSE = 0.5  # seconds between two checks whether the index is idle
-_PAUSE_AFTER_ERROR, _LONGEST_PAUSE = 60.0, 3600.0
+_PAUSE_AFTER_ERROR, _MAX_PAUSE = 60.0, 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ class Filler:
                     return
                 _log.warning("computing better vectors failed: %s", error)
                 self._stopped.wait(self._pause)
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                self._pause = min(2 * self._pause, _MAX_PAUSE)
                 continue
             except Exception:
                 _log.exception("computing better vectors failed")
@@ -285,7 +285,7 @@ class Filler:
         passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
         made, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():
-            if made and time.monotonic() - start > _LONGEST_BATCH:
+            if made and time.monotonic() - start > _MAX_BATCH_SECONDS:
                 break
             try:
                 vector = self._embed(text)

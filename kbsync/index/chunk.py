@@ -324,10 +324,10 @@ increase the versions of their readers instead."""
 LONGEST = 400
 """Number of tokens above which a block is split and a chunk takes no more blocks."""
 
-_LONGEST_HEADING = 200
-_MOST_HEADINGS = 8
-"""Maximum length in characters of one heading above a chunk, and of all of them together, because every chunk
-below repeats them.
+_MAX_HEADING_LENGTH = 200
+_MAX_HEADINGS = 8
+"""Maximum length of a heading above a chunk in characters, and maximum number of headings: every chunk below
+repeats them.
 """
 
 _WIDEST_GAP = LONGEST * 4
@@ -395,8 +395,8 @@ def chunk(parsed: Parsed) -> list[Chunk]:
             if piece.is_heading:
                 while trail and trail[-1][0] >= piece.level:
                     trail.pop()
-                trail.append((piece.level, piece.title[:_LONGEST_HEADING]))
-                del trail[:-_MOST_HEADINGS]
+                trail.append((piece.level, piece.title[:_MAX_HEADING_LENGTH]))
+                del trail[:-_MAX_HEADINGS]
             elif headings is None:
                 headings = tuple(title for _, title in trail if title)
         if headings is None:

@@ -8,7 +8,7 @@ from dataclasses import field
 
 from kbsync.dataclass import dataclass
 
-LONGEST_TITLE = 500
+MAX_TITLE_LENGTH = 500
 """Maximum length of a title or tag in characters."""
 
 

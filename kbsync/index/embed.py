@@ -122,7 +122,7 @@ class LocalEncoder:
     @property
     def least_cosine(self) -> float | None:
         """The minimum cosine measured for the built-in model; unknown for the user's own."""
-        return LEAST_COSINE if self._onnx is None else None
+        return MIN_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Return finished vectors. Raises `UsageError` if the model can't be read."""
@@ -161,11 +161,11 @@ TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, available without loading them."""
 
-LEAST_COSINE = 0.2
+MIN_COSINE = 0.2
 """Minimum similarity of related texts with the built-in vectors; unrelated English texts have 0.1."""
 
 DIMENSIONS = 256
-MOST_TOKENS = 1024
+MAX_TOKENS = 1024
 """Maximum number of a text's tokens that its vector takes into account."""
 
 _BATCH = 64  # maximum number of texts whose token vectors are in memory at a time
@@ -229,7 +229,7 @@ class BuiltinEmbedder:
 
         tokenizer = Tokenizer.from_str(self._read_tokenizer().decode())
         tokenizer.no_padding()
-        tokenizer.enable_truncation(MOST_TOKENS)
+        tokenizer.enable_truncation(MAX_TOKENS)
         return tokenizer
 
     def _read_tokenizer(self) -> bytes:

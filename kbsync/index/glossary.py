@@ -44,9 +44,9 @@ _NO_MEANING = re.compile(
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[^\x00-\u024f]+")
 _SEPARATOR = re.compile("[/;]")
 _BEGINNING = re.compile(r"\A(?:to be|to|an?|the|lit\.|fig\.) ")
-_LONGEST_MEANING = 6  # English words; longer ones explain rather than translate
-_LONGEST_PHRASE = 3  # English words to look up together
-_LONGEST_WORD = 10  # Chinese characters to look up together
+_MAX_MEANING_WORDS = 6  # English words; longer ones explain rather than translate
+_MAX_PHRASE_WORDS = 3  # English words to look up together
+_MAX_WORD_LENGTH = 10  # Chinese characters to look up together
 _MEANINGS, _WORDS = 2, 3  # translations of a Chinese word, and of an English one
 _PATIENCE = 5_000  # milliseconds to wait while another process fills the table
 _UNLISTED = 3.0  # a character that isn't a word counts as this many words
@@ -105,7 +105,7 @@ def _english(table: apsw.Connection, question: str) -> str:
     """Return a Chinese question's words in English."""
     translated, end = list[str](), 0
     text = simplified(folded(question))
-    lengths = range(1, _LONGEST_WORD + 1)
+    lengths = range(1, _MAX_WORD_LENGTH + 1)
     for match in cjk_runs().finditer(text):
         run = match[0]
         entries = _entries(table, {run[at : at + length] for at in range(len(run)) for length in lengths})
@@ -127,11 +127,11 @@ def _chinese(table: apsw.Connection, question: str) -> str:
     phrases = {
         (at, length): " ".join(stems[at : at + length])
         for at in range(len(stems))
-        for length in range(1, min(_LONGEST_PHRASE, len(stems) - at) + 1)
+        for length in range(1, min(_MAX_PHRASE_WORDS, len(stems) - at) + 1)
     }
     entries = _entries(table, set(phrases.values()))
     while at < len(stems):
-        lengths = range(min(_LONGEST_PHRASE, len(stems) - at), 0, -1)
+        lengths = range(min(_MAX_PHRASE_WORDS, len(stems) - at), 0, -1)
         length = next((length for length in lengths if phrases[at, length] in entries), 0)
         if length and not (length == 1 and stems[at] in STOP_WORDS):
             translated += entries[phrases[at, length]]
@@ -153,7 +153,7 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
     best: list[tuple[float, list[str]]] = [(0.0, [])]
     for end in range(1, len(run) + 1):
         candidates = []
-        for start in range(max(0, end - _LONGEST_WORD), end):
+        for start in range(max(0, end - _MAX_WORD_LENGTH), end):
             word = run[start:end]
             if word in entries or len(word) == 1:
                 weight = (1.2 if len(word) == 1 else 1.0) if word in entries else _UNLISTED
@@ -225,7 +225,7 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
                     continue
                 known.append(meaning)
                 phrase = tokeniser.words(meaning)
-                if cjk_runs().fullmatch(word) and 0 < len(phrase) <= _LONGEST_PHRASE:
+                if cjk_runs().fullmatch(word) and 0 < len(phrase) <= _MAX_PHRASE_WORDS:
                     # First meanings first, and words of two characters: most words have two.
                     rank = (len(known), abs(len(word) - 2), word)
                     chinese.setdefault(" ".join(phrase), []).append(rank)
@@ -250,7 +250,7 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
             plain = [_plain(meaning) for meaning in meanings if not _NO_MEANING.match(meaning.strip())]
             yield (
                 entry["word"],
-                [meaning for meaning in plain if 0 < len(meaning.split()) <= _LONGEST_MEANING],
+                [meaning for meaning in plain if 0 < len(meaning.split()) <= _MAX_MEANING_WORDS],
             )
 
 

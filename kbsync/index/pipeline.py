@@ -26,7 +26,7 @@ Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
 `TargetError`.
 """
 
-_MOST_CHARACTERS = 8_000_000  # of text in memory at a time, not counting the last document
+_MAX_CHARACTERS = 8_000_000  # of text in memory at a time, not counting the last document
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Pipeline:
                 # A service embeds the first documents while the others are split.
                 with closing(_VectorsOfBatch(self._encoder, self._find_embedded)) as vectors:
                     # Texts, chunks and vectors of a batch are in memory together.
-                    while remaining and characters <= _MOST_CHARACTERS:
+                    while remaining and characters <= _MAX_CHARACTERS:
                         outcome = next(outcomes)
                         remaining -= 1
                         batch.append(outcome)

@@ -67,7 +67,7 @@ MOST_ROWS = 4_000
 SAMPLED_VECTORS = 200
 """Number of vectors to sample when estimating the similarity of unrelated texts."""
 
-FEWEST_VECTORS = 50
+MIN_VECTORS = 50
 """Minimum number of vectors for that estimate, because a small folder is often about a single subject.
 """
 
@@ -78,10 +78,10 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
     `mean_square` is the mean of the vectors' squared lengths, `square_of_mean` the squared length of their
     mean. Together they give the mean cosine of two passages without comparing all pairs.
     """
-    if count < FEWEST_VECTORS:
+    if count < MIN_VECTORS:
         return 0.0
     similarity = (count * square_of_mean - mean_square) / (count - 1)
-    # A ninth yields LEAST_COSINE for the built-in model, with which unrelated English texts have 0.1 (ADR 9).
+    # A ninth yields MIN_COSINE for the built-in model, with which unrelated English texts have 0.1 (ADR 9).
     return min(1.0, max(0.0, similarity + (1 - similarity) / 9))
 
 

@@ -20,7 +20,7 @@ DAEMONS = (SYSTEMD / "kbsync.service", SYSTEMD / "kbsync@.service")
 ONCE, TIMER = SYSTEMD / "kbsync-once.service", SYSTEMD / "kbsync-once.timer"
 SERVICES = (*DAEMONS, ONCE)
 USER = SYSTEMD / "user" / "kbsync.service"
-MOST_EXPOSED = 2.0
+MAX_EXPOSURE = 2.0
 
 FENCES = """
 import sys
@@ -71,7 +71,7 @@ def test_unit_has_little_exposure(unit: Path, tmp_path: Path) -> None:
     completed = analysed(tmp_path, unit, "security", "--offline=true", "--no-pager")
     match = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", completed.stdout)
     assert match is not None, completed.stderr
-    assert float(match[1]) <= MOST_EXPOSED, completed.stdout
+    assert float(match[1]) <= MAX_EXPOSURE, completed.stdout
 
 
 def test_all_units_share_one_sandbox() -> None:

@@ -174,10 +174,10 @@ TURNS = 12
 STILL = 4
 """A turn counts this many times if no task is ready; each turn polls sockets."""
 
-MOST_WAKES = 100_000
+MAX_WAKES = 100_000
 """The most clock jumps in one life of a process; more of them mean that it never ends."""
 
-LONGEST_STILL = 20.0
+MAX_IDLE_SECONDS = 20.0
 """Seconds of real time without sleep, work or wake-up, after which an awaited event counts as lost."""
 
 EXACTLY = 1e-6
@@ -243,12 +243,12 @@ class VirtualClock:
             while self._heap and self._heap[0][2].done():
                 heapq.heappop(self._heap)
             if not self._heap:
-                if time.monotonic() - still_since > LONGEST_STILL:
+                if time.monotonic() - still_since > MAX_IDLE_SECONDS:
                     raise Endless("nobody sleeps and nothing is under way: what is waited for never comes")
                 await asyncio.sleep(0.0005)
                 continue
             wakes, still_since = wakes + 1, time.monotonic()
-            if wakes > MOST_WAKES:
+            if wakes > MAX_WAKES:
                 raise Endless(f"still not done after {wakes} pauses, {self.now:.0f} s by the virtual clock")
             due, _, future = heapq.heappop(self._heap)
             self.now = max(self.now, due)

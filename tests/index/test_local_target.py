@@ -201,7 +201,7 @@ async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: P
 async def test_documents_of_an_earlier_batch_are_stored_and_reported(
     target: LocalTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_MOST_CHARACTERS", 0)  # each document is a batch
+    monkeypatch.setattr(pipeline, "_MAX_CHARACTERS", 0)  # each document is a batch
     failed, stored = Unavailable("gone", code="lost", retry_after=3.0), target._store.put
 
     def put(entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:

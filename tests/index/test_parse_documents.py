@@ -487,7 +487,7 @@ def test_unreadable_attachment_leaves_the_rest_of_the_mail_intact(parser):
 
 
 def test_slow_attachment_leaves_the_rest_of_the_mail_intact(monkeypatch):
-    monkeypatch.setattr(mail, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(mail, "MAX_SECONDS", 0.05)
     raw = mail_with(attached("a.txt", b"words"), attached("slow.html", b"<div>x" * 200_000))
     text = mail.read_eml(raw).text
     assert text == "# Files\n\nSee below.\n\nAttachments: a.txt, slow.html\n\n## a.txt\n\nwords"

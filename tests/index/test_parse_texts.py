@@ -319,7 +319,7 @@ def test_xml_declaration_is_honoured():
 
 
 def test_text_over_the_limit_is_rejected_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(parse, "LARGEST_TEXT", 10)
+    monkeypatch.setattr(parse, "MAX_TEXT_BYTES", 10)
     with pytest.raises(Rejected, match="limit is 10 bytes") as refusal:
         Parser(Path(tmp_path)).parse("a.txt", BytesBody(b"x" * 11))
     assert refusal.value.code == "too-large"

@@ -81,7 +81,7 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
         matching = [[hit.remote_id for hit in hits] for hits in before]
         for few, most in ((50, 1), (1, 0)):  # the depth of its search for passages depends on them
             monkeypatch.setattr(searching, "FEW", few)
-            monkeypatch.setattr(searching, "MOST_ADMITTED", most)
+            monkeypatch.setattr(searching, "MAX_LISTED_DOCUMENTS", most)
             hits_of_each = [Search(ours, Numbers()).search(query) for query in queries]
             assert [[hit.remote_id for hit in hits] for hits in hits_of_each] == matching
         assert not ours.tidy()

@@ -30,10 +30,10 @@ PASSES = 8
 PAUSES = (90.0, 90.0, 90.0, 90_000.0)
 """Seconds of the virtual clock from one pass to the next; the last one repeats."""
 
-MOST_REQUESTS = 150
+MAX_REQUESTS = 150
 """In all passes of one trial, for five files: many faults make a pass read the list several times."""
 
-MOST_SECONDS = 2 * 3600.0
+MAX_SECONDS = 2 * 3600.0
 """Of the virtual clock, in all passes of one trial."""
 
 IN_CONNECTION = TRANSPORT.keys() - {
@@ -150,7 +150,7 @@ class FaultyMirror:
             there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
             paths = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
             raise AssertionError(f"{end} {self.world.run.halt} {self.world.statuses()} differs: {paths}")
-        assert spent < MOST_SECONDS, f"{spent:.0f} s"
+        assert spent < MAX_SECONDS, f"{spent:.0f} s"
 
     def is_equal(self) -> bool:
         """Return whether every file has exactly one document and the state agrees; twins only if allowed."""
@@ -159,7 +159,7 @@ class FaultyMirror:
         fits = is_covered if self.may_have_twins else there == here
         return fits and set(self.world.statuses()) == {"ready"}
 
-    def check(self, most: int = MOST_REQUESTS) -> None:
+    def check(self, most: int = MAX_REQUESTS) -> None:
         """Check that nothing foreign changed, nothing was ever absent, and requests were few."""
         assert self.gaps == []
         assert self.bench.touched() == 0
@@ -247,7 +247,7 @@ async def overcome(
             if calamity is not None:
                 await calamity.strike(one)
             await one.converge()
-            one.check(MOST_REQUESTS if is_alone else 2 * MOST_REQUESTS)
+            one.check(MAX_REQUESTS if is_alone else 2 * MAX_REQUESTS)
             if is_alone:
                 [trial] = trials
                 untouched = (trial.kind, trial.op, "*", trial.times)

@@ -32,7 +32,7 @@ TEXT_SECONDS = 24.0
 """CPU seconds to read and split 1 MB; the slowest takes two, or seven on a busy machine with shared cores."""
 
 EXPRESSION_SECONDS = 3.0
-LONGEST_CHUNK = 20_000
+MAX_CHUNK_LENGTH = 20_000
 """Characters with title and headings, for any text."""
 
 
@@ -65,7 +65,7 @@ def test_adversarial_text_is_read_and_chunked_in_time(worst: str, tmp_path: Path
         parsed = parser.parse(path, BytesBody(text.encode()))
         chunks = chunk(parsed)
     assert parser.pids() == []
-    assert max(len(each.embed_text) for each in chunks) < LONGEST_CHUNK
+    assert max(len(each.embed_text) for each in chunks) < MAX_CHUNK_LENGTH
     assert sum(len(each.embed_text) for each in chunks) < 20 * len(text)
 
 

@@ -20,7 +20,7 @@ from kbsync_standin.server import Server
 
 LONGEST = 60.0
 """The most seconds to repeat a probe, by the clock of its side."""
-LONGEST_REPLY = 60.0
+MAX_REPLY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,5 +187,5 @@ def _send(probe: Probe, side: Side, values: Mapping[str, str]) -> httpx.Response
         content = {"content": json.dumps(fill(probe.json)), "headers": {"content-type": "application/json"}}
     headers |= content.pop("headers", {})
     # Use a new connection each time: some servers reset one on which they returned an error.
-    with httpx.Client(timeout=LONGEST_REPLY, trust_env=False) as client:
+    with httpx.Client(timeout=MAX_REPLY_SECONDS, trust_env=False) as client:
         return client.request(probe.method, side.base_url + fill(probe.path), headers=headers, **content)

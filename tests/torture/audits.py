@@ -20,7 +20,7 @@ from tests.bench.zhipu import ZhipuBench
 from tests.engine.auditing import start_audits
 from tests.remote.world import RemoteWorld
 from tests.torture.exercise import Exercise, Tally
-from tests.torture.mess import DAY, MOST_MESS, TURNS, Mess, MessyMirror
+from tests.torture.mess import DAY, MAX_MESS, TURNS, Mess, MessyMirror
 from tests.torture.repaired import REPAIRED
 
 AUDITS = 4
@@ -127,7 +127,7 @@ class AuditedMirror(MessyMirror):
         requests_made = sum(map(self.world.request_count, LOOKS)) - before
         self.tally.steps += requests_made
         pages = len(self.world.documents()) // (self.world.app.behaviour.page_cap or 100) + 1
-        most = SWEEPS * (pages + 1) + FOR_EACH * MOST_MESS + BESIDES
+        most = SWEEPS * (pages + 1) + FOR_EACH * MAX_MESS + BESIDES
         if requests_made > most:
             self.blame(f"{messes}: {requests_made} looks instead of {most} at most")
 

@@ -11,7 +11,7 @@ from tests.bench.zhipu import ZhipuBench
 from tests.remote.world import sha_of_folder
 from tests.torture.exercise import PromiseBroken, Tally
 
-FILES, TURNS, MOST_MESS = 30, 4, 4
+FILES, TURNS, MAX_MESS = 30, 4, 4
 DAY = 86400.0
 
 Mess = Callable[[], Awaitable[None]]
@@ -140,7 +140,7 @@ class MessyMirror:
         self.set_out()
         self.expected_findings = {}
         self.steady, self.uploads_before = set(sha_of_folder(self.world)), len(self.bench.uploads())
-        done = [self.chance.choice(self.messes()) for _ in range(self.chance.randint(1, MOST_MESS))]
+        done = [self.chance.choice(self.messes()) for _ in range(self.chance.randint(1, MAX_MESS))]
         for mess in done:
             await mess()
             self.world.clock.now += 10

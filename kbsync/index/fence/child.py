@@ -37,7 +37,7 @@ PASSAGE = "passage.txt"
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
 # Limits a reason, a title or a tag (characters), and the number of tags: a stranger's file may dictate them.
-_LONGEST_WORDS = 500
+_MAX_TEXT_LENGTH = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
@@ -63,7 +63,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
             return Rejected(_limited(refused["reason"]), code=_limited(refused["code"])[:50]), resident
         fields = message["text"]
         title = None if fields["title"] is None else _limited(fields["title"])
-        tags = tuple(_limited(tag) for tag in fields["tags"][:_LONGEST_WORDS])
+        tags = tuple(_limited(tag) for tag in fields["tags"][:_MAX_TEXT_LENGTH])
         parsed = Parsed(
             text.decode(),
             Flavour(fields["flavour"]),
@@ -86,7 +86,7 @@ def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
 
 
 def _limited(value: object) -> str:
-    return str(value)[:_LONGEST_WORDS]
+    return str(value)[:_MAX_TEXT_LENGTH]
 
 
 @contextmanager

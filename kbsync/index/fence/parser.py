@@ -45,7 +45,7 @@ from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
 
-LARGEST_TEXT = 64 * 1024 * 1024
+MAX_TEXT_BYTES = 64 * 1024 * 1024
 """Maximum size of a text file in bytes."""
 
 SHORT_TEXT = 2 * 1024 * 1024
@@ -308,7 +308,7 @@ class Parser:
         if not body.size:
             raise Rejected("no text in it: it is empty", code="no-text")
         is_document = needs_parser(path)
-        limit = self._bounds.memory_bytes // 2 if is_document else LARGEST_TEXT
+        limit = self._bounds.memory_bytes // 2 if is_document else MAX_TEXT_BYTES
         if body.size > limit:
             reason = f"too large to be read: {_size(body.size)}, the limit is {_size(limit)}; split it"
             raise Rejected(reason, code="too-large")

@@ -55,20 +55,20 @@ FEW = 20_000
 """Maximum number of passages whose vectors a search compares one by one. Beyond that, it reads the nearest
 ones from the vector index until enough of them pass the filter."""
 
-MOST_WEIGHED = 10_000
+MAX_SCORED_PASSAGES = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""
 
-MOST_ADMITTED = 5_000
+MAX_LISTED_DOCUMENTS = 5_000
 """Maximum number of documents that a query lists after a filter; beyond that, the server applies the filter
 to each passage."""
 
-MOST_CODED = 1_000
+MAX_CODE_CANDIDATES = 1_000
 """Maximum number of passages to check for a code, out of those with all its words."""
 
-MOST_CHECKED = 20_000
+MAX_PHRASE_CANDIDATES = 20_000
 """Maximum number of passages to check for a phrase, out of those with all its words."""
 
-LONGEST_PATH = 4_096
+MAX_PATH_LENGTH = 4_096
 """Maximum length of a path filter in characters, the same as for paths; the server refuses long patterns.
 """
 
@@ -214,10 +214,10 @@ class PostgresSnapshot:
 
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document has the phrase, or is the file of that name or path; also if more than
-        `MOST_CODED` passages or names have all its words."""
+        `MAX_CODE_CANDIDATES` passages or names have all its words."""
         is_phrase = phrase_test(phrase)
         for terms in _terms_of_spellings(phrase):
-            values = {"terms": terms, "most": 1 if len(terms) == 1 else MOST_CODED}
+            values = {"terms": terms, "most": 1 if len(terms) == 1 else MAX_CODE_CANDIDATES}
             rows = self._connection.execute(_TEXTS_WITH, values).fetchall()
             if len(rows) == values["most"] or any(
                 is_phrase(text) or is_phrase("\n".join(headings)) for _, _, headings, text in rows
@@ -290,7 +290,7 @@ class PostgresSnapshot:
         has_phrase = phrase_test(phrase)
         passages, named = dict[int, int](), set[int]()
         for terms in _terms_of_spellings(phrase):
-            values = {"terms": terms, "most": MOST_CHECKED}
+            values = {"terms": terms, "most": MAX_PHRASE_CANDIDATES}
             if len(terms) == 1:  # for a single word, no text needs a check
                 passages |= self._connection.execute(_PASSAGES_WITH, values).fetchall()
             else:
@@ -314,7 +314,7 @@ class PostgresSnapshot:
         for code in codes:
             has_phrase = phrase_test(code)
             for terms in _terms_of_spellings(code):
-                values = {**scope.values, "terms": terms, "most": MOST_CODED}
+                values = {**scope.values, "terms": terms, "most": MAX_CODE_CANDIDATES}
                 rows = self._connection.execute(_CODED.replace("@scope", scope.condition), values)
                 found.update(
                     (passage, document)
@@ -347,9 +347,9 @@ class PostgresSnapshot:
         where = f"{conditions} {own_condition}"
         rows = self._connection.execute(
             f"SELECT content FROM document WHERE {where} LIMIT %(most)s",  # noqa: S608
-            {**values, "most": MOST_ADMITTED + 1},
+            {**values, "most": MAX_LISTED_DOCUMENTS + 1},
         ).fetchall()
-        if len(rows) > MOST_ADMITTED:
+        if len(rows) > MAX_LISTED_DOCUMENTS:
             # Checked for each row found: a subquery in place of a value keeps the planner from reading all
             # admitted documents first.
             subquery = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
@@ -405,11 +405,11 @@ class PostgresSnapshot:
         match = _MATCH.replace("@common", _COMMON if selected.common else "0")
         finding = {term: idf for term, idf in selected.rare.items() if frequencies[term].chunks}
         among, condition, common = {*by_name, *coded}, scope.condition, [*selected.common]
-        if not finding and common and near and frequencies[common[0]].chunks > MOST_WEIGHED:
+        if not finding and common and near and frequencies[common[0]].chunks > MAX_SCORED_PASSAGES:
             finding = dict.fromkeys(common, 0.0)
             values["near"], condition = near, f"{condition} AND passage = ANY(%(near)s::bigint[])"
         elif not finding and common:
-            two_are_few = sum(frequencies[term].chunks for term in common[:2]) <= MOST_WEIGHED
+            two_are_few = sum(frequencies[term].chunks for term in common[:2]) <= MAX_SCORED_PASSAGES
             finding = dict.fromkeys(common[: 2 if two_are_few else 1], 0.0)
         elif common and max(frequencies[term].documents for term in finding) < DEPTH:
             among.update(near)
@@ -747,9 +747,9 @@ def _escape_like(text: str) -> str:
 
 def _pattern(path: str) -> str:
     """Return a gitignore pattern as a PostgreSQL regular expression. Raises `UsageError`."""
-    if len(path) > LONGEST_PATH:
+    if len(path) > MAX_PATH_LENGTH:
         raise UsageError(
-            f"the path pattern is too long: {len(path)} characters, at most {LONGEST_PATH} are allowed"
+            f"the path pattern is too long: {len(path)} characters, at most {MAX_PATH_LENGTH} are allowed"
         )
     try:
         line = one_pattern(path)

@@ -37,7 +37,7 @@ QUIET = 10.0
 """Number of seconds without a put after which the initial fill counts as finished and kbsync creates the
 vector index."""
 
-_MOST_DIMENSIONS = 4_000  # limit of an index of `halfvec`
+_MAX_DIMENSIONS = 4_000  # limit of an index of `halfvec`
 _MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made; 1 is that of the schema
 
 _log = logging.getLogger(__name__)
@@ -323,7 +323,7 @@ class PostgresStore:
         try:
             with self._transaction() as (connection, is_made):
                 if is_made:
-                    limits = (HNSW_FROM, _MOST_DIMENSIONS)
+                    limits = (HNSW_FROM, _MAX_DIMENSIONS)
                     model = connection.execute(_UNINDEXED_MODEL, limits).fetchone()
         except TargetError:
             self._may_lack_index = True

@@ -13,7 +13,7 @@ from kbsync.index.read.encoding import decode
 from kbsync.index.read.text import deepened, one_line, tidied, unlinked
 from kbsync.index.read.zip import damaged
 
-_MOST_GROUPS = 200
+_MAX_GROUPS = 200
 """Maximum number of groups to which cards are assigned, because each card is compared with each group. Cards
 of further groups are listed like cards without a group."""
 
@@ -29,7 +29,7 @@ def read_canvas(raw: bytes) -> Parsed:
     groups = sorted(node for node in nodes if node.is_group)
     blocks = list[str]()
     inside = dict[int, list[_Node]]()  # by index of the group, -1 outside of any
-    smallest_first = sorted(enumerate(groups[:_MOST_GROUPS]), key=lambda pair: pair[1].area)
+    smallest_first = sorted(enumerate(groups[:_MAX_GROUPS]), key=lambda pair: pair[1].area)
     for node in sorted(node for node in nodes if not node.is_group):
         index = next((index for index, group in smallest_first if group.surrounds(node)), -1)
         inside.setdefault(index, []).append(node)

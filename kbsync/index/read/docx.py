@@ -38,9 +38,9 @@ _OMITTED = word_set(
 """Elements to skip: deleted text, fallback versions of shapes, and properties."""
 
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
-_WIDEST_SPAN = 100
-_MOST_BASES = 20
-_LONGEST_LABEL = 50
+_MAX_SPAN = 100
+_MAX_BASES = 20
+_MAX_LABEL_LENGTH = 50
 
 
 def read_docx(raw: bytes) -> Parsed:
@@ -142,14 +142,14 @@ class _Part:
         properties = row.find("trPr")
         if properties is not None and properties.find("del") is not None:
             return []
-        cells = [Blocks() for _ in range(_number(properties, "gridBefore", 0, _WIDEST_SPAN))]
+        cells = [Blocks() for _ in range(_number(properties, "gridBefore", 0, _MAX_SPAN))]
         for cell in inside(row, ("tc",), _OMITTED):
             about = cell.find("tcPr")
             cells.append(Blocks())
             merged = None if about is None else about.find("vMerge")
             if merged is None or merged.get(":val") == "restart":
                 self.read(cell, cells[-1])
-            cells += (Blocks() for _ in range(_number(about, "gridSpan", 1, _WIDEST_SPAN) - 1))
+            cells += (Blocks() for _ in range(_number(about, "gridSpan", 1, _MAX_SPAN) - 1))
         return cells
 
     def _read_paragraph(self, paragraph: Element, blocks: Blocks) -> None:
@@ -297,7 +297,7 @@ class _Styles:
 
     def _resolve(self, name: str) -> _Style:
         chain = list[Element]()  # the style, the one it is based on, and so on
-        while (element := self._elements.get(name)) is not None and len(chain) < _MOST_BASES:
+        while (element := self._elements.get(name)) is not None and len(chain) < _MAX_BASES:
             chain.append(element)
             name = _value(element, "basedOn") or ""
         style = _Style()
@@ -381,7 +381,7 @@ class _Numbering:
 
         if levels[depth].form == "bullet":
             return "-"
-        return _NUMBER_MARK.sub(shown, levels[depth].text[:_LONGEST_LABEL]).strip() or None
+        return _NUMBER_MARK.sub(shown, levels[depth].text[:_MAX_LABEL_LENGTH]).strip() or None
 
 
 _NUMBER_MARK = re.compile("%([1-9])")

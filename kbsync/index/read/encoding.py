@@ -208,13 +208,13 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
     return score
 
 
-_LEAST_WIDE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are nearly always valid UTF-16
+_MIN_WIDE_SCORE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are nearly always valid UTF-16
 
 
 def _score_wide(text: str) -> float:
     """Score UTF-16 without a BOM or NULs, that is, text without a single ASCII character."""
     score = _mean_weight(_wide)(text)
-    return score if score >= _LEAST_WIDE else -2.0
+    return score if score >= _MIN_WIDE_SCORE else -2.0
 
 
 def _wide(character: str) -> float:

@@ -16,7 +16,7 @@ from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_
 
 _CHAPTERS = ("application/xhtml+xml", "text/html", "image/svg+xml")
 _CONTENTS = "application/x-dtbncx+xml"
-_MOST_FALLBACKS = 20
+_MAX_FALLBACKS = 20
 
 
 def read_epub(raw: bytes) -> Parsed:
@@ -66,7 +66,7 @@ class _Book:
     def _part(self, name: str) -> str:
         """Return the part that an item refers to, or that of its first fallback that kbsync can read; "" if
         there is none."""
-        for _ in range(_MOST_FALLBACKS):
+        for _ in range(_MAX_FALLBACKS):
             if (item := self._items.get(name)) is None:
                 break
             if item.get("media-type") in _CHAPTERS:

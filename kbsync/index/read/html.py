@@ -58,8 +58,8 @@ class _List:
     number: int = 0
 
 
-_WIDEST_SPAN = 100
-_MOST_ADDED_CELLS = 50_000
+_MAX_SPAN = 100
+_MAX_ADDED_CELLS = 50_000
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class _Table:
             for column in sorted(column for column in above if column >= len(row)):
                 row += [*([] for _ in range(column - len(row))), above[column][1]]
             added += len(row) - len(cells)
-            if added > _MOST_ADDED_CELLS:
+            if added > _MAX_ADDED_CELLS:
                 return [row for row in self.rows if any(row)]
             if any(cells):
                 grid.append(row)
@@ -270,7 +270,7 @@ class _Page(HTMLParser):
             rows[-1].append([])
             spans = {name: _span(value) for name, value in attributes if name in ("rowspan", "colspan")}
             if any(span > 1 for span in spans.values()):
-                covered = spans.get("rowspan", 1), min(spans.get("colspan", 1), _WIDEST_SPAN)
+                covered = spans.get("rowspan", 1), min(spans.get("colspan", 1), _MAX_SPAN)
                 self._tables[-1].spans[len(rows) - 1, len(rows[-1]) - 1] = covered
             self._sinks[-1] = rows[-1][-1]
 

@@ -34,10 +34,10 @@ _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 DEEPEST = 6
 """The heading level from which nested messages are read without headers and attachments."""
 
-_LARGEST_ATTACHMENT = 32 * 1024 * 1024
-_MOST_CHARACTERS = 8 * 1024 * 1024
-_MOST_ATTACHMENTS = 1_000
-MOST_SECONDS = 20.0
+_MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
+_MAX_CHARACTERS = 8 * 1024 * 1024
+_MAX_ATTACHMENTS = 1_000
+MAX_SECONDS = 20.0
 """CPU seconds for all of a file's attachments."""
 
 
@@ -45,15 +45,15 @@ MOST_SECONDS = 20.0
 class _Allowance:
     """The remaining limits for all of a file's attachments together."""
 
-    characters: int = _MOST_CHARACTERS
-    attachments: int = _MOST_ATTACHMENTS
-    seconds: float = field(default_factory=lambda: MOST_SECONDS)
+    characters: int = _MAX_CHARACTERS
+    attachments: int = _MAX_ATTACHMENTS
+    seconds: float = field(default_factory=lambda: MAX_SECONDS)
     is_timed: bool = False
 
     def allows(self, size: int) -> bool:
         """Return whether one more attachment of this size may be read."""
         self.attachments -= 1
-        return self.seconds > 0 and self.attachments >= 0 and 0 < size <= _LARGEST_ATTACHMENT
+        return self.seconds > 0 and self.attachments >= 0 and 0 < size <= _MAX_ATTACHMENT_BYTES
 
     @contextmanager
     def timer(self) -> Iterator[None]:

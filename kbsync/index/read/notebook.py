@@ -12,7 +12,7 @@ from kbsync.index.read.encoding import decode
 from kbsync.index.read.text import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
 
-LONGEST_OUTPUT = 4000
+MAX_OUTPUT_LENGTH = 4000
 """Maximum length of a cell's output in characters: a printed table may have a million lines."""
 
 _END = 1000
@@ -47,9 +47,9 @@ def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
         yield fenced(source, language)
     output_text = "\n".join(_output_text(output) for output in cell.get("outputs") or ()).strip()
     if output_text:
-        if len(output_text) > LONGEST_OUTPUT:
+        if len(output_text) > MAX_OUTPUT_LENGTH:
             # the end may be the result, or the error after a long log
-            output_text = f"{output_text[: LONGEST_OUTPUT - _END]} …\n{output_text[-_END:]}"
+            output_text = f"{output_text[: MAX_OUTPUT_LENGTH - _END]} …\n{output_text[-_END:]}"
         yield fenced(output_text)
 
 

@@ -37,8 +37,8 @@ _SHAPES = word_set(
     "caption circle connector control custom-shape ellipse frame g line measure path polygon polyline rect"
 )
 _FURNITURE = ("page-number", "date-time", "header", "footer", "page")
-_MOST_REPEATED = 100
-_MOST_PARENTS = 20
+_MAX_REPEATS = 100
+_MAX_PARENTS = 20
 _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "1": "decimal"}
 
 
@@ -257,13 +257,13 @@ class _Reader:
             blocks = Blocks()
             if cell.tag == "table-cell":
                 self.read(cell, blocks)
-            cells += [blocks] * min(number_of(cell.get(":number-columns-repeated"), 1), _MOST_REPEATED)
+            cells += [blocks] * min(number_of(cell.get(":number-columns-repeated"), 1), _MAX_REPEATS)
         return cells
 
 
 def _hides(name: str, styles: Mapping[str, Element]) -> bool:
     """Return whether a style, or the nearest of its parents that states it, hides text."""
-    for _ in range(_MOST_PARENTS):
+    for _ in range(_MAX_PARENTS):
         if (style := styles.get(name)) is None:
             break
         for properties in style.iter("text-properties"):

@@ -26,11 +26,11 @@ from kbsync.index.read.text import document_title, escaped, fenced, pipe_table, 
 from kbsync.index.read.zip import damaged, encrypted, without_text
 
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
-_MOST_PAGES = 50_000  # a file may claim any number of pages
-_MOST_SCANS = 5_000  # pages of a document to recognize, at a few seconds each
+_MAX_PAGES = 50_000  # a file may claim any number of pages
+_MAX_SCANS = 5_000  # pages of a document to recognize, at a few seconds each
 _SCAN_SHARE = 0.5  # of a page's area that pictures cover at least if it is scanned
-_MOST_OBJECTS = 1_000  # of a page to examine for pictures
-_LONGEST_HEADING = 200  # characters
+_MAX_OBJECTS = 1_000  # of a page to examine for pictures
+_MAX_HEADING_LENGTH = 200  # characters
 _LARGER = 1.15  # larger than the body's letters: a heading
 _RAISED = 0.1  # letter sizes above the line: a superscript
 _SAME_LINE = 0.6  # letter sizes up or down, and to the right of the text before
@@ -38,8 +38,8 @@ _WORD_GAP = 0.15  # letter sizes between words
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
 _FARTHEST = 1_000  # a page's number from its place, as a file may be a chapter of a book
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
-_MOST_NOTES = 1_000  # annotations of a page to read
-_LONGEST_NOTE = 50_000  # bytes
+_MAX_NOTES = 1_000  # annotations of a page to read
+_MAX_NOTE_BYTES = 50_000  # bytes
 _NOTES = (pdfium.FPDF_ANNOT_TEXT, *range(pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT_INK + 1))
 _UNSEEN = pdfium.FPDF_ANNOT_FLAG_HIDDEN | pdfium.FPDF_ANNOT_FLAG_NOVIEW
 _FIXED_PITCH = 1
@@ -65,7 +65,7 @@ _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _WIDE = re.compile(f"[{_CJK}]")
 _BETWEEN_CJK = re.compile(f"[{_CJK}]\n[{_CJK}]")
 _WORDS = re.compile(r"[^\W\d_]+")
-_LONGEST_WORD = 40
+_MAX_WORD_LENGTH = 40
 _GAP = re.compile(" +")
 _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
 
@@ -100,10 +100,10 @@ def read_pdf(raw: bytes) -> Parsed:
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
     with opened(raw) as document:
-        count = min(pdfium.FPDF_GetPageCount(document), _MOST_PAGES)
+        count = min(pdfium.FPDF_GetPageCount(document), _MAX_PAGES)
         read = [_read_page(document, number) for number in range(count)]
         blank = (number for number, page in enumerate(read) if page and not page.lines)
-        scans = tuple(islice((n + 1 for n in blank if _is_scanned(document, n)), _MOST_SCANS))
+        scans = tuple(islice((n + 1 for n in blank if _is_scanned(document, n)), _MAX_SCANS))
         stated, keywords = (_metadata(document, key) for key in (b"Title", b"Keywords"))
     pages = [page or Page() for page in read]
     _leave_out_furniture([page.lines for page in pages])
@@ -175,7 +175,7 @@ def _read_page(document: Any, number: int) -> Page | None:
 def _read_notes(page: Any) -> tuple[list[str], bool]:
     """Return the notes on a page, and whether it has form fields."""
     notes, has_fields = list[str](), False
-    for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST_NOTES)):
+    for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MAX_NOTES)):
         if note := pdfium.FPDFPage_GetAnnot(page, number):
             kind = pdfium.FPDFAnnot_GetSubtype(note)
             has_fields |= kind == pdfium.FPDF_ANNOT_WIDGET
@@ -193,7 +193,7 @@ def _note_text(note: Any, key: bytes) -> str:
     if pdfium.FPDFAnnot_GetFlags(note) & _UNSEEN:
         return ""
     length = pdfium.FPDFAnnot_GetStringValue(note, key, None, 0)
-    if not 2 < length <= _LONGEST_NOTE:
+    if not 2 < length <= _MAX_NOTE_BYTES:
         return ""
     buffer = (ctypes.c_ushort * (length // 2))()
     pdfium.FPDFAnnot_GetStringValue(note, key, buffer, length)
@@ -207,7 +207,7 @@ def _is_scanned(document: Any, number: int) -> bool:
         return False
     try:
         area = pdfium.FPDF_GetPageWidthF(page) * pdfium.FPDF_GetPageHeightF(page)
-        count = min(pdfium.FPDFPage_CountObjects(page), _MOST_OBJECTS)
+        count = min(pdfium.FPDFPage_CountObjects(page), _MAX_OBJECTS)
         covered = sum(_picture_area(pdfium.FPDFPage_GetObject(page, n)) for n in range(count))
         return covered > 0 and covered >= _SCAN_SHARE * area
     finally:
@@ -422,7 +422,7 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):
         for index, line in enumerate(lines):
-            if line.is_at_edge and len(line.text) <= _LONGEST_HEADING:
+            if line.is_at_edge and len(line.text) <= _MAX_HEADING_LENGTH:
                 for words in _without_page_number(line, number):
                     places[words, round(line.base / 4), round(line.size)].append((number, index))
     removed = set[tuple[int, int]]()
@@ -532,7 +532,7 @@ def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) ->
         return fenced("\n".join(" " * min(80, round((x.left - left) / width)) + x.text for x in group))
     text = joined(group, hyphenated)
     level = levels.get(round(group[0].size * 2) / 2)
-    if level and len(text) <= _LONGEST_HEADING and _WORDS.search(text):
+    if level and len(text) <= _MAX_HEADING_LENGTH and _WORDS.search(text):
         return f"{'#' * level} {text}"
     if bullet := _BULLET.match(text):
         return f"- {text[bullet.end() :]}"
@@ -544,7 +544,10 @@ def joined(group: list[Line], hyphenated: set[str]) -> str:
     text = group[0].text
     for last, line in pairwise(group):
         if last.is_hyphenated:
-            head, tail = _WORDS.findall(text[-_LONGEST_WORD:]), _WORDS.match(line.text, 0, _LONGEST_WORD)
+            head, tail = (
+                _WORDS.findall(text[-_MAX_WORD_LENGTH:]),
+                _WORDS.match(line.text, 0, _MAX_WORD_LENGTH),
+            )
             is_word = bool(head and text.endswith(head[-1]) and tail and tail[0][0].islower())
             is_split = is_word and tail is not None and f"{head[-1]}-{tail[0]}".lower() not in hyphenated
             text += line.text if is_split else f"-{line.text}"

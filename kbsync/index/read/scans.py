@@ -19,12 +19,12 @@ from kbsync.index.read.pdf import Line, joined, opened
 from kbsync.index.read.text import escaped, tidied
 from kbsync.index.read.zip import damaged
 
-_LONGEST_SIDE = 2000  # pixels; the recognizer makes larger pictures smaller
+_MAX_SIDE_PIXELS = 2000  # pixels; the recognizer makes larger pictures smaller
 _FINEST = 200 / 72  # pixels per point: 200 dpi
 _WHITE = 0xFFFFFFFF
 _INK = 160  # pixels darker than this are not paper
 _MARGIN = 40  # pixels of paper to leave around the ink: the recognizer misses a line on an empty page
-_SHORTEST_SIDE = 736  # pixels; the recognizer makes smaller pictures larger
+_MIN_SIDE_PIXELS = 736  # pixels; the recognizer makes smaller pictures larger
 _NEAR = 0.9  # line heights between two lines of a paragraph, at most
 _OVERLAP = 0.5  # share of the narrower line that two lines of a column have in common, at least
 _REMEMBERED = 1_000  # pages: a small file may repeat one page thousands of times
@@ -66,7 +66,7 @@ def _draw(document: Any, number: int) -> Picture:
         width, height = pdfium.FPDF_GetPageWidthF(page), pdfium.FPDF_GetPageHeightF(page)
         if not 0 < width < math.inf or not 0 < height < math.inf:
             raise damaged("a page of the PDF is damaged")
-        scale = min(_FINEST, _LONGEST_SIDE / max(width, height))
+        scale = min(_FINEST, _MAX_SIDE_PIXELS / max(width, height))
         columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
         bitmap = pdfium.FPDFBitmap_Create(columns, rows, False)
         if not bitmap:
@@ -92,7 +92,10 @@ def _without_margins(picture: Picture) -> Picture:
     if not rows.size:
         return picture[:0]
     (top, bottom), (left, right) = ((int(edges[0]), int(edges[-1]) + 1) for edges in (rows, columns))
-    bottom, right = max(bottom + _MARGIN, top + _SHORTEST_SIDE), max(right + _MARGIN, left + _SHORTEST_SIDE)
+    bottom, right = (
+        max(bottom + _MARGIN, top + _MIN_SIDE_PIXELS),
+        max(right + _MARGIN, left + _MIN_SIDE_PIXELS),
+    )
     return np.ascontiguousarray(picture[max(0, top - _MARGIN) : bottom, max(0, left - _MARGIN) : right])
 
 

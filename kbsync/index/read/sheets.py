@@ -28,7 +28,7 @@ from kbsync.index.read.zip import Archive, Element, damaged, encrypted, number_o
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
-_MOST_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
+_MAX_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
 _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
@@ -131,7 +131,7 @@ def _table(sheet: calamine.CalamineSheet, displayed: Mapping[tuple[int, int], st
     rows = [row for row in rows if any(row)]
     columns = [number for number in range(max(map(len, rows), default=0)) if any(row[number] for row in rows)]
     cells = [[row[number] for number in columns] for row in rows]
-    if len(rows) * len(columns) - sum(sum(map(bool, row)) for row in cells) > _MOST_EMPTY_CELLS:
+    if len(rows) * len(columns) - sum(sum(map(bool, row)) for row in cells) > _MAX_EMPTY_CELLS:
         return "\n\n".join(" ".join(filter(None, row)) for row in cells)
     return pipe_table(cells)
 
@@ -244,7 +244,7 @@ def _beside(archive: Archive, part: str) -> Iterator[str]:
 _DISPLAYED_KINDS = ("percentage", "time")
 """The kinds of values that calamine returns in another form than a sheet displays."""
 
-_MOST_DISPLAYED = 200_000
+_MAX_DISPLAYED_CELLS = 200_000
 
 
 def _details_of(table: Element | None) -> _Details:
@@ -260,7 +260,7 @@ def _details_of(table: Element | None) -> _Details:
                 if text := _paragraphs(annotation):
                     blocks.append(f"**Comment on {_reference(row, column)}:** {text}")
             if cell.get(":value-type") in _DISPLAYED_KINDS and (text := _paragraphs(cell)):
-                for number in range(min(row_count * column_count, _MOST_DISPLAYED - len(displayed))):
+                for number in range(min(row_count * column_count, _MAX_DISPLAYED_CELLS - len(displayed))):
                     down, right = divmod(number, column_count)
                     displayed[row + down, column + right] = text
             column += column_count

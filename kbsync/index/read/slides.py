@@ -27,7 +27,7 @@ from kbsync.index.read.zip import Archive, Element, damaged, inside, without_tex
 _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
 _NUMBERS = ("sldNum", "sldImg")
-_MOST_SERIES, _MOST_POINTS = 50, 200
+_MAX_SERIES, _MAX_POINTS = 50, 200
 """Maximum numbers of columns and rows in a chart's table."""
 
 _REPEATED = ("dt", "ftr", "hdr")
@@ -171,10 +171,10 @@ def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
     switch = chart.find(".//date1904")
     is_1904 = switch is not None and switch.get("val") not in ("0", "false")
     epoch = datetime.date(1904, 1, 1) if is_1904 else datetime.date(1899, 12, 30)
-    series = itertools.islice(chart.iter("ser"), _MOST_SERIES)
+    series = itertools.islice(chart.iter("ser"), _MAX_SERIES)
     for labels, group in itertools.groupby(series, lambda line: _points(line, ("cat", "xVal"), epoch)):
         columns = [(_series_name(line), _points(line, ("val", "yVal"))) for line in group]
-        points = list(dict.fromkeys(point for _, values in columns for point in values))[:_MOST_POINTS]
+        points = list(dict.fromkeys(point for _, values in columns for point in values))[:_MAX_POINTS]
         rows = [
             [labels.get(point, ""), *(values.get(point, "") for _, values in columns)] for point in points
         ]
@@ -194,7 +194,7 @@ def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = 
     for cell_range in (reference for tag in tags for reference in series.iterfind(tag)):
         is_date = any("y" in (code.text or "").lower() for code in cell_range.iter("formatCode"))
         for cache in cell_range.iter():
-            for point in itertools.islice(cache.iter("pt"), _MOST_POINTS) if cache.tag in _CACHES else ():
+            for point in itertools.islice(cache.iter("pt"), _MAX_POINTS) if cache.tag in _CACHES else ():
                 number, text = point.get("idx", ""), (point.findtext("v") or "").strip()
                 if cache.tag in _NUMBERS_OF_CHARTS:
                     text = _chart_number(text, epoch if is_date else None)

@@ -19,7 +19,7 @@ from decimal import Decimal
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.chunk import Shape, blocks, plain_title
-from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
+from kbsync.index.document import MAX_TITLE_LENGTH, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
 from kbsync.index.read.formats import flavour_of, word_set
 
@@ -97,15 +97,15 @@ def _letter(code: int, escape: str) -> str:
     return character if character and character.isprintable() else escape
 
 
-_LONGEST_COLUMNS = 1_000
+_MAX_HEADER_LENGTH = 1_000
 """Maximum length in characters of a header line that is repeated above each chunk."""
 
 
 def _columns(text: str, extension: str) -> str:
     """Return the header line; "" if the first line is a record, as it contains a number or consists of one
     cell."""
-    line, newline, _ = text[: _LONGEST_COLUMNS + 1].partition("\n")
-    if not newline and len(text) > _LONGEST_COLUMNS:
+    line, newline, _ = text[: _MAX_HEADER_LENGTH + 1].partition("\n")
+    if not newline and len(text) > _MAX_HEADER_LENGTH:
         return ""
     delimiter = "\t" if extension == "tsv" else max(",;\t|", key=line.count)
     cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
@@ -139,7 +139,7 @@ def _strip_mark(mark: re.Match[str]) -> str:
 
 
 _LONGEST = 64 * 1024
-_MOST_DOTS = 100  # on one line of TOML, where a key may have many parts
+_MAX_DOTS = 100  # on one line of TOML, where a key may have many parts
 _BLOCK = {
     "---": re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
     "+++": re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
@@ -159,7 +159,7 @@ def split_front_matter(text: str) -> Parsed:
         block = match[1]
         if text[:3] == "---":
             loaded = _yaml(block)
-        elif any(line.count(".") > _MOST_DOTS for line in block.split("\n")):
+        elif any(line.count(".") > _MAX_DOTS for line in block.split("\n")):
             return Parsed(text)
         else:
             loaded = tomllib.loads(block)
@@ -227,7 +227,7 @@ _TECHNICAL_KEYS = word_set(
 )
 """Keys whose value is meant for programs."""
 
-_LEAST_DIGITS = 3  # a rating or a level has fewer, a phone number or a contract number has more
+_MIN_DIGITS = 3  # a rating or a level has fewer, a phone number or a contract number has more
 
 _NO_WORDS = word_set("true false yes no on off null none")
 
@@ -256,7 +256,7 @@ def _is_value(key: str, lines: Sequence[str]) -> bool:
     has_word = any(sum(map(str.isalpha, word)) > 1 and word.lower() not in _NO_WORDS for word in words)
     # except YAML's anchors and aliases: &a1, *a1
     numbers = (word for word in text.split() if not word.lstrip("[{").startswith(("&", "*")))
-    has_word |= sum(sum(map(str.isdecimal, number)) for number in numbers) >= _LEAST_DIGITS
+    has_word |= sum(sum(map(str.isdecimal, number)) for number in numbers) >= _MIN_DIGITS
     return _is_prose(text) or (has_word and key not in _TECHNICAL_KEYS)
 
 
@@ -294,7 +294,7 @@ def _words(value: object) -> Iterable[str]:
 def _scalar(value: object) -> str | None:
     if value is None or isinstance(value, (dict, list, set, bytes)):
         return None
-    return " ".join(str(value)[:_LONGEST].split())[:LONGEST_TITLE] or None
+    return " ".join(str(value)[:_LONGEST].split())[:MAX_TITLE_LENGTH] or None
 
 
 _HEAD = 16 * 1024
@@ -322,7 +322,7 @@ def first_heading(text: str, flavour: Flavour) -> str | None:
     if not match:
         return None
     title = plain_title(match["title"] or match.groupdict().get("under") or "", flavour)
-    return " ".join(title.split())[:LONGEST_TITLE] or None
+    return " ".join(title.split())[:MAX_TITLE_LENGTH] or None
 
 
 _TICKS = re.compile("`{3,}")
@@ -436,12 +436,12 @@ class Blocks:
         texts = [text for _, text in self._blocks]
         return (
             self._has_table
-            or sum(map(len, texts)) > _LONGEST_CELL
+            or sum(map(len, texts)) > _MAX_CELL_LENGTH
             or any(text.startswith(("#", "```")) for text in texts)
         )
 
 
-_LONGEST_CELL = 1500
+_MAX_CELL_LENGTH = 1500
 """Maximum length of a table cell in characters."""
 
 
@@ -454,14 +454,14 @@ def is_note_mark(before: str, raised: str, *, is_link: bool = False) -> bool:
     """Return whether the `raised` characters are the mark of a note about the word `before` them, not part of
     a word or number such as m² or 10⁵."""
     mark = raised.strip()
-    if not mark or len(mark) > _LONGEST_NOTE_MARK:
+    if not mark or len(mark) > _MAX_NOTE_MARK_LENGTH:
         return False
     if is_link:
         return mark.isalnum() or set(mark) <= _NOTE_SIGNS
     return len(before) > 3 and before[-4:].isalpha() and set(mark) <= _NOTE_SIGNS
 
 
-_LONGEST_NOTE_MARK = 8
+_MAX_NOTE_MARK_LENGTH = 8
 _NOTE_SIGNS = frozenset("0123456789*†‡§,;–- ")
 
 
@@ -475,11 +475,13 @@ def linked(text: str, address: str) -> str:
     """Return a link's `text`, with the address if that is absolute, since it may be the answer; one within
     the page or site is noise."""
     text, address = one_line(text), address.strip()
-    is_elsewhere = address.startswith(("http://", "https://", "mailto:")) and len(address) < _LONGEST_ADDRESS
+    is_elsewhere = (
+        address.startswith(("http://", "https://", "mailto:")) and len(address) < _MAX_ADDRESS_LENGTH
+    )
     return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
 
 
-_LONGEST_ADDRESS = 300
+_MAX_ADDRESS_LENGTH = 300
 
 
 def split_keywords(text: str | None) -> tuple[str, ...]:

@@ -15,12 +15,12 @@ from xml.parsers import expat
 
 from kbsync.errors import Rejected
 
-LARGEST_UNPACKED = 512 * 1024 * 1024
+MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 """Maximum total size in bytes of all unpacked parts."""
 
-_LARGEST_XML = 64 * 1024 * 1024
-_MOST_PARTS = 20_000
-_HIGHEST_RATIO = 200  # deflate reaches 1032:1; XML of real documents stays below 60:1
+_MAX_XML_BYTES = 64 * 1024 * 1024
+_MAX_PARTS = 20_000
+_MAX_RATIO = 200  # deflate reaches 1032:1; XML of real documents stays below 60:1
 _RATIO_FROM = 16 * 1024 * 1024
 _OLE = bytes.fromhex("D0CF11E0A1B11AE1")
 _PICTURES = (
@@ -77,11 +77,11 @@ class Archive:
     def _check(self, parts: list[zipfile.ZipInfo]) -> None:
         unpacked = sum(part.file_size for part in parts)
         packed = sum(part.compress_size for part in parts)
-        is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
-        if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or is_bomb:
+        is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _MAX_RATIO
+        if unpacked > MAX_UNPACKED_BYTES or len(parts) > _MAX_PARTS or is_bomb:
             raise Rejected(
                 f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; "
-                f"the limit is {LARGEST_UNPACKED >> 20} MiB and {_HIGHEST_RATIO} times its size",
+                f"the limit is {MAX_UNPACKED_BYTES >> 20} MiB and {_MAX_RATIO} times its size",
                 code="bomb",
             )
 
@@ -186,8 +186,8 @@ def parse_xml(raw: bytes) -> Element:
 
     Old e-books refer to an external document type, which is never fetched.
     """
-    if len(raw) > _LARGEST_XML:
-        raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")
+    if len(raw) > _MAX_XML_BYTES:
+        raise Rejected(f"a part of it is larger than {_MAX_XML_BYTES >> 20} MiB", code="too-large")
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
     parser.StartDoctypeDeclHandler = _refuse_declarations

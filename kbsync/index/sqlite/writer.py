@@ -45,7 +45,7 @@ most about a second."""
 
 # A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. Longer
 # runs make appending a line more expensive; with shorter ones, a long text needs too many rows in `run`.
-_SHORTEST_RUN = 16
+_MIN_RUN_LENGTH = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
@@ -138,7 +138,7 @@ def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
     start = 0
     for index, chunk in enumerate(chunks, 1):
         size = index - start
-        is_end = size >= _SHORTEST_RUN and int(chunk.key[:8], 16) % _ENDS_RUN == 0
+        is_end = size >= _MIN_RUN_LENGTH and int(chunk.key[:8], 16) % _ENDS_RUN == 0
         if is_end or size == STEP or index == len(chunks):
             yield chunks[start:index]
             start = index
