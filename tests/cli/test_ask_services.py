@@ -153,8 +153,8 @@ def test_interrupted_answer_is_not_treated_as_complete(ask_sandbox: AskSandbox) 
         assert ran.code == 4, end
         assert f"{ask_sandbox.service.mark} guides/hours.md" not in ran.out
         assert ran.out.endswith("\n")
-        is_told = "model is down" in ran.err or "大模型内部错误" in ran.err
-        assert is_told if end == "error" else "is incomplete" in ran.err
+        is_reported = "model is down" in ran.err or "大模型内部错误" in ran.err
+        assert is_reported if end == "error" else "is incomplete" in ran.err
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])

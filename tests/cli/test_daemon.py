@@ -356,8 +356,8 @@ def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuSandbox) -> None:
 
 
 @long
-@pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "when the cure is pasted"])
-def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, is_told: bool) -> None:
+@pytest.mark.parametrize("pastes_fix", [False, True], ids=["by itself", "when the cure is pasted"])
+def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, pastes_fix: bool) -> None:
     """If more than the key was wrong, it isn't used before the fix, which needs no key."""
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.a-mistake\n")
@@ -366,7 +366,7 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, is_told: bool) -> None:
     daemon.wait_for_event("mirror.halted", reason="credentials")
     held.unlink()
     fix = words_of(zhipu.status()["halt"]["cure"])
-    if is_told:
+    if pastes_fix:
         assert "the running kbsync does this now" in zhipu.go(*fix).out
         assert "zhipu.key" in daemon.wait_for_event("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
@@ -375,7 +375,7 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, is_told: bool) -> None:
         eventually(lambda: zhipu.service.request_count("base") > requests_before)
     assert zhipu.status()["halt"]["reason"] == "credentials"
     held.write_text(f"{zhipu.service.key}\n")
-    if is_told:
+    if pastes_fix:
         assert zhipu.go(*fix).code == 0
         daemon.wait_for_event("config.read", changed=1)
     else:

@@ -267,18 +267,18 @@ def test_suggested_command_repeats_the_options_and_works(sandbox: Sandbox) -> No
 
 @long
 @pytest.mark.parametrize(
-    ("rescan", "ago", "is_told"), [("15m", 4000, False), ("15m", 8000, True), ("1d", 100_000, False)]
+    ("rescan", "ago", "is_reported"), [("15m", 4000, False), ("15m", 8000, True), ("1d", 100_000, False)]
 )
 def test_occasional_passes_cause_no_not_running_warning(
-    sandbox: Sandbox, rescan: str, ago: int, is_told: bool
+    sandbox: Sandbox, rescan: str, ago: int, is_reported: bool
 ) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure(f"rescan: {rescan}")
     sandbox.run("--once")
     passed(sandbox, ago)
-    assert [RUN in line for line in wrong(sandbox)] == [True] * is_told
+    assert [RUN in line for line in wrong(sandbox)] == [True] * is_reported
     # If a line reports it, so does the exit code.
-    assert sandbox.run("status", "--check").code == (4 if is_told else 0)
+    assert sandbox.run("status", "--check").code == (4 if is_reported else 0)
     with lock.held(sandbox.state):
         assert wrong(sandbox) == []
 

@@ -206,7 +206,7 @@ class Oracle:
                 left.add(one)
         return left
 
-    def made_anew(self, paths: Iterable[str]) -> None:
+    def expect_recreation(self, paths: Iterable[str]) -> None:
         """Record that documents are deleted before others are created: no search has to succeed until these
         files were sent.
         """

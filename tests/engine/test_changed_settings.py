@@ -160,7 +160,7 @@ OF_ALL = "10 of 10 documents"
 
 @enumerated()
 @pytest.mark.parametrize(
-    ("before", "after", "made_anew", "held_count", "detail"),
+    ("before", "after", "recreated", "held_count", "detail"),
     [
         ([two], [edit_one_and_add_one], {"new.md", "f0.md"}, MANY - 1, "9 of 11 documents"),
         ([two], [lambda world: world.delete("f0.md")], set(), MANY - 1, "9 of 9 documents"),
@@ -172,7 +172,7 @@ OF_ALL = "10 of 10 documents"
     ],
 )
 async def test_approval_is_asked_for_changes_made_meanwhile(
-    world: World, before: Steps, after: Steps, made_anew: set[str], held_count: int, detail: str
+    world: World, before: Steps, after: Steps, recreated: set[str], held_count: int, detail: str
 ) -> None:
     """Run a pass after each step of `before`, and one after all steps of `after`."""
     for step in before:
@@ -183,7 +183,7 @@ async def test_approval_is_asked_for_changes_made_meanwhile(
     await world.once()
     ready = len(world.on_disk()) - held_count
     assert world.statuses() == {word: n for word, n in (("ready", ready), ("held", held_count)) if n}
-    assert made_as(world, 2) == made_anew and len(holds(world)) == bool(held_count)
+    assert made_as(world, 2) == recreated and len(holds(world)) == bool(held_count)
     assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held_count)
 
 

@@ -329,12 +329,12 @@ async def test_pause_does_not_hide_other_reasons(world: World) -> None:
     assert "the folder is missing" in missing and "run `kbsync resume docs`" in missing
 
 
-@pytest.mark.parametrize("is_told", [True, False], ids=["halted", "no pass was there yet"])
-async def test_missing_folder_is_the_reason(world: World, is_told: bool) -> None:
+@pytest.mark.parametrize("is_halted", [True, False], ids=["halted", "no pass was there yet"])
+async def test_missing_folder_is_the_reason(world: World, is_halted: bool) -> None:
     world.write("a.md")
     await world.once()
     away = world.root.rename(world.root.parent / "away")
-    if is_told:
+    if is_halted:
         await world.once()
     explanation = await explained(world, "a.md")
     assert explanation.is_found

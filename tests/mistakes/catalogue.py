@@ -130,8 +130,8 @@ MISTAKES = {
         "fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/state", "tests/cli/test_once.py"),
     ),
-    "told-before-it-is-on-disk": Mistake(
-        "the answer of a write is given before it is on disk",
+    "confirmed-before-it-is-on-disk": Mistake(
+        "a write is confirmed before it is on disk",
         "kbsync/state/store.py",
         '            self._call_hook("before")\n        self._call_hook("after")\n',
         '            self._call_hook("before")\n            self._call_hook("after")\n',
@@ -541,7 +541,7 @@ MISTAKES = {
         "0.0",
         ("tests/index/test_search.py", "tests/index/test_local_target.py"),
     ),
-    "script-told-apart": Mistake(
+    "script-distinguished": Mistake(
         "a question in one Chinese script finds nothing in the other",
         "kbsync/index/characters.py",
         "        **_simplified(),\n",
@@ -684,8 +684,8 @@ MISTAKES = {
         "        if False:\n",
         ("tests/mcp/test_http.py",),
     ),
-    "assistant-lacks-unsaid": Mistake(
-        "an assistant is not told that nobody follows the folder",
+    "assistant-lacks-unwatched": Mistake(
+        "an assistant does not learn that nothing watches the folder",
         "kbsync/freshness.py",
         "        if not is_watched:\n",
         "        if False:\n",
@@ -706,7 +706,7 @@ MISTAKES = {
         ("tests/mcp/test_program.py",),
     ),
     "assistant-takes-a-comparison-for-granted": Mistake(
-        "after a restart an assistant is told that an answer is as of now, though the folder was not compared",
+        "after a restart an assistant learns that a reply is current, though the folder was not compared",
         "kbsync/freshness.py",
         "self.is_worked_on and self.is_compared and",
         "self.is_worked_on and",

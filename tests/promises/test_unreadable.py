@@ -12,7 +12,7 @@ from tests.cli.zhipu import ZhipuSandbox, ZhipuStandIn
 from tests.share import long
 
 
-class PlainDesk(ZhipuSandbox):
+class UnprivilegedSandbox(ZhipuSandbox):
     """A sandbox whose kbsync lacks root's right to read everything."""
 
     modules = (without_root.__name__, without_root.__name__)
@@ -23,7 +23,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     """Ten files, two of them in a folder that can be made unreadable."""
     service = ZhipuStandIn()
     service.arrive()
-    desk = PlainDesk(tmp_path, service)
+    desk = UnprivilegedSandbox(tmp_path, service)
     desk.aim()
     for n in range(8):
         desk.write(f"f{n}.md", f"text of {n}")

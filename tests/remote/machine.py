@@ -43,7 +43,7 @@ class ServiceMachine(MirrorMachine):
     def told_move(self, old: str, new: str) -> None:
         super().told_move(old, new)
         if self.bench.has_gaps_in_renames:
-            self.oracle.made_anew([new])
+            self.oracle.expect_recreation([new])
 
     def change_prefix(self, prefix: str) -> None:
         """Change the prefix. If texts are stored once, documents with an old prefix block equal texts

@@ -16,13 +16,13 @@ from tests.share import enumerated, long
 @enumerated()
 @pytest.mark.parametrize("field", FIELDS)
 def test_any_input_is_parsed_or_refused(field: str) -> None:
-    inputs, owed = FIELDS[field]
+    inputs, check = FIELDS[field]
 
     @seed(20)
     @settings(max_examples=50, deadline=3000, database=None, suppress_health_check=list(HealthCheck))
     @given(inputs)
     def every(value: object) -> None:
-        owed(value)
+        check(value)
 
     every()
 

@@ -99,8 +99,8 @@ async def test_altered_response_is_valid_http_with_the_configured_effect(
 ) -> None:
     server.faults.add(Fault(kind, effect=effect, args=dict(SMALL.get(kind, {}))))
     head, body = (await send_raw(server.port, upload(headers=CLOSE))).split(b"\r\n\r\n", 1)
-    is_told = effect or kind in ("truncated-json", "empty", "html")
-    assert (b" 200 " if is_told else b" 503 ") in head.partition(b"\r\n")[0]
+    gets_response = effect or kind in ("truncated-json", "empty", "html")
+    assert (b" 200 " if gets_response else b" 503 ") in head.partition(b"\r\n")[0]
     assert CHANGED[kind](head.lower(), body) or not effect
     assert effects(server) == effect
 

@@ -17,7 +17,7 @@ from tests.torture.exercise import Exercise, Tally
 INPUTS = 1500
 
 
-def fuzz(inputs: st.SearchStrategy[Any], owed: Callable[[Any], None], seed: int, scratch: Path) -> Tally:
+def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], seed: int, scratch: Path) -> Tally:
     """Read `INPUTS` inputs of one kind; report the smallest that breaks its promise."""
     tally = Tally()
 
@@ -32,7 +32,7 @@ def fuzz(inputs: st.SearchStrategy[Any], owed: Callable[[Any], None], seed: int,
     @given(inputs)
     def every(value: Any) -> None:
         tally.inputs += 1
-        owed(value)
+        check(value)
 
     try:
         every()
@@ -42,5 +42,5 @@ def fuzz(inputs: st.SearchStrategy[Any], owed: Callable[[Any], None], seed: int,
 
 
 EXERCISES: dict[str, Exercise] = {
-    f"fuzz-{field}": partial(fuzz, inputs, owed) for field, (inputs, owed) in FIELDS.items()
+    f"fuzz-{field}": partial(fuzz, inputs, check) for field, (inputs, check) in FIELDS.items()
 }

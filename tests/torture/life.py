@@ -355,14 +355,14 @@ class Life:
                 surplus.remove(one)
         if any(kind in LEFT_ALONE[how] for how in self.happened):
             unproven = [one for one in surplus if one in self.sent_by_others]
-            if unproven and self.are_told(unproven, mirror.prefix.rstrip("/")):
+            if unproven and self.are_reported(unproven, mirror.prefix.rstrip("/")):
                 surplus = [one for one in surplus if one not in self.sent_by_others]
         self.tally.lost += len(missing)
         self.tally.duplicated += len(surplus)
         if missing or surplus:
             raise self.broken(f"{kind}: missing {missing}, surplus {surplus}")
 
-    def are_told(self, surplus: Documents, prefix: str) -> bool:
+    def are_reported(self, surplus: Documents, prefix: str) -> bool:
         verification = self.sandbox.run("verify", "--json").json["mirrors"][0]
         # A mirror of an old state whose name, folder and prefix all differ from the config is detached.
         detached = sum(verification.get("detached", {}).values())
