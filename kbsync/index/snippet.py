@@ -56,6 +56,16 @@ _EMPHASIS = re.compile(r"(?<![\w*])([*_]{1,3})(?=[^\s*_])([^*_\n]{1,300})(?<=\S)
 _LABEL = re.compile(r"^\*\*([^*\n]{1,300}:)\*\*", re.MULTILINE)
 """Matches a label that readers write before a comment or note."""
 _TICKS = re.compile("`+")
+_OBSIDIAN = re.compile(
+    r"^[ \t]{0,3}>[> \t]{0,100}(?:\[![\w-]{1,30}\][+-]?[ \t]?)?"
+    r"|(?:^|[ \t])\^[A-Za-z0-9-]{1,100}[ \t]*$"
+    r"|^%%$"
+    r"|(?<![\w%])%%(?!%)([^%]{1,1000})%%(?!%)"
+    r"|(?<![\w=])==(?=[^\s=])([^=\n]{1,300})(?<=\S)==(?![\w=])",
+    re.MULTILINE,
+)
+"""Matches quote marks, and what Obsidian adds to Markdown: the kind of a callout, the id of a block, a
+comment (`%%…%%`) and highlighted text (`==…==`)."""
 _WITHOUT_MARKUP = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
 _MARKDOWN_INSIDE = ("ipynb", "canvas")
 _AFTER_HEADING = " ·"
@@ -110,7 +120,8 @@ def _without_inline(text: str) -> str:
             parts += [text[start : run.start()], _MASK]
             start = end.end()
     masked = "".join([*parts, text[start:]]).replace("`", "")
-    prose = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", masked)).split(_MASK)
+    masked = _OBSIDIAN.sub(r"\1\2", _LINK.sub(r"\1", masked))
+    prose = _EMPHASIS.sub(r"\2", masked).split(_MASK)
     return "".join(part for pair in zip(prose, [*codes, ""], strict=True) for part in pair)
 
 

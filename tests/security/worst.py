@@ -221,6 +221,8 @@ _SEARCHED = {
     "index.snippet._LINK": [times("["), times("[]("), "[](" + times("a"), times("[a](b ")],
     "index.snippet._EMPHASIS": [times("*"), times("*a"), times(" *a"), times(" _a"), times(" *" + "a" * 299)],
     "index.snippet._LABEL": [times("**a"), times("**a\n"), "**" + times(":"), "**" + times("a:*")],
+    "index.snippet._OBSIDIAN": [times("%"), times("%%a"), times(" ^a"), times("^a "), times("=="),
+        times("==a"), "> " + times("> "), times("> [!"), times("a =="), "^" + _LETTERS, "^a" + _BLANKS],
     "index.snippet._TICKS": [times("`"), times("``a")],
     "index.snippet._ONES": [_DIGITS, times("10")],
     "index.read.text._MARK": [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")],
