@@ -564,9 +564,11 @@ def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRe
     return [(name, record) for name, record in records if record is not None]
 
 
-def request_reload(installation: Installation, otherwise: str, added: str | None = None) -> str:
+def request_reload(
+    installation: Installation, otherwise: str, *, added: str | None = None, removed: str | None = None
+) -> str:
     """Make a running kbsync reload the changed config, and return a sentence that says so; `otherwise` if
-    none seems to be running. `added`: the name of a new mirror in the config.
+    none seems to be running. `added`, `removed`: the name of a mirror that the config has or lacks now.
     """
     from kbsync.source.wake import wake
     from kbsync.state.inbox import RELOAD
@@ -587,6 +589,11 @@ def request_reload(installation: Installation, otherwise: str, added: str | None
         return otherwise
     if added is not None and not holder.serves(added):
         return describe_left_out([added])
+    if removed is not None and removed in holder.only:
+        return printable(
+            f"the running kbsync has --mirror {removed}, so it refuses this config and continues; "
+            f"restart it without --mirror {removed}"
+        )
     return "the running kbsync reloads the config now"
 
 

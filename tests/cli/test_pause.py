@@ -308,6 +308,11 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
     assert two.run("remove", "other", "--keep").out.splitlines()[-1] == (
         "the running kbsync reloads the config now"
     )
+    assert two.run("remove", "handbook", "--keep").out.splitlines()[-1] == (
+        "the running kbsync has --mirror handbook, so it refuses this config and continues; "
+        "restart it without --mirror handbook"
+    )
+    daemon.wait_for_event("config.refused")
     assert daemon.end() == 0
 
 

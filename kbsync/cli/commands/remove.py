@@ -72,7 +72,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         documents = 0
     else:
         _edit(installation, name)
-    what_next = request_reload(installation, "")
+    what_next = request_reload(installation, "", removed=name)
     if as_json:
         Output().json(
             {
