@@ -5,11 +5,13 @@ busy.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import socket
 import sys
+import termios
 import threading
 from collections.abc import Callable, Collection, Iterator
 
@@ -27,11 +29,22 @@ ReceiveSignal = Callable[[int], None]
 def find_terminal() -> int | None:
     """Return the stream that is a terminal; None if this process has no terminal, or should outlive it.
 
-    A process started with SIGHUP ignored, as by `nohup`, should continue.
+    A process started with SIGHUP ignored, as by `nohup`, should continue. A terminal that closed meanwhile
+    counts, because it ends the process.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
-    return next((stream for stream in (0, 1, 2) if os.isatty(stream)), None)
+    return next((stream for stream in (0, 1, 2) if _is_terminal(stream)), None)
+
+
+def _is_terminal(stream: int) -> bool:
+    """Return whether the stream is a terminal, even one that has closed, unlike `os.isatty`."""
+    try:
+        termios.tcgetattr(stream)
+    except termios.error as error:
+        # Every request to a closed terminal fails with EIO; anything else fails with ENOTTY or EBADF.
+        return bool(error.args[0] == errno.EIO)
+    return True
 
 
 @contextlib.contextmanager

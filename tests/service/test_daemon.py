@@ -147,6 +147,25 @@ def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: t
 
 
 @long
+@pytest.mark.parametrize("module", ["kbsync.cli.main", ""], ids=["with SIGHUP", "in the background"])
+def test_terminal_that_closes_during_the_imports_ends_the_daemon(tmp_path: Path, module: str) -> None:
+    sandbox = Sandbox(tmp_path)
+    sandbox.configure()
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    try:
+        process = start_daemon(importing, sandbox, MODULE=module, stdin=theirs)
+        try:
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    finally:
+        os.close(theirs)
+    assert process.returncode == 0, err
+    assert lock.holding(sandbox.state) is False
+
+
+@long
 def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
     sandbox.configure()
