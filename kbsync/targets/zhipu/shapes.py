@@ -173,7 +173,7 @@ def _document(item: Fields) -> ZhipuDocument | None:
     document = ZhipuDocument(
         remote_id,
         name,
-        item.integer("length"),
+        item.count("length"),
         None,
         DocStatus(state),
         recipe=recipe,
@@ -201,8 +201,8 @@ def capacity_of(body: Any) -> Capacity | None:
     """Return the account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
     content = object_of(data_of(body))
     used, total = content.object("used"), content.object("total")
-    used_bytes, all_bytes = used.integer("length"), total.integer("length")
-    used_words, all_words = used.integer("word_num"), total.integer("word_num")
+    used_bytes, all_bytes = used.count("length"), total.count("length")
+    used_words, all_words = used.count("word_num"), total.count("word_num")
     if used_bytes is None or not all_bytes:
         return None
     if used_words is None or not all_words:

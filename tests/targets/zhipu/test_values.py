@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState
+from kbsync.contract.target import Accepted, DocState
 from kbsync.targets.http.reading import id_of
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.shapes import (
@@ -20,7 +20,16 @@ from kbsync.targets.zhipu.shapes import (
     path_part,
 )
 from tests.clocks import NOW
-from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, ok, row, snowflake, target
+from tests.targets.zhipu.scripted import (
+    FIRST_ID,
+    ScriptedService,
+    document,
+    ok,
+    row,
+    snowflake,
+    stored,
+    target,
+)
 
 
 def test_id_reveals_its_creation_time() -> None:
@@ -172,6 +181,8 @@ def test_page_is_parsed_in_all_its_shapes(data: Any, ids: list[str], total: Any,
         ({"used": {"length": "2000"}, "total": {"length": "5000"}}, (2000, 5000)),
         ({"used": {"length": 0}, "total": {"length": 0}}, None),
         ({"used": {}, "total": {"length": 5}}, None),
+        ({"used": {"length": 5}, "total": {"length": -1}}, None),
+        ({"used": {"length": -1}, "total": {"length": 5}}, None),
         ({"used": None, "total": None}, None),
         (None, None),
     ],
@@ -179,6 +190,20 @@ def test_page_is_parsed_in_all_its_shapes(data: Any, ids: list[str], total: Any,
 def test_capacity_is_unknown_unless_both_numbers_are_present(data: Any, expected: Any) -> None:
     capacity = capacity_of(ok(data))
     assert (None if capacity is None else (capacity.used, capacity.total)) == expected
+
+
+async def test_negative_number_of_words_halts_no_mirror() -> None:
+    sizes = {"used": {"length": 5, "word_num": 7}, "total": {"length": 10_000, "word_num": -1}}
+    service = ScriptedService(capacity=[ok(sizes)], upload=[stored()])
+    [outcome] = await target(service).put([document()])
+    assert isinstance(outcome, Accepted)
+
+
+@pytest.mark.parametrize(
+    ("length", "size"), [(128, 128), ("128", 128), (-1, None), (2**63, None), (1.5, None)]
+)
+def test_size_of_a_document_is_a_number_that_the_state_can_hold(length: Any, size: int | None) -> None:
+    assert page_of(ok([row("5", length=length)])).rows[0].size == size
 
 
 @pytest.mark.parametrize(
