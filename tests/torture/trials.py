@@ -75,8 +75,10 @@ def blaming(calls: Calls) -> Iterator[Trial]:
         yield Trial("status", op, {"status": status}, effect=False, blames_document=op in calls.uploads)
 
 
-def redirections(calls: Calls) -> Iterator[Trial]:
-    """Yield 29: redirects to places that must get no data."""
+def redirections(calls: Calls, base: str = "") -> Iterator[Trial]:
+    """Yield 29: redirects to places that must get no data, and to the path `base` of the same origin."""
     for status, op in itertools.product((301, 302, 303, 307, 308), calls.all):
         for effect in (True, False) if op in calls.changes else (True,):
             yield Trial("redirect", op, {"status": status, "to": "http://127.0.0.1:1/"}, effect)
+    if base:
+        yield Trial("redirect", "base", {"status": 307, "to": f"HERE{base}"})

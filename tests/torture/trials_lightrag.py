@@ -53,14 +53,8 @@ def deletes() -> Iterator[Trial]:
     yield from forms("slow", "delete", ({"seconds": 4}, {"seconds": 60}))
 
 
-def redirected() -> Iterator[Trial]:
-    """Yield 29: redirects to elsewhere, and within the same origin."""
-    yield from redirections(CALLS)
-    yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
-
-
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, documents, faults_of_reads, deletes, redirected)
-    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
+    tables = (refusals, documents, faults_of_reads, deletes)
+    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS, BASE))
     return [*shared, *(trial for table in tables for trial in table())]

@@ -71,14 +71,8 @@ def faults_of_reads() -> Iterator[Trial]:
         yield Trial("lost-answer", "delete", {}, under=under, times=2)
 
 
-def redirected() -> Iterator[Trial]:
-    """Yield 29: redirects to elsewhere, and within the same origin."""
-    yield from redirections(CALLS)
-    yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
-
-
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, codes, documents, faults_of_reads, redirected)
-    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
+    tables = (refusals, codes, documents, faults_of_reads)
+    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS, BASE))
     return [*shared, *(trial for table in tables for trial in table())]
