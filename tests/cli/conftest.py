@@ -53,8 +53,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     sandbox.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
     sandbox.write("empty.md", "")
     sandbox.write("program.bin", bytes(range(256)))
-    ran = sandbox.run("--once", "--folder", "docs", "--json")
-    assert ran.code == 0, ran.err
+    sandbox.run("--once", "--folder", "docs", "--json").check_success()
     return sandbox
 
 

@@ -98,6 +98,11 @@ class Ran:
     def json(self) -> Any:
         return json.loads(self.raw)
 
+    def check_success(self) -> Ran:
+        """Check that the run succeeded, and return it."""
+        assert self.code == 0, (self.out, self.err)
+        return self
+
     def check_refusal(self, code: int, *messages: str) -> None:
         """Check that the run had this exit code and no result, and named the reasons on stderr."""
         assert (self.code, self.out) == (code, ""), self.err

@@ -125,8 +125,7 @@ def tidied(ask_sandbox: AskSandbox) -> Iterator[AskSandbox]:
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
 def test_answer_lists_the_files_it_is_based_on(ask_sandbox: AskSandbox, options: list[str]) -> None:
-    ran = ask_sandbox.sandbox.run("ask", QUESTION, *options)
-    assert ran.code == 0, ran.err
+    ran = ask_sandbox.sandbox.run("ask", QUESTION, *options).check_success()
     assert ran.out.startswith(HOURS)
     assert f"{ask_sandbox.service.mark} guides/hours.md" in ran.out.splitlines()
     answer = ask_sandbox.sandbox.run("ask", QUESTION, "--json", *options).json

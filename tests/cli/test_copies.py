@@ -109,8 +109,7 @@ def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
 def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(
     folder_mirror: Sandbox,
 ) -> None:
-    ran = folder_mirror.run("init", "docs", "--target", "zhipu", "--base", "1")
-    assert ran.code == 0
+    ran = folder_mirror.run("init", "docs", "--target", "zhipu", "--base", "1").check_success()
     [line] = [line for line in ran.out.splitlines() if "to delete them: " in line]
     end = line.partition("to delete them: ")[2]
     assert folder_mirror.run(*words_of(end)).code == 2  # there is no terminal to ask on
@@ -503,8 +502,7 @@ def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror:
 def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
     folder_mirror: Sandbox, inner: str
 ) -> None:
-    ran = folder_mirror.run("init", "docs", "--state-dir", str(trial(folder_mirror) / inner))
-    assert ran.code == 0, ran.err
+    ran = folder_mirror.run("init", "docs", "--state-dir", str(trial(folder_mirror) / inner)).check_success()
     assert "rm -r" not in ran.out
     assert folder_mirror.run("--once").code == 0
     assert folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
@@ -526,8 +524,7 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
     assert folder_mirror.run("--once").code == 0
     shutil.rmtree(folder_mirror.state / "kb")
     folder_mirror.config.unlink()
-    ran = folder_mirror.run("init", "docs")
-    assert ran.code == 0
+    ran = folder_mirror.run("init", "docs").check_success()
     assert "moved here" not in ran.out
     assert "already" in ran.out
     assert (trial(folder_mirror) / "state.db").exists()
@@ -540,8 +537,7 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
 def test_init_leaves_a_state_alone_that_also_serves_a_config(folder_mirror: Sandbox) -> None:
     other = beside(folder_mirror, "other")
     assert folder_mirror.run("--once", *other, "--state-dir", trial(folder_mirror)).code == 0
-    ran = folder_mirror.run("init", "docs")
-    assert ran.code == 0
+    ran = folder_mirror.run("init", "docs").check_success()
     assert "moved here" not in ran.out
     assert "rm -r" not in ran.out
     assert folder_mirror.run("search", "other", *other, "--state-dir", trial(folder_mirror), "--json").json[
@@ -556,8 +552,7 @@ def test_reusing_an_earlier_base_finds_its_documents_again(sandbox: Sandbox) -> 
 
     def pass_into(name: str) -> tuple[int, int, str]:
         sandbox.configure(f"target: {{type: local, path: {sandbox.root / name}}}")
-        ran = sandbox.run("--once", "--json")
-        assert ran.code == 0, ran.err
+        ran = sandbox.run("--once", "--json").check_success()
         return ran.json["uploaded"], ran.json["deleted"], ran.json["mirrors"][0].get("note", "")
 
     left = "documents remain in the previous knowledge base"

@@ -56,8 +56,7 @@ def scanned(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     sandbox.write(SCAN, samples.sample("scanned.pdf"))
     sandbox.write("blank.md", " \n\n ")
     sandbox.write("plain.md", "the lantern is in the shed")
-    ran = sandbox.run("--once", "--folder", "docs", "--json")
-    assert ran.code == 0, ran.err
+    ran = sandbox.run("--once", "--folder", "docs", "--json").check_success()
     documents = ran.json["mirrors"][0]["documents"]
     assert (documents["ready"], documents["skipped"], documents["failed"]) == (1, 2, 0)
     assert ran.json["failed"] == 0

@@ -277,8 +277,7 @@ def test_files_set_aside_are_reported_with_path_and_reason(sandbox: Sandbox) -> 
         for other in file.parent.glob(f"{file.name}-*"):
             other.unlink()
         file.write_bytes(b"this is no database" * 500)
-    ran = sandbox.run("--once", "-q")
-    assert ran.code == 0
+    ran = sandbox.run("--once", "-q").check_success()
     report = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
     assert set(report) == {"state.set_aside", "index.set_aside"}
     for event, name in (("state.set_aside", "state.db"), ("index.set_aside", "index.db")):

@@ -26,8 +26,7 @@ def copies(sandbox: Sandbox) -> list[Path]:
 
 
 def paths(sandbox: Sandbox, query: str, folder: str) -> list[str]:
-    ran = sandbox.run("search", query, "--folder", folder, "--json")
-    assert ran.code == 0, ran.err
+    ran = sandbox.run("search", query, "--folder", folder, "--json").check_success()
     return [hit["path"] for hit in ran.json["hits"]]
 
 
@@ -93,8 +92,7 @@ def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Sandbox, folder: 
 def test_explicit_state_dir_is_used(nested: Sandbox) -> None:
     nested.configure()
     assert nested.run("--once").code == 0
-    ran = nested.run("--once", "--folder", "docs", "--state-dir", "other")
-    assert ran.code == 0
+    nested.run("--once", "--folder", "docs", "--state-dir", "other").check_success()
     [mirror] = nested.run("status", "--folder", "docs", "--state-dir", "other", "--json").json["mirrors"]
     assert mirror["name"] == "docs"
 

@@ -33,8 +33,7 @@ MARKDOWN = Limits(extensions=frozenset({"md"}))
 
 @pytest.mark.parametrize("kind", SERVICES)
 def test_init_writes_a_valid_config_for_every_service_type(sandbox: Sandbox, kind: str) -> None:
-    ran = sandbox.run("init", "docs", "--target", kind, "--base", BASE)
-    assert ran.code == 0, ran.err
+    ran = sandbox.run("init", "docs", "--target", kind, "--base", BASE).check_success()
     name = f"{kind.upper()}_API_KEY"
     assert f"export {name}=" in ran.out
     assert "kbsync doctor" in ran.out
@@ -101,8 +100,7 @@ def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) 
     answers += ["nothere", "docs/a.md", "docs", "lokal", SERVICES[0]]
     answers += ["id.secret-of-mine", f"{sandbox.root}/nokey", str(key), BASE]
     sandbox.write("a.md", "alpha")
-    ran = sandbox.run("init")
-    assert ran.code == 0, ran.err
+    ran = sandbox.run("init").check_success()
     assert load(sandbox.config, {}).mirrors[0].folder == sandbox.docs
     assert f'api_key_file: "{key}"' in sandbox.config.read_text()
     assert sandbox.config.stat().st_mode & 0o777 == 0o600

@@ -21,12 +21,6 @@ class TypingPerson(io.StringIO):
         return True
 
 
-def mirror(zhipu: ZhipuSandbox) -> None:
-    """Run a pass in the test's own process, which is quicker."""
-    ran = zhipu.run("--once")
-    assert ran.code == 0, ran.err
-
-
 def bases(zhipu: ZhipuSandbox) -> dict[str, str]:
     """Return the name of every base by id."""
     return {
@@ -43,8 +37,7 @@ def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuSandbox) -> 
     assert key == "knowledge_id"
     assert bases(zhipu)[value.strip('"')] == "guides"
     zhipu.aim(base=value.strip('"'))
-    zhipu.write("a.md", "alpha")
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "alpha"})
     [result] = [zhipu.run("kb", "show", "--json").json["knowledge_base"]]
     assert (result["name"], result["model"], result["description"]) == ("guides", "Embedding-3-pro", "How to")
     assert (result["documents"], result["ours"], result["mirrors"]) == (1, 1, ["handbook"])
@@ -59,8 +52,7 @@ def test_creating_a_base_needs_no_base_id(zhipu: ZhipuSandbox, base_id: str) -> 
     assert bases(zhipu) == {HOME_ID: "handbook"}
     assert zhipu.run("kb", "models").code == zhipu.run("kb", "capacity").code == 0
     assert zhipu.run("kb", "show", HOME_ID).code == 0
-    result = zhipu.run("kb", "create", "first", "--json")
-    assert result.code == 0, result.err
+    result = zhipu.run("kb", "create", "first", "--json").check_success()
     assert result.json["config"] == f'knowledge_id: "{result.json["knowledge_base"]["id"]}"'
     assert zhipu.run("kb", "delete", result.json["knowledge_base"]["id"], "--yes", "first").code == 0
     zhipu.run("kb", "show").check_refusal(2, "knowledge_id")
@@ -78,8 +70,7 @@ LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      know
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body"])
 def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuSandbox, kind: str) -> None:
     zhipu.service.play(kind, op="create-base")
-    ran = zhipu.run("kb", "create", "guides", "--json")
-    assert ran.code == 0, ran.err
+    ran = zhipu.run("kb", "create", "guides", "--json").check_success()
     base_ids = [base_id for base_id, name in bases(zhipu).items() if name == "guides"]
     assert base_ids == [ran.json["knowledge_base"]["id"]]
     second = zhipu.run("kb", "create", "guides")
@@ -104,8 +95,7 @@ def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
 
 @long
 def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "x" * 1000)
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "x" * 1000})
     zhipu.service.turn(capacity_bytes=4000)
     usage = {"used_bytes": 1000, "total_bytes": 4000, "used_words": 333, "total_words": 1333}
     assert zhipu.run("kb", "capacity", "--json").json == usage
@@ -118,8 +108,7 @@ def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
 @long
 def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandbox) -> None:
     """The account has bytes left, but no words."""
-    zhipu.write("a.md", "x" * 3000)
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "x" * 3000})
     zhipu.service.turn(capacity_words=1000)
     zhipu.write("b.md", "y" * 30)
     assert "used all of its 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
@@ -137,11 +126,9 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandb
 
 @long
 def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "alpha"})
     words = ("--name", "manual", "--description", "new", "--set", "icon=book")
-    ran = zhipu.run("kb", "update", HOME_ID, *words, "--json")
-    assert ran.code == 0, ran.err
+    ran = zhipu.run("kb", "update", HOME_ID, *words, "--json").check_success()
     assert ran.json["knowledge_base"]["name"] == "manual"
     assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
     assert [document["stat"] for document in zhipu.service.documents()] == [1]
@@ -149,8 +136,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuS
 
 @long
 def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "alpha"})
     zhipu.run("kb", "update", HOME_ID, "--model", "12").check_refusal(2, "1 document", "cost")
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3"
     assert zhipu.run("kb", "update", HOME_ID, "--model", "12", "--yes", "handbook").code == 0
@@ -161,15 +147,13 @@ def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> 
 def test_model_change_notifies_the_callback_of_each_finished_document(
     zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zhipu.write("a.md", "alpha")
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "alpha"})
     monkeypatch.setenv("TOKEN", "hush-hush-hush")
     url = "https://events.example.org/kb"
     words = ["kb", "update", HOME_ID, "--callback", url, "--header", "X-Token=env:TOKEN", "--yes", "handbook"]
     assert zhipu.run(*words).code == 2
     assert zhipu.run("kb", "update", HOME_ID, "--model", "12", "--header", "X-Token=env:TOKEN").code == 2
-    ran = zhipu.run(*words, "--model", "12")
-    assert ran.code == 0, ran.err
+    ran = zhipu.run(*words, "--model", "12").check_success()
     assert "hush" not in ran.out + ran.err
     [document] = zhipu.service.server.app.documents.values()
     assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
@@ -179,8 +163,7 @@ def test_model_change_notifies_the_callback_of_each_finished_document(
 def test_delete_shows_the_contents_and_requires_the_name(
     zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zhipu.write("a.md", "alpha")
-    mirror(zhipu)
+    zhipu.mirror({"a.md": "alpha"})
     zhipu.service.plant("others.txt", "not ours")
     for words in ([], ["--yes", "yes"]):
         zhipu.run("kb", "delete", HOME_ID, *words).check_refusal(
@@ -236,8 +219,7 @@ def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuSandbo
 
 
 def create(zhipu: ZhipuSandbox, *words: str) -> str:
-    ran = zhipu.run("kb", *words, "--json")
-    assert ran.code == 0, ran.err
+    ran = zhipu.run("kb", *words, "--json").check_success()
     [one] = [value for key, value in ran.json.items() if key != "config"]
     return str(one["id"])
 

@@ -32,8 +32,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     assert zhipu.run("kb", "callback", "show").out == "the account has no callback URL\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
     words = [word for header in headers for word in ("--header", header)]
-    ran = zhipu.run("kb", "callback", "set", NEW, *words)
-    assert ran.code == 0, ran.err
+    ran = zhipu.run("kb", "callback", "set", NEW, *words).check_success()
     assert ran.out.splitlines() == [
         f"url:      {NEW}",
         "headers:  X-Token, X-More (values not shown)",
@@ -110,6 +109,5 @@ def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
     zhipu.service.play("envelope", op="callback", args=args)
-    ran = zhipu.run("kb", "callback", "show", tty=True)
-    assert ran.code == 0, ran.err
+    ran = zhipu.run("kb", "callback", "show", tty=True).check_success()
     assert "\x1b[2J" not in ran.out

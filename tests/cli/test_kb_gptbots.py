@@ -45,8 +45,7 @@ def test_creating_a_base_needs_no_base_id(sandbox: Bot) -> None:
     config = sandbox.config
     config.write_text(config.read_text().replace(f"knowledge_base_id: {HOME_ID}, ", ""))
     assert HOME_ID in sandbox.run("kb", "list").out
-    result = sandbox.run("kb", "create", "first")
-    assert result.code == 0, result.err
+    result = sandbox.run("kb", "create", "first").check_success()
     assert result.out.startswith('knowledge_base_id: "')
 
 
@@ -60,8 +59,7 @@ def bases(sandbox: Bot) -> dict[str, str]:
 def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
     sandbox.write("bees.md", "bees")
     assert sandbox.run("--once").code == 0
-    result = sandbox.run("kb", "create", "guides", "--description", "How to")
-    assert result.code == 0, result.err
+    result = sandbox.run("kb", "create", "guides", "--description", "How to").check_success()
     key, _, value = result.out.strip().partition(": ")
     assert (key, bases(sandbox)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
     shown = sandbox.run("kb", "show", value.strip('"'), "--json").json["knowledge_base"]
@@ -75,8 +73,7 @@ def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
 def test_base_is_created_with_the_settings_its_service_requires(sandbox: Bot) -> None:
     prompt = "Name the machines = and their parts."
     words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]
-    result = sandbox.run("kb", "create", "guides", *words, "--json")
-    assert result.code == 0, result.err
+    result = sandbox.run("kb", "create", "guides", *words, "--json").check_success()
     settings = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
     assert result.json["knowledge_base"]["settings"] == settings
     known = {base["id"]: base["settings"] for base in sandbox.server.app.snapshot()["bases"]}
@@ -114,8 +111,7 @@ def test_unsupported_setting_is_refused_before_confirmation(sandbox: Bot, words:
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "shape"])
 def test_lost_response_leaves_one_base_and_its_id_is_found(sandbox: Bot, kind: str) -> None:
     sandbox.server.faults.add(Fault(kind, op="create-base"))
-    result = sandbox.run("kb", "create", "guides", "--json")
-    assert result.code == 0, result.err
+    result = sandbox.run("kb", "create", "guides", "--json").check_success()
     there = [base_id for base_id, name in bases(sandbox).items() if name == "guides"]
     assert there == [result.json["knowledge_base"]["id"]]
 

@@ -78,8 +78,7 @@ def test_version_is_shown_everywhere(sandbox: Sandbox, words: list[str]) -> None
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples(sandbox: Sandbox, name: str) -> None:
     words = [name, "backup"] if name == "state" else [name]
-    ran = sandbox.run(*words, "--help")
-    assert ran.code == 0
+    ran = sandbox.run(*words, "--help").check_success()
     assert "Examples:" in ran.out
     assert "--folder, --mirror, -q, …: kbsync help options" in ran.out
     assert len(ran.out.splitlines()) <= 40  # a screen

@@ -26,8 +26,7 @@ def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
     sandbox.write("b.md", "beta")
     sandbox.write("empty.md", "")
     sandbox.configure()
-    ran = sandbox.run("--once", "--json")
-    assert ran.code == 0
+    ran = sandbox.run("--once", "--json").check_success()
     counts = {"uploaded", "replaced", "renamed", "deleted", "held", "failed", "seconds"}
     assert set(ran.json) == {"version", "running", "mirrors"} | counts
     assert (ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (2, 0, 0)

@@ -158,8 +158,7 @@ LOOKING = [
 @pytest.mark.parametrize("command", LOOKING)
 def test_read_only_commands_leave_and_change_no_file(mirrored: Sandbox, command: str) -> None:
     before = mirrored.files()
-    ran = mirrored.run(*command.split(), "--folder", "docs")
-    assert ran.code == 0, ran.err
+    mirrored.run(*command.split(), "--folder", "docs").check_success()
     assert mirrored.files() == before
 
 

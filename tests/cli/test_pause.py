@@ -266,8 +266,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
 def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure(f"quiet_hours: {quiet_now()}")
-    ran = sandbox.run("--once", tty=True)
-    assert ran.code == 0
+    ran = sandbox.run("--once", tty=True).check_success()
     assert "handbook: quiet hours until " in ran.err and "; a single pass runs anyway" in ran.err
     assert "quiet hours" not in sandbox.run("--once").err
 

@@ -27,8 +27,7 @@ def changed(sandbox: Sandbox) -> Sandbox:
 
 @long
 def test_plan_json_has_the_promised_shape(changed: Sandbox) -> None:
-    ran = changed.run("plan", "--json")
-    assert ran.code == 0
+    ran = changed.run("plan", "--json").check_success()
     assert ran.json == {
         "mirrors": [
             {
@@ -74,8 +73,7 @@ def test_plan_is_short_unless_all_is_requested(changed: Sandbox) -> None:
 def test_dry_run_equals_plan(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
-    ran = sandbox.run("--once", "--dry-run", "--json")
-    assert ran.code == 0
+    ran = sandbox.run("--once", "--dry-run", "--json").check_success()
     assert ran.json["mirrors"][0]["upload"] == ["a.md"]
     assert not sandbox.state.exists()
 
@@ -83,8 +81,7 @@ def test_dry_run_equals_plan(sandbox: Sandbox) -> None:
 def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "a" * 3000)
     zhipu.service.turn(capacity_bytes=1000)
-    ran = zhipu.run("plan")
-    assert ran.code == 0
+    ran = zhipu.run("plan").check_success()
     assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops at the first file" in ran.out
     assert zhipu.service.request_count("upload") == 0
     for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):

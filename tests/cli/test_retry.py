@@ -19,8 +19,7 @@ from tests.share import enumerated, long
 
 @long
 def test_retry_releases_all_failures(failed: Sandbox) -> None:
-    ran = failed.run("retry")
-    assert ran.code == 0
+    ran = failed.run("retry").check_success()
     assert "2 documents will be retried" in ran.out
     assert "broken.pdf" in ran.out
     assert ran.out.splitlines()[-1] == "the next pass does this: kbsync --once"
@@ -100,8 +99,7 @@ def test_every_command_resolves_a_path_to_the_same_file(
     (failed.docs / "scans/lost.pdf").unlink()  # the state knows it, and no pass has missed it yet
     explained = failed.run("explain", typed, "--json", cwd=failed.root / folder).json
     assert (explained["mirror"], explained["path"]) == ("handbook", expected)
-    retried = failed.run("retry", typed, cwd=failed.root / folder)
-    assert retried.code == 0, retried.err
+    retried = failed.run("retry", typed, cwd=failed.root / folder).check_success()
     assert retried.out.splitlines()[1] == f"  {expected}"
 
 
@@ -145,8 +143,7 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(san
     refused = sandbox.run(*words_of(status_report["halt"]["cure"]))
     assert (refused.code, refused.err) == (2, "kbsync: not a terminal; pass --yes to approve this\n")
     assert sandbox.status()["documents"]["held"] == 7
-    approved = sandbox.run(*words_of(status_report["halt"]["cure"]), "--yes")
-    assert approved.code == 0
+    approved = sandbox.run(*words_of(status_report["halt"]["cure"]), "--yes").check_success()
     assert all(f"- {number}.md" in approved.out for number in range(7))
     second_pass = sandbox.run("--once", "--json")
     assert (second_pass.code, second_pass.json["deleted"], second_pass.json["held"]) == (0, 7, 0)

@@ -52,8 +52,7 @@ def test_only_scans_are_reread_when_the_ocr_extra_is_installed(
 
     monkeypatch.setattr(scans, "is_installed", lambda: True)
     monkeypatch.setattr(IndexedTarget, "_recognize", lambda _, path, __, page: f"quokka {page} of {path}")
-    ran = sandbox.run("--once", "--folder", "docs", "--json")
-    assert ran.code == 0, ran.err
+    sandbox.run("--once", "--folder", "docs", "--json").check_success()
     after = documents(sandbox)
     assert {path for path in after if after[path] != before[path]} == {"scan.pdf", "mixed.pdf"}
     assert after["scan.pdf"][0] == after["mixed.pdf"][0] == "ready"

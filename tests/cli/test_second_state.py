@@ -61,8 +61,7 @@ def lose_state(sandbox: Sandbox) -> None:
 
 
 def passed(sandbox: Sandbox) -> dict[str, Any]:
-    ran = sandbox.run("--once", "--json")
-    assert ran.code == 0, (ran.out, ran.err)
+    ran = sandbox.run("--once", "--json").check_success()
     return dict(ran.json)
 
 

@@ -46,10 +46,7 @@ def figures() -> MetricFigures:
 
 def test_every_metric_of_the_contract_reports_events_with_its_labels() -> None:
     text = rendered(figures()).decode()
-    families = {
-        text_string_to_metric_family.name: text_string_to_metric_family
-        for text_string_to_metric_family in text_string_to_metric_families(text)
-    }
+    families = {family.name: family for family in text_string_to_metric_families(text)}
     assert set(CONTRACT) <= set(families)
     assert all(family.documentation for family in families.values())
     assert families["kbsync_request_seconds"].type == families["kbsync_freshness_seconds"].type == "histogram"

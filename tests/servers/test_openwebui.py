@@ -213,8 +213,7 @@ def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], sandbox: 
     sandbox.config.parent.mkdir(parents=True, exist_ok=True)
     sandbox.config.write_text(text)
     name = f"Handbook {uuid.uuid4()}"
-    result = sandbox.run("kb", "create", name, "--json")
-    assert result.code == 0, result.err
+    result = sandbox.run("kb", "create", name, "--json").check_success()
     sandbox.config.write_text(text.replace("none-yet", result.json["knowledge_base"]["id"]))
     sandbox.write("guides/birds.md", "The kestrel hovers.\n")
     sandbox.write("copy.md", "The kestrel hovers.\n")
