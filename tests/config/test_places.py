@@ -142,14 +142,11 @@ def test_state_directory_and_mirrored_folder_must_not_nest(tmp_path: Path, state
     assert not (tmp_path / "docs/st").exists()
 
 
-def test_uncreatable_state_directory_is_reported(tmp_path: Path) -> None:
+def test_unusable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
         with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
             check_state_dir(folder)
-
-
-def test_unwritable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
     with pytest.raises(UsageError, match="cannot be written; run as the user who owns it"):
         check_state_dir(tmp_path)
@@ -245,7 +242,4 @@ def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: st
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(MOUNTS)
     assert network_file_system(Path(path), mountinfo) == kind
-
-
-def test_no_claims_are_made_without_mountinfo(tmp_path: Path) -> None:
-    assert network_file_system(tmp_path, tmp_path / "none") is None
+    assert network_file_system(Path(path), tmp_path / "none") is None
