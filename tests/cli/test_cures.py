@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +49,24 @@ from tests.ports import free_port
 from tests.share import enumerated, long
 
 
-def elsewhere(sandbox: Sandbox) -> list[str]:
-    """Put the config and the state at unusual paths: a fix must still refer to them."""
+def elsewhere(sandbox: Sandbox, files: Mapping[str, str] = {}) -> list[str]:
+    """Write files, and put the config and the state at unusual paths: a fix must still refer to them."""
+    sandbox.write_all(files)
+    if not sandbox.config.exists():
+        sandbox.configure()
     config = sandbox.root / "an odd place" / "kb.yaml"
     config.parent.mkdir()
     sandbox.config.rename(config)
     return ["--config", str(config), "--state-dir", str(sandbox.root / "odd state")]
 
 
-def fill(sandbox: Sandbox, count: int = 8) -> list[str]:
+def numbered(count: int) -> dict[str, str]:
+    return {f"{number}.md": f"document {number}" for number in range(count)}
+
+
+def fill(sandbox: Sandbox, files: Mapping[str, str] = {"a.md": "alpha"}) -> list[str]:
     """Mirror documents by a config at an unusual path; return the options for it."""
-    for number in range(count):
-        sandbox.write(f"{number}.md", f"document {number}")
-    flags = elsewhere(sandbox)
+    flags = elsewhere(sandbox, files)
     assert sandbox.run("--once", *flags).code == 0
     return flags
 
@@ -189,9 +194,7 @@ def test_missing_service_objects_are_listed_found_or_created(
 @long
 @proves("search QUERY")
 def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    flags = elsewhere(sandbox)
+    flags = elsewhere(sandbox, {"a.md": "alpha"})
     ran = sandbox.run("--once", *flags, tty=True)
     command = after(re.sub(r"\x1b\[\d*m", "", ran.out), "search it: ")
     assert "a.md" in paste(sandbox, command, QUERY="alpha").out
@@ -200,10 +203,7 @@ def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandb
 @long
 @proves("search -i")
 def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, terminal: Begin) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    flags = elsewhere(sandbox)
-    assert sandbox.run("--once", *flags).code == 0
+    flags = fill(sandbox)
     empty = sandbox.run("search", " ", *flags)
     command = after(empty.err, "or type it: ")
     assert "-i needs a terminal" in paste(sandbox, command).err
@@ -218,9 +218,7 @@ def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, termi
 @long
 @proves("ask -i")
 def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuSandbox) -> None:
-    zhipu.write("a.md", "alpha")
-    flags = elsewhere(zhipu)
-    assert zhipu.run("--once", *flags).code == 0
+    flags = fill(zhipu)
     assert zhipu.run("kb", "app", "create", "helpdesk", *flags).code == 0
     command = after(zhipu.run("ask", " ", *flags).err, "or type it: ")
     output = paste(zhipu, f"echo 'where is alpha' | {command}")
@@ -244,9 +242,7 @@ def test_init_is_suggested_when_no_config_exists(sandbox: Sandbox) -> None:
 
 @proves("status")
 def test_search_during_the_first_pass_shows_how_to_watch_it(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    flags = elsewhere(sandbox)
+    flags = elsewhere(sandbox, {"a.md": "alpha"})
     (sandbox.root / "odd state").mkdir(mode=0o700)
     with lock.held(sandbox.root / "odd state"):
         early = sandbox.run("search", "alpha", *flags)
@@ -259,10 +255,7 @@ def test_search_during_the_first_pass_shows_how_to_watch_it(sandbox: Sandbox) ->
 def test_status_too_small_for_everything_names_the_command_that_lists_all(
     sandbox: Sandbox, terminal: Begin
 ) -> None:
-    for number in range(4):
-        sandbox.write(f"{number}.pdf", f"no pdf {number}")
-    sandbox.configure()
-    flags = elsewhere(sandbox)
+    flags = elsewhere(sandbox, {f"{number}.pdf": f"no pdf {number}" for number in range(4)})
     assert sandbox.run("--once", *flags).code == 1
     watching = terminal(sandbox, "status", "--watch", *flags, rows=6, columns=500)
     frame = watching.until("Ctrl-C to quit")
@@ -276,9 +269,7 @@ def test_status_too_small_for_everything_names_the_command_that_lists_all(
 @long
 @proves("explain PATH", "retry", "retry {}")
 def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
-    sandbox.write("-a b.pdf", "this is no pdf")
-    sandbox.configure()
-    flags = elsewhere(sandbox)
+    flags = elsewhere(sandbox, {"-a b.pdf": "this is no pdf"})
     ran = sandbox.run("--once", *flags, tty=True)
     _, _, advice = ran.err.strip().splitlines()[-1].partition("to see why one failed: ")
     explain, _, retry = advice.partition("; to retry all of them: ")
@@ -368,9 +359,7 @@ HALTS: dict[str, tuple[Before, Before]] = {
 @pytest.mark.parametrize("reason", HALTS)
 def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuSandbox, reason: str) -> None:
     cause, end = HALTS[reason]
-    zhipu.write("a.md", "alpha")
-    flags = elsewhere(zhipu)
-    assert zhipu.run("--once", *flags).code == 0
+    flags = fill(zhipu)
     cause(zhipu)
     if reason != "folder-missing":
         zhipu.write("b.md", "beta")
@@ -405,7 +394,7 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuSandbo
 def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
     zhipu: ZhipuSandbox, tty: bool
 ) -> None:
-    flags = fill(zhipu, 24)
+    flags = fill(zhipu, numbered(24))
     remove(zhipu, 23)
     assert zhipu.run("--once", *flags).code == 3
     zhipu.service.turn(key_revoked=True)
@@ -451,7 +440,7 @@ def explained(zhipu: Sandbox, path: str, flags: list[str]) -> tuple[str, str]:
 @long
 @proves("verify --repair --mirror {}")
 def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
-    flags = fill(zhipu)
+    flags = fill(zhipu, numbered(8))
     zhipu.write("new.md", "new")
     once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before that, the file is too fresh
     assert paste(zhipu, once).code == 0
@@ -473,10 +462,7 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
 
 @long
 def test_explain_of_a_folder_shows_how_to_list_all_its_failures(sandbox: Sandbox) -> None:
-    for number in range(7):
-        sandbox.write(f"sub/{number}.pdf", f"no pdf {number}")
-    sandbox.configure()
-    flags = elsewhere(sandbox)
+    flags = elsewhere(sandbox, {f"sub/{number}.pdf": f"no pdf {number}" for number in range(7)})
     assert sandbox.run("--once", *flags).code == 1
     explanation, documents = explained(sandbox, "sub", flags)
     assert "more failed" in explanation
