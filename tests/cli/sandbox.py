@@ -208,10 +208,15 @@ class Sandbox:
         file.write_text(CONFIG.format(folder=json.dumps(str(self.docs)), more=lines))
         return file
 
-    def add_mirror(self, name: str, files: Mapping[str, str | bytes] = {}) -> Path:
-        """Add a mirror of another folder, which has these files, to the config; return the folder."""
+    def add_folder(self, name: str, files: Mapping[str, str | bytes] = {}) -> Path:
+        """Create another folder, beside `docs`, with these files."""
         folder = self.root / name
         self.write_all(files, folder)
+        return folder
+
+    def add_mirror(self, name: str, files: Mapping[str, str | bytes] = {}) -> Path:
+        """Add a mirror of another folder, which has these files, to the config; return the folder."""
+        folder = self.add_folder(name, files)
         more = f"  - {{name: {name}, folder: {json.dumps(str(folder))}, settle: 100ms}}\n"
         self.config.write_text(self.config.read_text() + more)
         return folder

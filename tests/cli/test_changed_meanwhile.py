@@ -149,8 +149,7 @@ async def test_assistant_takes_over_with_the_config_of_now(
 def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
-    (sandbox.root / "more").mkdir()
-    (sandbox.root / "more" / "b.md").write_text("beta")
+    sandbox.add_folder("more", {"b.md": "beta"})
     watching = sandbox.watch(until="daemon.watching")
     for file in sandbox.state.glob("state.db*"):
         file.unlink()

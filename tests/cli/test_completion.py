@@ -28,8 +28,7 @@ ASK = {
 
 def shell_in(sandbox: Sandbox, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a shell in which `kbsync` is this one."""
-    bin_dir = sandbox.root / "bin"
-    bin_dir.mkdir()
+    bin_dir = sandbox.add_folder("bin")
     program = bin_dir / "kbsync"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kbsync "$@"\n')
     program.chmod(0o755)

@@ -177,8 +177,7 @@ def test_new_config_keeps_the_options_remembered_for_the_folder(
 @long
 def test_add_keeps_the_options_remembered_for_the_folder(service_mirror: ServiceMirror) -> None:
     sandbox = service_mirror.sandbox
-    other = sandbox.root / "other"
-    other.mkdir()
+    other = sandbox.add_folder("other")
     assert service_mirror.run("init", other).code == 0
     ran = service_mirror.run("add", "docs", "--json")
     assert (ran.code, ran.json["target"]) == (0, service_mirror.base.target["type"]), ran.err
@@ -202,8 +201,7 @@ def test_documents_of_another_target_are_kept(service_mirror: ServiceMirror, com
 def test_printed_command_deletes_no_document_of_a_service(service_mirror: ServiceMirror) -> None:
     """While another kbsync uses the config's state, the earlier one can't move into it."""
     sandbox = service_mirror.sandbox
-    other = sandbox.root / "other"
-    other.mkdir()
+    other = sandbox.add_folder("other")
     assert service_mirror.run("init", other).code == 0
     assert service_mirror.run("--once").code == 0
     with lock.held(sandbox.state):
@@ -223,8 +221,7 @@ def test_patterns_with_references_and_quotes_are_kept(sandbox: Sandbox, command:
         sandbox.run("--once", "--folder", "docs", *(f"--exclude={pattern}" for pattern in patterns)).code == 0
     )
     if command == "add":
-        other = sandbox.root / "other"
-        other.mkdir()
+        other = sandbox.add_folder("other")
         assert sandbox.run("init", other).code == 0
     assert sandbox.run(command, "docs").code == 0
     assert load(sandbox.config, {"HOME": str(sandbox.home)}).mirrors[-1].exclude == patterns
@@ -516,8 +513,7 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
     if known_by == "name":
         folder_mirror.configure()
         text = folder_mirror.config.read_text().replace("handbook", "docs").replace("/docs", "/elsewhere")
-        (folder_mirror.root / "elsewhere").mkdir()
-        (folder_mirror.root / "elsewhere" / "a.md").write_text("alpha")
+        folder_mirror.add_folder("elsewhere", {"a.md": "alpha"})
     else:
         text = folder_mirror.configure().read_text()
     folder_mirror.config.write_text(text)

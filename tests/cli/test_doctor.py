@@ -144,9 +144,7 @@ def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytes
 
 
 def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None:
-    handed = sandbox.root / "credentials"
-    handed.mkdir()
-    (handed / "zhipu").write_text(KEY)
+    handed = sandbox.add_folder("credentials", {"zhipu": KEY})
     ran = sandbox.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
     assert results(ran)["credentials"]["detail"] == f"{handed}: zhipu"
     assert KEY not in ran.out

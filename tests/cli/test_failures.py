@@ -162,8 +162,7 @@ async def put(target: LocalTarget) -> None:
 
 @proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config; documents are then reindexed")
 def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
-    folder = sandbox.root / "a base"
-    folder.mkdir()
+    folder = sandbox.add_folder("a base")
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
     errors = [storage_error(folder, error) for error in full]
     assert f"no space left for the index in {folder}; free some" in str(errors[0])

@@ -66,11 +66,8 @@ def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Sandbox) -> None:
 
 @long
 def test_only_mirrors_of_the_given_folder_are_used(nested: Sandbox) -> None:
-    other = nested.root / "other"
-    other.mkdir()
-    (other / "b.md").write_text("another bustard")
-    config = nested.configure()
-    config.write_text(config.read_text() + f"  - name: other\n    folder: {other}\n    settle: 100ms\n")
+    nested.configure()
+    nested.add_mirror("other", {"b.md": "another bustard"})
     assert nested.run("--once").code == 0
     assert paths(nested, "bustard", "other") == ["b.md"]
     assert "b.md" not in paths(nested, "bustard", "docs")
@@ -120,9 +117,7 @@ def test_with_a_config_explain_names_the_command_for_a_folder_mirror(nested: San
     """A config in use takes the place of the automatic choice, and `explain` says so."""
     assert nested.run("--once", "--folder", "docs").code == 0
     assert nested.run("search", "albatross", cwd=nested.docs).code == 0
-    other = nested.root / "other"
-    other.mkdir()
-    (other / "c.md").write_text("another curlew")
+    nested.add_folder("other", {"c.md": "another curlew"})
     assert nested.run("init", "other").code == 0
     for typed, at, path in (("a.md", "docs", "a.md"), ("deep/b.md", "docs/guides", "guides/deep/b.md")):
         ran = nested.run("explain", typed, cwd=nested.root / at)

@@ -221,8 +221,7 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sa
 @long
 @pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])
 def test_deleted_working_directory_is_named(words: str, sandbox: Sandbox) -> None:
-    gone = sandbox.root / "gone"
-    gone.mkdir()
+    gone = sandbox.add_folder("gone")
     script = f'rmdir "$PWD" && exec {shlex.quote(sys.executable)} -m kbsync {words}'
     environ = sandbox.environ({})
     ran = subprocess.run(

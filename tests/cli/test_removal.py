@@ -65,9 +65,7 @@ def port(zhipu: ZhipuSandbox) -> int:
     zhipu.write("a.md", "alpha")
     zhipu.write("b.md", "beta")
     zhipu.service.plant("theirs.md", "of somebody else")
-    notes = zhipu.root / "notes"
-    notes.mkdir()
-    (notes / "c.md").write_text("gamma")
+    notes = zhipu.add_folder("notes", {"c.md": "gamma"})
     assert zhipu.run("add", notes).code == 0
     port = free_port()
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")

@@ -141,9 +141,7 @@ def test_mirror_whose_name_is_reused_keeps_its_documents(
 ) -> None:
     configure(sandbox, mirror("a", docs, base))
     passed(sandbox)
-    other = sandbox.root / "other"
-    other.mkdir()
-    (other / "one.md").write_text("the only one")
+    other = sandbox.add_folder("other", {"one.md": "the only one"})
     with local(sandbox.root / "second") as second:
         configure(sandbox, mirror("a", other, second), mirror("c", docs, base))
         sandbox.run("--once")
@@ -364,9 +362,7 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: San
 
 @long
 def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: Sandbox, docs: Path) -> None:
-    other = sandbox.root / "other"
-    other.mkdir()
-    (other / "one.md").write_text("the only one")
+    other = sandbox.add_folder("other", {"one.md": "the only one"})
     with zhipu() as base:
         both = [mirror("a", docs, base, prefix="a/"), mirror("b", other, base, prefix="b/")]
         configure(sandbox, *both)

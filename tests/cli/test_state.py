@@ -35,8 +35,7 @@ def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbo
         for _ in range(60):
             state.execute("INSERT INTO padding VALUES(zeroblob(1000000))")
     state.close()
-    folder = sandbox.root / "backups"
-    folder.mkdir()
+    folder = sandbox.add_folder("backups")
     process = sandbox.start("state", "backup", folder / "copy.db")
     eventually(lambda: any(file.stat().st_size for file in folder.iterdir()))
     process.kill()

@@ -82,9 +82,7 @@ def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
         env = {"THE_KEY": KEY} if source == "environment" else {}
         (desk.config.parent / "zhipu.key").write_text(f"{KEY}\n")
         config = desk.aim(key="api_key: ${THE_KEY}" if env else "api_key_file: zhipu.key")
-        local = desk.root / "local"
-        local.mkdir()
-        (local / "page.html").write_text("<p>this is parsed by a process of its own</p>")
+        local = desk.add_folder("local", {"page.html": "<p>this is parsed by a process of its own</p>"})
         config.write_text(config.read_text() + f"  - {{name: local, folder: {local}, settle: 100ms}}\n")
         daemon = desk.watch("--log-level", "debug", env=env)
         daemon.wait_for_event("document.ready", mirror="handbook", path="a.md")
