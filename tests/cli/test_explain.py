@@ -12,6 +12,7 @@ import pytest
 
 from kbsync.index import scans
 from tests.cli.conftest import ODD
+from tests.cli.pasting import paste
 from tests.cli.sandbox import OrdinarySandbox, Sandbox
 from tests.cli.zhipu import ZhipuSandbox
 from tests.index import samples
@@ -177,6 +178,24 @@ def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbo
     (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
     ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
     assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, True)
+
+
+@long
+def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sandbox) -> None:
+    sandbox.write("guides/a b.md", "alpha")
+    sandbox.write("c.md", "gamma")
+    sandbox.configure()
+    sandbox.once()
+    os.link(sandbox.docs / "guides/a b.md", sandbox.root / "link.md")
+    ran = sandbox.run("explain", "link.md")
+    [_, answer] = ran.out.splitlines()
+    says = "No mirrored folder contains it, but it is a hard link to guides/a b.md of mirror handbook; run `"
+    assert (ran.code, answer.startswith(says)) == (2, True), ran.out
+    explained = paste(sandbox, answer.removeprefix(says).removesuffix("`."))
+    assert (explained.code, "the document is ready" in explained.out) == (0, True), explained.out
+    (sandbox.docs / "guides/a b.md").unlink()
+    os.link(sandbox.root / "link.md", sandbox.root / "second.md")
+    assert "no mirrored folder contains it" in sandbox.run("explain", "link.md").out
 
 
 @long

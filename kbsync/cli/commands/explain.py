@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
-from kbsync.core.text import path_argument, printable, printable_lines
+from kbsync.core.text import path_argument, printable, printable_lines, shell_word
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,8 +59,9 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     installation = choose(choices, here=True)
     set_up_logs(choices)
     explanation = asyncio.run(explain_file(installation, path, Path.cwd(), text=text))
-    if explanation.mirror is None and (answer := _describe_other_mirror(choices, path, Path.cwd())):
-        explanation.answer = answer
+    if explanation.mirror is None:
+        other = _describe_other_mirror(choices, path, Path.cwd())
+        explanation.answer = other or _describe_hard_link(installation, path) or explanation.answer
     output = Output()
     if as_json:
         output.json({**explanation.to_json(), **({"text": explanation.text} if text else {})})
@@ -121,6 +124,38 @@ def _describe_other_mirror(choices: Choices, path: str, cwd: Path) -> str:
     command_line = Choices(folder=root).typed(f"explain {shlex.quote(below)}")
     used = "the config has" if choices.folder is None else "--folder has"
     return f"{root} is mirrored {how}, but {used} other folders; run `{command_line}`."
+
+
+def _describe_hard_link(installation: Installation, path: str) -> str:
+    """Return the mirrored file that `path` is a hard link to, and the command that explains it; '' if there
+    is none.
+    """
+    with suppress(OSError):
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
+            return ""
+        with open_state(installation) as state:
+            for mirror in installation.mirrors:
+                found = state.read(partial(_find_same_file, mirror.name, Path(mirror.folder), status))
+                if found is not None:
+                    command = installation.command_line(f"explain {shell_word(path_argument(found))}")
+                    named = command if len(installation.mirrors) == 1 else f"{command} --mirror {mirror.name}"
+                    return (
+                        f"No mirrored folder contains it, but it is a hard link to {found} of mirror "
+                        f"{mirror.name}; run `{named}`."
+                    )
+    return ""
+
+
+def _find_same_file(name: str, folder: Path, status: os.stat_result, tx: Tx) -> str | None:
+    """Return the path of the mirror's file that has this status."""
+    record = tx.mirrors.named(name)
+    for entry in () if record is None else tx.entries.visible(record.id):
+        if entry.stamp.ino == status.st_ino:
+            with suppress(OSError):
+                if os.path.samestat(status, os.lstat(folder / entry.path)):
+                    return entry.path
+    return None
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
