@@ -95,9 +95,10 @@ def _other_dates(text: str) -> Iterator[tuple[int, int, str]]:
         dates = list[tuple[int, int | None]]()
         if after := _after_year().match(text, end):
             end = after.end()
-            day = after["day"] or after["d"]
-            if after["mark"] != "." or day:  # 2026.3 is a version
-                dates = [(int(after["month"] or after["m"]), int(day) if day else None)]
+            day, month = after["day"] or after["d"], int(after["month"] or after["m"])
+            # 2026.3 is a version, and 2001-02 two years.
+            if day or after["m"] or (after["mark"] != "." and month != (int(match[0]) + 1) % 100):
+                dates = [(month, int(day) if day else None)]
         elif before := _before_year().search(text, max(0, start - _BEFORE), start):
             start = before.start()
             dates = _dates_before(before)

@@ -140,7 +140,8 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
         ('"error E-4471"', {"hr/leave.md"}),
         ('"don\'t re-index"', {"hr/leave.md"}),
         ('"annual report"', {"notes/annual report.txt"}),
-        ('"piad leave"', set()),  # four letters are too few for a misspelling
+        ('"pade leave"', set()),  # four letters are too few for a misspelling that isn't a swap
+        ('"piad leave"', {"hr/leave.md"}),
         ('"thirti days" "payed leave"', set()),
         ('"thirtey days"', {"hr/leave.md"}),
         ('"annual" leave', {"hr/draft.md", "notes/annual report.txt", "notes/report.txt"}),

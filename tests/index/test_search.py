@@ -472,6 +472,8 @@ def test_month_is_found_by_its_days(tmp_path: Path, question: str) -> None:
 def test_dates_are_recognized_only_with_a_year() -> None:
     text = "5 of 12, v2026.3, 10.0.2026, INV-2026-0042, 1.2.3.2026, 2026-13-45, 99.3.2026, may 14, 2026"
     assert date_forms(text) == {"20260514", "202605"}
+    assert date_forms("in 2001-02 and 2010/11") == set()
+    assert date_forms("2001-03, 2002-02-01, 2001年2月") == {"200103", "20020201", "200202", "200102"}
     assert date_forms("3/4/2026") == {"20260403", "202604", "20260304", "202603"}
     assert date_forms("1.6.2026-31.5.2031") == {"20260601", "202606", "20310531", "203105"}
 
