@@ -40,6 +40,7 @@ from kbsync.index.store import (
     StoreSnapshot,
     few_of_each,
 )
+from kbsync.index.variants import variants_in
 from kbsync.index.weights import DEPTH, PASSAGES, READ_DOCUMENTS, TRANSLATED, code_points, share_together
 from kbsync.index.words import (
     Term,
@@ -193,6 +194,7 @@ class Search:
             unknown = [term for term in snapshot.unknown(terms) if term.stem]
             guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
             query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
+            guesses |= _variants(terms)
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
             if least is None:
@@ -276,6 +278,13 @@ class Search:
         absent = {term.word for term in snapshot.unknown(terms_of(text))}
         words = dict.fromkeys(text.split())
         return tuple(word for word in words if not absent & {term.surface for term in stemmed(word)})
+
+
+def _variants(terms: Sequence[Term]) -> dict[str, str]:
+    """Return other spellings of the terms, by their stems."""
+    asked = {term.stem for term in terms}
+    variants = stemmed(" ".join(variants_in(term.surface for term in terms)))
+    return {term.stem: term.surface for term in variants if term.stem not in asked}
 
 
 def _merged(

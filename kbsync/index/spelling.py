@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
+from kbsync.index.variants import variants_of
 from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_unspaced
 
 SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
@@ -61,6 +62,8 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
     if not is_word or not SWAPPED <= len(term.surface) <= LONGEST_WORD:
         return ""
+    if variants := occurring(_stems(variants_of(term.surface))):
+        return max(variants, key=lambda stem: (variants[stem], stem))
     # A misspelt word may be stemmed differently.
     swapped = _stems(_swaps(term.surface)) - _stems_of_stop_words()
     slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()

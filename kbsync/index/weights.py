@@ -220,7 +220,11 @@ def select_terms(
     share = documents / (documents + FEW_DOCUMENTS)
     prefixes = {term.stem for term in terms if term.goes_on}
     # The last word of an unfinished question counts as a whole word only if some document has it.
-    candidates = [t for t in terms if t.goes_on or t.stem not in prefixes or frequencies[t].documents]
+    candidates = [
+        term
+        for term in terms
+        if frequencies[term].documents or not (term.is_guess or (term.stem in prefixes and not term.goes_on))
+    ]
     rare, common, total, rows = dict[Term, float](), dict[Term, float](), 0.0, 0
     for term in sorted(candidates, key=lambda term: frequencies[term].documents)[:MOST_TERMS]:
         frequency = frequencies[term]

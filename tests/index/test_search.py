@@ -26,6 +26,7 @@ from kbsync.index.snippet import snippet, without_markup
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
+from kbsync.index.variants import MOST_VARIANTS, variants_in
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
 from kbsync.index.words import Term, code_test, codes_in, forms_in, terms_of, whole_name_test
 from tests.share import long
@@ -427,6 +428,33 @@ def test_extension_in_a_file_name_may_follow_a_space(tmp_path: Path) -> None:
         for question in ("customers csv", "Customers CSV", "data/customers csv"):
             assert paths(searcher.search(Query(question)))[0] == "data/customers.csv"
         assert paths(searcher.search(Query("customers csv rows")))[0] != "data/customers.csv"
+
+
+OTHER_SPELLINGS = (
+    ("color", "colour"), ("behaviour", "behavior"), ("neighbours", "neighbors"), ("center", "centre"),
+    ("kilometre", "kilometers"), ("organise", "organized"), ("analyzing", "analyse"),
+    ("catalog", "catalogues"), ("defence", "defense"), ("traveller", "travelers"), ("modeling", "modelling"),
+    ("gray", "grey"), ("programme", "program"), ("child", "children"), ("geese", "goose"),
+    ("criterion", "criteria"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("question", "written"), OTHER_SPELLINGS)
+def test_british_and_american_spelling_and_irregular_plurals_find_each_other(
+    tmp_path: Path, question: str, written: str
+) -> None:
+    """Also if some document has the word as asked for."""
+    texts = [("right.md", f"We need this: {written}."), ("other.md", "We need that.")]
+    with searching(tmp_path, [*texts, ("same.md", f"Nothing but {question} here.")]) as (searcher, _):
+        assert set(paths(searcher.search(Query(question)))[:2]) == {"same.md", "right.md"}
+    marked = snippet(texts[0][1], question, 80)
+    assert [marked.text[start:end] for start, end in marked.spans] == [written]
+
+
+def test_variants_are_only_other_spellings() -> None:
+    words = ["four", "sense", "called", "rise", "blog", "fire", "error", "hour", "文", "größer", "", "i"]
+    assert variants_in(words) == []
+    assert variants_in(f"{letter}organise" for letter in "abcdefghijklmnopqrstuvwxyz")[MOST_VARIANTS:] == []
 
 
 @pytest.mark.parametrize(("question", "text"), [("V.P.N. client", "The VPN"), ("VPN", "The V.P.N.")])

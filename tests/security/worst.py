@@ -151,6 +151,7 @@ _SEARCHED = {
     "index.dates._before_year": ["1" * 24, "1." * 12, "1. 1. 1. 1. 1. 1. 1. 1. ", "a" * 24, "a. " * 8,
                                  "1 mar " * 4, "mar 1, " * 3 + " \n"],
     "index.words._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
+    "index.variants._endings": ["e" * 30 + "n", "al" * 2_000, "bab" * 1_300, "a" * 4_000, "og" * 2_000],
     "index.words._FORMS_3": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                              times("1'111'") + "x", times("1,111") + "é", times("111,")],
     "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
