@@ -1,4 +1,4 @@
-"""Tests cosines of many vectors that are cached in compressed form."""
+"""Tests searches over many passages: cosines of vectors cached in compressed form, and common words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
+from kbsync.index import weights
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.search import Search
+from kbsync.index.sqlite import store as sqlite_store
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
@@ -152,3 +154,29 @@ def test_nearest_passages_are_found_even_if_half_the_vectors_say_nothing_about_t
     assert cosines.of(expected[:9]) == pytest.approx(
         {slot: float(first[slot] + second[slot]) for slot in expected[:9]}
     )
+
+
+@long
+def test_earlier_questions_and_how_common_words_are_read_change_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "MOST_ROWS", 200)
+    drawn = random.Random(4)
+    documents = list[Entry]()
+    for at in range(1, 901):  # more than what is counted exactly
+        words = [fruit for place, fruit in enumerate(FRUITS) if drawn.random() < 1 - place / 10]
+        text = " ".join([*words, f"of{at % 40}"])
+        documents.append(entry(at, f"{at}.md", text))
+    with closing(Writer(tmp_path)) as writer:
+        writer.put(documents, ENCODER)
+    questions = [Query(f"{' '.join(drawn.sample(FRUITS, 4))} of{at}") for at in range(12)]
+
+    def hits(store: SqliteStore, query: Query) -> list[tuple[str | None, float]]:
+        return [(hit.path, hit.score) for hit in Search(store, ENCODER).search(query)]
+
+    with closing(SqliteStore(tmp_path, writer=None)) as used:
+        for query in questions:
+            found = hits(used, query)
+            with closing(SqliteStore(tmp_path, writer=None)) as fresh, monkeypatch.context() as patch:
+                patch.setattr(sqlite_store, "_READ_FOR_EACH", 0)
+                assert found == hits(fresh, query) != []

@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 from bisect import bisect_right, insort
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
@@ -184,6 +184,8 @@ class Reader:
             self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._documents: int = self._connection.execute("SELECT count(*) FROM document").get
             self._lengths = self._average_lengths()
+            self._rescale = _Rescale(*self._lengths)
+            self._documents_before = [(0, 0)]
             self._data_version = version
 
     def has_vectors(self, model: str) -> bool:
@@ -293,19 +295,17 @@ class Reader:
         Common terms find chunks only if the rarer ones are in few documents: each document's first chunks,
         and those that have all terms.
         """
-        scores, by_term = dict[int, float](), dict[Term, dict[int, float]]()
+        scores, by_term = defaultdict[int, float](float), dict[Term, dict[int, float]]()
+        rescale = self._rescale
         for term, idf in weights.rare.items():
             rows: list[Any] = self._connection.execute(_MATCH, (_expression([term]),)).fetchall()
             # SQLite's own idf counts passages, so one large document would determine which words are rare.
             own_idf = max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
-            rescale = {
-                sizes: length_correction(_word_count(sizes), *self._lengths)
-                for sizes in {sizes for *_, sizes in rows}
-            }
             points = {chunk: idf * rescale[sizes](score / own_idf) for chunk, score, sizes in rows}
             for chunk, score in points.items():
-                scores[chunk] = scores.get(chunk, 0.0) + score
+                scores[chunk] += score
             by_term[term] = points
+        found = frozenset(scores)
         having = {term: set[int]() for term in weights.common}
         frequency = max((self._frequency(term).documents for term in weights.rare), default=0)
         if weights.common and frequency < DEPTH:
@@ -317,12 +317,18 @@ class Reader:
                     having[term].update(self._sample(_expression([term])))
         for term, idf in weights.common.items():
             if weights.rare:
-                both = f"({_expression(weights.rare)}) AND {_expression([term])}"
-                having[term].update(self._chunks_with(both, -1))
+                having[term].update(self._found_with(term, found, weights.rare))
             for chunk in having[term]:
-                scores[chunk] = scores.get(chunk, 0.0) + idf
+                scores[chunk] += idf
             by_term[term] = dict.fromkeys(having[term], idf)
         return scores, by_term
+
+    def _found_with(self, term: Term, found: frozenset[int], rare: Collection[Term]) -> Iterable[int]:
+        """Return which of the chunks `found` by the `rare` terms have another term."""
+        # Searching for the rare terms once more takes longer than reading so many chunks.
+        if self._frequency(term).chunks <= min(MOST_ROWS, _READ_FOR_EACH * len(rare)):
+            return found.intersection(self._chunks_with(_expression([term]), -1))
+        return self._chunks_with(f"({_expression(rare)}) AND {_expression([term])}", -1)
 
     def _chunks_with(self, expression: str, limit: int) -> list[int]:
         """Return up to `limit` chunks that match a full-text query, in order; -1: all."""
@@ -610,8 +616,17 @@ class Reader:
             start = following
             if count >= _ENOUGH:
                 break
-        covered: int = self._connection.execute(_DOCUMENTS_BEFORE, (start,)).get
-        return round(count * self._documents / max(1, covered))
+        return round(count * self._documents / max(1, self._count_documents_before(start)))
+
+    def _count_documents_before(self, chunk: int) -> int:
+        """Return how many documents begin before a chunk."""
+        counts = self._documents_before  # counted earlier, by chunk
+        at = bisect_right(counts, chunk, key=lambda pair: pair[0])
+        first, covered = counts[at - 1]
+        if first != chunk:
+            covered += self._connection.execute(_DOCUMENTS_BETWEEN, (first, chunk)).get
+            counts.insert(at, (chunk, covered))
+        return covered
 
     def _next_document(self, chunk: int) -> int | None:
         """Return the first chunk of the document after this chunk's; None if there is none.
@@ -695,6 +710,9 @@ _MOST_CODED = 100_000
 _FINDING = 2
 """How many common terms may find chunks, if no rarer term does."""
 
+_READ_FOR_EACH = 100
+"""How many chunks with a common term take about as long to read as finding one rarer term again."""
+
 _VOCABULARY = """
 PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
 CREATE VIRTUAL TABLE temp.in_@table USING fts5vocab(main, @table, row);
@@ -724,7 +742,7 @@ SELECT count(*), count(DISTINCT document), max(chunk) FROM (
     (SELECT document FROM run WHERE first <= words.rowid ORDER BY first DESC LIMIT 1) AS document
   FROM words WHERE words MATCH ? AND rowid >= ? LIMIT {_COUNTED_ROWS})
 """  # noqa: S608
-_DOCUMENTS_BEFORE = "SELECT count(*) FROM run WHERE first < ? AND place = 0"
+_DOCUMENTS_BETWEEN = "SELECT count(*) FROM run WHERE first >= ? AND first < ? AND place = 0"
 _RUN_OF_OTHER = "SELECT first FROM run WHERE first > ? AND document IS NOT ? ORDER BY first LIMIT 1"
 _SIZE = "SELECT coalesce(sum(chunks), 0) FROM run WHERE document = ?"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
@@ -799,6 +817,24 @@ def _varints(content: bytes) -> list[int]:
 def _word_count(sizes: bytes) -> int:
     """Return the number of words in a chunk, from the word counts of its columns."""
     return sum(sizes) if sizes.isascii() else sum(_varints(sizes))  # each byte below 128 is a number
+
+
+class _Rescale(dict[bytes, Callable[[float], float]]):
+    """The length corrections, by the word counts of a chunk's columns. Many chunks have the same."""
+
+    def __init__(self, average: float, other_average: float) -> None:
+        super().__init__()
+        self._averages = average, other_average
+
+    def __missing__(self, sizes: bytes) -> Callable[[float], float]:
+        if len(self) >= _MOST_SIZES:
+            self.clear()
+        correct = self[sizes] = length_correction(_word_count(sizes), *self._averages)
+        return correct
+
+
+_MOST_SIZES = 20_000
+"""Maximum number of word counts to remember, which takes about 2 MB."""
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
