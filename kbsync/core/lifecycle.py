@@ -182,7 +182,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
     """Return to INTENDED after a pause: nothing was stored and the document is not to blame."""
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)  # no longer wanted, and the target has nothing
-    upload = answered(upload)
+    upload = mark_answered(upload)
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
     due_at = timing.now + seconds
@@ -195,7 +195,7 @@ def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Up
     return put_off(spent, reason, wait, timing)
 
 
-def answered(upload: Upload) -> Upload:
+def mark_answered(upload: Upload) -> Upload:
     """Record that the target answered the last send, or that the document didn't cause the loss of the
     response."""
     if upload.state is not UploadState.SENDING:
@@ -208,7 +208,7 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
     `spent`: the document may be to blame.
     """
-    upload = upload if spent else answered(upload)
+    upload = upload if spent else mark_answered(upload)
     wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
     return replace(
         upload,
@@ -331,7 +331,7 @@ def may_be_hurried(upload: Upload) -> bool:
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
-def hurried(upload: Upload, timing: Timing) -> Upload:
+def hurry(upload: Upload, timing: Timing) -> Upload:
     """Poll soon, because a change is likely."""
     # Keep at least `poll_first` between two polls, however often a service calls back.
     since = timing.now if upload.checked_at is None else upload.checked_at
@@ -401,7 +401,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
     """Return to INTENDED under another name, because the target already has one with its name."""
     return replace(
-        answered(upload),
+        mark_answered(upload),
         state=UploadState.INTENDED,
         name=name,
         reason=reason,
@@ -410,7 +410,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
     )
 
 
-def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
+def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
     """Create a fresh intent in place of an upload that failed to index. Its tries carry over.
 
     `spent`: the document was to blame.
@@ -438,13 +438,13 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
     )
 
 
-def vanished(upload: Upload, timing: Timing) -> Upload:
+def mark_vanished(upload: Upload, timing: Timing) -> Upload:
     """Record that a document is missing while it should be indexing: two checks, a horizon apart, found it
     absent."""
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
-        return deleted(checked, timing)  # if it comes back, it is deleted as ours
+        return mark_deleted(checked, timing)  # if it comes back, it is deleted as ours
     return replace(checked, due_at=timing.now + max(timing.horizon, check_pause(checked.checks)))
 
 
@@ -472,7 +472,7 @@ def begin_delete(upload: Upload) -> Upload:
     return replace(upload, attempts=upload.attempts + 1)
 
 
-def deleted(upload: Upload, timing: Timing) -> Upload:
+def mark_deleted(upload: Upload, timing: Timing) -> Upload:
     """Record that the document is deleted. If lists lag, keep a tombstone until a list confirms it."""
     if timing.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, due_at=None)
@@ -533,7 +533,7 @@ def drop(upload: Upload) -> Upload:
     return replace(upload, state=UploadState.DROPPED, due_at=None)
 
 
-def gone(upload: Upload) -> Upload:
+def mark_gone(upload: Upload) -> Upload:
     """Record that the document no longer exists, although kbsync didn't delete it."""
     return replace(upload, state=UploadState.GONE, due_at=None)
 
@@ -565,6 +565,6 @@ def rename_refused(upload: Upload) -> Upload:
     return replace(upload, phase=Phase.UNRENAMED, due_at=None, attempts=0, reason="")
 
 
-def relabelled(upload: Upload, label: str, name: str) -> Upload:
+def relabel(upload: Upload, label: str, name: str) -> Upload:
     """Record that the target has the document under its new path."""
     return replace(upload, label=label, name=name, due_at=None, attempts=0, reason="")

@@ -183,7 +183,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
         for claim in claims:
             row = claim.row
             if row is not None and claim.reported is not None and claim.is_overtaken:
-                tx.uploads.save(lifecycle.gone(row))
+                tx.uploads.save(lifecycle.mark_gone(row))
                 tx.removals.release(row.id)
                 claim = replace(claim, listed=claim.reported)
             elif row is not None and claim.moved_to is not None:
@@ -233,7 +233,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
     def end_batch(batch: Sequence[Upload], tx: Tx) -> None:
         for row in batch:
-            tx.uploads.save(lifecycle.gone(row))
+            tx.uploads.save(lifecycle.mark_gone(row))
             tx.removals.release(row.id)
 
     for start in range(0, len(to_end), PAGE):
@@ -678,8 +678,8 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
     # Differs if unchanged files may have to be sent again, because the base or the recipe changed.
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
     fingerprint = binding.settings.fingerprint
-    judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
-    if await store.read(lambda tx: tx.meta.get(MirrorFact.DECISION_TERMS, mirror)) == judged_by:
+    terms = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
+    if await store.read(lambda tx: tx.meta.get(MirrorFact.DECISION_TERMS, mirror)) == terms:
         return
     # Differs if a user, not an upgrade, changed how documents are indexed. If only the recipes differ, an
     # upgrade changed them: then existing documents stay unchanged if indexing costs money.
@@ -704,7 +704,7 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
             journal.decide(tx, path)
 
     def end(tx: Tx) -> None:
-        tx.meta.set(MirrorFact.DECISION_TERMS, mirror, judged_by)
+        tx.meta.set(MirrorFact.DECISION_TERMS, mirror, terms)
         tx.meta.set(MirrorFact.SETTINGS, mirror, by_person)
 
     await store.write(begin)

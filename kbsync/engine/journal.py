@@ -524,9 +524,9 @@ class Journal:
                     upload = lifecycle.hold(upload)
                 tx.removals.release(old.id)
                 if old.remote_id == upload.remote_id:  # it was updated in place
-                    tx.uploads.save(lifecycle.gone(old))
+                    tx.uploads.save(lifecycle.mark_gone(old))
                 elif replaced:
-                    tx.uploads.save(lifecycle.deleted(old, self.timing))
+                    tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
                 else:
                     tx.uploads.save(lifecycle.retire(old, self.timing))
         tx.uploads.save(upload)
@@ -649,7 +649,7 @@ class Journal:
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
                 tx.removals.release(old.id)
-                tx.uploads.save(lifecycle.deleted(old, self.timing))
+                tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
 
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
@@ -671,7 +671,7 @@ class Journal:
             case DocState.FAILED:
                 return self._failed_to_index(tx, upload, status, remedy)
             case DocState.MISSING:
-                changed = lifecycle.vanished(upload, timing)
+                changed = lifecycle.mark_vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
                     reason = "accepted, but soon missing from the target"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
@@ -776,7 +776,7 @@ class Journal:
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if not why.is_final and (why.halt or upload.repairs < tries):
-            fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)
+            fresh = lifecycle.retry_upload(upload, why.reason, self.timing, spent=not why.halt)
             if not self.binding.limits.marks:
                 fresh = replace(fresh, name=self._next_name(tx, upload))
             is_there = upload.state is UploadState.INDEXING
@@ -809,7 +809,7 @@ class Journal:
                 if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
                     return self._unproven(tx, upload, doubt)
             case Upload(state=UploadState.TOMBSTONE) if listed is None:
-                changed = lifecycle.gone(upload)
+                changed = lifecycle.mark_gone(upload)
             case Upload(state=UploadState.PRESUMED_LOST) if listed is None:
                 changed = lifecycle.still_lost(upload, self.timing)
             case Upload(state=UploadState.TOMBSTONE):
@@ -917,7 +917,7 @@ class Journal:
         is_replaced = any(row.id != upload.id and (row.state.serves or row.state.in_flight) for row in rows)
         match outcome:
             case None:
-                changed = lifecycle.deleted(upload, timing)
+                changed = lifecycle.mark_deleted(upload, timing)
             case Rejected():
                 changed = lifecycle.delete_refused(upload, outcome.reason, outcome.code, timing)
             case Unavailable():
@@ -938,7 +938,7 @@ class Journal:
         if upload is None or not upload.state.serves:
             return None
         name = self.binding.naming.name(label, upload.digest)
-        changed = lifecycle.relabelled(upload, label, name)
+        changed = lifecycle.relabel(upload, label, name)
         self._save_and_decide(tx, changed)
         renamed = replace(changed, path=label, attempts=upload.attempts)
         return self._record(tx, DocumentEvent("document.renamed", renamed), upload.label)
@@ -1026,7 +1026,7 @@ class Journal:
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):
                 if row.mirror == binding.mirror and lifecycle.may_be_hurried(row):
-                    tx.uploads.save(lifecycle.hurried(row, self.timing))
+                    tx.uploads.save(lifecycle.hurry(row, self.timing))
                     is_ours = True
         return is_ours
 

@@ -1,7 +1,7 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
 All of them take the same three steps: find a file (`FoundFile`), decide in a thread what to do with it
-(`_judge`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
+(`_classify`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
 that transaction the journal decides what to do with the file's document.
 """
 
@@ -124,7 +124,7 @@ class Wait:
     is_selected: bool = True
 
 
-Judgement = FileSeen | Wait | None
+FileDecision = FileSeen | Wait | None
 """None if the file is missing, which the next check confirms."""
 
 
@@ -148,31 +148,31 @@ def is_by_person(before: str, now: str) -> bool:
 _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inode"}
 
 
-def log_judgement(mirror: str, file: FoundFile, stored: FileRow | None, judgement: Judgement) -> None:
+def log_decision(mirror: str, file: FoundFile, stored: FileRow | None, decision: FileDecision) -> None:
     """Log at debug level how a file's stamp changed, and kbsync's decision."""
     if is_debugging():
         differs = []
         if stored is not None and stored.stamp != NO_STAMP:
             now, before = file.stamp, stored.stamp
             differs = [name for part, name in _PARTS.items() if getattr(now, part) != getattr(before, part)]
-        outcome = _outcome(stored, judgement)
+        outcome = _outcome(stored, decision)
         log_debug("file.judged", mirror=mirror, path=file.path, outcome=outcome, differs=differs)
 
 
-def _outcome(stored: FileRow | None, judgement: Judgement) -> str:
-    if judgement is None:
+def _outcome(stored: FileRow | None, decision: FileDecision) -> str:
+    if decision is None:
         return "gone"
-    if isinstance(judgement, Wait):
+    if isinstance(decision, Wait):
         return "being written"
-    if judgement.problem:
-        return f"unreadable: {judgement.problem}"
-    if judgement.verdict.choice is not FileChoice.SELECTED:
-        return f"not mirrored: {judgement.verdict.reason}"
-    if judgement.renamed_from is not None:
-        return f"renamed, from {judgement.renamed_from}"
+    if decision.problem:
+        return f"unreadable: {decision.problem}"
+    if decision.verdict.choice is not FileChoice.SELECTED:
+        return f"not mirrored: {decision.verdict.reason}"
+    if decision.renamed_from is not None:
+        return f"renamed, from {decision.renamed_from}"
     if stored is None or stored.digest is None:
         return "new"
-    return "same content" if judgement.digest == stored.digest else "other content"
+    return "same content" if decision.digest == stored.digest else "other content"
 
 
 class StateTree:
@@ -367,7 +367,7 @@ class Reconciler:
             )
             for file in listing.changed
         )
-        if not await self._judge_all(files):
+        if not await self._classify_all(files):
             return  # the directory is not marked as scanned: the next scan finds the rest
         for path, verdict in excluded:
             await self._deselect_below(listing, path, verdict)
@@ -487,7 +487,7 @@ class Reconciler:
             elif stat.stamp is not None and stat.kind is not None and isinstance(rules, Rules):
                 files.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
         batch = _next_batch(iter(files))
-        remaining = [*await self._judge_batch(batch), *files[len(batch) :]]
+        remaining = [*await self._classify_batch(batch), *files[len(batch) :]]
         await self._note_absent(checked)
         await self._note_undecidable(checked)
         for path in paths:
@@ -631,7 +631,7 @@ class Reconciler:
             files.append(file)
         # Files beyond one batch stay tracked, and due.
         batch = _next_batch(iter(files))
-        remaining = await self._judge_batch(batch)
+        remaining = await self._classify_batch(batch)
         forced &= {file.path for file in batch[: len(batch) - len(remaining)]}
         await self._note_absent(checked)
         await self._note_undecidable(checked)
@@ -645,7 +645,7 @@ class Reconciler:
             if event is not None:
                 self._on_event(event)
 
-    async def _judge_all(self, files: Iterable[FoundFile]) -> bool:
+    async def _classify_all(self, files: Iterable[FoundFile]) -> bool:
         """Check files and record the results, a batch at a time. Returns False if stopped before the end."""
         queue = iter(files)
         while batch := _next_batch(queue):
@@ -653,18 +653,18 @@ class Reconciler:
             while remaining:
                 if self._stopping:
                     return False
-                remaining = await self._judge_batch(remaining)
+                remaining = await self._classify_batch(remaining)
         return True
 
-    async def _judge_batch(self, batch: Sequence[FoundFile]) -> Sequence[FoundFile]:
+    async def _classify_batch(self, batch: Sequence[FoundFile]) -> Sequence[FoundFile]:
         """Check as many files as time allows, and record the results. Returns the rest."""
         if not batch:
             return batch
         async with self._taking:  # one decision is recorded before the next about the same file starts
             awaited = {file.path for file in batch if file.path in self.settling}
-            judgements, remaining = await asyncio.to_thread(self._judge_files, batch, awaited)
-            files = [j for j in judgements if isinstance(j, FileSeen)]
-            waits = [j for j in judgements if isinstance(j, Wait)]
+            decisions, remaining = await asyncio.to_thread(self._classify_files, batch, awaited)
+            files = [j for j in decisions if isinstance(j, FileSeen)]
+            waits = [j for j in decisions if isinstance(j, Wait)]
             if len(files) + len(remaining) > BURST:
                 files = [replace(file, fresh=False) for file in files]
 
@@ -689,17 +689,17 @@ class Reconciler:
                 self._on_work()
         return remaining
 
-    def _judge_files(
+    def _classify_files(
         self, files: Sequence[FoundFile], awaited: Collection[str]
-    ) -> tuple[list[Judgement], Sequence[FoundFile]]:
+    ) -> tuple[list[FileDecision], Sequence[FoundFile]]:
         """Check these files in order until the batch's time is up. Also returns the rest."""
         until = self._clock.steady() + self._page_seconds
         paths = [file.path for file in files if file.has_row]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
-        judgements = list[Judgement]()
+        decisions = list[FileDecision]()
         for number, file in enumerate(searches_first.pace(files)):
             if number and self._clock.steady() >= until:
-                return judgements, files[number:]
+                return decisions, files[number:]
             stored = entries.get(file.path)
             is_stored = (
                 stored is not None
@@ -709,12 +709,12 @@ class Reconciler:
             )
             if is_stored and file.fresh and not file.quiet:
                 continue  # a hint about an unchanged file: nothing to do, not even a write
-            judgement = self._judge(file, stored, is_awaited=file.path in awaited)
-            log_judgement(self._journal.binding.settings.name, file, stored, judgement)
-            judgements.append(judgement)
-        return judgements, []
+            decision = self._classify(file, stored, is_awaited=file.path in awaited)
+            log_decision(self._journal.binding.settings.name, file, stored, decision)
+            decisions.append(decision)
+        return decisions, []
 
-    def _judge(self, file: FoundFile, stored: FileRow | None, *, is_awaited: bool) -> Judgement:
+    def _classify(self, file: FoundFile, stored: FileRow | None, *, is_awaited: bool) -> FileDecision:
         """Decide about the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
         `stored`: its row in the state. `is_awaited`: kbsync is already waiting for it.

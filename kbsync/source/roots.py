@@ -99,7 +99,7 @@ class RootError(KbsyncError):
 
 
 def identify(root: Path) -> RootIdentity:
-    """Identify `root`, which may be a symlink. Raises RootTrouble if it is missing, not a directory or
+    """Identify `root`, which may be a symlink. Raises RootError if it is missing, not a directory or
     unreadable.
 
     Also raises ShortageError, which says nothing about the root.

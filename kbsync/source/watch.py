@@ -143,7 +143,7 @@ class RootSurvey:
 
 
 def survey(root: Path, machine: Machine) -> RootSurvey:
-    """Survey `root`, following it if it is a symlink. Raises OSError, RootTrouble or ShortageError."""
+    """Survey `root`, following it if it is a symlink. Raises OSError, RootError or ShortageError."""
     identity = machine.identify(root)
     folder, all_mounts = os.path.realpath(root), tuple(machine.mounts())
     below = frozenset(select_below(folder, all_mounts))

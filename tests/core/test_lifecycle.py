@@ -75,7 +75,7 @@ def test_document_remembers_that_it_served_while_retiring() -> None:
 
 def test_new_uploads_inherit_the_attempts() -> None:
     failing = replace(SENT, remote_id="id", state=S.INDEXING, repairs=2)
-    fresh = lifecycle.again(failing, "no", timing(10.0))
+    fresh = lifecycle.retry_upload(failing, "no", timing(10.0))
     assert (fresh.id, fresh.remote_id, fresh.repairs, fresh.state) == (0, None, 3, S.INTENDED)
 
 
@@ -87,7 +87,7 @@ def test_retry_delays_grow_and_are_bounded(tries: int, chance: float) -> None:
     assert check_pause(tries) <= 60.0
 
 
-DELETED = lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), timing(0.0))
+DELETED = lifecycle.mark_deleted(replace(SENT, state=S.RETIRING, remote_id="id"), timing(0.0))
 
 
 def test_deletion_is_confirmed_by_a_list_within_a_day() -> None:
@@ -101,15 +101,15 @@ def test_undeletable_document_is_deleted_three_times_and_then_checked_weekly() -
         now += 90_000.0
         later = lifecycle.still_there(grave, timing(now))
         assert later.state is S.RETIRING
-        grave = lifecycle.deleted(later, timing(now))
+        grave = lifecycle.mark_deleted(later, timing(now))
     left = lifecycle.still_there(grave, timing(now + 90_000.0))
     assert (left.state, left.due_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
 
 
 def test_document_that_vanished_while_indexing_is_ours_when_it_reappears() -> None:
     indexing = replace(SENT, state=S.INDEXING, remote_id="id", checked_at=0.0)
-    once = lifecycle.vanished(indexing, timing(20.0))
-    gone = lifecycle.vanished(once, timing(60.0))
+    once = lifecycle.mark_vanished(indexing, timing(20.0))
+    gone = lifecycle.mark_vanished(once, timing(60.0))
     assert (once.state, gone.state) == (S.INDEXING, S.TOMBSTONE)
     assert lifecycle.still_there(gone, timing(90_000.0)).state is S.RETIRING
 

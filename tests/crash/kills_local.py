@@ -75,7 +75,7 @@ class KilledMirror:
         """Return whether searches find the untouched file."""
         return texts_in_base(self.folder, self.state).get(KEPT) == ["text of f0"]
 
-    def judge_kept(self, tally: Tally) -> None:
+    def check_kept(self, tally: Tally) -> None:
         """Raise `PromiseBroken` unless searches find the untouched file."""
         if not self.has_kept():
             tally.gaps += 1
@@ -92,7 +92,7 @@ def kill_at_random(seed: int, folder: Path, kills: int) -> Tally:
             tally.crashes += 1
         tally.steps += 1
         if was_found:
-            mirror.judge_kept(tally)
+            mirror.check_kept(tally)
         was_found = was_found or mirror.has_kept()
         if chance.random() < 0.4:
             mirror.edit(tally.steps)

@@ -37,5 +37,5 @@ def test_killed_at_every_commit_while_files_change_leaves_one_document_per_file(
     for at in boundaries(part):  # the same folder and state, killed at one boundary after the other
         if mirror.run(at):
             break
-        mirror.judge_kept(tally)
+        mirror.check_kept(tally)
     mirror.check(tally)

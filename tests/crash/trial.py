@@ -95,9 +95,9 @@ class Turn:
         self.faults += self.tally.compare(expected, self.bench.documents())
         for path in expected.keys() - self.bench.searchable():
             self._blame("lost", f"{path} is not found")
-        self._judge_sends()
-        self._judge_recipes()
-        self._judge_serving()
+        self._check_sends()
+        self._check_recipes()
+        self._check_serving()
         for path in self.gaps:
             self._blame("gaps", f"{path} was not found at some moment")
         if touched := self.bench.touched():
@@ -109,7 +109,7 @@ class Turn:
         if self.faults:
             raise PromiseBroken("; ".join(self.faults), self.tally)
 
-    def _judge_sends(self) -> None:
+    def _check_sends(self) -> None:
         most = 2 if self.job.may_fail else 1  # a version that failed to index at first is sent again
         known = {digest for digests in self.documents_before.values() for digest in digests}
         for digest, times in Counter(
@@ -131,14 +131,14 @@ class Turn:
         rows: list[Upload] = self.world.look_up(find)
         return rows
 
-    def _judge_serving(self) -> None:
+    def _check_serving(self) -> None:
         """Check that the documents of serving uploads exist."""
         there = {known for one in self.bench.ours() for known in (one.id, one.name)}
         for row in self._serving():
             if row.remote_id not in there:
                 self._blame("violations", f"{row.path} seems to be served by {row.remote_id}")
 
-    def _judge_recipes(self) -> None:
+    def _check_recipes(self) -> None:
         """Check that documents have the recipes of the state."""
 
         recipes = {row.path: row.recipe for row in self._serving()}

@@ -105,7 +105,7 @@ NOW = 1000.0
 def test_poll_is_never_postponed_and_never_too_early(
     looked: float | None, due: float | None, expected: float
 ) -> None:
-    hurried = lifecycle.hurried(replace(ROW, checked_at=looked, due_at=due), timing(NOW))
+    hurried = lifecycle.hurry(replace(ROW, checked_at=looked, due_at=due), timing(NOW))
     assert hurried.due_at == pytest.approx(expected)
 
 
