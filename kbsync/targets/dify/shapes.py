@@ -223,7 +223,9 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 
 
 def _limits(case: ErrorCase) -> bool:
-    return case.status in (403, 429) or bool(_RATE.search(case.words) or BUSY.search(case.words))
+    return case.status in (403, 429) or bool(
+        _RATE.search(case.matched_text) or BUSY.search(case.matched_text)
+    )
 
 
 _PLAN_HINT = "check the plan or the model provider's account"
@@ -238,29 +240,29 @@ RULES: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed.
     ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.
-    no_quota(words=MONEY, reported=True, hint=_PLAN_HINT),
+    no_quota(pattern=MONEY, reported=True, hint=_PLAN_HINT),
     # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
-    slow_down(words=_RATE, reported=True, as_code=LIMITED, pause=_A_MINUTE),
+    slow_down(pattern=_RATE, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # RFC 6585.
     slow_down(status={429}, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # Any other message about a busy server.
-    slow_down(words=BUSY, reported=True),
+    slow_down(pattern=BUSY, reported=True),
     # The plan's space is used up: also `forbidden`.
     no_room(reported=True),
     # Any other plan limit is `forbidden` or `invalid_param`; the message tells them apart.
-    no_quota(words=_PLAN, reported=True, hint=_PLAN_HINT),
+    no_quota(pattern=_PLAN, reported=True, hint=_PLAN_HINT),
     # The model provider's quota.
     no_quota(code={"provider_quota_exceeded"}, hint=_PLAN_HINT),
     # The key.
     no_access(code={"unauthorized"}, hint=_KEY_HINT),
     # Dify checks that the base exists before it looks for anything in it.
-    no_base(code=_NOT_FOUND, words=_NO_DATASET),
+    no_base(code=_NOT_FOUND, pattern=_NO_DATASET),
     # Document not found, Document Not Exists.
-    ErrorRule(Rejected, code={"not_found"}, words=_NO_DOCUMENT, as_code=GONE),
+    ErrorRule(Rejected, code={"not_found"}, pattern=_NO_DOCUMENT, as_code=GONE),
     # An unknown route: this URL doesn't belong to Dify.
     ErrorRule(NotOffered, code={"not_found"}, hint=NO_CALL_HINT, as_code="404"),
     # The workspace's API is switched off.
-    no_access(code={"forbidden"}, words=_API_ACCESS, hint=_ACCESS_HINT),
+    no_access(code={"forbidden"}, pattern=_API_ACCESS, hint=_ACCESS_HINT),
     # This may be about a single document.
     ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
     # The request wasn't about a document.

@@ -273,7 +273,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         codes={code} - {""},
         code=code if number_in(code) is not None else "",  # the documentation has only numbers
         message=message,
-        words=without_files(message, _FILE),
+        matched_text=without_files(message, _FILE),
         is_error=bool(code),
         is_of_document=response.op in _OF_DOCUMENTS,
     )
@@ -316,7 +316,7 @@ RULES: tuple[ErrorRule, ...] = (
     no_base(code={_BOT_GONE}, hint=_BOT_HINT),
     # The codes of an empty account are undocumented; only the message shows it, regardless of code and
     # status.
-    no_quota(words=MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT),
+    no_quota(pattern=MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT),
     # Documented: a wrong parameter or file, or more files than one request accepts.
     ErrorRule(Rejected, code={_INVALID, TOO_MANY}),
     # Not documented, and the same everywhere.
@@ -328,13 +328,13 @@ RULES: tuple[ErrorRule, ...] = (
     # As the HTTP status, it means a missing route. As a code, it counts only when repeated.
     ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
     # Any message about a busy service, regardless of the status.
-    slow_down(words=BUSY, when=_refuses),
+    slow_down(pattern=BUSY, when=_refuses),
     # A quota, unless it limits requests.
-    no_quota(words=_QUOTA, unless=BUSY, reported=True, hint=_CREDITS_HINT),
+    no_quota(pattern=_QUOTA, unless=BUSY, reported=True, hint=_CREDITS_HINT),
     # Full.
     no_room(when=_refuses),
     # The key lacks rights, in the service's own body; "insufficient" may also mean credits.
-    no_access(words=PERMISSION, reported=True, hint=_RIGHTS_HINT),
+    no_access(pattern=PERMISSION, reported=True, hint=_RIGHTS_HINT),
     # May be about one document only.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
     # In the service's own body, not a firewall's page.

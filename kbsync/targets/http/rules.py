@@ -121,10 +121,10 @@ class ErrorCase:
     """A response in the form that rules check.
 
     `status`: the HTTP status. `codes`: every error code and kind in the body, as text; `code`: the one to
-    quote in messages. `message`: the service's message, safe to show; `words`: the same without names of
-    documents. `is_error`: the body reports an error, regardless of the status. `is_of_document`: the call is
-    about one document, which a 403 then blames. `excerpt`: the beginning of the body, or the target of a
-    redirect.
+    quote in messages. `message`: the service's message, safe to show; `matched_text`: the same without names
+    of documents, for patterns. `is_error`: the body reports an error, regardless of the status.
+    `is_of_document`: the call is about one document, which a 403 then blames. `excerpt`: the beginning of the
+    body, or the target of a redirect.
     """
 
     call: str
@@ -132,7 +132,7 @@ class ErrorCase:
     codes: frozenset[str] = frozenset()
     code: str = ""
     message: str = ""
-    words: str = ""
+    matched_text: str = ""
     is_error: bool = False
     is_of_document: bool = True
     is_json: bool = True
@@ -163,11 +163,11 @@ def case_of(
     codes: Collection[str] = (),
     code: str = "",
     message: str = "",
-    words: str | None = None,
+    matched_text: str | None = None,
     is_error: bool = False,
     is_of_document: bool = True,
 ) -> ErrorCase:
-    """Return a response in the form that rules check. `words` defaults to those of `message`."""
+    """Return a response in the form that rules check. `matched_text` defaults to `message` without names."""
     shown = printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH]
     return ErrorCase(
         call=response.op,
@@ -175,7 +175,7 @@ def case_of(
         codes=frozenset(codes) or frozenset({code} - {""}),
         code=code,
         message=shown,
-        words=without_files(message) if words is None else words,
+        matched_text=without_files(message) if matched_text is None else matched_text,
         is_error=is_error,
         is_of_document=is_of_document,
         is_json=response.body is not None,
@@ -210,9 +210,9 @@ class ErrorRule:
     """One row of a table: conditions on a case, and the error that it means if all hold.
 
     `means`: the error's class; None means success. An omitted condition always holds. `reported`: the
-    required `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; ""
-    uses the service's. `pause`: seconds until the next try if the response has no Retry-After. A comment
-    above each row gives its source.
+    required `is_error` of the case. The message must match `pattern` and must not match `unless`. `says`: our
+    sentence; `hint`: what to do. `as_code`: the error's code; "" uses the service's. `pause`: seconds until
+    the next try if the response has no Retry-After. A comment above each row gives its source.
     """
 
     means: type[TargetError] | None
@@ -220,7 +220,7 @@ class ErrorRule:
     status: Container[int] | None = None
     code: Set[str] | None = None
     reported: bool | None = None
-    words: re.Pattern[str] | None = None
+    pattern: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
     when: Callable[[ErrorCase], bool] | None = None
     halt: str = ""
@@ -240,8 +240,8 @@ class ErrorRule:
             and (self.code is None or not self.code.isdisjoint(case.codes))
             and (self.reported is None or self.reported == case.is_error)
             and (self.when is None or self.when(case))
-            and (self.words is None or self.words.search(case.words) is not None)
-            and (self.unless is None or self.unless.search(case.words) is None)
+            and (self.pattern is None or self.pattern.search(case.matched_text) is not None)
+            and (self.unless is None or self.unless.search(case.matched_text) is None)
         )
 
     def error(self, case: ErrorCase, reason: str) -> TargetError | None:
@@ -269,7 +269,7 @@ class ErrorRule:
 
 no_base = partial(ErrorRule, Halted, halt="knowledge-base-missing", hint=NO_BASE_HINT)
 no_quota = partial(ErrorRule, Halted, halt="quota", hint=MONEY_HINT)
-no_room = partial(ErrorRule, Halted, words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT)
+no_room = partial(ErrorRule, Halted, pattern=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT)
 no_access = partial(ErrorRule, Halted, halt="credentials", hint=KEY_HINT)
 slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
 """The usual rows of a table. Further arguments are their conditions, or replace the hint."""
@@ -370,9 +370,9 @@ COMMON: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed, regardless of the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
     # Words for an empty account are unmistakable, even under 429 or 403 (new-api, SiliconFlow)
-    no_quota(words=MONEY),
+    no_quota(pattern=MONEY),
     # Services report a rate limit as exceeded or full, too, so this rule comes before the one about space.
-    slow_down(words=BUSY),
+    slow_down(pattern=BUSY),
     # No room for any document.
     no_room(),
     # RFC 9110, 15.5.2. A web page comes from a gateway and says nothing about the key.

@@ -52,20 +52,20 @@ def _is_not_search(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # Observed with 1.5.7.
-    no_access(status={403}, words=_KEY_REFUSED, hint="check api_key"),
+    no_access(status={403}, pattern=_KEY_REFUSED, hint="check api_key"),
     # FastAPI's own message: the server runs but has no such call.
     no_base(
         status={404},
         call={"base"},
-        words=_NO_ROUTE,
+        pattern=_NO_ROUTE,
         hint="there are no documents at this address; correct target.base_url",
     ),
     # The server has these calls, so the response came from a gateway in front of it.
     ErrorRule(Unavailable, status={404, 405, 501}, when=_is_not_search, says="as if it had no such call"),
     # A document already has this name.
-    ErrorRule(NameTaken, status={409}, words=_STORED, as_code=STORED),
+    ErrorRule(NameTaken, status={409}, pattern=_STORED, as_code=STORED),
     # A file already has this name.
-    ErrorRule(NameTaken, status={409}, words=_LEFT_BEHIND),
+    ErrorRule(NameTaken, status={409}, pattern=_LEFT_BEHIND),
     # The server is deleting documents or scanning files, and stored nothing.
     ErrorRule(Unavailable, status={409, 503}, reported=True, as_code="busy", pause=BUSY_PAUSE),
     # It is busy and does nothing, but returns HTTP 200.

@@ -243,7 +243,11 @@ _STORING = frozenset({"upload", "attach"})
 
 def _is_full(case: ErrorCase) -> bool:
     """Return whether the response to an upload or attach call says that no space is left."""
-    return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
+    return (
+        case.call in _STORING
+        and 400 <= case.status < 500
+        and _STORE_FULL.search(case.matched_text) is not None
+    )
 
 
 RULES: tuple[ErrorRule, ...] = (
@@ -257,19 +261,19 @@ RULES: tuple[ErrorRule, ...] = (
     # An error in the body counts even under HTTP 200 (promise 10).
     ErrorRule(Unavailable, status=SUCCESS, reported=True),
     # OGX: the request for an answer names a model that the server lacks.
-    ErrorRule(Rejected, call={CHAT}, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
+    ErrorRule(Rejected, call={CHAT}, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
     # OGX: its embedding model is unavailable, which is no document's fault.
-    ErrorRule(Unavailable, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
+    ErrorRule(Unavailable, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
     # The service's message for a path that it doesn't have.
-    ErrorRule(NotOffered, status={404}, words=_NO_CALL, hint=_BASE_URL_HINT, as_code=GONE),
+    ErrorRule(NotOffered, status={404}, pattern=_NO_CALL, hint=_BASE_URL_HINT, as_code=GONE),
     # OGX responds to this call with an empty body.
     ErrorRule(None, status={204}, call={PUT_BACK}),
     # OpenAI: no such store or file.
     ErrorRule(Rejected, status={404}, when=lambda case: bool(case.message), as_code=GONE),
     # OGX: no such store or file.
-    ErrorRule(Rejected, status={400}, words=_NO_SUCH, as_code=GONE),
+    ErrorRule(Rejected, status={400}, pattern=_NO_SUCH, as_code=GONE),
     # The key has restricted rights.
-    no_access(status={403}, words=_SCOPE, hint=_SCOPE_HINT),
+    no_access(status={403}, pattern=_SCOPE, hint=_SCOPE_HINT),
 )
 """The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 

@@ -243,18 +243,18 @@ def _may_be_rights(case: ErrorCase) -> bool:
     """Return whether a refusal may mean that the key lacks permission: it is the server's own message, not a
     firewall's page, and isn't about money.
     """
-    return case.is_error and ACCOUNT.search(case.words) is None
+    return case.is_error and ACCOUNT.search(case.matched_text) is None
 
 
 RULES: tuple[ErrorRule, ...] = (
     # For a wrong URL the server returns its start page with 200.
     ErrorRule(Unsure, status=SUCCESS, when=lambda case: case.is_page, hint=_PAGE_HINT, as_code="page"),
     # Seen with 0.12.4: 400 or 404 by route.
-    no_base(call=OF_BASE, status={400, 404}, words=_NOT_FOUND),
+    no_base(call=OF_BASE, status={400, 404}, pattern=_NOT_FOUND),
     # Seen with 0.12.4: 400 or 404 by route.
-    ErrorRule(Rejected, status={400, 404}, words=_NOT_FOUND, as_code=GONE),
+    ErrorRule(Rejected, status={400, 404}, pattern=_NOT_FOUND, as_code=GONE),
     # The server caught an internal error, before or after it stored the file.
-    ErrorRule(Unsure, status={400}, call={"upload"}, words=_UPLOAD_ENDED),
+    ErrorRule(Unsure, status={400}, call={"upload"}, pattern=_UPLOAD_ENDED),
     # The key lacks rights.
     no_access(status={403}, when=_may_be_rights, hint=_RIGHTS, as_code="403"),
     # Any other refusal of a call on a base means missing rights, regardless of the status.

@@ -69,7 +69,7 @@ RULES: tuple[ErrorRule, ...] = (
     # A wrong key or an inactive user (api/apps/restful_apis).
     no_access(code={"401", "109", "403"}, hint=_KEY),
     # RAGFlow passes on the model provider's message: an empty account, also under 429.
-    no_quota(words=MONEY, reported=True, hint="check the account at the model provider"),
+    no_quota(pattern=MONEY, reported=True, hint="check the account at the model provider"),
     # RetCode.RUNNING: the server is still working on the document.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
@@ -77,13 +77,13 @@ RULES: tuple[ErrorRule, ...] = (
     # A path that the server doesn't have.
     ErrorRule(NotOffered, code={"404"}, hint=NO_CALL_HINT),
     # A search in a dataset without an index, as before its first document.
-    ErrorRule(None, words=_NO_INDEX, reported=True),
+    ErrorRule(None, pattern=_NO_INDEX, reported=True),
     # The server's MAX_FILE_NUM_PER_USER is reached.
-    no_quota(words=_FILES_FULL, reported=True, hint="the server accepts no more files"),
+    no_quota(pattern=_FILES_FULL, reported=True, hint="the server accepts no more files"),
     # The document is to blame, although the code is a server error.
-    ErrorRule(Rejected, words=_BLAMED, reported=True),
+    ErrorRule(Rejected, pattern=_BLAMED, reported=True),
     # Any message about a busy server, which may have carried out the request.
-    slow_down(words=BUSY, unless=_BROKE, when=_is_refusal),
+    slow_down(pattern=BUSY, unless=_BROKE, when=_is_refusal),
     # No room for any document.
     no_room(when=_is_refusal),
     # Nearly every refusal is 102, so the target checks the dataset before it blames a document.

@@ -106,13 +106,13 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
-        no_money(words=MONEY, when=_reports_failure, says=gone),
+        no_money(pattern=MONEY, when=_reports_failure, says=gone),
         # OpenAI, zhipu, Gemini.
         bad_key(code=_BAD_KEY),
         # No such model or call, regardless of the HTTP status.
         missing(code=_NOT_SERVED),
         # TEI serves a model of another kind.
-        missing(words=_WRONG_MODEL, when=_reports_failure),
+        missing(pattern=_WRONG_MODEL, when=_reports_failure),
         # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),
         # Rate limits.
@@ -121,7 +121,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Unavailable, code=_PASSING),
         # Any message about a busy service. "Tokens per minute exceeded" must not count as a text that is too
         # long.
-        slow_down(status=range(400, 500), words=BUSY, when=_has_words),
+        slow_down(status=range(400, 500), pattern=BUSY, when=_has_words),
         # One of the texts is to blame.
         ErrorRule(
             Rejected, code=_BAD_ITEM, when=lambda case: case.status not in (401, 402, 403, 404, 405, 429)
@@ -149,7 +149,10 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
 
 
 def _is_dashscope(case: ErrorCase) -> bool:
-    return re.search("aliyun|alibabacloud|dashscope", f"{case.host} {case.words}", re.IGNORECASE) is not None
+    return (
+        re.search("aliyun|alibabacloud|dashscope", f"{case.host} {case.matched_text}", re.IGNORECASE)
+        is not None
+    )
 
 
 def _reports_failure(case: ErrorCase) -> bool:

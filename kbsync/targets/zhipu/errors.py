@@ -236,7 +236,7 @@ _no_room = partial(ErrorRule, NoRoom, halt="quota", says=_AT_ITS_LIMIT, hint=SPA
 _no_rights = partial(ErrorRule, Halted, halt="credentials", hint=ACCOUNT_ADVICE)
 _is_forbidden = partial(ErrorRule, Rejected, when=lambda case: case.is_of_document, may_pass=True)
 # The manual doesn't document equal names; this message would mean them.
-_name_taken = partial(ErrorRule, NameTaken, words=_NAME_TAKEN, unless=NOT_FOUND)
+_name_taken = partial(ErrorRule, NameTaken, pattern=_NAME_TAKEN, unless=NOT_FOUND)
 
 RULES: tuple[ErrorRule, ...] = (
     # Both must report success: a gateway may send an old body with its own status (promise 10).
@@ -257,7 +257,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: money and plans.
     ErrorRule(Halted, code=bigmodel.NO_MONEY, halt="quota", hint=MONEY_ADVICE),
     # Seen in production: an empty account under 429, like a rate limit.
-    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, words=MONEY),
+    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, pattern=MONEY),
     # Page of error codes: rate limits.
     slow_down(code=bigmodel.RATE_LIMIT),
     # Page of error codes: unreachable services and timeouts.
@@ -288,31 +288,31 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(
         NotFound,
         code={"400"},
-        words=NOT_FOUND,
+        pattern=NOT_FOUND,
         when=lambda case: case.status not in _ABOUT_THE_CALLER,
         says=SENTENCES["404"],
     ),
     # The words for an empty account are unmistakable.
-    _no_money(words=MONEY),
+    _no_money(pattern=MONEY),
     # Messages about rate limits also say "exceeded" (超出), so this rule comes before the one about space.
-    slow_down(words=BUSY, says="the service is busy"),
+    slow_down(pattern=BUSY, says="the service is busy"),
     # A lack of space, in unmistakable words.
-    _no_room(words=SURELY_FULL),
+    _no_room(pattern=SURELY_FULL),
     # The key lacks rights, in the service's own body: "insufficient" may also be about space, and a firewall
     # may refuse a single document.
     _no_rights(
-        words=PERMISSION,
+        pattern=PERMISSION,
         reported=True,
         when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
         says="access is forbidden",
     ),
     # The account's limit is exceeded. The size, name or damage of one file is a different error, and so is a
     # call that isn't about a document.
-    _no_room(call={"upload", RECEIPT, INDEXED}, words=_FULL, unless=_NOT_FULL),
+    _no_room(call={"upload", RECEIPT, INDEXED}, pattern=_FULL, unless=_NOT_FULL),
     # Manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document.
     _no_room(call={INDEXED}, code={"10002"}),
     # The manual's example of a reason (3.2.2).
-    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the service doesn't accept this format"),
+    ErrorRule(Rejected, call={RECEIPT}, pattern=WRONG_TYPE, says="the service doesn't accept this format"),
     # Next to a file in the response to its upload.
     _name_taken(call={RECEIPT}, says="the service already has a document with this name"),
     # A refusal without a reason doesn't blame the document (promise 9).
@@ -367,7 +367,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         codes={code, kind} - {""},
         code=code,
         message=quote_message(message),
-        words=without_names(message),
+        matched_text=without_names(message),
         is_error=bool(error) or code not in ("", "200"),
         is_of_document=response.op in _OF_ONE_DOCUMENT,
     )
@@ -387,5 +387,5 @@ def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
 def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
     """Return the rule for a message of the service about one document; `call`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
-    case = ErrorCase(call, codes=codes, code=code, message=text, words=words, is_error=True)
+    case = ErrorCase(call, codes=codes, code=code, message=text, matched_text=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]
