@@ -18,14 +18,14 @@ SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
 
 _SWAPPED_APART = 6  # minimum length of a word in which the swapped letters may have another between them
 
-LONGEST_WORD = 30
+MAX_WORD_LENGTH = 30
 """Maximum number of letters; longer strings aren't words, and would have too many variants to try."""
 
-MOST_GUESSED = 8
+MAX_GUESSED_WORDS = 8
 """Maximum number of a question's unknown words to look up similar words for; a pasted text may have many.
 """
 
-_MOST_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
+_MAX_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
 _RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
@@ -54,13 +54,13 @@ def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginni
     begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
     missing = [term for term in whole if term.stem not in known and term.stem not in begun]
-    similar = {term: _nearest(term, occurring, beginning) for term in missing[:MOST_GUESSED]}
+    similar = {term: _nearest(term, occurring, beginning) for term in missing[:MAX_GUESSED_WORDS]}
     return [Unknown(term.surface, similar.get(term, "")) for term in missing]
 
 
 def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
-    if not is_word or not SWAPPED <= len(term.surface) <= LONGEST_WORD:
+    if not is_word or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
         return ""
     if variants := occurring(_stems(variants_of(term.surface))):
         return max(variants, key=lambda stem: (variants[stem], stem))
@@ -104,7 +104,7 @@ def _swaps(word: str) -> Iterator[str]:
 def _slips(word: str) -> Iterator[str]:
     """Yield the spellings that differ by one letter of the word's script."""
     letters = "".join(map(_letters_of_block, {ord(letter) & 0xFF80 for letter in word}))
-    if 2 * len(letters) * (len(word) + 1) > _MOST_SPELLINGS:
+    if 2 * len(letters) * (len(word) + 1) > _MAX_SPELLINGS:
         letters = "".join(set(word))
     for at in range(len(word) + 1):
         before, after = word[:at], word[at:]

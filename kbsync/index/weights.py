@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from itertools import chain
 
 from kbsync.dataclass import dataclass
-from kbsync.index.words import MOST_TERMS, Term
+from kbsync.index.words import MAX_TERMS, Term
 
 LEXICAL = 0.5
 """The weight of the word score in a chunk's score; the rest is the similarity in meaning."""
@@ -60,7 +60,7 @@ NAMED_CHUNKS = 400
 PASSAGES = 3
 """Maximum number of chunks shown per document."""
 
-MOST_ROWS = 4_000
+MAX_ROWS = 4_000
 """Maximum number of chunks to find by words; more common terms only add to the scores of those."""
 
 
@@ -226,14 +226,14 @@ def select_terms(
         if frequencies[term].documents or not (term.is_guess or (term.stem in prefixes and not term.goes_on))
     ]
     rare, common, total, rows = dict[Term, float](), dict[Term, float](), 0.0, 0
-    for term in sorted(candidates, key=lambda term: frequencies[term].documents)[:MOST_TERMS]:
+    for term in sorted(candidates, key=lambda term: frequencies[term].documents)[:MAX_TERMS]:
         frequency = frequencies[term]
         idf = share * _idf(documents, frequency.documents) + (1 - share) * _idf(
             chunks, max(frequency.chunks, frequency.names)
         )
         # The word that a guess replaces is in the sum itself, so a guess counts less than a match.
         total += 0.0 if term.is_guess else idf
-        if rows + frequency.chunks <= MOST_ROWS:
+        if rows + frequency.chunks <= MAX_ROWS:
             rare[term] = idf
             rows += frequency.chunks
         else:

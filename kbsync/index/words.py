@@ -212,7 +212,7 @@ def _grams(run: re.Match[str]) -> str:
 LONGEST = 4_000
 """Maximum number of characters to read from a question; more text wouldn't find more."""
 
-MOST_TERMS = 64
+MAX_TERMS = 64
 
 _ENGLISH = """
 a about also am an and any are as at be been being but by can could did do does doing for from had has have
@@ -265,7 +265,7 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     """
     by_stem = {term.stem: term for term in stemmed(readable(question))}
     distinctive = [term for term in by_stem.values() if not is_stop_word(term.surface)]
-    terms = (distinctive or list(by_stem.values()))[: 2 * MOST_TERMS]
+    terms = (distinctive or list(by_stem.values()))[: 2 * MAX_TERMS]
     if unfinished:
         terms += [Term(term.surface, term.stem, goes_on=True) for term in stemmed(last_word(question))]
     return terms
@@ -324,7 +324,7 @@ def _code() -> re.Pattern[str]:
     return re.compile("(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[._:/-]{1,2}[A-Za-z0-9]++)+")
 
 
-MOST_CODES = 16
+MAX_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
 _SEPARATORS = re.compile("[._:/-]+")
@@ -337,14 +337,14 @@ def codes_in(question: str) -> list[str]:
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
     codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _code().finditer(question))])
-    return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MOST_CODES]
+    return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MAX_CODES]
 
 
 # Without possessive repetition of the group, which Python 3.11.2 gets wrong.
 _EXACT = re.compile(
     r"(?<![^\W_])[^\W_]+(?:(?:[._:/\\@&+#\-\u2010\u2011\u2013]{1,2}|(?<=[0-9])[,'’](?=[0-9]))[^\W_]+)*"
 )
-_SHORTEST_EXACT = 3
+_MIN_EXACT_LENGTH = 3
 _OF_NAMES = re.compile("[_@&\\\\]|::")
 
 
@@ -357,12 +357,12 @@ def exact_tokens(question: str) -> list[str]:
     """
     spaced = [question] if question.isascii() else unspaced_runs().split(question)[::2]
     tokens = dict.fromkeys(match[0] for text in spaced for match in _EXACT.finditer(text))
-    return list(itertools.islice(filter(_is_exact, tokens), MOST_CODES))
+    return list(itertools.islice(filter(_is_exact, tokens), MAX_CODES))
 
 
 def _is_exact(token: str) -> bool:
     if any(map(str.isdecimal, token)):
-        return len(token) >= _SHORTEST_EXACT
+        return len(token) >= _MIN_EXACT_LENGTH
     return _OF_NAMES.search(token) is not None or ("." in token and max(map(len, token.split("."))) > 1)
 
 
@@ -399,7 +399,7 @@ def _date_test(dates: Set[str]) -> Callable[[str], bool]:
     return lambda text: not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
 
 
-_MOST_SPELLINGS, _MOST_JOINED = 32, 4
+_MAX_SPELLINGS, _MAX_JOINED_WORDS = 32, 4
 """Maximum number of spellings of a phrase, and of its words to read as one code identifier."""
 
 _RESPELT = re.compile(
@@ -434,7 +434,7 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
             places[match.span()] = [match[0], _respelt(match)]
     chosen, tokeniser = sorted(places), Tokeniser(SQLITE_TOKENISER[1:])
     spellings = list[Spelling]()
-    for choice in itertools.islice(itertools.product(*(places[place] for place in chosen)), _MOST_SPELLINGS):
+    for choice in itertools.islice(itertools.product(*(places[place] for place in chosen)), _MAX_SPELLINGS):
         spelling, end = "", 0
         for place, written in zip(chosen, choice, strict=True):
             spelling += text[end : place[0]] + written
@@ -442,12 +442,12 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
         spellings.append(Spelling(_parts(spelling + text[end:], tokeniser)))
     if len(spellings[0].parts) == 1:
         words = spellings[0].parts[0].split()
-        for count in range(2, _MOST_JOINED + 1):
+        for count in range(2, _MAX_JOINED_WORDS + 1):
             for start in range(len(words) - count + 1):
                 end = start + count
                 joined = [*words[:start], "".join(words[start:end]), *words[end:]]
                 spellings.append(Spelling((" ".join(joined),), " ".join(words[start:end])))
-    return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MOST_SPELLINGS]
+    return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MAX_SPELLINGS]
 
 
 def _respelt(match: re.Match[str]) -> str:
@@ -499,7 +499,7 @@ def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
 
-LONGEST_NAME = 255
+MAX_NAME_LENGTH = 255
 """Maximum length of a file name in characters."""
 
 
@@ -507,7 +507,7 @@ def names_sought(question: str) -> list[str]:
     """Return the question's words as a file name, or those of its last part as a path, with and without an
     extension, which may follow a space; [] if it is too long."""
     last = question.rpartition("/")[2]
-    whole = [name for name in (question, last) if 0 < len(name) <= LONGEST_NAME]
+    whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
     tokeniser, names = Tokeniser(), [name for each in whole for name in (each, each.rpartition(".")[0])]
     before, _, extension = last.rstrip().rpartition(" ")
     if extension.lower() in EXTENSIONS:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.contract.searching import Query, UnknownWords
-from kbsync.index.spelling import MOST_GUESSED, Unknown, find_unknown, slips_between
+from kbsync.index.spelling import MAX_GUESSED_WORDS, Unknown, find_unknown, slips_between
 from kbsync.index.sqlite import store
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.words import Term, stemmed, terms_of
@@ -120,7 +120,7 @@ def test_few_words_of_a_pasted_text_are_corrected() -> None:
     slipped = [f"boile{letter}" for letter in "abcdefghijkl"]
     corrections = unknown(" ".join(slipped), vocabulary("boiler"))
     assert [each.word for each in corrections] == slipped
-    assert [each.stem for each in corrections] == ["boiler"] * MOST_GUESSED + [""] * 4
+    assert [each.stem for each in corrections] == ["boiler"] * MAX_GUESSED_WORDS + [""] * 4
     endless = "x" * 3_000
     assert unknown(endless, {"x" * 2_999: 1}) == [Unknown(endless, "")]
 

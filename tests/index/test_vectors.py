@@ -56,9 +56,9 @@ def test_cached_vectors_give_the_same_hits_as_stored_ones_through_changes(
             ):
                 change()
                 for query in questions:
-                    monkeypatch.setattr(vectors, "_MOST_BYTES", 0)
+                    monkeypatch.setattr(vectors, "_MAX_BYTES", 0)
                     expected = Search(stored, ENCODER).search(query)
-                    monkeypatch.setattr(vectors, "_MOST_BYTES", 2**29)
+                    monkeypatch.setattr(vectors, "_MAX_BYTES", 2**29)
                     hits = Search(cached, ENCODER).search(query)
                     assert [hit.path for hit in hits] == [each.path for each in expected]
                     assert [hit.score for hit in hits] == pytest.approx(
@@ -88,7 +88,7 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
 
     def nearest(store: SqliteStore, text: str, top_k: int, memory: int) -> dict[int, float]:
         """Return the cosines of the nearest passages, and of those with the words, nearest first."""
-        monkeypatch.setattr(vectors, "_MOST_BYTES", memory)
+        monkeypatch.setattr(vectors, "_MAX_BYTES", memory)
         query = Query(text, top_k=top_k)
         with store.snapshot() as snapshot:
             hits = snapshot.candidates(terms_of(text), ENCODER.model, ENCODER.query(text), query)

@@ -80,15 +80,15 @@ QUESTIONS = (
 
 
 # With a lower limit some words are common, with 0 all: these only add to scores of passages that others find.
-MOST_ROWS = weights.MOST_ROWS
+MAX_ROWS = weights.MAX_ROWS
 
 
 @long
-@pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
+@pytest.mark.parametrize("most", [MAX_ROWS, 3, 0])
 def test_finds_what_the_embedded_base_finds(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(weights, "MOST_ROWS", most)
+    monkeypatch.setattr(weights, "MAX_ROWS", most)
     documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
     with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
         for each in (built_in, store):
@@ -96,7 +96,7 @@ def test_finds_what_the_embedded_base_finds(
         for query in QUESTIONS:
             ours, its = (Search(each, ENCODER).search(query) for each in (store, built_in))
             assert [hit.path for hit in ours] == [hit.path for hit in its], query
-            if most == MOST_ROWS or len(terms_of(query.text)) == 1:
+            if most == MAX_ROWS or len(terms_of(query.text)) == 1:
                 # Of several common words, the built-in base scores fewer.
                 assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in its], abs=0.005)
             assert [hit.passages[0].text for hit in ours] == [hit.passages[0].text for hit in its]
@@ -185,11 +185,11 @@ def shares_by_words(store: Store, question: str) -> list[int]:
 
 
 @long
-@pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
+@pytest.mark.parametrize("most", [MAX_ROWS, 3, 0])
 def test_explains_a_hit_like_the_embedded_base(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(weights, "MOST_ROWS", most)
+    monkeypatch.setattr(weights, "MAX_ROWS", most)
     documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
     with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
         for each in (built_in, store):
@@ -200,7 +200,7 @@ def test_explains_a_hit_like_the_embedded_base(
             check_sums(ours)
             check_sums(its)
             if (
-                most == MOST_ROWS
+                most == MAX_ROWS
             ):  # if fewer words find passages, SQLite scores some common words in fewer of them
                 assert [words_of(hit) for hit in ours] == [words_of(hit) for hit in its], query
             for one, other in zip(ours, its, strict=True):

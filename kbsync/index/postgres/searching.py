@@ -21,7 +21,7 @@ from kbsync.index.spelling import Unknown
 from kbsync.index.store import BetterQuestion, CandidateChunk, StoredPassage, WordScores, few_of_each
 from kbsync.index.weights import (
     DEPTH,
-    MOST_ROWS,
+    MAX_ROWS,
     NAMED_CHUNKS,
     PASSAGES,
     SAMPLED_VECTORS,
@@ -471,7 +471,7 @@ class PostgresSnapshot:
         paths = dict[int, str]()
         for name in names_sought(question):
             terms = sorted({term_of(word) for word in name.split()})
-            values = {"terms": terms, "most": MOST_ROWS, **scope.values}
+            values = {"terms": terms, "most": MAX_ROWS, **scope.values}
             rows = self._connection.execute(_PATHS_NAMED.replace("@scope", scope.of_names), values)
             paths.update((document, unbind(path)) for document, path in rows)
         return set(sorted(find_named(question, paths.items()))[:DEPTH])
@@ -481,7 +481,7 @@ class PostgresSnapshot:
         by_number = {term_of(term.stem): term for term in name_scores.idf}
         rows = self._connection.execute(
             _NAMED.replace("@scope", scope.of_names),
-            {"terms": list(by_number), "most": MOST_ROWS, **scope.values},
+            {"terms": list(by_number), "most": MAX_ROWS, **scope.values},
         )
         for number, document in rows:
             name_scores.documents[document].append(by_number[number])

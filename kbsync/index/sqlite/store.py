@@ -53,7 +53,7 @@ from kbsync.index.store import (
 from kbsync.index.weights import (
     DEPTH,
     FIELDS,
-    MOST_ROWS,
+    MAX_ROWS,
     NAMED_CHUNKS,
     PASSAGES,
     Frequency,
@@ -358,7 +358,7 @@ class Reader:
         for term in idf if "names" in self._word_tables else ():
             rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
-            for document in islice(admitted_rows, MOST_ROWS):
+            for document in islice(admitted_rows, MAX_ROWS):
                 name_scores.documents[document].append(term)
         if "names" in self._word_tables:
             name_scores.set_exact(self._named(question, admitted))
@@ -373,7 +373,7 @@ class Reader:
         if not (names := names_sought(question)):
             return set()
         expression = " OR ".join(f'"{name}"' for name in names)
-        rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MOST_ROWS)
+        rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MAX_ROWS)
         admitted_rows = (row for row in rows if admitted is None or row[0] in admitted)
         named = find_named(question, ((number, unbind(path)) for number, path in admitted_rows))
         return set(named[:DEPTH])
@@ -542,8 +542,8 @@ class Reader:
             if not (spellings := phrase_spellings(code)):
                 continue
             every_word = _every(" ".join(spellings[0].parts).split())
-            count: int = self._connection.execute(_COUNT_CHUNKS, (every_word, _MOST_CODED + 1)).get
-            if count <= _MOST_CODED:
+            count: int = self._connection.execute(_COUNT_CHUNKS, (every_word, _MAX_CODE_CANDIDATES + 1)).get
+            if count <= _MAX_CODE_CANDIDATES:
                 chunks |= dict.fromkeys(self._sample(self._phrase_expression(spellings)))
         return list(chunks)
 
@@ -594,10 +594,10 @@ class Reader:
         have it."""
         if term not in self._frequencies:
             expression = _expression([term])
-            chunks: int = self._connection.execute(_COUNT_CHUNKS, (expression, MOST_ROWS + 1)).get
+            chunks: int = self._connection.execute(_COUNT_CHUNKS, (expression, MAX_ROWS + 1)).get
             names = 0
             if "names" in self._word_tables:
-                names = self._connection.execute(_COUNT_NAMES, (expression, MOST_ROWS + 1)).get
+                names = self._connection.execute(_COUNT_NAMES, (expression, MAX_ROWS + 1)).get
             self._frequencies[term] = Frequency(self._count_documents(expression), names, chunks)
         return self._frequencies[term]
 
@@ -704,7 +704,7 @@ _BATCH, _BATCHES = 128, 12
 _COUNTED_ROWS, _ENOUGH = 512, 128
 """Number of a term's chunks to read at once when counting its documents, and of documents for an estimate."""
 
-_MOST_CODED = 100_000
+_MAX_CODE_CANDIDATES = 100_000
 """Maximum number of chunks with all words of a code to look for the code in; that takes about 25 ms."""
 
 _FINDING = 2

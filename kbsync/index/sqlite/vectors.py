@@ -277,16 +277,16 @@ def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
         yield first, b"".join(parts)
 
 
-_MOST_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
+_MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
 _FEW_SLOTS = 128_000
 """Maximum number of slots for which the first search of a process does without numpy; importing it takes as
 long as finding the best of twice as many."""
 
-_LEAST_BETTER = 100
+_MIN_BETTER_SLOTS = 100
 """Minimum number of slots with a better vector before these are used, unless all slots have one."""
 
-_NEAREST_ADJUSTED, _MOST_ADJUSTED = 30, 4.0
+_NEAREST_ADJUSTED, _MAX_SPREAD_RATIO = 30, 4.0
 """Number of nearest slots for which both models' cosines are compared, and the maximum ratio of their
 spreads."""
 
@@ -335,7 +335,7 @@ class Cosines:
         has_both = values != 0
         count = int(has_both.sum())
         is_partial = count < int((self._values != 0).sum())
-        if is_partial and count < _LEAST_BETTER:
+        if is_partial and count < _MIN_BETTER_SLOTS:
             return
         self._compute = None
         values = values * scale + offset
@@ -344,7 +344,7 @@ class Cosines:
                 np.partition(each[has_both], -_NEAREST_ADJUSTED)[-_NEAREST_ADJUSTED:]
                 for each in (ours[places], values)
             )
-            ratio = np.clip(second.std() / max(first.std(), 1e-6), 1 / _MOST_ADJUSTED, _MOST_ADJUSTED)
+            ratio = np.clip(second.std() / max(first.std(), 1e-6), 1 / _MAX_SPREAD_RATIO, _MAX_SPREAD_RATIO)
             adjusted = second.mean() + (self._values - first.mean()) * ratio
             np.copyto(self._values, adjusted, where=self._values != 0)
         ours[places] = np.where(has_both, values, ours[places])
@@ -469,7 +469,7 @@ class Matrix:
         commit = model.id, self._connection.pragma("data_version")
         if self._cached_commit != commit:
             versions: dict[int, int] = dict(self._connection.execute(self._listed, (model.id,)))
-            is_large = len(versions) * SLOTS * model.dimensions > _MOST_BYTES
+            is_large = len(versions) * SLOTS * model.dimensions > _MAX_BYTES
             if not versions or self._scans < 2 or is_large:
                 self._drop()
                 return self._scan_stored(model, vector, versions)
