@@ -22,7 +22,7 @@ SERVER_ID = "server"
 class LightragServer(Applications):
     """The server, presented as its only application."""
 
-    no_changes = "the server itself answers, with its own settings"
+    no_changes = "LightRAG answers with the server's own settings"
     base: str
 
     async def list_all(self) -> Sequence[ApplicationInfo]:

@@ -143,7 +143,7 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)
-        state = "running" if holder.keeps_running else "not running; a single pass or command has been active"
+        state = "running" if holder.keeps_running else "no daemon; a single pass or command has been running"
         return f"{state} since {clock} (pid {holder.pid})"
     passes = [report.since_pass for report in reports if report.has_passed]
     last = f"last pass {format_duration(min(passes))} ago" if passes else "no pass has finished yet"

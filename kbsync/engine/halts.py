@@ -315,7 +315,7 @@ class Halts(HaltState):
         await self.show(None)
 
     async def end_if_over(self) -> None:
-        """Show that a halt is over once nothing stops the work."""
+        """Remove the displayed halt if nothing stops the work any more."""
         if self.work is Work.FREE and self.stored is not None and not self.is_about(*PASSING):
             await self.show(None)
 

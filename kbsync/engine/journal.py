@@ -831,7 +831,7 @@ class Journal:
         return any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders)
 
     def _send_after_loss(self, tx: Tx, lost: Upload) -> DocumentEvent | None:
-        """Resend a lost upload. Losses keep being counted, and too many of them fail the upload (promise
+        """Resend a lost upload. The count of losses continues, and too many of them fail the upload (promise
         9)."""
         for row in self.uploads(tx, lost.path or ""):
             if row.state is UploadState.INTENDED and row.version == lost.version:
@@ -888,7 +888,7 @@ class Journal:
         return is_same and self.binding.texts_once
 
     def _doubt_server(self, tx: Tx, changed: Upload, *, may_be_back: bool = False) -> None:
-        """Record that a rename failed, and the file has its old name back, or may have (`may_be_back`)."""
+        """Record that a rename failed and the file has its old name again; `may_be_back`: it may have."""
         # Check whether its old document was removed for the new one.
         if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return

@@ -92,7 +92,7 @@ class VectorsLackingError(Exception):
         self._chunks, self._vectors = chunks, vectors
 
     def compute(self, encoder: Encoder) -> None:
-        """Add the missing vectors to the document's. Raises `TargetError`."""
+        """Compute the document's missing vectors. Raises `TargetError`."""
         for key, vector in encoder.begin(self._chunks).result().items():
             if isinstance(vector, Rejected):
                 raise vector from None

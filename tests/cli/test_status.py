@@ -217,7 +217,7 @@ def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> N
 def test_single_pass_is_not_shown_as_a_daemon(waiting: Sandbox) -> None:
     with lock.held(waiting.state, keeps_running=False):
         assert re.match(
-            r"not running; a single pass or command has been active since \d\d:\d\d", runs(waiting)
+            r"no daemon; a single pass or command has been running since \d\d:\d\d", runs(waiting)
         )
         assert waiting.run("status", "--json").json["running"] is None
 

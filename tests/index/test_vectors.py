@@ -160,7 +160,7 @@ def test_nearest_passages_are_found_even_if_half_the_vectors_say_nothing_about_t
 def test_earlier_questions_and_how_common_words_are_read_change_no_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "MOST_ROWS", 200)
+    monkeypatch.setattr(weights, "MAX_ROWS", 200)
     drawn = random.Random(4)
     documents = list[Entry]()
     for at in range(1, 901):  # more than what is counted exactly

@@ -286,7 +286,8 @@ class _Styles:
         return _changed(self._named(_value(properties, "pStyle") or self._usual), properties)
 
     def hides(self, properties: Element | None, is_hidden: bool) -> bool:
-        """Return whether characters with these properties are hidden, as their paragraph is or isn't."""
+        """Return whether characters with these properties are hidden. `is_hidden`: whether their paragraph
+        is, which is the default."""
         own, style = _switch(properties, "vanish"), self._named(_value(properties, "rStyle") or "")
         return next(state for state in (own, style.is_hidden, is_hidden) if state is not None)
 

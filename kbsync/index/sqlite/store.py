@@ -326,7 +326,7 @@ class Reader:
     def _found_with(self, term: Term, found: frozenset[int], rare: Collection[Term]) -> Iterable[int]:
         """Return which of the chunks `found` by the `rare` terms have another term."""
         # Searching for the rare terms once more takes longer than reading so many chunks.
-        if self._frequency(term).chunks <= min(MOST_ROWS, _READ_FOR_EACH * len(rare)):
+        if self._frequency(term).chunks <= min(MAX_ROWS, _READ_FOR_EACH * len(rare)):
             return found.intersection(self._chunks_with(_expression([term]), -1))
         return self._chunks_with(f"({_expression(rare)}) AND {_expression([term])}", -1)
 

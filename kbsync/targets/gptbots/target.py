@@ -239,7 +239,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         for card in await list_bases(self._client):
             if card.id == base_id:
                 return card
-        raise self.no_base(base_id, "it is not in the list of the key's bot")
+        raise self.no_base(base_id, "the key's bot doesn't list it")
 
     async def base(self) -> Base:
         """Check the base, and remember its number of documents."""

@@ -292,7 +292,8 @@ class ListSweep(Generic[T]):
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the list has fewer documents than every count, or no count at all."""
+        """Whether the list may be incomplete: it has fewer documents than every reported count, or there is
+        no count."""
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 
     async def rows(self) -> AsyncGenerator[T, None]:
@@ -344,5 +345,5 @@ class _Turn:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the pass listed as many documents as the count, which stayed the same throughout."""
+        """Whether every page reported the same count, and the pass listed that many documents."""
         return len(self.totals) < 2 and self.distinct >= max(self.totals, default=0)

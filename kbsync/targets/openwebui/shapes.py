@@ -158,7 +158,7 @@ def safe_folder(path: str) -> str:
 
 
 def file_of(body: Any) -> StoredFile | None:
-    """Return a file, from a list or from its own response."""
+    """Parse a file, as an entry of a list or as a response of its own."""
     row, meta = object_of(body), object_of(body).object("meta")
     sent, data = meta.object("data"), row.object("data")
     remote_id = row.id("id")

@@ -109,7 +109,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document, from a list or from its own response."""
+    """A document, as an entry of a list or as a response of its own."""
 
     url: str = ""
     parse_image: bool | None = None

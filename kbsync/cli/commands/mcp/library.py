@@ -55,7 +55,7 @@ MAX_TEXT_FILE_BYTES = 10_000_000
 PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
 STATUS_HINT = "the tool `status` says why"
-"""Where an assistant reads why files failed."""
+"""The place where an assistant can read why files failed."""
 
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
 """States in which an old version of a file, or the document of a deleted file, may stay searchable
