@@ -73,7 +73,7 @@ class RagflowBases(Bases):
         """Return one page of the list (pages are numbered from 1); the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
         response = await self._client.request("bases", "GET", DATASETS, params=params)
-        return ListPage(shapes.bases_of(response.body), None)
+        return require_shape("bases", shapes.bases_of(response.body))
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
@@ -81,7 +81,7 @@ class RagflowBases(Bases):
         Callers check first that the name is free: the server would rename a second `name` to `name(1)`.
         """
         response = await self._client.post("create-base", DATASETS, json=fields)
-        return next(iter(shapes.bases_of(response.body)), None)
+        return shapes.base_of(response.fields.object("data"))
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Send only the changed settings. RAGFlow doesn't reparse existing documents."""

@@ -25,7 +25,6 @@ from kbsync.targets.http.reading import (
     count_of,
     matches_in,
     object_of,
-    objects_in,
     page_in,
     text_of,
 )
@@ -179,14 +178,13 @@ def stored_of(body: Any) -> ParsedDocument | None:
     return page.rows[0] if page and len(page.rows) == 1 else None
 
 
-def bases_of(body: Any) -> tuple[BaseCard, ...]:
-    """Return the datasets in a response: a list, or a single new one."""
-    data = object_of(body).get("data")
-    rows = objects_in(data if isinstance(data, list) else [data])
-    return tuple(card for card in map(_base, rows) if card is not None)
+def bases_of(body: Any) -> ListPage[BaseCard] | None:
+    """Return a list of datasets; None if the shape is unexpected. It has no count."""
+    return page_in(object_of(body).get("data"), None, base_of)
 
 
-def _base(row: Fields) -> BaseCard | None:
+def base_of(row: Fields) -> BaseCard | None:
+    """Return a dataset; None if it has no id."""
     if (base_id := row.id("id")) is None:
         return None
     method, count = row.text("chunk_method"), row.count("document_count")

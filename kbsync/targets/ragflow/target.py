@@ -69,14 +69,14 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Return one of the user's datasets."""
         try:
             response = await self._client.request("base", "GET", DATASETS, params={"id": base_id})
-            cards = [card for card in shapes.bases_of(response.body) if card.id == base_id]
         except NotOffered as error:  # not the server's own response, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
             raise self.no_base(base_id, error.reason) from error
-        if not cards:
-            raise self.no_base(base_id, "it is not in the list")
-        return cards[0]
+        for card in require_shape("base", shapes.bases_of(response.body)).rows:
+            if card.id == base_id:
+                return card
+        raise self.no_base(base_id, "it is not in the list")
 
     # -- documents
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.accounts.account import account_of
+from kbsync.accounts.account import BaseRequest, account_of
 from kbsync.contract.target import DocState
-from kbsync.errors import Halted, Rejected
+from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync_standin.faults import Fault
 from tests.share import long
 
@@ -69,3 +69,15 @@ async def test_dataset_counts_as_deleted_only_when_the_server_says_so(served_wor
         await account_of(served_world.target).bases.delete(served_world.base)
     served_world.server.faults.add(Fault("code-after", "delete-base"))
     await account_of(served_world.target).bases.delete(served_world.base)
+
+
+@pytest.mark.parametrize("form", ["object", "null"])
+async def test_response_without_a_list_proves_no_missing_dataset_and_no_free_name(
+    served_world: Any, form: str
+) -> None:
+    served_world.server.faults.add(Fault("shape", "base", times=0, args={"form": form}))
+    with pytest.raises(Unavailable, match="unexpected shape"):
+        await served_world.target.base()
+    with pytest.raises(Unavailable, match="unexpected shape"):
+        await account_of(served_world.target).bases.create(BaseRequest("guides"))
+    assert served_world.server.requests.by_op["create-base"] == 0

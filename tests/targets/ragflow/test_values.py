@@ -120,12 +120,14 @@ def test_only_pdf_passages_have_a_page() -> None:
     assert matches_of({"code": 0, "data": {"chunks": 3}}) is None
 
 
-def test_dataset_is_read_from_a_list_and_from_its_create_response() -> None:
+def test_datasets_are_read_only_from_a_list() -> None:
     one = {"id": "b1", "name": "n", "description": None, "document_count": 3, "chunk_method": "qa"}
-    for data in ([one], one):
-        [card] = bases_of({"code": 0, "data": data})
-        assert (card.id, card.documents, card.settings) == ("b1", 3, {"chunk_method": "qa"})
-    assert bases_of({"code": 0}) == ()
+    page = bases_of({"code": 0, "data": [one, {"name": "without an id"}, None]})
+    assert page is not None
+    [card] = page.rows
+    assert (card.id, card.documents, card.settings) == ("b1", 3, {"chunk_method": "qa"})
+    for data in (one, None, {}):
+        assert bases_of({"code": 0, "data": data}) is None
 
 
 def test_every_sent_format_can_be_uploaded() -> None:
