@@ -28,7 +28,7 @@ from kbsync.index.characters import VOWEL_SIGNS, folded, legible, simplified, un
 from kbsync.index.dates import date_forms, dates_in, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
 
-TOKENISER = 4
+TOKENISER = 5
 """The version of `words` for new documents."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -89,7 +89,8 @@ def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
     if version == _FORMS_INSIDE:
         text = _FORMS_3.sub(_append_forms, text)
     elif version > _FORMS_INSIDE:
-        forms = " ".join([*(form for _, _, form in forms_in(text)), *sorted(date_forms(text))])
+        dates = sorted(date_forms(text)) if version >= _DATED else ()
+        forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
     if text.isascii():
         return text, forms
     runs = unspaced_runs() if version >= _ALPHABETIC_PAIRED else cjk_runs()
@@ -122,10 +123,12 @@ _FOLDS: Mapping[int, Callable[[str], str]] = {
     1: lambda text: text.translate(_FULL_WIDTH),
     2: folded,
     3: lambda text: simplified(folded(text)),
-    TOKENISER: _joined,
+    4: _joined,
+    5: _joined,
 }
 _FORMS_INSIDE = 3  # the version with forms among the words
 _ALPHABETIC_PAIRED = 4  # the first version with pairs of letters of Thai, Lao, Burmese and Khmer
+_DATED = 5  # the first version with forms of dates and of acronyms with dots
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -161,12 +164,13 @@ GiB TiB kbit Mbit Gbit dB rpm fps dpi px ppm lm lx mol mph
 _UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
 """Units that are also words or initials; they belong to a number only if it is directly before them."""
 
+_ACRONYM = r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
 _FORMS = re.compile(
     r"(?<![^\W_])(?>(?P<number>[0-9]++)"
     rf"(?:(?P<gap>[ \u00a0\u2009\u202f]?)(?P<unit>{'|'.join(_UNITS.split())})(?![^\W_])"
     rf"|(?P<short>{'|'.join(_UNITS_WITHOUT_SPACE.split())})(?![^\W_]))"
     r"|[vV](?P<version>[0-9]++)(?=\.[0-9])"
-    r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
+    rf"{_ACRONYM}"
     r"|(?P<symbol>[A-Za-z](?:\+\+|#)|\.(?:NET|net)(?<!\w.{4})|[A-Z]{1,3}&[A-Z]{1,3})(?![A-Za-z0-9_])"
     # Nine to 15 digits in groups, such as a telephone number, but not a date with an hour.
     rf"|(?<![0-9][ \-:/{_NUMBER_MARKS}])(?![0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?![0-9]))"
@@ -180,13 +184,19 @@ _SYMBOLS = re.compile(r"\+\+|[#.&]")
 _SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
 
 
-def forms_in(text: str) -> Iterator[tuple[int, int, str]]:
+@functools.cache
+def _forms_4() -> re.Pattern[str]:
+    return re.compile(_FORMS.pattern.replace(_ACRONYM, ""))
+
+
+def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each other form of a part of `text`: of a code identifier its words, of a
     code, an acronym with dots and a long number in groups its letters and digits, of a version the number
     without `v`, of a quantity the same with and without a space, and of a name with symbols the same in
     letters: `csharp`.
     """
-    for match in _FORMS.finditer(text):
+    pattern = _FORMS if version >= _DATED else _forms_4()
+    for match in pattern.finditer(text):
         start, end = match.span()
         if unit := match["unit"] or match["short"]:
             number, plain = match["number"], unit.replace("µ", "u").replace("μ", "u")

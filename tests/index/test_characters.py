@@ -123,6 +123,11 @@ def test_older_versions_keep_their_words() -> None:
     text = "Straße दिन ใบลา أحمد ısı don\u02bct ё"
     assert words(text, 1) == words(text, 2) == words(text, 3) == text
     assert words("192.168.10.24 and 8,999", 3) == "192.168 192168.10.24 and 8,999 8999"
+    text = "V.P.N. on 14 March 2026 for E-4471"
+    assert [words(text, version) for version in (4, 5)] == [
+        f"{text} E4471",
+        f"{text} VPN E4471 202603 20260314",
+    ]
 
 
 def test_name_with_radical_characters_is_found(tmp_path: Path) -> None:
