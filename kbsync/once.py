@@ -165,7 +165,8 @@ async def once(
 ) -> OnceEnd:
     """Run one pass of every mirror, in parallel; the first of the `signals` interrupts them.
 
-    Raises `LockedError`, `UsageError` or `StateError` at the start.
+    Raises `LockedError`, `UsageError` or `StateError` at the start, and `StateError` at the end if the state
+    was lost meanwhile.
     """
     started = time.monotonic()
     signalled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -189,6 +190,12 @@ async def once(
             if progress is not None:
                 progress.cancel()
                 await asyncio.gather(progress, return_exceptions=True)
+        if not signalled.done() and not store.is_there:
+            # Otherwise the report would come from the file now there, which has none of this pass.
+            raise StateError(
+                f"{store.path} was removed or replaced during the pass; "
+                f"to adopt its documents: {installation.command_line('--once')}"
+            )
         ends = dict(zip(mirrors, passes.result(), strict=True)) if not signalled.done() else {}
     signal = signalled.result() if signalled.done() else None
     return OnceEnd(installation, ends, mirrors, time.monotonic() - started, signal)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from kbsync import daemon
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
 from kbsync.cli.context import post, prepare, read_state, reload
-from kbsync.errors import UsageError
+from kbsync.engine.mirror import Mirror
+from kbsync.errors import StateError, UsageError
+from kbsync.once import once
 from kbsync.state import lock
+from kbsync.state.store import StateStore
 from tests.cli import late_lock
 from tests.cli.sandbox import LONGEST, PIPES, Daemon, Ran, Sandbox, eventually
 from tests.mcp.assistant import SETTLED, choose_installation
@@ -158,6 +162,28 @@ def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> N
     assert watching.wait_for_event("daemon.watching", times=2)["folders"] == 2
     watching.wait_for_event("document.ready", mirror="more", path="b.md")
     assert watching.end() == 0
+
+
+@long
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_pass_whose_state_is_lost_does_not_claim_success(two_mirrors: Sandbox, change: str) -> None:
+    assert two_mirrors.go("--once").code == 0
+    backup = two_mirrors.root / "backup.db"
+    assert two_mirrors.go("state", "backup", backup).code == 0
+    installation = choose_installation(two_mirrors, config=two_mirrors.config)
+
+    async def lose_state(_store: StateStore, _mirrors: Mapping[str, Mirror]) -> None:
+        for file in two_mirrors.state.glob("state.db*"):
+            file.unlink()
+        if change == "replaced":
+            backup.rename(two_mirrors.state / "state.db")
+
+    two_mirrors.write("new.md", "novelty")
+    with pytest.raises(StateError, match=r"during the pass; .*kbsync --once"):
+        asyncio.run(once(installation, lose_state))
+    ran = two_mirrors.go("--once", "--json")
+    assert (ran.code, ran.json["uploaded"]) == (0, 0)  # adopted
+    assert two_mirrors.search("novelty") == ["new.md"]
 
 
 @long
