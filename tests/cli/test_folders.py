@@ -385,7 +385,7 @@ def test_documents_are_kept_and_can_be_deleted_later(both: Sandbox) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"removed more from {both.config}; 1 document kept\n")
     assert names(both) == ["handbook"]
-    delete = after(ran.out, "to delete them: ")
+    delete = after(ran.out, "to delete it: ")
     output = paste(both, f"{delete} --yes")
     assert (output.code, output.out) == (0, "more is forgotten; 1 document deleted\n")
 
@@ -409,10 +409,10 @@ def test_kept_documents_at_a_service_can_be_deleted_as_printed(zhipu: ZhipuSandb
     ran = zhipu.run("remove", "handbook", "--keep")
     assert ran.code == 0 and "; 1 document kept\n" in ran.out
     if is_shared:
-        deleting = after(ran.out, "to delete them: ")
+        deleting = after(ran.out, "to delete it: ")
         assert paste(zhipu, f"{deleting} --yes").out == "handbook is forgotten; 1 document deleted\n"
     else:
-        deleting = after(ran.out, "to delete them, put handbook back into the config, then run: ")
+        deleting = after(ran.out, "to delete it, put handbook back into the config, then run: ")
         zhipu.config.write_text(config)
         assert "; 1 document deleted\n" in paste(zhipu, deleting).out
     assert len(zhipu.service.ours()) == is_shared

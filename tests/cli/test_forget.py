@@ -75,7 +75,7 @@ def test_forget_drops_the_state_and_says_what_stays_and_where(failed: Sandbox) -
     assert f"1 document in {base} will stay" in ran.err
     done, stays, then = ran.out.splitlines()
     assert (done, stays) == ("handbook is forgotten", f"1 document stays in {base}")
-    assert then.endswith("to delete them: kbsync forget handbook --delete-documents")
+    assert then.endswith("to delete it: kbsync forget handbook --delete-documents")
     [status] = failed.run("status", "--json").json["mirrors"]
     assert status["last_pass"] is None
     assert "1 document is still in" in status["note"]
@@ -118,7 +118,7 @@ def test_documents_of_a_forgotten_folder_are_deleted_by_its_name(
     asked = sandbox.run("forget", "docs", "--delete-documents", *options)
     assert (asked.code, "pass --yes to forget docs" in asked.err) == (2, True)
     assert "1 document left in" in asked.err
-    command = forgotten.out.strip().rpartition("to delete them: ")[2]
+    command = forgotten.out.strip().rpartition("to delete it: ")[2]
     ran = sandbox.run(*words_of(command), "--yes")
     assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
     assert [each for each in sandbox.state.rglob("*") if each.is_file()] == []

@@ -76,10 +76,11 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         # A search of another mirror covers the whole shared database.
         is_shared = any(TARGETS[leftover.base.target].searches_all for leftover in remaining)
-        searched = "kbsync can no longer search them"
+        pronoun = "it" if sum(leftover.documents for leftover in remaining) == 1 else "them"
+        searched = f"kbsync can no longer search {pronoun}"
         if is_shared:
-            searched = "searches of other mirrors in that database still find them"
-        Output().line(printable(f"{searched}; to delete them: {delete_command}"))
+            searched = f"searches of other mirrors in that database still find {pronoun}"
+        Output().line(printable(f"{searched}; to delete {pronoun}: {delete_command}"))
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:

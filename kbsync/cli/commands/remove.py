@@ -87,13 +87,15 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     Output().line(printable(f"removed {name} from {config_path}{counts}"))
     if choices.quiet:
         return
+    pronoun = "it" if documents == 1 else "them"
     if documents and holdings is not None and _is_reachable_without(installation, name, holdings):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
-        Output().line(f"to delete them: {installation.command_line(f'forget {known_as} --delete-documents')}")
+        delete_command = installation.command_line(f"forget {known_as} --delete-documents")
+        Output().line(f"to delete {pronoun}: {delete_command}")
     elif documents:
         command_line = installation.command_line(f"remove {name} --delete")
-        Output().line(f"to delete them, put {name} back into the config, then run: {command_line}")
+        Output().line(f"to delete {pronoun}, put {name} back into the config, then run: {command_line}")
     if what_next:
         Output().line(what_next)
 
