@@ -112,7 +112,7 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
         **{f"{at}.md": often * 3 for at in range(weights.DEPTH + 50)},
         "right.py": f"{'A line of other words. ' * 40} get_user_settings(path)",
         "costs.md": "The error E-4471 occurred. It costs 1,299 dollars. Call readTimeout first, on v2.10.3. "
-        "The pipe is 12mm wide. Call 0800 123 4567.",
+        "The pipe is 12mm wide. Call 0800 123 4567. Due on 14.3.2026 at the centre, by V.P.N.",
         "other.md": "Version 2, 10 and 3: 12 people, all in mm. The readtimeout.",
     }
     questions = [
@@ -121,6 +121,11 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
         "2.10.3",
         "pipe of 12 mm",
         "08001234567",
+        "14 March 2026",
+        "due March 2026",
+        "center",
+        "VPN",
+        "costs md",
     ]
     phrases = [
         "4471 occurred",
