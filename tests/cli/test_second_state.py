@@ -60,9 +60,11 @@ def lose_state(sandbox: Sandbox) -> None:
         file.unlink()
 
 
-def passed(sandbox: Sandbox) -> dict[str, Any]:
-    ran = sandbox.run("--once", "--json").check_success()
-    return dict(ran.json)
+def passed(sandbox: Sandbox, *mirrors: dict[str, Any], state: str = "state") -> dict[str, Any]:
+    """Run a pass, with these mirrors in the config if any are given, and return its JSON."""
+    if mirrors:
+        configure(sandbox, *mirrors, state=state)
+    return dict(sandbox.run("--once", "--json").check_success().json)
 
 
 def check_mirrored(sandbox: Sandbox, base: KnowledgeBase, folder: Path, prefix: str = "") -> None:
@@ -74,11 +76,9 @@ def check_mirrored(sandbox: Sandbox, base: KnowledgeBase, folder: Path, prefix: 
 def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
-    configure(sandbox, mirror("handbook", docs, base))
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, base))
     moved = docs.rename(sandbox.root / "manual")
-    configure(sandbox, mirror("manual", moved, base))
-    assert passed(sandbox)["uploaded"] == 0
+    assert passed(sandbox, mirror("manual", moved, base))["uploaded"] == 0
     check_mirrored(sandbox, base, moved)
     (moved / "f2.md").unlink()
     passed(sandbox)
@@ -89,13 +89,10 @@ def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
 def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
-    configure(sandbox, mirror("handbook", docs, base, prefix="a/"))
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, base, prefix="a/"))
     moved = docs.rename(sandbox.root / "moved")
-    configure(sandbox, mirror("handbook", moved, base, prefix="a/"))
-    passed(sandbox)
-    configure(sandbox, mirror("manual", moved, base, prefix="b/"))
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", moved, base, prefix="a/"))
+    passed(sandbox, mirror("manual", moved, base, prefix="b/"))
     if base.target["type"] == "local":  # a base for one mirror has no prefix
         check_mirrored(sandbox, base, moved)
     else:
@@ -108,12 +105,10 @@ def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
 def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase, turned: bool
 ) -> None:
-    configure(sandbox, mirror("a", docs, base))
-    passed(sandbox)
+    passed(sandbox, mirror("a", docs, base))
     with local(sandbox.root / "second") as second:
         both = [mirror("b", docs, second), mirror("c", docs, base)]
-        configure(sandbox, *(reversed(both) if turned else both))
-        assert passed(sandbox)["uploaded"] == 8
+        assert passed(sandbox, *(reversed(both) if turned else both))["uploaded"] == 8
         check_mirrored(sandbox, base, docs)
         check_mirrored(sandbox, second, docs)
 
@@ -124,13 +119,11 @@ def test_mirrors_of_one_folder_are_told_apart_by_their_base(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase, is_older: bool
 ) -> None:
     with local(sandbox.root / "second") as second:
-        configure(sandbox, mirror("b", docs, base, prefix="a/"), mirror("a", docs, second))
-        passed(sandbox)
+        passed(sandbox, mirror("b", docs, base, prefix="a/"), mirror("a", docs, second))
         if is_older:  # the state of an earlier kbsync
             with apsw.Connection(str(sandbox.home / "state" / "state.db")) as connection:
                 connection.execute("UPDATE mirror SET location = ''")
-        configure(sandbox, mirror("c", docs, base, prefix="b/"))
-        passed(sandbox)
+        passed(sandbox, mirror("c", docs, base, prefix="b/"))
         check_mirrored(sandbox, base, docs, "" if base.target["type"] == "local" else "b/")
         assert len(base.documents("")) == len(files_of(docs))
 
@@ -139,8 +132,7 @@ def test_mirrors_of_one_folder_are_told_apart_by_their_base(
 def test_mirror_whose_name_is_reused_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
-    configure(sandbox, mirror("a", docs, base))
-    passed(sandbox)
+    passed(sandbox, mirror("a", docs, base))
     other = sandbox.add_folder("other", {"one.md": "the only one"})
     with local(sandbox.root / "second") as second:
         configure(sandbox, mirror("a", other, second), mirror("c", docs, base))
@@ -166,8 +158,7 @@ def test_alternating_states_of_a_mirror_leave_no_duplicates(
 @long
 @PROVING
 def test_copied_state_notices_work_of_its_copy(sandbox: Sandbox, docs: Path, base: KnowledgeBase) -> None:
-    configure(sandbox, mirror("handbook", docs, base), state="one")
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, base), state="one")
     shutil.copytree(sandbox.home / "one", sandbox.home / "two")
     for turn, state in enumerate(["one", "two", "one"]):
         configure(sandbox, mirror("handbook", docs, base), state=state)
@@ -178,8 +169,7 @@ def test_copied_state_notices_work_of_its_copy(sandbox: Sandbox, docs: Path, bas
 
 def back_up(sandbox: Sandbox, docs: Path, base: KnowledgeBase) -> None:
     """Mirror the folder, then back up the state."""
-    configure(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
     assert sandbox.run("state", "backup", sandbox.root / "backup.db").code == 0
 
 
@@ -230,8 +220,7 @@ def test_database_put_back_as_of_the_former_run_is_repaired(
     sandbox: Sandbox, docs: Path, postgres: Server
 ) -> None:
     database = postgres.database()
-    configure(sandbox, mirror("handbook", docs, of_database(postgres, database)))
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, of_database(postgres, database)))
     postgres.run("postgres", f"CREATE DATABASE former TEMPLATE {database}")
     (docs / "f1.md").write_text("changed")
     (docs / "f2.md").rename(docs / "g2.md")
@@ -245,8 +234,7 @@ def test_database_put_back_as_of_the_former_run_is_repaired(
 @long
 @PROVING
 def test_plan_knows_the_work_of_another_state(sandbox: Sandbox, docs: Path, base: KnowledgeBase) -> None:
-    configure(sandbox, mirror("handbook", docs, base), state="one")
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, base), state="one")
     shutil.copytree(sandbox.home / "one", sandbox.home / "two")
     (docs / "f1.md").write_text("changed")
     (docs / "f2.md").unlink()
@@ -261,8 +249,7 @@ def test_plan_knows_the_work_of_another_state(sandbox: Sandbox, docs: Path, base
 def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
-    configure(sandbox, mirror("handbook", docs, base))
-    passed(sandbox)
+    passed(sandbox, mirror("handbook", docs, base))
     lose_state(sandbox)
     (docs / "f1.md").write_text("changed meanwhile")
     (docs / "f2.md").unlink()
@@ -278,8 +265,7 @@ def test_documents_adopted_after_a_lost_state_count_as_adopted_and_as_planned(
     name: str, sandbox: Sandbox, docs: Path
 ) -> None:
     with service(name) as base:
-        configure(sandbox, mirror("handbook", docs, base))
-        passed(sandbox)
+        passed(sandbox, mirror("handbook", docs, base))
         lose_state(sandbox)
         (docs / "new.md").write_text("new since the state was lost")
         assert passed(sandbox)["uploaded"] == 1
@@ -303,8 +289,7 @@ def test_size_of_an_adopted_document_is_its_files_or_left_out(
     name: str, sandbox: Sandbox, docs: Path
 ) -> None:
     with service(name) as base:
-        configure(sandbox, mirror("handbook", docs, base))
-        passed(sandbox)
+        passed(sandbox, mirror("handbook", docs, base))
         lose_state(sandbox)
         (docs / "f1.md").unlink()
         planned = sandbox.run("plan").out
@@ -339,13 +324,11 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: San
     """No service says who wrote last, so the first state sends the second one's documents again."""
     with service(name) as base:
         for state in ("one", "two"):
-            configure(sandbox, mirror("handbook", docs, base), state=state)
-            passed(sandbox)
+            passed(sandbox, mirror("handbook", docs, base), state=state)
         (docs / "new.md").write_text("sent by the second state")
         (docs / "gone.md").write_text("sent by the second state, and deleted under the first")
         passed(sandbox)
-        configure(sandbox, mirror("handbook", docs, base), state="one")
-        passed(sandbox)
+        passed(sandbox, mirror("handbook", docs, base), state="one")
         (docs / "gone.md").unlink()
         passed(sandbox)
         ran = sandbox.run("verify", "--json")
@@ -365,10 +348,8 @@ def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: S
     other = sandbox.add_folder("other", {"one.md": "the only one"})
     with zhipu() as base:
         both = [mirror("a", docs, base, prefix="a/"), mirror("b", other, base, prefix="b/")]
-        configure(sandbox, *both)
-        passed(sandbox)
-        configure(sandbox, both[0])
-        passed(sandbox)
+        passed(sandbox, *both)
+        passed(sandbox, both[0])
         ran = sandbox.run("verify", "--json")
         [result] = ran.json["mirrors"]
         assert (ran.code, result["ok"], result["detached"]) == (0, True, {"b": 1})
