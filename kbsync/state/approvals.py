@@ -135,7 +135,7 @@ class Recipes(Table):
         )
 
     def stop_asking(self, mirror: int) -> None:
-        """Void the questions about this mirror's recipes."""
+        """Withdraw the requests for a decision on this mirror's recipes."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL", (mirror,))
         self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
 
