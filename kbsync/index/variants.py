@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-MOST_VARIANTS = 16
+MAX_VARIANTS = 16
 """Maximum number of other spellings to search for; a pasted text may have many."""
 
 _PAIRS = """
@@ -77,4 +77,4 @@ def _swapped(part: str, written: str) -> str:
 def variants_in(words: Iterable[str]) -> list[str]:
     """Return the other spellings of some words, as many as a search may look for."""
     found = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
-    return list(itertools.islice(found, MOST_VARIANTS))
+    return list(itertools.islice(found, MAX_VARIANTS))

@@ -26,7 +26,7 @@ from kbsync.index.snippet import snippet, without_markup
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.variants import MOST_VARIANTS, variants_in
+from kbsync.index.variants import MAX_VARIANTS, variants_in
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
 from kbsync.index.words import Term, code_test, codes_in, forms_in, terms_of, whole_name_test
 from tests.share import long
@@ -454,7 +454,7 @@ def test_british_and_american_spelling_and_irregular_plurals_find_each_other(
 def test_variants_are_only_other_spellings() -> None:
     words = ["four", "sense", "called", "rise", "blog", "fire", "error", "hour", "文", "größer", "", "i"]
     assert variants_in(words) == []
-    assert variants_in(f"{letter}organise" for letter in "abcdefghijklmnopqrstuvwxyz")[MOST_VARIANTS:] == []
+    assert variants_in(f"{letter}organise" for letter in "abcdefghijklmnopqrstuvwxyz")[MAX_VARIANTS:] == []
 
 
 @pytest.mark.parametrize(("question", "text"), [("V.P.N. client", "The VPN"), ("VPN", "The V.P.N.")])
