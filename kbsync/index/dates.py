@@ -25,6 +25,7 @@ _MONTHS = (
 
 _ACCENTS = str.maketrans("äéûç", "aeuc")
 
+_DIGITS_OF_YEAR = re.compile("(?:19|20)[0-9]{2}")
 _ISO = re.compile("(?<![A-Za-z0-9])((?:19|20)[0-9]{2})-([0-9]{2})-([0-9]{2})(?![0-9])")
 _YEAR = re.compile("(?<![0-9])(?:19|20)[0-9]{2}(?![0-9]|-[0-9]{2}-[0-9]{2}(?![0-9]))")
 
@@ -74,6 +75,8 @@ def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
 
 def date_forms(text: str) -> set[str]:
     """Return the forms of the dates in `text`."""
+    if not _DIGITS_OF_YEAR.search(text):  # a search asks for each of many sentences
+        return set()
     # A log has the same date many times.
     iso = (_forms(year, [(int(month), int(day))]) for year, month, day in set(_ISO.findall(text)))
     return {*itertools.chain.from_iterable(iso), *(form for _, _, form in _other_dates(text))}

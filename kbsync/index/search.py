@@ -282,9 +282,9 @@ class Search:
 
 def _variants(terms: Sequence[Term]) -> dict[str, str]:
     """Return other spellings of the terms, by their stems."""
-    asked = {term.stem for term in terms}
-    variants = stemmed(" ".join(variants_in(term.surface for term in terms)))
-    return {term.stem: term.surface for term in variants if term.stem not in asked}
+    variants, asked = variants_in(term.surface for term in terms), {term.stem for term in terms}
+    others = stemmed(" ".join(variants)) if variants else []
+    return {term.stem: term.surface for term in others if term.stem not in asked}
 
 
 def _merged(

@@ -144,6 +144,7 @@ _SEARCHED = {
     "index.chunk._BRACE": [times("{"), times("\\"), _LETTERS],
     "index.chunk._COMMAND": [times("\\"), "\\" + _LETTERS, "\\a" + _BLANKS, times("\\a ")],
     "index.chunk._LABEL": [times("\\label{"), "\\label{" + _LETTERS, times("\\label{a")],
+    "index.dates._DIGITS_OF_YEAR": [times("19"), times("201"), _LETTERS],
     "index.dates._ISO": [times("2026-01-01-"), times("2026-01-"), _DIGITS, times("2026-")],
     "index.dates._YEAR": [times("2026-01-01-"), times("2026-01-"), _DIGITS, times("2026 ")],
     "index.dates._after_year": ["-" + _DIGITS, "-1" + times("-1"), " 年" + _BLANKS, times("年1月")],
