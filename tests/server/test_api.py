@@ -156,7 +156,7 @@ async def test_only_failed_files_that_may_succeed_are_retried_on_request(open_sc
     world = open_scene.world
     world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
     large = world.write("large.md", "x" * (world.limits.max_bytes + 1))
-    await open_scene.mirrored(2)
+    await open_scene.mirrored(1)
     assert (await open_scene.post("/api/retry", body(may_succeed=True))).status_code == 202
     assert open_scene.inbox() == [("retry", {"paths": ["f0.md"]})]
     large.unlink()
