@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ def test_every_command_has_help_with_examples(sandbox: Sandbox, name: str) -> No
     assert "Examples:" in ran.out
     assert "--folder, --mirror, -q, …: kbsync help options" in ran.out
     assert len(ran.out.splitlines()) <= 40  # a screen
+    assert len(re.findall("^  -", ran.out, re.MULTILINE)) <= 12, "few enough options to read"
 
 
 def test_help_lists_every_command(sandbox: Sandbox) -> None:
