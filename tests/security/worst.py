@@ -248,6 +248,7 @@ _SEARCHED = {
     "index.words.unspaced_runs": [times("文"), times("กa"), times("\u0e31")],
     "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
+_SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._FORMS"]
 _MATCHED = {
     "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
     "index.glossary._NO_MEANING": [times("old "), _LETTERS],
