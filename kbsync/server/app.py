@@ -150,8 +150,8 @@ class RunningMirrors:
         if run is not None and run.bound is not None:
             # Use the mirror's own target, so that a search loads no model and takes no lock.
             yield run.bound.target
-        elif run is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
-            # Only the folder is missing; the knowledge base is still searchable.
+        elif run is not None and (run.is_paused or run.halts.is_about(FOLDER_MISSING)):
+            # The mirror is paused, or its folder is missing; the knowledge base is still searchable.
             opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
             async with aclosing(await opening) as target:
                 yield target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
@@ -127,6 +128,11 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
     assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
     assert page(port, "/readyz")
+    found = json.loads(page(port, "/api/search?q=alpha"))
+    assert [hit["path"] for hit in found["hits"]] == ["a.md"]
+    assert not any("not searched" in note for note in found["notes"])
+    key = base64.urlsafe_b64encode(b"a.md").decode().rstrip("=")
+    assert "alpha" in json.loads(page(port, f"/api/document?mirror=handbook&key={key}"))["text"]
     sandbox.write("broken.pdf", "no pdf")
     assert paste(sandbox, after(ran.err, "(this also rescans): ")).code == 0
     daemon.wait_for_event("mirror.resumed", reason="paused")
