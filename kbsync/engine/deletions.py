@@ -23,7 +23,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import recheck_mounts
 from kbsync.engine.settings import DeletionLimits
-from kbsync.engine.status import CAUSES
+from kbsync.engine.status import CAUSES, unapproved
 from kbsync.source.stat import PathStat, stat_exactly
 from kbsync.state.approvals import ASKED, RELEASED, Hold
 from kbsync.state.history import HistoryEvent
@@ -42,19 +42,25 @@ APPROVAL_KEPT = 7 * 86400.0
 
 
 def must_hold(
-    batch: int, executed: int, serving: int, limits: DeletionLimits, before: int | None = None
+    batch: int,
+    executed: int,
+    serving: int,
+    limits: DeletionLimits,
+    before: int | None = None,
+    held: int = 0,
 ) -> bool:
     """Return whether `batch` deletions need approval (promise 5).
 
-    `executed`: deletions allowed without approval within the window. `serving`: number of documents serving
-    now, including the batch. `before`: number serving when the first file disappeared.
+    `executed`: deletions allowed without approval within the window. `held`: those within it that wait for
+    approval. `serving`: number of documents serving now, including the batch and the held ones. `before`:
+    number serving when the first file disappeared.
     """
     if batch == 0:
         return False
     # Later uploads must not hide that all earlier documents would be deleted.
-    if batch >= min(serving, before or serving):
+    if batch + held >= min(serving, before or serving):
         return True
-    deleted = batch + executed
+    deleted = batch + held + executed
     return deleted > limits.count and deleted > limits.fraction * (serving + executed)
 
 
@@ -255,13 +261,19 @@ class Deletions:
         for hold in tx.holds.batches(self._mirror, decided=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
             # Bursts of deletions count together: otherwise a folder could be emptied a few files at a time.
-            executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
+            window_start = now - binding.settings.deletions.window
+            executed = tx.removals.logged_since(self._mirror, window_start)
+            held = sum(
+                tx.removals.count(waiting, held=True)
+                for waiting in unapproved(tx, self._mirror)
+                if waiting.made_at >= window_start
+            )
             # How many documents served when the first file of the batch went missing.
             first_missed = tx.removals.began(hold, now - self.clock.steady())
             counts = [count for since, count in self._served if since < first_missed]
             before = counts[-1] if counts else next((count for _, count in self._served), None)
             asks = tx.mirrors.get(self._mirror).hold_all
-            if asks or must_hold(batch, executed, serving, binding.settings.deletions, before):
+            if asks or must_hold(batch, executed, serving, binding.settings.deletions, before, held):
                 tx.holds.decide(hold.id, ASKED, now)
                 return batch
             tx.holds.decide(hold.id, RELEASED, now)

@@ -430,6 +430,16 @@ def test_mass_deletion_needs_approval(batch: int, executed: int, serving: int, i
     assert must_hold(batch, executed, serving, DeletionLimits()) is is_held
 
 
+@pytest.mark.parametrize(
+    ("batch", "held", "serving", "is_held"),
+    [(0, 10, 30, False), (1, 6, 30, True), (1, 5, 30, False), (1, 5, 29, True), (1, 4, 5, True)],
+)
+def test_deletions_that_wait_for_approval_count_too(
+    batch: int, held: int, serving: int, is_held: bool
+) -> None:
+    assert must_hold(batch, 0, serving, DeletionLimits(), held=held) is is_held
+
+
 # -- another knowledge base ------------------------------------------------------------------------------
 
 

@@ -37,6 +37,19 @@ def test_bursts_of_deletions_add_up(desk: ZhipuSandbox) -> None:
     assert len(desk.service.ours()) == 24
 
 
+def test_deletions_during_a_hold_add_up_with_the_held_ones(desk: ZhipuSandbox) -> None:
+    """Each alone would need no approval."""
+    remove(desk, *range(10))
+    assert desk.go("--once", "--json").json["held"] == 10
+    for count in (11, 12):
+        remove(desk, count)
+        ran = desk.go("--once", "--json")
+        assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, count, 0)
+    assert len(desk.service.ours()) == 30
+    assert desk.run("approve", "--yes").code == 0
+    assert desk.once()["deleted"] == 12
+
+
 BROKEN_OFF = 3
 """Tries of one call; the worker repeats the deletion some time later."""
 
