@@ -439,7 +439,7 @@ def _undo(selection: Selection) -> str:
     rule = selection.verdict.rule
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
-            return "re-include it with a negated pattern in `exclude`, or list it in `include`"
+            return "re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!.obsidian/`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED if rule == IGNORE_FILE:
