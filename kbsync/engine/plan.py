@@ -452,7 +452,7 @@ class PrivatePass:
             plan.unchanged += 1
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
-        lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
+        lost = LOST if sending is not None and self._is_lost(sending) else ""
         note, settle_seconds = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle_seconds):
             note = f"it changed just now; kbsync sends it after {settle_seconds:g} s without changes"
@@ -510,10 +510,23 @@ class PrivatePass:
             return  # the target keeps the old name, and did so before
         planned = Planned(entry.path, row.known_size, source=moved_from or row.label or entry.path)
         if sending is not None:
-            note = AGAIN if sending.state is UploadState.INTENDED else LOST
+            note = LOST if self._is_lost(sending) else AGAIN
             planned = replace(planned, size=max(entry.stamp.size, 0), sends=True, note=note)
         plan.rename.append(planned)
         plan.unchanged -= 1
+
+    def _is_lost(self, row: Upload) -> bool:
+        """Return whether the response to this upload was lost.
+
+        In the copy, as after a restart, every upload that was being sent is unsure. While another process is
+        at work, it may still be sending it, so the original decides.
+        """
+        if row.state is UploadState.INTENDED:
+            return False
+        if not self._context.at_work:
+            return True
+        original = self._original.read(lambda tx: tx.uploads.get(row.id))
+        return original is not None and original.state is UploadState.UNSURE
 
     def _moved_from(self, row: Upload) -> str | None:
         """Return the path that this document's file had before this pass, if it differed."""

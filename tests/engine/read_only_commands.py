@@ -28,9 +28,9 @@ def state_of(world: World) -> Iterator[ReadOnlyState]:
         yield state
 
 
-async def planned(world: World) -> MirrorPlan:
+async def planned(world: World, *, at_work: bool = False) -> MirrorPlan:
     with state_of(world) as state:
-        context = CommandContext(identities(world.configured))
+        context = CommandContext(identities(world.configured), at_work=at_work)
         return await plan_mirror(world.settings, open_target(world), state, world.clock, context)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import RootIdentity
-from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
+from kbsync.engine.plan import LOST, MirrorPlan, Planned, plan_mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.once import run_once
 from kbsync.source.roots import identify
 from tests.engine.read_only_commands import once_for, open_target, planned, state_of
 from tests.engine.world import World
@@ -59,8 +61,23 @@ async def test_lost_answer_is_listed_with_a_note(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
     await world.mirrored(1)
-    plan = await planned(world)
-    assert paths(plan.upload) == ["f0.md"] and "got no response" in plan.upload[0].note
+    for at_work in (True, False):
+        plan = await planned(world, at_work=at_work)
+        assert paths(plan.upload) == ["f0.md"] and "got no response" in plan.upload[0].note
+
+
+async def test_upload_in_progress_is_not_listed_as_lost_unless_kbsync_was_killed(world: World) -> None:
+    response = asyncio.Event()
+    world.base.faults.append(Fault("put", hang=response))
+    world.write("a.md")
+    async with world.running() as store:
+        passing = asyncio.create_task(run_once(world.make_run(store)))
+        while world.states() != ["SENDING"]:
+            await world.clock.sleep(1)
+        notes = {at_work: (await planned(world, at_work=at_work)).upload[0].note for at_work in (True, False)}
+        response.set()
+        await passing
+    assert notes == {True: "", False: LOST}
 
 
 @long
