@@ -267,10 +267,13 @@ class Items:
 
 
 def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
-    """Return whether the file failed, and a retry may succeed without a change of the file or the
+    """Return whether the file failed, and a retry may succeed without a change of its bytes or the
     settings."""
-    if entry.status is not Status.FAILED or entry.verdict.choice is FileChoice.REFUSED:
+    if entry.status is not Status.FAILED:
         return False
+    if entry.verdict.choice is FileChoice.REFUSED:
+        # A retry reads a file without a size again, since it could not be read the last time.
+        return entry.stamp.size < 0
     last = last_failure(uploads)
     return last is None or last.code not in NEEDS_CHANGE
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
+from kbsync.engine import reconcile
 from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.status import (
     HALT_WORDS,
@@ -21,6 +22,7 @@ from kbsync.engine.status import (
     mirror_status,
 )
 from kbsync.errors import Halted, Rejected, Unfit
+from kbsync.source.read import UnreadableFile
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -118,6 +120,24 @@ async def test_retry_is_offered_only_where_it_can_succeed_without_a_change(world
     can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
     assert can_succeed == {f"{code}.md": code in ("timeout", "other") for code in codes}
     assert set(status(world, lambda one: {item.state for item in one.items or ()})) == {Status.FAILED}
+
+
+async def test_retry_is_offered_for_unreadable_files_but_not_for_large_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.limits = replace(world.limits, max_bytes=12)
+    world.write_many(2)
+    world.write("large.md", "much too large")
+    await world.once()
+    world.write("f0.md", "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "digest", lambda *_: UnreadableFile("permission denied"))
+        await world.once()
+    can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
+    assert can_succeed == {"f0.md": True, "f1.md": False, "large.md": False}
+    world.post_request("retry", paths=["f0.md"])
+    await world.once()
+    assert world.statuses() == {"ready": 2, "failed": 1}
 
 
 async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
