@@ -151,6 +151,8 @@ class Journal:
         self._lag = 0.0
         self._times = ""
         self._allowed: frozenset[str] = frozenset()
+        self.unreadable: set[str] = set()
+        """The files that could not be read at their last check in this run. Each scan checks them again."""
 
     @property
     def timing(self) -> Timing:
@@ -212,8 +214,11 @@ class Journal:
         digest = file.digest if file.digest or stored is None else stored.digest
         stamp, verdict, presence = file.stamp, file.verdict, Presence.PRESENT
         if file.problem:
+            self.unreadable.add(file.path)
             stamp, presence = NO_STAMP, Presence.UNKNOWN
             verdict = Verdict(FileChoice.REFUSED, file.problem)
+        else:
+            self.unreadable.discard(file.path)
         entry = FileRow(file.path, stamp, digest, verdict, file.by_person, presence, status, since, file.racy)
         tx.entries.put(mirror, entry)
         self._decide(tx, entry, file.fresh)

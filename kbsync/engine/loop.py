@@ -197,6 +197,7 @@ class MirrorLoop:
             on_hint=self.mirror.wake.set,
             on_wake=partial(self._wake, bound),
             ignores=partial(_ignores, bound.journal.binding.rules),
+            is_unreadable=bound.journal.unreadable.__contains__,
             observer=settings.observer,
             rescan=settings.rescan,
         )

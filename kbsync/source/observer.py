@@ -20,6 +20,7 @@ from watchdog.events import (
     DirCreatedEvent,
     DirDeletedEvent,
     DirMovedEvent,
+    FileAttribEvent,
     FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
@@ -163,6 +164,7 @@ EVENTS: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
     FileMovedEvent,
     FileClosedEvent,
+    FileAttribEvent,
     DirCreatedEvent,
     DirDeletedEvent,
     DirMovedEvent,
@@ -175,6 +177,7 @@ OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
 time."""
 
 Ignores = Callable[[str], bool]
+IsUnreadable = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
 # The library logs even its own shutdown as an error. Important errors become a `WatchTrouble`.
@@ -278,10 +281,13 @@ class TreeObserver(BaseObserver):
         return [thread.name for thread in (self, self.reader, *self.emitters.copy()) if not thread.is_alive()]
 
 
-def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint, ...]:
+def hints_of(
+    event: FileSystemEvent, root: str, ignores: Ignores, is_unreadable: IsUnreadable
+) -> tuple[Hint, ...]:
     """Return the hints that `event` gives about the tree below `root` (a real path); empty if it changes no
     content.
 
+    New permissions matter only for an unreadable file, which may be readable now (promise 7).
     The library's extra events for the entries of a moved directory are covered by the directory's own hints.
     """
     if event.is_synthetic:
@@ -289,7 +295,13 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
     match event:
         case FileMovedEvent():
             hints = [(event.src_path, HintKind.FILE), (event.dest_path, HintKind.FILE)]
-        case FileCreatedEvent() | FileDeletedEvent() | FileModifiedEvent() | FileClosedEvent():
+        case (
+            FileCreatedEvent()
+            | FileDeletedEvent()
+            | FileModifiedEvent()
+            | FileClosedEvent()
+            | FileAttribEvent()
+        ):
             hints = [(event.src_path, HintKind.FILE)]
         case DirCreatedEvent():
             hints = [(event.src_path, HintKind.TREE)]
@@ -305,7 +317,8 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
         path = os.fsdecode(name)
         # Changes of the root itself are detected through its identity.
         below = path[len(prefix) :] if path.startswith(prefix) else ""
-        if below and not ignores(below):
+        is_wanted = not isinstance(event, FileAttribEvent) or is_unreadable(below)
+        if below and is_wanted and not ignores(below):
             wanted_hints.append(Hint(below, kind))
     return tuple(wanted_hints)
 
@@ -314,18 +327,19 @@ class TreeEvents(FileSystemEventHandler):
     """Turns events of the library's thread into hints. Never raises, because an exception would end that
     thread."""
 
-    def __init__(self, root: str, ignores: Ignores, post: Post) -> None:
+    def __init__(self, root: str, ignores: Ignores, is_unreadable: IsUnreadable, post: Post) -> None:
         self.event_count = 0
         self.fault = ""
         self._root = root
         self._ignores = ignores
+        self._is_unreadable = is_unreadable
         self._post = post
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Post the hints for `event`; store any exception in `fault` for the watcher."""
         self.event_count += 1
         try:
-            if hints := hints_of(event, self._root, self._ignores):
+            if hints := hints_of(event, self._root, self._ignores, self._is_unreadable):
                 self._post(hints)
         except Exception as error:
             self.fault = f"{type(error).__name__}: {error}"

@@ -168,14 +168,15 @@ class Watch:
         on_hints: Callable[[tuple[Hint, ...]], None],
         on_wake: Callable[[], None],
         ignores: Callable[[str], bool],
+        is_unreadable: Callable[[str], bool],
     ) -> None:
         """Prepare the watch. Needs a running loop, in whose thread `on_hints` and `on_wake` are called;
-        `ignores` is called in another thread."""
+        `ignores` and `is_unreadable` are called in another thread."""
         self._folder = folder
         self._state_dir = state_dir
         self._make_observer = make_observer
         post = asyncio.get_running_loop().call_soon_threadsafe
-        self._tree = TreeEvents(folder, ignores, lambda hints: post(on_hints, hints))
+        self._tree = TreeEvents(folder, ignores, is_unreadable, lambda hints: post(on_hints, hints))
         self._wakes = WakeEvents(partial(post, on_wake))
         self._observer: TreeObserver | None = None
         # Held while an observer starts, even after its caller stopped waiting.
@@ -332,6 +333,7 @@ class Watcher:
         on_hint: Callable[[], None] = lambda: None,
         on_wake: Callable[[], None] = lambda: None,
         ignores: Callable[[str], bool] = lambda _path: False,
+        is_unreadable: Callable[[str], bool] = lambda _path: False,
         observer: ObserverChoice = "auto",
         rescan: float = RESCAN,
         machine: Machine | None = None,
@@ -340,7 +342,8 @@ class Watcher:
         below it.
 
         `on_hint` (hints arrived) and `on_wake` (a command used `wake`) are called in the loop's thread.
-        `ignores` is called in another thread with a relative path; True drops the hint.
+        `ignores` and `is_unreadable` are called in another thread with a relative path. If `ignores` returns
+        True, the hint is dropped. New permissions give a hint only for a file that `is_unreadable`.
         """
         self.hints = HintSet()
         self.report = WatchReport(str(root), Mode.POLLING, f"{root} is not watched yet.")
@@ -348,6 +351,7 @@ class Watcher:
         self._state_dir = os.path.realpath(state_dir)
         self._on_hint = on_hint
         self._ignores = ignores
+        self._is_unreadable = is_unreadable
         self._choice: ObserverChoice = observer
         self._rescan = rescan
         self._machine = machine or Machine()
@@ -564,6 +568,7 @@ class Watcher:
             on_hints=self._receive,
             on_wake=self._wake.touched,
             ignores=self._ignores,
+            is_unreadable=self._is_unreadable,
         )
         try:
             await watch.open()

@@ -65,3 +65,18 @@ def test_running_daemon_deletes_nothing_in_an_unreadable_folder(desk: ZhipuSandb
     assert desk.service.request_count("delete") <= 2  # f1.md, and the old text of f0.md
     assert set(desk.service.by_path()) >= {"shut/g0.md", "shut/g1.md"}
     assert daemon.end() == 0
+
+
+@long
+def test_running_daemon_uploads_a_file_as_soon_as_it_becomes_readable(desk: ZhipuSandbox) -> None:
+    (desk.docs / "f0.md").chmod(0)
+    daemon = desk.watch()
+    daemon.wait_for_event("document.failed", path="f0.md")
+    for n in range(1, 8):
+        daemon.wait_for_event("document.ready", path=f"f{n}.md")
+    uploads = desk.service.request_count("upload")
+    (desk.docs / "f1.md").chmod(0o600)
+    (desk.docs / "f0.md").chmod(0o600)
+    daemon.wait_for_event("document.ready", path="f0.md")
+    assert desk.service.request_count("upload") == uploads + 1
+    assert daemon.end() == 0

@@ -38,12 +38,15 @@ async def hearing(root: Path, state: Path) -> AsyncIterator[Hearing]:
         ("/r", ev.FileModifiedEvent("/root2/a"), []),
         ("/r", ev.FileModifiedEvent("/r/.git/index"), []),
         ("/r", ev.DirCreatedEvent("/r/.git"), []),
+        ("/r", ev.FileAttribEvent("/r/a"), []),
+        ("/r", ev.FileAttribEvent("/r/shut.md"), [Hint("shut.md", FILE)]),
     ],
 )
 def test_only_selected_paths_below_the_root_are_checked(
     root: str, event: ev.FileSystemEvent, expected: list[Hint]
 ) -> None:
-    assert list(hints_of(event, root, lambda path: path.split("/")[0] == ".git")) == expected
+    hints = hints_of(event, root, lambda path: path.split("/")[0] == ".git", {"shut.md"}.__contains__)
+    assert list(hints) == expected
 
 
 def save_like_vim(root: Path) -> None:
