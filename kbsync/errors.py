@@ -46,6 +46,10 @@ class ShortageError(StateError):
     descriptors."""
 
 
+EMBED = "embed"
+"""The call to an embedding service, with which the reasons of its errors begin (`embed: HOST …`)."""
+
+
 class TargetError(KbsyncError):
     """A request to a target failed; `code` is the service's own code.
 

@@ -175,7 +175,9 @@ def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:
     totals = {status.word: sum(getattr(m.documents, status.word) for m in mirrors) for status in SHOWN}
     counts = [f"{n:,} {word}" for word, n in totals.items() if n or word in ("ready", "pending", "failed")]
     halts = [
-        f"{mirror.name}: {halt_words(mirror.halt.reason)}" for mirror in mirrors if mirror.halt is not None
+        f"{mirror.name}: {halt_words(mirror.halt.reason, mirror.halt.detail)}"
+        for mirror in mirrors
+        if mirror.halt is not None
     ]
     paused = [f"{mirror.name}: paused" for mirror in mirrors if mirror.pause is not None]
     return "; ".join([", ".join(counts), *halts, *paused])

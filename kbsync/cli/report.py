@@ -177,7 +177,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     parts = [f"{format_count(searchable, 'document')} searchable"]
     changes = [f"{number:,} {word}" for word in CHANGES if (number := sum(count[word] for count in counts))]
     stopped = [
-        halt_words(report.status.halt.reason)
+        halt_words(report.status.halt.reason, report.status.halt.detail)
         for report in reports
         if report.status.halt and not report.is_held
     ]

@@ -30,7 +30,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.text import format_size, shell_word
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted
+from kbsync.errors import EMBED, Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Extent, Hold
 from kbsync.state.db import DISK_FULL, is_disk_full
 from kbsync.state.files import FileRow, folder_label
@@ -94,6 +94,8 @@ HALT_WORDS = {
     RECIPE_HELD: "new settings wait for your approval",
 }
 """The contract's reasons in plain words."""
+EMBEDDING_DOWN = "embedding service not reachable"
+"""The words for `TARGET_DOWN` if only the embedding service of a knowledge base is to blame."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
 """Halts for documents that no pass retries by itself; a user has to release them."""
@@ -119,14 +121,19 @@ def only_retries(halt: Halt) -> bool:
     return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
 
 
-def halt_words(reason: str) -> str:
-    """Return the reason for a halt in plain words; JSON, metrics and logs use the reason's code."""
+def halt_words(reason: str, detail: str = "") -> str:
+    """Return the reason for a halt in plain words; JSON, metrics and logs use the reason's code.
+
+    `detail`: the halt's, which shows whether an embedding service is unreachable.
+    """
+    if reason == TARGET_DOWN and detail.startswith(f"{EMBED}: "):
+        return EMBEDDING_DOWN
     return HALT_WORDS.get(reason, reason.replace("-", " "))
 
 
 def halt_sentence(halt: Halt) -> str:
     """Return a halt's reason, detail and command as text."""
-    return f"{halt_words(halt.reason)}: {in_words(halt)}"
+    return f"{halt_words(halt.reason, halt.detail)}: {in_words(halt)}"
 
 
 def in_words(halt: Halt) -> str:

@@ -87,7 +87,7 @@ class Notice:
             case "halted":
                 text = halt_sentence(halt)
             case "recovered":
-                text = f"works again (was halted: {halt_words(halt.reason)})"
+                text = f"works again (was halted: {halt_words(halt.reason, halt.detail)})"
             case "quarantined":
                 text = f"{format_count(self.count, 'document')} failed"
                 if self.documents:

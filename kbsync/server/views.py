@@ -183,7 +183,7 @@ class MirrorView:
         """Return the mirror for the page: its status, its problems and its progress."""
         payload, tx, record, halt = self.status.to_json(), self._tx, self._record, self.status.halt
         if halt is not None:
-            payload["halt"]["words"] = halt_words(halt.reason)
+            payload["halt"]["words"] = halt_words(halt.reason, halt.detail)
         if record is None:
             return {**payload, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
         items = Items(tx, record, halt, self._command_line)

@@ -231,3 +231,15 @@ def test_halted_pass_does_not_claim_that_nothing_changed(sandbox: Sandbox) -> No
     ran = sandbox.run("--once")
     assert ran.code == 3
     assert ran.out.startswith("handbook: 1 document searchable, halted (folder not readable); ")
+
+
+@long
+def test_pass_without_its_embedding_service_names_that_service(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure("target: {type: local, embedding: {type: tei, base_url: 'http://127.0.0.1:1'}}\n")
+    ran = sandbox.go("--once", hurried=True)
+    assert ran.code == Code.PASSING
+    assert "halted (embedding service not reachable)" in ran.out
+    [mirror] = sandbox.run("status", "--json").json["mirrors"]
+    assert mirror["halt"]["reason"] == "target-down"
+    assert "embedding service not reachable: embed: 127.0.0.1:1" in sandbox.run("status").out

@@ -14,10 +14,12 @@ from kbsync.core.model import SELECTED, Presence, Stamp, Status
 from kbsync.engine import reconcile
 from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.status import (
+    EMBEDDING_DOWN,
     HALT_WORDS,
     OUT_OF_DATE,
     DocumentCounts,
     MirrorStatus,
+    halt_words,
     is_fresh,
     mirror_status,
 )
@@ -140,6 +142,16 @@ async def test_retry_is_offered_for_unreadable_files_but_not_for_large_ones(
     assert world.statuses() == {"ready": 2, "failed": 1}
 
 
+def test_only_errors_of_the_embedding_service_blame_it_for_a_halt() -> None:
+    assert halt_words("target-down", "embed: 127.0.0.1:1 refused the connection") == EMBEDDING_DOWN
+    for reason, detail in (
+        ("target-down", "list: no answer"),
+        ("target-down", ""),
+        ("quota", "embed: no money"),
+    ):
+        assert halt_words(reason, detail) == HALT_WORDS[reason]
+
+
 async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
     world.write("sub/a.md")
     await world.once()
@@ -257,4 +269,5 @@ def test_freshness_considers_the_last_pass_and_pending_work() -> None:
 
 def test_troubleshooting_page_has_the_message_of_each_halt() -> None:
     page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
-    assert [code for code, words in HALT_WORDS.items() if f"| {words} (`{code}`) |" not in page] == []
+    messages = [*HALT_WORDS.items(), ("target-down", EMBEDDING_DOWN)]
+    assert [words for code, words in messages if f"| {words} (`{code}`) |" not in page] == []

@@ -97,7 +97,9 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
         return [_with_size(item) for item in items if item.cause == DESELECTED]
 
     if plan.halt is not None:
-        yield output.red(f"{plan.name}: a pass would do nothing ({halt_words(plan.halt.reason)})")
+        yield output.red(
+            f"{plan.name}: a pass would do nothing ({halt_words(plan.halt.reason, plan.halt.detail)})"
+        )
         yield f"  {printable(in_words(plan.halt))}"
         return
     if plan.note:

@@ -101,7 +101,7 @@ def _trouble(fields: logs.Fields) -> str:
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     if fields["event"] == "mirror.halted" and reasons:
-        reasons[0] = halt_words(reasons[0])
+        reasons[0] = halt_words(*reasons[:2])
     parts += reasons or [str(fields["event"]).replace(".", " ")]
     fix = f"; fix: {fields['cure']}" if fields.get("cure") else ""
     trace = f"\n  {fields['exception']}" if fields.get("exception") else ""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from kbsync.core.backoff import pause
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.errors import EMBED, Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpResponse
@@ -294,7 +294,7 @@ class EmbeddingService:
         For a query, calls a busy service only once, because a user is waiting. Raises `Unavailable` or
         `Halted` if the service itself is to blame.
         """
-        async with self._client.time_limit("embed", SEARCH_TIMEOUT) if is_query else nullcontext():
+        async with self._client.time_limit(EMBED, SEARCH_TIMEOUT) if is_query else nullcontext():
             batches = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
         return [vector for vectors in batches for vector in vectors]
 
@@ -372,7 +372,7 @@ class EmbeddingService:
         if lacking and len(lacking) == len(items):
             [vector] = await self._request_vectors([PROBE_ITEM], is_query)
             if vector is None:  # no document is to blame, so don't retry text by text
-                raise Unavailable("embed: the service returns no vector for any text", code="nonsense")
+                raise Unavailable(f"{EMBED}: the service returns no vector for any text", code="nonsense")
         retried = await _gather_in_order([self._retry_alone(items[index], is_query) for index in lacking])
         by_index = dict(zip(lacking, retried, strict=True))
         return [by_index[index] if vector is None else vector for index, vector in enumerate(vectors)]
@@ -405,7 +405,7 @@ class EmbeddingService:
         try:
             vectors = vectors_of(response.body, len(items))
         except NonsenseError as error:
-            raise Unavailable(f"embed: {response.host} answered with {error}", code="nonsense") from None
+            raise Unavailable(f"{EMBED}: {response.host} answered with {error}", code="nonsense") from None
         length = next((len(vector) for vector in vectors if vector is not None), None)
         if length is not None:
             # Vectors of different lengths can't be compared, so a new length means a wrong config.
@@ -422,11 +422,11 @@ class EmbeddingService:
         """Send one request; call a busy service again after the pause that it requested."""
         for _ in range(patience):
             try:
-                return await self._client.request("embed", "POST", self._dialect.path, json=body)
+                return await self._client.request(EMBED, "POST", self._dialect.path, json=body)
             except Unavailable as error:
                 if not (error.is_rate_limit or error.code in _PASSING):
                     raise
-        return await self._client.request("embed", "POST", self._dialect.path, json=body)
+        return await self._client.request(EMBED, "POST", self._dialect.path, json=body)
 
 
 _NO_DIRECTION = (
