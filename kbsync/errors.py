@@ -24,7 +24,7 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Raised if nothing has been mirrored yet; the caller adds the command for a pass."""
+    """Raised if something is missing that a pass creates; the caller adds the command for a pass."""
 
 
 class LockedError(KbsyncError):

@@ -138,14 +138,28 @@ async def search(
         *([_note_on_phrases(query)] if lacks_phrase and answered and unmatched == Unmatched() else []),
         *_notes_on_words(guesses, unknown if hits else ()),
         *notes_on(freshness, opened, with_held_hits=held, searchable=searchable, has_good_hits=has_good_hits),
-        *(
-            Note(printable(f"{name}: not searched: {system_reason(error)}"))
-            for name, error in errors.items()
-            if not isinstance(error, UnmadeError)
-        ),
+        *_notes_on_errors(errors, freshness, opened),
     ]
     words = list(filter(None, guesses.values()))
     return SearchReply(hits, freshness, notes, errors, answered, unmatched, words, query)
+
+
+def _notes_on_errors(
+    errors: Mapping[str, Exception], freshness: Sequence[Freshness], opened: OpenMirrors
+) -> list[Note]:
+    """Return notes on the mirrors that couldn't be searched. Before the first pass, `notes_on` says so."""
+    fresh = {item.status.name: item for item in freshness}
+    lines = []
+    for name, error in errors.items():
+        fix = ""
+        if isinstance(error, UnmadeError):
+            if not fresh[name].has_passed:
+                continue
+            is_watched = opened.will_mirror or not fresh[name].is_unattended
+            once = f"run: {opened.installation.command_line('--once')}"
+            fix = f"; {'kbsync is working on it' if is_watched else once}"
+        lines.append(f"{name}: not searched: {system_reason(error)}{fix}")
+    return [Note(printable(line)) for line in lines]
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:

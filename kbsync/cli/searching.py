@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kbsync.cli.context import not_yet, read_state, reader, unmade
-from kbsync.cli.exit_codes import concerning
+from kbsync.cli.exit_codes import MirrorError, concerning, worst
 from kbsync.cli.output import Output, cells
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
@@ -61,11 +61,9 @@ class CommandMirrors:
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
-        """Search all mirrors and return their combined reply. Raises `KbsyncError`, with the name of a mirror
-        that couldn't be searched.
+        """Search all mirrors and return their combined reply, with notes on those that couldn't be searched.
 
-        With several mirrors, those that haven't had a pass are skipped; raises `UsageError` if none has had
-        one.
+        If none could be, raises `MirrorError` for the worst error, or `UsageError` if none has had a pass.
         """
         reply = await search(self, query, images=images)
         self._refuse(reply.freshness, reply.errors, reply.answered)
@@ -82,13 +80,21 @@ class CommandMirrors:
     def _refuse(
         self, fresh: Sequence[Freshness], errors: Mapping[str, Exception], answered: Collection[object]
     ) -> None:
+        if answered:
+            return  # notes name the others
         passed = {report.status.name for report in fresh if report.has_passed}
+        failures = list[MirrorError]()
         for name, error in errors.items():
             if name in passed or not isinstance(error, UsageError):
-                with concerning(name), unmade(self.installation):
-                    raise error
-        if not answered:
-            raise not_yet(self.installation)
+                try:
+                    with concerning(name), unmade(self.installation):
+                        raise error
+                except MirrorError as failure:
+                    failures.append(failure)
+        if failures:
+            code = worst(failure.code for failure in failures)
+            raise next(failure for failure in failures if failure.code == code)
+        raise not_yet(self.installation)
 
 
 def search_once(installation: Installation, query: Query, *, images: bool) -> SearchReply:

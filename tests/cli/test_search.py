@@ -280,6 +280,57 @@ def test_mirrors_with_comparable_scores_are_merged_by_score(sandbox: Sandbox) ->
     assert "one:" not in sandbox.run("search", "walrus", "--mirror", "one").out
 
 
+def mirror_two(sandbox: Sandbox) -> Path:
+    """Mirror `docs` as handbook and another folder as pets; return the index of pets."""
+    sandbox.configure()
+    sandbox.write("dog.md", "The dog sleeps in its basket.")
+    sandbox.add_mirror("pets", {"puppy.md": "A puppy is a young dog."})
+    sandbox.once()
+    return sandbox.state / "kb" / "pets" / "index.db"
+
+
+def break_model(sandbox: Sandbox, index: Path) -> str:
+    target = json.dumps({"embedding": {"type": "onnx", "path": str(index.parent / "no-model")}})
+    before, pets, after = sandbox.config.read_text().partition("name: pets,")
+    sandbox.config.write_text(f"{before}{pets} target: {target},{after}")
+    return "no-model has no model.onnx"
+
+
+def remove_index(_sandbox: Sandbox, index: Path) -> str:
+    for file in index.parent.glob("index.db*"):
+        file.unlink()
+    return "index.db doesn't exist; run: kbsync --once"
+
+
+def damage_index(_sandbox: Sandbox, index: Path) -> str:
+    index.write_bytes(b"no database" * 1000)
+    return "index.db is damaged"
+
+
+@long
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        pytest.param(break_model, 2, id="model"),
+        pytest.param(remove_index, 2, id="removed"),
+        pytest.param(damage_index, 4, id="damaged"),
+    ],
+)
+def test_mirror_that_cannot_be_searched_is_named_beside_the_hits_of_the_others(
+    sandbox: Sandbox, damage: Any, code: int
+) -> None:
+    reason = damage(sandbox, mirror_two(sandbox))
+    ran = sandbox.run("search", "dog", "--json").check_success()
+    assert [hit["mirror"] for hit in ran.json["hits"]] == ["handbook"]
+    [note] = [note for note in ran.json["notes"] if "pets: not searched: " in note]
+    assert reason in note
+    assert "nothing has been mirrored" not in note
+    ran = sandbox.run("search", "dog").check_success()
+    assert note in ran.err
+    # Without any mirror that can be searched, it is an error.
+    sandbox.run("search", "dog", "--mirror", "pets").check_refusal(code, "pets: ", reason)
+
+
 def test_closed_pipe_is_not_an_error(mirrored: Sandbox) -> None:
     process = mirrored.start("search", "password", "--folder", "docs", "--json")
     assert process.stdout is not None

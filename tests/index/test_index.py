@@ -298,8 +298,8 @@ def test_index_whose_creation_was_killed_is_completed(folder: Path, content: byt
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        (None, r"nothing has been mirrored yet: .*index\.db doesn't exist"),
-        ("", r"nothing has been mirrored yet: .*index\.db is empty"),
+        (None, r"^the index .*index\.db doesn't exist"),
+        ("", r"^the index .*index\.db is empty"),
         ("CREATE TABLE theirs (x)", "the next pass"),
     ],
 )

@@ -111,8 +111,8 @@ class Reader:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open the index. Raises `UnmadeError` if nothing has been mirrored yet, `StateError` if the file
-        can't be read.
+        """Open the index. Raises `UnmadeError` if there is none that this version can read, `StateError` if
+        the file can't be read.
         """
         self._folder = folder
         self._guard = threading.Lock()
@@ -144,7 +144,7 @@ class Reader:
         """Open the current file and drop data cached from an earlier one."""
         path = self._folder / FILE
         if not path.exists():
-            raise UnmadeError(f"nothing has been mirrored yet: {path} doesn't exist")
+            raise UnmadeError(f"the index {path} doesn't exist")
         with state_errors(path):
             connection = open_reader(path)
             with transaction(connection):  # in one snapshot, because the file may be under construction
@@ -153,7 +153,7 @@ class Reader:
         if marks[0] != APPLICATION_ID or marks[1] not in READABLE:
             connection.close()
             if nothing_yet:
-                raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
+                raise UnmadeError(f"the index {path} is empty")
             if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
                 raise newer(path, marks[1])
             raise UnmadeError(
