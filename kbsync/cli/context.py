@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kbsync.cli.exit_codes import concerning
+from kbsync.cli.exit_codes import MirrorError, concerning
 from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
@@ -453,18 +453,27 @@ def command_context(installation: Installation) -> CommandContext:
 async def for_each_mirror(
     installation: Installation,
     view: Callable[[MirrorSettings, Target, ReadOnlyState, Clock, CommandContext], Awaitable[T]],
+    failures: list[MirrorError] | None = None,
 ) -> list[T]:
-    """Run `work` (plan or verify) on every requested mirror, with its target and the state opened for
-    reading."""
+    """Run `view` (plan or verify) on every requested mirror, with its target and the state opened for
+    reading.
+
+    Raises `MirrorError` if it fails for a mirror; with `failures`, adds the error there and continues.
+    """
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
     results = []
     with open_state(installation) as state:
         for mirror in installation.mirrors:
-            async with open_for_reading(installation, mirror) as target:
-                context = command_context(installation)
-                results.append(await view(settings_of(mirror), target, state, SystemClock(), context))
+            try:
+                async with open_for_reading(installation, mirror) as target:
+                    context = command_context(installation)
+                    results.append(await view(settings_of(mirror), target, state, SystemClock(), context))
+            except MirrorError as error:
+                if failures is None:
+                    raise
+                failures.append(error)
     return results
 
 

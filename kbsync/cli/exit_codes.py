@@ -52,11 +52,12 @@ def worst(codes: Iterable[Code]) -> Code:
 
 
 class MirrorError(KbsyncError):
-    """An error of one mirror: `str()` names the mirror, `code` is that of the cause."""
+    """An error of one `mirror`: `str()` names the mirror, `code` is that of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)
         super().__init__(message if message.startswith(f"{mirror}: ") else f"{mirror}: {message}")
+        self.mirror = mirror
         self.code = code
 
 

@@ -103,6 +103,32 @@ def test_folder_excluded_from_the_mirror_needs_no_check(tmp_path: Path) -> None:
     sandbox.close()
 
 
+@long
+def test_mirror_that_cannot_be_verified_is_named_after_the_reports_of_the_others(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    sandbox.write("a.md", "alpha")
+    for name in ("broken", "missing", "pets"):
+        sandbox.add_mirror(name, {f"{name}.md": name})
+    sandbox.once()
+    (sandbox.state / "kb/broken/index.db").write_bytes(b"no database" * 1000)
+    for file in (sandbox.state / "kb/missing").glob("index.db*"):
+        file.unlink()
+    ran = sandbox.run("verify")
+    assert (ran.code, ran.out) == (2, "handbook: all is well\npets: all is well\n")
+    assert "kbsync: broken: " in ran.err
+    assert "index.db is damaged" in ran.err
+    assert "kbsync: missing: the index " in ran.err
+    assert "index.db doesn't exist; run: kbsync --once" in ran.err
+    ran = sandbox.run("verify", "--json")
+    mirrors = {mirror["name"]: mirror for mirror in ran.json["mirrors"]}
+    assert list(mirrors) == ["handbook", "broken", "missing", "pets"]
+    assert [mirror["ok"] for mirror in mirrors.values()] == [True, False, False, True]
+    assert "index.db is damaged" in mirrors["broken"]["error"]
+    one_bad = ("--mirror", "broken", "--mirror", "pets")
+    assert sandbox.run("verify", *one_bad).code == 4
+    sandbox.run("verify", "--mirror", "broken", "--json").check_refusal(4, "index.db is damaged")
+
+
 def documents(sandbox: Sandbox) -> list[str]:
     with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
         return [path for (path,) in index.execute("SELECT path FROM document ORDER BY path")]

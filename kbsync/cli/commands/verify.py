@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, for_each_mirror, not_yet, post, set_up_logs, when_done
-from kbsync.cli.exit_codes import Code
+from kbsync.cli.exit_codes import Code, MirrorError
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, printable
@@ -43,12 +43,12 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     kept       a document whose file is gone, kept by `deletions: never`: nothing is wrong
 
     Exits 1 if it finds anything. It changes nothing itself: --repair asks the running kbsync, or the next
-    pass, to do what is needed.
+    pass, to do what is needed. If a mirror can't be compared, it says why and reports the others.
     """
     import asyncio
 
     from kbsync.cli.exit_codes import worst
-    from kbsync.engine.verify import repair_request, verify_mirror
+    from kbsync.engine.verify import Verification, repair_request, verify_mirror
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
@@ -63,20 +63,27 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)
 
-    audits = asyncio.run(for_each_mirror(installation, verify))
+    failures = list[MirrorError]()
+    audits = asyncio.run(for_each_mirror(installation, verify, failures))
     repairs = {audit.name: request for audit in audits if repair and (request := repair_request(audit))}
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])
-    if as_json:
-        Output().json({"mirrors": [audit.to_json() for audit in audits]})
+    if as_json and audits:
+        unverified = [{**Verification(e.mirror).to_json(), "ok": False, "error": str(e)} for e in failures]
+        order = [mirror.name for mirror in installation.mirrors]
+        fields = [*(audit.to_json() for audit in audits), *unverified]
+        Output().json({"mirrors": sorted(fields, key=lambda item: order.index(item["name"]))})
     else:
         for audit in audits:
             _print(Output(), audit, quiet=choices.quiet)
         if repairs and not choices.quiet:
             then = when_done(installation, list(repairs))
             print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
-    halted = [Code.PERSON for audit in audits if audit.halt is not None]
-    return worst([*halted, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
+    for failure in failures:
+        print_message(str(failure))
+    codes = [failure.code for failure in failures]
+    codes += [Code.PERSON for audit in audits if audit.halt is not None]
+    return worst([*codes, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
 
 
 def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
