@@ -129,6 +129,26 @@ def test_mirror_that_cannot_be_verified_is_named_after_the_reports_of_the_others
     sandbox.run("verify", "--mirror", "broken", "--json").check_refusal(4, "index.db is damaged")
 
 
+@long
+def test_findings_of_several_mirrors_follow_the_name_of_their_mirror(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    sandbox.write("a.md", "alpha")
+    pets = sandbox.add_mirror("pets", {"b.md": "beta"})
+    sandbox.once()
+    sandbox.write("a.md", "alpha, changed")
+    (pets / "b.md").write_text("beta, changed")
+    lines = sandbox.run("verify").out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "handbook: 1 stale",
+        "stale",
+        "pets: 1 stale",
+        "stale",
+    ]
+    assert "a.md" in lines[1] and "b.md" in lines[3]
+    # The result of one mirror comes last, where it stays on the screen.
+    assert sandbox.run("verify", "--mirror", "pets").out.endswith("\npets: 1 stale\n")
+
+
 def documents(sandbox: Sandbox) -> list[str]:
     with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
         return [path for (path,) in index.execute("SELECT path FROM document ORDER BY path")]

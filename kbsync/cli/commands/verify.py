@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -75,7 +76,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         Output().json({"mirrors": sorted(fields, key=lambda item: order.index(item["name"]))})
     else:
         for audit in audits:
-            _print(Output(), audit, quiet=choices.quiet)
+            _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
         if repairs and not choices.quiet:
             then = when_done(installation, list(repairs))
             print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
@@ -86,28 +87,35 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     return worst([*codes, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
 
 
-def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
-    if audit.halt is not None:
-        fix = f"; fix: {audit.halt.fix}" if audit.halt.fix else ""
-        output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}"))
-    counts = []
-    for kind in ("missing", "stale", "orphaned", "duplicate", "unchecked"):
-        documents = getattr(audit, kind)
-        for document in documents:
-            why = output.dim(printable(document.why))
-            output.line(f"{output.red(f'{kind:9}')}  {printable(document.path)}  {why}")
-        if documents:
-            counts.append(f"{len(documents):,} {kind}")
+def _print(output: Output, audit: Verification, *, quiet: bool, several: bool) -> None:
+    """Print the findings, then the result; with `several` mirrors, the result, which names the mirror, comes
+    first."""
     if quiet and audit.ok:
         return
-    for item in audit.kept or ():
-        why = output.dim(printable(item.why))
-        output.line(f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {why}")
-    for name, documents in audit.detached.items():
-        count, delete = format_count(documents, "document"), f"kbsync forget {name} --delete-documents"
-        detached = f"{count} of the mirror {name}, which is no longer in the config; to delete: {delete}"
-        output.line(f"{output.dim('detached')}   {printable(detached)}")
+    counts = [f"{len(documents):,} {kind}" for kind in _KINDS if (documents := getattr(audit, kind))]
     result = ", ".join(counts) or ("all is well" if audit.ok else "the folder could not be compared")
     kept_count = f"; {format_count(len(audit.kept), 'document')} kept" if audit.kept else ""
     others = f"; {format_count(audit.foreign, 'document')} not ours" if audit.foreign else ""
-    output.line(output.bold(f"{audit.name}: {result}{kept_count}{others}"))
+    summary = output.bold(f"{audit.name}: {result}{kept_count}{others}")
+    findings = _findings(output, audit)
+    output.lines([summary, *findings] if several else [*findings, summary])
+
+
+_KINDS = ("missing", "stale", "orphaned", "duplicate", "unchecked")
+
+
+def _findings(output: Output, audit: Verification) -> Iterator[str]:
+    if audit.halt is not None:
+        fix = f"; fix: {audit.halt.fix}" if audit.halt.fix else ""
+        yield output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}")
+    for kind in _KINDS:
+        for document in getattr(audit, kind):
+            why = output.dim(printable(document.why))
+            yield f"{output.red(f'{kind:9}')}  {printable(document.path)}  {why}"
+    for item in audit.kept or ():
+        why = output.dim(printable(item.why))
+        yield f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {why}"
+    for name, documents in audit.detached.items():
+        count, delete = format_count(documents, "document"), f"kbsync forget {name} --delete-documents"
+        detached = f"{count} of the mirror {name}, which is no longer in the config; to delete: {delete}"
+        yield f"{output.dim('detached')}   {printable(detached)}"
