@@ -20,6 +20,7 @@ from kbsync.engine.status import (
     CommandLine,
     MirrorStatus,
     disk_halt,
+    halt_sentence,
     in_words,
     iso,
     mirror_status,
@@ -164,7 +165,9 @@ class Freshness:
             yield Note(f"paused; {changes}; to resume: {command_line(f'resume {self.status.name}')}")
             return
         if halt is not None:
-            yield Note(f"halted: {in_words(halt)}", is_minor=self.is_held and not has_held_hits)
+            # While something is held, the mirror works on.
+            text = halt_sentence(halt) if self.is_held else f"halted: {in_words(halt)}"
+            yield Note(text, is_minor=self.is_held and not has_held_hits)
         if self.root_trouble:
             yield Note(f"{self.root_trouble}; then run: {command_line('--once')}")
         if is_watched and not self.has_passed and halt is None:

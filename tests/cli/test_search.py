@@ -168,7 +168,8 @@ def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbo
     ran = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", tty=True)
     assert "the file is gone; its deletion waits for approval" in ran.out
     assert "file://" not in ran.out
-    assert "8 of 9 documents would be deleted; they stay until you approve; fix: kbsync approve" in ran.err
+    held_note = "handbook: deletions wait for your approval: 8 of 9 documents would be deleted; they stay "
+    assert f"kbsync: {held_note}until you approve; fix: kbsync approve" in ran.err
     [hit] = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", "--json").json["hits"]
     assert (hit["state"], hit["reason"]) == ("held", "the file is gone; its deletion waits for approval")
     rest = held.run("search", "zeppelin", "--path", "rest.md")

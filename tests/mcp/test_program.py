@@ -158,14 +158,14 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuS
 
 
 @long
-async def test_halted_mirror_is_reported_with_a_hint(sandbox: Sandbox) -> None:
+async def test_held_deletions_are_reported_with_a_hint(sandbox: Sandbox) -> None:
     sandbox.mirror({f"{name}.md": f"The walrus lies on the ice, says {name}." for name in "abcdefg"})
     for name in "abcdefg":
         (sandbox.docs / f"{name}.md").unlink()
     async with over_stdio(sandbox) as client:
         async with asyncio.timeout(SETTLED):
             notes = [""]
-            while "halted: 7 of 7 documents would be deleted" not in notes[0]:
+            while "deletions wait for your approval: 7 of 7 documents would be deleted" not in notes[0]:
                 await asyncio.sleep(0.05)
                 notes = (await run_tool(client, "search", query="walrus"))["notes"] or [""]
         assert "fix: kbsync approve handbook" in notes[0]
