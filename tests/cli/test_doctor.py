@@ -21,6 +21,7 @@ from kbsync.targets.http.connection import Endpoint
 from tests.cli.cures import proves
 from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.cli.zhipu import KEY, ZhipuSandbox
+from tests.index.test_embed import graph
 from tests.share import long
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
@@ -68,6 +69,34 @@ def test_bad_config_does_not_prevent_other_checks(sandbox: Sandbox, text: str, m
     assert ran.code == 2
     assert any(message in check["detail"] for check in ran.json["checks"] if check["name"] == "config")
     assert {"versions", "libraries"} <= names_with(ran, "ok")
+
+
+@long
+def test_embedding_model_that_stops_every_pass_is_reported_in_its_words(sandbox: Sandbox) -> None:
+    model = sandbox.root / "model"
+    sandbox.write("a.md", "one two three")
+    sandbox.configure(f"target: {json.dumps({'embedding': {'type': 'onnx', 'path': str(model)}})}")
+    sandbox.add_mirror("pets", {"b.md": "beta"})
+
+    def check() -> tuple[int, dict[str, Any]]:
+        ran = sandbox.run("doctor", "--json")
+        assert "pets: embedding model" not in results(ran)
+        return ran.code, results(ran)["handbook: embedding model"]
+
+    sentence = (
+        f"embedding.path: {model} has no model.onnx (or onnx/model.onnx); export the model to ONNX there"
+    )
+    code, result = check()
+    once = sandbox.run("--once")
+    assert (code, result["result"], result["detail"]) == (once.code, "wrong", sentence)
+    assert (code, sentence in once.words) == (2, True)
+    graph(model, pooled=False)
+    code, result = check()
+    assert (code, result["result"]) == (0, "ok")
+    assert result["detail"].endswith(f" in {model}: 3 dimensions")
+    (model / "model.onnx").write_bytes(b"no graph")
+    code, result = check()
+    assert (code, "cannot be loaded as an ONNX graph" in result["detail"]) == (2, True)
 
 
 def test_service_that_accepts_the_key_passes(zhipu: ZhipuSandbox) -> None:

@@ -116,7 +116,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 @json_option
 @shared_options
 def command(choices: Choices, as_json: bool) -> int:
-    """Check everything kbsync needs: config, permissions, disk, kernel limits, network, clock, key, quota.
+    """Check everything kbsync needs: config, permissions, disk, kernel, model, network, clock, key, quota.
 
     Prints a line for each: ok, warning or wrong, with the fix. Changes nothing. Exits 0 if nothing is wrong,
     otherwise with the code that a pass would return.
@@ -181,6 +181,7 @@ def _checks_of(installation: Installation) -> list[Check]:
         Check("disk", partial(machine.disk, installation.state_dir)),
         Check("listener", partial(machine.listener, installation)),
         Check("inotify", partial(machine.inotify, mirrors)),
+        Check("embedding model", partial(machine.models, mirrors)),
         *(
             Check(f"{mirror.name}: {subject}", partial(check, mirror))
             for subject, check in by_mirror.items()

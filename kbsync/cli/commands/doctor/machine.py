@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kbsync import install_command, version_and_revision
-from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
+from kbsync.cli.commands.doctor.command import CheckResult, failed_check, warning, wrong
 from kbsync.cli.context import list_damaged, open_state, read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, scan_folder
@@ -328,6 +328,27 @@ def _permissions_fix(folder: Path, shut: Path) -> str:
         if shut.stat().st_uid == os.geteuid():
             return f"chmod -R u+rX {path}"
     return f"sudo setfacl --recursive --modify u:{user()}:rX {path}"
+
+
+def models(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
+    """Check that each embedding model of the user's own can be loaded: one at a time, because they may be
+    large."""
+    from kbsync.index.embed import OnnxEmbedder, onnx_name
+    from kbsync.targets.indexed.config import IndexedTargetConfig
+
+    checked = dict[Path, str | Exception]()
+    for mirror in mirrors:
+        own = mirror.target.embedding.path if isinstance(mirror.target, IndexedTargetConfig) else None
+        if own is None:
+            continue
+        if own not in checked:
+            try:
+                name = onnx_name(own)
+                checked[own] = f"{name} in {own}: {OnnxEmbedder(own).dimensions:,} dimensions"
+            except Exception as error:
+                checked[own] = error
+        result, subject = checked[own], f"{mirror.name}: embedding model"
+        yield CheckResult(subject, result) if isinstance(result, str) else failed_check(subject, result)
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
