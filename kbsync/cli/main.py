@@ -18,6 +18,7 @@ from kbsync.cli.options import Choices, GlobalOption, examples, folder_options, 
 from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
 from kbsync.core.text import path_argument, printable, shell_word
+from kbsync.errors import UsageError
 
 COMMANDS = {
     "init": "Write a commented config for a folder.",
@@ -242,15 +243,57 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
-    """Return how to pass a query that begins with a minus, if `error` may be about one; else ""."""
+    """Return how to pass a query with a word that begins with a minus; "" if `error` can't be about one."""
     command = "" if error.ctx is None else error.ctx.info_name
-    if command not in ("search", "ask") or not isinstance(error, click.NoSuchOption | click.BadParameter):
+    if error.ctx is None or command not in ("search", "ask"):
         return ""
-    query = next((word for word in arguments if re.match(r"-[^\W\d]{2}|-\"", word)), None)
-    if query is None:
+    if not isinstance(error, click.NoSuchOption | click.BadParameter):
         return ""
-    example = f"kbsync {command} -- {shell_word(query)}"
-    return printable(f"; put -- before a query that begins with a minus: {example}")
+    if isinstance(error, click.NoSuchOption) and error.option_name.startswith("--"):
+        return ""
+    at = arguments.index(command) + 1 if command in arguments else 0
+    options, words = _split_query(error.ctx.command, arguments[at:])
+    if not any(re.match(r"-[^\W\d]{2}|-\"", word) for word in words):
+        return ""
+    hint, query = "; put -- before a query with a word that begins with a minus", " ".join(words)
+    if command == "search":
+        from kbsync.contract.query_syntax import parse_query
+        from kbsync.contract.searching import Query
+
+        try:
+            parse_query(Query(query))
+        except UsageError as problem:
+            return printable(f"{hint}; {problem}")
+    line = " ".join(map(shell_word, ("kbsync", *arguments[:at], *options, "--", query)))
+    return printable(f"{hint}: {line}")
+
+
+def _split_query(command: click.Command, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return a command's options (except -q), with their values, and its other arguments, which include
+    misspelt options."""
+    takes_value = {
+        name: not option.is_flag
+        for option in command.params
+        if isinstance(option, click.Option)
+        for name in option.opts
+    }
+    options, words, rest = list[str](), list[str](), list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return options, words + rest
+        name = word.partition("=")[0] if word.startswith("--") else word
+        if word in ("-q", "--quiet"):
+            continue  # a command to paste may print more
+        if name in takes_value:
+            options.append(word)
+            if takes_value[name] and word == name:
+                options += [rest.pop(0)] if rest else []
+        elif takes_value.get(word[:2]) and word[2:].isdecimal():
+            options.append(word)  # such as -k3
+        else:
+            words.append(word)
+    return options, words
 
 
 def _run(arguments: Sequence[str]) -> int:

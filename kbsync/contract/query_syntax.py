@@ -57,7 +57,8 @@ def parse_query(query: Query) -> Query:
         end = match.end()
     text = " ".join(f"{text}{query.text[end:]}".split())
     if not _WORD.search(text):
-        raise UsageError("the query has only filters; add a word to search for")
+        parts = ["excluded words"] * bool(excluded) + ["filters"] * bool(paths or types)
+        raise UsageError(f"the query has only {' and '.join(parts)}; add a word to search for")
     return replace(
         query,
         text=text,

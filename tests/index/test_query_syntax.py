@@ -52,9 +52,17 @@ def test_operators_narrow_the_selected_options() -> None:
     assert (parsed.paths, parsed.types) == (("a", "b"), ("pdf", "md"))
 
 
-@pytest.mark.parametrize("typed", ["-draft", 'path:hr/** -"first draft"', "type:pdf", "-draft ?"])
-def test_query_of_operators_only_is_refused_with_a_message(typed: str) -> None:
-    with pytest.raises(UsageError, match="add a word to search for"):
+@pytest.mark.parametrize(
+    ("typed", "parts"),
+    [
+        ("-draft", "excluded words"),
+        ('path:hr/** -"first draft"', "excluded words and filters"),
+        ("type:pdf", "filters"),
+        ("-draft ?", "excluded words"),
+    ],
+)
+def test_query_of_operators_only_is_refused_with_a_message(typed: str, parts: str) -> None:
+    with pytest.raises(UsageError, match=f"the query has only {parts}; add a word to search for"):
         parse_query(Query(typed))
 
 

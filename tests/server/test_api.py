@@ -111,7 +111,7 @@ HUGE = ("0", "51", "00000000199", "9" * 5000, "000000001" + "9" * 5000)
         ("search?q=a&k=%C2%B2", "k must be a number from 1 to 50"),
         ("search?q=a&offset=201", "offset must be a number from 0 to 200"),
         ("search?q=a&after=soon", "'soon' is neither a duration such as 1d nor a date"),
-        ("search?q=-draft", "the query has only filters"),
+        ("search?q=-draft", "the query has only excluded words; add a word to search for"),
         ("search?q=a%20path:%5B", "is not a gitignore pattern"),
         ("document?mirror=docs&key=%25", "key must be"),
         ("document?mirror=no&key=", "there is no mirror with this name"),
