@@ -429,12 +429,24 @@ def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_
 
 
 @long
+def test_removed_again_it_is_not_in_the_config_and_its_documents_can_be_deleted(both: Sandbox) -> None:
+    first, again = both.run("remove", "more", "--keep"), both.run("remove", "more", "--keep")
+    assert (first.code, again.code) == (0, 0)
+    line, hint = first.out.splitlines()[:2]
+    assert line == f"removed more from {both.config}; 1 document kept"
+    assert again.out.splitlines() == [f"more isn't in {both.config}; 1 document kept", hint]
+    deleting = after(again.out, "to delete it: ")
+    assert paste(both, f"{deleting} --yes").out == "more is forgotten; 1 document deleted\n"
+
+
+@long
 @pytest.mark.parametrize("is_kept_first", [False, True], ids=["at once", "after all"])
 def test_documents_are_deleted(both: Sandbox, second_folder: Path, is_kept_first: bool) -> None:
     if is_kept_first:
         assert both.run("remove", "more", "--keep").code == 0
     ran = both.run("remove", "more", "--delete")
-    assert (ran.code, ran.out) == (0, f"removed more from {both.config}; 1 document deleted\n")
+    result = f"more isn't in {both.config}" if is_kept_first else f"removed more from {both.config}"
+    assert (ran.code, ran.out) == (0, f"{result}; 1 document deleted\n")
     assert "1 document in" in ran.err
     assert names(both) == ["handbook"]
     assert (second_folder / "b.md").read_text() == "beta"

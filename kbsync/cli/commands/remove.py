@@ -55,7 +55,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
             f"{name} is in no config; to forget it: {installation.command_line(f'forget {name}')}"
         )
     holdings = find_holdings(installation, name)
-    if holdings is None or name in [mirror.name for mirror in installation.config.mirrors]:
+    is_in_config = name in [mirror.name for mirror in installation.config.mirrors]
+    if holdings is None or is_in_config:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
         installation.narrow(name)
         _edit(installation, name, writes=False, deletes=delete)
@@ -84,7 +85,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         return
     fates = [(documents, "kept"), (deleted, "deleted")]
     counts = "".join(f"; {format_count(number, 'document')} {fate}" for number, fate in fates if number)
-    Output().line(printable(f"removed {name} from {config_path}{counts}"))
+    result = f"removed {name} from {config_path}" if is_in_config else f"{name} isn't in {config_path}"
+    Output().line(printable(f"{result}{counts}"))
     if choices.quiet:
         return
     pronoun = "it" if documents == 1 else "them"
