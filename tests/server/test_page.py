@@ -940,3 +940,78 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(tmp_pa
         await is_asked(first, "Tab", "Enter")
         await one.wait_for_text("docs is removed", "#toast")
         assert config.read_text().count("name:") == 1
+
+
+def keyed(key: str) -> str:
+    """Return an expression for the element with this key."""
+    return f"document.querySelector('[data-key=\"{key}\"]')"
+
+
+async def focus(view: View, key: str) -> None:
+    await view.until(keyed(key))
+    await view.run(f"{keyed(key)}.focus()")
+
+
+async def has_focus(view: View, key: str) -> None:
+    await view.until(f"document.activeElement.dataset.key == {key!r}")
+
+
+async def test_keyboard_focus_stays_on_its_element_when_the_overview_changes(one: View) -> None:
+    big = "x" * (one.world.limits.max_bytes + 1)
+    one.world.write("big.md", big)
+    await one.scene.mirrored(1)
+    await one.wait_for_text("1 failed", ".legend")
+    row = await one.run("document.querySelector('#changes a').dataset.key")
+    for number, key in enumerate(("pause docs", "failed files docs", "open docs big.md", row), 2):
+        await focus(one, key)
+        one.world.write(f"big{number}.md", big)
+        await one.scene.mirrored()
+        await one.wait_for_text(f"{number} failed", ".legend")
+        await one.until(f"document.getElementById('changes').innerText.includes('big{number}.md')")
+        assert await one.run("document.activeElement.dataset.key") == key
+
+
+async def test_focus_returns_to_the_button_that_opened_a_dialog(one: View) -> None:
+    """Also if the page replaced it while the dialog was open; to the mirror's heading if it is gone."""
+    await one.scene.mirrored(1)
+    for number, (key, keys) in enumerate(
+        {"pause docs": ("Escape",), "remove docs": ("Enter",), "files docs": ()}.items(), 2
+    ):
+        await focus(one, key)
+        if keys:
+            await one.press("Enter")
+            await one.until("document.getElementById('ask').open")
+        await one.scene.mirrored(number)
+        await one.wait_for_text(f"All {number} documents are searchable", "#sentence")
+        await one.press(*keys)
+        await has_focus(one, key)
+    await focus(one, "pause docs")
+    await one.press("Enter", "Tab", "Enter")
+    await one.wait_for_text("paused until", ".state")
+    await has_focus(one, "pause docs")
+    await one.press("Enter")
+    await one.wait_for_text("up to date", ".state")
+    await has_focus(one, "pause docs")
+    await one.scene.mirrored(16)
+    one.world.delete_many(16)
+    await one.scene.mirrored()
+    await focus(one, "deletions docs")
+    await one.press("Enter")
+    await one.until("document.getElementById('held').open")
+    await one.press("Tab", "Enter")
+    await one.until("!document.getElementById('held').open")
+    await one.scene.mirrored()
+    await one.until("!document.querySelector('.notice.held')")
+    await has_focus(one, "mirror docs")
+
+
+async def test_focus_goes_to_the_heading_of_the_mirror_after_a_retry(one: View) -> None:
+    one.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+    await one.scene.mirrored(1)
+    await focus(one, "retry docs f0.md")
+    await one.press("Enter")
+    await one.wait_for_text("Retry requested", "#toast")
+    await has_focus(one, "retry docs f0.md")
+    await one.scene.mirrored()
+    await one.wait_for_text("1 document is searchable", "#sentence")
+    await has_focus(one, "mirror docs")

@@ -56,11 +56,36 @@ function keyOf(path) {
 
 const button = (text, on, given = {}) => el("button", { type: "button", on, ...given }, text);
 const linkTo = (text, href, given = {}) => el("a", { class: "button quiet", href, ...given }, text);
-const documentLink = (mirror, name, more = {}) =>
-  el("a", { class: "path", href: hash("document", { mirror, key: keyOf(name), ...more }) }, el("bdi", {}, plain(name)));
+const documentLink = (mirror, name, key = `open ${mirror} ${name}`) =>
+  el("a", { class: "path", "data-key": key, href: hash("document", { mirror, key: keyOf(name) }) }, el("bdi", {}, plain(name)));
 
 // A folder that cannot be listed is in the lists, too.
 const fileLink = (mirror, name) => (name.endsWith("/") ? path(name) : documentLink(mirror, name));
+
+// The key of the element with the keyboard focus, and of the heading above it. Elements are replaced and disabled.
+let focused = {};
+document.addEventListener("focusin", ({ target }) => {
+  focused = { key: target.dataset.key, home: target.closest("[data-home]")?.dataset.home };
+});
+document.addEventListener("pointerdown", () => { focused = {}; });
+
+function restoreFocus() {
+  const { key, home } = focused;
+  if (!key || document.activeElement !== document.body || document.querySelector("dialog[open]")) return;
+  const keyed = [...$(view).querySelectorAll("[data-key]")], find = (wanted) => keyed.find((one) => one.dataset.key === wanted);
+  (find(key) ?? find(home) ?? $("main")).focus({ preventScroll: true });
+}
+
+// The browser returns the focus to the element that had it, unless that was replaced meanwhile.
+function openDialog(dialog) {
+  const opener = focused;
+  dialog.addEventListener("close", () => {
+    if (dialog.contains(document.activeElement)) document.activeElement.blur();
+    if (document.activeElement === document.body) focused = opener;
+    restoreFocus();
+  }, { once: true });
+  dialog.showModal();
+}
 
 async function copy(text) {
   try {
@@ -214,7 +239,10 @@ async function act(button, name, message, done) {
   } catch (error) {
     toast(`Failed: ${plain(error.message)}`);
   }
-  setTimeout(() => { if (isGone()) button.dataset.off = ""; else button.disabled = false; }, 1500);
+  setTimeout(() => {
+    if (isGone()) button.dataset.off = ""; else button.disabled = false;
+    restoreFocus();
+  }, 1500);
 }
 
 let fading = 0;
@@ -367,6 +395,7 @@ function show(state) {
   showMirrors(state.mirrors);
   showAudits(state.mirrors);
   showChanges(state.changes);
+  restoreFocus();
   tick();
 }
 
@@ -443,13 +472,10 @@ function showMirrors(mirrors) {
   const rank = (one) => RANKS.findIndex((is) => is(one));
   const sorted = mirrors.map((one, at) => [rank(one), at, one]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   const cards = sorted.map(([, , one]) => card(one));
-  const place = $("mirrors"), focus = document.activeElement?.dataset?.key;
+  const place = $("mirrors");
   cards.forEach((one, at) => { if (place.children[at] !== one) place.insertBefore(one, place.children[at] || null); });
   while (place.children.length > cards.length) place.lastChild.remove();
   for (const name of shown.keys()) if (!mirrors.some((one) => one.name === name)) shown.delete(name);
-  if (focus && document.activeElement === document.body) {
-    place.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
-  }
 }
 
 function card(one) {
@@ -463,9 +489,9 @@ function card(one) {
 }
 
 function makeCard(one) {
-  return el("article", { class: "mirror", "data-tone": tone(one), "aria-label": `Mirror ${one.name}` },
+  return el("article", { class: "mirror", "data-tone": tone(one), "aria-label": `Mirror ${one.name}`, "data-home": `mirror ${one.name}` },
     el("div", { class: "title" },
-      el("h2", {}, plain(one.name)),
+      el("h2", { tabindex: -1, "data-key": `mirror ${one.name}` }, plain(one.name)),
       el("span", { class: "where mono" }, el("bdi", {}, plain(one.folder))),
       el("span", { class: "state" }, stateOf(one))),
     ...(isBeingRemoved(one) ? [removalProgress(one.removal)] : [bar(one.documents), legend(one), notices(one), moving(one), failures(one), actions(one)]));
@@ -539,7 +565,8 @@ const LISTED = ["failed", "skipped", "held", "pending", "indexing"];
 
 function countOf(one, state) {
   const words = [el("b", {}, number(one.documents[state])), ` ${STATE_WORDS[state]}`];
-  return LISTED.includes(state) ? el("a", { href: hash("files", { mirror: one.name, state }) }, words) : words;
+  if (!LISTED.includes(state)) return words;
+  return el("a", { href: hash("files", { mirror: one.name, state }), "data-key": `${state} files ${one.name}` }, words);
 }
 
 function notices(one) {
@@ -574,7 +601,7 @@ function notices(one) {
 const dismissed = new Set(); // failed removals, by the time they began
 
 function failedRemoval({ name, removal: { at, problem } }) {
-  const dismiss = (event) => { dismissed.add(at); event.currentTarget.closest(".notice").remove(); };
+  const dismiss = (event) => { dismissed.add(at); event.currentTarget.closest(".notice").remove(); restoreFocus(); };
   return el("div", { class: "notice" },
     el("p", { class: "why" }, `${plain(name)} was not removed`),
     el("p", {}, plain(problem)),
@@ -632,7 +659,7 @@ function failures(one) {
       el("h3", {}, "Failed"),
       again > 1 && retryButton(one, null, words, `retry all ${one.name}`, { may_succeed: true })),
     el("ol", { class: "rows" }, one.failed.slice(0, MOST_FAILED).map((item) => fileRow(one.name, item, true))),
-    more > 0 && el("p", { class: "empty" }, el("a", { href: hash("files", { mirror: one.name, state: "failed" }) }, `and ${number(more)} more`)));
+    more > 0 && el("p", { class: "empty" }, el("a", { href: hash("files", { mirror: one.name, state: "failed" }), "data-key": `more failed ${one.name}` }, `and ${number(more)} more`)));
 }
 
 function fileRow(mirror, item, withReason) {
@@ -718,7 +745,7 @@ async function review(name, kind) {
     await act(event.currentTarget, "approve", { mirror: name, kind, version: held.version }, words.done);
     $("held").close();
   };
-  $("held").showModal();
+  openDialog($("held"));
   $("held-keep").focus();
   return null;
 }
@@ -736,7 +763,7 @@ function showChanges(changes) {
     el("span", {},
       el("span", { class: `verb ${one.event}`, title: VERB_WORDS[one.event] || "", "aria-hidden": "true" }, VERBS[one.event] || "·"),
       el("span", { class: "hidden" }, `${VERB_WORDS[one.event] || one.event}: `),
-      ["ready", "replaced", "renamed", "failed"].includes(one.event) ? documentLink(one.mirror, one.path) : path(one.path),
+      ["ready", "replaced", "renamed", "failed"].includes(one.event) ? documentLink(one.mirror, one.path, `change ${one.at} ${one.mirror} ${one.path}`) : path(one.path),
       several && el("span", { class: "dim" }, `  ${one.mirror}`)),
     el("span", { class: "aside", title: one.event === "failed" ? "" : `after ${span(one.seconds)}` }, time(one.at)),
     one.reason && one.event === "failed" && el("span", { class: "why" }, plain(one.reason))));
@@ -1066,7 +1093,7 @@ function ask({ title, text, fields = [], buttons }) {
   };
   $("ask-acts").replaceChildren(...buttons.map(([words, kind, does]) =>
     el("button", { type: does && fields.length ? "submit" : "button", class: kind, on: (event) => { event.preventDefault(); run(does); } }, words)));
-  if (!$("ask").open) $("ask").showModal();
+  if (!$("ask").open) openDialog($("ask"));
   (inputs[0]?.[2] ?? $("ask-acts").firstChild).focus();
 }
 $("ask").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
