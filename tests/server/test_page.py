@@ -1015,3 +1015,39 @@ async def test_focus_goes_to_the_heading_of_the_mirror_after_a_retry(one: View) 
     await one.scene.mirrored()
     await one.wait_for_text("1 document is searchable", "#sentence")
     await has_focus(one, "mirror docs")
+
+
+async def test_list_of_files_is_updated_and_keeps_the_focus(one: View) -> None:
+    big = "x" * (one.world.limits.max_bytes + 1)
+    one.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+    one.world.write("a.md", "text")
+    await one.scene.mirrored()
+    one.world.write("big.md", big)
+    await one.scene.mirrored()
+    await one.open("#/files?mirror=docs&state=failed")
+    await one.wait_for_text("2 failed files of docs", "#files-title")
+    await focus(one, "open docs big.md")
+    one.world.write("big2.md", big)
+    await one.scene.mirrored()
+    await one.wait_for_text("3 failed files of docs", "#files-title")
+    assert await one.run("document.activeElement.dataset.key") == "open docs big.md"
+    await one.run("document.querySelector('#files-list button.strong').focus()")
+    await one.press("Enter")
+    await one.wait_for_text("Retry requested", "#toast")
+    await one.scene.mirrored()
+    await one.wait_for_text("2 failed files of docs", "#files-title")
+    await one.until("!document.getElementById('files-list').innerText.includes('a.md')")
+    await has_focus(one, "files")
+
+
+async def test_updated_list_of_files_keeps_what_show_more_added(one: View) -> None:
+    await one.scene.mirrored(210)
+    await one.open("#/files?mirror=docs")
+    rows = "document.querySelectorAll('#files-list li').length"
+    await one.until(f"{rows} == 200")
+    await one.run("document.getElementById('more-files').click()")
+    await one.until(f"{rows} == 210")
+    await one.run("scrollTo(0, 3000)")
+    await one.scene.mirrored(212)
+    await one.until(f"{rows} == 212")
+    assert await one.run("scrollY") == 3000

@@ -127,6 +127,7 @@ function tick() {
     const text = TIMES[one.dataset.kind](Number(one.dataset.at));
     if (one.textContent !== text) one.textContent = text;
   }
+  refreshFiles();
 }
 
 // -- views --------------------------------------------------------------------------------------------
@@ -145,11 +146,13 @@ function here() {
   return [name, new URLSearchParams(query)];
 }
 
-function reveal(shown, title = "") {
+// A new title has the focus, unless the view only shows newer data.
+function reveal(shown, title = "", { moves = true } = {}) {
   view = shown;
   for (const one of Object.values(VIEWS)) $(one).hidden = one !== shown || !$("login").hidden;
   if (!title) return;
   $(`${shown}-title`).replaceChildren(title);
+  if (!moves) return;
   $(`${shown}-title`).focus({ preventScroll: true });
   scrollTo(0, 0);
 }
@@ -214,7 +217,10 @@ async function get(name, given = {}) {
     control.signal.throwIfAborted();
   } catch (error) {
     throw error.name === "TypeError" ? new Error(NO_RESPONSE) : error;
-  } finally { clearTimeout(timer); }
+  } finally {
+    clearTimeout(timer);
+    if (asking === control) asking = null;
+  }
   if (!answer.ok) throw Object.assign(new Error(errorOf(answer, reply)), { status: answer.status });
   return reply;
 }
@@ -235,7 +241,10 @@ async function act(button, name, message, done) {
   button.disabled = true;
   try {
     // If the page asks for a token instead, nothing was done.
-    if (await order(name, message)) toast(done);
+    if (await order(name, message)) {
+      toast(done);
+      listed.counts = null;
+    }
   } catch (error) {
     toast(`Failed: ${plain(error.message)}`);
   }
@@ -989,26 +998,53 @@ function offerMore(document, from, next) {
 
 const MOST_FILES = 1000, FILES = 200;
 
-async function showFiles({ mirror, state = "" }) {
-  const reply = await get("status", { documents: "1", mirror, state, limit: state ? MOST_FILES : FILES });
-  if (!reply) return;
-  const [one] = reply.mirrors;
-  if (!one) throw new Error("there is no mirror with this name");
+const REFRESH = 2000; // at most one new list in this time
+let listed = {}; // the list that is shown, the counts of its mirror before it was loaded, and when that was
+
+const countsOf = (mirror) => JSON.stringify(frame?.mirrors.find((one) => one.name === mirror)?.documents);
+
+// Loads the list again if the counts of its mirror have changed, unless another request runs.
+async function refreshFiles() {
+  const { mirror, state, shown, counts, at } = listed;
+  if (view !== "files" || asking || isGone() || [counts, undefined].includes(countsOf(mirror)) || Date.now() - at < REFRESH) return;
+  listed.at = Date.now();
+  try {
+    await showFiles({ mirror, state }, { least: shown });
+  } catch { /* the next second tries again */ }
+}
+
+// With `least`, the list is shown already, with so many files.
+async function showFiles({ mirror, state = "" }, { least = 0 } = {}) {
+  const counts = countsOf(mirror), at = Date.now(), items = [], wanted = Math.max(1, Math.ceil(least / FILES)) * FILES;
+  let one, next = "";
+  do {
+    const limit = state ? MOST_FILES : Math.min(MOST_FILES, wanted - items.length);
+    const reply = await get("status", { documents: "1", mirror, state, limit, after: next });
+    if (!reply) return;
+    [one] = reply.mirrors;
+    if (!one) throw new Error("there is no mirror with this name");
+    items.push(...one.items);
+    next = one.next;
+  } while (!state && next && items.length < wanted);
+  listed = { mirror, state, counts, at, shown: items.length };
   const count = state ? one.documents[state] : 0;
-  reveal("files", state ? `${counted(count, `${STATE_WORDS[state]} file`)} of ${plain(mirror)}` : `Files of ${plain(mirror)}`);
+  reveal("files", state ? `${counted(count, `${STATE_WORDS[state]} file`)} of ${plain(mirror)}` : `Files of ${plain(mirror)}`, { moves: !least });
   $("files-states").replaceChildren(
-    linkTo("All", hash("files", { mirror }), { "aria-current": !state && "page" }),
+    linkTo("All", hash("files", { mirror }), { "aria-current": !state && "page", "data-key": "all" }),
     ...LISTED.filter((each) => one.documents[each] || each === state).map((each) =>
-      linkTo(`${STATE_WORDS[each]} ${number(one.documents[each])}`, hash("files", { mirror, state: each }), { "aria-current": each === state && "page" })));
+      linkTo(`${STATE_WORDS[each]} ${number(one.documents[each])}`, hash("files", { mirror, state: each }),
+        { "aria-current": each === state && "page", "data-key": `state ${each}` })));
   if (state) {
-    $("files-list").replaceChildren(...byReason(one, one.items));
-    if (count > one.items.length) $("files-list").append(el("p", { class: "empty" }, `and ${number(count - one.items.length)} more`));
+    $("files-list").replaceChildren(...byReason(one, items));
+    if (count > items.length) $("files-list").append(el("p", { class: "empty" }, `and ${number(count - items.length)} more`));
     $("more-files").hidden = true;
+    restoreFocus();
     return;
   }
   const rows = el("ol", { class: "rows panel" });
-  $("files-list").replaceChildren(one.items.length ? rows : el("p", { class: "empty" }, "No files yet."));
-  fill(rows, mirror, one);
+  fill(rows, mirror, { items, next });
+  $("files-list").replaceChildren(items.length ? rows : el("p", { class: "empty" }, "No files yet."));
+  restoreFocus();
 }
 
 function fill(rows, mirror, { items, next }) {
@@ -1019,7 +1055,9 @@ function fill(rows, mirror, { items, next }) {
   $("more-files").hidden = !next;
   $("more-files").onclick = async () => {
     const reply = await get("status", { documents: "1", mirror, limit: FILES, after: next });
-    if (reply) fill(rows, mirror, reply.mirrors[0]);
+    if (!reply) return;
+    fill(rows, mirror, reply.mirrors[0]);
+    listed.shown += reply.mirrors[0].items.length;
   };
 }
 
@@ -1036,7 +1074,7 @@ function byReason(one, items) {
   if (again) {
     parts.unshift(el("p", { class: "tools reason" },
       button(`Retry ${again === 1 ? "the file" : `all ${number(again)} files`} that can succeed`,
-        (event) => act(event.currentTarget, "retry", { mirror: one.name, may_succeed: true }, "Retry requested"), { class: "strong" }),
+        (event) => act(event.currentTarget, "retry", { mirror: one.name, may_succeed: true }, "Retry requested"), { class: "strong", "data-key": `retry all ${one.name}` }),
       again < items.length && el("span", { class: "dim" }, "The others need a change of the file or the settings first.")));
   }
   return parts.length ? parts : [el("p", { class: "empty" }, "None.")];
