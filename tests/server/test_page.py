@@ -1051,3 +1051,40 @@ async def test_updated_list_of_files_keeps_what_show_more_added(one: View) -> No
     await one.scene.mirrored(212)
     await one.until(f"{rows} == 212")
     assert await one.run("scrollY") == 3000
+
+
+async def test_action_while_kbsync_is_stopped_says_so(tmp_path: Path, page: Page) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        one.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+        await one.scene.mirrored(1)
+        await one.open("#/files?mirror=docs&state=failed")
+        await one.until("document.querySelector('#files-list button.strong')")
+        await asyncio.to_thread(one.thread.stop)
+        await one.run("document.querySelector('#files-list button.strong').click()")
+        await one.wait_for_text("Failed: kbsync does not answer", "#toast")
+        one.serve()
+
+
+async def test_action_after_a_restart_is_sent_with_the_new_word(tmp_path: Path, page: Page) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        await focus(one, "pause docs")
+        one.scene.listener_app.csrf_token = "another"
+        await one.press("Enter", "Tab", "Enter")
+        await one.wait_for_text("paused until", ".state")
+        assert not await one.run("document.getElementById('ask').open")
+
+
+@long
+async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(tmp_path: Path, page: Page) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
+            await one.until("document.querySelector('.mirror')")
+            await asyncio.to_thread(one.thread.stop)
+            await one.until(LOST)
+            await one.search("grapes")
+            await one.wait_for_text("kbsync does not answer", "#toast")
+            one.serve()
+            await one.until("document.querySelector('.hit')")
+            assert await one.text("#results-title") == "1 document found"

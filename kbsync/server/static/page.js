@@ -174,6 +174,7 @@ function goBack() {
 async function route() {
   const [name, params] = here(), given = Object.fromEntries(params);
   asking?.abort();
+  unanswered = null;
   if (name !== "search") $("query").value = "";
   try {
     if (name === "search") await seekAgain(given);
@@ -211,12 +212,10 @@ async function get(name, given = {}) {
   const timer = setTimeout(() => control.abort(late), LONGEST_WAIT);
   let answer, reply;
   try {
-    answer = await fetch(`/api/${name}?${params}`, { headers: headers(), signal: control.signal });
+    answer = await request(`/api/${name}?${params}`, { headers: headers(), signal: control.signal });
     if (answer.status === 401) { login(""); return null; }
     reply = await answer.json().catch(() => ({}));
     control.signal.throwIfAborted();
-  } catch (error) {
-    throw error.name === "TypeError" ? new Error(NO_RESPONSE) : error;
   } finally {
     clearTimeout(timer);
     if (asking === control) asking = null;
@@ -225,12 +224,26 @@ async function get(name, given = {}) {
   return reply;
 }
 
+// A browser's error for a request without a response is a TypeError, with a text of its own.
+const request = (address, given) => fetch(address, given).catch((error) => {
+  throw error.name === "TypeError" ? new Error(NO_RESPONSE) : error;
+});
+
 async function order(name, message) {
-  const answer = await fetch(`/api/${name}`, {
+  const send = () => request(`/api/${name}`, {
     method: "POST",
     headers: headers({ "content-type": "application/json", "x-kbsync-word": csrfToken }),
     body: JSON.stringify(message),
   });
+  let answer = await send();
+  if (answer.status === 403) {
+    // A restarted kbsync has another word. It refuses the old one before it does anything.
+    const word = (await request("/api/status", { headers: headers() })).headers.get("x-kbsync-word");
+    if (word && word !== csrfToken) {
+      csrfToken = word;
+      answer = await send();
+    }
+  }
   if (answer.status === 401) return login("");
   const response = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(errorOf(answer, response));
@@ -405,6 +418,9 @@ function show(state) {
   showAudits(state.mirrors);
   showChanges(state.changes);
   restoreFocus();
+  const again = unanswered;
+  unanswered = null;
+  if (again) seek(again);
   tick();
 }
 
@@ -738,9 +754,12 @@ const KINDS = {
 
 async function review(name, kind) {
   const words = KINDS[kind];
-  const answer = await fetch(`/api/held?mirror=${encodeURIComponent(name)}&kind=${kind}`, { headers: headers() });
-  if (!answer.ok) return toast("The list could not be read");
-  const held = await answer.json();
+  let held;
+  try {
+    const answer = await request(`/api/held?mirror=${encodeURIComponent(name)}&kind=${kind}`, { headers: headers() });
+    if (!answer.ok) return toast("The list could not be read");
+    held = await answer.json();
+  } catch (error) { return toast(plain(error.message)); }
   if (!held.count) return toast("Nothing is held now");
   $("held-title").textContent = words.ask(held, plain(name));
   $("held-effect").textContent = words.effect(held);
@@ -783,6 +802,7 @@ function showChanges(changes) {
 
 const MORE_HITS = 10, MOST_AT_ONCE = 50, MOST_HITS = 200, DAY = 86_400_000;
 let asking = null, typing = 0;
+let unanswered = null; // a search that had no response; it is sent again when kbsync is back
 $("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek({ unfinished: "1" }), 300); });
 for (const id of ["search", "filters"]) {
   $(id).addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
@@ -805,6 +825,7 @@ document.addEventListener("keydown", (event) => {
 
 function leave() {
   asking?.abort();
+  unanswered = null;
   $("query").value = "";
   if (location.hash.length > 2) visit("#/");
   reveal("overview");
@@ -832,6 +853,7 @@ function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
 // While a query is being typed, its last word may be incomplete. `count` more hits come after the first `offset`.
 async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
   const query = $("query").value.trim();
+  unanswered = null;
   if (!query) return leave();
   const mirror = $("only-mirror").value, type = $("only-type").value.trim(), days = $("only-time").value;
   const after = days && new Date(Date.now() - days * DAY).toISOString();
@@ -852,7 +874,10 @@ async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
     if (error.name === "AbortError") return null;
     if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset, count }), 500);
     else if (error.status) showHits(query, { hits: [], notes: [error.message] }, 0);
-    else toast(plain(error.message));
+    else {
+      if (error.message === NO_RESPONSE) unanswered = { unfinished, offset, count };
+      toast(plain(error.message));
+    }
   }
   return null;
 }
