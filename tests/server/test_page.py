@@ -1088,3 +1088,27 @@ async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(tmp_pat
             one.serve()
             await one.until("document.querySelector('.hit')")
             assert await one.text("#results-title") == "1 document found"
+
+
+async def test_closed_search_leaves_no_filters_for_the_next_one(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_mirrors(monkeypatch, [mirror_frame("docs", ready=1), mirror_frame("other", ready=1)])
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        filters = "['only-mirror', 'only-type', 'only-time'].map((id) => document.getElementById(id).value)"
+        async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
+            for way_out in ("document.getElementById('leave').click()", "location.hash = '#/history'"):
+                await one.open()
+                await one.until("document.querySelectorAll('.mirror').length == 2")
+                await one.open("#/search?q=grapes&mirror=docs&type=md&days=7")
+                await one.until("document.querySelector('.hit')")
+                assert await one.run(filters) == ["docs", "md", "7"]
+                await one.run(way_out)
+                await one.until("document.getElementById('results').hidden")
+                assert await one.run(filters) == ["", "", ""]
+                if "leave" in way_out:
+                    assert await one.run("document.activeElement.id") == "query"
+            await one.run("history.back()")
+            await one.until("document.querySelector('.hit')")
+            assert await one.run(filters) == ["docs", "md", "7"]

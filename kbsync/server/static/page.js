@@ -175,7 +175,7 @@ async function route() {
   const [name, params] = here(), given = Object.fromEntries(params);
   asking?.abort();
   unanswered = null;
-  if (name !== "search") $("query").value = "";
+  if (name !== "search") clearSearch();
   try {
     if (name === "search") await seekAgain(given);
     else if (name === "document") await showDocument(given);
@@ -823,12 +823,18 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Filters of a closed search would narrow the next one unseen.
+function clearSearch() {
+  for (const id of ["query", "only-mirror", "only-type", "only-time"]) $(id).value = "";
+}
+
 function leave() {
   asking?.abort();
   unanswered = null;
-  $("query").value = "";
+  clearSearch();
   if (location.hash.length > 2) visit("#/");
   reveal("overview");
+  $("query").focus();
 }
 
 function fillMirrors(mirrors) {
