@@ -1112,3 +1112,59 @@ async def test_closed_search_leaves_no_filters_for_the_next_one(
             await one.run("history.back()")
             await one.until("document.querySelector('.hit')")
             assert await one.run(filters) == ["docs", "md", "7"]
+
+
+async def test_show_more_keeps_the_position_and_focuses_the_first_new_row(one: View) -> None:
+    await one.scene.mirrored(210)
+    for address, name, before in (("files?mirror=docs", "files", 200), ("history", "history", 100)):
+        await one.open(f"#/{address}")
+        rows = f"document.querySelectorAll('#{name}-list li')"
+        await one.until(f"{rows}.length == {before}")
+        await one.run(f"document.getElementById('more-{name}').focus()")
+        await one.run("scrollTo(0, document.body.scrollHeight)")
+        top = await one.run("scrollY")
+        assert top > 1000
+        await one.press("Enter")
+        await one.until(f"{rows}.length == 210")
+        assert await one.run(f"[...{rows}].indexOf(document.activeElement.closest('li'))") == before
+        assert await one.run("scrollY") == top
+
+
+async def test_more_text_keeps_the_position_and_has_the_focus(one: View) -> None:
+    text = "".join(f"Line {n} of grapes.\n" for n in range(12_000))
+    hits = [Hit("1", 0.9, (Passage("Line 6000 of grapes."),), "f0.md")]
+    await one.scene.mirrored(1)
+    async with one.scene.answering(hits, text):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit a.path')")
+        await one.run("document.querySelector('.hit a.path').click()")
+        await one.until("document.querySelector('#text mark')")
+        mark = "Math.round(document.querySelector('#text mark').getBoundingClientRect().top)"
+        await one.run("scrollTo(0, 0)")
+        for name in ("earlier", "later"):
+            before = await one.run(mark)
+            shown = await one.run("document.getElementById('text').textContent.length")
+            await one.run(f"document.getElementById('{name}').focus({{ preventScroll: true }})")
+            await one.press("Enter")
+            await one.until(f"document.getElementById('text').textContent.length > {shown}")
+            assert abs(await one.run(mark) - before) <= 1
+            assert await one.run("document.activeElement.closest('#text span') != null")
+
+
+async def test_back_from_a_document_returns_to_its_hit(one: View) -> None:
+    hits = [Hit(str(n), 1 - n / 100, (Passage(f"Grapes {n}."),), f"f{n}.md") for n in range(40)]
+    await one.scene.mirrored(40)
+    async with one.scene.answering(lambda query: hits[: query.top_k], "Grapes."):
+        await one.search("grapes")
+        await one.until("document.querySelectorAll('.hit').length == 10")
+        await one.run("document.getElementById('more-hits').click()")
+        await one.until("document.querySelectorAll('.hit').length == 20")
+        await one.run("document.querySelectorAll('.hit a.path')[14].focus()")
+        await one.run("scrollTo(0, 900)")
+        for way_back in ("document.querySelector('#document [data-back]').click()", "history.back()"):
+            await one.press("Enter")
+            await one.wait_for_text("f14.md", "#document-title")
+            await one.run(way_back)
+            await one.until("!document.getElementById('results').hidden")
+            await one.until("document.activeElement.innerText == 'f14.md'")
+            assert await one.run("scrollY") == 900

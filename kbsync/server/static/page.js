@@ -130,6 +130,13 @@ function tick() {
   refreshFiles();
 }
 
+// Focuses the first new row of a list, where the button for more was.
+function focusRow(row) {
+  const link = row?.querySelector("a");
+  if (row && !link) row.tabIndex = -1;
+  (link ?? row)?.focus({ preventScroll: true });
+}
+
 // -- views --------------------------------------------------------------------------------------------
 
 // By the name in the address, after #/.
@@ -158,12 +165,12 @@ function reveal(shown, title = "", { moves = true } = {}) {
 }
 
 // How many of the page's own entries in the browser's history are before this one. Each entry keeps its number,
-// and how many hits it shows.
+// how many hits it shows, and the position of the page and of the hit that was opened.
 let depth = history.state?.depth ?? 0;
 
-function visit(address, { instead = false, hits = 0 } = {}) {
+function visit(address, { instead = false, hits = 0, opened = null } = {}) {
   if (!instead) depth += 1;
-  history[instead ? "replaceState" : "pushState"]({ depth, hits }, "", address);
+  history[instead ? "replaceState" : "pushState"]({ depth, hits, opened }, "", address);
 }
 
 function goBack() {
@@ -189,7 +196,7 @@ async function route() {
 window.addEventListener("hashchange", () => {
   // A link was followed if the entry has no number yet.
   depth = history.state?.depth ?? depth + 1;
-  visit(location.hash, { instead: true, hits: history.state?.hits });
+  visit(location.hash, { ...history.state, instead: true });
   route();
 });
 for (const one of document.querySelectorAll("[data-back]")) one.addEventListener("click", goBack);
@@ -847,13 +854,22 @@ function fillMirrors(mirrors) {
   if (names.includes(value)) chosen.value = value;
 }
 
-function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
+$("hits").addEventListener("click", ({ target }) => {
+  const link = target.closest(".hit .name > a.path"), at = [...document.querySelectorAll(".hit")].indexOf(link?.closest(".hit"));
+  if (link) visit(location.hash, { ...history.state, instead: true, opened: { at, top: scrollY } });
+});
+
+async function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
   $("query").value = q;
   $("only-type").value = type;
   $("only-time").value = days;
   if (mirror && ![...$("only-mirror").options].some((one) => one.value === mirror)) $("only-mirror").append(el("option", { value: mirror }, mirror));
   $("only-mirror").value = mirror;
-  return seek({ count: history.state?.hits });
+  const { hits, opened } = history.state ?? {};
+  await seek({ count: hits });
+  if (view !== "results" || !opened) return;
+  scrollTo(0, opened.top);
+  document.querySelectorAll(".hit")[opened.at]?.querySelector("a.path")?.focus({ preventScroll: true });
 }
 
 // While a query is being typed, its last word may be incomplete. `count` more hits come after the first `offset`.
@@ -1014,14 +1030,21 @@ function offerMore(document, from, next) {
     } catch (error) { if (error.name !== "AbortError") toast(plain(error.message)); }
   };
   $("earlier").hidden = !from;
+  const added = (part) => el("span", { tabindex: -1 }, lines(part.text));
   $("earlier").onclick = () => load({ before: from }, (part) => {
-    $("text").prepend(lines(part.text));
+    const text = added(part), height = $("text").offsetHeight, top = scrollY;
+    $("text").prepend(text);
+    const button = $("earlier").offsetHeight;
     offerMore(document, part.offset, next);
+    scrollTo(0, top + $("text").offsetHeight - height + $("earlier").offsetHeight - button);
+    text.focus({ preventScroll: true });
   });
   $("later").hidden = !next;
   $("later").onclick = () => load({ offset: next }, (part) => {
-    $("text").append(lines(part.text));
+    const text = added(part);
+    $("text").append(text);
     offerMore(document, from, part.next);
+    text.focus({ preventScroll: true });
   });
 }
 
@@ -1087,7 +1110,9 @@ function fill(rows, mirror, { items, next }) {
   $("more-files").onclick = async () => {
     const reply = await get("status", { documents: "1", mirror, limit: FILES, after: next });
     if (!reply) return;
+    const before = rows.children.length;
     fill(rows, mirror, reply.mirrors[0]);
+    focusRow(rows.children[before]);
     listed.shown += reply.mirrors[0].items.length;
   };
 }
@@ -1120,13 +1145,12 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
   if (!reply) return;
   const name = key && new TextDecoder().decode(Uint8Array.from(atob(key.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)));
   const several = !mirror && frame?.mirrors.length > 1;
-  const place = scrollY;
-  reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History of 30 days");
-  if (limit > 100) scrollTo(0, place);
+  const last = limit > 100 ? $("history-list").lastChild.dataset.event : "";
+  reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History of 30 days", { moves: !last });
   const rows = reply.events.toReversed().map((one) => {
     const at = new Date(one.at), by = one.by && `by ${one.by === "page" ? "this page" : `the ${one.by}`}`;
     const about = one.event === "deleted" || !one.path ? path(one.path ?? "") : documentLink(one.mirror, one.path);
-    return el("li", {},
+    return el("li", { "data-event": `${one.at} ${one.event} ${one.mirror} ${one.path}` },
       el("span", {},
         el("span", { class: `event ${one.event}` }, EVENT_WORDS[one.event] ?? one.event),
         one.former && [path(one.former), " > "], about, several && el("span", { class: "dim" }, `  ${plain(one.mirror)}`)),
@@ -1134,6 +1158,7 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
       (by || one.reason) && el("span", { class: "why" }, plain([by, one.reason].filter(Boolean).join("; "))));
   });
   $("history-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing happened in the last 30 days.")]));
+  if (last) focusRow(rows[rows.findLastIndex((row) => row.dataset.event === last) + 1]);
   $("more-history").hidden = !reply.more || limit >= MOST_EVENTS;
   $("more-history").onclick = () => showHistory({ mirror, key }, MOST_EVENTS).catch((error) => toast(plain(error.message)));
 }
@@ -1223,7 +1248,7 @@ $("add").addEventListener("click", () => ask({
   }]],
 }));
 
-visit(location.hash, { instead: true, hits: history.state?.hits });
+visit(location.hash, { ...history.state, instead: true });
 setInterval(tick, 1000);
 stream();
 route();
