@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons, UnknownWords
@@ -395,8 +396,8 @@ async def is_grey(view: View, since: float) -> None:
     """Assert that within five seconds the page reports a lost connection and disables its buttons."""
     await view.until(LOST)
     assert time.monotonic() - since < 5.0
-    assert await view.text("#sentence") == "kbsync does not answer"
-    assert await view.run("document.title") == "! kbsync does not answer – kbsync"
+    assert await view.text("#sentence") == "kbsync isn't responding"
+    assert await view.run("document.title") == "! kbsync isn't responding – kbsync"
     assert (await view.text("#beneath")).endswith("Check with: kbsync status --config '/srv/my kb.yaml'")
     assert set(await view.run(BUTTONS)) == {True}
     assert await view.run(GREY)
@@ -854,6 +855,7 @@ async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(tmp_path: Pat
         await one.wait_for_text("paused until", ".state")
         await one.run("document.querySelector('[data-key=\"pause docs\"]').focus()")
         await one.press("Enter")
+        await one.wait_for_text("docs resumed", "#toast")
         await one.wait_for_text("up to date", ".state")
         await one.run("document.getElementById('add').focus()")
         await one.press("Enter")
@@ -879,6 +881,7 @@ async def test_added_folder_with_the_files_of_another_mirror_is_reported(tmp_pat
         await one.write(str(inner))
         await one.press("Enter")
         await one.wait_for_text("inner is added", "#ask-title")
+        assert await one.text("#toast") == "inner added; indexing has started"
         await one.wait_for_text(f"searches list the files in {inner} twice", "#ask-text")
         await one.press("Enter")
         await one.until("!document.querySelector('#ask').open")
@@ -1061,7 +1064,7 @@ async def test_action_while_kbsync_is_stopped_says_so(tmp_path: Path, page: Page
         await one.until("document.querySelector('#files-list button.strong')")
         await asyncio.to_thread(one.thread.stop)
         await one.run("document.querySelector('#files-list button.strong').click()")
-        await one.wait_for_text("Failed: kbsync does not answer", "#toast")
+        await one.wait_for_text("Failed: kbsync isn't responding", "#toast")
         one.serve()
 
 
@@ -1084,7 +1087,7 @@ async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(tmp_pat
             await asyncio.to_thread(one.thread.stop)
             await one.until(LOST)
             await one.search("grapes")
-            await one.wait_for_text("kbsync does not answer", "#toast")
+            await one.wait_for_text("kbsync isn't responding", "#toast")
             one.serve()
             await one.until("document.querySelector('.hit')")
             assert await one.text("#results-title") == "1 document found"
@@ -1168,3 +1171,19 @@ async def test_back_from_a_document_returns_to_its_hit(one: View) -> None:
             await one.until("!document.getElementById('results').hidden")
             await one.until("document.activeElement.innerText == 'f14.md'")
             assert await one.run("scrollY") == 900
+
+
+async def test_history_names_its_time_and_an_error_its_status(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        await one.run("location.hash = '#/history'")
+        await one.wait_for_text("History, last 30 days", "#history-title")
+
+        async def fail(*_args: Any) -> Any:
+            raise HTTPException(418, "")
+
+        monkeypatch.setattr(Views, "history", fail)
+        await one.run("location.hash = '#/history?mirror=docs'")
+        await one.wait_for_text("kbsync returned status 418", "#toast")

@@ -208,7 +208,7 @@ function headers(more = {}) {
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 
-const errorOf = (answer, reply) => reply.error || `the listener answered ${answer.status}`;
+const errorOf = (answer, reply) => reply.error || `kbsync returned status ${answer.status}`;
 
 // Throws an error with the listener's message; returns null if the page asks for a token instead.
 async function get(name, given = {}) {
@@ -284,7 +284,7 @@ function toast(text) {
 
 // -- the stream ---------------------------------------------------------------------------------------
 
-const NO_RESPONSE = "kbsync does not answer";
+const NO_RESPONSE = "kbsync isn't responding";
 let streaming = null, wait = 1000, resting = 0, losing = 0;
 let refusal = ""; // why the listener refused the last stream
 
@@ -549,7 +549,7 @@ function actions({ name, paused: pause, last_pass: compared, ...one }) {
     linkTo("History", hash("history", { mirror: name }), { "data-key": `history ${name}`, "aria-label": `History of ${name}` }),
     compared && !isHalted(one) && auditButton({ name, ...one }),
     pause
-      ? button("Resume", (event) => act(event.currentTarget, "resume", { mirror: name }, `${name} continues`),
+      ? button("Resume", (event) => act(event.currentTarget, "resume", { mirror: name }, `${name} resumed`),
         { "data-key": `pause ${name}`, "aria-label": `Resume ${name}` })
       : button("Pause", () => askToPause(name), { class: "quiet", "data-key": `pause ${name}`, "aria-label": `Pause ${name}` }),
     button("Remove", () => askToRemove(name), { class: "quiet", "data-key": `remove ${name}`, "aria-label": `Remove ${name}` }));
@@ -1146,7 +1146,7 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
   const name = key && new TextDecoder().decode(Uint8Array.from(atob(key.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)));
   const several = !mirror && frame?.mirrors.length > 1;
   const last = limit > 100 ? $("history-list").lastChild.dataset.event : "";
-  reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History of 30 days", { moves: !last });
+  reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History, last 30 days", { moves: !last });
   const rows = reply.events.toReversed().map((one) => {
     const at = new Date(one.at), by = one.by && `by ${one.by === "page" ? "this page" : `the ${one.by}`}`;
     const about = one.event === "deleted" || !one.path ? path(one.path ?? "") : documentLink(one.mirror, one.path);
@@ -1243,7 +1243,7 @@ $("add").addEventListener("click", () => ask({
   buttons: [["Cancel", "quiet", null], ["Add", "strong", async ({ folder, name }) => {
     const reply = await order("add", { folder, name });
     if (!reply) return "";
-    toast(`${reply.mirror} is added; its first pass begins`);
+    toast(`${reply.mirror} added; indexing has started`);
     return reply.notes ? { title: `${reply.mirror} is added`, text: `${reply.notes.map(plain).join(". ")}.`, buttons: [["Close", "quiet", null]] } : "";
   }]],
 }));
