@@ -1187,3 +1187,15 @@ async def test_history_names_its_time_and_an_error_its_status(
         monkeypatch.setattr(Views, "history", fail)
         await one.run("location.hash = '#/history?mirror=docs'")
         await one.wait_for_text("kbsync returned status 418", "#toast")
+
+
+async def test_update_of_an_empty_list_of_files_leaves_the_focus_in_the_search_box(one: View) -> None:
+    await one.scene.mirrored(1)
+    await one.open("#/files?mirror=docs&state=failed")
+    await one.wait_for_text("None.", "#files-list")
+    await one.until("document.querySelector('.mirror')")
+    await one.press("/")
+    one.world.write("big.md", "x" * (one.world.limits.max_bytes + 1))
+    await one.scene.mirrored()
+    await one.wait_for_text("big.md", "#files-list")
+    assert await one.run("document.activeElement.id") == "query"

@@ -1063,7 +1063,7 @@ async function refreshFiles() {
   if (view !== "files" || asking || isGone() || [counts, undefined].includes(countsOf(mirror)) || Date.now() - at < REFRESH) return;
   listed.at = Date.now();
   try {
-    await showFiles({ mirror, state }, { least: shown });
+    await showFiles({ mirror, state }, { least: Math.max(1, shown) });
   } catch { /* the next second tries again */ }
 }
 
