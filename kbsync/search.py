@@ -151,14 +151,14 @@ def _notes_on_errors(
     fresh = {item.status.name: item for item in freshness}
     lines = []
     for name, error in errors.items():
-        fix = ""
+        what_next = ""
         if isinstance(error, UnmadeError):
             if not fresh[name].has_passed:
                 continue
-            is_watched = opened.will_mirror or not fresh[name].is_unattended
-            once = f"run: {opened.installation.command_line('--once')}"
-            fix = f"; {'kbsync is working on it' if is_watched else once}"
-        lines.append(f"{name}: not searched: {system_reason(error)}{fix}")
+            what_next = "; kbsync is working on it"
+            if not opened.will_mirror and fresh[name].is_unattended:
+                what_next = f"; run: {opened.installation.command_line('--once')}"
+        lines.append(f"{name}: not searched: {system_reason(error)}{what_next}")
     return [Note(printable(line)) for line in lines]
 
 
