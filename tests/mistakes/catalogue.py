@@ -149,7 +149,7 @@ MISTAKES = {
     "all-of-few-go": Mistake(
         "the last documents of a small mirror are deleted unasked",
         "kbsync/engine/deletions.py",
-        "    if batch >= min(serving, before or serving):\n        return True\n",
+        "    if batch + held >= min(serving, before or serving):\n        return True\n",
         "",
         ("tests/core", "tests/engine"),
     ),
@@ -424,7 +424,7 @@ MISTAKES = {
     "bursts-apart": Mistake(
         "a folder is emptied unasked, a few files at a time",
         "kbsync/engine/deletions.py",
-        "        executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)",
+        "        executed = tx.removals.logged_since(self._mirror, window_start)",
         "        executed = 0",
         ("tests/promises/test_mass_deletion.py",),
     ),
