@@ -209,7 +209,7 @@ class Sandbox:
         return file
 
     def add_folder(self, name: str, files: Mapping[str, str | bytes] = {}) -> Path:
-        """Create another folder, beside `docs`, with these files."""
+        """Create another folder, next to `docs`, with these files."""
         folder = self.root / name
         self.write_all(files, folder)
         return folder

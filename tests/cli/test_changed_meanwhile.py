@@ -202,36 +202,14 @@ def test_daemon_whose_state_is_lost_keeps_the_old_config_if_the_new_one_is_refus
 
 
 @long
+@pytest.mark.parametrize("state", ["watched", "paused", "without their folders"])
 async def test_command_that_changes_the_config_wakes_the_daemon(
-    two_mirrors: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 3600.0)
-    installation = choose_installation(two_mirrors, config=two_mirrors.config)
-    kept = daemon.Daemon(installation, lambda: reload(installation))
-    prepare(installation)
-    running = asyncio.create_task(kept.run())
-    try:
-        async with asyncio.timeout(SETTLED):
-            while len(kept._mirrors) < 2 or not kept._mirrors["handbook"].loop.compared.is_set():
-                await asyncio.sleep(0.01)
-            removed = await asyncio.to_thread(two_mirrors.go, "remove", "more", "--keep")
-            while len(kept._mirrors) > 1:
-                await asyncio.sleep(0.01)
-    finally:
-        kept.stop()
-        await running
-    assert removed.out.splitlines()[-1] == "the running kbsync reloads the config now"
-
-
-@long
-@pytest.mark.parametrize("state", ["paused", "without their folders"])
-async def test_command_wakes_a_daemon_that_watches_no_folder(
     two_mirrors: Sandbox, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 3600.0)
     if state == "paused":
         assert two_mirrors.go("--once").code == two_mirrors.go("pause").code == 0
-    else:
+    elif state == "without their folders":
         for folder in (two_mirrors.docs, two_mirrors.root / "more"):
             folder.rename(folder.with_name(f"moved {folder.name}"))
     installation = choose_installation(two_mirrors, config=two_mirrors.config)
