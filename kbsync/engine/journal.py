@@ -66,6 +66,9 @@ log = structlog.get_logger("kbsync")
 ROUNDS = 8
 """Maximum number of consecutive decisions about a path, since each may require another."""
 
+MAX_UNREADABLE = 10_000
+"""Maximum number of unreadable files whose new permissions a running kbsync notices before the next scan."""
+
 NAME_TRIES = 5
 DUPLICATE_PAUSE = 2.0
 PROOF_TRIES = 4
@@ -152,7 +155,8 @@ class Journal:
         self._times = ""
         self._allowed: frozenset[str] = frozenset()
         self.unreadable: set[str] = set()
-        """The files that could not be read at their last check in this run. Each scan checks them again."""
+        """Files that could not be read at their last check in this run, at most `MAX_UNREADABLE`. Each scan
+        checks all of them again."""
 
     @property
     def timing(self) -> Timing:
@@ -214,7 +218,8 @@ class Journal:
         digest = file.digest if file.digest or stored is None else stored.digest
         stamp, verdict, presence = file.stamp, file.verdict, Presence.PRESENT
         if file.problem:
-            self.unreadable.add(file.path)
+            if len(self.unreadable) < MAX_UNREADABLE:
+                self.unreadable.add(file.path)
             stamp, presence = NO_STAMP, Presence.UNKNOWN
             verdict = Verdict(FileChoice.REFUSED, file.problem)
         else:

@@ -625,6 +625,9 @@ class Reader:
         first, covered = counts[at - 1]
         if first != chunk:
             covered += self._connection.execute(_DOCUMENTS_BETWEEN, (first, chunk)).get
+            if len(counts) >= _MAX_COUNTS:
+                counts[1:] = []
+                at = 1
             counts.insert(at, (chunk, covered))
         return covered
 
@@ -709,6 +712,9 @@ _MAX_CODE_CANDIDATES = 100_000
 
 _FINDING = 2
 """How many common terms may find chunks, if no rarer term does."""
+
+_MAX_COUNTS = 20_000
+"""Maximum number of counted positions to remember, which takes about 3 MB."""
 
 _READ_FOR_EACH = 100
 """How many chunks with a common term take about as long to read as finding one rarer term again."""
@@ -827,13 +833,13 @@ class _Rescale(dict[bytes, Callable[[float], float]]):
         self._averages = average, other_average
 
     def __missing__(self, sizes: bytes) -> Callable[[float], float]:
-        if len(self) >= _MOST_SIZES:
+        if len(self) >= _MAX_SIZES:
             self.clear()
         correct = self[sizes] = length_correction(_word_count(sizes), *self._averages)
         return correct
 
 
-_MOST_SIZES = 20_000
+_MAX_SIZES = 20_000
 """Maximum number of word counts to remember, which takes about 2 MB."""
 
 
