@@ -65,9 +65,9 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     if variants := occurring(_stems(variants_of(term.surface))):
         return max(variants, key=lambda stem: (variants[stem], stem))
     # A misspelt word may be stemmed differently.
-    swapped = _stems(_swaps(term.surface)) - _stems_of_stop_words()
+    swapped = _stems(_swaps(term.surface))
     slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()
-    similar_stems = occurring(swapped | (slipped - _stems_of_stop_words()))
+    similar_stems = occurring((swapped | slipped) - _stems_of_stop_words())
     if not similar_stems and len(term.surface) >= TWO_SLIPS:
         # There are too many spellings with two typos to look up, and in a large script those with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
