@@ -33,7 +33,7 @@ def key_of(loc: Loc) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
+def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | None:
     """Return the known word most similar to `word`, or None. `alike`: the minimum similarity, where 1.0 means
     equal."""
     import difflib  # imported late: needed only after a mistake

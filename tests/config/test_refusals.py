@@ -210,3 +210,9 @@ def test_invalid_setting_is_reported_with_its_location_and_valid_values(
     assert location in problem
     assert words in problem
     assert "T0KEN" not in problem
+
+
+@pytest.mark.parametrize(("value", "suggestion"), [("verbose", ""), ("warn", "; did you mean warning?")])
+def test_only_a_similar_value_is_suggested(tmp_path: Path, value: str, suggestion: str) -> None:
+    [problem] = problem_lines(tmp_path, f"log_level: {value}\nmirrors: [{{name: a, folder: /srv/a}}]\n")
+    assert problem.endswith(f"allowed: debug, info, warning, error{suggestion}")
