@@ -23,9 +23,9 @@ from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.core.selection import parse
 from kbsync.dataclass import dataclass
 
-DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
-DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$"
+DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h, 1d or 2w"
+DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)$"
 
 
 def parse_duration(text: str) -> float:

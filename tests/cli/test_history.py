@@ -36,7 +36,7 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox)
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines)
     assert "renamed   sub/f0.md > new.md" in sandbox.run("history", "new.md").out
     assert "renamed" in sandbox.run("history", "sub", cwd=sandbox.docs).out
-    history = sandbox.run("history", "--json", "--since", "1h").json
+    history = sandbox.run("history", "--json", "--since", "2w").json
     assert history["more"] is False and len(history["events"]) == 10 + 2 + 27
     [failed] = [event for event in history["events"] if event["event"] == "failed"]
     assert failed["path"] == "broken.pdf" and failed["reason"] and failed["mirror"] == "handbook"

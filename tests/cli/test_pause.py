@@ -111,7 +111,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     assert paste(sandbox, after(sandbox.run("rescan").err, "for a pass now: ")).code == 0
     daemon = sandbox.watch(until="daemon.watching")
-    assert sandbox.run("pause", "--for", "1h").code == 0
+    assert sandbox.run("pause", "--for", "2w").code == 0
     daemon.wait_for_event("mirror.paused", mirror="handbook")
     sandbox.write("new.md", "novelty")
     ran = sandbox.run("rescan")

@@ -131,7 +131,7 @@ def test_all_problems_are_reported_together_with_file_line_key_and_hint(tmp_path
     )
     assert lines[1] == (
         f"{tmp_path}/config.yaml:5: mirrors[0].settle: 2 has no unit; "
-        "allowed: a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
+        "allowed: a number and a unit, such as 500ms, 2s, 15m, 1h, 1d or 2w"
     )
     assert isinstance(caught.value, UsageError)
 

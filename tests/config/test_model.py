@@ -94,7 +94,7 @@ def test_tilde_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_valid_forms_are_parsed() -> None:
-    forms = {"500ms": 0.5, "2s": 2.0, "0.5s": 0.5, "15m": 900.0, "1h": 3600.0, "1d": 86400.0, "0s": 0.0}
+    forms = {"500ms": 0.5, "2s": 2.0, "0.5s": 0.5, "15m": 900.0, "1h": 3600.0, "1d": 86400.0, "2w": 1209600.0}
     assert {text: parse_duration(text) for text in forms} == forms
 
 
@@ -102,7 +102,7 @@ def test_valid_forms_are_parsed() -> None:
     "text", ["", "5", "s", "-1s", "1.s", "2 s", "2S", "2s\n", "1h30m", "٢s", "1e3s", "infs"]
 )
 def test_invalid_forms_are_refused_listing_the_valid_ones(text: str) -> None:
-    with pytest.raises(ValueError, match="such as 500ms, 2s, 15m, 1h or 1d"):
+    with pytest.raises(ValueError, match="such as 500ms, 2s, 15m, 1h, 1d or 2w"):
         parse_duration(text)
 
 
