@@ -46,9 +46,11 @@ from kbsync.engine.status import (
     Items,
     as_halt,
     awaits_renewal,
+    clock_time,
     describe_pause,
     iso,
     keeps_old_name,
+    may_succeed,
     only_retries,
     refusal,
     with_approve_command,
@@ -624,8 +626,11 @@ class _Sentences:
         words = refusal(self.settings.root / self.evidence.path, self.evidence.uploads)
         if entry.status is Status.SKIPPED:
             return f"it is skipped: {words}"
-        retry = self._run(f"retry {shlex.quote(path_argument(self.evidence.path))}")
-        return f"the target refused it ({words}); edit it, exclude it in .kbsyncignore, or {retry}"
+        how = "edit it or exclude it in .kbsyncignore"
+        if may_succeed(entry, self.evidence.uploads):
+            retry = self._run(f"retry {shlex.quote(path_argument(self.evidence.path))}")
+            how = f"edit it, exclude it in .kbsyncignore, or {retry}"
+        return f"the target refused it ({words}); {how}"
 
     def _progress(self) -> str:
         """Return how far indexing has progressed."""
@@ -709,7 +714,7 @@ class _Sentences:
         if entry is None:
             yield "Status: not known yet."
             return
-        yield f"Status: {entry.status.word} since {iso(entry.since)}."
+        yield f"Status: {entry.status.word} since {clock_time(entry.since)}."
         if entry.digest is not None:
             # A later write may have the same timestamp, so the file is read again.
             reread = "; it had just changed, so it is read again" if entry.racy else ""
@@ -719,14 +724,36 @@ class _Sentences:
             yield f"Its deletion ({self.evidence.held_for}) is {decision}."
 
     def _describe_upload(self, upload: Upload) -> str:
-        document = f" as document {upload.remote_id}" if upload.remote_id else ""
-        tries = f", {upload.attempts} attempts" if upload.attempts > 1 else ""
-        reason = f", {upload.reason}" if upload.reason else ""
-        code = f" [{upload.code or upload.phase.value}]" if upload.code or upload.phase.value else ""
-        due = upload.due_at
-        later = f", next check in {max(0.0, due - self.now):.0f} s" if due is not None else ""
-        label = f", known there as {upload.label}" if upload.label != self.evidence.path else ""
-        return f"Upload {upload.id} is {_state_word(upload)}{document}{label}{tries}{reason}{code}{later}."
+        details = [
+            f"document {upload.remote_id}" if upload.remote_id else "",
+            f"named {upload.label} there" if upload.label != self.evidence.path else "",
+            f"{upload.attempts} attempts" if upload.attempts > 1 else "",
+            f"code {upload.code}" if upload.code else "",
+        ]
+        if upload.due_at is not None:
+            due = max(0.0, upload.due_at - self.now)
+            details.append(f"next check {f'in {format_duration(due)}' if due >= 1 else 'now'}")
+        listed = ", ".join(filter(None, details))
+        reason = f": {upload.reason}" if upload.reason else ""
+        return f"{_UPLOADS[upload.state]}{f' ({listed})' if listed else ''}{reason}."
+
+
+_UPLOADS = {
+    UploadState.INTENDED: "kbsync will send it to the knowledge base",
+    UploadState.SENDING: "kbsync is sending it to the knowledge base",
+    UploadState.UNSURE: "kbsync sent it, but got no answer, and looks for it in the knowledge base",
+    UploadState.PRESUMED_LOST: "kbsync sent it once, but the knowledge base doesn't list it",
+    UploadState.INDEXING: "The knowledge base is indexing it",
+    UploadState.SERVING: "Searches find it in the knowledge base",
+    UploadState.HELD: "Searches find it in the knowledge base; its deletion waits for your approval",
+    UploadState.RETIRING: "kbsync is deleting an earlier document of it from the knowledge base",
+    UploadState.TOMBSTONE: "kbsync deleted an earlier document of it from the knowledge base",
+    UploadState.FAILED: "An upload to the knowledge base failed",
+    UploadState.ADOPTING: "kbsync is checking whether a document in the knowledge base is this file",
+    UploadState.DROPPED: "An upload never reached the knowledge base",
+    UploadState.GONE: "The knowledge base no longer has an earlier document of it",
+}
+"""What each upload of a file means to a user."""
 
 
 def _describe_rules(selection: Selection) -> str:

@@ -54,6 +54,8 @@ async def test_explain_json_has_answer_and_evidence(world: World) -> None:
     world.write("a.md", "hello")
     await world.once()
     explanation = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
+    document_id = explanation["document"]["document_id"]
+    assert f"Searches find it in the knowledge base (document {document_id})." in explanation["sentences"]
     assert (
         explanation["found"] is True
         and explanation["answer"] == "It is searchable."
@@ -160,7 +162,7 @@ def refuse_a_change(world: World) -> None:
             refuse,
             None,
             ["the target refused it (too ugly)", "kbsync retry 'a b.md' --folder docs"],
-            ["failed", "[42]"],
+            ["An upload to the knowledge base failed", "code 42"],
         ),
         (delay, None, ["it is waiting to be sent"], ["busy", "next check in", "attempts"]),
         (
