@@ -63,12 +63,13 @@ Reason = tuple[str, str]
 class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
-    `trouble`: why its pass could not finish. `busy`: files that were still being written. `rate`: how many
-    documents per second recently became searchable.
+    `may_succeed`: a retry may help one that failed. `trouble`: why its pass could not finish. `busy`: files
+    that were still being written. `rate`: how many documents per second recently became searchable.
     """
 
     failed: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
+    may_succeed: bool = False
     trouble: str = ""
     busy: tuple[str, ...] = ()
     rate: float = 0.0
@@ -126,9 +127,15 @@ def mirror_reports(
         items, rate = Items(tx, record, fresh.status.halt, installation.command_line), 0.0
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
-        failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MAX_ROWS_READ))
+        failed = list(items.in_state(Status.FAILED, MAX_ROWS_READ))
         held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, MAX_HELD))
-        return replace(report, failed=failed, held=held, rate=rate)
+        return replace(
+            report,
+            failed=tuple((item.path, item.reason) for item in failed),
+            held=held,
+            may_succeed=len(failed) == MAX_ROWS_READ or any(item.may_succeed for item in failed),
+            rate=rate,
+        )
 
     reports = []
     for mirror in installation.mirrors:
@@ -292,8 +299,10 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         if remaining:
             yield f"{name}: … {and_more(remaining, every)}"
     if any(report.status.documents.failed for report in reports):
-        explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
-        yield f"to see why one failed: {explain}; to retry all of them: {retry}"
+        explain, then = installation.command_line("explain PATH"), "kbsync tries again when a file changes"
+        if any(report.may_succeed for report in reports):
+            then = f"to retry all of them: {installation.command_line('retry')}"
+        yield f"to see why one failed: {explain}; {then}"
 
 
 @dataclass(slots=True)
@@ -349,8 +358,10 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
             command = installation.command_line("status --documents")
             log_event("list.shortened", mirror=name, of="failed", count=unlogged, cure=command)
     if failed_documents := sum(report.status.documents.failed for report in reports):
-        explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
-        log_event("documents.failed", count=failed_documents, explain=explain, cure=retry)
+        fields = {"count": failed_documents, "explain": installation.command_line("explain PATH")}
+        if any(report.may_succeed for report in reports):
+            fields["cure"] = installation.command_line("retry")
+        log_event("documents.failed", **fields)
 
 
 def late(

@@ -271,6 +271,14 @@ def test_status_too_small_for_everything_names_the_command_that_lists_all(
 def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
     flags = elsewhere(sandbox, {"-a b.pdf": "this is no pdf"})
     ran = sandbox.run("--once", *flags, tty=True)
+    assert "retry" not in ran.err, "a retry can't mend a damaged file"
+    in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])
+    assert in_json["explain"] and "cure" not in in_json
+    assert "retry" not in sandbox.run("status", *flags).out + sandbox.run("explain", "-a b.pdf", *flags).out
+    [state] = sandbox.root.rglob("state.db")
+    with closing(apsw.Connection(os.fspath(state))) as database:
+        database.execute("UPDATE upload SET code = 'timeout'")
+    ran = sandbox.run("--once", *flags, tty=True)
     _, _, advice = ran.err.strip().splitlines()[-1].partition("to see why one failed: ")
     explain, _, retry = advice.partition("; to retry all of them: ")
     in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])

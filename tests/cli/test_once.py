@@ -78,7 +78,7 @@ def test_failures_with_one_reason_share_one_line(sandbox: Sandbox) -> None:
     assert ": 00.pdf, 01.pdf, 02.pdf and 22 more; " in matching_lines[0]
     assert matching_lines[1].startswith("kbsync: handbook: 3 documents failed: ")
     assert matching_lines[1].endswith(": 0.docx, 1.docx, 2.docx")
-    assert matching_lines[2].endswith("to retry all of them: kbsync retry")
+    assert matching_lines[2].endswith("; kbsync tries again when a file changes")
     shown = sandbox.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
     assert shown.out.count("failed ") == 28
     assert "! handbook: 25 documents failed: " in sandbox.run("status").out
@@ -202,7 +202,7 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
         assert failed["broken.pdf"]["reason"].startswith("cannot be read: ")
         assert (ran.err.count("broken.pdf"), ran.err.count("odd.bin")) == (1, 1)
         [advice] = [line for line in log_lines if line["event"] == "documents.failed"]
-        assert (advice["count"], advice["cure"]) == (2, "kbsync retry")
+        assert (advice["count"], advice["explain"]) == (2, "kbsync explain PATH")
     result = sandbox.run("--once", "--json").json
     assert (result["failed"], result["mirrors"][0]["documents"]["failed"]) == (2, 2)
 
