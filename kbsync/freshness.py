@@ -141,6 +141,7 @@ class Freshness:
         self,
         command_line: CommandLine,
         *,
+        write_time: Callable[[float], str] = iso,
         will_mirror: bool = False,
         obstacle: str = "",
         has_held_hits: bool = False,
@@ -150,9 +151,10 @@ class Freshness:
         """Yield notes on gaps in a reply; none if everything is searchable and a kbsync is watching the
         folder.
 
-        `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
-        `has_held_hits`: documents in the reply wait for a decision. `is_searchable`: its knowledge base has
-        documents, even if the state has none. `has_good_hits`: the reply has hits with words of the query.
+        `write_time`: writes epoch seconds. `will_mirror`: this process follows the folder, or is about to.
+        `obstacle`: why it cannot. `has_held_hits`: documents in the reply wait for a decision.
+        `is_searchable`: its knowledge base has documents, even if the state has none. `has_good_hits`: the
+        reply has hits with words of the query.
         """
         halt, documents = self.status.halt, self.status.documents
         is_watched = will_mirror or not self.is_unattended
@@ -161,7 +163,7 @@ class Freshness:
         never_passed = "nothing indexed yet" if is_empty else unknown
         if self.status.pause is not None:
             last = self.status.last_pass
-            changes = f"changes since {iso(last)} may be missing" if last else never_passed
+            changes = f"changes since {write_time(last)} may be missing" if last else never_passed
             yield Note(f"paused; {changes}; to resume: {command_line(f'resume {self.status.name}')}")
             return
         if halt is not None:
@@ -178,7 +180,7 @@ class Freshness:
         else:
             last = self.status.last_pass
             if is_watched and last is not None and not self.is_compared and halt is None:
-                changes = f"changes since {iso(last)} may be missing"
+                changes = f"changes since {write_time(last)} may be missing"
                 yield Note(f"its folder is still being compared; {changes}", is_minor=True)
             if self.waiting and is_watched:
                 are = "is" if self.waiting == 1 else "are"
@@ -190,7 +192,7 @@ class Freshness:
             yield Note(f"{format_count(documents.failed, 'file')} failed", is_minor=has_good_hits, hint=hint)
         if not is_watched:
             since = self.status.last_pass
-            changes = f"changes since {iso(since)} are unknown" if since else never_passed
+            changes = f"changes since {write_time(since)} are unknown" if since else never_passed
             next_step = f"start it with: {command_line('')}"
             if obstacle:
                 next_step = f"this process can't follow it: {obstacle}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import field, replace
 from typing import Any, Protocol, TypeVar
@@ -29,7 +29,7 @@ from kbsync.engine.search import (
     searches,
     with_images,
 )
-from kbsync.engine.status import CREDENTIALS, forgotten_bases, why_old
+from kbsync.engine.status import CREDENTIALS, forgotten_bases, iso, why_old
 from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import without_markup
@@ -59,6 +59,9 @@ class OpenMirrors(Protocol):
 
     def target(self, mirror: MirrorConfig) -> AbstractAsyncContextManager[Target]:
         """Return the mirror's target, open for reading. Raises `KbsyncError`."""
+
+    def write_time(self, moment: float) -> str:
+        """Write epoch seconds in a note: as local time only for a user of this machine."""
 
     async def take_new_secrets(self, names: Collection[str]) -> bool:
         """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
@@ -224,6 +227,7 @@ def notes_on(
         for item in freshness
         for note in item.notes(
             command_line,
+            write_time=opened.write_time,
             will_mirror=opened.will_mirror,
             obstacle=opened.obstacle,
             has_held_hits=item.status.name in with_held_hits,
@@ -233,17 +237,21 @@ def notes_on(
     ]
 
 
-def filters_in_words(query: Query, unmatched: Unmatched) -> list[list[tuple[str, str]]]:
+def filters_in_words(
+    query: Query, unmatched: Unmatched, write_time: Callable[[float], str] = iso
+) -> list[list[tuple[str, str]]]:
     """Return the filters of a query that no document matches, as names and printable values: all together if
     each one alone matches something."""
+
+    def filters(query: Query) -> Iterator[tuple[str, str]]:
+        yield from (("path", printable(path)) for path in query.paths)
+        if query.types:
+            yield "type", printable(",".join(query.types))
+        if query.after is not None:
+            yield "after", write_time(query.after)
+
     queries = unmatched.alone or ([query] if unmatched.together else [])
-    return [_filters(alternative) for alternative in queries]
-
-
-def _filters(query: Query) -> list[tuple[str, str]]:
-    filters = [("path", printable(path)) for path in query.paths]
-    filters += [("type", printable(",".join(query.types)))] if query.types else []
-    return filters + ([] if query.after is None else [("after", iso_time(query.after) or "")])
+    return [list(filters(alternative)) for alternative in queries]
 
 
 async def open_all(

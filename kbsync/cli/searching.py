@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.core.text import format_count, printable
 from kbsync.engine.search import FoundDocument, Unmatched, find_unmatched
+from kbsync.engine.status import clock_time, iso
 from kbsync.errors import UsageError
 from kbsync.freshness import Freshness, freshness_reader
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
-from kbsync.search import SearchReply, filters_in_words, iso_time, notes_on, open_all, search, why_lines
+from kbsync.search import SearchReply, filters_in_words, notes_on, open_all, search, why_lines
 from kbsync.state.read_only import SnapshotReader
 from kbsync.threads import in_thread, run_here
 
@@ -32,8 +34,8 @@ class CommandMirrors:
 
     will_mirror, obstacle = False, ""
 
-    def __init__(self, installation: Installation) -> None:
-        self.installation = installation
+    def __init__(self, installation: Installation, write_time: Callable[[float], str] = clock_time) -> None:
+        self.installation, self.write_time = installation, write_time
         self._targets: dict[str, Target] = {}
         self._closing = AsyncExitStack()
 
@@ -97,11 +99,11 @@ class CommandMirrors:
         raise not_yet(self.installation)
 
 
-def search_once(installation: Installation, query: Query, *, images: bool) -> SearchReply:
+def search_once(installation: Installation, query: Query, *, images: bool, as_json: bool) -> SearchReply:
     """Search all mirrors once, with targets that are closed afterwards. Returns the reply."""
 
     async def run() -> SearchReply:
-        async with CommandMirrors(installation) as mirrors:
+        async with CommandMirrors(installation, iso if as_json else clock_time) as mirrors:
             return await mirrors.search(query, images=images)
 
     if [mirror.target.type for mirror in installation.mirrors] == ["local"]:
@@ -132,8 +134,13 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     """Return the options that no document matches, as typed: all together if each one alone matches
     something."""
-    unmatched_filters = filters_in_words(query, unmatched)
+    unmatched_filters = filters_in_words(query, unmatched, _write_date)
     return [" ".join(f"--{name} {value}" for name, value in filters) for filters in unmatched_filters]
+
+
+def _write_date(moment: float) -> str:
+    """Return epoch seconds as a local date, with the time unless it is midnight, as `--after` reads it."""
+    return datetime.fromtimestamp(moment).isoformat(timespec="seconds").removesuffix("T00:00:00")
 
 
 LINES = 2
@@ -183,7 +190,12 @@ def _heading(output: Output, document: FoundDocument, several: bool) -> str:
 
 def as_of(document: FoundDocument) -> list[str]:
     """Return a note on how old a document from another machine may be; [] for one from this machine."""
-    return [] if document.is_here else [f"as of {iso_time(document.as_of)}"]
+    if document.is_here or document.as_of is None:
+        return []
+    try:
+        return [f"as of {clock_time(document.as_of)}"]
+    except (ValueError, OverflowError, OSError):
+        return []  # that machine's clock is wrong
 
 
 def heading_trail(document: FoundDocument, passage: Passage | None) -> str:

@@ -46,7 +46,7 @@ from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.search import FoundDocument
-from kbsync.engine.status import FOLDER_MISSING
+from kbsync.engine.status import FOLDER_MISSING, iso
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.forget import read_holdings
 from kbsync.index.snippet import snippet
@@ -138,7 +138,7 @@ class RunningMirrors:
     `runs`: the running mirrors by name, updated as they start and end. `read`: reads the state.
     """
 
-    will_mirror, obstacle = True, ""
+    will_mirror, obstacle, write_time = True, "", staticmethod(iso)
 
     def __init__(self, installation: Installation, runs: Mapping[str, Mirror], read: SnapshotReader) -> None:
         self.installation, self._runs, self.read = installation, runs, read

@@ -28,6 +28,7 @@ from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Hit, Origin, Passage, Query
 from kbsync.core.model import Status
 from kbsync.engine.search import FoundDocument
+from kbsync.engine.status import clock_time
 from kbsync.errors import Unavailable
 from kbsync.freshness import Note
 from kbsync.search import SearchReply
@@ -136,7 +137,7 @@ def test_people_see_no_markup_and_no_repeated_heading(sandbox: Sandbox) -> None:
         ("--type bin", ["--type bin"]),  # a file that isn't a document
         ("--type txt --type xyz --path packages", ["--path packages", "--type xyz"]),
         ("--path /elsewhere/docs", ["--path /elsewhere/docs"]),
-        ("--after 2999-12-31T00:00:00Z", ["--after 2999-12-31T00:00:00Z"]),
+        ("--after 2999-12-31", ["--after 2999-12-31"]),
         ("--path guides --type rst,txt", []),
     ],
 )
@@ -559,7 +560,7 @@ async def test_hit_on_another_machine_is_marked_and_cannot_be_opened_here() -> N
     away = FoundDocument("news", Path("/srv/news"), "a.md", replace(hit("").hit, origin=origin), "docs", True)
     stage.session.hits = [away, hit("b.md")]
     lines = list(stage.session.lines(Output()))
-    assert "news on files-2: a.md  as of 1970-01-01T00:00:00Z" in lines[1]
+    assert f"news on files-2: a.md  as of {clock_time(0)}" in lines[1]
     assert "as of" not in "".join(lines[2:])
     assert stage.session.chosen is None
     stage.session.mark(1)
@@ -760,6 +761,29 @@ def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Sandbox
         assert waits in lagging.run("search", word, "--files").err
     with lock.held(lagging.state):
         assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
+
+
+@pytest.fixture
+def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@long
+@pytest.mark.usefixtures("in_shanghai")
+def test_times_in_prose_are_local_and_those_in_json_are_utc(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    with contextlib.closing(apsw.Connection(str(sandbox.state / "state.db"))) as database:
+        database.execute("UPDATE mirror SET last_pass = 1700000000; UPDATE entry SET since = 1700000000")
+    sandbox.run("pause").check_success()
+    assert "; changes since 2023-11-15 06:13 may be missing;" in sandbox.run("search", "alpha").err
+    ran = sandbox.run("search", "alpha", "--json", "--after", "2999-12-31", "--mirror", "handbook")
+    assert "; changes since 2023-11-14T22:13:20Z may be missing;" in ran.json["notes"][0]
+    assert "no document matches --after 2999-12-31\n" in ran.err
+    assert "  Status: ready since 2023-11-15 06:13.\n" in sandbox.run("explain", "a.md").out
 
 
 @long

@@ -91,7 +91,7 @@ def command(
     from kbsync.cli.searching import options_in_words, print_hits, search_once
     from kbsync.search import hit_json
 
-    reply = search_once(installation, query, images=not files)
+    reply = search_once(installation, query, images=not files, as_json=as_json)
     hits, notes = reply.hits, reply.note_lines()
     output = Output()
     shown_notes = [] if choices.quiet else [note for note in reply.notes if not note.is_minor]

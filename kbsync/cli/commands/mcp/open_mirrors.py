@@ -13,6 +13,7 @@ from kbsync.cli.context import reader, reload
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.target import Target
+from kbsync.engine.status import iso
 from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
 from kbsync.source.watch import LOOK_SECONDS, run_detached
@@ -31,6 +32,8 @@ READ_SECONDS = 5.0
 class OpenInstallation:
     """An installation whose targets stay open, and whose config may change. Used from one loop only. See
     `OpenMirrors`."""
+
+    write_time = staticmethod(iso)
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
