@@ -453,17 +453,14 @@ def command_context(installation: Installation) -> CommandContext:
 async def for_each_mirror(
     installation: Installation,
     view: Callable[[MirrorSettings, Target, ReadOnlyState, Clock, CommandContext], Awaitable[T]],
-    failures: list[MirrorError] | None = None,
-) -> list[T]:
+) -> tuple[list[T], list[MirrorError]]:
     """Run `view` (plan or verify) on every requested mirror, with its target and the state opened for
-    reading.
-
-    Raises `MirrorError` if it fails for a mirror; with `failures`, adds the error there and continues.
+    reading. Returns the results, and the errors of the mirrors for which it failed.
     """
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
-    results = []
+    results, failures = list[T](), list[MirrorError]()
     with open_state(installation) as state:
         for mirror in installation.mirrors:
             try:
@@ -471,10 +468,18 @@ async def for_each_mirror(
                     context = command_context(installation)
                     results.append(await view(settings_of(mirror), target, state, SystemClock(), context))
             except MirrorError as error:
-                if failures is None:
-                    raise
                 failures.append(error)
-    return results
+    return results, failures
+
+
+def mirrors_json(
+    installation: Installation, results: Sequence[dict[str, Any]], failures: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the JSON of a command over all mirrors, in the config's order. `failures`: the empty results of
+    the mirrors that failed, by error."""
+    failed = [{**fields, "error": error} for error, fields in failures.items()]
+    order = [mirror.name for mirror in installation.mirrors]
+    return {"mirrors": sorted([*results, *failed], key=lambda fields: order.index(fields["name"]))}
 
 
 @asynccontextmanager

@@ -126,3 +126,20 @@ def test_plan_without_the_service_says_so_first_and_exits_4(zhipu: ZhipuSandbox)
     first, *others = ran.out.splitlines()
     assert first.startswith("handbook: the knowledge base could not be checked (")
     assert len([line for line in others if line.startswith("+ ")]) == 5
+
+
+@long
+def test_mirror_that_cannot_be_planned_is_named_after_the_plans_of_the_others(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    for name in ("broken", "pets"):
+        sandbox.add_mirror(name, {f"{name}.md": name})
+    sandbox.once()
+    (sandbox.state / "kb/broken/index.db").write_bytes(b"no database" * 1000)
+    ran = sandbox.run("plan")
+    nothing = "nothing to do; {} unchanged"
+    assert ran.out == f"handbook: {nothing.format('0 documents')}\n\npets: {nothing.format('1 document')}\n"
+    assert (ran.code, "kbsync: broken: " in ran.err, "index.db is damaged" in ran.err) == (4, True, True)
+    mirrors = {mirror["name"]: mirror for mirror in sandbox.run("plan", "--json").json["mirrors"]}
+    assert list(mirrors) == ["handbook", "broken", "pets"]
+    assert ["error" in mirror for mirror in mirrors.values()] == [False, True, False]
+    sandbox.run("plan", "--mirror", "broken", "--json").check_refusal(4, "index.db is damaged")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, for_each_mirror, set_up_logs
-from kbsync.cli.exit_codes import Code
+from kbsync.cli.context import choose, for_each_mirror, mirrors_json, set_up_logs
+from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import LISTED, Output, first_lines
+from kbsync.cli.output import LISTED, Output, first_lines, print_message
 from kbsync.core.text import format_count, format_size, printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int:
     """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept, x failed.
 
-    Changes nothing. With --json it lists every path, regardless of the limit.
+    Changes nothing. With --json it lists every path, regardless of the limit. If a mirror can't be planned,
+    it says why and shows the others.
     """
     return plan(choices, as_json=as_json, limit=None if all_lines else limit)
 
@@ -46,30 +47,34 @@ def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int
 def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     """Plan a pass of every requested mirror, and show at most `limit` lines of each kind.
 
-    Returns PERSON if a mirror is halted, PASSING if a target doesn't respond.
+    Returns PERSON if a mirror is halted, PASSING if a target doesn't respond, or the code of an error.
     """
     import asyncio
 
     from kbsync.config.target import RemoteTargetConfig
-    from kbsync.engine.plan import plan_mirror
+    from kbsync.engine.plan import MirrorPlan, plan_mirror
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    plans = asyncio.run(for_each_mirror(installation, plan_mirror))
-    if as_json:
-        Output().json({"mirrors": [plan.to_json() for plan in plans]})
+    plans, failures = asyncio.run(for_each_mirror(installation, plan_mirror))
+    if as_json and plans:
+        unplanned = {str(error): MirrorPlan(error.mirror).to_json() for error in failures}
+        Output().json(mirrors_json(installation, [planned.to_json() for planned in plans], unplanned))
     else:
         output = Output()
-        for number, (mirror, planned) in enumerate(zip(installation.mirrors, plans, strict=True)):
+        for number, planned in enumerate(plans):
             if number:
                 output.line()
             # kbsync reads these documents locally and sends only passages to the index.
-            work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
+            target = installation.mirror(planned.name).target
+            work = "to send" if isinstance(target, RemoteTargetConfig) else "to index"
             every = installation.command_line("plan --all")
             output.lines(_lines(output, planned, limit, work, every))
-    if any(plan.halt is not None for plan in plans):
-        return Code.PERSON
-    return Code.PASSING if any(plan.is_guess for plan in plans) else Code.MIRRORED
+    for failure in failures:
+        print_message(str(failure))
+    codes = [failure.code for failure in failures]
+    codes += [Code.PERSON for planned in plans if planned.halt is not None]
+    return worst([*codes, *(Code.PASSING for planned in plans if planned.is_guess)])
 
 
 DESELECTED = "deselected"

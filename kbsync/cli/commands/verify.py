@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, for_each_mirror, not_yet, post, set_up_logs, when_done
-from kbsync.cli.exit_codes import Code, MirrorError
+from kbsync.cli.context import choose, for_each_mirror, mirrors_json, not_yet, post, set_up_logs, when_done
+from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, printable
@@ -64,16 +64,13 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)
 
-    failures = list[MirrorError]()
-    audits = asyncio.run(for_each_mirror(installation, verify, failures))
+    audits, failures = asyncio.run(for_each_mirror(installation, verify))
     repairs = {audit.name: request for audit in audits if repair and (request := repair_request(audit))}
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])
     if as_json and audits:
-        unverified = [{**Verification(e.mirror).to_json(), "ok": False, "error": str(e)} for e in failures]
-        order = [mirror.name for mirror in installation.mirrors]
-        fields = [*(audit.to_json() for audit in audits), *unverified]
-        Output().json({"mirrors": sorted(fields, key=lambda item: order.index(item["name"]))})
+        unverified = {str(e): {**Verification(e.mirror).to_json(), "ok": False} for e in failures}
+        Output().json(mirrors_json(installation, [audit.to_json() for audit in audits], unverified))
     else:
         for audit in audits:
             _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
