@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from kbsync.config.target import is_loopback
 from kbsync.engine.explain import PathExplanation
+from kbsync.engine.status import may_succeed
 from kbsync.search import find_passage
 from kbsync.server.auth import host_of
 
@@ -31,7 +32,8 @@ def part_of(explanation: PathExplanation, offset: int, before: int, passage: str
 
     The part begins at `offset` or, if the text contains the `passage`, shortly before it; with `before`, it
     ends there. `mark`: start and end of the passage in the whole text; `next`: the offset of the following
-    part. `text` is None if the knowledge base can't return it.
+    part. `text` is None if the knowledge base can't return it. `may_succeed`: it failed, and a retry may
+    succeed without a change.
     """
     text, mark = explanation.text or "", None
     if passage and (mark := find_passage(passage, text)) is not None:
@@ -46,6 +48,7 @@ def part_of(explanation: PathExplanation, offset: int, before: int, passage: str
         "mirror": explanation.mirror,
         "path": explanation.path,
         "state": None if entry is None else entry.status.word,
+        "may_succeed": entry is not None and may_succeed(entry, explanation.uploads),
         "found": explanation.is_found,
         "answer": explanation.answer,
         "sentences": list(explanation.sentences),

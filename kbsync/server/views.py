@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
+from kbsync.contract.promises import describe_unkept
 from kbsync.core.model import Status
 from kbsync.core.text import cursor
 from kbsync.dataclass import dataclass
@@ -182,6 +183,8 @@ class MirrorView:
     def frame_json(self) -> dict[str, Any]:
         """Return the mirror for the page: its status, its problems and its progress."""
         payload, tx, record, halt = self.status.to_json(), self._tx, self._record, self.status.halt
+        unkept = describe_unkept(self.status.unkept)
+        payload["unkept"] = [f"{label.capitalize()} is {sentence}" for label, sentence in unkept]
         if halt is not None:
             payload["halt"]["words"] = halt_words(halt.reason, halt.detail)
         if record is None:

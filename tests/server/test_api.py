@@ -454,6 +454,7 @@ async def test_document_is_read_in_parts_around_the_passage(open_scene: Scene) -
         file = quote(str(open_scene.world.root / "guide/a b.md"))
         vault = f"obsidian://open?path={quote(part['abs_path'], safe='')}"
         assert part["links"] == {"file": f"file://{file}", "obsidian": vault}
+        assert (part["state"], part["may_succeed"]) == ("ready", False)
         proxied = await open_scene.get(
             f"/api/document?mirror=docs&key={key}", **{"x-forwarded-for": "10.0.0.9"}
         )

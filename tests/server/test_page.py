@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -19,12 +20,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons, UnknownWords
-from kbsync.core.text import printable
+from kbsync.core.text import cursor, printable
 from kbsync.errors import Rejected
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.views import Views
 from kbsync.state.mirrors import Halt
+from kbsync.targets.local.config import LocalTargetConfig
 from tests.memory.behaviour import Fault
 from tests.server.browser import Page, browsing
 from tests.server.client import TOKEN, Listened
@@ -172,7 +174,7 @@ async def one(tmp_path: Path, page: Page) -> AsyncIterator[View]:
 @long
 async def test_page_updates_without_a_reload(one: View) -> None:
     await one.until("document.querySelector('.mirror')")
-    assert "Nothing to mirror yet" in await one.text("main")
+    assert "No documents yet" in await one.text("main")
     await one.scene.mirrored(3)
     await one.wait_for_text("All 3 documents are searchable")
     assert "f2.md" in await one.text("#changes")
@@ -333,7 +335,7 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         await one.until("document.getElementById('held').open")
         assert await one.run("document.activeElement.id") == "held-keep"
         if kind == "renewals":
-            assert "Index 12 documents of docs again?" in await one.text("#held")
+            assert "Reindex 12 documents of docs?" in await one.text("#held")
             assert "Settings changed" in await one.text("#held")
         assert "f11.md" in await one.text("#held-list")
         assert (world.puts(), world.searchable_texts()) == (puts, before)
@@ -380,9 +382,9 @@ async def test_requested_audit_reports_its_result(one: View) -> None:
         for result in ("1 document repaired", "all is well"):
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
-            await one.wait_for_text("The audit has started", "#toast")
+            await one.wait_for_text("Verification started", "#toast")
             await bound.audits.audit()
-            await one.wait_for_text(f"docs is verified: {result}", "#toast")
+            await one.wait_for_text(f"docs verified: {result}", "#toast")
             assert f": {result}" in await one.text(".legend")
             base._documents.pop(twin.remote_id, None)
 
@@ -600,14 +602,14 @@ async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Pa
         await one.until("!document.getElementById('login').hidden")
         await one.write(f"{TOKEN}\u200b")  # copied with an invisible character
         await one.press("Enter")
-        await one.wait_for_text("no token can have", "#login-wrong")
+        await one.wait_for_text("invalid characters", "#login-wrong")
         assert await one.run("sessionStorage.length") == 0
         await one.write("wrong")
         await one.press("Enter")
-        await one.wait_for_text("was refused", "#login-wrong")
+        await one.wait_for_text("Wrong token", "#login-wrong")
         await one.write(f"{TOKEN}\u200b")  # copied with an invisible character
         await one.press("Enter")
-        await one.wait_for_text("no token can have", "#login-wrong")
+        await one.wait_for_text("invalid characters", "#login-wrong")
         assert await one.run("sessionStorage.length") == 0
         await one.write(TOKEN)
         await one.press("Enter")
@@ -1199,3 +1201,157 @@ async def test_update_of_an_empty_list_of_files_leaves_the_focus_in_the_search_b
     await one.scene.mirrored()
     await one.wait_for_text("big.md", "#files-list")
     assert await one.run("document.activeElement.id") == "query"
+
+
+async def test_tab_is_named_after_the_view_and_marked_if_something_needs_attention(
+    tmp_path: Path, page: Page
+) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        await one.wait_for_text("1 document is searchable", "#sentence")
+        assert await one.run("document.title") == "kbsync"
+        async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")], "Grapes."):
+            await one.search("grapes")
+            await one.until("document.title == 'Search: grapes – kbsync'")
+            await one.run("document.querySelector('.hit a.path').click()")
+            await one.until("document.title == 'f0.md – kbsync'")
+        await one.run("location.hash = '#/files?mirror=docs'")
+        await one.until("document.title == 'Files of docs – kbsync'")
+        await one.run("location.hash = '#/history?mirror=docs'")
+        await one.until("document.title == 'History of docs – kbsync'")
+        one.world.write("big.md", "x" * (one.world.limits.max_bytes + 1))
+        await one.scene.mirrored()
+        await one.until("document.title == '! History of docs – kbsync'")
+        await one.press("Escape", "Escape", "Escape", "Escape")
+        await one.until("document.title == '! 1 document failed – kbsync'")
+
+
+async def test_skip_link_goes_to_the_heading_of_the_current_view(one: View) -> None:
+    await one.scene.mirrored(1)
+    for view, heading in (
+        ("", "sentence"),
+        ("#/history", "history-title"),
+        ("#/files?mirror=docs", "files-title"),
+    ):
+        await one.open(view)
+        await one.until("document.querySelector('.mirror')")
+        if view:
+            await one.until(f"document.activeElement.id == '{heading}'")
+        address = await one.run("location.hash")
+        await one.run("document.querySelector('.skip').focus()")
+        assert await one.text(".skip") == "Skip to content"
+        await one.press("Enter")
+        await one.until(f"document.activeElement.id == '{heading}'")
+        assert await one.run("location.hash") == address
+
+
+async def test_logo_leads_to_the_overview(one: View) -> None:
+    await one.open("#/history")
+    await one.until("!document.getElementById('history').hidden")
+    await one.run("document.querySelector('.mark').click()")
+    await one.until("!document.getElementById('overview').hidden")
+
+
+async def test_escape_in_a_filter_keeps_the_search_open(one: View) -> None:
+    await one.scene.mirrored(1)
+    async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit')")
+        for name in ("only-type", "only-time"):
+            await one.run(f"document.getElementById('{name}').focus()")
+            await one.press("Escape")
+            assert not await one.run("document.getElementById('results').hidden")
+            assert await one.run("document.activeElement.id") == name
+        await one.run("document.querySelector('.hit a.path').focus()")
+        await one.press("Escape")
+        await one.until("document.getElementById('results').hidden")
+
+
+async def test_filters_without_words_ask_for_words(one: View) -> None:
+    await one.scene.mirrored(1)
+    async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit')")
+        await one.run("document.getElementById('only-type').focus()")
+        await one.write("md")
+        await one.press("Enter")
+        await one.until("location.hash.includes('type=md')")
+        await one.run("document.getElementById('query').value = ''")
+        await one.run("document.getElementById('query').focus()")
+        await one.press("Enter")
+        await one.wait_for_text("Type words to search for", "#hits")
+        assert await one.count(".hit") == 0
+        assert await one.run("document.getElementById('only-type').value") == "md"
+        await one.write("grapes")
+        await one.press("Enter")
+        await one.until("document.querySelector('.hit')")
+
+
+def change(path: str, event: str, mirror: str = "docs") -> dict[str, Any]:
+    return {"at": 1.0, "mirror": mirror, "path": path, "event": event, "seconds": 1.0, "reason": ""}
+
+
+async def test_recent_changes_link_only_to_documents_that_exist(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [
+        change("a.md", "ready"),
+        change("b.md", "ready"),
+        change("b.md", "deleted"),
+        change("c.md", "ready", "old"),
+    ]
+    frame = Views.frame
+
+    async def with_changes(self: Views) -> dict[str, Any]:
+        return {**await frame(self), "changes": changes}
+
+    monkeypatch.setattr(Views, "frame", with_changes)
+    async with open_view(scene(tmp_path), page) as one:
+        await one.until("document.querySelectorAll('#changes li').length == 4")
+        links = "[...document.querySelectorAll('#changes a')].map((each) => each.innerText).join()"
+        assert await one.run(links) == "a.md"
+        assert "old (removed)" in await one.text("#changes")
+
+
+async def test_document_that_is_gone_says_so_in_its_view(one: View) -> None:
+    await one.scene.mirrored(1)
+    latin = os.fsdecode(b"caf\xe9.md")
+    for name, shown in (("missing.md", "missing.md"), (latin, printable(latin))):
+        await one.open(f"#/document?mirror=docs&key={cursor(name)}")
+        await one.until(f"document.getElementById('document-title').innerText == {json.dumps(shown)}")
+        assert "docs has no such file" in await one.text("#document")
+        assert await one.run("document.getElementById('text').hidden")
+    one._page.messages.clear()  # the browser logs the status 404
+
+
+async def test_document_offers_a_retry_only_where_it_can_help(one: View) -> None:
+    world = one.world
+    world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+    world.write("big.md", "x" * (world.limits.max_bytes + 1))
+    await one.scene.mirrored(1)
+    async with one.scene.target():
+        for name, can_help in (("f0.md", True), ("big.md", False)):
+            await one.open(f"#/document?mirror=docs&key={cursor(name)}")
+            await one.wait_for_text(name, "#document-title")
+            assert ("Retry" in await one.text("#document-tools")) is can_help
+
+
+async def test_more_files_that_cannot_be_read_are_reported(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(210)
+        await one.open("#/files?mirror=docs")
+        await one.until("document.querySelectorAll('#files-list li').length == 200")
+        await asyncio.to_thread(one.thread.stop)
+        await one.run("document.getElementById('more-files').click()")
+        await one.wait_for_text("kbsync isn't responding", "#toast")
+        assert not any("Uncaught" in message for message in one._page.messages)
+
+
+async def test_unkept_promise_is_named(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalTargetConfig, "unkept", {2: "files with equal text share passages"})
+    async with open_view(scene(tmp_path), page) as one:
+        await one.wait_for_text(
+            "Promise 2 is not kept here (never absent while replaced): files with equal text", ".mirror"
+        )

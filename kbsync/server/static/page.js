@@ -2,7 +2,7 @@
 
 const STATES = ["ready", "indexing", "pending", "failed", "held", "kept", "skipped"];
 const STATE_WORDS = {
-  ready: "searchable", indexing: "being indexed", pending: "waiting", failed: "failed", held: "held",
+  ready: "searchable", indexing: "indexing", pending: "waiting", failed: "failed", held: "held",
   kept: "kept", skipped: "skipped",
 };
 const EVENT_WORDS = {
@@ -53,6 +53,12 @@ function keyOf(path) {
   });
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
 }
+function pathOf(key) {
+  const bytes = Uint8Array.from(atob(key.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch { return String.fromCharCode(...Array.from(bytes, (one) => (one < 0x80 ? one : 0xdc00 + one))); }
+}
 
 const button = (text, on, given = {}) => el("button", { type: "button", on, ...given }, text);
 const linkTo = (text, href, given = {}) => el("a", { class: "button quiet", href, ...given }, text);
@@ -91,7 +97,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     toast("Copied");
-  } catch { toast("Copying failed; select the text and copy it"); }
+  } catch { toast("Couldn't copy; select the text and copy it"); }
 }
 const copyButton = (text, label) => button("Copy path", () => copy(text), { class: "quiet", "aria-label": `Copy the path of ${plain(label)}` });
 
@@ -116,7 +122,7 @@ function span(seconds) {
 
 let skew = 0; // seconds by which the machine's clock is ahead of the browser's
 const now = () => Date.now() / 1000 + skew;
-const ago = (at) => (now() - at < 3 ? "now" : `${span(Math.round(now() - at))} ago`);
+const ago = (at) => (now() - at < 3 ? "just now" : `${span(Math.round(now() - at))} ago`);
 const TIMES = { ago, for: (at) => span(Math.max(0, now() - at)) };
 
 function time(at, kind = "ago") {
@@ -157,12 +163,26 @@ function here() {
 function reveal(shown, title = "", { moves = true } = {}) {
   view = shown;
   for (const one of Object.values(VIEWS)) $(one).hidden = one !== shown || !$("login").hidden;
-  if (!title) return;
-  $(`${shown}-title`).replaceChildren(title);
-  if (!moves) return;
+  if (title) $(`${shown}-title`).replaceChildren(title);
+  nameTab();
+  if (!title || !moves) return;
   $(`${shown}-title`).focus({ preventScroll: true });
   scrollTo(0, 0);
 }
+
+let problem = ""; // what the overview reports, if that needs attention
+
+// The tab and the browser's history name the view, and a problem by a mark.
+function nameTab() {
+  const names = { overview: problem, results: `Search: ${plain(here()[1].get("q") ?? "")}` };
+  const name = !$("login").hidden ? "" : isGone() ? problem : names[view] ?? $(`${view}-title`).textContent;
+  document.title = `${problem && "! "}${name && `${name} – `}kbsync`;
+}
+
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $(!$("login").hidden ? "token" : view === "overview" ? "sentence" : `${view}-title`).focus();
+});
 
 // How many of the page's own entries in the browser's history are before this one. Each entry keeps its number,
 // how many hits it shows, and the position of the page and of the hit that was opened.
@@ -190,7 +210,8 @@ async function route() {
     else if (name === "history") await showHistory(given);
     else reveal("overview");
   } catch (error) {
-    if (error.name !== "AbortError") { reveal("overview"); toast(plain(error.message)); }
+    if (error.name !== "AbortError") reveal("overview");
+    report(error);
   }
 }
 window.addEventListener("hashchange", () => {
@@ -282,6 +303,12 @@ function toast(text) {
   fading = setTimeout(() => $("toast").classList.remove("shown"), 5000);
 }
 
+// A newer request ends the one before it.
+function report(error) {
+  if (error.name !== "AbortError") toast(plain(error.message));
+  return null;
+}
+
 // -- the stream ---------------------------------------------------------------------------------------
 
 const NO_RESPONSE = "kbsync isn't responding";
@@ -301,11 +328,11 @@ function gone() {
   for (const button of document.querySelectorAll("#overview button, #held button:not(#held-keep)")) {
     if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
   }
-  const before = frame ? ["This page shows the state of ", time(frame.at), ". "] : refusal ? [] : ["Is it running? "];
+  const before = frame ? ["Last update: ", time(frame.at), ". "] : refusal ? [] : ["Is it running? "];
   $("sentence").textContent = sentence;
-  $("beneath").replaceChildren(...before, refusal ? "This page tries again by itself." : `Check with: ${commandOf("status")}`);
-  $("announcement").textContent = sentence;
-  document.title = `! ${sentence} – kbsync`;
+  $("beneath").replaceChildren(...before, refusal ? "This page keeps trying." : `Check with: ${commandOf("status")}`);
+  $("announcement").textContent = problem = sentence;
+  nameTab();
 }
 
 function back() {
@@ -328,7 +355,7 @@ async function stream() {
   try {
     alive();
     const answer = await fetch("/api/events", { headers: headers(), signal: control.signal, cache: "no-store" });
-    if (answer.status === 401) return login(sessionStorage.getItem(TOKEN) ? "This token was refused." : "");
+    if (answer.status === 401) return login(sessionStorage.getItem(TOKEN) ? "Wrong token." : "");
     if (answer.ok) {
       csrfToken = answer.headers.get("x-kbsync-word") || "";
       await read(answer.body.getReader(), alive);
@@ -372,7 +399,8 @@ function heard(event) {
     show(JSON.parse(data));
   } else if (name === "trouble") {
     linked("lost", "the state cannot be read");
-    $("sentence").textContent = plain(JSON.parse(data).detail);
+    $("sentence").textContent = problem = plain(JSON.parse(data).detail);
+    nameTab();
   }
 }
 
@@ -401,7 +429,7 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
   const token = $("token").value.trim();
   $("token").value = "";
   // A request header can't have other characters; copied text may have invisible ones.
-  if (!/^[\x20-\x7e]+$/.test(token)) { login("This token has characters that no token can have; copy it again."); return; }
+  if (!/^[\x20-\x7e]+$/.test(token)) { login("This token contains invalid characters; copy it again."); return; }
   sessionStorage.setItem(TOKEN, token);
   $("login").hidden = true;
   stream();
@@ -456,7 +484,7 @@ function showSummary(mirrors) {
   const haltedDocuments = total(halted, "pending") + total(halted, "indexing");
   const moving = total(mirrors, "pending") + total(mirrors, "indexing") - pausedDocuments - haltedDocuments;
   const ready = ["ready", "held", "kept"].reduce((sum, state) => sum + total(mirrors, state), 0);
-  let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
+  let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "No documents yet";
   if (ready === 1) sentence = "1 document is searchable";
   if (pausedDocuments) sentence = `${counted(pausedDocuments, "document")} ${pausedDocuments === 1 ? "waits" : "wait"} while paused`;
   if (moving) sentence = `${counted(moving, "document")} in progress`;
@@ -481,8 +509,9 @@ function showSummary(mirrors) {
   if ($("sentence").textContent !== sentence) {
     $("sentence").textContent = sentence;
     if (!moving || halted.length || asked.length || held) $("announcement").textContent = sentence;
-    document.title = halted.length || asked.length || held || failed ? `! ${sentence} – kbsync` : "kbsync";
   }
+  problem = halted.length || asked.length || held || failed ? sentence : "";
+  nameTab();
   if ($("beneath").textContent !== beneath) $("beneath").textContent = beneath;
 }
 
@@ -530,14 +559,14 @@ function makeCard(one) {
 }
 
 function removalProgress({ documents, deleted }) {
-  return el("p", { class: "empty" }, documents ? `${number(deleted)} of ${counted(documents, "document")} deleted` : "Waiting for uploads to end");
+  return el("p", { class: "empty" }, documents ? `${number(deleted)} of ${counted(documents, "document")} deleted` : "Waiting for running uploads to finish");
 }
 
 const beingRemoved = new Set(); // mirrors that were being removed in the last frame
 
 function showRemoved(mirrors) {
   for (const name of beingRemoved) {
-    if (!mirrors.some((one) => one.name === name)) toast(`${plain(name)} and its documents are removed`);
+    if (!mirrors.some((one) => one.name === name)) toast(`${plain(name)} and its documents were removed`);
   }
   beingRemoved.clear();
   for (const one of mirrors.filter(isBeingRemoved)) beingRemoved.add(one.name);
@@ -568,7 +597,7 @@ function stateOf(one) {
   if (one.paused) return paused(one.paused);
   if (one.documents.failed) return `${number(one.documents.failed)} failed`;
   if (one.documents.pending || one.documents.indexing) return "working";
-  return one.last_pass ? "up to date" : "not compared yet";
+  return one.last_pass ? "up to date" : "no pass yet";
 }
 
 function bar(documents) {
@@ -587,8 +616,8 @@ function legend(one) {
   const counts = STATES.filter((state) => one.documents[state] || state === "ready");
   return el("div", { class: "legend" },
     counts.map((state) => el("span", { class: state }, countOf(one, state))),
-    el("span", { class: "plain" }, `to ${plain(one.target)}`),
-    one.last_pass && el("span", { class: "plain" }, "compared ", time(Date.parse(one.last_pass) / 1000)),
+    el("span", { class: "plain" }, `${one.target === "local" ? "built-in" : plain(one.target)} knowledge base`),
+    one.last_pass && el("span", { class: "plain" }, "last pass ", time(Date.parse(one.last_pass) / 1000)),
     one.audited && el("span", { class: "plain" }, "verified ", time(one.audited.at), `: ${auditOf(one.audited)}`));
 }
 
@@ -622,10 +651,10 @@ function notices(one) {
   const better = one.better_vectors;
   if (better && better.made < better.passages) {
     made.push(el("div", { class: "notice note" },
-      el("p", {}, `Better vectors: ${number(better.made)} of ${number(better.passages)} passages`)));
+      el("p", {}, `Better vectors: ${number(better.made)} of ${number(better.passages)} passages done`)));
   }
-  for (const [promise, instead] of Object.entries(one.unkept ?? {})) {
-    made.push(el("div", { class: "notice note" }, el("p", {}, `Promise ${promise} is not kept here: ${plain(instead)}`)));
+  for (const sentence of one.unkept ?? []) {
+    made.push(el("div", { class: "notice note" }, el("p", {}, plain(sentence))));
   }
   return made;
 }
@@ -726,7 +755,7 @@ function showAudits(mirrors) {
   for (const one of mirrors) {
     if (!audits.has(one.name) || !one.audited || one.audited.at === audits.get(one.name)) continue;
     audits.delete(one.name);
-    toast(`${plain(one.name)} is verified: ${auditOf(one.audited)}`);
+    toast(`${plain(one.name)} verified: ${auditOf(one.audited)}`);
   }
 }
 
@@ -734,7 +763,7 @@ function auditButton(one) {
   const audit = (event) => {
     audits.set(one.name, one.audited?.at);
     act(event.currentTarget, "verify", { mirror: one.name },
-      "The audit has started. It runs slowly; this page shows its result");
+      "Verification started; the result will appear here");
   };
   return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Verify ${one.name}`,
     title: "Compares the knowledge base's own list with what should be in it" }, "Verify");
@@ -745,35 +774,31 @@ function auditButton(one) {
 const KINDS = {
   deletions: {
     ask: (held, name) => `Delete ${counted(held.count, "document")} of ${name}?`,
-    effect: () => "These files are gone from the folder or no longer selected. Their documents are still "
-      + "searchable. If you approve, they are deleted from the knowledge base; a file that comes back before that keeps its document.",
-    yes: (held) => `Delete ${counted(held.count, "document")}`, no: "Keep them", done: "Deleting them",
+    effect: () => "These files are gone from the folder or no longer selected. Their documents stay searchable until you "
+      + "approve; then kbsync deletes them from the knowledge base. If a file comes back before that, its document stays.",
+    yes: (held) => `Delete ${counted(held.count, "document")}`, done: "Approved; deletion has started",
     button: "danger",
   },
   renewals: {
-    ask: (held, name) => `Index ${counted(held.count, "document")} of ${name} again?`,
-    effect: (held) => `${because(held.changes)} Indexing these documents again costs what the service charges for `
-      + `${bytes(held.size)}. Until you approve, they stay searchable as they are. A file that is edited meanwhile is sent at once.`,
-    yes: (held) => `Index ${counted(held.count, "document")} again`, no: "Leave them as they are",
-    done: "Indexing them again", button: "strong",
+    ask: (held, name) => `Reindex ${counted(held.count, "document")} of ${name}?`,
+    effect: (held) => `${because(held.changes)} The service charges for the ${bytes(held.size)} that kbsync sends again. `
+      + "Until you approve, the documents stay searchable as they are. kbsync still sends files that change in the meantime.",
+    yes: (held) => `Reindex ${counted(held.count, "document")}`, done: "Approved; reindexing has started",
+    button: "strong",
   },
 };
 
 async function review(name, kind) {
   const words = KINDS[kind];
   let held;
-  try {
-    const answer = await request(`/api/held?mirror=${encodeURIComponent(name)}&kind=${kind}`, { headers: headers() });
-    if (!answer.ok) return toast("The list could not be read");
-    held = await answer.json();
-  } catch (error) { return toast(plain(error.message)); }
-  if (!held.count) return toast("Nothing is held now");
+  try { held = await get("held", { mirror: name, kind }); } catch (error) { return report(error); }
+  if (!held) return null;
+  if (!held.count) return toast("Nothing waits for approval any more");
   $("held-title").textContent = words.ask(held, plain(name));
   $("held-effect").textContent = words.effect(held);
   $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
   const more = held.count - held.paths.length;
   $("held-more").textContent = more ? `and ${number(more)} more; to list them: ${commandOf("plan")}` : "";
-  $("held-keep").textContent = words.no;
   $("held-yes").textContent = words.yes(held);
   $("held-yes").className = words.button;
   $("held-yes").onclick = async (event) => {
@@ -790,16 +815,22 @@ $("held-keep").addEventListener("click", () => $("held").close());
 
 let changed = "";
 function showChanges(changes) {
-  const json = JSON.stringify(changes);
+  const names = frame.mirrors.map((one) => one.name), json = JSON.stringify([changes, names]);
   if (json === changed) return;
   changed = json;
-  const several = frame.mirrors.length > 1;
+  const several = names.length > 1 || changes.some((one) => !names.includes(one.mirror));
+  const deleted = new Set(); // the newest changes come first, so a path in here is gone
+  const link = ({ at, mirror, path: name, event }) => {
+    const key = `${mirror}/${name}`;
+    if (event === "deleted") deleted.add(key); else if (event !== "retired" && names.includes(mirror) && !deleted.has(key)) return documentLink(mirror, name, `change ${at} ${mirror} ${name}`);
+    return path(name);
+  };
   const rows = changes.toReversed().map((one) => el("li", {},
     el("span", {},
       el("span", { class: `verb ${one.event}`, title: VERB_WORDS[one.event] || "", "aria-hidden": "true" }, VERBS[one.event] || "·"),
       el("span", { class: "hidden" }, `${VERB_WORDS[one.event] || one.event}: `),
-      ["ready", "replaced", "renamed", "failed"].includes(one.event) ? documentLink(one.mirror, one.path, `change ${one.at} ${one.mirror} ${one.path}`) : path(one.path),
-      several && el("span", { class: "dim" }, `  ${one.mirror}`)),
+      link(one),
+      several && el("span", { class: "dim" }, `  ${one.mirror}${names.includes(one.mirror) ? "" : " (removed)"}`)),
     el("span", { class: "aside", title: one.event === "failed" ? "" : `after ${span(one.seconds)}` }, time(one.at)),
     one.reason && one.event === "failed" && el("span", { class: "why" }, plain(one.reason))));
   $("changes").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing has changed since kbsync started.")]));
@@ -819,7 +850,8 @@ $("leave").addEventListener("click", leave);
 document.addEventListener("keydown", (event) => {
   const writes = event.target.closest?.("input, select, dialog");
   if (event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); $("query").focus(); }
-  if (event.key === "Escape" && view !== "overview" && !document.querySelector("dialog[open]")) {
+  // In a filter, Escape closes the browser's list of choices, which it doesn't report.
+  if (event.key === "Escape" && view !== "overview" && !event.target.closest?.("dialog, #filters")) {
     if (view === "results") leave(); else goBack();
   }
   if (view === "results" && ["ArrowDown", "ArrowUp"].includes(event.key) && (!writes || event.target.id === "query")) {
@@ -876,11 +908,16 @@ async function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
 async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
   const query = $("query").value.trim();
   unanswered = null;
-  if (!query) return leave();
   const mirror = $("only-mirror").value, type = $("only-type").value.trim(), days = $("only-time").value;
+  if (!query && !mirror && !type && !days) return leave();
   const after = days && new Date(Date.now() - days * DAY).toISOString();
   const address = hash("search", { q: query, mirror, type, days });
   if (address !== location.hash) visit(address, { instead: here()[0] === "search" });
+  if (!query) {
+    asking?.abort();
+    showHits(query, { hits: [], notes: ["Type words to search for. Filters only narrow a search."] }, 0);
+    return null;
+  }
   try {
     const hits = [];
     const wanted = Math.max(count, MORE_HITS);
@@ -943,14 +980,14 @@ function showHits(query, reply, offset) {
 // Browsers open a link to a file only from some pages, so the path is copied as well.
 function openLinks(links, whole) {
   return links && [
-    el("a", { class: "button quiet", href: links.file, on: () => copy(whole), title: "If the browser doesn't open it: the path is copied, too" }, "Open file"),
+    el("a", { class: "button quiet", href: links.file, on: () => copy(whole), title: "Also copies the path, in case the browser can't open the file" }, "Open file"),
     links.obsidian && linkTo("Open in Obsidian", links.obsidian),
   ];
 }
 
 // A search by meaning finds documents that have none of the words.
 function titleOf(hits, pattern, more) {
-  if (!hits.length) return "Nothing found";
+  if (!hits.length) return $("query").value.trim() ? "No documents found" : "Search";
   const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => one.headings)]);
   if (more) return `The best ${hits.length} documents`;
   const isWord = hits.some((hit) => hit.passages.some((one) => matchesIn(one).length));
@@ -993,7 +1030,11 @@ function highlighted(text, pattern) {
 // -- one document -------------------------------------------------------------------------------------
 
 async function showDocument({ mirror, key, passage }) {
-  const reply = await get("document", { mirror, key, passage });
+  let reply;
+  try { reply = await get("document", { mirror, key, passage }); } catch (error) {
+    if (error.status !== 404 || (frame && !frame.mirrors.some((one) => one.name === mirror))) throw error;
+    showMissing(mirror, key);
+  }
   if (!reply) return;
   reveal("document", path(reply.path));
   $("document-tools").replaceChildren(
@@ -1001,7 +1042,7 @@ async function showDocument({ mirror, key, passage }) {
     copyButton(reply.abs_path, reply.path),
     ...[openLinks(reply.links, reply.abs_path)].flat().filter(Boolean),
     linkTo("History", hash("history", { mirror, key })),
-    ...(reply.state === "failed" ? [retryButton({ name: mirror }, [reply.path], "Retry", "")] : []));
+    ...(reply.may_succeed ? [retryButton({ name: mirror }, [reply.path], "Retry", "")] : []));
   $("document-why").replaceChildren(el("details", {},
     el("summary", {}, plain(reply.answer)),
     el("ul", {}, reply.sentences.map((one) => el("li", {}, plain(one))))));
@@ -1022,12 +1063,19 @@ async function showDocument({ mirror, key, passage }) {
   offerMore({ mirror, key }, reply.offset, reply.next);
 }
 
+function showMissing(mirror, key) {
+  reveal("document", path(pathOf(key)));
+  $("document-tools").replaceChildren(el("span", { class: "dim" }, plain(mirror)), linkTo("History", hash("history", { mirror, key })));
+  $("document-why").replaceChildren(el("p", {}, `${plain(mirror)} has no such file. History says whether it was deleted or renamed.`));
+  $("text").hidden = $("earlier").hidden = $("later").hidden = true;
+}
+
 function offerMore(document, from, next) {
   const load = async (given, put) => {
     try {
       const part = await get("document", { ...document, ...given });
       if (part) put(part);
-    } catch (error) { if (error.name !== "AbortError") toast(plain(error.message)); }
+    } catch (error) { report(error); }
   };
   $("earlier").hidden = !from;
   const added = (part) => el("span", { tabindex: -1 }, lines(part.text));
@@ -1108,7 +1156,7 @@ function fill(rows, mirror, { items, next }) {
     item.reason && el("span", { class: "why" }, plain(item.reason)))));
   $("more-files").hidden = !next;
   $("more-files").onclick = async () => {
-    const reply = await get("status", { documents: "1", mirror, limit: FILES, after: next });
+    const reply = await get("status", { documents: "1", mirror, limit: FILES, after: next }).catch(report);
     if (!reply) return;
     const before = rows.children.length;
     fill(rows, mirror, reply.mirrors[0]);
@@ -1125,13 +1173,13 @@ function byReason(one, items) {
   }
   const again = items.filter((item) => item.may_succeed).length;
   const parts = [...groups].sort((a, b) => b[1].length - a[1].length).map(([reason, its]) => el("div", { class: "reason panel" },
-    el("h3", {}, `${its.length > 1 ? `${number(its.length)} files: ` : ""}${plain(reason || "no reason known")}`),
+    el("h3", {}, `${its.length > 1 ? `${number(its.length)} files: ` : ""}${plain(reason || "unknown reason")}`),
     el("ol", { class: "rows" }, its.map((item) => fileRow(one.name, item, false)))));
   if (again) {
     parts.unshift(el("p", { class: "tools reason" },
       button(`Retry ${again === 1 ? "the file" : `all ${number(again)} files`} that can succeed`,
         (event) => act(event.currentTarget, "retry", { mirror: one.name, may_succeed: true }, "Retry requested"), { class: "strong", "data-key": `retry all ${one.name}` }),
-      again < items.length && el("span", { class: "dim" }, "The others need a change of the file or the settings first.")));
+      again < items.length && el("span", { class: "dim" }, "The others need a change to the file or the settings first.")));
   }
   return parts.length ? parts : [el("p", { class: "empty" }, "None.")];
 }
@@ -1143,7 +1191,7 @@ const MOST_EVENTS = 1000;
 async function showHistory({ mirror = "", key = "" }, limit = 100) {
   const reply = await get("history", { mirror, key, limit });
   if (!reply) return;
-  const name = key && new TextDecoder().decode(Uint8Array.from(atob(key.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)));
+  const name = key && pathOf(key);
   const several = !mirror && frame?.mirrors.length > 1;
   const last = limit > 100 ? $("history-list").lastChild.dataset.event : "";
   reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History, last 30 days", { moves: !last });
@@ -1160,7 +1208,7 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
   $("history-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing happened in the last 30 days.")]));
   if (last) focusRow(rows[rows.findLastIndex((row) => row.dataset.event === last) + 1]);
   $("more-history").hidden = !reply.more || limit >= MOST_EVENTS;
-  $("more-history").onclick = () => showHistory({ mirror, key }, MOST_EVENTS).catch((error) => toast(plain(error.message)));
+  $("more-history").onclick = () => showHistory({ mirror, key }, MOST_EVENTS).catch(report);
 }
 
 // -- folders ------------------------------------------------------------------------------------------
@@ -1198,7 +1246,7 @@ function askToPause(name) {
   const pause = (words, seconds) => [words, "", sends("pause", { mirror: name, seconds }, `${name} is paused`)];
   ask({
     title: `Pause ${name}?`,
-    text: "While it is paused, kbsync uploads and deletes nothing there. You can still search. The pause survives a restart.",
+    text: "While it is paused, kbsync uploads and deletes nothing. Search still works. The pause survives a restart.",
     buttons: [["Cancel", "quiet", null], pause("For 1 hour", 3600), pause("For 8 hours", 28_800), pause("Until I resume it", null)],
   });
 }
@@ -1206,7 +1254,7 @@ function askToPause(name) {
 // The questions of kbsync remove.
 async function askToRemove(name) {
   let has = null;
-  try { has = await get("removal", { mirror: name }); } catch (error) { if (error.name !== "AbortError") toast(plain(error.message)); }
+  try { has = await get("removal", { mirror: name }); } catch (error) { report(error); }
   if (!has) return;
   const { documents } = has, one = documents === 1, stops = "kbsync stops mirroring the folder. Your files stay.";
   const keep = sends("remove", { mirror: name, documents: "keep" }, `${name} is removed`);
@@ -1235,7 +1283,7 @@ function deletion(name, { documents, unsure, bases }) {
 
 $("add").addEventListener("click", () => ask({
   title: "Add a folder",
-  text: "kbsync mirrors the folder to a built-in knowledge base on this machine. It writes the folder into its config.",
+  text: "kbsync indexes the folder in a built-in knowledge base on this machine, and adds it to the config.",
   fields: [
     { name: "folder", label: "Folder, such as /home/ada/notes or ~/notes", required: true },
     { name: "name", label: "Name (default: the folder’s name)" },
