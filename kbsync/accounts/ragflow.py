@@ -31,6 +31,7 @@ from kbsync.targets.http.reading import (
     object_of,
     page_in,
     require_shape,
+    row_reader,
     text_of,
 )
 from kbsync.targets.ragflow import shapes
@@ -158,18 +159,17 @@ def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
     return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)
 
 
-def _chat(row: Fields) -> ApplicationInfo | None:
+@row_reader
+def _chat(row: Fields) -> ApplicationInfo:
     """Parse a chat assistant.
 
     Up to version 0.24, the row contains the datasets, and its fields have different names.
     """
-    if (chat_id := row.id("id")) is None:
-        return None
     model = text_of(row.get("llm_id") or row.object("llm").get("model_name"))
     bases = row.get("dataset_ids") or [dataset.get("id") for dataset in row.objects("datasets")]
     known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
     name, description = row.text("name"), row.text("description")
-    return ApplicationInfo(chat_id, name, description, model=model, bases=known)
+    return ApplicationInfo(row["id"], name, description, model=model, bases=known)
 
 
 def texts_of(piece: Piece) -> Iterator[str]:

@@ -39,7 +39,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in
+from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in, row_reader
 from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
 from kbsync.targets.zhipu.target import ZhipuTarget, base_path
@@ -117,7 +117,7 @@ def _without_none(body: Mapping[str, object]) -> dict[str, object]:
 
 
 async def _page(
-    client: Client, op: str, path: str, number: int, size: int, read: Callable[[Fields], T | None]
+    client: Client, op: str, path: str, number: int, size: int, read: Callable[[object], T | None]
 ) -> ListPage[T]:
     """Return one page of bases or applications."""
     response = await client.request(op, "GET", path, params={"page": str(number), "size": str(size)})
@@ -232,15 +232,13 @@ class ZhipuBases(Bases):
         return await self.target.capacity()
 
 
-def _card(item: Fields) -> BaseCard | None:
-    """Return a base from a row of the service's list; None for a row without an id."""
-    base_id = item.id("id")
-    if base_id is None:
-        return None
+@row_reader
+def _card(item: Fields) -> BaseCard:
+    """Return a base from a row of the service's list."""
     model_id = item.id("embedding_id") or ""
     known = next((model.name for model in MODELS if model.id == model_id), model_id)
     return BaseCard(
-        base_id,
+        item["id"],
         item.text("name"),
         item.text("description"),
         item.text("embedding_model") or known,
@@ -388,18 +386,14 @@ def _recall_in(present: Fields) -> Mapping[str, Any]:
     return inner if isinstance(inner, dict) else {"slice_count": present.integer("slice_count")}
 
 
-def _application(item: Fields) -> ApplicationInfo | None:
-    application_id = item.id("id")
-    if application_id is None:
-        return None
+@row_reader
+def _application(item: Fields) -> ApplicationInfo:
     name, description, prompt, model = (item.text(key) for key in ("name", "desc", "prompt", "model"))
     settings, recall = (
         settings_as_text(item, APPLICATION_SETTINGS),
         settings_as_text(_recall_in(item), RECALL_SETTINGS),
     )
-    return ApplicationInfo(
-        application_id, name, description, prompt, model, _bases_in(item), settings | recall
-    )
+    return ApplicationInfo(item["id"], name, description, prompt, model, _bases_in(item), settings | recall)
 
 
 def _bases_in(item: Fields) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from kbsync.targets.http.reading import (
     object_of,
     objects_in,
     page_in,
+    row_reader,
 )
 from kbsync.targets.http.rules import (
     BUSY,
@@ -68,15 +69,12 @@ class Dataset:
     fields: Mapping[str, str] | None = None
 
 
-def dataset_of(body: Any) -> Dataset | None:
+@row_reader
+def dataset_of(payload: Fields) -> Dataset:
     """Return a knowledge base (api/fields/dataset_fields.py)."""
-    payload = object_of(body)
-    base_id = payload.id("id")
-    if base_id is None:
-        return None
     technique = payload.text("indexing_technique")
     card = BaseCard(
-        base_id,
+        payload["id"],
         payload.text("name"),
         payload.text("description"),
         payload.text("embedding_model"),
@@ -135,16 +133,13 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
     return page_in(object_of(body).get("data"), object_of(body).get("total"), document_of)
 
 
-def document_of(value: object) -> DocumentRow | None:
+@row_reader
+def document_of(payload: Fields) -> DocumentRow:
     """Return a document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
-    payload = object_of(value)
-    remote_id = payload.id("id")
-    if remote_id is None:
-        return None
     detail = payload.get("data_source_detail_dict") or payload.get("data_source_info")
     size = object_of(detail).object("upload_file").count("size")
     name, created = payload.text("name"), payload.count("created_at")
-    return DocumentRow(remote_id, name, size, created, status_of(payload))
+    return DocumentRow(payload["id"], name, size, created, status_of(payload))
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))

@@ -19,7 +19,7 @@ from kbsync.targets.gptbots.config import Cutting
 from kbsync.targets.gptbots.shapes import MarkedRow, bases_of
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage
 
 # New documents in one request: the documentation allows 20, but production accepted only 10.
 MAX_FILES = 10
@@ -129,8 +129,7 @@ def _text(value: Any) -> bytes:
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
     """Return all of the bot's bases: despite its name, the call doesn't return pages."""
-    response = await client.request("base", "GET", "/v1/bot/knowledge/base/page")
-    return require_shape("base", bases_of(response.body))
+    return (await client.fetch("base", "GET", "/v1/bot/knowledge/base/page", bases_of)).rows
 
 
 def _digits(text: str) -> int:

@@ -36,6 +36,7 @@ from kbsync.targets.http.reading import (
     objects_in,
     page_in,
     path_below,
+    row_reader,
 )
 from kbsync.targets.http.rules import (
     BUSY,
@@ -84,36 +85,32 @@ class FileResult:
     is_stored: bool = True
 
 
-def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
+def bases_of(body: Any) -> ListPage[BaseCard] | None:
     """Return the bases in a response: in `knowledge_base`, `data` or `data.list`, depending on the
     version.
     """
-    rows = _first_list(body, "knowledge_base", "data", "list")
-    if rows is None:
-        return None
-    return tuple(
-        BaseCard(base_id, row.text("name"), row.text("desc"), documents=row.count("doc"))
-        for row in objects_in(rows)
-        if (base_id := row.id("id"))
-    )
+    return page_in(_first_list(body, "knowledge_base", "data", "list"), None, _base)
+
+
+@row_reader
+def _base(row: Fields) -> BaseCard:
+    return BaseCard(row["id"], row.text("name"), row.text("desc"), documents=row.count("doc"))
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
     """Return a page of documents. All markers are URLs below `base`; this mirror's are below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = object_of(body).count("total") or None
-    return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
+    return page_in(_first_list(body, "list", "data"), total, row_reader(partial(_row, base, prefix)))
 
 
-def _row(base: str, prefix: str, fields: Fields) -> MarkedRow | None:
+def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     """Return a row of the list, with the path from its marker, or from its name if it has no marker.
 
     The list has no states. A row under another prefix or URL isn't a file of this mirror, but may be an
     earlier upload of it.
     """
-    remote_id, url = fields.id("id"), fields.text("source_url")
-    if remote_id is None:
-        return None
+    remote_id, url = fields["id"], fields.text("source_url")
     name, extension = fields.text("name"), fields.text("format")
     # some versions return the name without its extension, and the extension in `format`
     if extension and not name.lower().endswith(f".{extension.lower()}"):

@@ -57,6 +57,7 @@ from kbsync.targets.http.errors import (
     failed_request,
 )
 from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
+from kbsync.targets.http.reading import require_shape
 from kbsync.targets.http.rules import by_status
 
 MAX_ATTEMPTS = 3
@@ -236,6 +237,23 @@ class Client:
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
         return _response_or_raise(await retrying(self._attempt, call))
+
+    async def fetch(
+        self,
+        op: str,
+        method: str,
+        path: str,
+        parse: Callable[[Any], T | None],
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+    ) -> T:
+        """Send an idempotent call like `request`, and return the parsed body of the response.
+
+        Raises `Unavailable` if `parse` returns None, because the body has an unexpected shape.
+        """
+        response = await self.request(op, method, path, params=params, json=json)
+        return require_shape(op, parse(response.body))
 
     @asynccontextmanager
     async def time_limit(self, op: str, seconds: float) -> AsyncGenerator[None, None]:

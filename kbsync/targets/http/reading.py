@@ -134,10 +134,22 @@ def objects_in(value: object) -> Iterator[Fields]:
 
 
 V = TypeVar("V")
-R = TypeVar("R")
 
 
-def require_document(op: str, row: R | None) -> R:
+def row_reader(read: Callable[[Fields], V]) -> Callable[[object], V | None]:
+    """Decorate a function that parses an object with an `id`, which it gets as a string. The decorated
+    function accepts any JSON, and returns None if it isn't such an object.
+    """
+
+    def read_row(value: object) -> V | None:
+        row = object_of(value)
+        remote_id = row.id("id")
+        return None if remote_id is None else read(Fields(row, id=remote_id))
+
+    return read_row
+
+
+def require_document(op: str, row: V | None) -> V:
     """Return the document that an upload created.
 
     Raises `Unsure` for None, because the upload may have created one.
@@ -221,11 +233,11 @@ class DocumentRow:
         return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
 
-def page_in(listed: object, total: object, row_of: Callable[[Fields], T | None]) -> ListPage[T] | None:
-    """Return the list's rows, each parsed by `row_of`; None if there is no list."""
+def page_in(listed: object, total: object, read: Callable[[object], T | None]) -> ListPage[T] | None:
+    """Return the list's rows, each parsed by `read` (see `row_reader`); None if there is no list."""
     if not isinstance(listed, list):
         return None
-    rows = (row_of(item) for item in objects_in(listed))
+    rows = map(read, listed)
     return ListPage(tuple(row for row in rows if row is not None), count_of(total))
 
 

@@ -21,6 +21,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import (
+    Fields,
     ListPage,
     Match,
     T,
@@ -29,6 +30,7 @@ from kbsync.targets.http.reading import (
     object_of,
     page_in,
     path_below,
+    row_reader,
     text_of,
 )
 from kbsync.targets.http.rules import (
@@ -157,18 +159,16 @@ def safe_folder(path: str) -> str:
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
-def file_of(body: Any) -> StoredFile | None:
+@row_reader
+def file_of(row: Fields) -> StoredFile:
     """Parse a file, as an entry of a list or as a response of its own."""
-    row, meta = object_of(body), object_of(body).object("meta")
-    sent, data = meta.object("data"), row.object("data")
-    remote_id = row.id("id")
-    if remote_id is None:
-        return None
+    meta, data = row.object("meta"), row.object("data")
+    sent = meta.object("data")
     digest, folder = meta.text("file_hash"), row.get("directory_path")
     match = _MARK.fullmatch(sent.text(MARK))
     path = match and unquote_to_bytes(match["path"]).decode("utf-8", "surrogateescape")
     return StoredFile(
-        id=remote_id,
+        id=row["id"],
         name=row.text("filename"),
         folder=folder if isinstance(folder, str) else None,
         folder_id=row.id("directory_id") or sent.id("directory_id"),
@@ -193,12 +193,11 @@ def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 
 
-def card_of(body: Any) -> BaseCard | None:
+@row_reader
+def card_of(row: Fields) -> BaseCard:
     """Return a knowledge base; only lists contain its file count."""
-    row = object_of(body)
-    base_id, count = row.id("id"), row.count("file_count")
-    words = row.text("name"), row.text("description")
-    return None if base_id is None else BaseCard(base_id, *words, documents=count)
+    count = row.count("file_count")
+    return BaseCard(row["id"], row.text("name"), row.text("description"), documents=count)
 
 
 def folders_of(body: Any) -> dict[str, str] | None:

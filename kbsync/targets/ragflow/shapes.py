@@ -26,6 +26,7 @@ from kbsync.targets.http.reading import (
     matches_in,
     object_of,
     page_in,
+    row_reader,
     text_of,
 )
 from kbsync.targets.http.rules import (
@@ -117,15 +118,14 @@ class ParsedDocument(DocumentRow):
     is_unstarted: bool = False
 
 
-def _document(row: Fields) -> ParsedDocument | None:
-    if (remote_id := row.id("id")) is None:
-        return None
+@row_reader
+def _document(row: Fields) -> ParsedDocument:
     name, created = row.text("name"), row.seconds("create_time")
     # RAGFlow repairs a damaged PDF before storing it, so its size differs from the file's.
     size = None if name.lower().endswith(".pdf") else row.count("size")
     word = (row.id("run") or "").upper()
     run = _RUNS.get(word, word)
-    return ParsedDocument(remote_id, name, size, created, _status(run, row), is_unstarted=run == "UNSTART")
+    return ParsedDocument(row["id"], name, size, created, _status(run, row), is_unstarted=run == "UNSTART")
 
 
 _RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"}
@@ -183,14 +183,13 @@ def bases_of(body: Any) -> ListPage[BaseCard] | None:
     return page_in(object_of(body).get("data"), None, base_of)
 
 
-def base_of(row: Fields) -> BaseCard | None:
-    """Return a dataset; None if it has no id."""
-    if (base_id := row.id("id")) is None:
-        return None
+@row_reader
+def base_of(row: Fields) -> BaseCard:
+    """Return a dataset."""
     method, count = row.text("chunk_method"), row.count("document_count")
     name, description = row.text("name"), row.text("description")
     settings = {"chunk_method": method} if method else {}
-    return BaseCard(base_id, name, description, row.text("embedding_model"), count, settings=settings)
+    return BaseCard(row["id"], name, description, row.text("embedding_model"), count, settings=settings)
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:

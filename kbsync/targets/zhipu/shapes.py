@@ -27,6 +27,7 @@ from kbsync.targets.http.reading import (
     object_of,
     objects_in,
     page_in,
+    row_reader,
 )
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
@@ -134,8 +135,8 @@ class ZhipuDocument(DocumentRow):
 ZhipuPage = ListPage[ZhipuDocument]
 
 
-def rows_of(body: Any, read: Callable[[Fields], T | None]) -> ListPage[T]:
-    """Return a page of a list with rows parsed by `read`; skips rows for which it returns None."""
+def rows_of(body: Any, read: Callable[[object], T | None]) -> ListPage[T]:
+    """Return a page of a list with rows parsed by `read` (see `row_reader`)."""
     total = object_of(data_of(body)).get("total")
     return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
 
@@ -151,15 +152,14 @@ def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
     return _document(Fields(content, id=remote_id)) if content else None
 
 
-def _document(item: Fields) -> ZhipuDocument | None:
+@row_reader
+def _document(item: Fields) -> ZhipuDocument:
     """Return a document.
 
     Only the integers 0, 1 and 2 count as `embedding_stat`; anything else (text, fraction, null, 3) is
     UNKNOWN. `failInfo` counts only with 2, because an old one remains after indexing restarts.
     """
-    remote_id, name, url = item.id("id"), item.text("name"), item.text("url")
-    if remote_id is None:
-        return None
+    name, url = item.text("name"), item.text("url")
     parse_image, failure = item.flag("parse_image"), item.object("failInfo")
     recipe = recipe_of(
         item.integer("knowledge_type"),
@@ -171,7 +171,7 @@ def _document(item: Fields) -> ZhipuDocument | None:
     stat = item.get("embedding_stat")
     state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
     document = ZhipuDocument(
-        remote_id,
+        item["id"],
         name,
         item.count("length"),
         None,
