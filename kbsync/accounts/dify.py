@@ -11,7 +11,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of
 from kbsync.targets.dify.target import DifyTarget, base_path
-from kbsync.targets.http.reading import ListPage, object_of, page_in, require_shape
+from kbsync.targets.http.reading import ListPage, object_of, page_in
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -47,8 +47,7 @@ class DifyBases(Bases):
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1). It includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
-        response = await self._client.request("bases", "GET", "/datasets", params=params)
-        return require_shape("bases", bases_of(response.body))
+        return await self._client.read("bases", "/datasets", bases_of, params=params)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, by default for a base with a vector index."""

@@ -20,7 +20,7 @@ from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.metadata import MetadataSender
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
@@ -69,12 +69,11 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def _request_dataset(self, base_id: str) -> Dataset:
         try:
-            response = await self._client.request("base", "GET", base_path(base_id))
+            return await self._client.read("base", base_path(base_id), shapes.dataset_of)
         except (Rejected, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
             raise self.no_base(base_id, error.reason, error.code) from error
-        return require_shape("base", shapes.dataset_of(response.body))
 
     async def _read_dataset(self) -> Dataset:
         dataset = await self._request_dataset(self._config.dataset_id)
@@ -135,11 +134,10 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         await self._metadata.send(self._dataset)
         return states
 
-    async def row(self, remote_id: str) -> DocumentRow | None:
+    async def row(self, remote_id: str) -> DocumentRow:
         """Return a document with its details."""
         params = {"metadata": "without"}
-        response = await self._client.request("detail", "GET", self._path(remote_id), params=params)
-        return shapes.document_of(response.body)
+        return await self._client.read("detail", self._path(remote_id), shapes.document_of, params=params)
 
     async def remove(self, remote_id: str) -> None:
         """Delete a document, and drop its unsent metadata."""
@@ -163,8 +161,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
         """Return a page of the list, newest documents first."""
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
-        response = await self._client.request("list", "GET", f"{self._root}/documents", params=params)
-        return require_shape("list", shapes.page_of(response.body))
+        return await self._client.read("list", f"{self._root}/documents", shapes.page_of, params=params)
 
     def _path(self, remote_id: str) -> str:
         return f"{self._root}/documents/{quote(remote_id, safe='')}"
@@ -176,5 +173,4 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         dataset = self._dataset or await self._read_dataset()
         text, retrieval = query.text.strip()[:MAX_QUERY_LENGTH], {**dataset.retrieval, "top_k": MAX_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
-        response = await self._client.request("retrieve", "POST", f"{self._root}/retrieve", json=body)
-        return require_shape("retrieve", shapes.matches_of(response.body))
+        return await self._client.read("retrieve", f"{self._root}/retrieve", shapes.matches_of, json=body)

@@ -129,7 +129,7 @@ def _text(value: Any) -> bytes:
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
     """Return all of the bot's bases: despite its name, the call doesn't return pages."""
-    return (await client.fetch("base", "GET", "/v1/bot/knowledge/base/page", bases_of)).rows
+    return (await client.read("base", "/v1/bot/knowledge/base/page", bases_of)).rows
 
 
 def _digits(text: str) -> int:

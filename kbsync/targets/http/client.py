@@ -238,20 +238,20 @@ class Client:
         )
         return _response_or_raise(await retrying(self._attempt, call))
 
-    async def fetch(
+    async def read(
         self,
         op: str,
-        method: str,
         path: str,
         parse: Callable[[Any], T | None],
         *,
         params: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> T:
-        """Send an idempotent call like `request`, and return the parsed body of the response.
+        """GET something, or POST a query as `json`, like `request`; return the parsed body of the response.
 
         Raises `Unavailable` if `parse` returns None, because the body has an unexpected shape.
         """
+        method = "GET" if json is None else "POST"
         response = await self.request(op, method, path, params=params, json=json)
         return require_shape(op, parse(response.body))
 

@@ -16,35 +16,10 @@ from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import number_in, printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import (
-    DocumentRow,
-    Fields,
-    ListPage,
-    Match,
-    count_of,
-    matches_in,
-    object_of,
-    page_in,
-    row_reader,
-    text_of,
-)
-from kbsync.targets.http.rules import (
-    BUSY,
-    MONEY,
-    NO_CALL_HINT,
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    failed,
-    is_completion,
-    no_access,
-    no_quota,
-    no_room,
-    slow_down,
-)
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 _MAX_MESSAGE_LENGTH = 200
 # Messages of errors under a refusal's code, and of refusals under an error's code.
@@ -65,27 +40,27 @@ RULES: tuple[ErrorRule, ...] = (
     # A chat completion has no envelope.
     ErrorRule(None, code={"completion"}),
     # According to the reference, every response has a code (promise 10).
-    ErrorRule(Unsure, status=SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
+    ErrorRule(Unsure, status=rules.SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
     # A wrong key or an inactive user (api/apps/restful_apis).
-    no_access(code={"401", "109", "403"}, hint=_KEY),
+    rules.no_access(code={"401", "109", "403"}, hint=_KEY),
     # RAGFlow passes on the model provider's message: an empty account, also under 429.
-    no_quota(pattern=MONEY, reported=True, hint="check the account at the model provider"),
+    rules.no_quota(pattern=rules.MONEY, reported=True, hint="check the account at the model provider"),
     # RetCode.RUNNING: the server is still working on the document.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
-    slow_down(code={"429"}),
+    rules.slow_down(code={"429"}),
     # A path that the server doesn't have.
-    ErrorRule(NotOffered, code={"404"}, hint=NO_CALL_HINT),
+    ErrorRule(NotOffered, code={"404"}, hint=rules.NO_CALL_HINT),
     # A search in a dataset without an index, as before its first document.
     ErrorRule(None, pattern=_NO_INDEX, reported=True),
     # The server's MAX_FILE_NUM_PER_USER is reached.
-    no_quota(pattern=_FILES_FULL, reported=True, hint="the server accepts no more files"),
+    rules.no_quota(pattern=_FILES_FULL, reported=True, hint="the server accepts no more files"),
     # The document is to blame, although the code is a server error.
     ErrorRule(Rejected, pattern=_BLAMED, reported=True),
     # Any message about a busy server, which may have carried out the request.
-    slow_down(pattern=BUSY, unless=_BROKE, when=_is_refusal),
+    rules.slow_down(pattern=rules.BUSY, unless=_BROKE, when=_is_refusal),
     # No room for any document.
-    no_room(when=_is_refusal),
+    rules.no_room(when=_is_refusal),
     # Nearly every refusal is 102, so the target checks the dataset before it blames a document.
     ErrorRule(Rejected, unless=_BROKE, when=_is_refusal),
     # A server error.
@@ -101,7 +76,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     is_bare = code is None and response.body is not None
     case = case_of(
         response,
-        codes={"completion"} if is_completion(response) else {"none"} if is_bare else (),
+        codes={"completion"} if rules.is_completion(response) else {"none"} if is_bare else (),
         code=str(code) if code else "",
         message=body.text("message")[:_MAX_MESSAGE_LENGTH] if code else "",
         is_error=bool(code),
@@ -118,7 +93,7 @@ class ParsedDocument(DocumentRow):
     is_unstarted: bool = False
 
 
-@row_reader
+@reading.row_reader
 def _document(row: Fields) -> ParsedDocument:
     name, created = row.text("name"), row.seconds("create_time")
     # RAGFlow repairs a damaged PDF before storing it, so its size differs from the file's.
@@ -138,9 +113,9 @@ def _status(run: str, row: Fields) -> DocStatus:
         case "UNSTART" | "RUNNING":
             return DocStatus(DocState.INDEXING)
         case "CANCEL":
-            return failed("its parsing was stopped in RAGFlow", run)
+            return rules.failed("its parsing was stopped in RAGFlow", run)
         case "FAIL":
-            return failed(_last_words(row.get("progress_msg")), run)
+            return rules.failed(_last_words(row.get("progress_msg")), run)
         case "DONE" if row.id("status") == "0":
             words = "it is disabled in RAGFlow; retry it to upload it again"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
@@ -157,7 +132,7 @@ def _last_words(value: object) -> str:
 
     The log is a string or a list of lines.
     """
-    lines = value if isinstance(value, list) else text_of(value).splitlines()
+    lines = value if isinstance(value, list) else reading.text_of(value).splitlines()
     messages = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
     errors = [line for line in messages if "ERROR" in line.upper()]
     return ([*messages, *errors] or [""])[-1][:_MAX_MESSAGE_LENGTH]
@@ -168,22 +143,22 @@ def page_of(body: Any) -> ListPage[ParsedDocument] | None:
 
     The reference calls the count `total_datasets` instead of `total`.
     """
-    data = object_of(body).object("data")
-    return page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
+    data = reading.object_of(body).object("data")
+    return reading.page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
 def stored_of(body: Any) -> ParsedDocument | None:
     """Return the document that an upload created; None if the response has none, or several."""
-    page = page_in(object_of(body).get("data"), None, _document)
+    page = reading.page_in(reading.object_of(body).get("data"), None, _document)
     return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
     """Return a list of datasets; None if the shape is unexpected. It has no count."""
-    return page_in(object_of(body).get("data"), None, base_of)
+    return reading.page_in(reading.object_of(body).get("data"), None, base_of)
 
 
-@row_reader
+@reading.row_reader
 def base_of(row: Fields) -> BaseCard:
     """Return a dataset."""
     method, count = row.text("chunk_method"), row.count("document_count")
@@ -194,10 +169,10 @@ def base_of(row: Fields) -> BaseCard:
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found; None if the shape is unexpected."""
-    if object_of(body).integer("code"):
+    if reading.object_of(body).integer("code"):
         return ()
-    chunks = object_of(body).object("data").get("chunks")
-    return matches_in(chunks, lambda chunk: (chunk.get("document_id"), passage_of(chunk)))
+    chunks = reading.object_of(body).object("data").get("chunks")
+    return reading.matches_in(chunks, lambda chunk: (chunk.get("document_id"), passage_of(chunk)))
 
 
 def passage_of(chunk: Fields) -> Passage:
@@ -212,7 +187,7 @@ def _page(chunk: Mapping[str, Any]) -> int | None:
     """
     positions = chunk.get("positions")
     first = positions[0] if isinstance(positions, list) and positions else None
-    name = text_of(chunk.get("document_keyword") or chunk.get("document_name"))
+    name = reading.text_of(chunk.get("document_keyword") or chunk.get("document_name"))
     if not (isinstance(first, list) and first and name.endswith(".pdf")):
         return None
-    return count_of(first[0]) or None
+    return reading.count_of(first[0]) or None

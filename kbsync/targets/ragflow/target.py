@@ -28,7 +28,7 @@ from kbsync.contract.target import (
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_document, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_document
 from kbsync.targets.http.rules import MISSING
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
@@ -63,17 +63,17 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
-        self._parse_started: dict[str, float] = {}  # id → when kbsync last requested parsing
+        self._parsing_until: dict[str, float] = {}  # id → until when a request to parse may be in flight
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one of the user's datasets."""
         try:
-            response = await self._client.request("base", "GET", DATASETS, params={"id": base_id})
+            cards = await self._client.read("base", DATASETS, shapes.bases_of, params={"id": base_id})
         except NotOffered as error:  # not the server's own response, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
             raise self.no_base(base_id, error.reason) from error
-        for card in require_shape("base", shapes.bases_of(response.body)).rows:
+        for card in cards.rows:
             if card.id == base_id:
                 return card
         raise self.no_base(base_id, "it is not in the list")
@@ -115,11 +115,10 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """
         if not ids:
             return
-        for remote_id in [
-            remote_id for remote_id in self._parse_started if not self._is_parse_pending(remote_id)
-        ]:
-            del self._parse_started[remote_id]  # a request this old has ended
-        self._parse_started |= dict.fromkeys(ids, self._steady())
+        now = self._steady()
+        for remote_id in [remote_id for remote_id, end in self._parsing_until.items() if end <= now]:
+            del self._parsing_until[remote_id]
+        self._parsing_until |= dict.fromkeys(ids, now + self._config.vectorization.absent_after)
         if not self._has_pipeline:
             try:
                 await self._client.post("parse", f"{self._dataset}/chunks", json={"document_ids": ids})
@@ -140,9 +139,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             states |= {
                 remote_id: rows[remote_id].status if remote_id in rows else MISSING for remote_id in part
             }
-            states |= await self._start_parsing(
-                [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
-            )
+            unparsed = [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
+            states |= await self._start_parsing(unparsed)
         return states
 
     def _needs_parsing(self, row: ParsedDocument) -> bool:
@@ -152,14 +150,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         A late second request would parse the document twice, and searches would miss it in the meantime.
         """
         is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
-        is_due = is_old and not self._is_parse_pending(row.id)
+        is_due = is_old and self._steady() >= self._parsing_until.get(row.id, -math.inf)
         # Parsing costs money, so a read-only command doesn't start it.
         return row.is_unstarted and is_due and not self._context.read_only
-
-    def _is_parse_pending(self, remote_id: str) -> bool:
-        """Return whether one of our earlier requests to start parsing may still be in flight."""
-        began = self._parse_started.get(remote_id, -math.inf)
-        return self._steady() - began < self._config.vectorization.absent_after
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Start parsing the unparsed documents; return the status of those that RAGFlow refuses to parse."""
@@ -169,11 +162,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             return {}  # a later poll tries again
         except Rejected as error:
             if len(ids) > 1:  # RAGFlow may have refused all of them because of one
-                return {
-                    remote_id: state
-                    for batch_id in ids
-                    for remote_id, state in (await self._start_parsing([batch_id])).items()
-                }
+                alone = [await self._start_parsing([remote_id]) for remote_id in ids]
+                return {remote_id: state for states in alone for remote_id, state in states.items()}
             # An earlier request may have started it meanwhile; RAGFlow then refuses this one.
             row = (await self._rows(ids)).get(ids[0])
             if row and row.is_unstarted:
@@ -213,8 +203,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return await self._request_list(_page_query(number, size, orderby="create_time", desc="false"))
 
     async def _request_list(self, query: str) -> ListPage[ParsedDocument]:
-        response = await self._client.request("list", "GET", f"{self._documents}?{query}")
-        return require_shape("list", shapes.page_of(response.body))
+        return await self._client.read("list", f"{self._documents}?{query}", shapes.page_of)
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """Return the rows of the `ids` that exist; at most `MAX_IDS` ids."""
@@ -234,18 +223,14 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         body: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
         body |= {"page": 1, "page_size": MAX_CHUNKS}
         few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MAX_IDS else {}
+        call = "search", "/api/v1/retrieval", shapes.matches_of
         try:
-            return await self._send_search(body | few)
+            return await self._client.read(*call, json=body | few)
         except Rejected:
             if not few:
                 raise
-            return await self._send_search(
-                body
-            )  # one of the documents is gone, so RAGFlow refuses the search
-
-    async def _send_search(self, body: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
-        response = await self._client.request("search", "POST", "/api/v1/retrieval", json=body)
-        return require_shape("search", shapes.matches_of(response.body))
+            # One of the documents is gone, so RAGFlow refuses the search.
+            return await self._client.read(*call, json=body)
 
 
 def _page_query(number: int, size: int, **more: str) -> str:
