@@ -19,36 +19,10 @@ from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import (
-    DocumentRow,
-    Fields,
-    ListPage,
-    Match,
-    matches_in,
-    object_of,
-    objects_in,
-    page_in,
-    row_reader,
-)
-from kbsync.targets.http.rules import (
-    BUSY,
-    GONE,
-    MONEY,
-    NO_CALL_HINT,
-    SERVER_ERROR,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    describe_answer,
-    failed,
-    no_access,
-    no_base,
-    no_quota,
-    no_room,
-    slow_down,
-)
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +43,7 @@ class Dataset:
     fields: Mapping[str, str] | None = None
 
 
-@row_reader
+@reading.row_reader
 def dataset_of(payload: Fields) -> Dataset:
     """Return a knowledge base (api/fields/dataset_fields.py)."""
     technique = payload.text("indexing_technique")
@@ -81,11 +55,21 @@ def dataset_of(payload: Fields) -> Dataset:
         payload.count("document_count"),
         settings={"indexing_technique": technique} if technique else {},
     )
+    # `DatasetRuntimeMode` in api/models/enums.py; versions before pipelines have no mode.
+    runtime = printable(payload.text("runtime_mode"))[:40]
+    if runtime in ("", "general"):
+        runtime = "rag_pipeline" if payload.id("pipeline_id") else ""
+    # Without settings of its own, a base has Dify's defaults (api/services/hit_testing_service.py).
+    method = "keyword_search" if technique == "economy" else "semantic_search"
+    retrieval = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
+    own = _without_nulls(payload.object("retrieval_model_dict"))
+    retrieval |= {key: own[key] for key in _RETRIEVAL if key in own}
     doc_form, provider = payload.text("doc_form"), payload.text("provider")
-    retrieval = _retrieval(payload.get("retrieval_model_dict"), technique)
-    return Dataset(
-        card, provider, doc_form, _runtime(payload), retrieval, _fields(payload.get("doc_metadata"))
-    )
+    return Dataset(card, provider, doc_form, runtime, retrieval, _fields(payload.get("doc_metadata")))
+
+
+_RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
+_RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
 def _fields(value: object) -> Mapping[str, str] | None:
@@ -94,32 +78,8 @@ def _fields(value: object) -> Mapping[str, str] | None:
         return None
     return {
         field.text("name"): (field.id("id") or "") if field.get("type") == "string" else ""
-        for field in objects_in(value)
+        for field in reading.objects_in(value)
     }
-
-
-def _runtime(payload: Fields) -> str:
-    """Return the base's runtime (`DatasetRuntimeMode` in api/models/enums.py); versions before pipelines have
-    none.
-    """
-    mode = printable(payload.text("runtime_mode"))[:40]
-    if mode not in ("", "general"):
-        return mode
-    return "rag_pipeline" if payload.id("pipeline_id") else ""
-
-
-_RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
-_RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
-
-
-def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
-    """Return the base's search settings, or Dify's defaults if it has none
-    (api/services/hit_testing_service.py).
-    """
-    method = "keyword_search" if technique == "economy" else "semantic_search"
-    usual = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
-    payload = _without_nulls(object_of(value))
-    return usual | {key: payload[key] for key in _RETRIEVAL if key in payload}
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,14 +90,15 @@ def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:
     """Return a page of the list of documents."""
-    return page_in(object_of(body).get("data"), object_of(body).get("total"), document_of)
+    listed = reading.object_of(body)
+    return reading.page_in(listed.get("data"), listed.get("total"), document_of)
 
 
-@row_reader
+@reading.row_reader
 def document_of(payload: Fields) -> DocumentRow:
     """Return a document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
     detail = payload.get("data_source_detail_dict") or payload.get("data_source_info")
-    size = object_of(detail).object("upload_file").count("size")
+    size = reading.object_of(detail).object("upload_file").count("size")
     name, created = payload.text("name"), payload.count("created_at")
     return DocumentRow(payload["id"], name, size, created, status_of(payload))
 
@@ -153,7 +114,7 @@ def status_of(payload: Fields) -> DocStatus:
     match payload.get("indexing_status"):
         case "error":
             words = payload.text("error")
-            return failed(words, "error", is_quota=_PLAN.search(words) is not None)
+            return rules.failed(words, "error", is_quota=_PLAN.search(words) is not None)
         case "completed" if payload.get("archived") is True:
             return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if payload.get("enabled") is False:
@@ -171,7 +132,7 @@ def status_of(payload: Fields) -> DocStatus:
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found, best first; None if the shape is unexpected."""
-    return matches_in(object_of(body).get("records"), _match)
+    return reading.matches_in(reading.object_of(body).get("records"), _match)
 
 
 def _match(record: Fields) -> tuple[object, Passage]:
@@ -214,12 +175,12 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     )
     # The status in the body is Dify's own; the HTTP status may be a proxy's.
     case = replace(case, status=status) if is_error else case
-    return classify(case, RULES, partial(describe_answer, sentences=SENTENCES))
+    return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
 
 
 def _limits(case: ErrorCase) -> bool:
     return case.status in (403, 429) or bool(
-        _RATE.search(case.matched_text) or BUSY.search(case.matched_text)
+        _RATE.search(case.matched_text) or rules.BUSY.search(case.matched_text)
     )
 
 
@@ -233,35 +194,35 @@ RULES: tuple[ErrorRule, ...] = (
     # A successful deletion has an empty response body.
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
     # The server may have done the work before it failed.
-    ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
+    ErrorRule(Unsure, status=rules.SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.
-    no_quota(pattern=MONEY, reported=True, hint=_PLAN_HINT),
+    rules.no_quota(pattern=rules.MONEY, reported=True, hint=_PLAN_HINT),
     # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
-    slow_down(pattern=_RATE, reported=True, as_code=LIMITED, pause=_A_MINUTE),
+    rules.slow_down(pattern=_RATE, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # RFC 6585.
-    slow_down(status={429}, reported=True, as_code=LIMITED, pause=_A_MINUTE),
+    rules.slow_down(status={429}, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # Any other message about a busy server.
-    slow_down(pattern=BUSY, reported=True),
+    rules.slow_down(pattern=rules.BUSY, reported=True),
     # The plan's space is used up: also `forbidden`.
-    no_room(reported=True),
+    rules.no_room(reported=True),
     # Any other plan limit is `forbidden` or `invalid_param`; the message tells them apart.
-    no_quota(pattern=_PLAN, reported=True, hint=_PLAN_HINT),
+    rules.no_quota(pattern=_PLAN, reported=True, hint=_PLAN_HINT),
     # The model provider's quota.
-    no_quota(code={"provider_quota_exceeded"}, hint=_PLAN_HINT),
+    rules.no_quota(code={"provider_quota_exceeded"}, hint=_PLAN_HINT),
     # The key.
-    no_access(code={"unauthorized"}, hint=_KEY_HINT),
+    rules.no_access(code={"unauthorized"}, hint=_KEY_HINT),
     # Dify checks that the base exists before it looks for anything in it.
-    no_base(code=_NOT_FOUND, pattern=_NO_DATASET),
+    rules.no_base(code=_NOT_FOUND, pattern=_NO_DATASET),
     # Document not found, Document Not Exists.
-    ErrorRule(Rejected, code={"not_found"}, pattern=_NO_DOCUMENT, as_code=GONE),
+    ErrorRule(Rejected, code={"not_found"}, pattern=_NO_DOCUMENT, as_code=rules.GONE),
     # An unknown route: this URL doesn't belong to Dify.
-    ErrorRule(NotOffered, code={"not_found"}, hint=NO_CALL_HINT, as_code="404"),
+    ErrorRule(NotOffered, code={"not_found"}, hint=rules.NO_CALL_HINT, as_code="404"),
     # The workspace's API is switched off.
-    no_access(code={"forbidden"}, pattern=_API_ACCESS, hint=_ACCESS_HINT),
+    rules.no_access(code={"forbidden"}, pattern=_API_ACCESS, hint=_ACCESS_HINT),
     # This may be about a single document.
     ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
     # The request wasn't about a document.
-    no_access(code={"forbidden"}, hint=_ACCESS_HINT),
+    rules.no_access(code={"forbidden"}, hint=_ACCESS_HINT),
     # Dify is still working on the document, or the model's provider failed.
     ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),
     # Only `kb create` gets this.

@@ -65,18 +65,10 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one base of the workspace."""
-        return (await self._request_dataset(base_id)).card
-
-    async def _request_dataset(self, base_id: str) -> Dataset:
-        try:
-            return await self._client.read("base", base_path(base_id), shapes.dataset_of)
-        except (Rejected, Halted) as error:
-            if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
-                raise
-            raise self.no_base(base_id, error.reason, error.code) from error
+        return (await self._read_base(base_id, base_path(base_id), shapes.dataset_of)).card
 
     async def _read_dataset(self) -> Dataset:
-        dataset = await self._request_dataset(self._config.dataset_id)
+        dataset = await self._read_base(self._config.dataset_id, self._root, shapes.dataset_of)
         if dataset.provider == "external" or dataset.runtime:
             is_pipeline = dataset.runtime == "rag_pipeline"
             what = "a knowledge pipeline" if is_pipeline else f"of the kind {dataset.runtime}"
@@ -134,10 +126,11 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         await self._metadata.send(self._dataset)
         return states
 
-    async def row(self, remote_id: str) -> DocumentRow:
+    async def row(self, remote_id: str) -> DocumentRow | None:
         """Return a document with its details."""
         params = {"metadata": "without"}
-        return await self._client.read("detail", self._path(remote_id), shapes.document_of, params=params)
+        response = await self._client.request("detail", "GET", self._path(remote_id), params=params)
+        return shapes.document_of(response.body)
 
     async def remove(self, remote_id: str) -> None:
         """Delete a document, and drop its unsent metadata."""

@@ -270,6 +270,15 @@ class ServiceTarget(Target, Generic[Row]):
         reason = f"{detail}; list them with {self._context.mirror_command('kb list')}"
         return Halted("knowledge-base-missing", reason, code=code)
 
+    async def _read_base(self, base_id: str, path: str, parse: Callable[[Any], P | None]) -> P:
+        """Return the parsed response about a base. Raises the error of `no_base` for a refusal."""
+        try:
+            return await self._client.read("base", path, parse)
+        except (Rejected, Halted) as error:
+            if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
+                raise
+            raise self.no_base(base_id, error.reason, error.code) from error
+
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """Return a target for the same base whose requests first wait for `pace`, and then pass the same
         gate.

@@ -34,6 +34,7 @@ from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
+from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, ZhipuClassifier
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
@@ -47,23 +48,7 @@ from kbsync.targets.zhipu.config import (
     upload_fields,
 )
 from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
-from kbsync.targets.zhipu.shapes import (
-    MAX_PASSAGES,
-    Images,
-    ZhipuDocument,
-    capacity_of,
-    created_of,
-    data_of,
-    document_of,
-    found_of,
-    images_in,
-    lacks_images,
-    page_of,
-    path_part,
-    retrieve_body,
-    with_images,
-    words_in,
-)
+from kbsync.targets.zhipu.shapes import Images, ZhipuDocument
 from kbsync.targets.zhipu.upload import AccountSpace, PageResults, find_on_pages, read_receipt
 
 MAX_SINGLE_POLLS = 2
@@ -88,7 +73,7 @@ _STILL_THERE = Unsure("the service reports the document as missing, but still ha
 
 def base_path(base_id: str) -> str:
     """Return the API path of a knowledge base."""
-    return f"/knowledge/{path_part(base_id)}"
+    return f"/knowledge/{shapes.path_part(base_id)}"
 
 
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
@@ -146,7 +131,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """
         async with self._client.time_limit("capacity", CAPACITY_TIMEOUT):
             response = await self._client.request("capacity", "GET", "/knowledge/capacity")
-        return capacity_of(response.body)
+        return shapes.capacity_of(response.body)
 
     async def _known_capacity(self) -> Capacity | None:
         """Return the account's space. After a refusal, raises `NotOffered` for an hour without sending a
@@ -168,11 +153,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def read_base(self, base_id: str) -> Fields:
         """Return a base of the account. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
-        try:
-            response = await self._client.request("base", "GET", base_path(base_id))
-        except Rejected as error:
-            raise self.no_base(base_id, error.reason, error.code) from error
-        content = object_of(data_of(response.body))
+        content = await self._read_base(
+            base_id, base_path(base_id), lambda body: object_of(shapes.data_of(body))
+        )
         if not content:
             raise self.no_base(base_id, "the service's response has no data")
         return Fields(content, id=base_id)
@@ -212,7 +195,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             # document by its name (promise 3).
             response = await self._client.post_form(
                 "upload",
-                f"/document/upload_document/{path_part(self._config.knowledge_id)}",
+                f"/document/upload_document/{shapes.path_part(self._config.knowledge_id)}",
                 fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
                 file=FilePart("files", document.name, document.body, media_type(document.name)),
             )
@@ -264,7 +247,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" proves nothing by itself."""
-        await self._client.request("delete", "DELETE", f"/document/{path_part(remote_id)}")
+        await self._client.request("delete", "DELETE", f"/document/{shapes.path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
         """Request that the service reindex a document.
@@ -273,7 +256,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         doesn't exist.
         """
         self._client.missing.check("reembed")
-        path = f"/document/embedding/{path_part(remote_id)}"
+        path = f"/document/embedding/{shapes.path_part(remote_id)}"
         # Indexing costs money: send it without retries, and raise `Unsure` for a lost response.
         await self._request_again(
             "reembed", remote_id, self._client.post("reembed", path, json=self._callback)
@@ -292,7 +275,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if (document.parse_image or False) != slicing.parse_image:
             raise NotOffered("reslicing can't change whether images are read")
         body = {**reslice_body(slicing), **self._callback}
-        call = f"/document/{path_part(remote_id)}"
+        call = f"/document/{shapes.path_part(remote_id)}"
         await self._request_again(
             "reslice", remote_id, self._client.request("reslice", "PUT", call, json=body)
         )
@@ -326,7 +309,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return a page of the list, whose order isn't documented. `word`: filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
-        page = page_of((await self._client.request("list", "GET", "/document", params=params)).body)
+        page = shapes.page_of((await self._client.request("list", "GET", "/document", params=params)).body)
         return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
@@ -336,8 +319,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def row(self, remote_id: str) -> ZhipuDocument:
         """Return one document. Raises `NotFound`, also if the response has no data."""
-        response = await self._client.request("detail", "GET", f"/document/{path_part(remote_id)}")
-        document = document_of(response.body, remote_id)
+        response = await self._client.request("detail", "GET", f"/document/{shapes.path_part(remote_id)}")
+        document = shapes.document_of(response.body, remote_id)
         if document is None:
             raise _not_found()
         return document
@@ -363,7 +346,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         # Poll the oldest first; the newest can wait for the next poll.
         rest = sorted(
             (doc_id for doc_id in ids if doc_id not in seen.rows),
-            key=lambda doc_id: created_of(doc_id) or 0.0,
+            key=lambda doc_id: shapes.created_of(doc_id) or 0.0,
         )
         return seen.rows, rest[: len(ids) - seen.requests]
 
@@ -383,7 +366,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """
         # With the default search settings instead of the config's, because any hit proves that it is
         # searchable.
-        body = retrieve_body(self._config.knowledge_id, words_in(name), 1, (remote_id,))
+        body = shapes.retrieve_body(self._config.knowledge_id, shapes.words_in(name), 1, (remote_id,))
         try:
             hits = await self._retrieve(body)
         except NotFound:  # the base exists, so this is about the document
@@ -394,7 +377,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Search the base, or only the documents that the query names."""
         config = self._config
         body = partial(
-            retrieve_body, config.knowledge_id, query.text, MAX_PASSAGES, query.among, config.search
+            shapes.retrieve_body,
+            config.knowledge_id,
+            query.text,
+            shapes.MAX_PASSAGES,
+            query.among,
+            config.search,
         )
         try:
             return await search_ranked(
@@ -408,7 +396,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         missing.check("retrieve")
         try:
             asking = self._client.request("retrieve", "POST", "/knowledge/retrieve", json=body)
-            return found_of((await self._while_base_answers(asking)).body)
+            return shapes.found_of((await self._while_base_answers(asking)).body)
         except NotOffered as error:
             refusal = _no_search(error)
             # if the config requests a ranking model, that may be what is missing
@@ -420,19 +408,19 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
         Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
-        ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MAX_DOCUMENTS]
+        ids = list(dict.fromkeys(hit.remote_id for hit in hits if shapes.lacks_images(hit)))[:MAX_DOCUMENTS]
         if not ids or self._client.missing.lacks("images"):
             return hits
         deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
 
         async def images(remote_id: str) -> Images:
-            path = f"/document/slice/image_list/{path_part(remote_id)}"
+            path = f"/document/slice/image_list/{shapes.path_part(remote_id)}"
             try:
                 async with asyncio.timeout_at(deadline):
                     response = await self._client.request("images", "POST", path)
             except TimeoutError as error:
                 raise Unavailable("the pictures did not arrive in time") from error
-            return images_in(object_of(data_of(response.body)).get("images"))
+            return shapes.images_in(object_of(shapes.data_of(response.body)).get("images"))
 
         pictures = await self._call_each(ids, images)
         missing = [error for error in pictures.values() if isinstance(error, NotOffered)]
@@ -442,13 +430,13 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if sure:
             self._client.missing.note("images", sure[0])
         shown = {url: picture for url, picture in pictures.items() if not isinstance(picture, TargetError)}
-        return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
+        return [shapes.with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
         """Return a document's creation time by our clock; None if the service's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
-        created, offset = created_of(remote_id), self._skew.offset or 0.0
+        created, offset = shapes.created_of(remote_id), self._skew.offset or 0.0
         return None if created is None or abs(offset) > ALARMING else created - offset
 
 
