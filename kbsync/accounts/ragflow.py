@@ -21,19 +21,9 @@ from kbsync.accounts.settings import OfferedSetting, any_text, choice, parse_set
 from kbsync.contract.target import BaseCard
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected
+from kbsync.targets.http import reading
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import (
-    Fields,
-    ListPage,
-    Match,
-    hits_of,
-    id_of,
-    object_of,
-    page_in,
-    require_shape,
-    row_reader,
-    text_of,
-)
+from kbsync.targets.http.reading import Fields, ListPage, Match
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.target import DATASETS, RagflowTarget
 
@@ -74,7 +64,7 @@ class RagflowBases(Bases):
         """Return one page of the list (pages are numbered from 1); the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
         response = await self._client.request("bases", "GET", DATASETS, params=params)
-        return require_shape("bases", shapes.bases_of(response.body))
+        return reading.require_shape("bases", shapes.bases_of(response.body))
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
@@ -111,7 +101,7 @@ class RagflowAssistants(Applications):
         """Return one page of the list (pages are numbered from 1)."""
         params = {"page": str(number), "page_size": str(size)}
         response = await self.client.request("chats", "GET", "/api/v1/chats", params=params)
-        return require_shape("chats", chats_of(response.body))
+        return reading.require_shape("chats", chats_of(response.body))
 
 
 class RagflowAnswers:
@@ -154,20 +144,22 @@ def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
 
     Up to version 0.24, `data` is the list itself.
     """
-    data = object_of(body).get("data")
-    fields = object_of(data)
-    return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)
+    data = reading.object_of(body).get("data")
+    fields = reading.object_of(data)
+    return reading.page_in(
+        data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat
+    )
 
 
-@row_reader
+@reading.row_reader
 def _chat(row: Fields) -> ApplicationInfo:
     """Parse a chat assistant.
 
     Up to version 0.24, the row contains the datasets, and its fields have different names.
     """
-    model = text_of(row.get("llm_id") or row.object("llm").get("model_name"))
+    model = reading.text_of(row.get("llm_id") or row.object("llm").get("model_name"))
     bases = row.get("dataset_ids") or [dataset.get("id") for dataset in row.objects("datasets")]
-    known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
+    known = tuple(filter(None, map(reading.id_of, bases if isinstance(bases, list) else ())))
     name, description = row.text("name"), row.text("description")
     return ApplicationInfo(row["id"], name, description, model=model, bases=known)
 
@@ -195,11 +187,11 @@ def sources_of(last: Piece) -> Sources:
         return Sources(None, usage=last.usage)
     matches: list[Match] = []
     marks: dict[str, list[str]] = {}
-    for index, chunk in enumerate(map(object_of, listed)):
+    for index, chunk in enumerate(map(reading.object_of, listed)):
         if remote_id := chunk.id("document_id"):
             matches.append((remote_id, shapes.passage_of(chunk)))
             marks.setdefault(remote_id, []).append(f"ID:{index}")
-    return Sources(tuple(hits_of(matches)), usage=last.usage, marks=marks)
+    return Sources(tuple(reading.hits_of(matches)), usage=last.usage, marks=marks)
 
 
 def account(target: RagflowTarget) -> ManagedAccount:

@@ -295,8 +295,8 @@ MISTAKES = {
     "200-is-success": Mistake(
         "an answer without a code counts as done",
         "kbsync/targets/zhipu/errors.py",
-        "        Unsure,\n        status=SUCCESS,\n        reported=False,\n",
-        "        None,\n        status=SUCCESS,\n        reported=False,\n",
+        "        Unsure,\n        status=rules.SUCCESS,\n        reported=False,\n",
+        "        None,\n        status=rules.SUCCESS,\n        reported=False,\n",
         ("tests/targets/zhipu",),
     ),
     "one-version-vouches-for-the-next": Mistake(
@@ -316,8 +316,8 @@ MISTAKES = {
     "foreign-by-address-ours-by-name": Mistake(
         "a document of others that is called like a file of ours is taken over",
         "kbsync/targets/gptbots/shapes.py",
-        'reading = None if url else Naming(prefix, "plain")',
-        'reading = Naming(prefix, "plain")',
+        'parsed = None if url else Naming(prefix, "plain")',
+        'parsed = Naming(prefix, "plain")',
         ("tests/targets/gptbots/test_life.py",),
     ),
     # 11. Gone is gone.

@@ -24,38 +24,10 @@ from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
+from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import (
-    DocumentRow,
-    Fields,
-    ListPage,
-    Match,
-    id_of,
-    matches_in,
-    object_of,
-    objects_in,
-    page_in,
-    path_below,
-    row_reader,
-)
-from kbsync.targets.http.rules import (
-    BUSY,
-    MONEY,
-    PERMISSION,
-    SERVER_ERROR,
-    UNKNOWN,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    file_names,
-    no_access,
-    no_base,
-    no_quota,
-    no_room,
-    slow_down,
-    without_files,
-)
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +61,10 @@ def bases_of(body: Any) -> ListPage[BaseCard] | None:
     """Return the bases in a response: in `knowledge_base`, `data` or `data.list`, depending on the
     version.
     """
-    return page_in(_first_list(body, "knowledge_base", "data", "list"), None, _base)
+    return reading.page_in(_first_list(body, "knowledge_base", "data", "list"), None, _base)
 
 
-@row_reader
+@reading.row_reader
 def _base(row: Fields) -> BaseCard:
     return BaseCard(row["id"], row.text("name"), row.text("desc"), documents=row.count("doc"))
 
@@ -100,8 +72,10 @@ def _base(row: Fields) -> BaseCard:
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
     """Return a page of documents. All markers are URLs below `base`; this mirror's are below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
-    total = object_of(body).count("total") or None
-    return page_in(_first_list(body, "list", "data"), total, row_reader(partial(_row, base, prefix)))
+    total = reading.object_of(body).count("total") or None
+    return reading.page_in(
+        _first_list(body, "list", "data"), total, reading.row_reader(partial(_row, base, prefix))
+    )
 
 
 def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
@@ -120,17 +94,17 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     marker = read_marker(base, url)
     if marker is None:
         # A document with another URL isn't ours, whatever its name (promise 6).
-        reading = None if url else Naming(prefix, "plain").read_mangled(name)
-        path = reading.path if reading else None
-        return MarkedRow(remote_id, name, None, created, UNKNOWN, path, updated=updated)
-    about = path_below(prefix, marker.path), marker.digest, marker.upload_id, marker.recipe
-    row = MarkedRow(remote_id, marker.path or name, None, created, UNKNOWN, *about)
+        parsed = None if url else Naming(prefix, "plain").read_mangled(name)
+        path = parsed.path if parsed else None
+        return MarkedRow(remote_id, name, None, created, rules.UNKNOWN, path, updated=updated)
+    about = reading.path_below(prefix, marker.path), marker.digest, marker.upload_id, marker.recipe
+    row = MarkedRow(remote_id, marker.path or name, None, created, rules.UNKNOWN, *about)
     return replace(row, updated=updated, was=marker.was)
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
     """Return the outcomes of a request's files; None if the response doesn't contain any."""
-    fields = object_of(body)
+    fields = reading.object_of(body)
     failed = fields.get("failed")
     if not (isinstance(fields.get("doc"), list) or failed):
         return None
@@ -147,8 +121,10 @@ def _result(item: object, *, is_stored: bool) -> FileResult:
 
     For failed files, adds return names, updates return ids, and some versions return objects with either.
     """
-    fields = object_of(item)
-    doc_id = next((doc_id for key in _IDS if (doc_id := fields.id(key))), "" if fields else id_of(item) or "")
+    fields = reading.object_of(item)
+    doc_id = next(
+        (doc_id for key in _IDS if (doc_id := fields.id(key))), "" if fields else reading.id_of(item) or ""
+    )
     name = next((name for key in _NAMES if (name := fields.text(key))), "")
     return FileResult(doc_id, name, is_stored)
 
@@ -160,7 +136,7 @@ def states_of(body: Any) -> Mapping[str, str] | None:
         return None
     return {
         remote_id: row.text("data_status").strip().upper()
-        for row in objects_in(rows)
+        for row in reading.objects_in(rows)
         if (remote_id := row.id("data_id"))
     }
 
@@ -169,7 +145,7 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found, each with its document's id; None if the shape is
     unexpected.
     """
-    return matches_in(_first_list(body, "list", "data"), _match)
+    return reading.matches_in(_first_list(body, "list", "data"), _match)
 
 
 def _match(row: Fields) -> tuple[object, Passage]:
@@ -247,7 +223,7 @@ def _path(base: str, where: str) -> str:
 TOO_MANY = "40332"
 
 _BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
-_FILE = file_names(EXTENSIONS)
+_FILE = rules.file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
@@ -270,7 +246,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         codes={code} - {""},
         code=code if number_in(code) is not None else "",  # the documentation has only numbers
         message=message,
-        matched_text=without_files(message, _FILE),
+        matched_text=rules.without_files(message, _FILE),
         is_error=bool(code),
         is_of_document=response.op in _OF_DOCUMENTS,
     )
@@ -298,7 +274,7 @@ def _is_open(case: ErrorCase) -> bool:
 
 
 def _leaves_open(case: ErrorCase) -> bool:
-    return case.is_error and (case.status in SERVER_ERROR or _is_open(case))
+    return case.is_error and (case.status in rules.SERVER_ERROR or _is_open(case))
 
 
 def _refuses(case: ErrorCase) -> bool:
@@ -308,34 +284,36 @@ def _refuses(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # Documented; also returned for a key of another region.
-    no_access(code={_WRONG_KEY}, hint=_REGION_HINT),
+    rules.no_access(code={_WRONG_KEY}, hint=_REGION_HINT),
     # Documented.
-    no_base(code={_BOT_GONE}, hint=_BOT_HINT),
+    rules.no_base(code={_BOT_GONE}, hint=_BOT_HINT),
     # The codes of an empty account are undocumented; only the message shows it, regardless of code and
     # status.
-    no_quota(pattern=MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT),
+    rules.no_quota(
+        pattern=rules.MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT
+    ),
     # Documented: a wrong parameter or file, or more files than one request accepts.
     ErrorRule(Rejected, code={_INVALID, TOO_MANY}),
     # Not documented, and the same everywhere.
-    slow_down(code={"429"}),
+    rules.slow_down(code={"429"}),
     # RFC 6585, with any code.
-    slow_down(status={429}, reported=True),
+    rules.slow_down(status={429}, reported=True),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"408"}),
     # As the HTTP status, it means a missing route. As a code, it counts only when repeated.
     ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
     # Any message about a busy service, regardless of the status.
-    slow_down(pattern=BUSY, when=_refuses),
+    rules.slow_down(pattern=rules.BUSY, when=_refuses),
     # A quota, unless it limits requests.
-    no_quota(pattern=_QUOTA, unless=BUSY, reported=True, hint=_CREDITS_HINT),
+    rules.no_quota(pattern=_QUOTA, unless=rules.BUSY, reported=True, hint=_CREDITS_HINT),
     # Full.
-    no_room(when=_refuses),
+    rules.no_room(when=_refuses),
     # The key lacks rights, in the service's own body; "insufficient" may also mean credits.
-    no_access(pattern=PERMISSION, reported=True, hint=_RIGHTS_HINT),
+    rules.no_access(pattern=rules.PERMISSION, reported=True, hint=_RIGHTS_HINT),
     # May be about one document only.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
     # In the service's own body, not a firewall's page.
-    no_access(status={401, 403}, reported=True, hint=_RIGHTS_HINT),
+    rules.no_access(status={401, 403}, reported=True, hint=_RIGHTS_HINT),
     # 50000 and unknown codes: the request may have been carried out.
     ErrorRule(Unsure, when=_leaves_open),
     # Any other code is a failure, regardless of the status.

@@ -24,17 +24,8 @@ from kbsync.core.links import is_link
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.gptbots.api import (
-    MAX_CHANGED_TEXTS,
-    MAX_FILES,
-    MAX_REQUEST_BYTES,
-    Lookup,
-    RequestSize,
-    UploadItem,
-    batches_of,
-    list_bases,
-    stream_of,
-)
+from kbsync.targets.gptbots import api, shapes
+from kbsync.targets.gptbots.api import Lookup, RequestSize, UploadItem
 from kbsync.targets.gptbots.config import (
     EXTENSIONS,
     FETCHED,
@@ -46,19 +37,8 @@ from kbsync.targets.gptbots.config import (
     describe_recipe,
     kind_of_recipe,
 )
-from kbsync.targets.gptbots.shapes import (
-    TOO_MANY,
-    FileResult,
-    MarkedRow,
-    Marker,
-    classify_response,
-    matches_of,
-    page_of,
-    results_of,
-    states_of,
-    write_marker,
-)
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_shape
+from kbsync.targets.gptbots.shapes import FileResult, MarkedRow, Marker, classify_response
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches
 from kbsync.targets.http.rules import INDEXING, MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget, address_in, grace, refusal_of, search_ranked
 
@@ -114,8 +94,8 @@ def limits_of(config: GptbotsTargetConfig) -> Limits:
             **dict.fromkeys(LINKS, min(config.max_bytes, MAX_LINK_BYTES)),
         },
         links=LINKS,
-        batch=MAX_CHANGED_TEXTS,
-        batch_bytes=MAX_REQUEST_BYTES // 4 * 3,
+        batch=api.MAX_CHANGED_TEXTS,
+        batch_bytes=api.MAX_REQUEST_BYTES // 4 * 3,
         list_lag=1.0,
         marks=True,
         paid=True,
@@ -216,9 +196,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self.takes = limits_of(self._config)
         self._base = self._config.knowledge_base_id
         # The number of documents in a request.
-        self._new = RequestSize(MAX_FILES)
-        self._changed = {kind: RequestSize(MAX_FILES) for kind in DocumentKind}
-        self._changed[DocumentKind.TEXT] = RequestSize(MAX_CHANGED_TEXTS)
+        self._new = RequestSize(api.MAX_FILES)
+        self._changed = {kind: RequestSize(api.MAX_FILES) for kind in DocumentKind}
+        self._changed[DocumentKind.TEXT] = RequestSize(api.MAX_CHANGED_TEXTS)
         # For these ids the next final state is that of the version sent last.
         self._trusted: set[str] = set()
         self._update_started: dict[str, float] = {}
@@ -236,7 +216,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Find a base in the list of all bases, because the service has no call for a single one."""
-        for card in await list_bases(self._client):
+        for card in await api.list_bases(self._client):
             if card.id == base_id:
                 return card
         raise self.no_base(base_id, "the key's bot doesn't list it")
@@ -342,7 +322,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             document,
             cutting,
             _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
-            write_marker(self._config.source_url_prefix, marker),
+            shapes.write_marker(self._config.source_url_prefix, marker),
             (document.replaces or "") if changed is not None else "",
             address,
         )
@@ -352,7 +332,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def _send(self, items: Iterable[UploadItem]) -> dict[int, PutOutcome]:
         outcomes: dict[int, PutOutcome] = {}
-        for batch in batches_of(items, lambda item: self._request_size(item).now):
+        for batch in api.batches_of(items, lambda item: self._request_size(item).now):
             outcomes |= await self._deliver(batch)
         return outcomes
 
@@ -371,16 +351,16 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._drop_recent(ids)
         try:
             response = await self._client.request_once(
-                op, method, path, partial(stream_of, batch, self._base)
+                op, method, path, partial(api.stream_of, batch, self._base)
             )
-            results = results_of(response.body)
+            results = shapes.results_of(response.body)
             if results is None:
                 reason = f"{op}: the service's response doesn't say which files it stored"
                 raise Unsure(reason, code="no-receipt")
         except Rejected as error:
             return await self._retry_refused(batch, error, is_qa_update)
         except TargetError as error:
-            if isinstance(error, Unsure) and len(batch) > MAX_FILES:  # the number may be to blame
+            if isinstance(error, Unsure) and len(batch) > api.MAX_FILES:  # the number may be to blame
                 self._request_size(first).record_refused(len(batch))
             return {item.index: error for item in batch}
         outcomes = outcomes_of(results, batch)
@@ -410,7 +390,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         if len(batch) == 1:
             return {batch[0].index: error}
         middle = len(batch) // 2
-        if error.code == TOO_MANY:  # the documentation allows 20; a refusal shows the bot's real limit
+        if error.code == shapes.TOO_MANY:  # the documentation allows 20; a refusal shows the bot's real limit
             self._request_size(batch[0]).record_refused(len(batch))
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
@@ -472,8 +452,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return `data_status` of the ids that the service knows; resend a refused request in halves."""
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
-            response = await self._client.request("status", "GET", f"/v1/bot/data/detail/list?{query}")
-            return require_shape("status", states_of(response.body))
+            path = f"/v1/bot/data/detail/list?{query}"
+            return await self._client.read("status", path, shapes.states_of)
         except Rejected:
             if len(ids) == 1:  # the service refuses this id alone
                 return {}
@@ -501,9 +481,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Return a page of the list, in the service's order, which isn't documented."""
         size = max(size, MIN_PAGE_SIZE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
-        response = await self._client.request("list", "GET", "/v1/bot/doc/query/page", params=params)
-        config, prefix = self._config, self._context.prefix
-        page = require_shape("list", page_of(response.body, config.source_url_prefix, prefix))
+        parse = partial(shapes.page_of, base=self._config.source_url_prefix, prefix=self._context.prefix)
+        page = await self._client.read("list", "/v1/bot/doc/query/page", parse, params=params)
         self._count = self._count if page.total is None else page.total
         for row in page.rows:
             if row.id in self._page_numbers or len(self._page_numbers) < MAX_PAGE_NUMBERS:
@@ -563,5 +542,4 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # Send only the base, without `data_ids`: the service would search the union of both.
         body: dict[str, object] = {"prompt": prompt, "top_k": MAX_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
-        response = await self._client.request("search", "POST", "/v1/vector/match", json=body)
-        return require_shape("search", matches_of(response.body))
+        return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=body)

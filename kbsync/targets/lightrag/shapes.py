@@ -14,18 +14,10 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, TargetError, Unavailable, Unsure
+from kbsync.targets.http import rules
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, count_of
-from kbsync.targets.http.rules import (
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    failed,
-    no_access,
-    no_base,
-)
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 BUSY_PAUSE = 3.0
 """Minimum number of seconds before calling a busy server again."""
@@ -52,9 +44,9 @@ def _is_not_search(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # Observed with 1.5.7.
-    no_access(status={403}, pattern=_KEY_REFUSED, hint="check api_key"),
+    rules.no_access(status={403}, pattern=_KEY_REFUSED, hint="check api_key"),
     # FastAPI's own message: the server runs but has no such call.
-    no_base(
+    rules.no_base(
         status={404},
         call={"base"},
         pattern=_NO_ROUTE,
@@ -69,7 +61,7 @@ RULES: tuple[ErrorRule, ...] = (
     # The server is deleting documents or scanning files, and stored nothing.
     ErrorRule(Unavailable, status={409, 503}, reported=True, as_code="busy", pause=BUSY_PAUSE),
     # It is busy and does nothing, but returns HTTP 200.
-    ErrorRule(Unavailable, status=SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
+    ErrorRule(Unavailable, status=rules.SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
 )
 """LightRAG's rules; the common rules come after them."""
 
@@ -160,7 +152,7 @@ def _row(item: Fields) -> Row:
 def _status(item: Fields) -> DocStatus:
     match item.text("status"):
         case "failed":
-            return failed(item.text("error_msg"))
+            return rules.failed(item.text("error_msg"))
         case "processed":
             return DocStatus(DocState.READY)
         case word:

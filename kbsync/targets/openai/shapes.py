@@ -19,30 +19,10 @@ from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
+from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import (
-    DocumentRow,
-    Fields,
-    Match,
-    matches_in,
-    objects_in,
-    path_below,
-    require_shape,
-)
-from kbsync.targets.http.rules import (
-    BUSY,
-    CHAT,
-    GONE,
-    ONE_DOCUMENT,
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    failed,
-    no_access,
-    no_quota,
-)
+from kbsync.targets.http.reading import DocumentRow, Fields, Match
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 PUT_BACK = "put-back"
 """The call whose response is empty."""
@@ -55,11 +35,11 @@ def page_of(response: HttpResponse) -> tuple[list[Fields], str]:
     """
     body = response.fields
     listed, has_more = body.get("data"), body.get("has_more")
-    rows = [row for row in objects_in(listed) if row.text("id")]
+    rows = [row for row in reading.objects_in(listed) if row.text("id")]
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
     # Take the cursor from the rows, and raise for a row without an id instead of skipping it silently.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
-    rows = require_shape(response.op, rows if is_whole else None)
+    rows = reading.require_shape(response.op, rows if is_whole else None)
     return rows, rows[-1]["id"] if has_more else ""
 
 
@@ -78,13 +58,15 @@ def status_of(row: Fields) -> DocStatus:
         return DocStatus(state)
     error = row.object("last_error")
     code = error.text("code")
-    return failed(error.text("message"), code, is_quota=code in _QUOTA)
+    return rules.failed(error.text("message"), code, is_quota=code in _QUOTA)
 
 
 def passages_of(response: HttpResponse) -> list[Match]:
     """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
     matches: dict[tuple[str, str], Match] = {}
-    for remote_id, passage in require_shape(response.op, matches_in(response.fields.get("data"), _match)):
+    for remote_id, passage in reading.require_shape(
+        response.op, reading.matches_in(response.fields.get("data"), _match)
+    ):
         # OGX returns a passage that several files share once for each of them, but always under the same
         # file.
         matches.setdefault((remote_id, passage.text), (remote_id, passage))
@@ -162,7 +144,7 @@ def row_of(row: Fields, prefix: str) -> DocumentRow:
     created, status = row.count("created_at"), status_of(row)
     if (mark := mark_in(row)) is None:
         return DocumentRow(row["id"], row["id"], None, created, status)
-    about = path_below(prefix, mark.path), mark.digest, mark.upload_id, mark.recipe
+    about = reading.path_below(prefix, mark.path), mark.digest, mark.upload_id, mark.recipe
     return DocumentRow(row["id"], mark.path, None, created, status, *about)
 
 
@@ -232,7 +214,7 @@ _STORE_FULL = re.compile(
     r"\bexceed(?:s|ed|ing)?\b.{0,60}\bstorage\b",
     re.IGNORECASE,
 )
-_OF_A_REQUEST = re.compile(f"{BUSY.pattern}|{ONE_DOCUMENT.pattern}", re.IGNORECASE)
+_OF_A_REQUEST = re.compile(f"{rules.BUSY.pattern}|{rules.ONE_DOCUMENT.pattern}", re.IGNORECASE)
 _FULL_CODES = frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"})
 _ROOM_HINT = (
     "delete files from the project or vector store, or get more space; a store holds 10,000 files at OpenAI"
@@ -252,28 +234,28 @@ def _is_full(case: ErrorCase) -> bool:
 
 RULES: tuple[ErrorRule, ...] = (
     # The service's page of error codes: an empty account is a 429, like too many requests.
-    no_quota(code=_QUOTA, hint="check the plan and billing of the account"),
+    rules.no_quota(code=_QUOTA, hint="check the plan and billing of the account"),
     # A full store or project refuses every document, so no document is to blame. Messages about limits of
     # requests or of one file are similar.
-    no_quota(when=_is_full, unless=_OF_A_REQUEST, hint=_ROOM_HINT),
+    rules.no_quota(when=_is_full, unless=_OF_A_REQUEST, hint=_ROOM_HINT),
     # The same in the error's code.
-    no_quota(code=_FULL_CODES, hint=_ROOM_HINT),
+    rules.no_quota(code=_FULL_CODES, hint=_ROOM_HINT),
     # An error in the body counts even under HTTP 200 (promise 10).
-    ErrorRule(Unavailable, status=SUCCESS, reported=True),
+    ErrorRule(Unavailable, status=rules.SUCCESS, reported=True),
     # OGX: the request for an answer names a model that the server lacks.
-    ErrorRule(Rejected, call={CHAT}, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
+    ErrorRule(Rejected, call={rules.CHAT}, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
     # OGX: its embedding model is unavailable, which is no document's fault.
     ErrorRule(Unavailable, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
     # The service's message for a path that it doesn't have.
-    ErrorRule(NotOffered, status={404}, pattern=_NO_CALL, hint=_BASE_URL_HINT, as_code=GONE),
+    ErrorRule(NotOffered, status={404}, pattern=_NO_CALL, hint=_BASE_URL_HINT, as_code=rules.GONE),
     # OGX responds to this call with an empty body.
     ErrorRule(None, status={204}, call={PUT_BACK}),
     # OpenAI: no such store or file.
-    ErrorRule(Rejected, status={404}, when=lambda case: bool(case.message), as_code=GONE),
+    ErrorRule(Rejected, status={404}, when=lambda case: bool(case.message), as_code=rules.GONE),
     # OGX: no such store or file.
-    ErrorRule(Rejected, status={400}, pattern=_NO_SUCH, as_code=GONE),
+    ErrorRule(Rejected, status={400}, pattern=_NO_SUCH, as_code=rules.GONE),
     # The key has restricted rights.
-    no_access(status={403}, pattern=_SCOPE, hint=_SCOPE_HINT),
+    rules.no_access(status={403}, pattern=_SCOPE, hint=_SCOPE_HINT),
 )
 """The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 

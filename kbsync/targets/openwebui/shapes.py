@@ -19,31 +19,10 @@ from kbsync.contract.target import BaseCard, DocState, Listed
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import (
-    Fields,
-    ListPage,
-    Match,
-    T,
-    id_of,
-    number,
-    object_of,
-    page_in,
-    path_below,
-    row_reader,
-    text_of,
-)
-from kbsync.targets.http.rules import (
-    ACCOUNT,
-    GONE,
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    no_access,
-    no_base,
-)
+from kbsync.targets.http.reading import Fields, ListPage, Match, T
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 MARK = "kbsync_mark"
 """The key of our mark next to `knowledge_id`, `directory_id` and `file_hash`, which the server sets."""
@@ -133,7 +112,7 @@ class StoredFile:
     def listed(self, prefix: str, state: DocState) -> Listed:
         """Return the file as a row of the list, without a path if it is under another mirror's prefix."""
         whole = self.path
-        about = whole, self.size, self.created or None, state, path_below(prefix, whole), self.digest
+        about = whole, self.size, self.created or None, state, reading.path_below(prefix, whole), self.digest
         row = Listed(self.id, *about)
         return row if self.mark is None else replace(row, upload_id=self.mark[0], recipe=self.mark[1])
 
@@ -159,7 +138,7 @@ def safe_folder(path: str) -> str:
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
-@row_reader
+@reading.row_reader
 def file_of(row: Fields) -> StoredFile:
     """Parse a file, as an entry of a list or as a response of its own."""
     meta, data = row.object("meta"), row.object("data")
@@ -188,12 +167,12 @@ def file_of(row: Fields) -> StoredFile:
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     """Return a page of the list, with rows parsed by `read`; None if the list or the count is missing."""
-    page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
+    page = reading.page_in(reading.object_of(body).get("items"), reading.object_of(body).get("total"), read)
     # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 
 
-@row_reader
+@reading.row_reader
 def card_of(row: Fields) -> BaseCard:
     """Return a knowledge base; only lists contain its file count."""
     count = row.count("file_count")
@@ -202,10 +181,10 @@ def card_of(row: Fields) -> BaseCard:
 
 def folders_of(body: Any) -> dict[str, str] | None:
     """Return a base's folders as a mapping from path to id."""
-    folders = object_of(body).get("directory_map")
+    folders = reading.object_of(body).get("directory_map")
     if not isinstance(folders, dict):
         return None
-    return {path: folder for path, value in folders.items() if (folder := id_of(value)) is not None}
+    return {path: folder for path, value in folders.items() if (folder := reading.id_of(value)) is not None}
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
@@ -216,14 +195,14 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
         return None
     return tuple(
-        (remote_id, Passage(text_of(text), score=number(score) or 0.0))
+        (remote_id, Passage(reading.text_of(text), score=reading.number(score) or 0.0))
         for text, fact, score in zip(texts, facts, scores, strict=True)
-        if (remote_id := object_of(fact).id("file_id"))
+        if (remote_id := reading.object_of(fact).id("file_id"))
     )
 
 
 def _first(body: Any, key: str) -> list[Any] | None:
-    batches = object_of(body).get(key)
+    batches = reading.object_of(body).get(key)
     return batches[0] if isinstance(batches, list) and batches and isinstance(batches[0], list) else None
 
 
@@ -242,22 +221,22 @@ def _may_be_rights(case: ErrorCase) -> bool:
     """Return whether a refusal may mean that the key lacks permission: it is the server's own message, not a
     firewall's page, and isn't about money.
     """
-    return case.is_error and ACCOUNT.search(case.matched_text) is None
+    return case.is_error and rules.ACCOUNT.search(case.matched_text) is None
 
 
 RULES: tuple[ErrorRule, ...] = (
     # For a wrong URL the server returns its start page with 200.
-    ErrorRule(Unsure, status=SUCCESS, when=lambda case: case.is_page, hint=_PAGE_HINT, as_code="page"),
+    ErrorRule(Unsure, status=rules.SUCCESS, when=lambda case: case.is_page, hint=_PAGE_HINT, as_code="page"),
     # Seen with 0.12.4: 400 or 404 by route.
-    no_base(call=OF_BASE, status={400, 404}, pattern=_NOT_FOUND),
+    rules.no_base(call=OF_BASE, status={400, 404}, pattern=_NOT_FOUND),
     # Seen with 0.12.4: 400 or 404 by route.
-    ErrorRule(Rejected, status={400, 404}, pattern=_NOT_FOUND, as_code=GONE),
+    ErrorRule(Rejected, status={400, 404}, pattern=_NOT_FOUND, as_code=rules.GONE),
     # The server caught an internal error, before or after it stored the file.
     ErrorRule(Unsure, status={400}, call={"upload"}, pattern=_UPLOAD_ENDED),
     # The key lacks rights.
-    no_access(status={403}, when=_may_be_rights, hint=_RIGHTS, as_code="403"),
+    rules.no_access(status={403}, when=_may_be_rights, hint=_RIGHTS, as_code="403"),
     # Any other refusal of a call on a base means missing rights, regardless of the status.
-    no_access(status={400}, call=OF_BASE, unless=_NOT_MADE, when=_may_be_rights, hint=_RIGHTS),
+    rules.no_access(status={400}, call=OF_BASE, unless=_NOT_MADE, when=_may_be_rights, hint=_RIGHTS),
     # Observed with 0.12.4: the server can't embed the question.
     ErrorRule(Unavailable, status={400}, call={"search"}, reported=True, hint="check its embedding model"),
     # The server has finished with the file, whose status has the reason.

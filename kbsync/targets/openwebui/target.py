@@ -33,17 +33,10 @@ from kbsync.contract.target import (
 )
 from kbsync.core.text import extension_of, format_duration
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import reading
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import (
-    PAGE_SIZE,
-    DocumentRow,
-    ListPage,
-    check_shown,
-    page_in,
-    require_document,
-    require_shape,
-)
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
 from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, unless_gone
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openwebui import shapes
@@ -98,7 +91,8 @@ class RemoteFolders:
             return None
         async with self._lock:
             if self._known is None:
-                self._known = require_shape("folders", shapes.folders_of(await read_inventory(client, base)))
+                inventory = await read_inventory(client, base)
+                self._known = reading.require_shape("folders", shapes.folders_of(inventory))
             known, parent, path = self._known, None, ""
             for name in folder.split("/"):
                 path = f"{path}/{name}" if path else name
@@ -111,7 +105,7 @@ class RemoteFolders:
         body = {"name": name, "parent_id": parent}
         try:
             response = await client.post("make-folder", f"{base}/dirs/create", json=body)
-            return str(require_shape("make-folder", response.fields.id("id")))
+            return str(reading.require_shape("make-folder", response.fields.id("id")))
         except TargetError as error:
             self.forget()  # the server may have created it, or its parent may be gone
             if isinstance(error, Halted):
@@ -138,12 +132,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def card(self, base_id: str) -> BaseCard:
         """Return a base that the key's user can see."""
         try:
-            response = await self._client.request("base", "GET", f"/api/v1/knowledge/{base_id}")
+            return await self._client.read("base", f"/api/v1/knowledge/{base_id}", shapes.card_of)
         except Halted as error:
             if error.halt == "knowledge-base-missing":
                 raise self.no_base(base_id) from error
             raise
-        return require_shape("base", shapes.card_of(response.body))
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -160,7 +153,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
         response = await self._client.post_form("upload", "/api/v1/files/", fields=fields, file=file)
-        stored = require_document("upload", file_of(response.body))
+        stored = reading.require_document("upload", file_of(response.body))
         return Accepted(stored.id, created=stored.created or None)
 
     # -- status -----------------------------------------------------------------------------------
@@ -241,10 +234,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         rows: dict[str, StoredFile] = {}
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
-            response = await self._client.request("newest", "GET", "/api/v1/files/user/search", params=params)
-            page = {
-                row.id: row for row in require_shape("newest", page_in(response.body, None, file_of)).rows
-            }
+            read = partial(reading.page_in, total=None, read=file_of)
+            listed = await self._client.read("newest", "/api/v1/files/user/search", read, params=params)
+            page = {row.id: row for row in listed.rows}
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
@@ -303,20 +295,20 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         response = await unless_gone(self._client.request("state", "GET", way))
-        return require_shape("state", response.fields.text("status") or None) if response else None
+        return reading.require_shape("state", response.fields.text("status") or None) if response else None
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
         """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
         response = await unless_gone(self._client.request("status", "GET", _file_at(remote_id)))
-        return require_shape("status", file_of(response.body)) if response else None
+        return reading.require_shape("status", file_of(response.body)) if response else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """Return a page of the list, most recently changed first. For a user who isn't an admin the server
         always returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
-        response = await self._client.request("list", "GET", f"{self._base}/files", params=params)
-        return require_shape("list", page_of(response.body, file_of))
+        read = partial(page_of, read=file_of)
+        return await self._client.read("list", f"{self._base}/files", read, params=params)
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -407,8 +399,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Check the list against its own count, or against the base's files if the list is empty."""
         if not shown:
             deleted = (await read_inventory(self._client, self._base)).get("deleted")
-            claimed = len(require_shape("folders", deleted if isinstance(deleted, list) else None))
-        check_shown(shown, claimed, self._config.knowledge_id)
+            claimed = len(reading.require_shape("folders", deleted if isinstance(deleted, list) else None))
+        reading.check_shown(shown, claimed, self._config.knowledge_id)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change a file's name and folder. Citations still show the old name."""
@@ -431,10 +423,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base."""
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MAX_PASSAGES}
-        response = await self._client.request(
-            "search", "POST", "/api/v1/retrieval/query/collection", json=body
-        )
-        return require_shape("search", shapes.matches_of(response.body))
+        path = "/api/v1/retrieval/query/collection"
+        return await self._client.read("search", path, shapes.matches_of, json=body)
 
 
 def _file_at(remote_id: str) -> str:

@@ -14,22 +14,9 @@ from functools import partial
 
 from kbsync.core.text import extension_of, printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.rules import (
-    BUSY,
-    MONEY,
-    PERMISSION,
-    SERVER_ERROR,
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
-    describe_answer,
-    file_names,
-    first_rule,
-    slow_down,
-)
+from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 from kbsync.targets.services import bigmodel
 from kbsync.targets.zhipu.config import EXTENSIONS
 
@@ -151,10 +138,20 @@ WRONG_TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
 )
 
-_NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{PERMISSION.pattern}", re.IGNORECASE)
+_NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{rules.PERMISSION.pattern}", re.IGNORECASE)
 
-_VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, MONEY, SURELY_FULL, _FULL, BUSY, WRONG_TYPE, PERMISSION)
-_FILE = file_names(EXTENSIONS)
+_VOCABULARY = (
+    NOT_FOUND,
+    _NAME_TAKEN,
+    _ONE_THING,
+    rules.MONEY,
+    SURELY_FULL,
+    _FULL,
+    rules.BUSY,
+    WRONG_TYPE,
+    rules.PERMISSION,
+)
+_FILE = rules.file_names(EXTENSIONS)
 """Matches text that looks like a file name with an accepted extension.
 
 Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
@@ -240,11 +237,11 @@ _name_taken = partial(ErrorRule, NameTaken, pattern=_NAME_TAKEN, unless=NOT_FOUN
 
 RULES: tuple[ErrorRule, ...] = (
     # Both must report success: a gateway may send an old body with its own status (promise 10).
-    ErrorRule(None, status=SUCCESS, code={"200"}, reported=False),
+    ErrorRule(None, status=rules.SUCCESS, code={"200"}, reported=False),
     # According to the manual, every response has a code (promise 10).
     ErrorRule(
         Unsure,
-        status=SUCCESS,
+        status=rules.SUCCESS,
         reported=False,
         says="the service's response doesn't say whether the request succeeded",
         as_code="no-code",
@@ -257,9 +254,9 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: money and plans.
     ErrorRule(Halted, code=bigmodel.NO_MONEY, halt="quota", hint=MONEY_ADVICE),
     # Seen in production: an empty account under 429, like a rate limit.
-    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, pattern=MONEY),
+    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, pattern=rules.MONEY),
     # Page of error codes: rate limits.
-    slow_down(code=bigmodel.RATE_LIMIT),
+    rules.slow_down(code=bigmodel.RATE_LIMIT),
     # Page of error codes: unreachable services and timeouts.
     ErrorRule(Unavailable, code={"408", "1120"}),
     # Page of error codes: failures during processing.
@@ -282,7 +279,9 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NotOffered, code=_NO_CALL),
     # -- vague, unknown and missing codes: the message is more precise
     # Despite such a response, the document may have been stored.
-    ErrorRule(Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in SERVER_ERROR),
+    ErrorRule(
+        Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in rules.SERVER_ERROR
+    ),
     # A missing document is a 404, or a 400 for its id; 500 is an internal error. Accepting this message under
     # another code could make an existing document count as deleted (promise 10).
     ErrorRule(
@@ -293,15 +292,15 @@ RULES: tuple[ErrorRule, ...] = (
         says=SENTENCES["404"],
     ),
     # The words for an empty account are unmistakable.
-    _no_money(pattern=MONEY),
+    _no_money(pattern=rules.MONEY),
     # Messages about rate limits also say "exceeded" (超出), so this rule comes before the one about space.
-    slow_down(pattern=BUSY, says="the service is busy"),
+    rules.slow_down(pattern=rules.BUSY, says="the service is busy"),
     # A lack of space, in unmistakable words.
     _no_room(pattern=SURELY_FULL),
     # The key lacks rights, in the service's own body: "insufficient" may also be about space, and a firewall
     # may refuse a single document.
     _no_rights(
-        pattern=PERMISSION,
+        pattern=rules.PERMISSION,
         reported=True,
         when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
         says="access is forbidden",
@@ -322,7 +321,7 @@ RULES: tuple[ErrorRule, ...] = (
     # A wrong parameter, according to the manual.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
-    slow_down(code={"429"}, when=_agrees),
+    rules.slow_down(code={"429"}, when=_agrees),
     # An internal error.
     ErrorRule(Unsure, code={"500"}, when=_agrees),
     # -- bodies that have a type and no code
@@ -335,16 +334,16 @@ RULES: tuple[ErrorRule, ...] = (
     # As 403.
     _no_rights(code={"permission_error"}),
     # As 429.
-    slow_down(code={"rate_limit_error", "overloaded_error"}),
+    rules.slow_down(code={"rate_limit_error", "overloaded_error"}),
     # As 404.
     ErrorRule(NotFound, code={"not_found_error"}),
     # As 500.
     ErrorRule(Unsure, code={"api_error"}),
     # -- a failure too, as its body says under 200 (promise 10)
     # As above, with an unknown code.
-    _name_taken(call={"upload"}, status=SUCCESS),
+    _name_taken(call={"upload"}, status=rules.SUCCESS),
     # An unknown code also counts as a failure (promise 10).
-    ErrorRule(Rejected, status=SUCCESS),
+    ErrorRule(Rejected, status=rules.SUCCESS),
 )
 """The service's rules, in order; the common rules, which check the HTTP status, come after them."""
 
@@ -377,7 +376,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
     """Return our message, followed by the service's code and message."""
     if not case.is_error:
-        return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)
+        return f"{case.call}: {rule.says}" if rule.says else rules.describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     named = f"code {case.code}" if case.code else kind
     inside = ": ".join(part for part in (named, case.message) if part)
@@ -388,4 +387,4 @@ def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
     """Return the rule for a message of the service about one document; `call`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
     case = ErrorCase(call, codes=codes, code=code, message=text, matched_text=words, is_error=True)
-    return first_rule(case, RULES) or RULES[-1]
+    return rules.first_rule(case, RULES) or RULES[-1]

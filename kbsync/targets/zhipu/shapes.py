@@ -17,18 +17,9 @@ from kbsync.contract.target import Capacity, DocState, DocStatus
 from kbsync.core.links import is_address
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
+from kbsync.targets.http import reading
 from kbsync.targets.http.bodies import parse_json
-from kbsync.targets.http.reading import (
-    DocumentRow,
-    Fields,
-    ListPage,
-    T,
-    count_of,
-    object_of,
-    objects_in,
-    page_in,
-    row_reader,
-)
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
 
@@ -74,14 +65,14 @@ def path_part(value: str) -> str:
 
 def time_of(body: Any) -> float | None:
     """Return the service's time in the envelope, in epoch seconds; None if it is missing."""
-    milliseconds = object_of(body).integer("timestamp")
+    milliseconds = reading.object_of(body).integer("timestamp")
     has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
     return milliseconds / 1000 if milliseconds is not None and has_time else None
 
 
 def data_of(body: Any) -> Any:
     """Return the envelope's `data`, or None."""
-    return object_of(body).get("data")
+    return reading.object_of(body).get("data")
 
 
 def listed_in(body: Any) -> Any:
@@ -137,8 +128,10 @@ ZhipuPage = ListPage[ZhipuDocument]
 
 def rows_of(body: Any, read: Callable[[object], T | None]) -> ListPage[T]:
     """Return a page of a list with rows parsed by `read` (see `row_reader`)."""
-    total = object_of(data_of(body)).get("total")
-    return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
+    total = reading.object_of(data_of(body)).get("total")
+    return reading.page_in(listed_in(body), total, read) or ListPage(
+        (), reading.count_of(total), is_null=True
+    )
 
 
 def page_of(body: Any) -> ZhipuPage:
@@ -148,11 +141,11 @@ def page_of(body: Any) -> ZhipuPage:
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
     """Return the document of `GET /document/{id}`, under the requested id; None: no data."""
-    content = object_of(data_of(body))
+    content = reading.object_of(data_of(body))
     return _document(Fields(content, id=remote_id)) if content else None
 
 
-@row_reader
+@reading.row_reader
 def _document(item: Fields) -> ZhipuDocument:
     """Return a document.
 
@@ -199,7 +192,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
 
 def capacity_of(body: Any) -> Capacity | None:
     """Return the account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
-    content = object_of(data_of(body))
+    content = reading.object_of(data_of(body))
     used, total = content.object("used"), content.object("total")
     used_bytes, all_bytes = used.count("length"), total.count("length")
     used_words, all_words = used.count("word_num"), total.count("word_num")
@@ -218,7 +211,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
     # A passage without its document's id is useless, because the engine finds the file by the id.
     rows = [
         (doc_id, text, item.number("score"))
-        for item in objects_in(data_of(body))
+        for item in reading.objects_in(data_of(body))
         if (text := item.text("text")) and (doc_id := item.object("metadata").id("doc_id")) is not None
     ]
     is_scored = all(score is not None for *_, score in rows)
@@ -232,7 +225,7 @@ def images_in(listed: object) -> Images:
     """Return the pictures in a list; skip entries without a web URL."""
     return {
         placeholder: url
-        for item in objects_in(listed)
+        for item in reading.objects_in(listed)
         if (placeholder := item.text("text"))
         and (url := item.text("cos_url")).startswith(("https://", "http://"))
     }
