@@ -138,15 +138,15 @@ def _find_former_names(installation: Installation) -> Mapping[str, str]:
     """Return the names that the state has for mirrors renamed in the config since the last pass."""
     if installation.config.path is None:
         return {}
-    from kbsync.state.read_only import find_mirror_names, opened
+    from kbsync.state.read_only import opened
 
     names = {mirror.name for mirror in installation.config.mirrors}
     every = dataclasses.replace(installation, only=())
     try:
-        recorded = find_mirror_names(installation.state_file)
-        if names <= recorded or recorded <= names:
-            return {}
         with closing(opened(installation.state_file)) as state:
+            recorded = state.read(lambda tx: {record.name for record in tx.mirrors.all()})
+            if names <= recorded or recorded <= names:
+                return {}
             records = state.read(lambda tx: find_records(tx, every))
         return {name: record.name for name, record in records if record.name != name}
     except (KbsyncError, OSError):

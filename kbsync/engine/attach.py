@@ -295,8 +295,8 @@ def find_record(
 
     A renamed mirror is recognized by the same folder, knowledge base and prefix; otherwise by the same
     knowledge base and prefix; otherwise by the same folder; of several, one with the same knowledge base
-    wins, then one with the same type of target. Never uses a row that is a better match for another new
-    mirror in the config. The result does not change when another mirror gets its own row.
+    wins. Never uses a row that is a better match for another new mirror in the config. The result does not
+    change when another mirror gets its own row.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
@@ -304,7 +304,7 @@ def find_record(
     rows = {record.name: record for record in tx.mirrors.all()}
     unconfigured = [record for record in rows.values() if record.name not in identities]
     without_record = [identity for identity in identities.values() if identity.name not in rows]
-    for fits in (_is_same, _is_same_location, _is_same_base, _is_same_target, _is_same_folder):
+    for fits in (_is_same, _is_same_location, _is_same_base, _is_same_folder):
         for identity in list(without_record):
             record = next((record for record in unconfigured if fits(record, identity)), None)
             if record is not None:
@@ -331,14 +331,6 @@ def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
     """Return whether both have the same base; the prefix, which only affects names, may differ."""
     key = base_key(mirror.location)
     return bool(key) and _is_same_folder(record, mirror) and base_key(record.location) == key
-
-
-def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether both have the same type of target, for rows from earlier versions of kbsync, which
-    recorded only the type.
-    """
-    is_like = not record.location and base_key(mirror.location)[:1] == [record.target]
-    return is_like and _is_same_folder(record, mirror)
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
@@ -572,7 +564,7 @@ def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, ta
     27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
-    return former.address in (base.address, "")  # "": an older kbsync recorded none
+    return former.address == base.address
 
 
 def _rename_all(

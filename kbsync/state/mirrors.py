@@ -114,10 +114,7 @@ class Mirrors(Table):
         self._db.execute(
             "INSERT INTO mirror(name, folder, target) VALUES(?, ?, ?)", (name, bind(folder), target)
         )
-        record = self.get(self._db.last_insert_rowid())
-        # Earlier versions left facts behind.
-        Meta(self._db).forget(MirrorFact, record.id)
-        return record
+        return self.get(self._db.last_insert_rowid())
 
     def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
         """Store the name, folder and target that the config gives the mirror."""
@@ -165,8 +162,6 @@ class Mirrors(Table):
             sql = "INSERT INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)"
             self._db.execute(sql, key)
             number = self._db.last_insert_rowid()
-            # Earlier versions left facts behind.
-            Meta(self._db).forget(BindingFact, number)
         self._set(mirror, binding=number, location=location)
         return number
 

@@ -5,7 +5,6 @@ or event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -156,22 +155,6 @@ class EmptyState(ReadOnlyState):
         self.path, self._identity = Path("the state in memory"), None
         self._reader = apsw.Connection(":memory:")
         schema.migrate(self._reader)
-
-
-def find_mirror_names(path: Path) -> set[str]:
-    """Return the names of the mirrors in the state, even if an older kbsync wrote it; empty if there is no
-    state yet.
-
-    Unlike `opened`, copies no state of an older kbsync into memory. Raises `StateError`.
-    """
-    if not path.exists():
-        return set()
-    with state_errors(path):
-        schema.refuse_no_file(path)
-        with closing(open_reader(path, immutable=schema.is_restored(path))) as reader:
-            schema.refuse_unfit(reader, path)
-            is_made = schema.version_of(reader) > 0  # the first run may still be creating the tables
-            return {name for (name,) in reader.execute("SELECT name FROM mirror")} if is_made else set()
 
 
 def opened(path: Path) -> ReadOnlyState:

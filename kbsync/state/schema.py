@@ -128,60 +128,10 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
   reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
 """
 
-NO_ATTACHED = """
-ALTER TABLE mirror DROP COLUMN attached;
-"""
-"""Drops `attached`, because only the config lists the mirrors."""
-
-HELD_BY_PAGES = """
-ALTER TABLE candidate ADD COLUMN hold INTEGER;
-CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
-"""
-"""Links deletions to the hold that counts them before they join it."""
-
-REMOVALS = """
-ALTER TABLE hold DROP COLUMN ended_at;
-ALTER TABLE hold ADD COLUMN state TEXT NOT NULL DEFAULT 'asked';
-INSERT INTO hold(mirror, made_at, state)
-  SELECT mirror, min(at), iif(let_go, 'released', 'collecting') FROM candidate WHERE hold IS NULL
-  GROUP BY mirror, let_go;
-CREATE TABLE removal(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
-  at REAL NOT NULL, missed_at REAL, hold INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY(mirror, path)) WITHOUT ROWID;
-INSERT OR REPLACE INTO removal(mirror, path, upload, cause, at, hold, held)
-  SELECT mirror, path, upload, cause, made_at, hold, 1 FROM hold_item JOIN hold ON hold.id = hold;
-INSERT OR REPLACE INTO removal(mirror, path, upload, cause, at, hold)
-  SELECT mirror, path, upload, cause, at, coalesce(hold, (SELECT h.id FROM hold h WHERE h.mirror = c.mirror
-    AND h.state = iif(let_go, 'released', 'collecting'))) FROM candidate c;
-CREATE INDEX removal_hold ON removal(hold, held);
-CREATE INDEX removal_open ON removal(mirror, at) WHERE held = 0;
-CREATE INDEX removal_upload ON removal(upload);
-DROP TABLE candidate;
-DROP TABLE hold_item;
-"""
-"""Keeps a deletion as one row, in its batch, until it is carried out."""
-
-HISTORY = """
-CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL, event TEXT NOT NULL,
-  path NOT NULL DEFAULT '', former NOT NULL DEFAULT '', document_id TEXT, size INTEGER,
-  reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
-"""
-"""Adds the document history that users can read."""
-
-PLAIN_NAMES = """
-ALTER TABLE upload RENAME COLUMN looks TO checks;
-ALTER TABLE upload RENAME COLUMN looked_at TO checked_at;
-ALTER TABLE upload RENAME COLUMN next_look_at TO due_at;
-ALTER TABLE mirror RENAME COLUMN place TO location;
-ALTER TABLE folder RENAME COLUMN shut TO is_excluded;
-UPDATE meta SET value = replace(value, '"mended"', '"repaired"') WHERE key LIKE 'audit:%';
-"""
-"""Renames columns, and a count of the last audit, to match the names in the code."""
-
-OLDEST = 12
+OLDEST = 17
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY, PLAIN_NAMES)
+MIGRATIONS: tuple[str, ...] = ()
 """Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)
@@ -226,7 +176,7 @@ def choose_next_upload(connection: apsw.Connection) -> None:
 CHECK_UP_TO = 256 * 1024 * 1024
 """Maximum size in bytes of a file that is checked for damage at the start; a larger one takes too long."""
 
-_CREATED_NAMES = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
+_CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)", TABLES))
 
 
 def refuse_no_file(path: Path) -> None:
@@ -247,21 +197,14 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
     with transaction(connection):  # one snapshot: the file may be under creation
         version = version_of(connection)
         existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    required = _names_in(version)
+    # In other schemas only these three are certain.
+    required = _CREATED_NAMES if version == VERSION else {"meta", "mirror", "upload"} if version else set()
     if 0 < version < OLDEST:
         raise DamagedError(f"{path} was written by kbsync before its first release")
     if (existing and not version) or not required <= existing:
         raise DamagedError(f"{path} is not a kbsync state, or lacks some of its tables")
     if version > VERSION:
         raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
-
-
-def _names_in(version: int) -> set[str]:
-    """Return the names of tables, indexes and triggers that a file of this schema must have."""
-    if not version:
-        return set()
-    # In other schemas only these are certain.
-    return set(_CREATED_NAMES.findall(TABLES)) if version == VERSION else {"meta", "mirror", "upload"}
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:

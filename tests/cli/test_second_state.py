@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, of_database, postgres, service, zhipu
@@ -114,15 +113,11 @@ def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_document
 
 
 @long
-@pytest.mark.parametrize("is_older", [False, True])
 def test_mirrors_of_one_folder_are_told_apart_by_their_base(
-    sandbox: Sandbox, docs: Path, base: KnowledgeBase, is_older: bool
+    sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
     with local(sandbox.root / "second") as second:
         passed(sandbox, mirror("b", docs, base, prefix="a/"), mirror("a", docs, second))
-        if is_older:  # the state of an earlier kbsync
-            with apsw.Connection(str(sandbox.home / "state" / "state.db")) as connection:
-                connection.execute("UPDATE mirror SET location = ''")
         passed(sandbox, mirror("c", docs, base, prefix="b/"))
         check_mirrored(sandbox, base, docs, "" if base.target["type"] == "local" else "b/")
         assert len(base.documents("")) == len(files_of(docs))

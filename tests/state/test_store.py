@@ -24,7 +24,6 @@ from kbsync.core.model import (
 )
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
-from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.db import open_reader, open_writer, transaction
 from kbsync.state.files import FileRow
 from kbsync.state.inbox import MirrorFact
@@ -307,69 +306,6 @@ def test_nothing_is_written_outside_the_state_directory(tmp_path: Path) -> None:
                     assert len(connection.execute(sorting).get) == 200_000
     finally:
         vfs.unregister()
-
-
-def state_of_oldest_schema(path: Path) -> None:
-    """Write a file as an earlier version left it, with a serving document and a held deletion."""
-    with closing(open_writer(path)) as connection:
-        connection.execute(Path(__file__).with_name("schema12.sql").read_text())
-        connection.pragma("user_version", schema.OLDEST)
-        for table in ("entry", "folder", "upload", "mirror"):
-            connection.execute(f"DELETE FROM {table}")
-        connection.execute("INSERT INTO mirror(id, name, folder) VALUES(1, 'm', '/srv/m')")
-        for number, state in ((7, UploadState.SERVING), (8, UploadState.HELD)):
-            connection.execute(
-                "INSERT INTO upload(id, mirror, binding, path, label, name, digest, size, recipe, state,"
-                " created_at) VALUES(?, 1, 1, ?, 'l', 'n', 'd', 3, 'r', ?, 1.0)",
-                (number, f"{number}.md", int(state)),
-            )
-        connection.execute("INSERT INTO hold(id, mirror, made_at) VALUES(5, 1, 9.0)")
-        connection.execute("INSERT INTO hold_item VALUES(5, '8.md', 8, 'd', 'gone')")
-
-
-def is_as_it_was(tx: Tx) -> bool:
-    [hold] = tx.holds.current(1)
-    [item] = tx.removals.page(hold, held=True)
-    rows = [tx.uploads.get(number) for number in (7, 8)]
-    words = [(row.state, row.wanted_recipe) for row in rows if row is not None]
-    assert words == [(UploadState.SERVING, ""), (UploadState.HELD, "")]
-    return (hold.id, hold.made_at, item.path) == (5, 9.0, "8.md") and not tx.recipes.wanted(1)
-
-
-def ask_about_r2(tx: Tx) -> Extent:
-    row = tx.uploads.get(7)
-    assert row is not None
-    tx.uploads.save(replace(row, wanted_recipe="r2"))
-    tx.recipes.ask(1, tx.holds.open(1, 9.0), {"r2": 1})
-    return tx.recipes.extent(tx.holds.current(1, RENEWALS)[0])
-
-
-def test_state_of_an_earlier_version_can_be_read_before_migration(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    state_of_oldest_schema(path)
-    before = traces(tmp_path)
-    with closing(ReadOnlyState(path)) as state:
-        assert state.read(is_as_it_was)
-    assert traces(tmp_path) == before
-    with closing(StateStore(path)) as store:
-        assert store.read_now(is_as_it_was)
-        assert store.read_now(lambda tx: tx.holds.current(1, RENEWALS)) == []
-        assert store.submit(ask_about_r2).result() == Extent(1, 3, (("r", "r2"),))
-
-
-def test_crash_during_migration_leaves_a_complete_earlier_version(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    state_of_oldest_schema(path)
-    for number in range(len(schema.MIGRATIONS)):
-        scripts = list(schema.MIGRATIONS)
-        scripts[number] += "SELECT no_such_column"
-        with closing(open_writer(path)) as connection, pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(schema, "MIGRATIONS", tuple(scripts))
-            with pytest.raises(apsw.Error):
-                schema.migrate(connection)
-            assert schema.version_of(connection) == schema.OLDEST + number
-    with closing(StateStore(path)) as store:
-        assert store.read_now(is_as_it_was)
 
 
 @pytest.mark.parametrize("open_connection", [open_writer, open_reader])

@@ -16,16 +16,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import apsw
-
-from kbsync.state import schema
 from tests.cli.impatient import CLOCK_OFF
 from tests.cli.knowledge_bases import Documents, KnowledgeBase, knowledge_base, local
 from tests.cli.sandbox import LONGEST, Ran, Sandbox, words_of
@@ -205,39 +201,6 @@ class Life:
         self.leave_state("two-states")
         self.state, self.other_state = self.other_state, self.state
 
-    def age_state(self) -> None:
-        """Convert the state to an earlier schema."""
-        path = self.state / "state.db"
-        if not path.exists():
-            return
-        with closing(apsw.Connection(str(path))) as db:
-            if db.pragma("user_version") == schema.OLDEST:  # no pass since it was converted
-                return
-            db.execute(
-                "ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1;"
-                "CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL,"
-                " cause TEXT NOT NULL, at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0,"
-                " PRIMARY KEY(mirror, path)) WITHOUT ROWID;"
-                "INSERT INTO candidate SELECT r.mirror, path, upload, cause, at, state = 'released'"
-                " FROM removal r JOIN hold ON hold.id = hold WHERE held = 0;"
-                "CREATE TABLE hold_item(hold INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL,"
-                " digest TEXT NOT NULL, cause TEXT NOT NULL, PRIMARY KEY(hold, upload)) WITHOUT ROWID;"
-                "INSERT INTO hold_item SELECT hold, r.path, upload, digest, cause"
-                " FROM removal r JOIN upload u ON u.id = upload WHERE held = 1;"
-                "DELETE FROM hold WHERE state <> 'asked'; ALTER TABLE hold DROP COLUMN state;"
-                "ALTER TABLE hold ADD COLUMN ended_at REAL;"
-                "DROP TABLE removal; DROP TABLE history;"
-                "ALTER TABLE upload RENAME COLUMN checks TO looks;"
-                "ALTER TABLE upload RENAME COLUMN checked_at TO looked_at;"
-                "ALTER TABLE upload RENAME COLUMN due_at TO next_look_at;"
-                "ALTER TABLE mirror RENAME COLUMN location TO place;"
-                "ALTER TABLE folder RENAME COLUMN is_excluded TO shut"
-            )
-            db.pragma("user_version", schema.OLDEST)
-        if self.chance.random() < 0.5:  # otherwise it looks like a restored backup
-            path.with_name("state.db-wal").touch()
-        self.story.append(f"  schema {schema.OLDEST}")
-
     def set_clock(self) -> None:
         self.env = {CLOCK_OFF: self.chance.choice(["0", "-3600", "3600", "-40000000", "800000"])}
 
@@ -388,7 +351,7 @@ class Life:
     def live(self, turns: int) -> Tally:
         files = [self.add_file, self.edit_files, self.delete_files]
         files += [self.copy_file, self.rename_file, self.rename_folder]
-        states = [self.lose_state, self.copy_state, self.restore_state, self.change_state, self.age_state]
+        states = [self.lose_state, self.copy_state, self.restore_state, self.change_state]
         troubles = [self.kill_pass, self.close_terminal, self.unmount, self.refuse, self.set_clock]
         kinds: list[list[Callable[[], None]]] = [files, files, [self.edit_config], states, troubles]
         self.mirror_all()
