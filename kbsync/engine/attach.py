@@ -611,35 +611,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     await _decide_everything(store, journal)
-    await _decide_lost_deletions(store, journal)
     await _renew_scans(store, journal, target)
-
-
-async def _decide_lost_deletions(store: StateStore, journal: Journal) -> None:
-    """Decide again about documents to delete whose deletions are missing from the state.
-
-    Earlier versions dropped these deletions when another mirror took over a base that the mirror used before,
-    and never looked for the file of a former base's document in an excluded directory.
-    """
-    binding = journal.binding
-
-    def read_paths(tx: Tx) -> list[str]:
-        held_paths = tx.uploads.held_without_removal(binding.mirror, binding.id)
-        return [*held_paths, *tx.entries.unwanted_without_removal(binding.mirror, binding.id)]
-
-    def decide_batch(batch: Sequence[str], tx: Tx) -> None:
-        for path in batch:
-            journal.decide_deletion(tx, path)
-
-    def check_folders(tx: Tx) -> None:
-        for folder in folders:
-            tx.folders.check_again(binding.mirror, folder)
-
-    if folders := await store.read(lambda tx: tx.entries.pending_in_excluded(binding.mirror)):
-        await store.write(check_folders)
-    paths = await store.read(read_paths)
-    for start in range(0, len(paths), PAGE):
-        await store.write(partial(decide_batch, paths[start : start + PAGE]))
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:

@@ -207,8 +207,7 @@ class Inbox:
                 self._journal.decide(tx, path, fresh=True)
 
     async def _repair(self, message: Message) -> None:
-        """Resend `missing` documents and delete `strays`; decide again about `stale` paths whose deletions
-        are missing from the state.
+        """Resend `missing` documents and delete `strays`.
 
         If a stray is a copy of a missing document, it takes that document's place and nothing is sent. A base
         other than the audited one may use the same ids for other documents.
@@ -229,16 +228,7 @@ class Inbox:
             for fields in batch:
                 self._repairs.retire_stray(tx, Claim.from_json(tx, fields))
 
-        def decide(batch: Sequence[str], tx: Tx) -> None:
-            for path in batch:
-                self._journal.decide_deletion(tx, path)
-
-        for change, items in (
-            (adopt, strays),
-            (send_again, missing),
-            (retire, strays),
-            (decide, message.args.get("stale", ())),
-        ):
+        for change, items in ((adopt, strays), (send_again, missing), (retire, strays)):
             for start in range(0, len(items), PAGE):
                 await self._store.write(partial(change, items[start : start + PAGE]))
 

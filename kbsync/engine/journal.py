@@ -328,19 +328,6 @@ class Journal:
             tx.entries.put(self.binding.mirror, replace(stored, verdict=verdict, by_person=by_person))
             self.decide(tx, path)
 
-    def decide_deletion(self, tx: Tx, path: str) -> None:
-        """Decide again about a document to delete if the state has no deletion for it."""
-        mirror = self.binding.mirror
-        if tx.removals.get(mirror, path) is not None:
-            return
-        for upload in self.uploads(tx, path):
-            if upload.state is UploadState.HELD:
-                tx.uploads.save(lifecycle.serve(upload))
-                tx.mirrors.set_hold_all(mirror, True)  # it needed approval, so it still does
-                if tx.entries.get(mirror, path) is None:
-                    self.expect(tx, path)
-        self.decide(tx, path)
-
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
         """Decide about a path until no further step follows, then set its status."""
         entry = tx.entries.get(self.binding.mirror, path)

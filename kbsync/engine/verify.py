@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
 from kbsync.core.model import SERVING, Presence, Status, Upload, UploadState, serving
-from kbsync.core.planner import removal_cause
 from kbsync.dataclass import dataclass
 from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
@@ -234,13 +233,7 @@ def _check_folder(
         row = tx.entries.get(binding.mirror, path)
         if server is None or row is None or tx.removals.get(binding.mirror, path) is not None:
             return None
-        # The state must have a deletion for each held document and each file known to be gone or deselected.
-        is_lost = server.state is UploadState.HELD or bool(removal_cause(private.journal.desired(row)))
-        folder = tx.folders.get(binding.mirror, split(path)[0])
-        is_checked = folder is None or not folder.is_excluded
-        if is_checked and not is_lost and row.status in (Status.PENDING, Status.INDEXING):
-            return None
-        return server, row
+        return None if row.status in (Status.PENDING, Status.INDEXING) else (server, row)
 
     def is_overdue(line: Planned, row: FileRow) -> bool:
         """Return whether the file's document should have been deleted by now, with some tolerance."""

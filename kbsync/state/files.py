@@ -455,30 +455,6 @@ class Entries:
         rows = self._db.execute(sql, (int(Status.FAILED), mirror, folder, bind(name), limit))
         return [((number, unbind(name)), join(unbind(path), unbind(name))) for number, name, path in rows]
 
-    def unwanted_without_removal(self, mirror: int, binding: int) -> list[str]:
-        """Return missing and deselected files whose documents serve although their deletions are missing."""
-        path = "iif(f.path = '', e.name, f.path || '/' || e.name)"
-        # Joined paths that contain a BLOB are stored as BLOBs (see `db.bind`).
-        path = f"iif('blob' IN (typeof(f.path), typeof(e.name)), CAST({path} AS BLOB), {path})"
-        same = f"WHERE o.mirror = f.mirror AND o.path = {path}"
-        sql = (
-            f"SELECT f.path, e.name FROM {_NOTED} WHERE {_IS_NOTED} AND e.status = ? AND f.mirror = ?"  # noqa: S608
-            f" AND (e.presence = ? OR e.choice <> ?) AND NOT EXISTS(SELECT 1 FROM removal o {same})"
-            f" AND EXISTS(SELECT 1 FROM upload o {same} AND o.binding = ? AND o.state IN (5, 6))"
-        )
-        values = (int(Status.PENDING), mirror, int(Presence.GONE), int(FileChoice.SELECTED), binding)
-        rows = self._db.execute(sql, values)
-        return [join(unbind(folder), unbind(name)) for folder, name in rows]
-
-    def pending_in_excluded(self, mirror: int) -> list[str]:
-        """Return the excluded directories that directly contain a pending file, which no scan would check."""
-        sql = (
-            f"SELECT DISTINCT f.path FROM {_NOTED} WHERE {_IS_NOTED} AND e.status = ? AND e.choice = ?"  # noqa: S608
-            " AND e.presence <> ? AND f.mirror = ? AND f.is_excluded = 1"
-        )
-        values = (int(Status.PENDING), int(FileChoice.SELECTED), int(Presence.GONE), mirror)
-        return [unbind(path) for (path,) in self._db.execute(sql, values)]
-
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:

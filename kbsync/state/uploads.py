@@ -439,14 +439,6 @@ class Uploads(Table):
         """Assign the document to another file."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
-    def held_without_removal(self, mirror: int, binding: int) -> list[str]:
-        """Return the paths of held documents whose deletions are missing."""
-        sql = (
-            f"SELECT path FROM upload WHERE mirror = ? AND binding = ? AND state = {int(UploadState.HELD)}"  # noqa: S608
-            " AND NOT EXISTS(SELECT 1 FROM removal WHERE removal.upload = upload.id)"
-        )
-        return [unbind(path) for (path,) in self._db.execute(sql, (mirror, binding)) if path is not None]
-
     def withdraw_holds(self, mirror: int, binding: int) -> bool:
         """Withdraw the questions about deletions in this binding. Returns whether there were any."""
         sql = "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6"

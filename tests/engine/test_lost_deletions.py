@@ -1,26 +1,19 @@
-"""Tests that no deletion is lost, and that a deletion that an earlier version lost is decided again."""
+"""Tests that no deletion is lost when a mirror changes its base or another one takes over a former base."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kbsync.core.model import NO_STAMP, Status
 from kbsync.engine import reconcile
-from kbsync.engine.verify import repair_request
-from kbsync.state.read_only import Tx
-from tests.engine.auditing import paths, verified
+from tests.engine.auditing import verified
 from tests.engine.read_only_commands import planned
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.share import long
-
-ODD = os.fsdecode(b"d\xff/\xe9.md")
-"""A path that is not UTF-8."""
 
 
 def use_another_base(world: World) -> MemoryBase:
@@ -71,60 +64,6 @@ async def test_deletion_survives_when_another_mirror_takes_over_a_former_base(
     assert world.statuses() == {"ready": 10 - deleted}
 
 
-MANY = ("d/a.md", ODD, *(f"f{n}.md" for n in range(4)))
-
-
-@long
-@pytest.mark.parametrize("unwanted", [("f0.md",), ("d/a.md",), (ODD,), MANY], ids=repr)
-@pytest.mark.parametrize("change", ["delete", "exclude"])
-async def test_deletion_that_the_state_has_lost_is_decided_again(
-    tmp_path: Path, unwanted: tuple[str, ...], change: str
-) -> None:
-    world, status = World(tmp_path), "held" if unwanted == MANY else "pending"
-    for path in ("d/a.md", ODD):
-        world.write(path, f"text of {path!r}")
-    await world.mirrored(10)
-    if change == "exclude":
-        world.settings = replace(world.settings, exclude=unwanted)
-    else:
-        world.delete(*unwanted)
-    await (world.once() if status == "held" else collect(world, 1))
-    expected = {status: len(unwanted), "ready": 12 - len(unwanted)}
-    assert world.statuses() == expected
-    world.change(lambda tx: tx.removals.drop_all(world.run.id))  # as an earlier version left it
-    assert paths(await verified(world)) == {"orphaned": sorted(unwanted)}
-    plan = await planned(world)
-    assert {line.path for line in [*plan.delete, *plan.held]} == set(unwanted)
-    await world.once()
-    assert (await verified(world)).ok
-    if status == "held":
-        assert world.statuses() == expected
-        world.approve()
-        await world.once()
-    assert world.statuses()["ready"] == 12 - len(unwanted)
-    assert not any(world.base.searchable(path) for path in unwanted)
-    assert (await world.once()).complete
-
-
-@long
-async def test_running_kbsync_decides_again_about_a_lost_deletion_on_repair(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    await world.mirrored(10)
-    world.delete_many(6)
-    await world.once()
-    async with world.start_mirror() as bound:
-        await bound.compare()
-        world.change(lambda tx: tx.removals.drop_all(world.run.id))
-        findings = await verified(world, watched=True)
-        assert paths(findings) == {"orphaned": [f"f{i}.md" for i in range(6)]}
-        world.post_request("repair", **repair_request(findings))
-        for _ in range(30):
-            await bound.turn()
-            await world.clock.sleep(0.5)
-        assert world.statuses() == {"held": 6, "ready": 4}
-        assert (await verified(world, watched=True)).ok
-
-
 # -- documents of a former base, in a directory that is excluded now -------------------------------------
 
 
@@ -160,28 +99,6 @@ async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
         path: text for path, text in world.on_disk().items() if f"/{excluded}" not in f"/{path}"
     }
     assert (await verified(world)).ok
-
-
-@long
-async def test_document_stuck_below_an_excluded_directory_is_reported_and_deleted(tmp_path: Path) -> None:
-    """An earlier version expected its file there, and never looked for it."""
-    world = World(tmp_path)
-    world.write("d/deep/a.md")
-    await world.mirrored(10)
-    world.settings = replace(world.settings, exclude=("d/",))
-
-    def get_stuck(tx: Tx) -> None:
-        bound = tx.mirrors.get(world.run.id)
-        tx.folders.exclude(bound.id, "d")
-        entry = tx.entries.get(bound.id, "d/deep/a.md")
-        assert entry is not None
-        tx.entries.put(bound.id, replace(entry, stamp=NO_STAMP, digest=None, status=Status.PENDING))
-
-    world.delete("d/deep/a.md")
-    world.change(get_stuck)
-    assert paths(await verified(world)) == {"orphaned": ["d/deep/a.md"]}
-    assert (await world.once()).complete
-    assert "d/deep/a.md" not in world.searchable_texts() and (await verified(world)).ok
 
 
 @long
