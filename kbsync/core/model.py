@@ -253,7 +253,7 @@ class Upload:
     """One row of the journal: one remote object, or the intent to create one.
 
     `id` is 0 until the store assigns one. `label` is the path under which the target has the document; `path`
-    is where its file is now (None when it no longer belongs to a file). `predecessor` is the upload it
+    is where its file is now. `predecessor` is the upload it
     replaces once ready. `attempts` counts the requests of its state: sends, deletes, reads. `repairs` counts
     failures of its document and carries over to the upload that is sent instead. `names_tried` counts names
     that were taken at the target, `postponed` how often its delete waited for a check of the file,
@@ -269,7 +269,7 @@ class Upload:
     id: int
     mirror: int
     binding: int
-    path: str | None
+    path: str
     label: str
     name: str
     digest: str

@@ -220,7 +220,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     to_end, unreplaced = list[Upload](), list[Upload]()
     async for rows in unlisted(binding, store.read, listed, now):
         for row in await find_missing(target, store.read, rows):
-            rows_at_path = await store.read(lambda tx, row=row: journal.uploads(tx, row.path or ""))  # type: ignore[misc]
+            rows_at_path = await store.read(lambda tx, row=row: journal.uploads(tx, row.path))  # type: ignore[misc]
             is_replaced = any(row_at_path.state is UploadState.ADOPTING for row_at_path in rows_at_path)
             (to_end if is_replaced else unreplaced).append(row)
     serving = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
@@ -624,7 +624,7 @@ async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> N
     def renew(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:
             is_refused = is_new and row.state is UploadState.FAILED and row.code == SCANNED
-            if row.path is not None and (is_refused or row.remote_id in remote_ids):
+            if is_refused or row.remote_id in remote_ids:
                 tx.uploads.set_content(row.id, recipe="")
                 journal.decide(tx, row.path)
 
@@ -695,7 +695,7 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:
-            if row.path is None or row.wanted_recipe or not row.recipe:
+            if row.wanted_recipe or not row.recipe:
                 continue
             if (recipe := journal.binding.recipe(row.path)) != row.recipe:
                 tx.uploads.set_content(row.id, recipe=recipe)
@@ -713,7 +713,7 @@ async def _expect_files(store: StateStore, journal: Journal) -> None:
     binding = journal.binding
 
     def without_file(rows: Sequence[Upload], tx: Tx) -> list[str]:
-        paths = {row.path for row in rows if row.path is not None}
+        paths = {row.path for row in rows}
         return sorted(path for path in paths if tx.entries.get(binding.mirror, path) is None)
 
     def expect(paths: Sequence[str], tx: Tx) -> None:

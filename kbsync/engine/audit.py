@@ -297,7 +297,7 @@ class Repairs:
         for row in serving_rows:
             tx.uploads.save(lifecycle.mark_gone(row))
             tx.removals.release(row.id)
-            self._journal.decide(tx, row.path or "", fresh=True)
+            self._journal.decide(tx, row.path, fresh=True)
         return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
@@ -563,7 +563,7 @@ class RegularAudit:
         result.repaired += await self._store.write(send_again)
         for row in rows:
             why = "replaced with a copy, or resent"
-            self._report(result, "missing", row.path or row.label, row.remote_id, why)
+            self._report(result, "missing", row.path, row.remote_id, why)
         if rows:
             self._worker.wake()
 

@@ -96,7 +96,7 @@ def _announce(
     for row in rows:
         # The rows of the old base serve forever. A file without a row was since deleted or renamed, as was
         # its document.
-        if row.path is None or tx.entries.get(binding.mirror, row.path) is None:
+        if tx.entries.get(binding.mirror, row.path) is None:
             continue
         rows_here = journal.uploads(tx, row.path)
         same = next((here for here in rows_here if here.version == row.version), None)
@@ -153,7 +153,7 @@ async def _send(
         if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
             outcome = Unavailable("the copied base doesn't have it", untried=True)
         else:
-            outcome = await send_entry(replace(entry, upload_id=new.id, path=new.path or "", name=new.name))
+            outcome = await send_entry(replace(entry, upload_id=new.id, path=new.path, name=new.name))
         match outcome:
             case Accepted():
                 assert entry is not None

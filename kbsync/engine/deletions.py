@@ -443,7 +443,7 @@ def begin(
     started = []
     for number in numbers:
         before = tx.uploads.get(number)
-        if before is not None and before.path is not None:
+        if before is not None:
             journal.decide(tx, before.path)  # the decision may have changed
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
@@ -456,7 +456,7 @@ def begin(
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
         elif (state := _state_if_kept(journal, tx, upload, statuses)) is DocState.READY:
             tx.uploads.save(lifecycle.serve(upload, attempts=0, postponed=0))
-            journal.decide(tx, upload.path or "")
+            journal.decide(tx, upload.path)
         elif state not in (None, DocState.MISSING):
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
         elif (waiting := _put_off(journal, tx, upload, is_full=is_full)) is not None:
@@ -507,7 +507,7 @@ def _is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
     """Return the desired state of the path that a document served; None if it never served a path."""
-    if upload.path is None or upload.purpose is not Purpose.SERVE:
+    if upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)
     return None if entry is None else journal.desired(entry)

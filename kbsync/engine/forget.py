@@ -279,7 +279,7 @@ async def _delete_all(
             deleted += len(deleted_ids)
             report(deleted)
             failures += [
-                (row.path or row.label, outcome.reason)
+                (row.path, outcome.reason)
                 for remote_id, outcome in outcomes.items()
                 if outcome is not None
                 for row in by_id[remote_id]
@@ -327,20 +327,18 @@ def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
     for row in rows:
         if row.state.serves:
             # Only one upload of a version may be in flight (invariant 2). A successor is deleted as well.
-            for other in tx.uploads.at_path(row.mirror, row.binding, row.path or ""):
+            for other in tx.uploads.at_path(row.mirror, row.binding, row.path):
                 if other.version == row.version and other.state is UploadState.INDEXING:
                     tx.uploads.save(lifecycle.retire(other, timing))
             # Like an adopted document: if it is still there, it doesn't count as uploaded again.
             tx.uploads.save(replace(lifecycle.poll_again(row, timing), sent_at=None))
             tx.removals.release(row.id)
-            if row.path is not None:
-                tx.entries.set_status(row.mirror, row.path, Status.INDEXING, timing.now)
+            tx.entries.set_status(row.mirror, row.path, Status.INDEXING, timing.now)
 
 
 def _record_deleted(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
     # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.mark_gone(row))
-        if row.path is not None:
-            tx.entries.doubt(row.mirror, row.path)
-            tx.entries.set_status(row.mirror, row.path, Status.PENDING, timing.now)
+        tx.entries.doubt(row.mirror, row.path)
+        tx.entries.set_status(row.mirror, row.path, Status.PENDING, timing.now)

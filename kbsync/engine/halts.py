@@ -215,7 +215,7 @@ class HaltState:
             self.unanswered.clear()
         if len(self.unanswered) < BLAME_LIMIT:
             lost = (upload for upload, outcome in outcomes if isinstance(outcome, Unsure))
-            self.unanswered |= {upload.path or upload.label for upload in lost}
+            self.unanswered |= {upload.path for upload in lost}
         return len(self.unanswered) >= BLAME_LIMIT
 
     def accepted(self) -> None:
@@ -246,7 +246,7 @@ class HaltState:
                     self.refused_labels.clear()
                     self._refusal_code = outcome.code
                 is_counted = is_counted or outcome.may_pass
-                label = upload.path or upload.label
+                label = upload.path
                 if label not in self.refused_labels:
                     self.refused_labels.append(label)
                 if len(self.refused_labels) >= BLAME_LIMIT:

@@ -174,8 +174,7 @@ class Inbox:
         def release(rows: Sequence[Upload], tx: Tx) -> None:
             for upload in rows:
                 tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
-                if upload.path is not None:
-                    self._journal.decide(tx, upload.path, fresh=True)
+                self._journal.decide(tx, upload.path, fresh=True)
 
         def forgive(rows: Sequence[Upload], tx: Tx) -> None:
             for upload in rows:

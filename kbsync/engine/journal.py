@@ -117,7 +117,7 @@ class DocumentEvent:
     @property
     def path(self) -> str:
         """The file's path, or the last one it had."""
-        return self.upload.path or self.upload.label
+        return self.upload.path
 
     @property
     def seconds(self) -> float:
@@ -508,10 +508,11 @@ class Journal:
         """Return another name for an upload whose name the target refused."""
         reading = self.binding.naming.read(upload.name)
         start = 1 if reading is None else reading.number + 1
-        return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
+        return self._free_name(tx, upload.path, upload.digest, (upload.name,), start)
 
-    def _enter_service(self, tx: Tx, upload: Upload, path: str, *, replaced: bool) -> None:
+    def _enter_service(self, tx: Tx, upload: Upload, *, replaced: bool) -> None:
         """Save a row that is now searchable, and retire its predecessor, in one transaction (promise 2)."""
+        path = upload.path
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
@@ -549,7 +550,7 @@ class Journal:
             # The target accepts no second document with the same text until the failed one is deleted.
             elif self.binding.texts_once and any(
                 (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
-                for row in self.uploads(tx, upload.path or "")
+                for row in self.uploads(tx, upload.path)
             ):
                 reason = "waiting for an earlier upload of the same text to be deleted"
             if reason:
@@ -569,9 +570,8 @@ class Journal:
             dropped = lifecycle.drop(upload)
             tx.uploads.save(dropped)
             self._doubt_server(tx, dropped, may_be_back=True)
-            if upload.path is not None:
-                tx.entries.doubt(self.binding.mirror, upload.path)
-                self.decide(tx, upload.path)
+            tx.entries.doubt(self.binding.mirror, upload.path)
+            self.decide(tx, upload.path)
 
     def put_ended(
         self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True
@@ -593,7 +593,7 @@ class Journal:
                 # The target may have given it another name.
                 named_row = replace(changed, name=outcome.name or changed.name)
                 return self._accept(tx, named_row, outcome.replaced)
-            case NameTaken() if upload.names_tried < NAME_TRIES and upload.path is not None:
+            case NameTaken() if upload.names_tried < NAME_TRIES:
                 name = self._next_name(tx, upload)
                 changed = lifecycle.rename_intent(upload, name, outcome.reason, self.timing)
             case Rejected(may_pass=True):
@@ -618,19 +618,19 @@ class Journal:
 
     def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> DocumentEvent | None:
         """Save a row that the target has; if it is searchable from now on, retire its predecessor."""
-        rows_at_path = [] if upload.path is None else self.uploads(tx, upload.path)
-        predecessors = [row for row in rows_at_path if row.state.serves and row.id != upload.id]
+        rows = self.uploads(tx, upload.path)
+        predecessors = [row for row in rows if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
             self._removed_before(tx, upload)
         # The same bytes served the file under another name before, so this was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             predecessors.append(before)
         old_path = next((row.label for row in predecessors if row.version == upload.version), None)
-        if upload.state is UploadState.SERVING and upload.path is not None:
-            self._enter_service(tx, upload, upload.path, replaced=replaced)
+        if upload.state is UploadState.SERVING:
+            self._enter_service(tx, upload, replaced=replaced)
         else:
             tx.uploads.save(upload)
-        self._decide_for(tx, upload)
+        self.decide(tx, upload.path)
         # A document without a request of ours was adopted, which is no event.
         if upload.state is not UploadState.SERVING or upload.sent_at is None:
             return None
@@ -643,7 +643,7 @@ class Journal:
         """Record that the file's old document was removed first, so searches find no version of it until the
         new document is ready, and none at all if that fails.
         """
-        for old in self.uploads(tx, upload.path or ""):
+        for old in self.uploads(tx, upload.path):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
                 tx.removals.release(old.id)
                 tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
@@ -694,9 +694,9 @@ class Journal:
         A file at its path with other bytes, or one that the mirror doesn't select, doesn't count.
         """
         for row in tx.uploads.by_remote(self.binding.id, twin):
-            is_adoptable = row.state is UploadState.ADOPTING and row.path not in (None, upload.path)
+            is_adoptable = row.state is UploadState.ADOPTING and row.path != upload.path
             if is_adoptable and digests_match(row.digest, row.size, upload.digest, upload.size):
-                entry = tx.entries.get(self.binding.mirror, row.path or "")
+                entry = tx.entries.get(self.binding.mirror, row.path)
                 desired = None if entry is None else self.desired(entry)
                 if (
                     desired is None
@@ -710,7 +710,7 @@ class Journal:
         """Give a file that was renamed while the state was lost its old document back, in place of the failed
         one."""
         orphan = self.orphan_with(tx, upload, twin)
-        if orphan is None or upload.path is None or upload.purpose is not Purpose.SERVE:
+        if orphan is None or upload.purpose is not Purpose.SERVE:
             return False
         tx.uploads.save(lifecycle.retire(upload, self.timing))
         tx.uploads.give(orphan.id, upload.path)
@@ -737,7 +737,7 @@ class Journal:
                 tx.uploads.save(lifecycle.wait_on(upload, timing))
             case _:
                 tx.uploads.save(lifecycle.retire(upload, timing))
-        self._decide_for(tx, upload)
+        self.decide(tx, upload.path)
 
     def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
         """Record the digest of an adopted document's bytes; None if they are not available now."""
@@ -752,7 +752,7 @@ class Journal:
             return
         tx.uploads.save(updated)
         tx.uploads.set_content(number, digest=digest or UNREADABLE)
-        self._decide_for(tx, upload)
+        self.decide(tx, upload.path)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
         """Release rejections that were the target's fault; they don't count as attempts (promise 9)."""
@@ -779,7 +779,7 @@ class Journal:
             is_there = upload.state is UploadState.INDEXING
             tx.uploads.save(lifecycle.retire(upload, self.timing) if is_there else upload)
             tx.uploads.add(fresh)
-            self._decide_for(tx, fresh)
+            self.decide(tx, fresh.path)
             return None
         failed = lifecycle.reject(upload, why.reason, why.code)
         return self._record_end(tx, replace(failed, attempts=upload.repairs))
@@ -830,7 +830,7 @@ class Journal:
     def _send_after_loss(self, tx: Tx, lost: Upload) -> DocumentEvent | None:
         """Resend a lost upload. The count of losses continues, and too many of them fail the upload (promise
         9)."""
-        for row in self.uploads(tx, lost.path or ""):
+        for row in self.uploads(tx, lost.path):
             if row.state is UploadState.INTENDED and row.version == lost.version:
                 fresh = lifecycle.send_after_loss(row, lost, self.timing)
                 if fresh.state is UploadState.FAILED:
@@ -872,11 +872,8 @@ class Journal:
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
         """Return whether the document that served the path was removed for this upload."""
-        if upload.path is None:
-            return False
-        return any(
-            row.state.serves and self._has_text_of(upload, row) for row in self.uploads(tx, upload.path)
-        )
+        rows = self.uploads(tx, upload.path)
+        return any(row.state.serves and self._has_text_of(upload, row) for row in rows)
 
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
         """Return whether the old document was removed for this upload, because the target stores each text
@@ -889,7 +886,7 @@ class Journal:
         # Check whether its old document was removed for the new one.
         if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return
-        for row in self.uploads(tx, changed.path or ""):
+        for row in self.uploads(tx, changed.path):
             if row.state is UploadState.SERVING and (may_be_back or row.label == row.path):
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
@@ -897,7 +894,7 @@ class Journal:
         """Return whether searches find another upload at this path, or soon will: if this one isn't ready,
         another upload of the same version that is in flight counts too.
         """
-        if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
+        if tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it now
         rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
         is_coming = any(row.state.in_flight and row.version == upload.version for row in rows)
@@ -910,7 +907,7 @@ class Journal:
         if upload is None or upload.state is not UploadState.RETIRING:
             return None
         timing = self.timing
-        rows = [] if upload.path is None else self.uploads(tx, upload.path)
+        rows = self.uploads(tx, upload.path)
         is_replaced = any(row.id != upload.id and (row.state.serves or row.state.in_flight) for row in rows)
         match outcome:
             case None:
@@ -975,11 +972,7 @@ class Journal:
         tx.uploads.save(changed)
         if changed.state in (UploadState.DROPPED, UploadState.PRESUMED_LOST):
             self._doubt_server(tx, changed)
-        self._decide_for(tx, changed)
-
-    def _decide_for(self, tx: Tx, upload: Upload) -> None:
-        if upload.path is not None:
-            self.decide(tx, upload.path)
+        self.decide(tx, changed.path)
 
     def _record(self, tx: Tx, event: DocumentEvent, former: str = "") -> DocumentEvent:
         """Record an event in the history; `former`: the path before a rename."""

@@ -201,7 +201,7 @@ def identify(
 
 
 def _at_path_of(row: Upload, listed: Listed) -> Listed:
-    return replace(listed, path=row.path or row.label)
+    return replace(listed, path=row.path)
 
 
 def proves_content(binding: Binding) -> bool:

@@ -485,7 +485,7 @@ class PrivatePass:
 
     def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document to be deleted, unless a newer version merely replaces it."""
-        entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
+        entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := removal_cause(self.journal.desired(entry))):
             return
         if serving(self._rows(tx, entry.path)) is None:
@@ -495,7 +495,7 @@ class PrivatePass:
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document that serves unchanged under a path other than the one at the target."""
-        entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
+        entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return
         moved_from = self._moved_from(row)

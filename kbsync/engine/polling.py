@@ -137,7 +137,7 @@ class Poller:
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)
-            if orphan is None or orphan.path is None:
+            if orphan is None:
                 return None
             return orphan.path, tx.entries.get(self._journal.binding.mirror, orphan.path) is not None
 
@@ -223,7 +223,7 @@ class Poller:
             try:
                 retry = Remedy.NOT_OFFERED
                 if isinstance(self._target, SupportsReslice) and row.remote_id is not None:
-                    path = row.path or row.label
+                    path = row.path
                     settings = self._journal.binding.settings.document_settings(path)
                     await self._target.reslice(row.remote_id, path, settings)
                     retry = Remedy.ASKED

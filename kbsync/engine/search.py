@@ -204,7 +204,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
         located = []
         for hit in hits:
             rows = tx.uploads.by_remote(record.binding, hit.remote_id)
-            path = next((row.path for row in rows if row.path is not None and row.state in SEARCHABLE), None)
+            path = next((row.path for row in rows if row.state in SEARCHABLE), None)
             entry = None if path is None else tx.entries.get(record.id, path)
             if path is not None and entry is not None:
                 located.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
@@ -247,7 +247,7 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
                 break
             after = rows[-1].id
             for row in rows:
-                entry = None if row.path is None else tx.entries.get(record.id, row.path)
+                entry = tx.entries.get(record.id, row.path)
                 if row.remote_id and entry is not None and selects(entry.path, entry.stamp.mtime_ns / 1e9):
                     ids.append(row.remote_id)
         return ids

@@ -129,7 +129,7 @@ async def verify_mirror(
         missing = []
         for row in missing_rows:
             why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
-            missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
+            missing.append(Discrepancy(row.path, row.remote_id, why))
         if not private.binding.base:
             missing += await asyncio.to_thread(state.read, partial(_in_deleted_base, settings.name))
         halt = None
@@ -179,9 +179,7 @@ def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
         return []
     why = f"is recorded, but its knowledge base {last.location} does not exist"
     rows = tx.uploads.in_states(record.id, last.id, SERVING, limit=-1)
-    return [
-        Discrepancy(row.path or row.label, row.remote_id, f"document {row.remote_id} {why}") for row in rows
-    ]
+    return [Discrepancy(row.path, row.remote_id, f"document {row.remote_id} {why}") for row in rows]
 
 
 def _detached(counts: Mapping[int, int], context: CommandContext, tx: Tx) -> dict[str, int]:

@@ -134,15 +134,13 @@ class Bodies:
         addresses: dict[int, str] = {}
         if self._binding.limits.links and not self._binding.limits.marks:
             for row in rows:
-                if row.id in bodies and is_link(row.path or ""):
+                if row.id in bodies and is_link(row.path):
                     # A file without an address is sent unchanged; the target reports the error.
                     with suppress(NoLink), bodies[row.id].open() as stream:
-                        addresses[row.id] = address_from(row.path or "", stream)
+                        addresses[row.id] = address_from(row.path, stream)
         return Batch(bodies, unsendable, addresses)
 
     def _take(self, row: Upload) -> Spooled | None:
-        if row.path is None:
-            return None
         with self._lock:
             body = self._bodies_by_path.pop(row.path, None)
         if body is not None:
@@ -494,20 +492,20 @@ class Worker:
                     # If the target updates in place, the request changes the serving document.
                     needs_old = binding.abilities.updates or binding.texts_once
                     is_update = needs_old and upload.predecessor is not None
-                    rows_there = journal.uploads(tx, upload.path or "") if is_update else []
+                    rows_there = journal.uploads(tx, upload.path) if is_update else []
                     replaced = next((row.remote_id for row in rows_there if row.state.serves), None)
                     claimed.append((upload, replaced))
                 return claimed
 
             claimed = await self._store.write(announce)
             for row in rows:
-                if row.id in batch.unsendable and row.path is not None:
+                if row.id in batch.unsendable:
                     self._rechecks.add_changed(row.path)
             if not claimed:
                 return
             documents = []
             for upload, replaces in claimed:
-                path, body = upload.path or upload.label, batch.bodies[upload.id]
+                path, body = upload.path, batch.bodies[upload.id]
                 documents.append(
                     Outgoing(
                         upload_id=upload.id,
@@ -621,7 +619,7 @@ class Worker:
     async def _delete(self, rows: Sequence[Upload]) -> None:
         postponed = await deletions.find_returned(self._store, self._journal, rows)
         for row in rows:
-            if row.path is not None and postponed.get(row.id):
+            if postponed.get(row.id):
                 self._rechecks.add([row.path])
         statuses = await self._query_statuses(await deletions.find_to_keep(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self._halts.is_full
@@ -668,7 +666,7 @@ class Worker:
         """Rename documents and record this at the end, since repeating a rename is harmless."""
         assert isinstance(self._target, SupportsRename)
         journal = self._journal
-        paths = [row.path or row.label for row in rows]
+        paths = [row.path for row in rows]
         entries, is_paused = await self._store.read(
             lambda tx: (
                 [tx.entries.get(journal.binding.mirror, path) for path in paths],

@@ -155,14 +155,14 @@ class Recipes(Table):
         """Return (upload, path) of serving documents that need this recipe, starting after `after`."""
         sql = (
             "SELECT id, path FROM upload WHERE mirror = ? AND wanted_recipe = ? AND wanted_recipe <> ''"
-            " AND state = 5 AND path IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
+            " AND state = 5 AND id > ? ORDER BY id LIMIT ?"
         )
         rows = self._db.execute(sql, (mirror, recipe, after, limit))
         return [(int(number), unbind(path)) for number, path in rows]
 
     def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
         """Yield (path, upload, wanted recipe) of a hold's documents, by path."""
-        sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} AND u.path IS NOT NULL ORDER BY u.path"
+        sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} ORDER BY u.path"
         for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
             yield unbind(path), int(number), recipe
 

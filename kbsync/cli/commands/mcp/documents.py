@@ -106,7 +106,7 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
         record = tx.mirrors.named(mirror.name)
         if record is not None and record.binding is not None:
             rows = tx.uploads.by_remote(record.binding, remote_id)
-            paths = (row.path for row in rows if row.path is not None and row.mirror == record.id)
+            paths = (row.path for row in rows if row.mirror == record.id)
             located = (_document_at(tx, chosen, mirror.name, path) for path in paths)
             yield from [item for item in located if item and item.document_id == remote_id][:1]
 
