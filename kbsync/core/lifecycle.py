@@ -475,7 +475,7 @@ def begin_delete(upload: Upload) -> Upload:
 def mark_deleted(upload: Upload, timing: Timing) -> Upload:
     """Record that the document is deleted. If lists lag, keep a tombstone until a list confirms it."""
     if timing.limits.list_lag == 0:
-        return replace(upload, state=UploadState.GONE, due_at=None)
+        return mark_gone(upload, timing)
     due_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
     return replace(upload, state=UploadState.TOMBSTONE, checked_at=timing.now, due_at=due_at)
 
@@ -533,9 +533,9 @@ def drop(upload: Upload) -> Upload:
     return replace(upload, state=UploadState.DROPPED, due_at=None)
 
 
-def mark_gone(upload: Upload) -> Upload:
-    """Record that the document no longer exists, although kbsync didn't delete it."""
-    return replace(upload, state=UploadState.GONE, due_at=None)
+def mark_gone(upload: Upload, timing: Timing) -> Upload:
+    """Record that the document no longer exists."""
+    return replace(upload, state=UploadState.GONE, checked_at=timing.now, due_at=None)
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:

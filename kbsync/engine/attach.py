@@ -183,7 +183,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
         for claim in claims:
             row = claim.row
             if row is not None and claim.reported is not None and claim.is_overtaken:
-                tx.uploads.save(lifecycle.mark_gone(row))
+                tx.uploads.save(lifecycle.mark_gone(row, journal.timing))
                 tx.removals.release(row.id)
                 claim = replace(claim, listed=claim.reported)
             elif row is not None and claim.moved_to is not None:
@@ -233,7 +233,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
     def end_batch(batch: Sequence[Upload], tx: Tx) -> None:
         for row in batch:
-            tx.uploads.save(lifecycle.mark_gone(row))
+            tx.uploads.save(lifecycle.mark_gone(row, journal.timing))
             tx.removals.release(row.id)
 
     for start in range(0, len(to_end), PAGE):

@@ -295,7 +295,7 @@ class Repairs:
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
-            tx.uploads.save(lifecycle.mark_gone(row))
+            tx.uploads.save(lifecycle.mark_gone(row, self._journal.timing))
             tx.removals.release(row.id)
             self._journal.decide(tx, row.path, fresh=True)
         return bool(serving_rows)

@@ -451,7 +451,7 @@ def begin(
         # An update in place leaves two rows with one document: it is deleted only if neither needs it.
         rows = tx.uploads.by_remote(journal.binding.id, upload.remote_id or "")
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
-            tx.uploads.save(lifecycle.mark_gone(upload))
+            tx.uploads.save(lifecycle.mark_gone(upload, journal.timing))
         elif number in postponed:
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
         elif (state := _state_if_kept(journal, tx, upload, statuses)) is DocState.READY:

@@ -339,6 +339,6 @@ def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
 def _record_deleted(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
     # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
     for row in rows:
-        tx.uploads.save(lifecycle.mark_gone(row))
+        tx.uploads.save(lifecycle.mark_gone(row, timing))
         tx.entries.doubt(row.mirror, row.path)
         tx.entries.set_status(row.mirror, row.path, Status.PENDING, timing.now)

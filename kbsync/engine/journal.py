@@ -522,7 +522,7 @@ class Journal:
                     upload = lifecycle.hold(upload)
                 tx.removals.release(old.id)
                 if old.remote_id == upload.remote_id:  # it was updated in place
-                    tx.uploads.save(lifecycle.mark_gone(old))
+                    tx.uploads.save(lifecycle.mark_gone(old, self.timing))
                 elif replaced:
                     tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
                 else:
@@ -806,7 +806,7 @@ class Journal:
                 if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
                     return self._unproven(tx, upload, doubt)
             case Upload(state=UploadState.TOMBSTONE) if listed is None:
-                changed = lifecycle.mark_gone(upload)
+                changed = lifecycle.mark_gone(upload, self.timing)
             case Upload(state=UploadState.PRESUMED_LOST) if listed is None:
                 changed = lifecycle.still_lost(upload, self.timing)
             case Upload(state=UploadState.TOMBSTONE):

@@ -486,9 +486,10 @@ class Uploads(Table):
         self._db.execute("UPDATE binding SET adopted = 0 WHERE id = ?", (binding,))
 
     def prune(self, before: float) -> None:
-        """Forget final rows created before this time."""
-        sql = f"DELETE FROM upload WHERE state {_in(FINAL)} AND created_at < ?"  # noqa: S608
-        self._db.execute(sql, (before,))
+        """Forget final rows that ended before this time."""
+        ended = "created_at < :before AND coalesce(checked_at, 0.0) < :before"
+        sql = f"DELETE FROM upload WHERE state {_in(FINAL)} AND {ended}"  # noqa: S608
+        self._db.execute(sql, {"before": before})
 
     def _select(self, where: str, args: tuple[object, ...]) -> Iterator[Upload]:
         return (_read(row) for row in self._db.execute(_SELECT + where, args))

@@ -14,7 +14,7 @@ from tests.engine.auditing import held_by_another_mirror, paths, verified
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 async def repair(world: World) -> dict[str, Any]:
@@ -180,6 +180,36 @@ async def test_reappeared_document_with_an_ended_row_is_removed(world: World) ->
     assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
     assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [old.remote_id]
     assert world.searchable_texts() == world.on_disk()
+
+
+@long
+async def test_old_document_stays_proven_ours_for_a_month_after_its_end(world: World) -> None:
+    await world.mirrored(3)
+    old = world.base.searchable("f0.md")[0]
+    world.clock.now += 100 * 86400.0
+    world.write("f0.md", "new")
+    await world.once()
+    world.clock.now += 20 * 86400.0
+    await world.once()
+    world.base._documents[old.remote_id] = old
+    assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
+    assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [old.remote_id]
+    assert world.searchable_texts() == world.on_disk()
+
+
+@long
+@pytest.mark.parametrize(("days", "is_kept"), [(20, True), (40, False)])
+async def test_row_of_a_deleted_document_is_removed_after_a_month(
+    world: World, days: int, is_kept: bool
+) -> None:
+    await world.mirrored(3)
+    remote_id = world.row_of("f0.md").remote_id
+    world.clock.now += 100 * 86400.0
+    world.delete("f0.md")
+    await world.once()
+    world.clock.now += days * 86400.0
+    await world.once()
+    assert bool(world.look_up(lambda tx: tx.uploads.by_remote(1, remote_id))) is is_kept
 
 
 async def test_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World) -> None:
