@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from kbsync.config.model import MAX_NAME_LENGTH, MirrorConfig
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import wait_until_open
 from kbsync.engine.forget import Belongings, Report, belongings, delete_left, forget, leads_to, note_listed
-from kbsync.errors import UnmadeError, UsageError
+from kbsync.errors import KbsyncError, UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
 from kbsync.state.db import forget_set_aside
 from kbsync.state.forgotten import ForgottenBase
@@ -121,20 +121,34 @@ async def forget_mirror(
             deleted += await forget(store, record, target, delete_documents=True, report=report_more)
     elif record is not None:
         await forget(store, record)
-    await asyncio.to_thread(_forget_set_aside, installation, holdings, deletes=deleting is not None)
+    bases = [holdings.binding, *(leftover.base for leftover in holdings.leftovers)]
+    folders = {base.folder for base in bases if base is not None and base.folder is not None}
+    folders = folders if deleting is not None else set()
+    unused = folders - await store.read(_find_used_folders)
+    await asyncio.to_thread(_remove_files, installation.state_file, folders, unused)
     return deleted
 
 
-def _forget_set_aside(installation: Installation, holdings: Holdings, *, deletes: bool) -> None:
-    """Delete damaged files that were set aside, because they have the mirror's paths or texts as well
-    (promise 11)."""
-    from kbsync.index.sqlite.schema import FILE
+def _find_used_folders(tx: Tx) -> set[Path | None]:
+    """Return the folders of the built-in knowledge bases that mirrors use or left documents in."""
+    numbers = [record.binding for record in tx.mirrors.all() if record.binding is not None]
+    bindings = [*map(tx.mirrors.binding, numbers), *(base.base for base in tx.forgotten.bases())]
+    return {binding.folder for binding in bindings if binding is not None}
 
-    forget_set_aside(installation.state_file)
-    bases = [holdings.binding, *(leftover.base for leftover in holdings.leftovers)] if deletes else []
-    for base in bases:
-        if base is not None and base.folder is not None:
-            forget_set_aside(base.folder / FILE)
+
+def _remove_files(state_file: Path, folders: Collection[Path], unused: Collection[Path]) -> None:
+    """Delete damaged files that were set aside, because they have the mirror's paths or texts as well
+    (promise 11), and unused knowledge bases without documents.
+    """
+    from kbsync.index.sqlite.schema import FILE
+    from kbsync.index.sqlite.writer import Writer
+
+    forget_set_aside(state_file)
+    for folder in folders:
+        forget_set_aside(folder / FILE)
+        if folder in unused and (folder / FILE).exists():
+            with suppress(KbsyncError, OSError), closing(Writer(folder)) as writer:
+                writer.remove_if_empty()
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -238,3 +240,62 @@ def test_of_several_mirrors_with_one_name_a_person_chooses(sandbox: Sandbox) -> 
     asked = sandbox.run(*words_of(first.removeprefix("kbsync: ")))
     assert "1 document in" in asked.err
     assert sandbox.run(*words_of(first.removeprefix("kbsync: ")), "--yes").code == 0
+
+
+def base_files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.rglob("*"))
+
+
+@long
+@pytest.mark.parametrize("words", [("remove", "--delete"), ("forget", "--delete-documents", "--yes")])
+def test_an_empty_base_is_removed_but_no_other_file(sandbox: Sandbox, words: tuple[str, ...]) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    sandbox.add_mirror("other")
+    base = sandbox.state / "kb/handbook"
+    assert "index.db" in base_files(base)
+    sandbox.run(words[0], "handbook", *words[1:]).check_success()
+    assert not base.exists()
+    base = sandbox.root / "base"
+    sandbox.mirror({}, f"target: {{type: local, path: {base}}}")
+    sandbox.add_mirror("more")
+    (base / "notes.txt").write_text("mine")
+    sandbox.run(words[0], "handbook", *words[1:]).check_success()
+    assert base_files(base) == ["notes.txt"]
+
+
+@long
+def test_a_base_with_documents_of_another_state_stays(sandbox: Sandbox) -> None:
+    base = sandbox.root / "base"
+    sandbox.mirror({"a.md": "alpha"}, f"target: {{type: local, path: {base}}}")
+    other = sandbox.add_folder("pets", {"b.md": "beta"})
+    config = sandbox.root / "other.yaml"
+    config.write_text(f"mirrors: [{{name: pets, folder: {other}, target: {{type: local, path: {base}}}}}]\n")
+    flags = ("--config", config, "--state-dir", sandbox.root / "state")
+    assert sandbox.run("--once", *flags).code == 3  # it may not delete a.md without approval
+    ran = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
+    assert ran.out == "handbook is forgotten; 1 document deleted\n"
+    assert sandbox.run("search", "beta", *flags).out.startswith("b.md")
+
+
+@long
+def test_killed_while_a_base_is_removed_it_starts_from_scratch(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink, base = Path.unlink, sandbox.state / "kb/handbook"
+    for limit in range(8):
+        sandbox.mirror({"a.md": "alpha"})
+        unlinked = list[str]()
+
+        def unlink_some(path: Path, *, missing_ok: bool = False) -> None:
+            if path.parent == base and "damaged" not in path.name:
+                if len(unlinked) == limit:  # noqa: B023
+                    raise OSError(errno.EIO, "killed", str(path))
+                unlinked.append(path.name)  # noqa: B023
+            unlink(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", unlink_some)
+            sandbox.run("forget", "handbook", "--delete-documents", "--yes").check_success()
+        assert len(unlinked) == min(limit, 7), unlinked
+        assert not any(b"alpha" in file.read_bytes() for file in base.glob("*"))
+    assert not base.exists()

@@ -30,6 +30,7 @@ from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import NUMBER_BYTES, Encoder, VectorsLackingError
 from kbsync.index.errors import storage_error
+from kbsync.index.scans import FILE as SCANS
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, naming_text, words, words_and_forms
@@ -296,6 +297,28 @@ class Writer:
                 with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied later
                     self._connection.close()
                 self._release()
+
+    def remove_if_empty(self) -> bool:
+        """Close the index and remove its files if it has no documents, then the folder if nothing else is in
+        it. Returns False if it has documents, or if a reader uses it. Raises OSError.
+        """
+        with self._guard:
+            has_documents = self._connection.execute("SELECT EXISTS (SELECT 1 FROM document)").get
+            # Without its WAL, the file would be an earlier version of itself.
+            if has_documents or not self.scrub():
+                return False
+            self._connection.close()
+            try:
+                # The lock goes last. After a kill before that, the index is still whole, or there is none.
+                for name in (SCANS, FILE):
+                    for suffix in ("", "-wal", "-shm"):
+                        (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+                (self._folder / LOCK).unlink(missing_ok=True)
+            finally:
+                self._release()
+        with suppress(OSError):  # another file is in it
+            self._folder.rmdir()
+        return True
 
     def _release(self) -> None:
         self._is_open, self._is_closing = False, True
@@ -706,4 +729,12 @@ def _lock_folder(folder: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise StateError(f"{folder} is in use by another kbsync; stop it or wait for it") from error
+    try:
+        is_current = os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        is_current = False
+    if not is_current:
+        # Another process has removed the empty index, with the lock file that it held.
+        os.close(descriptor)
+        return _lock_folder(folder)
     return descriptor
