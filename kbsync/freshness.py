@@ -4,9 +4,11 @@ a search can find, as of when, and gaps in a reply. Reads the state, also while 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from kbsync.engine.status import (
     never_ran,
 )
 from kbsync.errors import KbsyncError
-from kbsync.installation import Installation
+from kbsync.installation import STATE_FILE, Installation
 from kbsync.source.roots import RootError, identify
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
@@ -273,8 +275,27 @@ def status_in(
             at_work=at_work,
             unwritten=unwritten or disk_halt(installation.state_dir),
         )
-    better = None
+    status = replace(status, unkept=mirror.target.unkept)
     if record is not None and record.binding is not None:
         bound = tx.mirrors.binding(record.binding)
-        better = mirror.target.better_vectors(bound.folder) if bound and bound.folder else None
-    return replace(status, unkept=mirror.target.unkept, better=better)
+        if bound is not None and bound.folder is not None:
+            index_bytes = _size_of(bound.folder, "index.", "scans.")
+            better = mirror.target.better_vectors(bound.folder)
+            status = replace(status, index_bytes=index_bytes, better=better)
+    return status
+
+
+def state_bytes(installation: Installation) -> int:
+    """Return the size of the state's files."""
+    return _size_of(installation.state_dir, STATE_FILE)
+
+
+def _size_of(folder: Path, *prefixes: str) -> int:
+    """Return the size in bytes of the files in the folder whose names begin with one of the prefixes."""
+    size = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefixes):
+                with suppress(FileNotFoundError):  # SQLite removes its own files
+                    size += entry.stat(follow_symlinks=False).st_size
+    return size

@@ -366,8 +366,9 @@ class MirrorStatus:
 
     `oldest_pending_s`: the age in seconds of the oldest waiting file, 0.0 if none waits. `pause`: set while
     the mirror is paused. `note`: a remark that isn't a halt. `unkept`: promises that its target doesn't keep,
-    by number, with the actual behaviour. `better`: how many passages have a vector from the better model, and
-    how many there are; None without the `better` extra. `items`: None unless requested.
+    by number, with the actual behaviour. `index_bytes`: the size of a built-in knowledge base's files.
+    `better`: how many passages have a vector from the better model, and how many there are; None without the
+    `better` extra. `items`: None unless requested.
     """
 
     name: str
@@ -380,12 +381,13 @@ class MirrorStatus:
     pause: Pause | None = None
     note: str = ""
     unkept: Mapping[int, str] = field(default_factory=dict)
+    index_bytes: int | None = None
     better: tuple[int, int] | None = None
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a mirror as the JSON contract defines it, without its `items`; `paused`, `note`, `unkept`
-        and `better_vectors` only if not empty.
+        """Return a mirror as the JSON contract defines it, without its `items`; `index_bytes`, `paused`,
+        `note`, `unkept` and `better_vectors` only if not empty.
         """
         fields: dict[str, Any] = {
             "name": self.name,
@@ -396,6 +398,8 @@ class MirrorStatus:
             "last_pass": None if self.last_pass is None else iso(self.last_pass),
             "halt": None if self.halt is None else halt_json(self.halt),
         }
+        if self.index_bytes is not None:
+            fields["index_bytes"] = self.index_bytes
         if self.pause is not None:
             fields["paused"] = pause_json(self.pause)
         if self.note:

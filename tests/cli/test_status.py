@@ -21,6 +21,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, late
 from kbsync.core.model import Status
+from kbsync.core.text import format_size
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.index import better
 from kbsync.state import db, lock
@@ -40,11 +41,18 @@ def test_status_json_has_the_promised_shape(mirrored: Sandbox) -> None:
     assert ran.json["version"] == __version__
     assert ran.json["running"] is None
     (mirror,) = ran.json["mirrors"]
-    assert set(mirror) == {"name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt"}
+    keys = {"name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt", "index_bytes"}
+    assert set(mirror) == keys
     none = dict.fromkeys(("indexing", "pending", "failed", "held"), 0)
     assert mirror["documents"] == {"ready": 4, "skipped": 2, **none}
     assert (mirror["target"], mirror["halt"]) == ("local", None)
     assert mirror["last_pass"].endswith("Z")
+    base, state = mirrored.home.rglob("index.db*"), mirrored.home.rglob("state.db*")
+    assert mirror["index_bytes"] >= sum(file.stat().st_size for file in base) > 0
+    assert ran.json["state_bytes"] == sum(file.stat().st_size for file in state) > 0
+    shown = mirrored.run("status", "--folder", "docs").out
+    assert format_size(mirror["index_bytes"]) in shown
+    assert f"state: {format_size(ran.json['state_bytes'])} in " in shown
 
 
 def test_status_counts_passages_with_a_better_vector(

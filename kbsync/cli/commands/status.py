@@ -13,7 +13,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration
-from kbsync.core.text import printable
+from kbsync.core.text import format_size, printable
 from kbsync.errors import UsageError
 from kbsync.state import lock
 
@@ -70,6 +70,7 @@ def command(
         keep_watching(installations[0])
         return Code.MIRRORED
     from kbsync.cli.report import mirror_reports, running_line
+    from kbsync.freshness import state_bytes
 
     output = Output()
     reports_of = [(installation, mirror_reports(installation)) for installation in installations]
@@ -95,7 +96,11 @@ def command(
         if not choices.quiet:
             notes = map(output.dim, unkept(reports))
             progress = filter(None, [*map(speed, reports), *map(better, reports)])
-            lines = [*table_lines(output, reports), *progress, *notes]
+            lines = list(table_lines(output, reports))
+            if size := sum(map(state_bytes, installations)):
+                where = f" in {installations[0].state_dir}" if len(installations) == 1 else ""
+                lines.append(output.dim(printable(f"state: {format_size(size)}{where}")))
+            lines += [*progress, *notes]
             for installation, those in reports_of:
                 folder = printable(str(installation.config.mirrors[0].folder))
                 which = f"{folder}: " if len(reports_of) > 1 else ""
@@ -131,7 +136,7 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
     With several installations, each mirror says whether kbsync is running for it.
     """
     from kbsync.engine.status import running_json
-    from kbsync.freshness import status_in
+    from kbsync.freshness import state_bytes, status_in
 
     def running(installation: Installation) -> str:
         return json.dumps(running_json(lock.find_holder(installation.state_dir)))
@@ -157,4 +162,4 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
                     output.write(piece)
 
             read_state(installation, write)
-    output.line("]}")
+    output.line(f'], "state_bytes": {sum(map(state_bytes, installations))}}}')

@@ -83,6 +83,8 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     waits = tuple(format_duration(seconds) if seconds else "-" for seconds in oldest)
     passed = [None if status.last_pass is None else max(0.0, now - status.last_pass) for status in statuses]
     ago = tuple("never" if seconds is None else f"{format_duration(seconds)} ago" for seconds in passed)
+    disk = [status.index_bytes for status in statuses]
+    sizes = tuple("-" if size is None else format_size(size) for size in disk)
     columns = [Column("MIRROR", tuple(status.name for status in statuses), is_key=True)]
     for state in SHOWN:
         if state is Status.KEPT and not any(status.documents.kept for status in statuses):
@@ -93,6 +95,7 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     columns += [
         Column("WAITING", waits, is_number=True, blank="-"),
         Column("LAST PASS", ago, is_key=True),
+        Column("DISK", sizes, is_number=True, blank="-"),
         Column("FOLDER", tuple(printable(status.folder) for status in statuses), is_path=True),
     ]
     head, *rows = table(columns, output.columns if output.is_terminal else None)
