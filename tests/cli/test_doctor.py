@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_ch
 from kbsync.config.model import folder_config
 from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application as vectors
 from tests.cli.cures import proves
 from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.cli.zhipu import KEY, ZhipuSandbox
@@ -30,6 +34,9 @@ from tests.targets.http.servers import serving
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
     """Return the checks by name, one of each."""
     return {check["name"]: check for check in ran.json["checks"]}
+
+
+SECRET = "secret-for-tests"
 
 
 def names_with(ran: Ran, result: str) -> set[str]:
@@ -152,6 +159,40 @@ def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
     assert checks["detail"].endswith(message.format(file=file, config=moved))
     assert wrong not in checks["detail"]
     assert words_of(checks["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
+
+
+@pytest.fixture
+def models() -> Iterator[Server]:
+    """Run embedding and rerank services."""
+    server = Server(vectors(f"id.{SECRET}"))
+    with server.in_thread():
+        yield server
+
+
+@long
+def test_embedding_service_and_ranking_model_are_probed_once(sandbox: Sandbox, models: Server) -> None:
+    def check(key: str) -> Ran:
+        service = {"api_key": key, "model": "words"}
+        embedding = {"type": "openai", "base_url": f"{models.url}/openai/v1", **service}
+        rerank = {"type": "jina", "base_url": f"{models.url}/jina/v1", **service}
+        sandbox.configure(f"target: {json.dumps({'embedding': embedding, 'rerank': rerank})}")
+        return sandbox.run("doctor", "--json")
+
+    probes = ("handbook: embedding service", "handbook: ranking model")
+    ran = check(f"id.{SECRET}")
+    assert [results(ran)[name]["result"] for name in probes] == ["ok", "ok"]
+    assert re.fullmatch(r"openai words returns vectors of \d+ numbers", results(ran)[probes[0]]["detail"])
+    assert models.requests.total == 2
+    wrong = "sk-of-nobody-at-all"
+    ran = check(wrong)
+    assert (ran.code, [results(ran)[name]["result"] for name in probes]) == (3, ["wrong", "warning"])
+    assert "refuses the key" in results(ran)[probes[0]]["detail"]
+    assert results(ran)[probes[0]]["cure"] == "set a valid embedding.api_key (or api_key_file) in the config"
+    assert results(ran)[probes[1]]["cure"] == "set a valid rerank.api_key (or api_key_file) in the config"
+    assert wrong not in ran.out + ran.err
+    models.faults.add(Fault("status", args={"status": 503}, times=0))
+    ran = check(f"id.{SECRET}")
+    assert (ran.code, [results(ran)[name]["result"] for name in probes]) == (4, ["wrong", "warning"])
 
 
 def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

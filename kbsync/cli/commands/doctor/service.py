@@ -19,7 +19,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.promises import describe_unkept
 from kbsync.contract.target import Target
 from kbsync.core.text import format_count, format_size, printable, shell_word
-from kbsync.errors import Halted, Rejected, TargetError, system_reason
+from kbsync.errors import Halted, Rejected, TargetError, UsageError, system_reason
 from kbsync.installation import Installation
 from kbsync.state import lock
 
@@ -60,6 +60,41 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
         yield _halt_result(installation, mirror, error)
     except Exception as error:
         yield failed_check(f"{mirror.name}: knowledge base", error)
+    yield from _check_models(mirror)
+
+
+def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
+    """Send one short text to the embedding service and to the reranker, if any, to check key and model."""
+    from kbsync.targets.indexed.config import IndexedTargetConfig
+    from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
+    from kbsync.targets.services.clients import refuses_everything
+    from kbsync.targets.services.config import SERVICES
+
+    if not isinstance(mirror.target, IndexedTargetConfig):
+        return
+    embedding, rerank = mirror.target.embedding, mirror.target.rerank
+    if embedding.type in SERVICES:
+        subject = f"{mirror.name}: embedding service"
+        try:
+            with closing(ServiceEncoder(embedding)) as encoder:
+                numbers = len(encoder.query("kbsync"))
+            served = f"{embedding.type} {embedding.model}".strip()
+            yield CheckResult(subject, f"{served} returns vectors of {numbers:,} numbers")
+        except (TargetError, UsageError) as error:
+            cause = refuses_everything(error) if isinstance(error, Rejected) else error
+            if isinstance(cause, Halted):
+                yield wrong(subject, cause.reason, cause.fix, Code.PERSON)
+            else:
+                yield failed_check(subject, cause)
+    if rerank.type in SERVICES:
+        subject = f"{mirror.name}: ranking model"
+        try:
+            with closing(ServiceRanker(rerank)) as ranker:
+                ranker.order("kbsync", ["kbsync"])
+            yield CheckResult(subject, f"{rerank.type} {rerank.model}".strip() + " responds")
+        except (TargetError, UsageError) as error:
+            # Mirroring and searches work without it.
+            yield warning(subject, str(error), error.fix if isinstance(error, Halted) else "")
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
