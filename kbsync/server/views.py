@@ -271,7 +271,9 @@ class Views:
             "at": now,
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
-            "commands": {name: self.installation.command_line(name) for name in ("status", "plan")},
+            "commands": {
+                name: self.installation.command_line(name) for name in ("status", "plan", "history")
+            },
             "changes": counted.changes,
         }
 

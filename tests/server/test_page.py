@@ -1287,6 +1287,96 @@ async def test_filters_without_words_ask_for_words(one: View) -> None:
         await one.until("document.querySelector('.hit')")
 
 
+async def test_arrow_keys_move_between_hits_and_otherwise_scroll(one: View) -> None:
+    hits = [Hit(str(n), 0.9, (Passage("Grapes."),), f"f{n}.md") for n in range(3)]
+    await one.scene.mirrored(3)
+    async with one.scene.answering(hits):
+        await one.search("grapes")
+        await one.until("document.querySelectorAll('.hit').length == 3")
+        for element, key, reached in (
+            (".hit:nth-of-type(2) button", "ArrowDown", "f2.md"),
+            (".hit:nth-of-type(3) summary", "ArrowUp", "f1.md"),
+            (".hit a.path", "ArrowUp", "query"),
+            (".hit:nth-of-type(3) a.path", "ArrowDown", ""),
+            ("#leave", "ArrowDown", ""),
+        ):
+            pressed = await one.run(
+                f"(() => {{ const from = document.querySelector({element!r}); from.focus();"
+                f" const event = new KeyboardEvent('keydown',"
+                f" {{ key: {key!r}, bubbles: true, cancelable: true }});"
+                " from.dispatchEvent(event); const to = document.activeElement;"
+                " return [event.defaultPrevented, to == from ? '' : to.id || to.innerText] })()"
+            )
+            assert pressed == [bool(reached), reached]
+
+
+async def test_filter_is_applied_by_one_request(one: View) -> None:
+    await one.scene.mirrored(1)
+    async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit')")
+        await one.run("document.getElementById('only-type').focus()")
+        await one.write("md")
+        one._page.requested.clear()
+        await one.press("Enter")
+        await one.until("location.hash.includes('type=md')")
+        await one.until(
+            "performance.getEntriesByType('resource').some((each) => each.name.includes('type=md'))"
+        )
+        assert len([url for url in one._page.requested if "type=md" in url]) == 1
+
+
+async def test_history_says_that_it_shows_only_the_newest_events(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = app.content
+    monkeypatch.setattr(
+        app, "content", lambda name: content(name).replace(b"MOST_EVENTS = 1000", b"MOST_EVENTS = 150")
+    )
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(160)
+        await one.until("document.querySelector('.mirror')")
+        await one.run("location.hash = '#/history'")
+        await one.until("document.querySelectorAll('#history-list li').length == 100")
+        assert await one.run("document.getElementById('history-end').hidden")
+        await one.run("document.getElementById('more-history').click()")
+        await one.wait_for_text(
+            "These are the newest 150. To list more: kbsync history --config", "#history-end"
+        )
+
+
+async def test_open_document_shows_its_new_state_and_keeps_the_focus(one: View) -> None:
+    world = one.world
+    world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+    await one.scene.mirrored(1)
+    async with one.scene.target():
+        await one.until("document.querySelector('.mirror')")
+        await one.open(f"#/document?mirror=docs&key={cursor('f0.md')}")
+        await one.wait_for_text("docs, failed", "#document-tools")
+        await one.run("document.querySelector('#document-why summary').focus()")
+        await one.press("Enter")
+        await one.run(keyed("document retry") + ".click()")
+        await one.wait_for_text("Retry requested", "#toast")
+        await one.run("document.querySelector('#document-why summary').focus()")
+    await one.scene.mirrored()
+    async with one.scene.target():
+        await one.wait_for_text("docs, searchable", "#document-tools")
+        assert "Retry" not in await one.text("#document-tools")
+        assert await one.run("document.activeElement.dataset.key") == "document why"
+        assert await one.run("document.querySelector('#document-why details').open")
+
+
+async def test_names_keep_their_spaces_and_long_headings_are_cut(one: View) -> None:
+    hits = [Hit("1", 0.9, (Passage("Grapes.", ("Grapes " * 300,)),), "two  spaces.md")]
+    one.world.write("two  spaces.md", "text")
+    await one.scene.mirrored()
+    async with one.scene.answering(hits):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit')")
+        assert await one.text(".hit a.path") == "two  spaces.md"
+        assert await one.run("document.querySelector('.trail').offsetHeight") < 60
+
+
 def change(path: str, event: str, mirror: str = "docs") -> dict[str, Any]:
     return {"at": 1.0, "mirror": mirror, "path": path, "event": event, "seconds": 1.0, "reason": ""}
 

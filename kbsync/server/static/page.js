@@ -99,7 +99,7 @@ async function copy(text) {
     toast("Copied");
   } catch { toast("Couldn't copy; select the text and copy it"); }
 }
-const copyButton = (text, label) => button("Copy path", () => copy(text), { class: "quiet", "aria-label": `Copy the path of ${plain(label)}` });
+const copyButton = (text, label) => button("Copy path", () => copy(text), { class: "quiet", "data-key": `copy ${label}`, "aria-label": `Copy the path of ${plain(label)}` });
 
 // -- words and numbers --------------------------------------------------------------------------------
 
@@ -134,6 +134,7 @@ function tick() {
     if (one.textContent !== text) one.textContent = text;
   }
   refreshFiles();
+  refreshDocument();
 }
 
 // Focuses the first new row of a list, where the button for more was.
@@ -284,7 +285,7 @@ async function act(button, name, message, done) {
     // If the page asks for a token instead, nothing was done.
     if (await order(name, message)) {
       toast(done);
-      listed.counts = null;
+      listed.counts = opened.counts = null;
     }
   } catch (error) {
     toast(`Failed: ${plain(error.message)}`);
@@ -680,7 +681,7 @@ function waiting(one, kind, why, meanwhile) {
     el("p", { class: "why" }, why),
     el("p", {}, meanwhile),
     el("div", { class: "cure" },
-      el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look }, "Review")));
+      el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look, "aria-label": `Review ${kind} of ${one.name}` }, "Review")));
 }
 
 // A command that fixes nothing itself: it continues after the user has done what the detail says.
@@ -691,7 +692,7 @@ function cure(one, button = null) {
     one.halt.cure && [
       el("span", { class: "dim" }, goesOn(one.halt) ? "Then run:" : "Fix it with:"),
       el("code", {}, plain(one.halt.cure)),
-      el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: () => copy(one.halt.cure) }, "Copy"),
+      el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: () => copy(one.halt.cure), "aria-label": `Copy the command for ${one.name}` }, "Copy"),
     ],
     button);
 }
@@ -842,23 +843,21 @@ const MORE_HITS = 10, MOST_AT_ONCE = 50, MOST_HITS = 200, DAY = 86_400_000;
 let asking = null, typing = 0;
 let unanswered = null; // a search that had no response; it is sent again when kbsync is back
 $("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek({ unfinished: "1" }), 300); });
-for (const id of ["search", "filters"]) {
-  $(id).addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
-}
+$("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
+$("filters").addEventListener("submit", (event) => event.preventDefault());
 $("filters").addEventListener("change", () => seek());
 $("leave").addEventListener("click", leave);
 document.addEventListener("keydown", (event) => {
   const writes = event.target.closest?.("input, select, dialog");
   if (event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); $("query").focus(); }
   // In a filter, Escape closes the browser's list of choices, which it doesn't report.
-  if (event.key === "Escape" && view !== "overview" && !event.target.closest?.("dialog, #filters")) {
+  if (event.key === "Escape" && view !== "overview" && !document.querySelector("dialog[open], #filters :focus")) {
     if (view === "results") leave(); else goBack();
   }
-  if (view === "results" && ["ArrowDown", "ArrowUp"].includes(event.key) && (!writes || event.target.id === "query")) {
-    const links = [...document.querySelectorAll(".hit a.path")], at = links.indexOf(document.activeElement);
-    const next = at + (event.key === "ArrowDown" ? 1 : -1);
-    if (next < 0) $("query").focus(); else links[next]?.focus();
-    event.preventDefault();
+  if (view === "results" && ["ArrowDown", "ArrowUp"].includes(event.key) && event.target.closest?.("#query, .hit")) {
+    const hits = [...document.querySelectorAll(".hit:has(a.path)")], at = hits.indexOf(event.target.closest(".hit"));
+    const next = at + (event.key === "ArrowDown" ? 1 : -1), to = next < 0 ? $("query") : hits[next]?.querySelector("a.path");
+    if (to) { to.focus(); event.preventDefault(); }
   }
 });
 
@@ -951,7 +950,7 @@ function showHits(query, reply, offset) {
     const trail = [whose, hit.title, ...(best?.headings || []), place(best)]
       .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
     const name = el("bdi", {}, highlighted(plain(hit.path), pattern));
-    const passage = best ? best.text.slice(0, 600) : "";
+    const passage = best ? (best.text.length > 600 ? best.text.slice(0, 600).replace(/\s\S*$/, "") : best.text) : "";
     return el("article", { class: "hit panel" },
       el("div", { class: "name" },
         isHere ? el("a", { class: "path", href: hash("document", { mirror: hit.mirror, key: keyOf(hit.path), passage }) }, name)
@@ -1036,16 +1035,9 @@ async function showDocument({ mirror, key, passage }) {
     showMissing(mirror, key);
   }
   if (!reply) return;
+  opened = { mirror, key, counts: countsOf(mirror), at: Date.now() };
   reveal("document", path(reply.path));
-  $("document-tools").replaceChildren(
-    el("span", { class: "dim" }, plain(mirror), reply.state ? `, ${STATE_WORDS[reply.state] ?? reply.state}` : ""),
-    copyButton(reply.abs_path, reply.path),
-    ...[openLinks(reply.links, reply.abs_path)].flat().filter(Boolean),
-    linkTo("History", hash("history", { mirror, key })),
-    ...(reply.may_succeed ? [retryButton({ name: mirror }, [reply.path], "Retry", "")] : []));
-  $("document-why").replaceChildren(el("details", {},
-    el("summary", {}, plain(reply.answer)),
-    el("ul", {}, reply.sentences.map((one) => el("li", {}, plain(one))))));
+  showFacts(mirror, key, reply);
   $("text").hidden = false;
   if (reply.text == null) {
     $("earlier").hidden = $("later").hidden = true;
@@ -1063,7 +1055,34 @@ async function showDocument({ mirror, key, passage }) {
   offerMore({ mirror, key }, reply.offset, reply.next);
 }
 
+let opened = {}; // the document that is shown, the counts of its mirror when it was loaded, and when that was
+
+function showFacts(mirror, key, { path: name, state, answer, sentences, abs_path: whole, links, may_succeed: again }) {
+  const isOpen = $("document-why").firstElementChild?.open;
+  $("document-tools").replaceChildren(
+    el("span", { class: "dim" }, plain(mirror), state ? `, ${STATE_WORDS[state] ?? state}` : ""),
+    copyButton(whole, name),
+    ...[openLinks(links, whole)].flat().filter(Boolean),
+    linkTo("History", hash("history", { mirror, key }), { "data-key": "document history" }),
+    ...(again ? [retryButton({ name: mirror }, [name], "Retry", "document retry")] : []));
+  $("document-why").replaceChildren(el("details", { open: isOpen },
+    el("summary", { "data-key": "document why" }, plain(answer)),
+    el("ul", {}, sentences.map((one) => el("li", {}, plain(one))))));
+  restoreFocus();
+}
+
+async function refreshDocument() {
+  if (!isStale("document", opened)) return;
+  const { mirror, key } = opened;
+  Object.assign(opened, { counts: countsOf(mirror), at: Date.now() });
+  try {
+    const reply = await get("document", { mirror, key, before: 1 });
+    if (reply && view === "document" && opened.key === key) showFacts(mirror, key, reply);
+  } catch { /* the next change tries again */ }
+}
+
 function showMissing(mirror, key) {
+  opened = {};
   reveal("document", path(pathOf(key)));
   $("document-tools").replaceChildren(el("span", { class: "dim" }, plain(mirror)), linkTo("History", hash("history", { mirror, key })));
   $("document-why").replaceChildren(el("p", {}, `${plain(mirror)} has no such file. History says whether it was deleted or renamed.`));
@@ -1105,10 +1124,13 @@ let listed = {}; // the list that is shown, the counts of its mirror before it w
 
 const countsOf = (mirror) => JSON.stringify(frame?.mirrors.find((one) => one.name === mirror)?.documents);
 
-// Loads the list again if the counts of its mirror have changed, unless another request runs.
+// The counts of its mirror have changed since the view was loaded, and no other request runs.
+const isStale = (name, { mirror, counts, at }) => view === name && !asking && !isGone()
+  && ![counts, undefined].includes(countsOf(mirror)) && Date.now() - at >= REFRESH;
+
 async function refreshFiles() {
-  const { mirror, state, shown, counts, at } = listed;
-  if (view !== "files" || asking || isGone() || [counts, undefined].includes(countsOf(mirror)) || Date.now() - at < REFRESH) return;
+  if (!isStale("files", listed)) return;
+  const { mirror, state, shown } = listed;
   listed.at = Date.now();
   try {
     await showFiles({ mirror, state }, { least: Math.max(1, shown) });
@@ -1207,7 +1229,10 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
   });
   $("history-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing happened in the last 30 days.")]));
   if (last) focusRow(rows[rows.findLastIndex((row) => row.dataset.event === last) + 1]);
-  $("more-history").hidden = !reply.more || limit >= MOST_EVENTS;
+  const isEnd = reply.more && limit >= MOST_EVENTS;
+  $("more-history").hidden = !reply.more || isEnd;
+  $("history-end").hidden = !isEnd;
+  $("history-end").textContent = `These are the newest ${number(rows.length)}. To list more: ${commandOf("history")}`;
   $("more-history").onclick = () => showHistory({ mirror, key }, MOST_EVENTS).catch(report);
 }
 
