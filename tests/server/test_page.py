@@ -1095,6 +1095,22 @@ async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(tmp_pat
             assert await one.text("#results-title") == "1 document found"
 
 
+@long
+async def test_view_opened_while_kbsync_is_stopped_is_shown_when_it_is_back(
+    tmp_path: Path, page: Page
+) -> None:
+    async with open_view(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        await one.until("document.querySelector('.mirror')")
+        await asyncio.to_thread(one.thread.stop)
+        await one.until(LOST)
+        await one.run("location.hash = '#/files?mirror=docs'")
+        await one.wait_for_text("kbsync isn't responding", "#toast")
+        one.serve()
+        await one.wait_for_text("f0.md", "#files-list")
+        assert await one.text("#files-title") == "Files of docs"
+
+
 async def test_closed_search_leaves_no_filters_for_the_next_one(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,7 +211,9 @@ async function route() {
     else if (name === "history") await showHistory(given);
     else reveal("overview");
   } catch (error) {
-    if (error.name !== "AbortError") reveal("overview");
+    if (error.name === "AbortError") return;
+    if (error.message === NO_RESPONSE) unanswered = route;
+    reveal("overview");
     report(error);
   }
 }
@@ -326,7 +328,7 @@ function gone() {
   const sentence = plain(refusal) || NO_RESPONSE;
   if (!$("login").hidden || (isGone() && $("sentence").textContent === sentence)) return;
   document.body.dataset.link = "gone";
-  for (const button of document.querySelectorAll("#overview button, #held button:not(#held-keep)")) {
+  for (const button of document.querySelectorAll("#overview button:not([data-key^='copy ']), #held button:not(#held-keep)")) {
     if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
   }
   const before = frame ? ["Last update: ", time(frame.at), ". "] : refusal ? [] : ["Is it running? "];
@@ -456,7 +458,7 @@ function show(state) {
   restoreFocus();
   const again = unanswered;
   unanswered = null;
-  if (again) seek(again);
+  again?.();
   tick();
 }
 
@@ -841,7 +843,7 @@ function showChanges(changes) {
 
 const MORE_HITS = 10, MOST_AT_ONCE = 50, MOST_HITS = 200, DAY = 86_400_000;
 let asking = null, typing = 0;
-let unanswered = null; // a search that had no response; it is sent again when kbsync is back
+let unanswered = null; // repeats the request of the view that had no response, when kbsync is back
 $("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek({ unfinished: "1" }), 300); });
 $("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
 $("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -933,7 +935,7 @@ async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
     if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset, count }), 500);
     else if (error.status) showHits(query, { hits: [], notes: [error.message] }, 0);
     else {
-      if (error.message === NO_RESPONSE) unanswered = { unfinished, offset, count };
+      if (error.message === NO_RESPONSE) unanswered = () => seek({ unfinished, offset, count });
       toast(plain(error.message));
     }
   }
