@@ -156,7 +156,7 @@ class RunningMirrors:
             async with aclosing(await opening) as target:
                 yield target
         else:
-            raise Unavailable("its target isn't open; see its status for the reason")
+            raise Unavailable("its knowledge base isn't open; its status says why")
 
     async def take_new_secrets(self, _names: Collection[str]) -> bool:
         """Do nothing, because the mirrors reload their secrets themselves."""

@@ -155,6 +155,16 @@ async def test_every_answer_warns_when_nothing_keeps_the_index_current(
     assert text.startswith("Note: docs: 1 file failed")
 
 
+@long
+async def test_status_answers_about_the_path_first_and_names_the_mirror_of_each_failed_file(
+    client: Client,
+) -> None:
+    text = text_of(await client.call_tool("status", {"path": "torn.pdf"}))
+    assert text.startswith("torn.pdf: It is not searchable")
+    assert "Note: docs: 1 file failed; listed below" in text
+    assert "\ndocs: failed: torn.pdf: " in text
+
+
 async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
     sandbox.write("a.md", "The walrus lies on the ice.")
@@ -535,7 +545,7 @@ async def test_unknown_resource_address_is_refused(client: Client, uri: str) -> 
 # -- hostile input --------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("search", {}, "'query' is a required property"),
+    ("search", {}, "`query` is missing"),
     ("search", {"query": ""}, "`query`"),
     ("search", {"query": " \t\n"}, "blank"),
     ("search", {"query": "x" * 1001}, "`query`: 1,001 characters; at most 1,000 are allowed"),
@@ -547,7 +557,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "k": True}, "`k`"),
     ("search", {"query": "x", "k": "3"}, "`k`"),
     ("search", {"query": "x", "wait": 10**6}, "`wait`"),
-    ("search", {"query": "x", "root": "/"}, "unexpected"),
+    ("search", {"query": "x", "root": "/"}, "there is no argument `root`; the arguments are `query`, `k`, "),
     ("search", {"query": "\0 \0"}, "blank"),
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
     ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),

@@ -12,6 +12,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -204,6 +205,7 @@ class Library:
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explain(chosen, path)).to_json()
+        notes = [*self._notes(reports, "listed below"), *chain.from_iterable(map(_note_omitted, reports))]
         return {
             "version": __version__,
             "mirrors": [
@@ -215,7 +217,7 @@ class Library:
                 for report in reports
             ],
             "explanation": why,
-            "notes": [*self._notes(reports), *(note for report in reports for note in _note_omitted(report))],
+            "notes": notes,
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
@@ -294,11 +296,11 @@ class Library:
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)
 
-    def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
+    def _notes(self, reports: Sequence[MirrorReport], hint: str = STATUS_HINT) -> list[str]:
         """Return notes on gaps in a response; [] if everything is searchable and a kbsync watches the
-        folders.
+        folders. `hint`: where the reasons of failed files are.
         """
-        return [note.line(STATUS_HINT) for note in notes_on(reports, self.open_mirrors)]
+        return [note.line(hint) for note in notes_on(reports, self.open_mirrors)]
 
 
 def _note_omitted(report: MirrorReport) -> Iterator[str]:

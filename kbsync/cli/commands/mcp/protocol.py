@@ -233,8 +233,8 @@ TOOLS = {
             "Read a document",
             "Read part of a document's text: from `offset`, or around a passage that `search` "
             "returned. Pass the `path` or the `document_id` that `search` or `list` returned. If "
-            "there is a `next_offset`, the text continues there. Blank lines, and repeated headers of "
-            "tables, may be missing in the file.",
+            "there is a `next_offset`, the text continues there. The text may have blank lines and "
+            "repeated table headers that the file doesn't have.",
             _arguments(
                 path=_text("The document's path in its mirror.", 4096),
                 document_id=_text("Its id, instead of the path.", 200),
@@ -509,9 +509,18 @@ def _validator(tool: str) -> Any:
 
 def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments with the schema's defaults. Raises `UsageError` if the schema rejects one."""
+    properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
     violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
     if violation is not None:
         location = "".join(f"`{key}`: " for key in violation.absolute_path)
+        match violation.validator:
+            case "required":
+                missing = [name for name in violation.validator_value if name not in violation.instance]
+                raise UsageError(f"`{missing[0]}` is missing")
+            case "additionalProperties":
+                unknown = printable(next(name for name in violation.instance if name not in properties)[:60])
+                known = ", ".join(f"`{name}`" for name in properties)
+                raise UsageError(f"there is no argument `{unknown}`; the arguments are {known}")
         unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator))
         if unit is not None:
             limit = f"at most {violation.validator_value:,} are allowed"
@@ -525,7 +534,6 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in arguments.items():
         if isinstance(value, str) and "\0" in value:
             raise UsageError(f"`{name}`: a name can't contain a NUL character")
-    properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
     defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
     # An integer may arrive as 3.0, which the schema accepts.
     integers = {name: int(value) for name, value in arguments.items() if isinstance(value, float)}
@@ -647,17 +655,19 @@ def _format_list(response: Json) -> Iterator[str]:
         state = "" if file["state"] == Status.READY.word else f" ({file['state']}{reason})"
         yield f"{printable(file['path'])}{state}"
     if response["next"] is not None:
-        yield f"More files: cursor {response['next']}"
+        yield f"More files: pass `cursor` {response['next']}"
 
 
 def _format_status(response: Json) -> Iterator[str]:
-    yield from _format_notes(response)
-    yield from map(_format_mirror, response["mirrors"])
-    for mirror in response["mirrors"]:
-        yield from (
-            f"{printable(document['path'])}: {document['reason']}"
-            for document in [*mirror["failed"], *mirror["held"]]
-        )
     if (why := response["explanation"]) is not None:
         yield f"{printable(why['path'])}: {why['answer']}"
         yield from why["sentences"]
+        yield ""
+    yield from _format_notes(response)
+    for mirror in response["mirrors"]:
+        yield _format_mirror(mirror)
+        yield from (
+            f"{mirror['name']}: {state}: {printable(document['path'])}: {document['reason']}"
+            for state in ("failed", "held")
+            for document in mirror[state]
+        )
