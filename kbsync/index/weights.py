@@ -154,12 +154,13 @@ def share_together(
     `scattered`: those that count no more than in any other sentence.
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
+    around, sentences = sought.keys() & around, [sought.keys() & sentence for sentence in sentences]
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
-    anywhere = frozenset(around).union(*sentences)
+    anywhere = around.union(*sentences)
     least = sum(ELSEWHERE * weight for stem, weight in sought.items() if stem in scattered & anywhere)
     best = 0.0
     for at, sentence in enumerate(sentences):
-        near = frozenset(around).union(*sentences[max(0, at - 1) : at + 2])
+        near = around.union(*sentences[max(0, at - 1) : at + 2])
         shares = (
             weight * (1.0 if stem in sentence else ADJACENT if stem in near else ELSEWHERE)
             for stem, weight in sought.items()

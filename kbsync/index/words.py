@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import cast
 
@@ -303,13 +304,25 @@ def has_cjk(text: str) -> bool:
     return not text.isascii() and cjk_runs().search(text) is not None
 
 
+class _Tokenisers(threading.local):
+    """Each thread's tokenisers of SQLite, by their arguments. A search uses one for every passage."""
+
+    def __init__(self) -> None:
+        self.made = dict[tuple[str, ...], apsw.FTS5Tokenizer]()
+
+
+_tokenisers = _Tokenisers()
+
+
 class Tokeniser:
     """SQLite's tokeniser, for an index outside SQLite. Not thread-safe."""
 
     def __init__(self, arguments: Sequence[str] = SQLITE_TOKENISER) -> None:
-        name, *options = arguments
-        self._connection = apsw.Connection(":memory:")  # any connection provides it
-        self._tokeniser = self._connection.fts5_tokenizer(name, options)
+        name, *options = key = tuple(arguments)
+        if key not in _tokenisers.made:
+            # Any connection provides it, and lives as long as the tokeniser.
+            _tokenisers.made[key] = apsw.Connection(":memory:").fts5_tokenizer(name, options)
+        self._tokeniser = _tokenisers.made[key]
 
     def words(self, text: str) -> list[str]:
         """Return the words in `text` in order."""
