@@ -191,6 +191,7 @@ class Search:
         other_vector = self._vector(translation) if translation and is_chinese else vector
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
         with self._store.snapshot() as snapshot:
+            snapshot.start(self._encoder.model, vector, better)
             unknown = [term for term in snapshot.unknown(terms) if term.stem]
             guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
             query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))

@@ -178,6 +178,10 @@ class StoreSnapshot(Protocol):
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors of that model."""
 
+    def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
+        """Start comparing the question with the passages, if the store can do that while it does other
+        things. `candidates` does the rest."""
+
     def candidates(
         self,
         terms: Sequence[Term],

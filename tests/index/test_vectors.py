@@ -74,6 +74,7 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
 ) -> None:
     monkeypatch.setattr(vectors, "_MANY_ROWS", many)
     monkeypatch.setattr(vectors, "_NEAR", near)
+    monkeypatch.setattr(vectors, "_SMALLEST_PART", 256)  # for two threads
     drawn = random.Random(3)
     words = sorted(set(re.findall("[a-z]{4,}", Path(vectors.__file__).read_text(encoding="utf-8"))))
     texts = [" ".join(drawn.sample(words[::2], 6)) for _ in range(6_000)]
@@ -118,6 +119,23 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
                             [expected[chunk] for chunk in both], abs=0.004
                         )
                     assert found >= 0.99 * depth * len(questions)
+
+
+def test_a_search_fails_if_its_vectors_cannot_be_compared_and_the_next_one_finds_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "_MANY_ROWS", 0)
+    with closing(Writer(tmp_path)) as writer:
+        texts = enumerate((f"{fruit} in a basket" for fruit in FRUITS), 1)
+        writer.put([entry(at, f"{at}.md", text) for at, text in texts], ENCODER)
+    with closing(SqliteStore(tmp_path, writer=None)) as store:
+        search = Search(store, ENCODER)
+        expected = [hit.path for hit in search.search(Query("apple and pear"))]
+        with monkeypatch.context() as patch:
+            patch.setattr(vectors, "_multiply", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                search.search(Query("apple and pear"))
+        assert [hit.path for hit in search.search(Query("apple and pear"))] == expected
 
 
 @pytest.mark.parametrize("few", [0, 10_000])

@@ -128,6 +128,9 @@ class PostgresSnapshot:
         """Return whether any document has vectors from that model."""
         return self._model(model) is not None
 
+    def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
+        """Do nothing: the server compares the vectors."""
+
     def candidates(
         self,
         terms: Sequence[Term],

@@ -180,7 +180,7 @@ class Reader:
             self._last_unknown: tuple[Sequence[Term], list[Unknown]] = (), []
             self._has_phrase = dict[str, bool]()  # of the same question
             self._last_scope: tuple[Query | None, _Scope] = None, _Scope(None)
-            self._last_cosines: tuple[Vector, Cosines] | None = None
+            self._last_cosines: tuple[Vector, Callable[[], Cosines]] | None = None
             self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._documents: int = self._connection.execute("SELECT count(*) FROM document").get
             self._lengths = self._average_lengths()
@@ -213,6 +213,7 @@ class Reader:
             return []
         scope = self._last_scope[1]
         admitted = scope.documents
+        wait_for_cosines = self._start_cosines(model, vector, better)
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores, by_term = self._score_words(weights)
         certain = weights.raise_certain(scores, by_term)
@@ -239,13 +240,10 @@ class Reader:
         by_words_or_code = [*coded.rows.values(), *lexical.rows.values()]
         locations = {chunk: (document, slot) for chunk, document, slot, _ in by_words_or_code}
         points = {chunk: score for chunk, _, _, score in by_words_or_code}
-        stored_model = None if vector is None else vectors.find_model(self._connection, model)
+        by_name = [row for row in self._chunks_by_name(name_scores) if scope.admits(row[1], row[0])]
         cosines, known = None, dict[int, float]()
-        # A service may have changed the length of its vectors: old and new ones can't be compared.
-        if vector is not None and stored_model is not None and len(vector) == stored_model.dimensions:
-            if self._last_cosines is None or self._last_cosines[0] is not vector:
-                self._last_cosines = vector, self._cosines(stored_model, vector, better)
-            cosines = self._last_cosines[1]
+        if wait_for_cosines is not None:
+            cosines = wait_for_cosines()
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
 
@@ -253,15 +251,14 @@ class Reader:
             weights, points, by_term, name_scores, certain, coded.rows, is_explained=query.explain
         )
 
+        by_name = [row for row in by_name if row[0] not in locations]
+        owners = chain((document for document, _ in locations.values()), (row[1] for row in by_name))
+        sizes = self._read_sizes(owners)
+
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
             meaning = 0.0 if slot is None else known.get(slot, 0.0)
-            return word_scores.candidate(chunk, document, meaning, self._size(document))
+            return word_scores.candidate(chunk, document, meaning, sizes[document])
 
-        by_name = [
-            row
-            for row in self._chunks_by_name(name_scores)
-            if row[0] not in locations and scope.admits(row[1], row[0])
-        ]
         if cosines is not None:
             slots_known = chain((slot for _, slot in locations.values()), (slot for *_, slot in by_name))
             known.update(cosines.of(slot for slot in slots_known if slot is not None))
@@ -277,16 +274,30 @@ class Reader:
         known.update(cosines.exact(slot for _, slot in best.values() if slot is not None))
         return [candidate(chunk, *location) for chunk, location in best.items()] + candidates[_CORRECTED:]
 
-    def _cosines(self, model: vectors.Model, vector: Vector, better: BetterQuestion | None) -> Cosines:
-        """Return the question's cosine with every passage, using the better model's vector where there is
-        one."""
-        cosines = self._matrix.cosines(model, vector)
-        if better is not None and self._better_matrix is not None:
-            better_model = vectors.find_model(self._connection, better.model)
-            if better_model is not None:
-                others = self._better_matrix.cosines(better_model, better.vector)
-                cosines.replace_by_better(others, better.scale, better.offset)
-        return cosines
+    def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
+        """Start comparing the question with the passages; `candidates` waits for the cosines."""
+        self._forget_after_commit()
+        self._start_cosines(model, vector, better)
+
+    def _start_cosines(
+        self, model: str, vector: Vector | None, better: BetterQuestion | None
+    ) -> Callable[[], Cosines] | None:
+        """Start computing the question's cosine with every passage, using the better model's vector where
+        there is one. Returns a function that waits for the cosines; None if there are none."""
+        stored_model = None if vector is None else vectors.find_model(self._connection, model)
+        # A service may have changed the length of its vectors: old and new ones can't be compared.
+        if vector is None or stored_model is None or len(vector) != stored_model.dimensions:
+            return None
+        if self._last_cosines is None or self._last_cosines[0] is not vector:
+            cosines = self._matrix.start(stored_model, vector)
+            if better is not None and self._better_matrix is not None:
+                better_model = vectors.find_model(self._connection, better.model)
+                if better_model is not None:
+                    others, combined = self._better_matrix.start(better_model, better.vector), cosines()
+                    combined.replace_by_better(others(), better.scale, better.offset)
+                    cosines = lambda: combined  # noqa: E731
+            self._last_cosines = vector, cosines
+        return self._last_cosines[1]
 
     def _score_words(self, weights: TermWeights) -> tuple[dict[int, float], dict[Term, dict[int, float]]]:
         """Return the chunks with some of the terms, scored by all terms (BM25 with the given idf), and each
@@ -346,16 +357,18 @@ class Reader:
             start = following
         return sample
 
-    def _size(self, document: int) -> int:
-        """Return the number of chunks of a document."""
-        if document not in self._sizes:
-            self._sizes[document] = self._connection.execute(_SIZE, (document,)).get
-        return self._sizes[document]
+    def _read_sizes(self, documents: Iterable[int]) -> Mapping[int, int]:
+        """Return the numbers of chunks of these documents, and of others."""
+        missing = set(documents).difference(self._sizes)
+        self._sizes.update(self._connection.execute(_SIZES, (json.dumps(list(missing)),)))
+        return self._sizes
 
     def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
         """Return the documents with some of these terms in their names."""
         name_scores = NameScores(idf)
-        for term in idf if "names" in self._word_tables else ():
+        for term in idf:
+            if not self._frequency(term).names:
+                continue
             rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
             for document in islice(admitted_rows, MAX_ROWS):
@@ -382,6 +395,8 @@ class Reader:
         """Yield (chunk, document, slot) of the first chunks of the documents with the best names."""
         room = NAMED_CHUNKS
         for document in name_scores.best:
+            if not room:
+                return
             rows: list[Any] = self._connection.execute(_OF_DOCUMENT, (document, room)).fetchall()
             yield from ((chunk, document, slot) for chunk, slot in rows)
             room -= len(rows)
@@ -594,29 +609,32 @@ class Reader:
         have it."""
         if term not in self._frequencies:
             expression = _expression([term])
-            chunks: int = self._connection.execute(_COUNT_CHUNKS, (expression, MAX_ROWS + 1)).get
+            documents, chunks = self._count_documents(expression)
+            if chunks >= _COUNTED_ROWS:
+                chunks = self._connection.execute(_COUNT_CHUNKS, (expression, MAX_ROWS + 1)).get
             names = 0
             if "names" in self._word_tables:
                 names = self._connection.execute(_COUNT_NAMES, (expression, MAX_ROWS + 1)).get
-            self._frequencies[term] = Frequency(self._count_documents(expression), names, chunks)
+            self._frequencies[term] = Frequency(documents, names, chunks)
         return self._frequencies[term]
 
-    def _count_documents(self, expression: str) -> int:
-        """Return how many documents have a term in their texts; for a common one, an estimate."""
-        count, start = 0, 0
+    def _count_documents(self, expression: str) -> tuple[int, int]:
+        """Return how many documents have a term in their texts, for a common one an estimate, and how many
+        chunks have it, at least `_COUNTED_ROWS` for a common one."""
+        count, start, chunks = 0, 0, 0
         for _ in range(_BATCHES):
             rows: int
             documents: int
             rows, documents, last = self._connection.execute(_COUNT_FROM, (expression, start)).get
-            count += documents
+            count, chunks = count + documents, chunks + rows
             if rows < _COUNTED_ROWS:
-                return count
+                return count, chunks
             if (following := self._next_document(last)) is None:
-                return count
+                return count, chunks
             start = following
             if count >= _ENOUGH:
                 break
-        return round(count * self._documents / max(1, self._count_documents_before(start)))
+        return round(count * self._documents / max(1, self._count_documents_before(start))), chunks
 
     def _count_documents_before(self, chunk: int) -> int:
         """Return how many documents begin before a chunk."""
@@ -750,7 +768,7 @@ SELECT count(*), count(DISTINCT document), max(chunk) FROM (
 """  # noqa: S608
 _DOCUMENTS_BETWEEN = "SELECT count(*) FROM run WHERE first >= ? AND first < ? AND place = 0"
 _RUN_OF_OTHER = "SELECT first FROM run WHERE first > ? AND document IS NOT ? ORDER BY first LIMIT 1"
-_SIZE = "SELECT coalesce(sum(chunks), 0) FROM run WHERE document = ?"
+_SIZES = "SELECT value, sum(chunks) FROM json_each(?) CROSS JOIN run ON document = value GROUP BY value"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
 
 

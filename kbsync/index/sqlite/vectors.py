@@ -14,15 +14,19 @@ the ten nearest passages, and all of them once the nearest 50 are corrected; no 
 
 In a large index, a search multiplies the first half of each vector, and the second half only for the slots
 that then look nearest. With a million passages of real text, these contain all of the ten nearest and 99.2 %
-of the 150 nearest (75 questions).
+of the 150 nearest (75 questions). Another thread does this while the search looks up words, and the search
+helps it once it needs the result.
 """
 
 from __future__ import annotations
 
 import heapq
 import struct
+import threading
 from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
@@ -33,7 +37,7 @@ from kbsync.dataclass import dataclass
 from kbsync.index.embed import NUMBER_BYTES
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.sqlite.schema import WITH_BETTER
-from kbsync.index.weights import SAMPLED_VECTORS, least_cosine
+from kbsync.index.weights import DEPTH, SAMPLED_VECTORS, least_cosine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -304,7 +308,8 @@ class Cosines:
         """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
 
         `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: returns
-        what to add to the values at some positions, if `values` are only from the first half of the vectors.
+        what to add to the values at some positions, or for `slice(None)` at all, if `values` are only from
+        the first half of the vectors.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
@@ -368,7 +373,7 @@ class Cosines:
     def _complete(self) -> NDArray[np.float32] | array[float]:
         """Return the values, from whole vectors."""
         if self._rest is not None and not isinstance(self._values, array):
-            self._values += self._rest(slice(len(self._values)))
+            self._values += self._rest(slice(None))
             self._rest = self._near = None
         return self._values
 
@@ -403,6 +408,11 @@ class Cosines:
         top = (index for index, value in enumerate(values) if value >= least)
         return sorted(top, key=lambda index: (-values[index], index))[:stop]
 
+    def find_near(self) -> None:
+        """Find the slots nearest by the first half of the vectors, which makes `best` fast."""
+        if self._rest is not None and self._find_near(DEPTH) is None:
+            self._complete()
+
     def _find_near(self, stop: int) -> tuple[NDArray[np.intp], NDArray[np.float32]] | None:
         """Return the positions and values of the `stop` highest values, highest first, among those that are
         high for the first half of the vectors; None if others may be higher."""
@@ -410,20 +420,22 @@ class Cosines:
 
         if self._rest is None or isinstance(self._values, array):
             return None
-        if self._near is None:
-            sample, rank = self._values[::16], _NEAR // 16
-            found = np.flatnonzero(self._values >= np.partition(sample, -rank)[-rank])
-            self._near = found, self._values[found] + self._rest(found)
-        positions, values = self._near
-        if len(positions) > 4 * _NEAR:  # many equal ones
-            return None
-        top = np.argpartition(values, -stop)[-stop:]
-        top = top[np.lexsort((top, -values[top]))]
-        first_halves = self._values[positions]
-        # If the lower half has many of the nearest, so may the slots below it.
-        if np.count_nonzero(first_halves[top] < np.median(first_halves)) > stop // 8:
-            return None
-        return positions[top], values[top]
+        for count in _NEAR, 4 * _NEAR:
+            if 2 * count > len(self._values):
+                break
+            if self._near is None or len(self._near[0]) < count // 2:
+                sample, rank = self._values[::16], count // 16
+                found = np.flatnonzero(self._values >= np.partition(sample, -rank)[-rank])
+                self._near = found, self._values[found] + self._rest(found)
+            positions, values = self._near
+            if stop <= len(positions) <= 4 * count:  # many equal ones
+                top = np.argpartition(values, -stop)[-stop:]
+                first_halves = self._values[positions]
+                # If the lower half has many of the nearest, so may the slots below it.
+                if np.count_nonzero(first_halves[top] < np.median(first_halves)) <= stop // 8:
+                    top = top[np.lexsort((top, -values[top]))]
+                    return positions[top], values[top]
+        return None
 
     def _slots_above(self, least: float, positions: Iterable[int], values: Iterable[float]) -> list[int]:
         """Return the slots at those of these positions whose value is above `least`."""
@@ -463,8 +475,12 @@ class Matrix:
         self._rows = 0
         """Number of rows up to the last block in use; a search skips those after it."""
 
-    def cosines(self, model: Model, vector: Vector) -> Cosines:
-        """Return the cosine of `vector` (length 1) with every slot, as seen by the open transaction."""
+    def start(self, model: Model, vector: Vector) -> Callable[[], Cosines]:
+        """Start computing the cosine of `vector` (length 1) with every slot, as seen by the open transaction.
+
+        Returns a function that waits for the cosines. Only those of a large cached index are computed
+        meanwhile, in another thread, which doesn't use the connection.
+        """
         self._scans += 1
         commit = model.id, self._connection.pragma("data_version")
         if self._cached_commit != commit:
@@ -472,7 +488,8 @@ class Matrix:
             is_large = len(versions) * SLOTS * model.dimensions > _MAX_BYTES
             if not versions or self._scans < 2 or is_large:
                 self._drop()
-                return self._scan_stored(model, vector, versions)
+                stored = self._scan_stored(model, vector, versions)
+                return lambda: stored
             self._refresh(model, versions)
             self._cached_commit = commit
         if self._scales is None:
@@ -481,19 +498,37 @@ class Matrix:
 
         scale, numbers = _quantized(np.asarray(vector)[None])
         scales, cached = self._scales[: self._rows], [half[: self._rows] for half in self._cached]
-        first = cached[0].shape[1]
-        values = _products(numbers[:, :first], cached[0])
-        values *= scales
-        values *= scale
+        first, places = cached[0].shape[1], dict(self._places)
+        compute = partial(self._compute, model, vector)
 
         def rest(positions: NDArray[np.intp] | slice) -> NDArray[np.float32]:
-            products = _products(numbers[:, first:], cached[1][positions])
-            products *= scales[positions]
+            factors = scales[positions]
+            products = np.empty(len(factors), np.float32)
+            for at in range(0, len(products), _NEAR):
+                part = slice(at, at + _NEAR)
+                rows = cached[1][part if isinstance(positions, slice) else positions[part]]
+                _multiply(numbers[:, first:], rows, products[part])
+            products *= factors
             products *= scale
             return products
 
-        compute = partial(self._compute, model, vector)
-        return Cosines(dict(self._places), values, compute, rest if len(cached) > 1 else None)
+        values = np.empty(self._rows, np.float32)
+
+        def multiply(part: slice) -> None:
+            _multiply(numbers[:, :first], cached[0][part], values[part])
+            values[part] *= scales[part]
+            values[part] *= scale
+
+        def finish() -> Cosines:
+            cosines = Cosines(places, values, compute, rest if len(cached) > 1 else None)
+            cosines.find_near()
+            return cosines
+
+        if len(cached) > 1:
+            return _shared(_parts(self._rows), multiply, finish)
+        multiply(slice(self._rows))
+        result = finish()
+        return lambda: result
 
     def _compute(self, model: Model, vector: Vector, slots: Iterable[int]) -> dict[int, float]:
         """Return the cosines from the stored vectors of these slots, the same with and without numpy."""
@@ -597,6 +632,9 @@ def _quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 _MANY_ROWS = 200_000
 """Minimum number of rows for which a search multiplies the first half of each vector first."""
 
+_SMALLEST_PART = 32_768
+"""Minimum number of rows for one thread to multiply at once."""
+
 _NEAR, _MOST_NEAR = 16_384, 600
 """About how many rows a search then multiplies as a whole, and how many of the nearest it takes from them."""
 
@@ -610,13 +648,56 @@ def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
     return grown
 
 
-def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return the dot product of one row with each of the others, all int8."""
+def _multiply(row: NDArray[np.int8], rows: NDArray[np.int8], products: NDArray[np.float32]) -> None:
+    """Set `products` to the dot products of one row with each of the others, all int8."""
     import numpy as np
     import simsimd
 
-    # Reading from memory is the limit: two threads take three fifths of the time, but a fifth more CPU time.
-    threads = 2 if len(rows) >= _MANY_ROWS else 1
-    products = simsimd.cdist(np.ascontiguousarray(row), rows, "dot", out_dtype="f32", threads=threads)
-    array: NDArray[np.float32] = np.asarray(products)[0]
-    return array
+    out: Any = products.reshape(1, -1)
+    simsimd.cdist(np.ascontiguousarray(row), rows, "dot", out=out, out_dtype="f32")
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Divide `count` rows into parts for two threads: each half of the rest, so that there are few and the
+    last are short."""
+    start = 0
+    while start < count:
+        stop = max(start + (count - start) // 2, min(count, start + _SMALLEST_PART))
+        yield slice(start, stop)
+        start = stop
+
+
+def _shared(
+    parts: Iterable[slice], work: Callable[[slice], None], finish: Callable[[], Cosines]
+) -> Callable[[], Cosines]:
+    """Do the parts of some work in another thread and, once the result is awaited, in the waiting one, too.
+
+    Returns the function that waits for the result of `finish`, which follows the last part.
+    """
+    from concurrent.futures import Future
+
+    future, waiting, guard = Future[Cosines](), deque(parts), threading.Lock()
+    unfinished = len(waiting)
+
+    def run() -> None:
+        nonlocal unfinished
+        try:
+            while waiting:
+                with suppress(IndexError):  # the other thread took the last one
+                    work(waiting.popleft())
+                    with guard:
+                        unfinished -= 1
+                        is_last = not unfinished
+                    if is_last:
+                        future.set_result(finish())
+        except BaseException as error:  # raised where the result is awaited
+            waiting.clear()
+            if not future.done():
+                future.set_exception(error)
+
+    def wait() -> Cosines:
+        run()
+        return future.result()
+
+    threading.Thread(target=run, name="kbsync-cosines").start()
+    return wait
