@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.http.reading import ListPage, require_shape
+from kbsync.targets.http.reading import ListPage
 from kbsync.targets.openwebui.shapes import card_of, page_of
 from kbsync.targets.openwebui.target import OpenWebuiTarget
 
@@ -30,10 +31,8 @@ class OpenWebuiBases(Bases):
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the server decides the page size."""
-        response = await self._client.request(
-            "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
-        )
-        return require_shape("list-bases", page_of(response.body, card_of))
+        read = partial(page_of, read=card_of)
+        return await self._client.read("list-bases", "/api/v1/knowledge/", read, params={"page": str(number)})
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with only the name and the description."""

@@ -63,8 +63,7 @@ class RagflowBases(Bases):
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
-        response = await self._client.request("bases", "GET", DATASETS, params=params)
-        return reading.require_shape("bases", shapes.bases_of(response.body))
+        return await self._client.read("bases", DATASETS, shapes.bases_of, params=params)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
@@ -100,8 +99,7 @@ class RagflowAssistants(Applications):
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
         """Return one page of the list (pages are numbered from 1)."""
         params = {"page": str(number), "page_size": str(size)}
-        response = await self.client.request("chats", "GET", "/api/v1/chats", params=params)
-        return reading.require_shape("chats", chats_of(response.body))
+        return await self.client.read("chats", "/api/v1/chats", chats_of, params=params)
 
 
 class RagflowAnswers:

@@ -6,8 +6,7 @@ knowledge base. The service's current pages no longer list the callback calls.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kbsync.accounts.account import (
@@ -35,7 +34,7 @@ from kbsync.accounts.settings import (
 )
 from kbsync.accounts.zhipu_answers import ZhipuAnswers
 from kbsync.contract.target import BaseCard, Capacity
-from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
+from kbsync.errors import NotOffered, Rejected, Unsure
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
@@ -106,7 +105,6 @@ _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
 """Keys of the lists in `knowledge_info` that have one row per knowledge base."""
 
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-_MIN_SECRET_LENGTH = 4  # a word may contain a shorter one
 
 T = TypeVar("T", bound=Named)
 
@@ -220,7 +218,7 @@ class ZhipuBases(Bases):
             "callback_header": dict(request.headers) or None,
             **settings,
         }
-        with _redacting(request.headers.values()):
+        with self._client.redacting(*request.headers.values()):
             await self._client.request("edit-base", "PUT", base_path(base_id), json=_without_none(body))
 
     async def delete(self, base_id: str) -> None:
@@ -431,7 +429,7 @@ class ZhipuCallbacks:
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
         """Set the callback URL. Errors never contain the headers' values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
-        with _redacting(headers.values()):
+        with self._client.redacting(*headers.values()):
             await _if_offered(self._client.request("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
@@ -457,20 +455,6 @@ async def _if_offered(request: Awaitable[HttpResponse]) -> HttpResponse:
         if error.code != "404":
             raise
         raise NotOffered(error.reason, code=error.code) from error
-
-
-@contextlib.contextmanager
-def _redacting(secrets: Collection[str]) -> Iterator[None]:
-    """Remove `secrets` from errors raised inside the context, because the service may quote them."""
-    try:
-        yield
-    except TargetError as error:
-        for secret in secrets:
-            # A truncated message may end with the beginning of a secret.
-            for length in range(len(secret), _MIN_SECRET_LENGTH - 1, -1):
-                error.reason = error.reason.replace(secret[:length], "***")
-        error.args = (error.reason,)
-        raise
 
 
 def account(target: ZhipuTarget) -> ManagedAccount:

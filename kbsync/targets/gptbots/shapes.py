@@ -260,11 +260,6 @@ def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
 
 
-def _is_call_missing(case: ErrorCase) -> bool:
-    """Return whether the service lacks the call; a specific error code rules that out."""
-    return number_in(case.code) in (None, case.status)
-
-
 def _is_open(case: ErrorCase) -> bool:
     """Return whether the outcome is unknown: no numeric code, an error of a server or gateway, or HTTP
     200.
@@ -300,8 +295,13 @@ RULES: tuple[ErrorRule, ...] = (
     rules.slow_down(status={429}, reported=True),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"408"}),
-    # As the HTTP status, it means a missing route. As a code, it counts only when repeated.
-    ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
+    # A missing route, unless the body has a more specific code.
+    ErrorRule(
+        NotOffered,
+        status={404, 405, 501},
+        reported=True,
+        when=lambda case: number_in(case.code) in (None, case.status),
+    ),
     # Any message about a busy service, regardless of the status.
     rules.slow_down(pattern=rules.BUSY, when=_refuses),
     # A quota, unless it limits requests.

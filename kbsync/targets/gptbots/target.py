@@ -84,24 +84,6 @@ _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": Doc
 _NO_REASON = "the service couldn't index it and gives no reason; see its console"
 
 
-def limits_of(config: GptbotsTargetConfig) -> Limits:
-    """Return the target's limits."""
-    return Limits(
-        extensions=EXTENSIONS,
-        max_bytes=min(config.max_bytes, MAX_BYTES),
-        max_bytes_by_extension={
-            "pdf": min(config.max_bytes, MAX_PDF_BYTES),
-            **dict.fromkeys(LINKS, min(config.max_bytes, MAX_LINK_BYTES)),
-        },
-        links=LINKS,
-        batch=api.MAX_CHANGED_TEXTS,
-        batch_bytes=api.MAX_REQUEST_BYTES // 4 * 3,
-        list_lag=1.0,
-        marks=True,
-        paid=True,
-    )
-
-
 # Names may come back in a different Unicode form (NFC, NFD).
 _composed = partial(unicodedata.normalize, "NFC")
 
@@ -193,7 +175,21 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def prepare(self) -> None:
         """Set the service's limits and the caches of its documents."""
-        self.takes = limits_of(self._config)
+        most, links = (
+            self._config.max_bytes,
+            dict.fromkeys(LINKS, min(self._config.max_bytes, MAX_LINK_BYTES)),
+        )
+        self.takes = Limits(
+            EXTENSIONS,
+            max_bytes=min(most, MAX_BYTES),
+            max_bytes_by_extension={"pdf": min(most, MAX_PDF_BYTES), **links},
+            links=LINKS,
+            batch=api.MAX_CHANGED_TEXTS,
+            batch_bytes=api.MAX_REQUEST_BYTES // 4 * 3,
+            list_lag=1.0,
+            marks=True,
+            paid=True,
+        )
         self._base = self._config.knowledge_base_id
         # The number of documents in a request.
         self._new = RequestSize(api.MAX_FILES)

@@ -12,7 +12,7 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
@@ -79,7 +79,7 @@ DATE_RESOLUTION = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
-_MIN_SECRET_LENGTH = 8
+_MIN_SECRET_LENGTH, _MIN_OTHER_LENGTH = 8, 4  # a word may contain a shorter one
 
 HANGING_SHARE = 0.5
 """Share of the available time after which a request without a response counts against the target."""
@@ -561,12 +561,16 @@ class Client:
         return _redact(text, self._headers())
 
     @contextmanager
-    def redacting(self) -> Iterator[None]:
-        """Remove the key from errors raised inside the context, which may quote the target."""
+    def redacting(self, *secrets: str) -> Iterator[None]:
+        """Remove the key and other `secrets` from errors raised inside the context, which may quote the
+        target.
+        """
         try:
             yield
         except TargetError as error:
             _without_key(error, self._headers())
+            error.reason = _remove_secrets(error.reason, secrets, _MIN_OTHER_LENGTH)
+            error.args = (error.reason,)
             raise
 
     def classify_error(self, op: str, body: Any) -> TargetError | None:
@@ -641,11 +645,15 @@ def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
 
 def _redact(text: str, headers: Mapping[str, str]) -> str:
     """Return `text` without the secrets from a request's headers, which some proxies and services echo."""
-    for name, value in headers.items():
-        secret = value.rpartition(" ")[2]
-        if _NAME_OF_SECRET.search(name) and secret[:_MIN_SECRET_LENGTH] in text:
-            # also prefixes of the key, the longest first, because a quote may end in the middle of it
-            for end in range(len(secret), _MIN_SECRET_LENGTH - 1, -1):
+    named = (value for name, value in headers.items() if _NAME_OF_SECRET.search(name))
+    return _remove_secrets(text, (value.rpartition(" ")[2] for value in named), _MIN_SECRET_LENGTH)
+
+
+def _remove_secrets(text: str, secrets: Iterable[str], min_length: int) -> str:
+    for secret in secrets:
+        if secret[:min_length] in text:
+            # also prefixes of the secret, the longest first, because a quote may end in the middle of it
+            for end in range(len(secret), min_length - 1, -1):
                 text = text.replace(secret[:end], "***")
     return text
 

@@ -17,7 +17,7 @@ from kbsync.errors import NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http import rules
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, count_of
-from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
+from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 BUSY_PAUSE = 3.0
 """Minimum number of seconds before calling a busy server again."""
@@ -38,10 +38,6 @@ FINISHED = ("processed", "failed")
 """The server's document states, by which it can filter its list."""
 
 
-def _is_not_search(case: ErrorCase) -> bool:
-    return case.call != "search"
-
-
 RULES: tuple[ErrorRule, ...] = (
     # Observed with 1.5.7.
     rules.no_access(status={403}, pattern=_KEY_REFUSED, hint="check api_key"),
@@ -53,7 +49,12 @@ RULES: tuple[ErrorRule, ...] = (
         hint="there are no documents at this address; correct target.base_url",
     ),
     # The server has these calls, so the response came from a gateway in front of it.
-    ErrorRule(Unavailable, status={404, 405, 501}, when=_is_not_search, says="as if it had no such call"),
+    ErrorRule(
+        Unavailable,
+        status={404, 405, 501},
+        when=lambda case: case.call != "search",
+        says="as if it had no such call",
+    ),
     # A document already has this name.
     ErrorRule(NameTaken, status={409}, pattern=_STORED, as_code=STORED),
     # A file already has this name.

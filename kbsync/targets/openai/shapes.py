@@ -22,7 +22,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, Match
-from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
+from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 PUT_BACK = "put-back"
 """The call whose response is empty."""
@@ -223,21 +223,14 @@ _BASE_URL_HINT = "correct base_url, which includes the version path, such as /v1
 _STORING = frozenset({"upload", "attach"})
 
 
-def _is_full(case: ErrorCase) -> bool:
-    """Return whether the response to an upload or attach call says that no space is left."""
-    return (
-        case.call in _STORING
-        and 400 <= case.status < 500
-        and _STORE_FULL.search(case.matched_text) is not None
-    )
-
-
 RULES: tuple[ErrorRule, ...] = (
     # The service's page of error codes: an empty account is a 429, like too many requests.
     rules.no_quota(code=_QUOTA, hint="check the plan and billing of the account"),
     # A full store or project refuses every document, so no document is to blame. Messages about limits of
     # requests or of one file are similar.
-    rules.no_quota(when=_is_full, unless=_OF_A_REQUEST, hint=_ROOM_HINT),
+    rules.no_quota(
+        call=_STORING, status=range(400, 500), pattern=_STORE_FULL, unless=_OF_A_REQUEST, hint=_ROOM_HINT
+    ),
     # The same in the error's code.
     rules.no_quota(code=_FULL_CODES, hint=_ROOM_HINT),
     # An error in the body counts even under HTTP 200 (promise 10).

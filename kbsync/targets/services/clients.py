@@ -75,6 +75,7 @@ SERVER_FAILED = "server-failed"
 _WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model", re.IGNORECASE)
 """Matches TEI's messages about a call that its model can't serve."""
 
+_DASHSCOPE = re.compile("aliyun|alibabacloud|dashscope", re.IGNORECASE)
 _BAD_ITEM = bigmodel.BAD_REQUEST | {"400", "413", "422"}
 _TOO_LONG = re.compile("too (?:long|large)|token|length|maximum|exceed|truncat|过长|超过|超出", re.IGNORECASE)
 
@@ -102,7 +103,11 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
     gone = f"the {kind} service reports that its balance or quota is used up"
     return (
         # DashScope reports too many tokens in a minute in OpenAI's words for an empty account.
-        slow_down(status={429}, code={"insufficient_quota"}, when=_is_dashscope),
+        slow_down(
+            status={429},
+            code={"insufficient_quota"},
+            when=lambda case: _DASHSCOPE.search(f"{case.host} {case.matched_text}") is not None,
+        ),
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
@@ -148,13 +153,6 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
     )
 
 
-def _is_dashscope(case: ErrorCase) -> bool:
-    return (
-        re.search("aliyun|alibabacloud|dashscope", f"{case.host} {case.matched_text}", re.IGNORECASE)
-        is not None
-    )
-
-
 def _reports_failure(case: ErrorCase) -> bool:
     return case.is_error or not case.is_success
 
@@ -177,9 +175,8 @@ class ServiceClassifier:
         codes, message = _error_in(object_of(body))
         param = object_of(body).object("error").text("param")
         if response.is_success:  # a gateway may return 200, and the status as the error's code (OpenRouter)
-            response = replace(
-                response, status=next(filter(None, map(_error_status, codes)), response.status)
-            )
+            statuses = [int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code)]
+            response = replace(response, status=statuses[0] if statuses else response.status)
         case = case_of(
             response,
             codes=codes | ({f"param={param}"} if param else set()),
@@ -216,11 +213,6 @@ def refuses_everything(error: Rejected) -> TargetError:
 def is_too_long(error: Rejected) -> bool:
     """Return whether the message or the code blames a text's length."""
     return error.code in ("413", "422", "1261") or _TOO_LONG.search(error.reason) is not None
-
-
-def _error_status(code: str) -> int | None:
-    """Return the HTTP status that an error's code is; None if it is another code."""
-    return int(code) if re.fullmatch("[45][0-9]{2}", code) else None
 
 
 def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
