@@ -11,7 +11,7 @@ from kbsync.contract.searching import Hit
 from kbsync.contract.target import BaseCard, Capacity, Target
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, Unsure
-from kbsync.targets.http.reading import Identified, ListPage, ListSweep
+from kbsync.targets.http.reading import HasId, ListPage, ListSweep
 
 if TYPE_CHECKING:
     from kbsync.targets.http.target import ServiceTarget
@@ -48,7 +48,7 @@ class BaseRequest:
         return {"name": self.name or card.name, "description": description}
 
 
-class Named(Identified, Protocol):
+class HasName(HasId, Protocol):
     """A knowledge base or an application."""
 
     @property
@@ -56,7 +56,7 @@ class Named(Identified, Protocol):
         """The name given by its owner."""
 
 
-N = TypeVar("N", bound=Named)
+N = TypeVar("N", bound=HasName)
 
 
 async def create_once(

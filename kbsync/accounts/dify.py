@@ -39,9 +39,9 @@ class DifyBases(Bases):
         if request.model is not None:
             raise Rejected("choose the model of a knowledge base in Dify; omit --model")
         name, description = (request.name, MAX_NAME_LENGTH), (request.description, MAX_DESCRIPTION_LENGTH)
-        for what, (words, longest) in {"a name": name, "a description": description}.items():
-            if len(words or "") > longest:
-                raise Rejected(f"Dify allows {what} of at most {longest} characters", code="length")
+        for what, (words, most) in {"a name": name, "a description": description}.items():
+            if len(words or "") > most:
+                raise Rejected(f"Dify allows {what} of at most {most} characters", code="length")
         return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:

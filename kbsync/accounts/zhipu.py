@@ -17,8 +17,8 @@ from kbsync.accounts.account import (
     Bases,
     Callback,
     EmbeddingModel,
+    HasName,
     ManagedAccount,
-    Named,
     create_once,
 )
 from kbsync.accounts.settings import (
@@ -106,7 +106,7 @@ _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
 
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 
-T = TypeVar("T", bound=Named)
+T = TypeVar("T", bound=HasName)
 
 
 def _without_none(body: Mapping[str, object]) -> dict[str, object]:

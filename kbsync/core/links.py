@@ -14,10 +14,10 @@ from urllib.parse import SplitResult, quote, urlsplit
 from kbsync.core.text import extension_of
 
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
-LARGEST = 64 * 1024
+MAX_BYTES = 64 * 1024
 """Maximum size of a link file in bytes."""
 
-LONGEST = 2048
+MAX_ADDRESS_LENGTH = 2048
 """Maximum length of an address in characters; no service documents its limit, but browsers and proxies allow
 about this many.
 """
@@ -45,13 +45,13 @@ def is_address(text: str) -> bool:
 
 def address_from(path: str, stream: BinaryIO) -> str:
     """Return the address in the link file `path`, open as `stream`. Raises NoLink."""
-    return read_address(path, stream.read(LARGEST + 1))
+    return read_address(path, stream.read(MAX_BYTES + 1))
 
 
 def read_address(path: str, content: bytes) -> str:
     """Return the address in the link file `path`, in ASCII. Raises NoLink."""
-    if len(content) > LARGEST:
-        raise NoLink(f"is over {LARGEST:,} bytes, too large for a link file")
+    if len(content) > MAX_BYTES:
+        raise NoLink(f"is over {MAX_BYTES:,} bytes, too large for a link file")
     match extension_of(path):
         case "webloc":
             return checked(_from_plist(content))
@@ -66,8 +66,10 @@ def checked(text: str) -> str:
     text = text.strip()
     if not text:
         raise NoLink("holds no address")
-    if len(text) > LONGEST or _FORBIDDEN.search(text):
-        raise NoLink(f"its address has blanks or forbidden characters, or more than {LONGEST} characters")
+    if len(text) > MAX_ADDRESS_LENGTH or _FORBIDDEN.search(text):
+        raise NoLink(
+            f"its address has blanks or forbidden characters, or more than {MAX_ADDRESS_LENGTH} characters"
+        )
     parts = _split(text)
     if parts.scheme not in _PORTS:
         raise NoLink(f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https work")

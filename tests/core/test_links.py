@@ -6,7 +6,7 @@ import plistlib
 
 import pytest
 
-from kbsync.core.links import LARGEST, NoLink, read_address, same_address
+from kbsync.core.links import MAX_BYTES, NoLink, read_address, same_address
 
 PAGE = "https://example.org/faq?a=1#/top"
 
@@ -48,7 +48,7 @@ ENTITIES = (
         ("a.url", b"[InternetShortcut]\nURL=https://a.org/\xe4\n", "forbidden"),
         ("a.url", b"[InternetShortcut]\nURL=https://a.org:99999/\n", "malformed"),
         ("a.url", b"[InternetShortcut]\nURL=https://a.org/" + b"x" * 2048, "2048"),
-        ("a.url", b"[InternetShortcut]\nURL=https://a.org/\n" + b"#" * LARGEST, "65,536"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org/\n" + b"#" * MAX_BYTES, "65,536"),
         ("a.desktop", b"[Desktop Entry]\nType=Application\nURL=https://a.org/\n", "Application"),
         ("a.desktop", b"[InternetShortcut]\nURL=https://a.org/\n", "Desktop Entry"),
         ("a.webloc", b"bplist00 and then nothing", "property list"),

@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, BaseCard, DocState, DocStatus, Limits, Outgoing, PutOutcome
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import LARGEST as MAX_LINK_BYTES
+from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import is_link
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of

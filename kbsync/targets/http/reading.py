@@ -186,7 +186,7 @@ def check_shown(shown: int, counted: int | None, base_id: str) -> None:
         raise Unavailable(f"the list shows {shown} of {counted} documents of knowledge base {base_id}")
 
 
-class Identified(Protocol):
+class HasId(Protocol):
     """A row of a list, identified by its `id`."""
 
     @property
@@ -194,8 +194,8 @@ class Identified(Protocol):
         """The service's id."""
 
 
-T = TypeVar("T", bound=Identified)
-T_co = TypeVar("T_co", bound=Identified, covariant=True)
+T = TypeVar("T", bound=HasId)
+T_co = TypeVar("T_co", bound=HasId, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -460,7 +460,7 @@ class RerankService:
         Gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
         # Some services refuse the whole request because of one empty text.
-        passages = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
+        passages = [text[: self._dialect.max_length] or " " for text in texts[: self.most_texts]]
         if not passages:
             return []
         body = rerank_body(self._config, question[:MAX_QUERY_LENGTH], passages)

@@ -76,12 +76,12 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """How a dialect requests a ranking. `most_texts`: limit of one request; `longest`: characters in each
+    """How a dialect requests a ranking. `most_texts`: limit of one request; `max_length`: characters in each
     text."""
 
     path: str
     most_texts: int
-    longest: int
+    max_length: int
 
 
 # Documented numbers of items in one request (tei: the default of --max-client-batch-size); kbsync sends fewer

@@ -27,7 +27,8 @@ from kbsync.contract.target import (
     TargetContext,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import LARGEST, is_link
+from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
+from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
@@ -91,7 +92,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         wall = options.get("wall", time.time)
         self.takes = Limits(
             extensions=EXTENSIONS,
-            max_bytes_by_extension=dict.fromkeys(LINKS, min(config.max_bytes, LARGEST)),
+            max_bytes_by_extension=dict.fromkeys(LINKS, min(config.max_bytes, MAX_LINK_BYTES)),
             list_lag=1.0,
             ahead=config.concurrency // 2 + 1,
             links=LINKS,
