@@ -22,6 +22,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http import reading
+from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import Fields, ListPage, Match
 from kbsync.targets.ragflow import shapes
@@ -58,7 +59,7 @@ class RagflowBases(Bases):
             raise Rejected(f"RAGFlow allows a name of at most {MAX_NAME_LENGTH} characters", code="name")
         texts = {"name": request.name, "description": request.description}
         fields = parse_settings(request.settings, SETTINGS, "a dataset")
-        return {key: value for key, value in texts.items() if value is not None} | fields
+        return without_none(texts) | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list (pages are numbered from 1); the response has no total."""

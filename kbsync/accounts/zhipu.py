@@ -35,7 +35,7 @@ from kbsync.accounts.settings import (
 from kbsync.accounts.zhipu_answers import ZhipuAnswers
 from kbsync.contract.target import BaseCard, Capacity
 from kbsync.errors import NotOffered, Rejected, Unsure
-from kbsync.targets.http.bodies import parse_json
+from kbsync.targets.http.bodies import parse_json, without_none
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in, row_reader
@@ -107,11 +107,6 @@ _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 
 T = TypeVar("T", bound=HasName)
-
-
-def _without_none(body: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields that have a value."""
-    return {key: value for key, value in body.items() if value is not None}
 
 
 async def _page(
@@ -202,7 +197,7 @@ class ZhipuBases(Bases):
             "description": request.description,
             "embedding_id": number_of(model.id),
         }
-        body = _without_none({**fixed, **fields})
+        body = without_none({**fixed, **fields})
         created = await _create(self._client, "create-base", "/knowledge", body)
         return _card(Fields(created, embedding_model=model.name, document_size=0, length=0))
 
@@ -219,7 +214,7 @@ class ZhipuBases(Bases):
             **settings,
         }
         with self._client.redacting(*request.headers.values()):
-            await self._client.request("edit-base", "PUT", base_path(base_id), json=_without_none(body))
+            await self._client.request("edit-base", "PUT", base_path(base_id), json=without_none(body))
 
     async def delete(self, base_id: str) -> None:
         """Delete a base; a missing one counts as deleted."""
@@ -350,7 +345,7 @@ def _application_body(request: ApplicationRequest, present: Fields) -> dict[str,
         body["knowledge_ids"] = [number_of(base_id) for base_id in bases]
     if recall or bases is not None:
         body["knowledge_info"] = {**_recall(bases, present), **recall}
-    return _without_none(body)
+    return without_none(body)
 
 
 def _check_application(request: ApplicationRequest) -> None:
@@ -371,7 +366,7 @@ def _recall(bases: Sequence[str] | None, present: Fields) -> dict[str, Any]:
 
     If `bases` is None, the bases are unknown and the settings stay unchanged.
     """
-    recall = {**DEFAULT_RECALL, **_without_none(_recall_in(present))}
+    recall = {**DEFAULT_RECALL, **without_none(_recall_in(present))}
     if bases is None:
         return recall
     for key in _LISTS_BY_BASE & recall.keys():

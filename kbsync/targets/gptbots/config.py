@@ -43,11 +43,12 @@ class GptbotsSearchConfig:
     ] = None
 
 
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "text": ("pdf", "txt", "md", "doc", "docx", *sorted(LINKS)),
-    "spreadsheet": ("csv", "xls", "xlsx"),
-    "qa": ("csv", "xls", "xlsx"),
-}
+FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
+"""The formats of files that the service fetches from a URL; it doesn't document fetching web pages."""
+
+_SHEETS = frozenset({"csv", "xls", "xlsx"})
+EXTENSIONS = _SHEETS | FETCHED | LINKS
+KINDS = {"text": FETCHED | LINKS, "spreadsheet": _SHEETS, "qa": _SHEETS}
 """The extensions that each kind of document accepts (the service's pages on adding documents)."""
 
 
@@ -136,12 +137,6 @@ class DocumentKind(enum.StrEnum):
     QA = "qa"
 
 
-_SHEETS = frozenset(KINDS["qa"])
-FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
-"""The formats of files that the service fetches from a URL; it doesn't document fetching web pages."""
-
-EXTENSIONS = _SHEETS | FETCHED | LINKS
-
 _LETTERS = {DocumentKind.TEXT: "t", DocumentKind.SPREADSHEET: "x", DocumentKind.QA: "q"}
 
 
@@ -175,22 +170,21 @@ class Cutting:
         """
         if is_update and self.kind is DocumentKind.QA:
             return {}
-        settings: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is DocumentKind.QA else {}
-        settings |= (
-            {"chunk_token": self.chunk_token} if self.splitter is None else {"splitter": self.splitter}
-        )
-        return settings | ({} if self.header_row is None else {"header_row": self.header_row})
+        fields = {
+            "purpose": "QA_FILE" if self.kind is DocumentKind.QA else None,
+            "chunk_token": self.chunk_token,
+            "splitter": self.splitter,
+            "header_row": self.header_row,
+        }
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
     """Return how to split the document at `path`; ignores settings that don't fit its kind."""
-    extension = extension_of(path)
-    is_sheet = extension in _SHEETS
-    kind = (
-        (DocumentKind.QA if settings.get("kind") == "qa" else DocumentKind.SPREADSHEET)
-        if is_sheet
-        else DocumentKind.TEXT
-    )
+    is_sheet = extension_of(path) in _SHEETS
+    kind = DocumentKind.SPREADSHEET if is_sheet else DocumentKind.TEXT
+    if is_sheet and settings.get("kind") == "qa":
+        kind = DocumentKind.QA
     # The call for spreadsheets has no `splitter`; in other calls `splitter` takes precedence anyway.
     splitter = None if kind is DocumentKind.SPREADSHEET else settings.get("splitter")
     return Cutting(

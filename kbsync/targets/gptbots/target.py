@@ -38,6 +38,7 @@ from kbsync.targets.gptbots.config import (
     kind_of_recipe,
 )
 from kbsync.targets.gptbots.shapes import FileResult, MarkedRow, Marker, classify_response
+from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches
 from kbsync.targets.http.rules import INDEXING, MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget, address_in, grace, refusal_of, search_ranked
@@ -304,10 +305,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 is_wanted = self._config.qa_update == "in_place" and not self._client.missing.lacks(QA_UPDATE)
                 may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
             else:
-                may_change = kind_of_recipe(changed.recipe) in (
-                    None,
-                    cutting.kind,
-                )  # only within the same kind
+                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)
             changed = changed if may_change else None
         # The marker of an update contains the `update_time` from before the update.
         was = None if changed is None else changed.updated or 0
@@ -530,12 +528,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def _send_search(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
         settings = self._config.search
-        optional = {
+        body = {
+            "prompt": prompt,
+            "top_k": MAX_PASSAGES,
+            "group_ids": [self._base],  # without `data_ids`: the service would search the union of both
             "embedding_rate": settings.embedding_rate,
             "doc_correlation": settings.doc_correlation,
             "rerank_version": ranking,
         }
-        # Send only the base, without `data_ids`: the service would search the union of both.
-        body: dict[str, object] = {"prompt": prompt, "top_k": MAX_PASSAGES, "group_ids": [self._base]}
-        body |= {key: value for key, value in optional.items() if value is not None}
-        return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=body)
+        json = without_none(body)
+        return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=json)

@@ -88,6 +88,11 @@ def json_text(value: Any) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def json_body(text: bytes) -> RequestBody:
     """Return a request body for encoded JSON."""
     return RequestBody(JSON, len(text), [text], ExitStack())

@@ -18,7 +18,7 @@ from kbsync.core.links import is_address
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.targets.http import reading
-from kbsync.targets.http.bodies import parse_json
+from kbsync.targets.http.bodies import parse_json, without_none
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
@@ -270,17 +270,15 @@ def retrieve_body(
     body: dict[str, object] = {
         "query": shortened(text),
         "knowledge_ids": [knowledge_id],
+        "document_ids": list(among) or None,  # never send an empty list
         "top_k": top_k,
         "top_n": search.top_n,
         "recall_method": search.recall_method,
+        "recall_ratio": search.recall_ratio,
+        "fractional_threshold": search.fractional_threshold,
     }
-    if search.recall_ratio is not None:
-        body["recall_ratio"] = search.recall_ratio
-    if search.fractional_threshold is not None:
-        body["fractional_threshold"] = search.fractional_threshold
-    if rerank:
-        body |= {"rerank_status": 1, "rerank_model": search.rerank_model}
-    return body | ({"document_ids": list(among)} if among else {})  # never send an empty list
+    body |= {"rerank_status": 1, "rerank_model": search.rerank_model} if rerank else {}
+    return without_none(body)
 
 
 def words_in(name: str) -> str:
@@ -293,9 +291,6 @@ def words_in(name: str) -> str:
 def shortened(text: str) -> str:
     """Return at most `MAX_QUERY_LENGTH` characters, cut between words if possible."""
     text = text.strip()
-    if len(text) <= MAX_QUERY_LENGTH:
-        return text
-    if text[MAX_QUERY_LENGTH].isspace():
+    if len(text) <= MAX_QUERY_LENGTH or text[MAX_QUERY_LENGTH].isspace():
         return text[:MAX_QUERY_LENGTH].rstrip()
-    whole, _, _ = text[:MAX_QUERY_LENGTH].rpartition(" ")
-    return whole.rstrip() or text[:MAX_QUERY_LENGTH]
+    return text[:MAX_QUERY_LENGTH].rpartition(" ")[0].rstrip() or text[:MAX_QUERY_LENGTH]

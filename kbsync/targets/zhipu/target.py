@@ -376,15 +376,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base, or only the documents that the query names."""
-        config = self._config
-        body = partial(
-            shapes.retrieve_body,
-            config.knowledge_id,
-            query.text,
-            shapes.MAX_PASSAGES,
-            query.among,
-            config.search,
-        )
+        base_id, search = self._config.knowledge_id, self._config.search
+        body = partial(shapes.retrieve_body, base_id, query.text, shapes.MAX_PASSAGES, query.among, search)
         try:
             return await search_ranked(
                 lambda ranked: self._retrieve(body(rerank=ranked)), query.rerank, OVERLOADED
