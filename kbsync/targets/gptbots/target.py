@@ -116,30 +116,27 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         if not meant[item.index]:
             bare = find_results(item.file_name.rpartition(".")[0])
             meant[item.index] = [number for number in bare if number not in matched]
-    if (
-        len(batch) == 1 and not meant[batch[0].index]
-    ):  # the only document, regardless of its name in the response
+    # A result of the only document is about it, whatever its name.
+    if len(batch) == 1 and not meant[batch[0].index]:
         meant[batch[0].index] = list(range(len(results)))
-    by_place = {index: [results[number] for number in numbers] for index, numbers in meant.items()}
-    holders = Counter(
-        one_id
-        for some in by_place.values()
-        for one_id in {result.id for result in some if result.is_stored}
-        if one_id
-    )
-    return {item.index: _outcome(item, by_place[item.index], holders) for item in batch}
+    by_index = {index: [results[number] for number in numbers] for index, numbers in meant.items()}
+    holders = Counter(doc_id for some in by_index.values() for doc_id in _stored_ids(some))
+    return {item.index: _outcome(item, by_index[item.index], holders) for item in batch}
 
 
-def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[str, int]) -> PutOutcome:
-    name = item.document.path
-    ids = {result.id for result in results if result.is_stored}
+def _stored_ids(results: Sequence[FileResult]) -> set[str]:
+    return {result.id for result in results if result.is_stored}
+
+
+def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Counter[str]) -> PutOutcome:
+    name, ids = item.document.path, _stored_ids(results)
     is_failed = not all(result.is_stored for result in results)
     if is_failed and not ids:
         # The service often accepts the same document a moment later.
         return Rejected("the service refused the document and gives no reason", code=FAILED, may_pass=True)
     # If the response has one id for two documents, trust it for neither: one of them would be missing from
     # searches without any error (promise 10).
-    if is_failed or len(ids) > 1 or any(holders.get(doc_id, 0) > 1 for doc_id in ids):
+    if is_failed or len(ids) > 1 or any(doc_id and holders[doc_id] > 1 for doc_id in ids):
         return Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
     if not ids:
         return Unsure(f"the service's response doesn't say whether {name} was stored", code="no-receipt")
@@ -176,10 +173,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def prepare(self) -> None:
         """Set the service's limits and the caches of its documents."""
-        most, links = (
-            self._config.max_bytes,
-            dict.fromkeys(LINKS, min(self._config.max_bytes, MAX_LINK_BYTES)),
-        )
+        most = self._config.max_bytes
+        links = dict.fromkeys(LINKS, min(most, MAX_LINK_BYTES))
         self.takes = Limits(
             EXTENSIONS,
             max_bytes=min(most, MAX_BYTES),
@@ -233,9 +228,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         }
         sendable = {index: document for index, document in enumerate(documents) if index not in results}
         try:
-            rows = await self._current_rows(
-                {document.replaces for document in sendable.values() if document.replaces is not None}
-            )
+            rows = await self._current_rows({old for each in sendable.values() if (old := each.replaces)})
         except TargetError as error:
             return [results.get(index, error) for index in range(len(documents))]
         items = [self._upload_item(index, document, rows) for index, document in sendable.items()]
@@ -246,13 +239,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
         except TargetError:
             refused = []
-        results |= await self._send(
-            [
-                self._upload_item(item.index, item.document, {})
-                for item in refused
-                if item.doc_id not in statuses
-            ]
-        )
+        gone = [item for item in refused if item.doc_id not in statuses]
+        results |= await self._send(self._upload_item(item.index, item.document, {}) for item in gone)
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
@@ -344,9 +332,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._update_started |= dict.fromkeys(ids, self._steady())
         self._drop_recent(ids)
         try:
-            response = await self._client.request_once(
-                op, method, path, partial(api.stream_of, batch, self._base)
-            )
+            body = partial(api.stream_of, batch, self._base)
+            response = await self._client.request_once(op, method, path, body)
             results = shapes.results_of(response.body)
             if results is None:
                 reason = f"{op}: the service's response doesn't say which files it stored"
@@ -362,9 +349,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         if is_qa_update:
             self._client.missing.works(QA_UPDATE)
         if not is_update:  # a new document has only one version, so its next final state counts
-            self._trusted.update(
-                outcome.remote_id for outcome in outcomes.values() if isinstance(outcome, Accepted)
-            )
+            stored = [outcome for outcome in outcomes.values() if isinstance(outcome, Accepted)]
+            self._trusted.update(outcome.remote_id for outcome in stored)
         return dict(outcomes)
 
     async def _retry_refused(
@@ -413,11 +399,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         unseen: set[str] = set()
         for part in batches(ids, MAX_IDS):
             try:
-                words |= {
-                    doc_id: word
-                    for doc_id, word in (await self._data_statuses(part)).items()
-                    if doc_id in part
-                }
+                statuses = await self._data_statuses(part)
+                words |= {doc_id: statuses[doc_id] for doc_id in part if doc_id in statuses}
             except Halted:
                 raise
             except TargetError:
