@@ -45,7 +45,7 @@ class DifyBases(Bases):
         return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return one page of the list (pages are numbered from 1). It includes the bases of other members."""
+        """Return one page of the list. It includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         return await self._client.read("bases", "/datasets", bases_of, params=params)
 

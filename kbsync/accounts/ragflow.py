@@ -62,7 +62,7 @@ class RagflowBases(Bases):
         return without_none(texts) | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return one page of the list (pages are numbered from 1); the response has no total."""
+        """Return one page of the list; the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
         return await self._client.read("bases", DATASETS, shapes.bases_of, params=params)
 
@@ -98,7 +98,7 @@ class RagflowAssistants(Applications):
     client: Client
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return one page of the list (pages are numbered from 1)."""
+        """Return one page of the list."""
         params = {"page": str(number), "page_size": str(size)}
         return await self.client.read("chats", "/api/v1/chats", chats_of, params=params)
 

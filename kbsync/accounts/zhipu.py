@@ -179,7 +179,7 @@ class ZhipuBases(Bases):
         return models or MODELS
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return one page of the list (pages are numbered from 1)."""
+        """Return one page of the list."""
         return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
     async def get(self, base_id: str) -> BaseCard:
@@ -280,7 +280,7 @@ class ZhipuApplications(Applications):
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return one page of the list (pages are numbered from 1)."""
+        """Return one page of the list."""
         return await _page(self._client, "applications", "/application", number, size, _application)
 
     async def get(self, application_id: str) -> ApplicationInfo:

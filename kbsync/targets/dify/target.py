@@ -42,7 +42,7 @@ def base_path(base_id: str) -> str:
 
 
 class DifyTarget(ServiceTarget[DocumentRow]):
-    """One knowledge base. Raises `UsageError` for unusable settings."""
+    """One knowledge base."""
 
     _config: DifyTargetConfig
 
@@ -59,7 +59,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._metadata = MetadataSender(self._client, self._root, self._read_dataset, self._steady)
 
     async def base(self) -> Base:
-        """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
+        """Check the base."""
         dataset = await self._read_dataset()
         return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
 

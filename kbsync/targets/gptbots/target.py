@@ -154,12 +154,11 @@ def _format(address: str) -> str:
 class GptbotsTarget(ServiceTarget[MarkedRow]):
     """One knowledge base, whose documents change in place.
 
-    Raises `UsageError` for unusable settings. After an update the service may still report the state of the
-    old version for a while. A final state counts for the new version if another state came in between, or if
-    the document's `update_time` differs from the one in the update's marker, which also works after a
-    restart. The target remembers the page of a document, but its row only for a moment: others change
-    documents, too, and with an outdated `update_time` a change would count as searchable too early (promise
-    10).
+    After an update the service may still report the state of the old version for a while. A final state
+    counts for the new version if another state came in between, or if the document's `update_time` differs
+    from the one in the update's marker, which also works after a restart. The target remembers the page of a
+    document, but its row only for a moment: others change documents, too, and with an outdated `update_time`
+    a change would count as searchable too early (promise 10).
     """
 
     _config: GptbotsTargetConfig

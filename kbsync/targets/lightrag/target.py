@@ -52,7 +52,7 @@ _STILL_THERE = "the server says that the deletion is finished, but still has the
 
 
 class LightragTarget(ServiceTarget[Row]):
-    """The only knowledge base of a server. Raises `UsageError` for unusable settings."""
+    """The only knowledge base of a server."""
 
     _config: LightragTargetConfig
     takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)

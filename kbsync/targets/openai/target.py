@@ -54,7 +54,7 @@ passages."""
 
 
 class OpenaiTarget(ServiceTarget[DocumentRow]):
-    """One vector store. Raises `UsageError` for unusable settings."""
+    """One vector store."""
 
     _config: OpenaiTargetConfig
 

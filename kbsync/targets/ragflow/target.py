@@ -48,7 +48,7 @@ DATASETS = "/api/v1/datasets"
 
 
 class RagflowTarget(ServiceTarget[ParsedDocument]):
-    """One dataset. Raises `UsageError` for unusable settings."""
+    """One dataset."""
 
     classify_response = staticmethod(shapes.classify_response)
     only_recipe = "dataset"
@@ -136,9 +136,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MAX_IDS):
             rows = await self._rows(part)
-            states |= {
-                remote_id: rows[remote_id].status if remote_id in rows else MISSING for remote_id in part
-            }
+            states |= dict.fromkeys(part, MISSING) | {row.id: row.status for row in rows.values()}
             unparsed = [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
             states |= await self._start_parsing(unparsed)
         return states
@@ -171,10 +169,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return {}
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that a document be parsed again.
-
-        Success means only that RAGFlow accepted the request; poll `status`.
-        """
+        """Request that a document be parsed again."""
         await self._parse([remote_id])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:

@@ -78,7 +78,7 @@ def base_path(base_id: str) -> str:
 
 
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
-    """One knowledge base. Raises `UsageError` for unusable settings."""
+    """One knowledge base."""
 
     _config: ZhipuTargetConfig
 
@@ -145,7 +145,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def base(self) -> Base:
-        """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
+        """Check the base."""
         # A count that isn't an integer can't prove that a list is incomplete (ADR 14), so it counts as
         # unknown.
         count = (await self.read_base(self._config.knowledge_id)).get("document_size")
@@ -251,11 +251,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.request("delete", "DELETE", f"/document/{shapes.path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the service reindex a document.
-
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
-        doesn't exist.
-        """
+        """Request that the service reindex a document."""
         self._client.missing.check("reembed")
         path = f"/document/embedding/{shapes.path_part(remote_id)}"
         # Indexing costs money: send it without retries, and raise `Unsure` for a lost response.
@@ -264,11 +260,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the service split a document again.
-
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
-        doesn't exist.
-        """
+        """Request that the service split a document again."""
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)
         if document is None:
