@@ -99,11 +99,8 @@ class StoredFile:
         """Return the file's text with our line at the end: the file's current path and a part that is unique
         to the file.
         """
-        return (
-            self.content
-            if self.has_own_line
-            else f"{self.content}\n\n({printable(self.path)}{self._own_line}"
-        )
+        added = "" if self.has_own_line else f"\n\n({printable(self.path)}{self._own_line}"
+        return self.content + added
 
     @property
     def _own_line(self) -> str:
@@ -112,9 +109,9 @@ class StoredFile:
     def listed(self, prefix: str, state: DocState) -> Listed:
         """Return the file as a row of the list, without a path if it is under another mirror's prefix."""
         whole = self.path
-        about = whole, self.size, self.created or None, state, reading.path_below(prefix, whole), self.digest
-        row = Listed(self.id, *about)
-        return row if self.mark is None else replace(row, upload_id=self.mark[0], recipe=self.mark[1])
+        upload_id, recipe, _ = self.mark or (None, None, "")
+        about = reading.path_below(prefix, whole), self.digest, upload_id, recipe
+        return Listed(self.id, whole, self.size, self.created or None, state, *about)
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
@@ -191,19 +188,16 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found, which come as three parallel lists of lists; None if the shape
     is unexpected.
     """
-    texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
-    if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
+    columns = [reading.object_of(body).get(key) for key in ("documents", "metadatas", "distances")]
+    batches = [column[0] for column in columns if isinstance(column, list) and column]
+    lists = [batch for batch in batches if isinstance(batch, list)]
+    if len(lists) < len(columns) or len(set(map(len, lists))) > 1:
         return None
     return tuple(
         (remote_id, Passage(reading.text_of(text), score=reading.number(score) or 0.0))
-        for text, fact, score in zip(texts, facts, scores, strict=True)
+        for text, fact, score in zip(*lists, strict=True)
         if (remote_id := reading.object_of(fact).id("file_id"))
     )
-
-
-def _first(body: Any, key: str) -> list[Any] | None:
-    batches = reading.object_of(body).get(key)
-    return batches[0] if isinstance(batches, list) and batches and isinstance(batches[0], list) else None
 
 
 _NOT_FOUND = re.compile(r"\AWe could not find what you're looking for")

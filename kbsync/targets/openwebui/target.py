@@ -15,7 +15,7 @@ import json
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -171,10 +171,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if missing := wanted - rows.keys():
             size, limit = min(NEWEST, 2 * len(missing) + 20), 4 * len(missing) + NEWEST
             news = await self._find_newest(size, lambda seen: missing <= seen.keys() or len(seen) >= limit)
-            if through := {
-                file_id for file_id in missing & news.keys() if news[file_id].status == "completed"
-            }:
-                rows |= await self._find_linked(through, 2 * len(ids) + 1)
+            ended = {row.id for row in news.values() if row.id in missing and row.status == "completed"}
+            if ended:
+                rows |= await self._find_linked(ended, 2 * len(ids) + 1)
         mine = [row for row in rows.values() if row.id in wanted]
         if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in mine):
             self._folders.forget()  # the folder is gone: the server stores the file outside of it
@@ -259,7 +258,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return self._busy_status(file)
         if self._context.read_only:
             return INDEXING
-        try:
+        with suppress(Unsure):
             if is_linked or not is_begun:
                 # If the file is linked, the new passages replace its old ones.
                 path = f"{_file_at(file.id)}/data/content/update"
@@ -268,8 +267,6 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             if not is_linked:
                 body = {"file_id": file.id, "directory_id": file.folder_id}
                 await self._client.post("link", f"{self._base}/file/add", json=body)
-        except Unsure:
-            pass
         return INDEXING
 
     def _busy_status(self, file: StoredFile) -> DocStatus:
@@ -379,12 +376,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         news = await self._find_newest(
             NEWEST, lambda seen: any(self._age_of(row.created) > limit for row in seen.values())
         )
-        base = self._config.knowledge_id
-        pending = {
-            key: row
-            for key, row in news.items()
-            if row.base == base and (row.status in IN_FLIGHT or (row.mark and row.is_refused_copy))
-        }
+        mine = [row for row in news.values() if row.base == self._config.knowledge_id]
+        unfinished = [row for row in mine if row.status in IN_FLIGHT or (row.mark and row.is_refused_copy)]
+        pending = {row.id: row for row in unfinished}
 
         # Oldest first, so that new files don't move rows to other pages.
         oldest_first = partial(self._read_page, order_by="created_at", direction="asc")
