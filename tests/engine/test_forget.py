@@ -214,10 +214,7 @@ def test_these_are_all_facts_that_are_kept_by_mirror_or_binding() -> None:
     assert {key.partition(":")[0] for key in FACTS} == {*MirrorFact, *BindingFact}
 
 
-@pytest.mark.parametrize("is_left", [False, True], ids=["forgotten", "left by an earlier version"])
-async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(
-    world: World, is_left: bool
-) -> None:
+async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(world: World) -> None:
     def set_facts(tx: Tx) -> None:
         sql = "INSERT OR REPLACE INTO meta(key, value) VALUES(?, '600')"
         tx.uploads._db.executemany(sql, ((key,) for key in FACTS))
@@ -225,8 +222,6 @@ async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(
     await world.mirrored(2)
     await forgotten(world, set_facts)
     assert rows_left(world) == {}
-    if is_left:
-        world.change(set_facts)
     async with world.start_mirror() as bound:
         assert (bound.mirror.id, bound.journal.binding.id) == (1, 1)
         assert bound.journal.timing.lag == 0.0 and bound.journal._times == ""

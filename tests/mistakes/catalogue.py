@@ -480,8 +480,8 @@ MISTAKES = {
     "no-tombstone": Mistake(
         "a document that a service still lists after its deletion stays",
         "kbsync/core/lifecycle.py",
-        "    if timing.limits.list_lag == 0:\n        return replace(upload, state=UploadState.GONE, due_at=None)",
-        "    if True:\n        return replace(upload, state=UploadState.GONE, due_at=None)",
+        "    if timing.limits.list_lag == 0:\n        return mark_gone(upload, timing)",
+        "    if True:\n        return mark_gone(upload, timing)",
         ("tests/promises/test_at_a_service.py", "tests/remote", "tests/targets/zhipu"),
     ),
     # The contract: exit codes, secrets, the listener, the config.
