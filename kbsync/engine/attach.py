@@ -166,9 +166,8 @@ class RecipeChanges:
         return rows[-1][0] if rows else None
 
 
-async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
-    """List the documents of a base that is new to this state, or that another state wrote to. Returns how
-    many of them are new.
+async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
+    """List the documents of a base that is new to this state, or that another state wrote to.
 
     Each document that may be ours gets an ADOPTING row at its path, unless a row already has it. If its mark,
     its base or a former row proves that it is ours, it serves regardless of its bytes: the planner replaces
@@ -176,8 +175,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
     reports them. If the state is older than the base, a document may have been renamed or updated since.
     """
-    adopted_count, listed_ids = 0, set[str]()
-    binding = journal.binding
+    binding, listed_ids = journal.binding, set[str]()
 
     def record(claims: Sequence[Claim], tx: Tx) -> None:
         for claim in claims:
@@ -197,7 +195,6 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
         changed = [claim for claim in claims if claim.is_new or claim.is_overtaken or claim.moved_to]
         if changed:
             await store.write(partial(record, changed))
-            adopted_count += sum(claim.is_new for claim in changed)
     await _end_missing(store, journal, target, listed_ids)
 
     def end(tx: Tx) -> None:
@@ -207,7 +204,6 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
         mark_undecided(tx, binding.mirror)
 
     await store.write(end)
-    return adopted_count
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:

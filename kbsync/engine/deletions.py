@@ -41,27 +41,19 @@ ROUNDING = 1e-6
 APPROVAL_KEPT = 7 * 86400.0
 
 
-def must_hold(
-    batch: int,
-    executed: int,
-    serving: int,
-    limits: DeletionLimits,
-    before: int | None = None,
-    held: int = 0,
+def needs_approval(
+    limits: DeletionLimits, *, deleted: int, executed: int, serving: int, all_documents: int
 ) -> bool:
-    """Return whether `batch` deletions need approval (promise 5).
+    """Return whether `deleted` deletions, those that already wait for approval included, need approval
+    (promise 5).
 
-    `executed`: deletions allowed without approval within the window. `held`: those within it that wait for
-    approval. `serving`: number of documents serving now, including the batch and the held ones. `before`:
-    number serving when the first file disappeared.
+    `executed`: deletions within the window that needed none. `serving`: number of documents serving now.
+    `all_documents`: how many deletions count as deleting everything.
     """
-    if batch == 0:
-        return False
-    # Later uploads must not hide that all earlier documents would be deleted.
-    if batch + held >= min(serving, before or serving):
+    if deleted >= all_documents:
         return True
-    deleted = batch + held + executed
-    return deleted > limits.count and deleted > limits.fraction * (serving + executed)
+    recent = deleted + executed
+    return recent > limits.count and recent > limits.fraction * (serving + executed)
 
 
 def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
@@ -268,12 +260,19 @@ class Deletions:
                 for waiting in unapproved(tx, self._mirror)
                 if waiting.made_at >= window_start
             )
-            # How many documents served when the first file of the batch went missing.
+            # How many documents served when the first file of the batch went missing: later uploads must not
+            # hide that all earlier documents would be deleted.
             first_missed = tx.removals.began(hold, now - self.clock.steady())
             counts = [count for since, count in self._served if since < first_missed]
-            before = counts[-1] if counts else next((count for _, count in self._served), None)
+            before = counts[-1] if counts else next((count for _, count in self._served), 0)
             asks = tx.mirrors.get(self._mirror).hold_all
-            if asks or must_hold(batch, executed, serving, binding.settings.deletions, before, held):
+            if asks or needs_approval(
+                binding.settings.deletions,
+                deleted=batch + held,
+                executed=executed,
+                serving=serving,
+                all_documents=min(serving, before or serving),
+            ):
                 tx.holds.decide(hold.id, ASKED, now)
                 return batch
             tx.holds.decide(hold.id, RELEASED, now)
@@ -334,56 +333,46 @@ class Deletions:
         tx.uploads.save(lifecycle.retire(upload, self.journal.timing))
         self.journal.decide(tx, removal.path)
 
-    async def run_approved(self) -> int:
-        """Delete the documents that a user has approved and that haven't changed since. Returns how many."""
+    async def run_approved(self) -> None:
+        """Delete the documents that a user has approved and that haven't changed since."""
 
         def approved(tx: Tx) -> list[Hold]:
             return [hold for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
 
+        def release(removals: Sequence[Removal], paths_without_file: Collection[str], tx: Tx) -> None:
+            for removal in removals:
+                self._release_approved(tx, removal, lacks_file=removal.path in paths_without_file)
+
         if not await self.store.read(approved):
-            return 0
+            return
         # After a week, an unused approval no longer applies to the current folder.
-        old, done = self.clock.wall() - APPROVAL_KEPT, 0
+        old = self.clock.wall() - APPROVAL_KEPT
         await self.store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
         for hold in await self.store.read(approved):
-            done += await self._run(hold)
-        return done
+            after = ""
+            while removals := await self.store.read(partial(self._read_removals, hold, after, held=True)):
+                after = removals[-1].path
+                checked = await self._stat_paths([removal.path for removal in removals])
+                if checked is None:
+                    return
+                paths_without_file = {path for path, stat in checked if stat.lacks_file}
+                await self.store.write(partial(release, removals, paths_without_file))
 
-    async def _run(self, hold: Hold) -> int:
-        done, after = 0, ""
-
-        def release(removals: Sequence[Removal], paths_without_file: Collection[str], tx: Tx) -> int:
-            return sum(
-                self._release_approved(tx, removal, lacks_file=removal.path in paths_without_file)
-                for removal in removals
-            )
-
-        while removals := await self.store.read(partial(self._read_removals, hold, after, held=True)):
-            after = removals[-1].path
-            checked = await self._stat_paths([removal.path for removal in removals])
-            if checked is None:
-                return done
-            paths_without_file = {path for path, stat in checked if stat.lacks_file}
-            done += await self.store.write(partial(release, removals, paths_without_file))
-        return done
-
-    def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> bool:
+    def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> None:
         path = removal.path
         entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload)
         # An approval covers exactly this document: another one that serves now needs a new decision.
         is_held = upload is not None and upload.state is UploadState.HELD and upload.path == path
         if upload is None or not is_held or entry is None:
             tx.removals.release(removal.upload)
-            return False
+            return
         desired = self.journal.desired(entry)
         if desired.presence is Presence.GONE and not lacks_file:
             desired = replace(desired, presence=Presence.PRESENT)  # it is back, or cannot be accessed
-        if not removal_cause(desired) or desired.keeps:
-            if desired.presence is not Presence.MISSING:  # its second check is pending
-                tx.entries.doubt(self._mirror, path)  # the next scan checks it again
-            return False
-        self._release(tx, removal, upload)
-        return True
+        if removal_cause(desired) and not desired.keeps:
+            self._release(tx, removal, upload)
+        elif desired.presence is not Presence.MISSING:  # its second check is pending
+            tx.entries.doubt(self._mirror, path)  # the next scan checks it again
 
 
 async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:

@@ -950,22 +950,19 @@ class Journal:
         if upload is not None and upload.state.serves:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
-    def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
-        """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Returns how
-        many.
+    def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
+        """Mark every upload in flight as unsure, except the `busy` ones, which are still running.
 
         `spent`: a document may be to blame, for instance if kbsync was killed while sending it.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
         )
-        rows = [upload for upload in sending if upload.id not in busy]
-        for upload in rows:
+        for upload in (row for row in sending if row.id not in busy):
             doubted = lifecycle.doubt(upload, "interrupted while sending", self.timing, spent=spent)
             if not spent:  # a restart doesn't extend the wait
                 doubted = replace(doubted, attempts=max(0, doubted.attempts - 1))
             self._save_and_decide(tx, doubted)
-        return len(rows)
 
     def _save_and_decide(self, tx: Tx, changed: Upload) -> None:
         """Save the row, then re-evaluate its path."""

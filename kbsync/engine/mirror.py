@@ -251,7 +251,12 @@ class BoundMirror:
         self.may_wait = True
         """Whether rows may be waiting for a decision; False only if none are."""
         self.deletions = Deletions(
-            store, journal, clock, mirror.trusted_identity, changing_inodes=self._changing_inodes
+            store,
+            journal,
+            clock,
+            mirror.trusted_identity,
+            # In a pass, only the files that it waits for count.
+            lambda: self.awaited.inodes() if mirror.is_pass else self.reconciler.changing_inodes(),
         )
         self.recipe_changes = RecipeChanges(store, journal, clock)
         self.inbox = Inbox(
@@ -269,12 +274,11 @@ class BoundMirror:
         self.working = asyncio.create_task(self.worker.run())
         self._tasks = set[asyncio.Task[None]]()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the mirror's parts until `stop` is set."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def stop(self, grace: float = 0.5) -> None:
         """Stop the parts, even if this call is cancelled; requests in flight are in the journal. May be
@@ -473,10 +477,6 @@ class BoundMirror:
         return min((time for time in times if time is not None), default=math.inf)
 
     # -- reports of the parts ---------------------------------------------------------------------------
-
-    def _changing_inodes(self) -> Collection[int]:
-        """Return the inodes of files that are still changing."""
-        return self.awaited.inodes() if self.mirror.is_pass else self.reconciler.changing_inodes()
 
     def _rows_written(self) -> None:
         self.may_wait = True

@@ -272,7 +272,7 @@ class PrivatePass:
 
     def server(self, path: str) -> Upload | None:
         """Return the document that serves a file."""
-        return serving(self._copy.read_now(lambda tx: self._rows(tx, path)))
+        return serving(self._copy.read_now(lambda tx: self.journal.uploads(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Start as a pass does. Raises `Halted`.
@@ -395,7 +395,7 @@ class PrivatePass:
         plan.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
         for status in (Status.PENDING, Status.INDEXING, Status.HELD, Status.FAILED):
             for entry in tx.entries.of_status(mirror, status, in_order=False):
-                desired, rows = self.journal.desired(entry), self._rows(tx, entry.path)
+                desired, rows = self.journal.desired(entry), self.journal.uploads(tx, entry.path)
                 match status:
                     case Status.HELD:
                         if (server := serving(rows)) is None:
@@ -413,7 +413,7 @@ class PrivatePass:
         if self.binding.abilities.keeps:
             plan.keep = []
             for entry in tx.entries.of_status(mirror, Status.KEPT, in_order=False):
-                server = serving(self._rows(tx, entry.path))
+                server = serving(self.journal.uploads(tx, entry.path))
                 size = None if server is None else server.known_size
                 plan.keep.append(Planned(entry.path, size, cause=removal_cause(self.journal.desired(entry))))
         for folder in tx.folders.problems(mirror):
@@ -428,9 +428,6 @@ class PrivatePass:
         for row in tx.uploads.relabelled(mirror, number):
             self._add_rename(tx, row, plan)
 
-    def _rows(self, tx: Tx, path: str) -> list[Upload]:
-        return tx.uploads.at_path(self.binding.mirror, self.binding.id, path)
-
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
     ) -> None:
@@ -442,9 +439,7 @@ class PrivatePass:
             return
         if removal_cause(desired) or desired.digest is None or desired.presence is not Presence.PRESENT:
             return
-        fitting = {
-            row.state: row for row in rows if (row.digest, row.recipe) == (desired.digest, desired.recipe)
-        }
+        fitting = {row.state: row for row in rows if row.version == (desired.digest, desired.recipe)}
         if UploadState.INDEXING in fitting:
             return  # it only has to wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
@@ -488,7 +483,7 @@ class PrivatePass:
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := removal_cause(self.journal.desired(entry))):
             return
-        if serving(self._rows(tx, entry.path)) is None:
+        if serving(self.journal.uploads(tx, entry.path)) is None:
             # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
             lines = plan.delete if plan.keep is None else plan.keep
             lines.append(Planned(entry.path, row.known_size, cause=cause))
@@ -499,13 +494,8 @@ class PrivatePass:
         if entry is None or entry.status is not Status.READY:
             return
         moved_from = self._moved_from(row)
-        content = (row.digest, row.recipe)
-        rows = (
-            other_row
-            for other_row in self._rows(tx, entry.path)
-            if (other_row.digest, other_row.recipe) == content
-        )
-        sending = next((other_row for other_row in rows if other_row.state in TO_BE_SENT), None)
+        others = (other for other in self.journal.uploads(tx, entry.path) if other.version == row.version)
+        sending = next((other for other in others if other.state in TO_BE_SENT), None)
         if sending is None and not self.binding.abilities.renames and moved_from is None:
             return  # the target keeps the old name, and did so before
         planned = Planned(entry.path, row.known_size, source=moved_from or row.label or entry.path)

@@ -119,8 +119,8 @@ MISTAKES = {
     "no-recovery": Mistake(
         "what was being sent when the program died stays so for ever",
         "kbsync/engine/journal.py",
-        "    rows = [upload for upload in sending if upload.id not in busy]",
-        "    rows = [upload for upload in sending if upload.id in busy]",
+        "    for upload in (row for row in sending if row.id not in busy):",
+        "    for upload in (row for row in sending if row.id in busy):",
         ("tests/promises/test_each_promise.py", "tests/crash/test_changed_back.py"),
     ),
     "two-programs-one-state": Mistake(
@@ -149,7 +149,7 @@ MISTAKES = {
     "all-of-few-go": Mistake(
         "the last documents of a small mirror are deleted unasked",
         "kbsync/engine/deletions.py",
-        "    if batch + held >= min(serving, before or serving):\n        return True\n",
+        "    if deleted >= all_documents:\n        return True\n",
         "",
         ("tests/core", "tests/engine"),
     ),
