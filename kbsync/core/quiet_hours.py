@@ -35,7 +35,7 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
         if match is None:
             raise ValueError(f"{part.strip()!r} is not a time of day such as 22:00-06:00")
         first, last, *times = match.groups()
-        start, end = map(_minutes, times)
+        start, end = (60 * int(hours) + int(minutes) for hours, minutes in (t.split(":") for t in times))
         if start == end:
             raise ValueError(f"{part.strip()!r} begins and ends at the same time")
         days = range(7)
@@ -68,8 +68,3 @@ def _span(period: QuietHours, day: datetime) -> tuple[float, float]:
     end = period.end if period.end > period.start else period.end + 24 * 60
     starts, ends = (day + timedelta(minutes=minutes) for minutes in (period.start, end))
     return starts.timestamp(), ends.timestamp()
-
-
-def _minutes(text: str) -> int:
-    hours, minutes = text.split(":")
-    return 60 * int(hours) + int(minutes)

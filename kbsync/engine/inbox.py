@@ -166,8 +166,13 @@ class Inbox:
         requested = None if paths is None else frozenset(paths)
 
         def fetch_again(tx: Tx) -> None:
+            # A web page changes without its link file, so `retry` of that file requests the current page.
+            # Without a digest the document is sent again, as after an edit.
             for path in links:
-                self._fetch_again(tx, path)
+                for upload in self._journal.uploads(tx, path):
+                    if upload.state is UploadState.SERVING:
+                        tx.uploads.set_content(upload.id, digest="")
+                        self._journal.decide(tx, path, fresh=True)
 
         await self._store.write(fetch_again)
 
@@ -196,14 +201,6 @@ class Inbox:
                     row for row in rows if row.id <= last and (requested is None or row.path in requested)
                 ]
                 await self._store.write(partial(change, matching))
-
-    def _fetch_again(self, tx: Tx, path: str) -> None:
-        # A web page changes without its link file, so `retry` of that file requests the current page. Without
-        # a digest the document is sent again, as after an edit.
-        for upload in self._journal.uploads(tx, path):
-            if upload.state is UploadState.SERVING:
-                tx.uploads.set_content(upload.id, digest="")
-                self._journal.decide(tx, path, fresh=True)
 
     async def _repair(self, message: Message) -> None:
         """Resend `missing` documents and delete `strays`.

@@ -81,10 +81,15 @@ class ReadOnlyState:
         with state_errors(path):
             schema.refuse_no_file(path)
             self.is_restored = schema.is_restored(path)
-            opened = open_reader(path, immutable=self.is_restored)
-            schema.refuse_unfit(opened, path)
-            self._reader = _as_of_now(opened)
-        self._identity = identity(path) if self._reader is opened else None
+            self._reader = open_reader(path, immutable=self.is_restored)
+            schema.refuse_unfit(self._reader, path)
+            self._identity = identity(path)
+            if schema.is_older(self._reader):  # no pass has upgraded it yet: use an upgraded copy in memory
+                original, self._reader = self._reader, apsw.Connection(":memory:")
+                copy_into(original, self._reader)
+                original.close()
+                schema.migrate(self._reader)
+                self._identity = None
 
     def rename_mirrors(self, names: Mapping[str, str]) -> None:
         """Show mirrors under new names. `names` maps the name in the file, which stays unchanged, to the new
@@ -133,17 +138,6 @@ class ReadOnlyState:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
-
-
-def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
-    """Return the state itself or, if no pass has upgraded it yet, a copy in memory with current tables."""
-    if not schema.is_older(reader):
-        return reader
-    copy = apsw.Connection(":memory:")
-    copy_into(reader, copy)
-    reader.close()
-    schema.migrate(copy)
-    return copy
 
 
 class EmptyState(ReadOnlyState):

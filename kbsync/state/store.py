@@ -50,7 +50,7 @@ class StateStore:
     for damage. Tests stop the program in `on_commit("before"|"after")`."""
 
     def __init__(
-        self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] | None = None
+        self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] = lambda _moment: None
     ) -> None:
         """Open or create the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one.
 
@@ -185,7 +185,10 @@ class StateStore:
             if self._broken is not None:
                 raise self._broken
             with self.state_errors():
-                results = self._transact(jobs)
+                with transaction(self._writer, "BEGIN IMMEDIATE"):
+                    results = [self._attempt(job) for job in jobs]
+                    self._on_commit("before")
+                self._on_commit("after")
         except BaseException as error:
             if not isinstance(error, Exception):  # a test stops the program here
                 self._broken = error
@@ -197,13 +200,6 @@ class StateStore:
                 job.done.set_result(result)
             else:
                 job.done.set_exception(failure)
-
-    def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
-        with transaction(self._writer, "BEGIN IMMEDIATE"):
-            results = [self._attempt(job) for job in jobs]
-            self._call_hook("before")
-        self._call_hook("after")
-        return results
 
     def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
         db = self._writer
@@ -218,10 +214,6 @@ class StateStore:
             return None, error
         db.execute("RELEASE job")
         return result, None
-
-    def _call_hook(self, moment: str) -> None:
-        if self._on_commit is not None:
-            self._on_commit(moment)
 
 
 class StateCopy(StateStore):

@@ -340,7 +340,7 @@ class World:
             self._executor.shutdown(wait=False)
         executor = self._executor = CountingExecutor() if self.in_threads else Inline(self.clock)
         executor.take_over()
-        store = self.store = StateStore(self.state / "state.db", on_commit=self.on_commit)
+        store = self.store = StateStore(self.state / "state.db", on_commit=self.on_commit or (lambda _: None))
         executor.take_over_state(store)
         self.clock.busy, self.clock.wait_for_call = (lambda: executor.under_way > 0), executor.wait_for_call
         try:

@@ -133,8 +133,8 @@ MISTAKES = {
     "confirmed-before-it-is-on-disk": Mistake(
         "a write is confirmed before it is on disk",
         "kbsync/state/store.py",
-        '            self._call_hook("before")\n        self._call_hook("after")\n',
-        '            self._call_hook("before")\n            self._call_hook("after")\n',
+        '                    self._on_commit("before")\n                self._on_commit("after")\n',
+        '                    self._on_commit("before")\n                    self._on_commit("after")\n',
         ("tests/state", "tests/crash"),
     ),
     # 4. The daemon never wakes itself.

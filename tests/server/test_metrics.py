@@ -15,7 +15,6 @@ from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt
 from kbsync.state.pauses import Pause
-from kbsync.state.store import StateStore
 from tests.server.scene import samples, scene
 
 HALTED = 'kbsync_halted{mirror="docs",reason="failing"}'
@@ -112,18 +111,18 @@ async def test_halt_that_the_state_cannot_store_is_served(
     one = scene(tmp_path)
     async with one.open():
         await one.mirrored(1)
-        run, real = one.runs["docs"], StateStore._transact
+        run = one.runs["docs"]
 
-        def transact(_store: StateStore, _jobs: object) -> None:
+        def fail(_moment: str) -> None:
             raise StateError("the disk is full")
 
-        monkeypatch.setattr(StateStore, "_transact", transact)
+        monkeypatch.setattr(run.store, "_on_commit", fail)
         with pytest.raises(StateError):
             await run.halts.show(Halt("quota", "no money", ""))
         assert samples((await one.get("/metrics")).text)[HALTED] == 1
         [mirror] = (await one.json("/api/status"))["mirrors"]
         assert mirror["halt"] == {"reason": "failing", "detail": "the disk is full", "cure": ""}
-        monkeypatch.setattr(StateStore, "_transact", real)
+        monkeypatch.undo()
         await run.halts.refresh()
         assert HALTED not in samples((await one.get("/metrics")).text)
 
