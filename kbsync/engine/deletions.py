@@ -375,10 +375,13 @@ class Deletions:
             tx.entries.doubt(self._mirror, path)  # the next scan checks it again
 
 
-async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
+async def find_returned(
+    store: StateStore, journal: Journal, rows: Sequence[Upload], identity: RootIdentity | None
+) -> Mapping[int, bool]:
     """Return the ids of rows whose missing file is back, or may be: the value is False if that is unknown.
 
     Days may pass between the decision and the deletion, while the target is down or kbsync isn't running.
+    `identity`: the root's; in another folder at its path, nothing counts as missing (promise 1).
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
@@ -396,7 +399,7 @@ async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Uplo
     if not paths:
         return {}
     root = journal.binding.settings.root
-    stats = await asyncio.to_thread(stat_exactly, root, set(paths.values()))
+    stats = await asyncio.to_thread(stat_exactly, root, set(paths.values()), identity)
     stat_of = dict(await recheck_mounts(store, journal.binding, stats))
     return {
         number: stat_of[path].presence is Presence.PRESENT

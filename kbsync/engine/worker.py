@@ -617,7 +617,8 @@ class Worker:
             await self._note_errors([error], 1)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
-        postponed = await deletions.find_returned(self._store, self._journal, rows)
+        identity = self._mirror.identity
+        postponed = await deletions.find_returned(self._store, self._journal, rows, identity)
         for row in rows:
             if postponed.get(row.id):
                 self._rechecks.add([row.path])

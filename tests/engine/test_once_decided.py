@@ -4,7 +4,11 @@ later."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from kbsync.engine import deletions
 from kbsync.source.roots import identify
 from tests.engine.world import World
 from tests.share import long
@@ -20,6 +24,31 @@ async def test_lost_mount_halts_each_pass_until_it_is_back(world: World) -> None
         assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
         assert len(world.base.documents) == 12
     assert world.look_up(lambda tx: tx.mirrors.get(world.run.id)).root == was
+
+
+async def test_folder_replaced_right_before_a_delete_keeps_the_document(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is back, in the folder that somebody has moved away."""
+    await world.mirrored(10)
+    world.delete("f0.md")
+    find_returned, away = deletions.find_returned, world.root.with_name("away")
+
+    async def replace_folder(*args: Any) -> Any:
+        if not away.exists():
+            world.write("f0.md", "text of f0")
+            world.root.rename(away)
+            world.root.mkdir()
+        return await find_returned(*args)
+
+    monkeypatch.setattr(deletions, "find_returned", replace_folder)
+    await world.once()
+    assert away.exists() and world.base.effects_of("delete") == []
+    monkeypatch.undo()
+    world.root.rmdir()
+    away.rename(world.root)
+    await world.once()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @long
