@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -358,6 +358,20 @@ def folder_name(folder: Path) -> str:
     # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:MAX_NAME_LENGTH].rstrip("-") or "folder"
+
+
+def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
+    """Return a name for the mirror of `folder`, which may be one of `mirrors` already. It ends in a number if
+    the basename has letters that a name can't have, and without them another mirror has that name.
+    """
+    real = os.path.realpath(folder)
+    name, number = folder_name(folder), 1
+    taken = {mirror.name for mirror in mirrors if os.path.realpath(mirror.folder) != real}
+    has_others = any(letter.isalnum() and not letter.isascii() for letter in folder.name)
+    while has_others and name in taken:
+        number += 1
+        name = f"{folder_name(folder)[: MAX_NAME_LENGTH - 10]}-{number}"
+    return name
 
 
 def folder_config(folder: Path) -> Config:

@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kbsync.config.folders import add_mirror, folder_fault, remove_mirror
 from kbsync.config.kinds import read_since
-from kbsync.config.model import MirrorConfig, folder_name
+from kbsync.config.model import MirrorConfig, free_name
 from kbsync.config.overlaps import describe_overlaps
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
@@ -476,8 +476,9 @@ class ListenerApp:
             raise UsageError(fault)
         folder = Path(os.path.normpath(expanded))
         refuse_moved_folder(self._mirrors.installation, folder)
-        name = name or folder_name(folder)
-        state_dir, other_name = self._mirrors.installation.state_dir, "choose another name"
+        installation = self._mirrors.installation
+        name = name or free_name(folder, installation.config.mirrors)
+        state_dir, other_name = installation.state_dir, "choose another name"
         config = add_mirror(
             config_path, os.environ, folder, name, state_dir=state_dir, other_name=other_name, settings={}
         )

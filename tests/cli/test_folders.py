@@ -87,6 +87,16 @@ def test_add_without_a_config_writes_the_one_of_init(sandbox: Sandbox, second_fo
     assert written == sandbox.config.read_text().replace('"more-notes"', '"team"')
 
 
+def test_folders_with_equal_names_in_other_scripts_are_added_without_a_question(sandbox: Sandbox) -> None:
+    expected = {"笔记": "folder", "照片": "folder-2", "2024 手册": "2024", "2024相册": "2024-2"}
+    for folder, name in expected.items():
+        ran = sandbox.run("add", sandbox.add_folder(folder), "--json").check_success()
+        assert ran.json["added"] == name
+        assert f"is already the folder of mirror {name}" in sandbox.run("add", sandbox.root / folder).err
+    names = [mirror["name"] for mirror in sandbox.run("list", "--json").json["mirrors"]]
+    assert names == list(expected.values())
+
+
 def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -> None:
     expected = {"added": "n", "folder": str(second_folder), "target": "local", "config": str(sandbox.config)}
     assert sandbox.run("add", second_folder, "--name", "n", "--json").json == expected

@@ -28,7 +28,7 @@ from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_op
 from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
-from kbsync.config.model import folder_name
+from kbsync.config.model import folder_name, free_name
 from kbsync.config.overlaps import describe_overlaps
 from kbsync.core.text import path_argument, printable, shell_command, shell_word
 from kbsync.errors import KbsyncError, UsageError
@@ -69,7 +69,6 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
         raise UsageError(fault)
     # Not resolved: if it is a symlink, that may lead elsewhere later.
     folder = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111
-    name = folder_name(folder) if name is None else name
     config_path = places.find_config(choices.config, os.environ) or places.config_places(os.environ)[0]
     is_new = not os.path.lexists(config_path)
     _check_target(target, directory, config_path, is_new=is_new)
@@ -80,11 +79,12 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
         with suppress(ConfigExists):
             remembered = _remembered(folder, state_dir_of(config_path, choices), target)
             described, kind = describe_remembered(remembered), remembered.target or DEFAULT_TARGET
+            name = folder_name(folder) if name is None else name
             start_config(choices, config_path, folder, name, kind, described, remembered, prints=not as_json)
             if as_json:
                 _print_json(name, folder, kind, config_path)
             return
-    kind, what_next, after = _add_to(choices, config_path, folder, name, target)
+    name, kind, what_next, after = _add_to(choices, config_path, folder, name, target)
     overlaps = () if after is None else describe_overlaps(after.config, name)
     if as_json:
         _print_json(name, folder, kind, config_path, list(overlaps))
@@ -134,22 +134,24 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
 
 
 def _add_to(
-    choices: Choices, config_path: Path, folder: Path, name: str, target: str | None
-) -> tuple[str, Sequence[str], Installation | None]:
-    """Add the mirror to an existing config; return its type of target, sentences that say what happens next,
-    and the new installation, or None if the config already had the mirror."""
+    choices: Choices, config_path: Path, folder: Path, name: str | None, target: str | None
+) -> tuple[str, str, Sequence[str], Installation | None]:
+    """Add the mirror to an existing config; return its name, its type of target, sentences that say what
+    happens next, and the new installation, or None if the config already had the mirror."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
     from kbsync.moved import refuse_moved_folder
     from kbsync.targets.registry import DEFAULT_TARGET
 
     before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
     refuse_moved_folder(before, folder)
+    name = free_name(folder, before.config.mirrors) if name is None else name
     state_dir = before.state_dir
     is_running = lock.is_held(state_dir)
     trial_dir, remembered = find_trial(folder, state_dir), _remembered(folder, state_dir, target)
     kind, settings = remembered.target or DEFAULT_TARGET, config_settings(remembered)
     if not is_running and trial_dir is not None and (resumed := resume_take_over(before, folder)):
-        return kind, [resumed, request_reload(before, f"to mirror it: {before.command_line('--once')}")], None
+        reload = request_reload(before, f"to mirror it: {before.command_line('--once')}")
+        return name, kind, [resumed, reload], None
     # A trial can move only while no other kbsync uses either state.
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind)
     with moving as trial:
@@ -173,7 +175,7 @@ def _add_to(
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
     reload = request_reload(after, f"to mirror it: {after.command_line('--once')}", added=name)
-    return kind, [*what_next, reload], after
+    return name, kind, [*what_next, reload], after
 
 
 def _describe_vaults(installation: Installation, name: str) -> Iterator[str]:
