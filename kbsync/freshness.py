@@ -68,13 +68,15 @@ class Note:
 class Freshness:
     """A mirror's status `at` a time (epoch seconds), and who keeps it up to date.
 
-    `is_worked_on`: a kbsync holds the state; None if unknown. `worked_on_since`: when a kbsync last took it,
+    `is_worked_on`: a kbsync holds the state and serves this mirror; None if unknown. `is_left_out`: one holds
+    the state, but its --mirror leaves this mirror out. `worked_on_since`: when a kbsync last took it,
     in epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a
     folder without a running kbsync cannot be mirrored now, if it was checked.
     """
 
     status: MirrorStatus
     is_worked_on: bool | None = field(default=None, kw_only=True)
+    is_left_out: bool = field(default=False, kw_only=True)
     worked_on_since: float | None = field(default=None, kw_only=True)
     rescan: float = field(default=0.0, kw_only=True)
     root_trouble: str = field(default="", kw_only=True)
@@ -109,8 +111,15 @@ class Freshness:
 
     @property
     def is_unattended(self) -> bool:
-        """Whether it is certain that no kbsync is running."""
+        """Whether it is certain that no kbsync works on the mirror."""
         return self.is_worked_on is False
+
+    def describe_unattended(self, fix: str) -> str:
+        """Return why no kbsync works on the mirror, and what to do. `fix`: the fix if none is running."""
+        if self.is_left_out:
+            name = self.status.name
+            return f"the running kbsync has --mirror without {name}; restart it to include {name}"
+        return f"kbsync isn't running; {fix}"
 
     @property
     def is_resting(self) -> bool:
@@ -124,7 +133,7 @@ class Freshness:
 
     @property
     def is_forsaken(self) -> bool:
-        """Whether no kbsync is running and the last pass was longer ago than the timer's interval."""
+        """Whether no kbsync works on it and the last pass was longer ago than the timer's interval."""
         return self.is_unattended and self.since_pass > max(2 * self.rescan, MAX_PASS_AGE)
 
     @property
@@ -188,7 +197,8 @@ class Freshness:
                 are = "is" if self.waiting == 1 else "are"
                 yield Note(f"{format_count(self.waiting, 'file')} {are} not indexed yet")
             elif self.waiting:
-                yield Note(f"{self.waits} and kbsync isn't running; run: {command_line('--once')}")
+                run = f"run: {command_line('--once')}"
+                yield Note(f"{self.waits} and {self.describe_unattended(run)}")
         if documents.failed:
             hint = f"{command_line('status')} says why"
             yield Note(f"{format_count(documents.failed, 'file')} failed", is_minor=has_good_hits, hint=hint)
@@ -199,7 +209,7 @@ class Freshness:
             if obstacle:
                 next_step = f"this process can't follow it: {obstacle}"
             is_recent = self.has_passed and not self.is_forsaken
-            yield Note(f"{changes} and kbsync isn't running; {next_step}", is_minor=is_recent)
+            yield Note(f"{changes} and {self.describe_unattended(next_step)}", is_minor=is_recent)
         if self.status.note:
             yield Note(self.status.note)
 
@@ -214,13 +224,20 @@ def freshness_reader(
 ) -> ReadFreshness:
     """Return a reader of these mirrors' freshness; `check_folders`: check unwatched folders too."""
     # Read this before the rows, so that a kbsync that ends in between doesn't seem to work.
-    is_worked_on = lock.holding(installation.state_dir)
+    process = lock.find(installation.state_dir)
+    holder = process if isinstance(process, lock.Holder) else None
     since = lock.taken_at(installation.state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
-        status = status_in(tx, mirror, installation, at_work=bool(is_worked_on))
+        status = status_in(tx, mirror, installation, at_work=holder is not None)
+        is_left_out = holder is not None and not holder.serves(mirror.name)
         freshness = Freshness(
-            status, is_worked_on=is_worked_on, worked_on_since=since, rescan=mirror.rescan, at=time.time()
+            status,
+            is_worked_on=None if process is None else holder is not None and not is_left_out,
+            is_left_out=is_left_out,
+            worked_on_since=since,
+            rescan=mirror.rescan,
+            at=time.time(),
         )
         is_halted = status.halt is not None and not freshness.is_held
         if check_folders and freshness.is_unattended and not is_halted:

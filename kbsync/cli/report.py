@@ -382,15 +382,17 @@ def late(
             if check:
                 yield f"{name}: no pass has finished yet; the first one is under way"
         elif report.status.halt is None:
-            yield f"{name}: no pass has finished yet; {run}"
+            what_next = report.describe_unattended(run) if report.is_left_out else run
+            yield f"{name}: no pass has finished yet; {what_next}"
         elif report.is_unattended:
             # Otherwise the halt itself says what to do.
-            yield f"{name}: no pass has finished yet and kbsync isn't running; {run}"
+            yield f"{name}: no pass has finished yet and {report.describe_unattended(run)}"
         return
     if report.is_unattended and report.waiting:
-        yield f"{name}: {report.waits} and kbsync isn't running; {run}"
+        yield f"{name}: {report.waits} and {report.describe_unattended(run)}"
     elif report.is_forsaken and not is_old:
-        yield f"{name}: last pass {format_duration(report.since_pass)} ago and kbsync isn't running; {run}"
+        ago = format_duration(report.since_pass)
+        yield f"{name}: last pass {ago} ago and {report.describe_unattended(run)}"
     elif check and max_age is None and report.waiting and report.status.halt is None:
         yield f"{name}: {report.waits}, {oldest}"
     if max_age is None:
@@ -400,6 +402,8 @@ def late(
         # No command makes a running kbsync compare the folder earlier.
         every = write_duration(report.rescan)
         then = f"the running kbsync starts a pass every {every} (rescan)" if report.is_worked_on else run
+        if report.is_left_out:
+            then = report.describe_unattended(run)
         yield f"{name}: last pass {format_duration(report.since_pass)} ago, older than {limit}; {then}"
     if report.status.oldest_pending_s > max_age:
         yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"

@@ -102,17 +102,17 @@ def holding(state_dir: Path) -> bool | None:
 
     Reads `/proc/locks` (proc(5)) and takes no lock itself.
     """
-    process = _find(state_dir)
+    process = find(state_dir)
     return isinstance(process, Holder) if process is not None else None
 
 
 def find_holder(state_dir: Path) -> Holder | None:
     """Return the process that holds the lock now; None if no holder is visible."""
-    process = _find(state_dir)
+    process = find(state_dir)
     return process if isinstance(process, Holder) else None
 
 
-def _find(state_dir: Path) -> Holder | Literal[False] | None:
+def find(state_dir: Path) -> Holder | Literal[False] | None:
     """Return the holder; False if there is none, None if that can't be determined from here."""
     try:
         note = _read_note(state_dir / "lock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -300,6 +301,13 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
     left_out = "the running kbsync has --mirror without {0}; restart it to include {0}"
     assert two.run("add", third).out.splitlines()[-1] == left_out.format("third")
     assert two.run("rescan", "other").err == f"kbsync: {left_out.format('other')}\n"
+    status = two.run("status", "--check").out
+    assert f"! third: no pass has finished yet; {left_out.format('third')}" in status
+    assert "handbook: no pass" not in status
+    with contextlib.closing(apsw.Connection(os.fspath(two.state / "state.db"))) as database:
+        database.execute("UPDATE mirror SET last_pass = 1700000000 WHERE name = 'other'")
+    assert f"ago and {left_out.format('other')}" in two.run("status").out
+    assert f"are unknown and {left_out.format('other')}" in two.run("search", "beta").err
     assert two.run("rescan").out.splitlines() == [
         "the running kbsync rescans handbook now",
         left_out.format("other and third"),
