@@ -126,6 +126,9 @@ WRONG = (
     wrong("status --watch --json", "--watch cannot be used with ", "see: kbsync status --help"),
     wrong("init docs --target zhipu", "add --base ID", before=bare),
     wrong("search ' '", "the query is empty; pass one"),
+    wrong("search --type pdf", "only filters; add a word", "documents: kbsync status --documents"),
+    wrong("search 'path:\"my notes/\"' -k3", "only filters; add a word", "newest changes: kbsync history"),
+    wrong("search --after 1d path:a/ type:md", "only filters; add a word", "kbsync history"),
     wrong("search x -0", "-0 needs --files"),
     wrong(
         "search '-draft plan' x",

@@ -40,6 +40,8 @@ from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync_standin.server import Server
 from kbsync_standin.vectors import application as vectors
 from tests.cli.conftest import ODD
+from tests.cli.cures import proves
+from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox, words_of
 from tests.cli.terminal import Begin
 from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox
@@ -784,6 +786,18 @@ def test_times_in_prose_are_local_and_those_in_json_are_utc(sandbox: Sandbox) ->
     assert "; changes since 2023-11-14T22:13:20Z may be missing;" in ran.json["notes"][0]
     assert "no document matches --after 2999-12-31\n" in ran.err
     assert "  Status: ready since 2023-11-15 06:13.\n" in sandbox.run("explain", "a.md").out
+
+
+@long
+@proves("history")
+def test_search_with_filters_only_names_the_commands_that_list_documents(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    ran = sandbox.run("search", "--after", "2020-01-01")
+    assert ran.code == 2
+    listing, _, newest = (
+        ran.err.strip().partition("documents: ")[2].partition("; to list the newest changes: ")
+    )
+    assert all("a.md" in paste(sandbox, command).out for command in (listing, newest))
 
 
 @long

@@ -12,6 +12,7 @@ import click
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, print_message
+from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
 from kbsync.core.text import format_count
 from kbsync.errors import UsageError
@@ -76,9 +77,8 @@ def command(
     if interactive and (files or as_json or rerank or explain):
         raise UsageError("-i cannot be used with --files, --json, --rerank or --explain")
     text = " ".join(words).strip()
-    if not text and not interactive:
-        typed = choices.typed("search -i")
-        raise UsageError(f"the query is empty; pass one, or type it: {typed}")
+    if not interactive:
+        _refuse_without_words(choices, replace(selection, text=text))
     own = bool(choices.mirrors)
     query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=own, explain=explain)
     installation = choose(choices, here=True)
@@ -118,3 +118,22 @@ def command(
     for note in shown_notes:
         if not note.explains_hits:
             print_message(note.line())
+
+
+def _refuse_without_words(choices: Choices, query: Query) -> None:
+    """Raise `UsageError` for an empty query, and for one of filters only, which lists nothing."""
+    if not query.text and not query.selects:
+        typed = choices.typed("search -i")
+        raise UsageError(f"the query is empty; pass one, or type it: {typed}")
+    try:
+        has_words = bool(query.text and parse_query(query).text)
+    except UsageError as error:
+        if "excluded" in str(error):
+            raise
+        has_words = False
+    if not has_words:
+        every, newest = choices.typed("status --documents"), choices.typed("history")
+        raise UsageError(
+            "the query has only filters; add a word to search for; "
+            f"to list all documents: {every}; to list the newest changes: {newest}"
+        )
