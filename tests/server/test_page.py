@@ -614,6 +614,7 @@ async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Pa
         await one.write(TOKEN)
         await one.press("Enter")
         await one.until("document.querySelector('.mirror')")
+        assert await one.run("document.activeElement.id") == "sentence"
         assert await one.run("document.cookie + Object.keys(localStorage)") == ""
         assert await one.run("sessionStorage.length") == 1
 
@@ -1189,6 +1190,40 @@ async def test_back_from_a_document_returns_to_its_hit(one: View) -> None:
             await one.until("!document.getElementById('results').hidden")
             await one.until("document.activeElement.innerText == 'f14.md'")
             assert await one.run("scrollY") == 900
+
+
+async def test_back_returns_to_the_link_that_was_followed(one: View) -> None:
+    await one.scene.mirrored(410)
+    await one.do(one._page.size, 1280, 300)
+    await one.wait_for_text("All 410 documents are searchable", "#sentence")
+    row = await one.run("document.querySelector('#changes li:nth-child(3) a').dataset.key")
+    for key, view in (("files docs", "files"), ("history", "history"), (row, "document")):
+        await focus(one, key)
+        top = await one.run("scrollY")
+        async with one.scene.target():
+            await one.press("Enter")
+            await one.until(f"!document.getElementById('{view}').hidden")
+            await one.press("Escape")
+            await one.until("!document.getElementById('overview').hidden")
+            await has_focus(one, key)
+        assert await one.run("scrollY") == top
+    await one.open("#/files?mirror=docs")
+    await one.until("document.activeElement.id == 'files-title'")
+    for shown in (200, 400):
+        await one.until(f"document.querySelectorAll('#files-list li').length == {shown}")
+        if shown == 200:
+            await one.run("document.getElementById('more-files').click()")
+    await one.run("document.querySelector('#files-list li:nth-child(390) a').focus()")
+    top, key = await one.run("[scrollY, document.activeElement.dataset.key]")
+    async with one.scene.target():
+        await one.press("Enter")
+        await one.until("!document.getElementById('document').hidden")
+        await one.press("Escape")
+        await one.until("!document.getElementById('files').hidden")
+        await has_focus(one, key)
+    assert await one.run("scrollY") == top
+    assert await one.count("#files-list li") == 400
+    await one.do(one._page.size, 1280, 800)
 
 
 async def test_history_names_its_time_and_an_error_its_status(

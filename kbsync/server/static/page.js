@@ -186,7 +186,7 @@ $("skip").addEventListener("click", (event) => {
 });
 
 // How many of the page's own entries in the browser's history are before this one. Each entry keeps its number,
-// how many hits it shows, and the position of the page and of the hit that was opened.
+// how many hits it shows, and which link was followed: its key, the position of the page, and how many files it showed.
 let depth = history.state?.depth ?? 0;
 
 function visit(address, { instead = false, hits = 0, opened = null } = {}) {
@@ -207,9 +207,10 @@ async function route() {
   try {
     if (name === "search") await seekAgain(given);
     else if (name === "document") await showDocument(given);
-    else if (name === "files") await showFiles(given);
+    else if (name === "files") await showFiles(given, { least: history.state?.opened?.shown });
     else if (name === "history") await showHistory(given);
     else reveal("overview");
+    returnToLink();
   } catch (error) {
     if (error.name === "AbortError") return;
     if (error.message === NO_RESPONSE) unanswered = route;
@@ -217,6 +218,22 @@ async function route() {
     report(error);
   }
 }
+document.addEventListener("click", ({ target }) => {
+  const link = target.closest?.("a[href^='#/']");
+  if (!link) return;
+  const opened = { key: link.dataset.key, top: scrollY, shown: view === "files" ? listed.shown : 0 };
+  visit(location.hash, { ...history.state, instead: true, opened });
+});
+
+// Returns to the link that was followed from this entry.
+function returnToLink() {
+  const { opened } = history.state ?? {};
+  if (!opened) return;
+  scrollTo(0, opened.top);
+  const link = [...$(view).querySelectorAll("[data-key]")].find((one) => one.dataset.key === opened.key);
+  link?.focus({ preventScroll: true });
+}
+
 window.addEventListener("hashchange", () => {
   // A link was followed if the entry has no number yet.
   depth = history.state?.depth ?? depth + 1;
@@ -437,6 +454,7 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
   $("login").hidden = true;
   stream();
   route();
+  if (view === "overview") $("sentence").focus();
 });
 
 // -- the state --------------------------------------------------------------------------------------
@@ -887,22 +905,13 @@ function fillMirrors(mirrors) {
   if (names.includes(value)) chosen.value = value;
 }
 
-$("hits").addEventListener("click", ({ target }) => {
-  const link = target.closest(".hit .name > a.path"), at = [...document.querySelectorAll(".hit")].indexOf(link?.closest(".hit"));
-  if (link) visit(location.hash, { ...history.state, instead: true, opened: { at, top: scrollY } });
-});
-
 async function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
   $("query").value = q;
   $("only-type").value = type;
   $("only-time").value = days;
   if (mirror && ![...$("only-mirror").options].some((one) => one.value === mirror)) $("only-mirror").append(el("option", { value: mirror }, mirror));
   $("only-mirror").value = mirror;
-  const { hits, opened } = history.state ?? {};
-  await seek({ count: hits });
-  if (view !== "results" || !opened) return;
-  scrollTo(0, opened.top);
-  document.querySelectorAll(".hit")[opened.at]?.querySelector("a.path")?.focus({ preventScroll: true });
+  await seek({ count: history.state?.hits });
 }
 
 // While a query is being typed, its last word may be incomplete. `count` more hits come after the first `offset`.
@@ -955,7 +964,7 @@ function showHits(query, reply, offset) {
     const passage = best ? (best.text.length > 600 ? best.text.slice(0, 600).replace(/\s\S*$/, "") : best.text) : "";
     return el("article", { class: "hit panel" },
       el("div", { class: "name" },
-        isHere ? el("a", { class: "path", href: hash("document", { mirror: hit.mirror, key: keyOf(hit.path), passage }) }, name)
+        isHere ? el("a", { class: "path", "data-key": `hit ${hit.mirror} ${hit.path}`, href: hash("document", { mirror: hit.mirror, key: keyOf(hit.path), passage }) }, name)
           : el("span", { class: "path" }, name),
         hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path))),
       el("div", { class: "trail" }, highlighted(trail, pattern)),
@@ -969,7 +978,7 @@ function showHits(query, reply, offset) {
   if (offset) $("hits").append(...hits); else $("hits").replaceChildren(...hits);
   hitsShown = offset ? [...hitsShown, ...reply.hits] : reply.hits;
   const count = hitsShown.length;
-  visit(location.hash, { instead: true, hits: count });
+  visit(location.hash, { ...history.state, instead: true, hits: count });
   $("more-hits").hidden = !reply.more || count > MOST_HITS;
   $("more-hits").onclick = () => seek({ offset: count });
   if (offset) first?.focus();
@@ -1135,12 +1144,12 @@ async function refreshFiles() {
   const { mirror, state, shown } = listed;
   listed.at = Date.now();
   try {
-    await showFiles({ mirror, state }, { least: Math.max(1, shown) });
+    await showFiles({ mirror, state }, { least: shown, moves: false });
   } catch { /* the next second tries again */ }
 }
 
-// With `least`, the list is shown already, with so many files.
-async function showFiles({ mirror, state = "" }, { least = 0 } = {}) {
+// Shows at least so many files. A list that is shown already doesn't move.
+async function showFiles({ mirror, state = "" }, { least = 0, moves = true } = {}) {
   const counts = countsOf(mirror), at = Date.now(), items = [], wanted = Math.max(1, Math.ceil(least / FILES)) * FILES;
   let one, next = "";
   do {
@@ -1154,7 +1163,7 @@ async function showFiles({ mirror, state = "" }, { least = 0 } = {}) {
   } while (!state && next && items.length < wanted);
   listed = { mirror, state, counts, at, shown: items.length };
   const count = state ? one.documents[state] : 0;
-  reveal("files", state ? `${counted(count, `${STATE_WORDS[state]} file`)} of ${plain(mirror)}` : `Files of ${plain(mirror)}`, { moves: !least });
+  reveal("files", state ? `${counted(count, `${STATE_WORDS[state]} file`)} of ${plain(mirror)}` : `Files of ${plain(mirror)}`, { moves });
   $("files-states").replaceChildren(
     linkTo("All", hash("files", { mirror }), { "aria-current": !state && "page", "data-key": "all" }),
     ...LISTED.filter((each) => one.documents[each] || each === state).map((each) =>
