@@ -1417,6 +1417,34 @@ async def test_open_document_shows_its_new_state_and_keeps_the_focus(one: View) 
         assert await one.run("document.querySelector('#document-why details').open")
 
 
+async def test_searchable_document_is_not_loaded_again_when_others_change(one: View) -> None:
+    await one.scene.mirrored(1)
+    async with one.scene.target():
+        await one.until("document.querySelector('.mirror')")
+        await one.open(f"#/document?mirror=docs&key={cursor('f0.md')}")
+        await one.wait_for_text("docs, searchable", "#document-tools")
+        one._page.requested.clear()
+    await one.scene.mirrored(2)
+    await one.until("document.getElementById('sentence').textContent.startsWith('All 2')")
+    await asyncio.sleep(3.0)
+    await one.run("1")
+    assert not [url for url in one._page.requested if "/api/document" in url]
+
+
+async def test_every_control_of_the_results_has_a_name_of_its_own(one: View) -> None:
+    one.world.write(".obsidian/app.json", "{}")
+    hits = [Hit(str(n), 0.9, (Passage("Grapes."),), f"f{n}.md") for n in range(3)]
+    await one.scene.mirrored(3)
+    async with one.scene.answering(hits):
+        await one.search("grapes")
+        await one.until("document.querySelectorAll('.hit').length == 3")
+        names = await one.run(
+            "[...document.querySelectorAll('.hit :is(a, button, summary)')]"
+            ".map((each) => each.getAttribute('aria-label') || each.innerText)"
+        )
+    assert len(names) == len(set(names)) == 15
+
+
 async def test_names_keep_their_spaces_and_long_headings_are_cut(one: View) -> None:
     hits = [Hit("1", 0.9, (Passage("Grapes.", ("Grapes " * 300,)),), "two  spaces.md")]
     one.world.write("two  spaces.md", "text")

@@ -966,7 +966,7 @@ function showHits(query, reply, offset) {
       el("div", { class: "name" },
         isHere ? el("a", { class: "path", "data-key": `hit ${hit.mirror} ${hit.path}`, href: hash("document", { mirror: hit.mirror, key: keyOf(hit.path), passage }) }, name)
           : el("span", { class: "path" }, name),
-        hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path))),
+        hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path, hit.path))),
       el("div", { class: "trail" }, highlighted(trail, pattern)),
       hit.gone && el("div", { class: "trail gone" }, plain(hit.reason)),
       best && el("p", {}, best.excerpt.map((part, at) => (at % 2 ? el("mark", {}, plain(part)) : plain(part)))),
@@ -988,10 +988,10 @@ function showHits(query, reply, offset) {
 }
 
 // Browsers open a link to a file only from some pages, so the path is copied as well.
-function openLinks(links, whole) {
+function openLinks(links, whole, label) {
   return links && [
-    el("a", { class: "button quiet", href: links.file, on: () => copy(whole), title: "Also copies the path, in case the browser can't open the file" }, "Open file"),
-    links.obsidian && linkTo("Open in Obsidian", links.obsidian),
+    el("a", { class: "button quiet", href: links.file, on: () => copy(whole), "aria-label": `Open file ${plain(label)}`, title: "Also copies the path, in case the browser can't open the file" }, "Open file"),
+    links.obsidian && linkTo("Open in Obsidian", links.obsidian, { "aria-label": `Open in Obsidian ${plain(label)}` }),
   ];
 }
 
@@ -1046,7 +1046,7 @@ async function showDocument({ mirror, key, passage }) {
     showMissing(mirror, key);
   }
   if (!reply) return;
-  opened = { mirror, key, counts: countsOf(mirror), at: Date.now() };
+  opened = { mirror, key, state: reply.state, counts: countsOf(mirror), at: Date.now() };
   reveal("document", path(reply.path));
   showFacts(mirror, key, reply);
   $("text").hidden = false;
@@ -1073,7 +1073,7 @@ function showFacts(mirror, key, { path: name, state, answer, sentences, abs_path
   $("document-tools").replaceChildren(
     el("span", { class: "dim" }, plain(mirror), state ? `, ${STATE_WORDS[state] ?? state}` : ""),
     copyButton(whole, name),
-    ...[openLinks(links, whole)].flat().filter(Boolean),
+    ...[openLinks(links, whole, name)].flat().filter(Boolean),
     linkTo("History", hash("history", { mirror, key }), { "data-key": "document history" }),
     ...(again ? [retryButton({ name: mirror }, [name], "Retry", "document retry")] : []));
   $("document-why").replaceChildren(el("details", { open: isOpen },
@@ -1082,13 +1082,16 @@ function showFacts(mirror, key, { path: name, state, answer, sentences, abs_path
   restoreFocus();
 }
 
+// The whole text is extracted for each request, so a searchable document is loaded again only after an action.
 async function refreshDocument() {
-  if (!isStale("document", opened)) return;
+  if (!isStale("document", opened) || (opened.state === "ready" && opened.counts)) return;
   const { mirror, key } = opened;
   Object.assign(opened, { counts: countsOf(mirror), at: Date.now() });
   try {
     const reply = await get("document", { mirror, key, before: 1 });
-    if (reply && view === "document" && opened.key === key) showFacts(mirror, key, reply);
+    if (!reply || view !== "document" || opened.key !== key) return;
+    opened.state = reply.state;
+    showFacts(mirror, key, reply);
   } catch { /* the next change tries again */ }
 }
 
