@@ -307,9 +307,9 @@ class ListenerApp:
                 passage["excerpt"] = _excerpt(passage["text"], words, unfinished=query.unfinished)
             for fields, hit in zip(listed, hits, strict=True):
                 fields["gone"] = hit.is_gone
-            notes = reply.note_lines(hint="Files says why")
-            for filters in filters_in_words(reply.query, reply.unmatched):
-                notes.append(f"no document matches {' and '.join(map(' '.join, filters))}")
+            unmatched = filters_in_words(reply.query, reply.unmatched)
+            notes = [f"no document matches {' and '.join(map(' '.join, filters))}" for filters in unmatched]
+            notes += reply.note_lines(hint="Files says why")
             more = len(reply.hits) > offset + limit
             if is_from_this_machine(request):
 

@@ -1445,6 +1445,28 @@ async def test_every_control_of_the_results_has_a_name_of_its_own(one: View) -> 
     assert len(names) == len(set(names)) == 15
 
 
+async def test_refused_search_is_no_search_without_a_hit(one: View) -> None:
+    await one.scene.mirrored(1)
+    await one.search("-grapes")
+    await one.wait_for_text("the query has only excluded words", "#hits")
+    assert await one.text("#results-title") == "Search"
+    assert "only excluded words" in await one.text("#announcement")
+    one._page.messages.clear()  # the browser logs the status 400
+
+
+async def test_filter_without_a_match_is_named_first_and_wraps(one: View) -> None:
+    one.world.write("big.md", "x" * (one.world.limits.max_bytes + 1))
+    await one.scene.mirrored(1)
+    await one.do(one._page.size, 390, 800)
+    async with one.scene.answering([]):
+        await one.search(f"grapes path:{'x' * 200}")
+        await one.wait_for_text("1 file failed", "#hits")
+    first = await one.text("#hits .empty")
+    assert first.startswith("no document matches path xxx")
+    assert await one.run("document.documentElement.scrollWidth") <= 390
+    await one.do(one._page.size, 1280, 800)
+
+
 async def test_names_keep_their_spaces_and_long_headings_are_cut(one: View) -> None:
     hits = [Hit("1", 0.9, (Passage("Grapes.", ("Grapes " * 300,)),), "two  spaces.md")]
     one.world.write("two  spaces.md", "text")

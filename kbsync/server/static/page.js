@@ -925,7 +925,7 @@ async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
   if (address !== location.hash) visit(address, { instead: here()[0] === "search" });
   if (!query) {
     asking?.abort();
-    showHits(query, { hits: [], notes: ["Type words to search for. Filters only narrow a search."] }, 0);
+    showRefusal("Type words to search for. Filters only narrow a search.");
     return null;
   }
   try {
@@ -942,13 +942,19 @@ async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
   } catch (error) {
     if (error.name === "AbortError") return null;
     if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset, count }), 500);
-    else if (error.status) showHits(query, { hits: [], notes: [error.message] }, 0);
+    else if (error.status) showRefusal(error.message);
     else {
       if (error.message === NO_RESPONSE) unanswered = () => seek({ unfinished, offset, count });
       toast(plain(error.message));
     }
   }
   return null;
+}
+
+function showRefusal(sentence) {
+  showHits("", { hits: [], notes: [sentence] }, 0);
+  $("results-title").textContent = "Search";
+  $("announcement").textContent = plain(sentence);
 }
 
 let hitsShown = []; // all hits of the list, as the API returned them
@@ -997,7 +1003,7 @@ function openLinks(links, whole, label) {
 
 // A search by meaning finds documents that have none of the words.
 function titleOf(hits, pattern, more) {
-  if (!hits.length) return $("query").value.trim() ? "No documents found" : "Search";
+  if (!hits.length) return "No documents found";
   const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => one.headings)]);
   if (more) return `The best ${hits.length} documents`;
   const isWord = hits.some((hit) => hit.passages.some((one) => matchesIn(one).length));
