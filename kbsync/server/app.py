@@ -259,8 +259,7 @@ class ListenerApp:
         """Return the held deletions of `mirror` or, with `kind=renewals`, the documents whose reindexing is
         held, and the list version to pass to `approve`.
         """
-        name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
-        self._check_mirror(name)
+        name, kind = self._mirror_in(request.query_params), _kind_in(request.query_params)
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
@@ -327,8 +326,7 @@ class ListenerApp:
         `key`: its path in the mirror, encoded like `after` in `status`. The part begins at `offset`, ends at
         `before`, or contains the `passage`. Only for files in the state.
         """
-        params, name = request.query_params, request.query_params.get("mirror", "")
-        self._check_mirror(name)
+        params, name = request.query_params, self._mirror_in(request.query_params)
         path = _path_in(params, "key")
         offset = _number(params, "offset", 0, MAX_CHARACTERS, least=0)
         before = _number(params, "before", 0, MAX_CHARACTERS, least=0)
@@ -361,8 +359,7 @@ class ListenerApp:
         """Return the number of documents that removing the `mirror` would delete, and their
         knowledge bases.
         """
-        name = request.query_params.get("mirror", "")
-        self._check_mirror(name)
+        name = self._mirror_in(request.query_params)
         installation = self._mirrors.installation
         holdings = await self.state_reader.read(lambda tx: read_holdings(tx, installation, name))
         return json_answer(holdings_json(name, holdings))
@@ -522,10 +519,11 @@ class ListenerApp:
             raise HTTPException(400, "the body is not a JSON object")
         return payload
 
-    def _mirror_in(self, payload: Mapping[str, Any]) -> str:
-        mirror = payload.get("mirror")
+    def _mirror_in(self, fields: Mapping[str, Any]) -> str:
+        """Return the `mirror` that the query string or the body names."""
+        mirror = fields.get("mirror")
         if not isinstance(mirror, str):
-            raise HTTPException(400, 'the body must contain a mirror: {"mirror": "…"}')
+            raise HTTPException(400, "`mirror` is missing")
         self._check_mirror(mirror)
         return mirror
 

@@ -61,6 +61,7 @@ function pathOf(key) {
 }
 
 const button = (text, on, given = {}) => el("button", { type: "button", on, ...given }, text);
+const empty = (...content) => el("p", { class: "empty" }, content);
 const linkTo = (text, href, given = {}) => el("a", { class: "button quiet", href, ...given }, text);
 const documentLink = (mirror, name, key = `open ${mirror} ${name}`) =>
   el("a", { class: "path", "data-key": key, href: hash("document", { mirror, key: keyOf(name) }) }, el("bdi", {}, plain(name)));
@@ -75,11 +76,12 @@ document.addEventListener("focusin", ({ target }) => {
 });
 document.addEventListener("pointerdown", () => { focused = {}; });
 
+const elementOf = (key) => [...$(view).querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
+
 function restoreFocus() {
   const { key, home } = focused;
   if (!key || document.activeElement !== document.body || document.querySelector("dialog[open]")) return;
-  const keyed = [...$(view).querySelectorAll("[data-key]")], find = (wanted) => keyed.find((one) => one.dataset.key === wanted);
-  (find(key) ?? find(home) ?? $("main")).focus({ preventScroll: true });
+  (elementOf(key) ?? elementOf(home) ?? $("main")).focus({ preventScroll: true });
 }
 
 // The browser returns the focus to the element that had it, unless that was replaced meanwhile.
@@ -120,6 +122,7 @@ function span(seconds) {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
+const dateOf = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 let skew = 0; // seconds by which the machine's clock is ahead of the browser's
 const now = () => Date.now() / 1000 + skew;
 const ago = (at) => (now() - at < 3 ? "just now" : `${span(Math.round(now() - at))} ago`);
@@ -230,8 +233,7 @@ function returnToLink() {
   const { opened } = history.state ?? {};
   if (!opened) return;
   scrollTo(0, opened.top);
-  const link = [...$(view).querySelectorAll("[data-key]")].find((one) => one.dataset.key === opened.key);
-  link?.focus({ preventScroll: true });
+  elementOf(opened.key)?.focus({ preventScroll: true });
 }
 
 window.addEventListener("hashchange", () => {
@@ -580,7 +582,7 @@ function makeCard(one) {
 }
 
 function removalProgress({ documents, deleted }) {
-  return el("p", { class: "empty" }, documents ? `${number(deleted)} of ${counted(documents, "document")} deleted` : "Waiting for running uploads to finish");
+  return empty(documents ? `${number(deleted)} of ${counted(documents, "document")} deleted` : "Waiting for running uploads to finish");
 }
 
 const beingRemoved = new Set(); // mirrors that were being removed in the last frame
@@ -607,8 +609,7 @@ function actions({ name, paused: pause, last_pass: compared, ...one }) {
 
 function paused({ until, reason }) {
   const word = reason === "quiet-hours" ? "quiet hours" : "paused";
-  const end = new Date(until);
-  return until ? `${word} until ${end.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}` : word;
+  return until ? `${word} until ${dateOf(until)}` : word;
 }
 
 function stateOf(one) {
@@ -701,20 +702,20 @@ function waiting(one, kind, why, meanwhile) {
     el("p", { class: "why" }, why),
     el("p", {}, meanwhile),
     el("div", { class: "cure" },
-      el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look, "aria-label": `Review ${kind} of ${one.name}` }, "Review")));
+      button("Review", look, { class: "strong", "data-key": `${kind} ${one.name}`, "aria-label": `Review ${kind} of ${one.name}` })));
 }
 
 // A command that fixes nothing itself: it continues after the user has done what the detail says.
 const goesOn = (halt) => /^kbsync (retry|--once)/.test(halt.cure) && !["target-rejects", "target-stuck"].includes(halt.reason);
 
-function cure(one, button = null) {
+function cure(one, retry) {
   return el("div", { class: "cure" },
     one.halt.cure && [
       el("span", { class: "dim" }, goesOn(one.halt) ? "Then run:" : "Fix it with:"),
       el("code", {}, plain(one.halt.cure)),
-      el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: () => copy(one.halt.cure), "aria-label": `Copy the command for ${one.name}` }, "Copy"),
+      button("Copy", () => copy(one.halt.cure), { class: "quiet", "data-key": `copy ${one.name}`, "aria-label": `Copy the command for ${one.name}` }),
     ],
-    button);
+    retry);
 }
 
 function moving(one) {
@@ -726,7 +727,7 @@ function moving(one) {
       documentLink(one.name, item.path),
       el("span", { class: "aside" }, `${STATE_WORDS[item.state] ?? item.state} for `, time(item.since, "for")),
       item.reason && el("span", { class: "why" }, plain(item.reason))))),
-    more > 0 && el("p", { class: "empty" }, `and ${number(more)} more`));
+    more > 0 && empty(`and ${number(more)} more`));
 }
 
 const MOST_FAILED = 6;
@@ -741,7 +742,7 @@ function failures(one) {
       el("h3", {}, "Failed"),
       again > 1 && retryButton(one, null, words, `retry all ${one.name}`, { may_succeed: true })),
     el("ol", { class: "rows" }, one.failed.slice(0, MOST_FAILED).map((item) => fileRow(one.name, item, true))),
-    more > 0 && el("p", { class: "empty" }, el("a", { href: hash("files", { mirror: one.name, state: "failed" }), "data-key": `more failed ${one.name}` }, `and ${number(more)} more`)));
+    more > 0 && empty(el("a", { href: hash("files", { mirror: one.name, state: "failed" }), "data-key": `more failed ${one.name}` }, `and ${number(more)} more`)));
 }
 
 function fileRow(mirror, item, withReason) {
@@ -755,10 +756,8 @@ function fileRow(mirror, item, withReason) {
 
 function retryButton(one, paths, text, key, more = {}) {
   const message = { mirror: one.name, ...(paths && { paths }), ...more };
-  return el("button", {
-    "data-key": key, "aria-label": paths ? `Retry ${plain(paths[0])}` : `${text}: ${one.name}`,
-    on: (event) => act(event.currentTarget, "retry", message, "Retry requested"),
-  }, text);
+  const retry = (event) => act(event.currentTarget, "retry", message, "Retry requested");
+  return button(text, retry, { "data-key": key, "aria-label": paths ? `Retry ${plain(paths[0])}` : `${text}: ${one.name}` });
 }
 
 const audits = new Map(); // by mirror with a requested audit: when the previous one ended
@@ -786,8 +785,8 @@ function auditButton(one) {
     act(event.currentTarget, "verify", { mirror: one.name },
       "Verification started; the result will appear here");
   };
-  return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Verify ${one.name}`,
-    title: "Compares the knowledge base's own list with what should be in it" }, "Verify");
+  return button("Verify", audit, { class: "quiet", "data-key": `audit ${one.name}`, "aria-label": `Verify ${one.name}`,
+    title: "Compares the knowledge base's own list with what should be in it" });
 }
 
 // -- what is held -------------------------------------------------------------------------------------
@@ -979,7 +978,7 @@ function showHits(query, reply, offset) {
       el("details", {}, el("summary", { "aria-label": `Why ${plain(hit.path)} was found` }, "Why?"), hit.why.lines.map((line) => el("p", {}, plain(line)))));
   });
   if (offset) $("hits").querySelectorAll(".empty").forEach((one) => one.remove());
-  for (const note of reply.notes) hits.push(el("p", { class: "empty" }, plain(note)));
+  for (const note of reply.notes) hits.push(empty(plain(note)));
   const first = hits[0]?.querySelector("a");
   if (offset) $("hits").append(...hits); else $("hits").replaceChildren(...hits);
   hitsShown = offset ? [...hitsShown, ...reply.hits] : reply.hits;
@@ -1180,14 +1179,14 @@ async function showFiles({ mirror, state = "" }, { least = 0, moves = true } = {
         { "aria-current": each === state && "page", "data-key": `state ${each}` })));
   if (state) {
     $("files-list").replaceChildren(...byReason(one, items));
-    if (count > items.length) $("files-list").append(el("p", { class: "empty" }, `and ${number(count - items.length)} more`));
+    if (count > items.length) $("files-list").append(empty(`and ${number(count - items.length)} more`));
     $("more-files").hidden = true;
     restoreFocus();
     return;
   }
   const rows = el("ol", { class: "rows panel" });
   fill(rows, mirror, { items, next });
-  $("files-list").replaceChildren(items.length ? rows : el("p", { class: "empty" }, "No files yet."));
+  $("files-list").replaceChildren(items.length ? rows : empty("No files yet."));
   restoreFocus();
 }
 
@@ -1223,7 +1222,7 @@ function byReason(one, items) {
         (event) => act(event.currentTarget, "retry", { mirror: one.name, may_succeed: true }, "Retry requested"), { class: "strong", "data-key": `retry all ${one.name}` }),
       again < items.length && el("span", { class: "dim" }, "The others need a change to the file or the settings first.")));
   }
-  return parts.length ? parts : [el("p", { class: "empty" }, "None.")];
+  return parts.length ? parts : [empty("None.")];
 }
 
 // -- history ------------------------------------------------------------------------------------------
@@ -1238,13 +1237,13 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
   const last = limit > 100 ? $("history-list").lastChild.dataset.event : "";
   reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History, last 30 days", { moves: !last });
   const rows = reply.events.toReversed().map((one) => {
-    const at = new Date(one.at), by = one.by && `by ${one.by === "page" ? "this page" : `the ${one.by}`}`;
+    const by = one.by && (one.by === "page" ? "on this page" : `by ${one.by}`);
     const about = one.event === "deleted" || !one.path ? path(one.path ?? "") : documentLink(one.mirror, one.path);
     return el("li", { "data-event": `${one.at} ${one.event} ${one.mirror} ${one.path}` },
       el("span", {},
         el("span", { class: `event ${one.event}` }, EVENT_WORDS[one.event] ?? one.event),
         one.former && [path(one.former), " > "], about, several && el("span", { class: "dim" }, `  ${plain(one.mirror)}`)),
-      el("time", { class: "aside", datetime: one.at }, at.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })),
+      el("time", { class: "aside", datetime: one.at }, dateOf(one.at)),
       (by || one.reason) && el("span", { class: "why" }, plain([by, one.reason].filter(Boolean).join("; "))));
   });
   $("history-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing happened in the last 30 days.")]));
@@ -1279,7 +1278,7 @@ function ask({ title, text, fields = [], buttons }) {
     else $("ask").close();
   };
   $("ask-acts").replaceChildren(...buttons.map(([words, kind, does]) =>
-    el("button", { type: does && fields.length ? "submit" : "button", class: kind, on: (event) => { event.preventDefault(); run(does); } }, words)));
+    button(words, (event) => { event.preventDefault(); run(does); }, { type: does && fields.length ? "submit" : "button", class: kind })));
   if (!$("ask").open) openDialog($("ask"));
   (inputs[0]?.[2] ?? $("ask-acts").firstChild).focus();
 }
