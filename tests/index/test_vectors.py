@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import sys
 from array import array
 from contextlib import closing
 from dataclasses import replace
@@ -132,10 +133,25 @@ def test_a_search_fails_if_its_vectors_cannot_be_compared_and_the_next_one_finds
         search = Search(store, ENCODER)
         expected = [hit.path for hit in search.search(Query("apple and pear"))]
         with monkeypatch.context() as patch:
-            patch.setattr(vectors, "_multiply", lambda *_: 1 / 0)
+            patch.setattr(vectors, "_products", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 search.search(Query("apple and pear"))
         assert [hit.path for hit in search.search(Query("apple and pear"))] == expected
+
+
+@long
+def test_searches_can_go_on_for_years(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that drops references to None, one a call, ends the process after some thousands."""
+    monkeypatch.setattr(vectors, "_MANY_ROWS", 0)
+    with closing(Writer(tmp_path)) as writer:
+        writer.put([entry(1, "1.md", "apple in a basket")], ENCODER)
+    with closing(SqliteStore(tmp_path, writer=None)) as store:
+        search = Search(store, ENCODER)
+        search.search(Query("apple"))
+        before = sys.getrefcount(None)
+        for at in range(80):
+            search.search(Query(f"apple {at}"))
+        assert sys.getrefcount(None) > before - 40
 
 
 @pytest.mark.parametrize("few", [0, 10_000])

@@ -507,7 +507,7 @@ class Matrix:
             for at in range(0, len(products), _NEAR):
                 part = slice(at, at + _NEAR)
                 rows = cached[1][part if isinstance(positions, slice) else positions[part]]
-                _multiply(numbers[:, first:], rows, products[part])
+                products[part] = _products(numbers[:, first:], rows)
             products *= factors
             products *= scale
             return products
@@ -515,8 +515,7 @@ class Matrix:
         values = np.empty(self._rows, np.float32)
 
         def multiply(part: slice) -> None:
-            _multiply(numbers[:, :first], cached[0][part], values[part])
-            values[part] *= scales[part]
+            np.multiply(_products(numbers[:, :first], cached[0][part]), scales[part], out=values[part])
             values[part] *= scale
 
         def finish() -> Cosines:
@@ -648,13 +647,15 @@ def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
     return grown
 
 
-def _multiply(row: NDArray[np.int8], rows: NDArray[np.int8], products: NDArray[np.float32]) -> None:
-    """Set `products` to the dot products of one row with each of the others, all int8."""
+def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Return the dot product of one row with each of the others, all int8."""
     import numpy as np
     import simsimd
 
-    out: Any = products.reshape(1, -1)
-    simsimd.cdist(np.ascontiguousarray(row), rows, "dot", out=out, out_dtype="f32")
+    # Not with `out`: then simsimd 6.5 returns a None that it doesn't own, and the process ends some day.
+    products = simsimd.cdist(np.ascontiguousarray(row), rows, "dot", out_dtype="f32")
+    array: NDArray[np.float32] = np.asarray(products)[0]
+    return array
 
 
 def _parts(count: int) -> Iterator[slice]:
