@@ -20,7 +20,6 @@ from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, objects_in
 from kbsync.targets.http.rules import is_completion
-from kbsync.targets.zhipu.api import ZhipuClassifier
 from kbsync.targets.zhipu.errors import classify_response, quote_message
 from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -40,9 +39,8 @@ class ZhipuAnswers:
         config, _, self._client = target.access
         self.applications, self.model = applications, config.chat_model
         self._knowledge_id = config.knowledge_id
-        classify_response = self._client.classify_response
-        assert isinstance(classify_response, ZhipuClassifier)
-        platform = self._client.with_base_url(config.base_url, classify_response.reading(classify_chat))
+        classify_response = target.classify_response.reading(classify_chat)
+        platform = self._client.with_base_url(config.base_url, classify_response)
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:

@@ -152,8 +152,7 @@ class Client:
 
     `headers` returns the headers with the key for each request. `classify_response` is the service's
     classifier. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
-    the other clients of the account. `skew`: how far the target's clock is off, which `classify_response` may
-    know better. Raises `UsageError` if the endpoint can't be used.
+    the other clients of the account. Raises `UsageError` if the endpoint can't be used.
     """
 
     def __init__(
@@ -168,7 +167,6 @@ class Client:
         chance: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
-        skew: ClockSkew | None = None,
     ) -> None:
         self.meter = Meter()
         account = account or Account(steady)
@@ -181,7 +179,7 @@ class Client:
             account=account,
             is_first=endpoint.is_first,
         )
-        self.skew = skew or ClockSkew()
+        self.skew = ClockSkew()
         self.classify_response = classify_response
         self._headers = headers
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance

@@ -48,7 +48,7 @@ from kbsync.contract.target import (
 from kbsync.core.links import NoLink, address_from
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
-from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
+from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.errors import ResponseClassifier
@@ -150,9 +150,7 @@ class ServiceTarget(Target, Generic[Row]):
 
     A service's subclass defines `takes` and the calls above the comment "what follows"; this class
     builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
-    document doesn't exist. `headers`: returns the headers with the key; None uses `key_header`. `address`:
-    the URL that all paths are appended to; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if
-    the settings can't be used.
+    document doesn't exist. Raises `UsageError` if the settings can't be used.
     """
 
     only_recipe: ClassVar[str]
@@ -163,6 +161,9 @@ class ServiceTarget(Target, Generic[Row]):
 
     classify_response: ResponseClassifier
     """Classifies each response as an error or as success."""
+
+    root: ClassVar[str] = ""
+    """The path of every call, between `base_url` and its own path."""
 
     key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
     """The header that carries the key, and the prefix before the key."""
@@ -193,20 +194,15 @@ class ServiceTarget(Target, Generic[Row]):
         self,
         config: RemoteTargetConfig,
         context: TargetContext,
-        *,
-        headers: Callable[[], Mapping[str, str]] | None = None,
-        address: str = "",
-        skew: ClockSkew | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         self._config, self._context = config, context
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._sleep = options.get("sleep", asyncio.sleep)
         self._deletions = DeletionQueue()
-        header, scheme = self.key_header
-        with_key = {header: f"{scheme}{key_of(config)}"}
+        self._key = key_of(config)
         endpoint = Endpoint(
-            address or config.base_url,
+            config.base_url + self.root,
             concurrency=config.concurrency,
             requests_per_minute=config.requests_per_minute,
             upload_bytes_per_second=config.upload_bytes_per_second,
@@ -216,9 +212,9 @@ class ServiceTarget(Target, Generic[Row]):
         )
         self._client = Client(
             endpoint,
-            headers=headers or (lambda: with_key),
-            classify_response=self.classify_response,
-            skew=skew,
+            headers=self.headers,
+            # `prepare` may set the classifier.
+            classify_response=lambda response: self.classify_response(response),  # noqa: PLW0108
             **options,
         )
         self.prepare()
@@ -228,6 +224,11 @@ class ServiceTarget(Target, Generic[Row]):
 
         Sends no request.
         """
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers with the key for a request."""
+        header, scheme = self.key_header
+        return {header: f"{scheme}{self._key}"}
 
     @property
     def limits(self) -> Limits:

@@ -8,11 +8,10 @@ so, and "not found" counts only while the knowledge base itself still responds t
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Unpack
+from typing import Any
 
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import (
@@ -24,14 +23,12 @@ from kbsync.contract.target import (
     Limits,
     Listed,
     Outgoing,
-    TargetContext,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
@@ -81,15 +78,16 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     """One knowledge base."""
 
     _config: ZhipuTargetConfig
+    classify_response: ZhipuClassifier
 
+    root = ROOT
     reranks = True
     describe = staticmethod(describe_recipe)
     is_gone = staticmethod(is_gone)
 
-    def __init__(
-        self, config: ZhipuTargetConfig, context: TargetContext, **options: Unpack[ClientOptions]
-    ) -> None:
-        wall = options.get("wall", time.time)
+    def prepare(self) -> None:
+        """Set the limits, the header with the key, and the state of the account."""
+        config, context = self._config, self._context
         self.takes = Limits(
             extensions=EXTENSIONS,
             max_bytes_by_extension=dict.fromkeys(LINKS, min(config.max_bytes, MAX_LINK_BYTES)),
@@ -98,22 +96,18 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             links=LINKS,
             paid=True,
         )
-        keys, self._skew = KeyHeader(config, wall), ClockSkew()
-        self.classify_response = ZhipuClassifier(config, context, keys, self._skew, wall)
-        super().__init__(
-            config,
-            context,
-            headers=keys.headers,
-            address=config.base_url + ROOT,
-            skew=self._skew,
-            **options,
-        )
+        self._keys = KeyHeader(config, self._wall)
+        self.classify_response = ZhipuClassifier(config, context, self._keys, self._client.skew, self._wall)
         self._space = AccountSpace(self._known_capacity, self._steady)
         self._callback: dict[str, Any] = {}
         if context.callback_url:
             self._callback["callback_url"] = context.callback_url
             if authorization := config.callback_authorization:
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the header with the key, or with a token made from it."""
+        return self._keys.headers()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return the recipe for splitting `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
@@ -422,7 +416,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return a document's creation time by our clock; None if the service's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
-        created, offset = shapes.created_of(remote_id), self._skew.offset or 0.0
+        created, offset = shapes.created_of(remote_id), self.clock_offset or 0.0
         return None if created is None or abs(offset) > ALARMING else created - offset
 
 
