@@ -19,7 +19,6 @@ from urllib.parse import urlencode, urlsplit
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, BaseCard, DocState, DocStatus, Limits, Outgoing, PutOutcome
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import is_link
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
@@ -173,11 +172,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     def prepare(self) -> None:
         """Set the service's limits and the caches of its documents."""
         most = self._config.max_bytes
-        links = dict.fromkeys(LINKS, min(most, MAX_LINK_BYTES))
         self.takes = Limits(
             EXTENSIONS,
             max_bytes=min(most, MAX_BYTES),
-            max_bytes_by_extension={"pdf": min(most, MAX_PDF_BYTES), **links},
+            max_bytes_by_extension={"pdf": min(most, MAX_PDF_BYTES)},
             links=LINKS,
             batch=api.MAX_CHANGED_TEXTS,
             batch_bytes=api.MAX_REQUEST_BYTES // 4 * 3,

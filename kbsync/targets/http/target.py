@@ -45,6 +45,7 @@ from kbsync.contract.target import (
     Target,
     TargetContext,
 )
+from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import NoLink, address_from
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
@@ -236,9 +237,12 @@ class ServiceTarget(Target, Generic[Row]):
         config, own_limits, waiting = self._config, self.takes, self._config.vectorization
         # Work that can wait gets at most a tenth of the requests per minute.
         unhurried = 60.0 / (_SHARE * config.requests_per_minute) if config.requests_per_minute > 0 else 0.0
+        most = self._most_bytes if own_limits.max_bytes is None else own_limits.max_bytes
+        links = dict.fromkeys(own_limits.links, min(most or MAX_LINK_BYTES, MAX_LINK_BYTES))
         return replace(
             own_limits,
-            max_bytes=self._most_bytes if own_limits.max_bytes is None else own_limits.max_bytes,
+            max_bytes=most,
+            max_bytes_by_extension={**own_limits.max_bytes_by_extension, **links},
             concurrency=config.concurrency,
             reembed_tries=waiting.reembed_tries,
             give_up=waiting.give_up,

@@ -25,7 +25,6 @@ from kbsync.contract.target import (
     Outgoing,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
@@ -90,7 +89,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         config, context = self._config, self._context
         self.takes = Limits(
             extensions=EXTENSIONS,
-            max_bytes_by_extension=dict.fromkeys(LINKS, min(config.max_bytes, MAX_LINK_BYTES)),
             list_lag=1.0,
             ahead=config.concurrency // 2 + 1,
             links=LINKS,
