@@ -21,7 +21,6 @@ from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import find_halt
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import StateStore
 from kbsync.state.uploads import Uploads
 from tests.engine.test_adversities import Still, halts, until, watched
 from tests.engine.world import World
@@ -101,20 +100,17 @@ async def test_daemon_reports_that_it_fails_and_recovers_by_itself(
     assert world.searchable_texts() == world.on_disk()
 
 
-async def test_halt_is_shown_while_the_state_cannot_store_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, is_full = StateStore._transact, False
+async def test_halt_is_shown_while_the_state_cannot_store_it(world: World) -> None:
+    is_full = False
 
-    def transact(store: StateStore, jobs: Any) -> Any:
+    def commit(_moment: str) -> None:
         if is_full:
             raise StateError("the disk is full")
-        return real(store, jobs)
 
     async def halt() -> Halt | None:
         return await world.run.store.read(lambda tx: find_halt(tx, world.run))
 
-    monkeypatch.setattr(StateStore, "_transact", transact)
+    world.on_commit = commit
     async with watched(world) as watching:
         await until(world, lambda: len(world.searchable_texts()) == 3, 300)
         is_full = True
