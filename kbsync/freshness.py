@@ -70,7 +70,7 @@ class Freshness:
 
     `is_worked_on`: a kbsync holds the state and serves this mirror; None if unknown. `is_left_out`: one holds
     the state, but its --mirror leaves this mirror out. `worked_on_since`: when a kbsync last took it,
-    in epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a
+    in epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_problem`: why a
     folder without a running kbsync cannot be mirrored now, if it was checked.
     """
 
@@ -79,7 +79,7 @@ class Freshness:
     is_left_out: bool = field(default=False, kw_only=True)
     worked_on_since: float | None = field(default=None, kw_only=True)
     rescan: float = field(default=0.0, kw_only=True)
-    root_trouble: str = field(default="", kw_only=True)
+    root_problem: str = field(default="", kw_only=True)
     at: float = field(default=0.0, kw_only=True)
 
     @property
@@ -181,8 +181,8 @@ class Freshness:
             # While something is held, the mirror works on.
             text = halt_sentence(halt) if self.is_held else f"halted: {in_words(halt)}"
             yield Note(text, is_minor=self.is_held and not has_held_hits)
-        if self.root_trouble:
-            yield Note(f"{self.root_trouble}; then run: {command_line('--once')}")
+        if self.root_problem:
+            yield Note(f"{self.root_problem}; then run: {command_line('--once')}")
         if is_watched and not self.has_passed and halt is None:
             total, so_far = documents.ready + self.waiting, ""
             if total:
@@ -241,28 +241,28 @@ def freshness_reader(
         )
         is_halted = status.halt is not None and not freshness.is_held
         if check_folders and freshness.is_unattended and not is_halted:
-            return replace(freshness, root_trouble=find_root_trouble(Path(status.folder)))
+            return replace(freshness, root_problem=find_root_problem(Path(status.folder)))
         return freshness
 
     return lambda tx: [read_one(tx, mirror) for mirror in mirrors]
 
 
-def find_root_trouble(folder: Path) -> str:
+def find_root_problem(folder: Path) -> str:
     """Return why the folder can't be mirrored now; "" if it can, or if its disk doesn't respond."""
-    trouble = list[str]()
+    problems = list[str]()
 
     def check() -> None:
         try:
             identify(folder)
         except RootError as error:
-            trouble.append(str(error))
+            problems.append(str(error))
         except KbsyncError:
             pass  # it isn't about the folder
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
     thread.join(LOOK_SECONDS)
-    return "".join(trouble)
+    return "".join(problems)
 
 
 def status_in(

@@ -49,12 +49,12 @@ SHORTEST, LONGEST = 0.02, 1.0
 class PassEnd:
     """How a pass ended, in addition to what the state records. `busy`: files that are still being written.
 
-    `reason`: the halt reason to show for its `trouble` until the next pass; '' for none. A paused mirror has
-    no complete pass and no trouble.
+    `reason`: the halt reason to show for its `problem` until the next pass; '' for none. A paused mirror has
+    no complete pass and no problem.
     """
 
     complete: bool
-    trouble: str = ""
+    problem: str = ""
     reason: str = ""
     busy: tuple[str, ...] = ()
 
@@ -72,19 +72,19 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
         async with mirror.bind() as bound:
             if bound is not None:
                 end = await _run_pass(bound, budget)
-                if not (may_repeat and end.trouble and await bound.base_changed()):
+                if not (may_repeat and end.problem and await bound.base_changed()):
                     break
                 # An empty base replaced a damaged one: upload everything.
                 may_repeat, deadline = False, mirror.clock.steady() + budget
                 continue
-        await mirror.halts.end_trouble()  # earlier notes of a daemon are checked again
+        await mirror.halts.end_problem()  # earlier notes of a daemon are checked again
         if mirror.halt is not None or mirror.clock.steady() + wait > deadline:
-            end = PassEnd(False, mirror.halts.trouble, TARGET_DOWN if mirror.halts.trouble else "")
+            end = PassEnd(False, mirror.halts.down_reason, TARGET_DOWN if mirror.halts.down_reason else "")
             break
         await mirror.clock.sleep(wait)
         wait *= 2
     if end.reason:
-        await mirror.halts.note_unfinished(end.reason, end.trouble)
+        await mirror.halts.note_unfinished(end.reason, end.problem)
     return end
 
 
@@ -118,7 +118,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
             await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
         if halts.is_down_for(budget, mirror.clock.steady()):
-            return PassEnd(False, halts.trouble, TARGET_DOWN)
+            return PassEnd(False, halts.down_reason, TARGET_DOWN)
         if halts.state_error:
             return PassEnd(False, halts.state_error)
         if halts.failing:
@@ -205,15 +205,15 @@ async def _run_isolated(mirror: Mirror) -> PassEnd:
     try:
         return await run_once(mirror)
     except (StateError, OSError) as error:
-        trouble = str(error)
+        problem = str(error)
     except KbsyncError:
         raise
     except Exception as error:  # only this mirror's pass ends; the others continue
         log.exception("mirror.failed", mirror=mirror.settings.name)
-        trouble = bug_in_words(error)
+        problem = bug_in_words(error)
     with contextlib.suppress(StateError):
-        await mirror.halts.note_unfinished(FAILING, trouble)
-    return PassEnd(False, trouble)
+        await mirror.halts.note_unfinished(FAILING, problem)
+    return PassEnd(False, problem)
 
 
 def make_mirror(

@@ -120,7 +120,7 @@ def mirror_reports(
         [fresh] = read_freshness(tx)
         freshness_fields: dict[str, Any] = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
         report = MirrorReport(
-            **freshness_fields, trouble=end.trouble if end else "", busy=end.busy if end else ()
+            **freshness_fields, trouble=end.problem if end else "", busy=end.busy if end else ()
         )
         if record is None:
             return report

@@ -82,7 +82,7 @@ async def _settle_unsure(store: StateStore, journal: Journal, target: Target) ->
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
         for match in await find_uploads(store, binding, target, rows):
             record = partial(
-                journal.search_ended, number=match.row.id, listed=match.listed, started_at=started_at
+                journal.record_search, number=match.row.id, listed=match.listed, started_at=started_at
             )
             await store.write(record)
 
@@ -167,12 +167,12 @@ async def _send(
                 failed = outcome
         # Not awaited: the next document is sent meanwhile, and after a kill kbsync searches for an unrecorded
         # one.
-        recording.append(store.submit(partial(journal.put_ended, number=new.id, outcome=outcome)))
+        recording.append(store.submit(partial(journal.record_put, number=new.id, outcome=outcome)))
         if failed is not None:
             break
     untried = Unavailable("" if failed is None else failed.reason, untried=True)
     recording += [
-        store.submit(partial(journal.put_ended, number=new.id, outcome=untried)) for _, new in pending
+        store.submit(partial(journal.record_put, number=new.id, outcome=untried)) for _, new in pending
     ]
     await asyncio.gather(*map(asyncio.wrap_future, recording))
     if failed is not None:

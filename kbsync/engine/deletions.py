@@ -139,7 +139,7 @@ class Deletions:
         for path, stat in checked:
             match stat.presence:
                 case _ if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
-                    self.journal.file_gone(tx, path)
+                    self.journal.record_gone_file(tx, path)
                     tx.removals.missed_since(self._mirror, path, missed[path])
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)

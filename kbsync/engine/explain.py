@@ -99,9 +99,9 @@ class PathExplanation:
     unknown, '' if none is similar. `folder_problem`: why the last scan could not list its directory,
     or one above.
 
-    For the document at the target: its `status`, its number of `chunks` and its `text`; `trouble`: why the
-    target could not be queried. For a directory: how many files `below` it are in each state, and the first
-    that failed.
+    For the document at the target: its `status`, its number of `chunks` and its `text`; `target_problem`: why
+    the target could not be queried. For a directory: how many files `below` it are in each state, and the
+    first that failed.
     """
 
     mirror: str | None
@@ -123,7 +123,7 @@ class PathExplanation:
     status: DocStatus | None = None
     chunks: int | None = None
     text: str | None = None
-    trouble: str = ""
+    target_problem: str = ""
     similar_path: str = ""
     below: dict[Status, int] | None = None
     failed_below: Sequence[FileStatus] = ()
@@ -200,7 +200,7 @@ class PathExplanation:
                 "document_id": server.remote_id,
                 "known_as": None if self.status is None else self.status.state.value,
                 "chunks": self.chunks,
-                "trouble": self.trouble,
+                "trouble": self.target_problem,
             }
         whole["uploads"] = [
             {
@@ -399,7 +399,7 @@ async def _query_target(target: Target, evidence: PathExplanation, text: bool) -
             evidence.chunks, evidence.text = explanation.chunks, explanation.text if text else None
         evidence.status = status
     except TargetError as error:
-        evidence.trouble = error.reason
+        evidence.target_problem = error.reason
 
 
 # -- why a file is left out, as a clause that may follow "because" ------------------------------------
@@ -701,8 +701,8 @@ class _Sentences:
             yield from self._describe_state()
         for upload in evidence.uploads:
             yield self._describe_upload(upload)
-        if evidence.trouble:
-            yield f"Could not query the knowledge base: {evidence.trouble}."
+        if evidence.target_problem:
+            yield f"Could not query the knowledge base: {evidence.target_problem}."
         elif (status := evidence.status) is not None:
             words = f" ({status.reason})" if status.reason else ""
             yield f"The knowledge base says that the document is {status.state.value}{words}."

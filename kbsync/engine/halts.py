@@ -82,7 +82,7 @@ class HaltState:
     """Draws conclusions about the target from requests and errors, without I/O. All times are in steady
     seconds.
 
-    Nothing is sent before `not_before`. `error`: the last halt. `trouble`: why the target is down since
+    Nothing is sent before `not_before`. `error`: the last halt. `down_reason`: why the target is down since
     `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
     finished. `rounds` and `jobs` count consecutive internal errors of kbsync, in whole rounds and in single
     jobs while others may succeed. `unanswered`: documents whose uploads got no response since one was
@@ -93,7 +93,7 @@ class HaltState:
     error: Halted | None = None
     down_since: float = 0.0
     not_before: float = 0.0
-    trouble: str = ""
+    down_reason: str = ""
     state_error: str = ""
     rounds: int = 0
     jobs: int = 0
@@ -115,7 +115,7 @@ class HaltState:
 
     def release(self) -> None:
         """Resume the work: the cause of a halt has been resolved."""
-        self._forget_trouble()
+        self._forget_problems()
         self.work, self.is_stuck = Work.FREE, False
         self.refused_labels, self._refusal_code = [], ""
 
@@ -127,11 +127,11 @@ class HaltState:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
             # One more refusal is enough: a check costs one document, not five again.
             self.refused_labels = [""] * max(0, len(self.refused_labels) - 1)
-            self._forget_trouble()
+            self._forget_problems()
             self.work = Work.FREE if self.halted.halt == BASE_MISSING else Work.TRYING
 
-    def _forget_trouble(self) -> None:
-        self.not_before, self.trouble, self.state_error = 0.0, "", ""
+    def _forget_problems(self) -> None:
+        self.not_before, self.down_reason, self.state_error = 0.0, "", ""
         self.rounds = self.jobs = 0
         self.unanswered.clear()
 
@@ -147,7 +147,7 @@ class HaltState:
         """The message to show once internal errors of kbsync persist; '' until then."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
-    def failed(self, error: Exception, now: float, *, of_round: bool) -> float:
+    def record_failure(self, error: Exception, now: float, *, of_round: bool) -> float:
         """Count an internal error of kbsync. Returns the seconds to pause, longer each time."""
         if of_round or now >= self.not_before:  # jobs that fail together count once
             self.rounds += of_round
@@ -158,20 +158,20 @@ class HaltState:
             self.not_before = now + pause
         return self.not_before - now
 
-    def state_failed(self, error: StateError, now: float) -> bool:
+    def record_state_error(self, error: StateError, now: float) -> bool:
         """Record that the journal cannot be written; return whether that is new."""
         is_news = str(error) != self.state_error
         self.state_error = str(error)
         self.not_before = now + STATE_PAUSE
         return is_news
 
-    def job_ended(self) -> None:
+    def record_job_end(self) -> None:
         """Record that a job has ended and its outcome is stored."""
         self.state_error, self.jobs = "", 0
 
     # -- the target's responses -----------------------------------------------------------------------
 
-    def answered(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
+    def record_errors(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
         """Record that a request for `requested` documents ended with these errors. Returns the halt to
         report.
 
@@ -183,27 +183,27 @@ class HaltState:
         unanswered_errors = [error for error in errors if isinstance(error, Unavailable | Unsure)]
         # A response about any document shows that the target is up.
         if not unanswered_errors or len(unanswered_errors) < requested:
-            self.answers()
+            self.record_response()
             return None
-        self.down(unanswered_errors[0].reason, now)
+        self.record_down(unanswered_errors[0].reason, now)
         longest = max(
             (e.retry_after or 0.0 for e in unanswered_errors if isinstance(e, Unavailable)), default=0.0
         )
         self.not_before = now + max(longest, min(MAX_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
-    def down(self, reason: str, now: float) -> None:
+    def record_down(self, reason: str, now: float) -> None:
         """Record that the target doesn't respond."""
-        self.down_since = self.down_since if self.trouble else now
-        self.trouble = reason
+        self.down_since = self.down_since if self.down_reason else now
+        self.down_reason = reason
 
-    def answers(self) -> None:
+    def record_response(self) -> None:
         """Record that the target responds."""
-        self.trouble = ""
+        self.down_reason = ""
 
     def is_down_for(self, seconds: float, now: float) -> bool:
         """Return whether the target has been down for this long."""
-        return bool(self.trouble) and now - self.down_since >= seconds
+        return bool(self.down_reason) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
         """Return whether the target, not a document, is to blame for the uploads that got no response.
@@ -218,12 +218,12 @@ class HaltState:
             self.unanswered |= {upload.path for upload in lost}
         return len(self.unanswered) >= BLAME_LIMIT
 
-    def accepted(self) -> None:
+    def record_acceptance(self) -> None:
         """Record that the target accepted a document."""
         if not (self.is_full or self.is_stuck):
             self.prove()
 
-    def went_well(self, events: Sequence[DocumentEvent | None]) -> None:
+    def record_progress(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that documents became ready, so the target works."""
         if any(event is not None and event.event in DONE for event in events):
             self.is_full = self.is_stuck = False
@@ -328,11 +328,11 @@ class Halts(HaltState):
         if self.halted is not None:
             await self.halt(self.halted)
         if self.failing:
-            await self.show_trouble(FAILING, self.failing)
-        elif not self.trouble:
-            await self.end_trouble()
+            await self.show_problem(FAILING, self.failing)
+        elif not self.down_reason:
+            await self.end_problem()
         elif self.is_down_for(DOWN_AFTER, self.mirror.clock.steady()):
-            await self.show_trouble(TARGET_DOWN, self.trouble)
+            await self.show_problem(TARGET_DOWN, self.down_reason)
 
     def is_about(self, *reasons: str) -> bool:
         """Return whether the mirror is halted for one of these reasons."""
@@ -355,39 +355,39 @@ class Halts(HaltState):
         now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
             self._probe_wait = PROBE_EVERY
-        if now < self._probe_at or not (self.needs_person or self.trouble):
+        if now < self._probe_at or not (self.needs_person or self.down_reason):
             return False
         if self.needs_person:
             wait, self._probe_wait = self._probe_wait, min(MAX_PROBE_PAUSE, self._probe_wait * 2)
         self._probe_at = now + wait
         return True
 
-    async def show_trouble(self, reason: str, trouble: str) -> None:
+    async def show_problem(self, reason: str, problem: str) -> None:
         """Show a temporary problem (`PASSING`), unless a more important one is shown."""
         # Only once per run: a second time would hide newer findings.
         if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
-            await self.show(self._describe_trouble(reason, trouble))
+            await self.show(self._describe_problem(reason, problem))
 
-    def _describe_trouble(self, reason: str, trouble: str) -> Halt:
+    def _describe_problem(self, reason: str, problem: str) -> Halt:
         if reason == TARGET_DOWN:
-            return Halt(reason, f"{trouble}; work resumes when it answers", "")
-        return self._describe(Halted(reason, f"{trouble}; retrying within a minute"))
+            return Halt(reason, f"{problem}; work resumes when it answers", "")
+        return self._describe(Halted(reason, f"{problem}; retrying within a minute"))
 
-    async def begin_failed(self, error: TargetError) -> None:
+    async def record_failed_start(self, error: TargetError) -> None:
         """Record that the target didn't respond at startup. This replaces a halt about a key."""
-        self.down(error.reason, self.mirror.clock.steady())
+        self.record_down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern another address.
-            await self.show(self._describe_trouble(TARGET_DOWN, error.reason))
+            await self.show(self._describe_problem(TARGET_DOWN, error.reason))
 
-    async def note_unfinished(self, reason: str, trouble: str) -> None:
+    async def note_unfinished(self, reason: str, problem: str) -> None:
         """Show in `status` why a pass could not finish, until the next pass starts."""
         if self.stored is None:
             fix = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
-            await self._write(Halt(reason, f"{trouble}; the next pass continues from there", fix))
+            await self._write(Halt(reason, f"{problem}; the next pass continues from there", fix))
             self.is_current = False
 
-    async def end_trouble(self) -> None:
+    async def end_problem(self) -> None:
         """End the temporary problem."""
         if self.is_about(*PASSING):
             await self.show(None)

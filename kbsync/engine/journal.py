@@ -266,11 +266,11 @@ class Journal:
         )
         return self._record(tx, DocumentEvent(event_name, unsent))
 
-    def folder_failed(self, tx: Tx, folder: str, problem: str) -> DocumentEvent | None:
+    def record_folder_problem(self, tx: Tx, folder: str, problem: str) -> DocumentEvent | None:
         """Record that the directory couldn't be listed, so everything below it is unknown. Returns an event
         if that is new."""
         stored = tx.folders.get(self.binding.mirror, folder)
-        tx.folders.trouble(self.binding.mirror, folder, problem)
+        tx.folders.record_problem(self.binding.mirror, folder, problem)
         if stored is not None and stored.problem == problem:
             return None
         return self._record_unsent(tx, "document.failed", folder_label(folder), 0, problem)
@@ -306,12 +306,12 @@ class Journal:
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
         tx.folders.check_again(self.binding.mirror, split(path)[0])
 
-    def file_gone(self, tx: Tx, path: str) -> None:
+    def record_gone_file(self, tx: Tx, path: str) -> None:
         """Record that two checks did not find the file."""
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.decide(tx, path)
 
-    def file_unknown(self, tx: Tx, path: str) -> None:
+    def record_unknown_file(self, tx: Tx, path: str) -> None:
         """Record that a check could not tell whether the file exists."""
         stored = tx.entries.get(self.binding.mirror, path)
         # A document kept for a missing file stays that way if the path becomes inaccessible. Otherwise its
@@ -563,7 +563,7 @@ class Journal:
             claimed.append(sending)
         return claimed
 
-    def unsendable(self, tx: Tx, number: int) -> None:
+    def record_unsendable(self, tx: Tx, number: int) -> None:
         """Record that the file no longer has the intended bytes, so the next check makes a new decision."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
@@ -573,7 +573,7 @@ class Journal:
             tx.entries.doubt(self.binding.mirror, upload.path)
             self.decide(tx, upload.path)
 
-    def put_ended(
+    def record_put(
         self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True
     ) -> DocumentEvent | None:
         """Record the outcome of a put, even if its response was lost. `spent`: the document may have caused
@@ -648,7 +648,7 @@ class Journal:
                 tx.removals.release(old.id)
                 tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
 
-    def status_known(
+    def record_status(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> DocumentEvent | None:
         """Record the status of a document that was being indexed; a failure has already been handled."""
@@ -723,7 +723,7 @@ class Journal:
         is_indexing = upload is not None and upload.state is UploadState.INDEXING
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
-    def resliced(self, tx: Tx, number: int, remedy: Remedy) -> None:
+    def record_reslice(self, tx: Tx, number: int, remedy: Remedy) -> None:
         """Record that the target was asked to reindex a document; if it can't, a new upload replaces the
         document."""
         upload = tx.uploads.get(number)
@@ -739,7 +739,7 @@ class Journal:
                 tx.uploads.save(lifecycle.retire(upload, timing))
         self.decide(tx, upload.path)
 
-    def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
+    def record_proof(self, tx: Tx, number: int, digest: str | None) -> None:
         """Record the digest of an adopted document's bytes; None if they are not available now."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.ADOPTING:
@@ -784,7 +784,7 @@ class Journal:
         failed = lifecycle.reject(upload, why.reason, why.code)
         return self._record_end(tx, replace(failed, attempts=upload.repairs))
 
-    def search_ended(
+    def record_search(
         self,
         tx: Tx,
         number: int,
@@ -901,7 +901,7 @@ class Journal:
         serves = any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
         return serves or (is_coming and not is_ready)
 
-    def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> DocumentEvent | None:
+    def record_delete(self, tx: Tx, number: int, outcome: DeleteOutcome) -> DocumentEvent | None:
         """Record the target's response to a delete."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
@@ -926,7 +926,7 @@ class Journal:
             tx, DocumentEvent("document.retired" if is_replaced else "document.deleted", deleted)
         )
 
-    def renamed(self, tx: Tx, number: int, label: str) -> DocumentEvent | None:
+    def record_rename(self, tx: Tx, number: int, label: str) -> DocumentEvent | None:
         """Record that the target has the document under its new path."""
         upload = tx.uploads.get(number)
         if upload is None or not upload.state.serves:
@@ -937,14 +937,14 @@ class Journal:
         renamed = replace(changed, path=label, attempts=upload.attempts)
         return self._record(tx, DocumentEvent("document.renamed", renamed), upload.label)
 
-    def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
+    def record_rename_failure(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
         """Record that the rename got no response. It can safely be repeated."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
             updated = lifecycle.begin_delete(upload)
             tx.uploads.save(lifecycle.delete_put_off(updated, reason, wait, self.timing))
 
-    def rename_refused(self, tx: Tx, number: int) -> None:
+    def record_refused_rename(self, tx: Tx, number: int) -> None:
         """Record that the target refuses the new path for this document."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:

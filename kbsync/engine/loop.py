@@ -126,8 +126,8 @@ class MirrorLoop:
                     if bound is not None:
                         wait = FIRST_RETRY
                         await self._watch(bound)
-                if bound is None and self.mirror.halts.trouble:
-                    await self.mirror.halts.show_trouble(TARGET_DOWN, self.mirror.halts.trouble)
+                if bound is None and self.mirror.halts.down_reason:
+                    await self.mirror.halts.show_problem(TARGET_DOWN, self.mirror.halts.down_reason)
             except Exception as error:
                 await self._report_failure(error)
             finally:
@@ -173,7 +173,7 @@ class MirrorLoop:
             reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
         with contextlib.suppress(StateError):  # if the state can't be written, `halts` keeps why
-            await self.mirror.halts.show_trouble(FAILING, reason)
+            await self.mirror.halts.show_problem(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:
         """Request a reload and wait for it. If it changes this mirror, `stop` is set in the meantime."""

@@ -558,7 +558,7 @@ class Mirror:
             except UsageError as error:
                 await self.halts.halt(Halted(BAD_CONFIG, str(error)))
             except TargetError as error:
-                await self.halts.begin_failed(error)
+                await self.halts.record_failed_start(error)
             try:
                 yield self.bound
             finally:

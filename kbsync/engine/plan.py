@@ -309,7 +309,7 @@ class PrivatePass:
 
         def record(ids: Sequence[int], tx: Tx) -> None:
             for upload in ids:
-                journal.status_known(tx, upload, DocStatus(DocState.READY))
+                journal.record_status(tx, upload, DocStatus(DocState.READY))
 
         async for rows in uploads_in(self.binding, self._copy.read, (UploadState.INDEXING,)):
             adopted = {row.remote_id: row.id for row in rows if row.sent_at is None and row.remote_id}

@@ -99,7 +99,7 @@ class Poller:
                 turn.halted = error  # the results of other documents are still recorded
 
         def record(tx: Tx) -> list[DocumentEvent | None]:
-            return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in results]
+            return [self._journal.record_status(tx, row.id, status, retry) for row, status, retry in results]
 
         events = await self._store.write(record)
         full = next((status for _, status, retry in results if retry is Remedy.AWAITED), None)
@@ -231,7 +231,7 @@ class Poller:
                 pass
             except (Unavailable, Unsure) as error:
                 retry, down = Remedy.LATER, error
-            await self._store.write(partial(self._journal.resliced, number=row.id, remedy=retry))
+            await self._store.write(partial(self._journal.record_reslice, number=row.id, remedy=retry))
         if down is not None and is_alone:
             raise down
 
@@ -247,7 +247,7 @@ class Poller:
                     await self._target.base()  # if the target is down, no document is to blame
                 except Rejected:
                     pass
-            await self._store.write(partial(self._journal.proof_ended, number=row.id, digest=digest))
+            await self._store.write(partial(self._journal.record_proof, number=row.id, digest=digest))
 
 
 _UNKNOWN, _READY = DocStatus(DocState.UNKNOWN), DocStatus(DocState.READY)

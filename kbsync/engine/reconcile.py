@@ -337,7 +337,9 @@ class Reconciler:
         mirror, folder = self._mirror, listing.path
         if listing.problem:
             problem = listing.problem
-            event = await self._store.write(lambda tx: self._journal.folder_failed(tx, folder, problem))
+            event = await self._store.write(
+                lambda tx: self._journal.record_folder_problem(tx, folder, problem)
+            )
             self._report([event])
             return
         version = ""  # the rules applied to its files before, if needed
@@ -562,7 +564,7 @@ class Reconciler:
                         folder, name = split(path)
                         tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
                     elif stat.presence is Presence.UNKNOWN:
-                        self._journal.file_unknown(tx, path)
+                        self._journal.record_unknown_file(tx, path)
 
             await self._store.write(record)
             self._on_work()

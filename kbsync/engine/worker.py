@@ -397,7 +397,7 @@ class Worker:
         """Run the work. Returns False if the outcomes couldn't be recorded."""
         try:
             await work(rows)
-            self._halts.job_ended()
+            self._halts.record_job_end()
             return True
         except StateError as error:
             self._state_failed(error)
@@ -408,13 +408,13 @@ class Worker:
     def _failed(self, error: Exception, *, of_round: bool) -> float:
         """Handle an internal error of kbsync: start nothing for a while, longer each time. Returns that time
         in seconds."""
-        seconds = self._halts.failed(error, self._clock.steady(), of_round=of_round)
+        seconds = self._halts.record_failure(error, self._clock.steady(), of_round=of_round)
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Send nothing until the journal can be written. Logs this once, not at every try."""
-        if self._halts.state_failed(error, self._clock.steady()):
+        if self._halts.record_state_error(error, self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
@@ -486,7 +486,7 @@ class Worker:
                 if self._journal.is_paused(tx):
                     return []
                 for number in batch.unsendable:
-                    journal.unsendable(tx, number)
+                    journal.record_unsendable(tx, number)
                 claimed = []
                 for upload in journal.claim(tx, list(batch.bodies), batch.addresses):
                     # If the target updates in place, the request changes the serving document.
@@ -551,7 +551,7 @@ class Worker:
                 keep_note(tx, binding.mirror, note)
             # While the target is to blame, no document is at fault for a rejection.
             return [
-                self._journal.put_ended(
+                self._journal.record_put(
                     tx,
                     upload.id,
                     halted if halted and isinstance(outcome, Rejected) else outcome,
@@ -563,7 +563,7 @@ class Worker:
         events = await self._store.write(record)
         self._note = note
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
-            self._halts.accepted()
+            self._halts.record_acceptance()
         await self._report_progress(events)
         await self._note_errors([a for a in outcomes if isinstance(a, TargetError)], len(outcomes))
 
@@ -573,7 +573,7 @@ class Worker:
         started, started_at = self._clock.steady(), self._clock.wall()
         try:
             matches = await lost_uploads.find_uploads(
-                self._store, self._journal.binding, self._target, rows, self._halts.answers
+                self._store, self._journal.binding, self._target, rows, self._halts.record_response
             )
         except TargetError as error:
             await self._note_errors([error], 1)
@@ -583,10 +583,10 @@ class Worker:
             now, self._is_listing = self._clock.steady(), False
             least = check_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_list = now + max(least, min(MAX_LIST_REST, now - started))
-        self._halts.answers()
+        self._halts.record_response()
 
         def record(tx: Tx) -> list[DocumentEvent | None]:
-            return [self._journal.search_ended(tx, s.row.id, s.listed, started_at, s.doubt) for s in matches]
+            return [self._journal.record_search(tx, s.row.id, s.listed, started_at, s.doubt) for s in matches]
 
         self._report(await self._store.write(record))
 
@@ -596,7 +596,7 @@ class Worker:
             events, halted = await self._poller.poll(rows, tries)
             if self._target.revision != self._revision:  # scanned pages were read
                 await self._store.write(self._note_revision)
-            self._halts.answers()
+            self._halts.record_response()
             await self._report_progress(events)
             if halted is not None:
                 self._halts.is_full = halted.halt == "quota"
@@ -644,7 +644,7 @@ class Worker:
         def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
             return [
-                self._journal.delete_ended(tx, row.id, outcomes.get(row.remote_id or "", _SILENT))
+                self._journal.record_delete(tx, row.id, outcomes.get(row.remote_id or "", _SILENT))
                 for row in started
             ]
 
@@ -660,7 +660,7 @@ class Worker:
         except TargetError as error:
             await self._note_errors([error], 1)
             return {}
-        self._halts.answers()
+        self._halts.record_response()
         return statuses
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
@@ -685,11 +685,11 @@ class Worker:
             except Rejected as error:
                 about = {"mirror": journal.binding.settings.name, "path": path, "document_id": row.remote_id}
                 log.info("rename.refused", **about, reason=error.reason)
-                await self._store.write(partial(journal.rename_refused, number=row.id))
+                await self._store.write(partial(journal.record_refused_rename, number=row.id))
             except TargetError as error:
                 wait = error.retry_after if isinstance(error, Unavailable) else None
                 await self._store.write(
-                    partial(journal.rename_failed, number=row.id, reason=error.reason, wait=wait)
+                    partial(journal.record_rename_failure, number=row.id, reason=error.reason, wait=wait)
                 )
                 await self._note_errors([error], 1)
             else:
@@ -697,7 +697,7 @@ class Worker:
 
         def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
-            return [journal.renamed(tx, number, path) for number, path in done]
+            return [journal.record_rename(tx, number, path) for number, path in done]
 
         self._report(await self._store.write(record))
 
@@ -712,7 +712,7 @@ class Worker:
 
     async def _note_errors(self, errors: Sequence[TargetError], requested: int) -> None:
         """Record what the responses say about the target's state."""
-        halted = self._halts.answered(errors, requested, self._clock.steady())
+        halted = self._halts.record_errors(errors, requested, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
 
@@ -728,7 +728,7 @@ class Worker:
     async def _report_progress(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that the target works: puts or polls made documents searchable. A rename does not count."""
         self._report(events)
-        self._halts.went_well(events)
+        self._halts.record_progress(events)
         await self._halts.end_if_over()
 
 

@@ -180,12 +180,12 @@ Ignores = Callable[[str], bool]
 IsUnreadable = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
-# The library logs even its own shutdown as an error. Important errors become a `WatchTrouble`.
+# The library logs even its own shutdown as an error. Important errors become a `WatchProblem`.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
-class TroubleKind(enum.Enum):
-    """Kinds of trouble with a folder. While one of the first three lasts, nothing may be deleted."""
+class ProblemKind(enum.Enum):
+    """Kinds of problem with a folder. While one of the first three lasts, nothing may be deleted."""
 
     ROOT_MISSING = "root-missing"
     ROOT_UNREADABLE = "root-unreadable"
@@ -198,16 +198,16 @@ class TroubleKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class WatchTrouble:
+class WatchProblem:
     """A problem, and a sentence that describes it to users."""
 
-    kind: TroubleKind
+    kind: ProblemKind
     text: str
 
     @property
     def is_of_root(self) -> bool:
-        """Return whether the trouble is that the folder itself can't be checked now."""
-        return self.kind in (TroubleKind.ROOT_MISSING, TroubleKind.ROOT_UNREADABLE, TroubleKind.ROOT_SILENT)
+        """Return whether the problem is that the folder itself can't be checked now."""
+        return self.kind in (ProblemKind.ROOT_MISSING, ProblemKind.ROOT_UNREADABLE, ProblemKind.ROOT_SILENT)
 
 
 _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)

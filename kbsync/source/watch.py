@@ -31,11 +31,11 @@ from kbsync.source.observer import (
     InotifyLimits,
     ObserverChoice,
     Obstacle,
+    ProblemKind,
     TreeEvents,
     TreeObserver,
-    TroubleKind,
     WakeEvents,
-    WatchTrouble,
+    WatchProblem,
     foreseen_obstacle,
     read_limits,
     start_obstacle,
@@ -220,20 +220,20 @@ class Watch:
             with contextlib.suppress(RuntimeError):  # it never started
                 observer.join(_JOIN_SECONDS)
 
-    def trouble(self) -> WatchTrouble | None:
+    def problem(self) -> WatchProblem | None:
         """Return the problem with the watch, if any; cheap. Checks the likeliest cause first."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
-            kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel can queue"
+            kind, words = ProblemKind.OVERFLOW, "more changed at once than the kernel can queue"
         elif observer is not None and observer.reader.reached_watch_limit:
-            kind, words = TroubleKind.WATCH_LIMIT, "the kernel's limit on watched directories is reached"
+            kind, words = ProblemKind.WATCH_LIMIT, "the kernel's limit on watched directories is reached"
         elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
-            kind, words = TroubleKind.THREAD_DIED, f"a watching thread ended unexpectedly ({dead})"
+            kind, words = ProblemKind.THREAD_DIED, f"a watching thread ended unexpectedly ({dead})"
         elif self._tree.fault:
-            kind, words = TroubleKind.EVENT_FAILED, f"an event could not be handled ({self._tree.fault})"
+            kind, words = ProblemKind.EVENT_FAILED, f"an event could not be handled ({self._tree.fault})"
         else:
             return None
-        return WatchTrouble(kind, f"{self._folder}: {words}")
+        return WatchProblem(kind, f"{self._folder}: {words}")
 
     @property
     def saw_unmount(self) -> bool:
@@ -278,23 +278,23 @@ class RootCheck:
         self._stat = stat
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
-    async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
+    async def problem(self, identity: RootIdentity | None) -> WatchProblem | None:
         """Return the current problem with the folder; None if it can be read and has the `identity`, if
         given."""
         folder = self._folder
         try:
             current = await self._check()
         except FileNotFoundError:
-            return WatchTrouble(TroubleKind.ROOT_MISSING, f"{folder} is missing")
+            return WatchProblem(ProblemKind.ROOT_MISSING, f"{folder} is missing")
         except NotADirectoryError:
-            return WatchTrouble(TroubleKind.ROOT_MISSING, f"{folder} is not a folder")
+            return WatchProblem(ProblemKind.ROOT_MISSING, f"{folder} is not a folder")
         except TimeoutError:
-            return WatchTrouble(TroubleKind.ROOT_SILENT, f"the file system of {folder} does not answer")
+            return WatchProblem(ProblemKind.ROOT_SILENT, f"the file system of {folder} does not answer")
         except OSError as error:
-            return WatchTrouble(TroubleKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
+            return WatchProblem(ProblemKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
         if identity is None or current == (identity.dev, identity.ino):
             return None
-        return WatchTrouble(TroubleKind.ROOT_CHANGED, f"{folder} is now a different folder")
+        return WatchProblem(ProblemKind.ROOT_CHANGED, f"{folder} is now a different folder")
 
     def give_up(self) -> None:
         """Stop waiting for a running check."""
@@ -409,7 +409,7 @@ class Watcher:
             self._root_check.give_up()
             await self._close()
 
-    async def check(self) -> list[WatchTrouble]:
+    async def check(self) -> list[WatchProblem]:
         """Check whether hints can be trusted, and fix what is possible before returning.
 
         Reports problems of the root at every check while they last, other problems once. Cheap if there are
@@ -419,27 +419,27 @@ class Watcher:
         async with self._lock:
             if not self._started:
                 return []
-            trouble = await self._root_check.trouble(self.identity)
-            if trouble is not None and trouble.is_of_root:
+            problem = await self._root_check.problem(self.identity)
+            if problem is not None and problem.is_of_root:
                 # A slow file system may still be the same one, with all its watches.
-                if self.identity is not None and trouble.kind is not TroubleKind.ROOT_SILENT:
+                if self.identity is not None and problem.kind is not ProblemKind.ROOT_SILENT:
                     await self._close()
                     self.identity = None
                     # The folder replacing it may be on a dead network mount.
                     self._root_check.is_local = False
-                    self._poll(Obstacle(trouble.text, is_permanent=True))
-                return [trouble]
+                    self._poll(Obstacle(problem.text, is_permanent=True))
+                return [problem]
             if self.identity is None:
                 await self._open()
                 if self.identity is None:
-                    return [WatchTrouble(TroubleKind.ROOT_UNREADABLE, self.report.why)]
+                    return [WatchProblem(ProblemKind.ROOT_UNREADABLE, self.report.why)]
                 self.want_rescan(f"{self._root} is readable again")
                 return []
-            if trouble is None and self._watch is not None:
-                trouble = self._watch.trouble()
-            if trouble is not None:
-                await self._recover(trouble)
-                return [trouble]
+            if problem is None and self._watch is not None:
+                problem = self._watch.problem()
+            if problem is not None:
+                await self._recover(problem)
+                return [problem]
             if self._have_mounts_changed():
                 # A watch covers neither a disk mounted later nor the folder below an unmounted one.
                 await self._close()
@@ -521,21 +521,21 @@ class Watcher:
         self._events_before = self._watch.event_count if self._watch else 0
         self._poll(obstacle)
 
-    async def _recover(self, trouble: WatchTrouble) -> None:
+    async def _recover(self, problem: WatchProblem) -> None:
         """Start another observer, at once or after a pause, and request a rescan."""
         await self._close()
         now = self._machine.clock()
-        if trouble.kind is TroubleKind.WATCH_LIMIT:
+        if problem.kind is ProblemKind.WATCH_LIMIT:
             # Another observer would reach the same limit. Until it is raised, only scans see everything.
             self._poll(too_few_watches(self._machine.limits().watches, self._directories))
         else:
             self._failures = self._failures + 1 if now - self._last_failure < FAILURE_COUNTS else 1
             self._last_failure = now
             if self._failures > FREE_FAILURES:
-                self._poll(Obstacle(trouble.text), min(FAILURE_COUNTS, 2.0**self._failures))
+                self._poll(Obstacle(problem.text), min(FAILURE_COUNTS, 2.0**self._failures))
             else:
                 await self._open()
-        self.want_rescan(trouble.text)
+        self.want_rescan(problem.text)
 
     async def _open(self) -> None:
         """Start the watch, or report why not; `identity` stays None if the folder can't be checked."""

@@ -102,7 +102,7 @@ class Folders:
             (version, is_mount, number),
         )
 
-    def trouble(self, mirror: int, path: str, problem: str) -> None:
+    def record_problem(self, mirror: int, path: str, problem: str) -> None:
         """Record that the directory couldn't be listed, so everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))

@@ -284,7 +284,7 @@ async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: Worl
     await lost_one(world)
     world.base.faults.append(Fault("list", error=lambda: error, times=1))
     end = await world.once()
-    assert (end.complete, end.trouble, world.run.halt) == (True, "", None)
+    assert (end.complete, end.problem, world.run.halt) == (True, "", None)
     assert len(lists(world)) == 1
     assert world.puts() == 10
     await world.once()

@@ -68,7 +68,7 @@ async def test_settings_change_affecting_many_documents_waits_for_approval(world
     served = world.searchable_texts()
     set_to(world, 2)
     end = await world.once()
-    assert end.complete and not end.trouble
+    assert end.complete and not end.problem
     assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(served)
     assert (halt(world)["reason"], halt(world)["cure"]) == ("recipe-held", "kbsync approve docs --here")
     assert halt(world)["detail"].startswith("10 of 10 documents (100 B) would be reindexed")

@@ -242,7 +242,7 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
 async def test_directory_that_could_not_be_listed_is_named_once(world: World) -> None:
     world.write("sub/deep/a.md")
     await world.once()
-    world.change(lambda tx: tx.folders.trouble(world.run.id, "sub", "cannot be listed: broken disk"))
+    world.change(lambda tx: tx.folders.record_problem(world.run.id, "sub", "cannot be listed: broken disk"))
     problem = "sub cannot be listed: broken disk"
     for path in ("sub", "sub/deep"):
         assert f"that cannot be read: {problem}; the" in (await explained(world, path)).answer

@@ -82,7 +82,7 @@ async def test_pass_survives_a_temporary_error_and_ends_on_a_permanent_one(
     if times == 1:
         assert end.complete and world.searchable_texts() == world.on_disk()
     else:
-        assert not end.complete and "internal error in kbsync" in end.trouble
+        assert not end.complete and "internal error in kbsync" in end.problem
         assert world.run.halt is not None and world.run.halt.reason == "failing"
 
 
@@ -139,7 +139,7 @@ async def test_job_that_always_fails_delays_no_other_document(
     monkeypatch.setattr(MemoryTarget, "put", put)  # an outcome is missing, which no target may do
     end = await world.once()
     assert {"f0.md", "f2.md"} <= world.searchable_texts().keys()
-    assert end.complete or "internal error in kbsync" in end.trouble
+    assert end.complete or "internal error in kbsync" in end.problem
 
 
 async def test_audits_continue_after_one_could_not_start(

@@ -40,12 +40,12 @@ EVENTS: dict[str, Event] = {
     "full": full,
     "try": HaltState.try_again,
     "release": HaltState.release,
-    "accepted": HaltState.accepted,
-    "ready": lambda state: state.went_well(READY),
-    "deleted": lambda state: state.went_well(DELETED),
+    "accepted": HaltState.record_acceptance,
+    "ready": lambda state: state.record_progress(READY),
+    "deleted": lambda state: state.record_progress(DELETED),
     "idle": HaltState.prove,
-    "down": lambda state: state.answered([Unavailable("busy")], 1, 0.0),
-    "up": lambda state: state.answered([], 1, 0.0),
+    "down": lambda state: state.record_errors([Unavailable("busy")], 1, 0.0),
+    "up": lambda state: state.record_errors([], 1, 0.0),
 }
 
 
@@ -114,12 +114,12 @@ def test_one_more_refusal_after_a_refusal_halt_is_enough() -> None:
 
 def test_retry_delays_grow_and_respect_retry_after() -> None:
     state = HaltState()
-    state.answered([Unavailable("busy")], 1, now=100.0)
+    state.record_errors([Unavailable("busy")], 1, now=100.0)
     assert 100.0 < state.not_before < 101.0
-    state.answered([Unsure("reset")], 1, now=140.0)
+    state.record_errors([Unsure("reset")], 1, now=140.0)
     assert state.not_before >= 160.0
-    state.answered([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
+    state.record_errors([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
     assert state.not_before == 240.0
     assert state.is_down_for(50.0, now=150.0) and not state.is_down_for(51.0, now=150.0)
-    state.answered([Unavailable("busy")], 2, now=250.0)
+    state.record_errors([Unavailable("busy")], 2, now=250.0)
     assert not state.is_down_for(0.0, now=250.0)

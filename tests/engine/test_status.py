@@ -156,13 +156,13 @@ async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
     world.write("sub/a.md")
     await world.once()
     reason = "cannot be listed: permission denied"
-    world.change(lambda tx: tx.folders.trouble(world.run.id, "sub", reason))
+    world.change(lambda tx: tx.folders.record_problem(world.run.id, "sub", reason))
     report = status(world)
     assert report["documents"]["failed"] == 1
     assert report["items"][0] == {
         "path": "sub/", "state": "failed", "document_id": None, "size": None, "reason": reason,
     }  # fmt: skip
-    world.change(lambda tx: tx.folders.trouble(world.run.id, "", "cannot be listed"))
+    world.change(lambda tx: tx.folders.record_problem(world.run.id, "", "cannot be listed"))
     assert status(world)["items"][0]["path"] == "./"
 
 

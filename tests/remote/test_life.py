@@ -212,7 +212,7 @@ async def test_outage_of_an_hour_loses_nothing(world: RemoteWorld) -> None:
     world.play("status", op="*", times=0, effect=False, args={"status": 503})
     for _ in range(4):
         end = await world.once()
-        assert end.trouble and not end.complete
+        assert end.problem and not end.complete
         world.clock.now += 900
     assert world.request_count() < 200
     world.server.faults.clear()

@@ -27,7 +27,7 @@ async def pass_on(world: World, disk: Disk) -> str:
             end: PassEnd = await world.once()
         except (StateError, apsw.FullError) as error:  # the latter at the very end, when the file is closed
             return str(error)
-    return end.trouble
+    return end.problem
 
 
 def edited(world: World) -> None:
@@ -93,7 +93,7 @@ class LocalMirror:
         end = asyncio.run(once.once(Installation(Config(mirrors=(config,)), self.state)))
         passed: PassEnd = end.ends["docs"]
         halt = end.mirrors["docs"].halt
-        return f"{halt.reason}: {halt.detail}; {halt.fix}" if halt else passed.trouble
+        return f"{halt.reason}: {halt.detail}; {halt.fix}" if halt else passed.problem
 
     def digests_in_index(self) -> list[tuple[str, str]]:
         """Return path and digest of every document in the index."""

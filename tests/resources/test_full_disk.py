@@ -51,7 +51,7 @@ async def test_full_spool_keeps_the_intent_and_continues_later(
         end = await world.once()
     fix = "" if code in SHORTAGES else "; free space there or move state_dir"
     parts = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", fix)
-    assert all(words in end.trouble for words in parts), end.trouble
+    assert all(words in end.problem for words in parts), end.problem
     await world.once()
     assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 2

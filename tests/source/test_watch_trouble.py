@@ -17,7 +17,7 @@ from kbsync.core.model import RootIdentity
 from kbsync.file_systems import Mount
 from kbsync.source import wake, watch
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
+from kbsync.source.observer import KernelReader, ProblemKind, TreeObserver
 from kbsync.source.roots import UNKNOWN, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
@@ -49,7 +49,7 @@ async def timed(root: Path, state: Path, clock: Clock) -> AsyncIterator[Hearing]
         yield hearing
 
 
-async def kinds(watcher: Watcher) -> list[TroubleKind]:
+async def kinds(watcher: Watcher) -> list[ProblemKind]:
     return [trouble.kind for trouble in await watcher.check()]
 
 
@@ -65,7 +65,7 @@ def reader_of(hearing: Hearing) -> KernelReader:
 
 async def overflow(hearing: Hearing) -> None:
     reader_of(hearing).overflowed = True
-    assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
+    assert await kinds(hearing.watcher) == [ProblemKind.OVERFLOW]
 
 
 async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
@@ -76,7 +76,7 @@ async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
 async def test_overflow_causes_a_new_observer_and_a_rescan(hearing: Hearing, root: Path) -> None:
     before = library_threads()
     reader_of(hearing).handle_event(OVERFLOW)
-    assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
+    assert await kinds(hearing.watcher) == [ProblemKind.OVERFLOW]
     assert not before & library_threads()
     assert hearing.watcher.rescan_wanted
     assert "queue" in hearing.watcher.rescan_reason
@@ -101,7 +101,7 @@ async def test_dead_observer_thread_is_replaced(hearing: Hearing, root: Path, ca
         thread.stop()
     await eventually(lambda: not thread.is_alive())
     [trouble] = await hearing.watcher.check()
-    assert trouble.kind is TroubleKind.THREAD_DIED
+    assert trouble.kind is ProblemKind.THREAD_DIED
     assert ("no such watch" in trouble.text) is cause.startswith("the reader")
     assert hearing.watcher.rescan_wanted
     await still_hears(hearing, root, "b.md")
@@ -119,7 +119,7 @@ async def test_unprocessable_event_ends_no_thread(root: Path, state: Path) -> No
         await still_hears(hearing, root, "good.md")
         assert library_threads() == before
         [trouble] = await hearing.watcher.check()
-        assert (trouble.kind, "no rule" in trouble.text) == (TroubleKind.EVENT_FAILED, True)
+        assert (trouble.kind, "no rule" in trouble.text) == (ProblemKind.EVENT_FAILED, True)
         assert hearing.watcher.rescan_wanted
 
 
@@ -127,7 +127,7 @@ async def test_replaced_root_is_watched_from_then_on(hearing: Hearing, root: Pat
     before = hearing.watcher.identity
     root.rename(root.parent / "away")
     root.mkdir()
-    assert await kinds(hearing.watcher) == [TroubleKind.ROOT_CHANGED]
+    assert await kinds(hearing.watcher) == [ProblemKind.ROOT_CHANGED]
     assert hearing.watcher.rescan_wanted
     assert hearing.watcher.identity not in (None, before)
     await still_hears(hearing, root, "a.md")
@@ -146,8 +146,8 @@ async def test_missing_root_is_reported_while_it_lasts_and_watched_when_back(
             shutil.rmtree(root)
         if cause == "a file":
             root.write_text("x")
-        assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
-        assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
+        assert await kinds(hearing.watcher) == [ProblemKind.ROOT_MISSING]
+        assert await kinds(hearing.watcher) == [ProblemKind.ROOT_MISSING]
         assert hearing.watcher.identity is None
         assert hearing.watcher.report.mode is Mode.POLLING
         assert str(root) in hearing.watcher.report.why
@@ -185,7 +185,7 @@ async def test_unreadable_root_is_never_treated_as_missing(root: Path, state: Pa
     async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         for number in (errno.EACCES, errno.EIO):
             look.error = OSError(number, os.strerror(number))
-            assert await kinds(hearing.watcher) == [TroubleKind.ROOT_UNREADABLE]
+            assert await kinds(hearing.watcher) == [ProblemKind.ROOT_UNREADABLE]
         look.error = None
         assert await hearing.watcher.check() == []
         assert hearing.watcher.report.mode is Mode.NATIVE
@@ -205,10 +205,10 @@ async def test_dead_network_mount_blocks_nothing(
         assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
         look.goes_on.clear()
         try:
-            assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
+            assert await kinds(hearing.watcher) == [ProblemKind.ROOT_SILENT]
             monkeypatch.setattr(watch, "LOOK_SECONDS", 3600.0)
             again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
-            assert await again == [TroubleKind.ROOT_SILENT], "without waiting a second time"
+            assert await again == [ProblemKind.ROOT_SILENT], "without waiting a second time"
             assert len(look.threads) == 1, "one open question is enough"
             assert hearing.watcher.identity is not None
         finally:
@@ -342,7 +342,7 @@ async def test_unwatchable_directories_cause_polling(
     monkeypatch.setattr(InotifyFD, "add_callback", add_few)
     (root / "sub" / "new").mkdir()
     await eventually(lambda: reader_of(timed).reached_watch_limit)
-    assert await kinds(watcher) == [TroubleKind.WATCH_LIMIT]
+    assert await kinds(watcher) == [ProblemKind.WATCH_LIMIT]
     assert watcher.report.mode is Mode.POLLING
     assert "max_user_watches=" in watcher.report.fix
     assert watcher.rescan_wanted

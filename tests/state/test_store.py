@@ -93,7 +93,7 @@ async def test_messages_from_disk_or_service_are_stored_whatever_bytes_they_cont
 ) -> None:
     def record(tx: Tx) -> int:
         m = mirror(tx)
-        tx.folders.trouble(m, ODD, f"{ODD} cannot be read")
+        tx.folders.record_problem(m, ODD, f"{ODD} cannot be read")
         tx.entries.put(m, replace(entry(ODD), verdict=Verdict(FileChoice.SKIPPED, ODD, f"{ODD}:3")))
         tx.uploads.add(replace(upload(m, ODD, UploadState.FAILED), reason=ODD, code=ODD))
         tx.uploads.add(replace(upload(m, "b.md", UploadState.FAILED), reason="half of a pair: \ud83d"))

@@ -58,7 +58,7 @@ async def test_file_left_unattached_by_a_killed_pass_is_deleted_by_the_next(
 async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.play("rate-limited", op="attach", times=0)
-    assert (await world.once()).trouble
+    assert (await world.once()).problem
     assert world.orphans() == []
     world.server.faults.clear()
     await world.once()

@@ -434,7 +434,7 @@ async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_take
     else:
         world.play("goes-on", op="update", args={"seconds": 0})
     began = world.clock.now
-    trouble = (await world.once()).trouble
+    trouble = (await world.once()).problem
     assert world.clock.now - began < 120
     assert re.fullmatch(r"b\.md: its indexing was interrupted .* kbsync repeats it in 1[0-9] min", trouble)
     assert world.statuses() == {"ready": 1, "indexing": 1}
@@ -443,7 +443,7 @@ async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_take
         await explained(world, "b.md"),
     )
     world.clock.now += 15 * 60
-    assert not (await world.once()).trouble
+    assert not (await world.once()).problem
     assert world.statuses() == {"ready": 2}
     assert await search(world, "kestrels") == {"a.md", "b.md"}
 
