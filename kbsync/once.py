@@ -41,7 +41,7 @@ from kbsync.state.store import StateStore
 from kbsync.threads import Threads, in_own_threads
 
 DOWN_BUDGET = 60.0
-SHORTEST, LONGEST = 0.02, 1.0
+MIN_CHECK_PAUSE, MAX_CHECK_PAUSE = 0.02, 1.0
 """Minimum and maximum number of seconds between two checks for completion while the worker is busy."""
 
 
@@ -128,7 +128,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
         # A paused worker rests after each round.
         events = [] if is_paused else [worker.rested]
         due = await bound.next_due() - mirror.clock.steady()
-        await wait_for_any(mirror.clock, min(LONGEST, max(SHORTEST, due)), *events)
+        await wait_for_any(mirror.clock, min(MAX_CHECK_PAUSE, max(MIN_CHECK_PAUSE, due)), *events)
         if not worker.rested.is_set():
             bound.request_turn()  # another process may have written a message
     if mirror.halt is not None:

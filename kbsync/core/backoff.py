@@ -7,11 +7,11 @@ from collections.abc import Callable
 CHECK_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds between checks for an upload whose outcome is unsure."""
 
-FIRST, LONGEST = 1.0, 300.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 
 
 def pause(
-    tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
+    tries: int, chance: Callable[[], float], *, first: float = FIRST_PAUSE, longest: float = MAX_PAUSE
 ) -> float:
     """Return the pause, in seconds, before attempt number `tries + 1`; it doubles each time.
 

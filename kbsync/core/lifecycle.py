@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kbsync.core.backoff import LONGEST, check_pause, pause
+from kbsync.core.backoff import MAX_PAUSE, check_pause, pause
 from kbsync.core.fairness import rank_again
 from kbsync.core.model import UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
 from kbsync.dataclass import dataclass
@@ -60,7 +60,7 @@ MAX_PAUSES = {
     UploadState.UNSURE: MAX_PAUSE_AFTER_LOSS,
     UploadState.PRESUMED_LOST: LATER_CHECKS[-1],
     UploadState.INDEXING: 2 * MAX_LIST_LAG,
-    UploadState.SERVING: LONGEST,
+    UploadState.SERVING: MAX_PAUSE,
     UploadState.RETIRING: REJECTED_DELETE_PAUSE,
     UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
     UploadState.ADOPTING: REJECTED_DELETE_PAUSE,

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from kbsync.dataclass import dataclass
 
-LONGEST = 200
+MAX_NAME_BYTES = 200
 """Maximum number of UTF-8 bytes in a name; no service documents its limit, file systems allow 255."""
 
 _COUNTER = len("~-999999")
@@ -120,7 +120,7 @@ class Naming:
             # The head has the prefix, or as much of it as fitted.
             head = _unflatten(shortened["head"])
             is_ours = head is not None and (head.startswith(self.prefix) or self.prefix.startswith(head))
-            is_ours = is_ours and len(text.encode()) <= LONGEST
+            is_ours = is_ours and len(text.encode()) <= MAX_NAME_BYTES
             return ParsedName(None, tag, number, shortened["short"]) if is_ours else None
         path = self._path(body, ext)
         # A name that kbsync would write differently is not ours, however similar (promise 6).
@@ -187,7 +187,7 @@ class Naming:
     def _room(self, ext: str) -> int:
         """Return the number of bytes available for the flat path."""
         tag = 1 + _TAG if self.style == "tagged" else 0
-        return LONGEST - tag - _COUNTER - len(ext)
+        return MAX_NAME_BYTES - tag - _COUNTER - len(ext)
 
     def _match(self, text: str) -> dict[str, str | None] | None:
         if self.style == "tagged":

@@ -57,7 +57,7 @@ from kbsync.state.store import StateStore
 
 PAGE = 256
 
-UNASKED_SHARE = 0.2
+SHARE_WITHOUT_APPROVAL = 0.2
 """If new settings affect more than this share of the documents, kbsync asks before spending money (ADR 23).
 """
 
@@ -84,10 +84,10 @@ class RecipeChanges:
         return self._to_release != set() or await self._store.read(self._is_open)
 
     def _is_open(self, tx: Tx) -> bool:
-        undecided, asked_counts = self._undecided(tx), tx.recipes.asked(self._mirror)
+        undecided, requested_counts = self._undecided(tx), tx.recipes.pending_approval(self._mirror)
         holds = tx.holds.current(self._mirror, RENEWALS)
         is_void = bool(holds) and (not undecided or holds[0].approved_at is not None)
-        return is_void or any(n > asked_counts.get(recipe, 0) for recipe, n in undecided.items())
+        return is_void or any(n > requested_counts.get(recipe, 0) for recipe, n in undecided.items())
 
     def _undecided(self, tx: Tx) -> dict[str, int]:
         """Return the recipes that haven't been allowed, each with the number of documents that need it."""
@@ -133,24 +133,26 @@ class RecipeChanges:
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
         if self._to_release is None:
             self._to_release = set(tx.recipes.allowed(mirror))
-        undecided, asked_counts = self._undecided(tx), tx.recipes.asked(mirror)
+        undecided, requested_counts = self._undecided(tx), tx.recipes.pending_approval(mirror)
         holds = tx.holds.current(mirror, RENEWALS)
         # Ask again if more documents are affected than the user was shown (promise 5).
-        is_as_asked = bool(holds) and all(n <= asked_counts.get(recipe, 0) for recipe, n in undecided.items())
-        if undecided and is_as_asked and holds[0].approved_at is None:
+        is_as_requested = bool(holds) and all(
+            n <= requested_counts.get(recipe, 0) for recipe, n in undecided.items()
+        )
+        if undecided and is_as_requested and holds[0].approved_at is None:
             return None
         if holds:
-            tx.recipes.stop_asking(mirror)
+            tx.recipes.withdraw_requests(mirror)
         if not undecided:
             return None
         serving = tx.uploads.serving_count(mirror, binding.id)
-        if is_as_asked or sum(undecided.values()) <= UNASKED_SHARE * serving:
+        if is_as_requested or sum(undecided.values()) <= SHARE_WITHOUT_APPROVAL * serving:
             tx.recipes.allow(mirror, undecided)
             self._journal.recall_recipes(tx)
             self._to_release |= undecided.keys()
             return None
         hold = tx.holds.open(mirror, now)
-        tx.recipes.ask(mirror, hold, undecided)
+        tx.recipes.request_approval(mirror, hold, undecided)
         [new_hold] = tx.holds.current(mirror, RENEWALS)
         extent = tx.recipes.extent(new_hold)
         changes = changes_of(binding.describe, extent.recipes)

@@ -25,7 +25,7 @@ from kbsync.engine.reconcile import recheck_mounts
 from kbsync.engine.settings import DeletionLimits
 from kbsync.engine.status import CAUSES, unapproved
 from kbsync.source.stat import PathStat, stat_exactly
-from kbsync.state.approvals import ASKED, RELEASED, Hold
+from kbsync.state.approvals import PENDING_APPROVAL, RELEASED, Hold
 from kbsync.state.history import HistoryEvent
 from kbsync.state.read_only import Tx
 from kbsync.state.removals import Removal
@@ -273,7 +273,7 @@ class Deletions:
                 serving=serving,
                 all_documents=min(serving, before or serving),
             ):
-                tx.holds.decide(hold.id, ASKED, now)
+                tx.holds.decide(hold.id, PENDING_APPROVAL, now)
                 return batch
             tx.holds.decide(hold.id, RELEASED, now)
             tx.removals.log(self._mirror, now, batch)
@@ -284,7 +284,7 @@ class Deletions:
         any."""
 
         def carry_out(hold: Hold, tx: Tx) -> bool:
-            apply = self._hold if hold.state == ASKED else self._release
+            apply = self._hold if hold.state == PENDING_APPROVAL else self._release
             removals = self._read_removals(hold, "", tx)
             for removal in removals:
                 if (upload := self._find_deletable(tx, removal)) is not None:

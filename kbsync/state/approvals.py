@@ -14,7 +14,7 @@ from kbsync.state.db import Table, unbind
 DELETIONS, RENEWALS = "deletions", "renewals"
 """Kinds of holds."""
 
-COLLECTING, RELEASED, ASKED = "collecting", "released", "asked"
+COLLECTING, RELEASED, PENDING_APPROVAL = "collecting", "released", "asked"
 """States of a hold: its deletions are still being collected, are carried out without approval, or wait for
 approval."""
 
@@ -29,13 +29,13 @@ class Hold:
     approved_at: float | None
     kind: str = DELETIONS
     detail: str = ""
-    state: str = ASKED
+    state: str = PENDING_APPROVAL
 
 
 class Holds(Table):
     """Reads and writes holds on one connection. A hold covers documents that the user approves together."""
 
-    def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = ASKED) -> int:
+    def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = PENDING_APPROVAL) -> int:
         """Open a hold."""
         sql = "INSERT INTO hold(mirror, made_at, kind, state) VALUES(?, ?, ?, ?)"
         self._db.execute(sql, (mirror, now, kind, state))
@@ -69,7 +69,9 @@ class Holds(Table):
         are held.
         """
         is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
-        return self._select(f"state = '{ASKED}' AND (kind <> '{DELETIONS}' OR {is_whole})", mirror, kind)
+        return self._select(
+            f"state = '{PENDING_APPROVAL}' AND (kind <> '{DELETIONS}' OR {is_whole})", mirror, kind
+        )
 
     def _select(self, where: str, *values: object) -> list[Hold]:
         sql = (
@@ -117,7 +119,7 @@ class Recipes(Table):
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
-    def asked(self, mirror: int) -> dict[str, int]:
+    def pending_approval(self, mirror: int) -> dict[str, int]:
         """Return the recipes that need the user's decision, with the number of documents for each."""
         sql = "SELECT recipe, documents FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL"
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
@@ -127,14 +129,14 @@ class Recipes(Table):
         sql = "INSERT OR REPLACE INTO recipe_change(mirror, recipe) VALUES(?, ?)"
         self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
 
-    def ask(self, mirror: int, hold: int, recipes: Mapping[str, int]) -> None:
+    def request_approval(self, mirror: int, hold: int, recipes: Mapping[str, int]) -> None:
         """Ask the user about these recipes, with the number of documents for each."""
         self._db.executemany(
             "INSERT OR REPLACE INTO recipe_change VALUES(?, ?, ?, ?)",
             ((mirror, recipe, hold, n) for recipe, n in recipes.items()),
         )
 
-    def stop_asking(self, mirror: int) -> None:
+    def withdraw_requests(self, mirror: int) -> None:
         """Withdraw the requests for a decision on this mirror's recipes."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL", (mirror,))
         self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
@@ -145,7 +147,7 @@ class Recipes(Table):
 
     def forget_all(self, mirror: int) -> None:
         """Void questions and permissions, because the mirror now uses another base."""
-        self.stop_asking(mirror)
+        self.withdraw_requests(mirror)
         self.forget_allowed(mirror)
         self._db.execute(
             "UPDATE upload SET wanted_recipe = '' WHERE mirror = ? AND wanted_recipe <> ''", (mirror,)

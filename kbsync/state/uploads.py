@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from kbsync.core.backoff import LONGEST
+from kbsync.core.backoff import MAX_PAUSE
 from kbsync.core.fairness import SENDS, Lane, reach_of
 from kbsync.core.lifecycle import MAX_PAUSES, RETIRE_TRIES
 from kbsync.core.model import (
@@ -244,7 +244,7 @@ class Uploads(Table):
         pauses = {int(state): str(seconds) for state, seconds in MAX_PAUSES.items()}
         # A deletion without a response yet is due at once, a postponed one after at most a short pause.
         refused = MAX_PAUSES[UploadState.RETIRING]
-        little = f"iif(reason <> '', {LONGEST}, 0)"
+        little = f"iif(reason <> '', {MAX_PAUSE}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
         pauses[int(UploadState.SERVING)] = little
         cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())

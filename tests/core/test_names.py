@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.core.names import LONGEST, Naming, ParsedName, tag_of
+from kbsync.core.names import MAX_NAME_BYTES, Naming, ParsedName, tag_of
 from tests.share import enumerated, long
 
 ONE, OTHER = (sha256(content).hexdigest() for content in (b"one", b"other"))
@@ -147,7 +147,7 @@ def test_name_encodes_path_tag_and_number(prefix: str, path: str, number: int, s
 @given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
 def test_name_is_short_safe_and_keeps_its_extension(prefix: str, path: str, number: int, style: str) -> None:
     name = Naming(prefix, style).name(path, ONE, number)
-    assert len(name.encode()) <= LONGEST
+    assert len(name.encode()) <= MAX_NAME_BYTES
     assert not re.search(r'[\x00-\x1f\x7f-\x9f"\\/:*?<>|%;\u2028\u202e]', name)
     assert not name.startswith((".", " "))
     assert not name.endswith((".", " "))
@@ -177,7 +177,7 @@ def test_too_long_path_keeps_its_head_and_hash() -> None:
     name = TAGGED.name(one, ONE)
     assert name.startswith("报告__季度 季度 季度")
     assert name.endswith(f"~~{TAGGED.short_of(one)}~{TAG}.docx")
-    assert len(name.encode()) > LONGEST - 15
+    assert len(name.encode()) > MAX_NAME_BYTES - 15
     assert TAGGED.name(other, ONE) != name
     assert TAGGED.read(name) == ParsedName(None, TAG, 0, TAGGED.short_of(one))
     assert TAGGED.short_of(one) != TAGGED.short_of(other)
@@ -210,7 +210,7 @@ def test_name_with_another_prefix_is_not_ours() -> None:
 def test_prefix_that_leaves_no_room_is_shortened_too(prefix: str) -> None:
     naming = Naming(prefix)
     name = naming.name("a.md", ONE)
-    assert len(name.encode()) <= LONGEST
+    assert len(name.encode()) <= MAX_NAME_BYTES
     assert naming.read(name) == ParsedName(None, TAG, 0, naming.short_of("a.md"))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from kbsync.config.kinds import Whole
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.names import LONGEST, Naming
+from kbsync.core.names import MAX_NAME_BYTES, Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import api, config, target
 from kbsync.targets.gptbots.api import MAX_FILES
@@ -173,7 +173,7 @@ def test_documented_limits_are_enforced() -> None:
         ["ids in a status request or a deletion", f"{target.MAX_IDS}"],
         ["rows of a page of the list", f"{PAGE_SIZE}"],
         ["passages that a search finds", f"{target.MAX_PASSAGES}"],
-        ["a document's name", f"{LONGEST} bytes"],
+        ["a document's name", f"{MAX_NAME_BYTES} bytes"],
     ]
     assert limits.batch == api.MAX_CHANGED_TEXTS
 

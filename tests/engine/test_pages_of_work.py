@@ -17,7 +17,7 @@ from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
 from kbsync.errors import Rejected
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.read import ReadProblem, StableDigest, UnreadableFile
-from kbsync.state.approvals import ASKED
+from kbsync.state.approvals import PENDING_APPROVAL
 from kbsync.state.files import Entries
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
@@ -137,7 +137,7 @@ async def test_held_deletion_stays_in_its_question_when_another_version_serves(w
     def decide(tx: Tx) -> list[int]:
         tx.removals.nominate(mirror, "f0.md", 1, "gone", 1.0, tx.holds.batch(mirror, 1.0))
         [batch] = tx.holds.batches(mirror, decided=False)
-        tx.holds.decide(batch.id, ASKED, 2.0)
+        tx.holds.decide(batch.id, PENDING_APPROVAL, 2.0)
         tx.removals.nominate(mirror, "f0.md", 2, "gone", 3.0, tx.holds.batch(mirror, 3.0))
         return [removal.upload for removal in tx.removals.page(batch, held=False)]
 

@@ -163,7 +163,7 @@ MISTAKES = {
     "held-by-halves": Mistake(
         "of deletions that are held the documents are deleted all the same",
         "kbsync/engine/deletions.py",
-        "                tx.holds.decide(hold.id, ASKED, now)",
+        "                tx.holds.decide(hold.id, PENDING_APPROVAL, now)",
         "                tx.holds.decide(hold.id, RELEASED, now)",
         ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),

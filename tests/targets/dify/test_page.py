@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.core.names import LONGEST
+from kbsync.core.names import MAX_NAME_BYTES
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.targets.dify.config import FORMATS, MAX_BYTES
 from kbsync.targets.dify.shapes import SENTENCES, classify_response
@@ -37,7 +37,7 @@ def test_documented_formats_and_limits_are_enforced() -> None:
         str(PAGE_SIZE),
         str(MAX_PASSAGES),
         str(MAX_QUERY_LENGTH),
-        f"{LONGEST} bytes",
+        f"{MAX_NAME_BYTES} bytes",
     ]
 
 
