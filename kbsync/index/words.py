@@ -19,18 +19,18 @@ import functools
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import cast
 
 import apsw
 
 from kbsync.dataclass import dataclass
-from kbsync.index.characters import VOWEL_SIGNS, folded, legible, simplified, unified
+from kbsync.index.characters import VOWEL_SIGNS, folded, legible, unified
 from kbsync.index.dates import date_forms, dates_in, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
 
-TOKENISER = 5
-"""The version of `words` for new documents."""
+TOKENISER, OLDEST_TOKENISER = 5, 4
+"""The version of `words` for new documents, and the oldest one that is still known."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
 """SQLite's tokenizer for the words, part of the schema of the index."""
@@ -67,12 +67,8 @@ def runs_in(text: str) -> Iterator[re.Match[str]]:
     return iter(()) if text.isascii() else unspaced_runs().finditer(text)
 
 
-_FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
-
-
 def words(text: str, version: int = TOKENISER) -> str:
-    """Return `text` as words separated by spaces, for SQLite's tokeniser. Raises KeyError for an unknown
-    version.
+    """Return `text` as words separated by spaces, for SQLite's tokeniser.
 
     Runs of characters without spaces become single characters and pairs.
     """
@@ -80,22 +76,11 @@ def words(text: str, version: int = TOKENISER) -> str:
 
 
 def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
-    """Return the words in `text` as `words` does, and apart from them their other forms.
-
-    Version 3 has the forms among the words, and older versions have none.
-    """
-    fold = _FOLDS[version]
-    text = text if text.isascii() else fold(text)
-    forms = ""
-    if version == _FORMS_INSIDE:
-        text = _FORMS_3.sub(_append_forms, text)
-    elif version > _FORMS_INSIDE:
-        dates = sorted(date_forms(text)) if version >= _DATED else ()
-        forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
-    if text.isascii():
-        return text, forms
-    runs = unspaced_runs() if version >= _ALPHABETIC_PAIRED else cjk_runs()
-    return runs.sub(_grams, text), forms
+    """Return the words in `text` as `words` does, and apart from them their other forms."""
+    text = _joined(text)
+    dates = sorted(date_forms(text)) if version >= _DATED else ()
+    forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
+    return text if text.isascii() else unspaced_runs().sub(_grams, text), forms
 
 
 _GROUPED = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})")
@@ -120,31 +105,12 @@ def _joined(text: str) -> str:
     return _gaps().sub("", comparable(_GROUPED.sub(",", text)))
 
 
-_FOLDS: Mapping[int, Callable[[str], str]] = {
-    1: lambda text: text.translate(_FULL_WIDTH),
-    2: folded,
-    3: lambda text: simplified(folded(text)),
-    4: _joined,
-    5: _joined,
-}
-_FORMS_INSIDE = 3  # the version with forms among the words
-_ALPHABETIC_PAIRED = 4  # the first version with pairs of letters of Thai, Lao, Burmese and Khmer
 _DATED = 5  # the first version with forms of dates and of acronyms with dots
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
 _THOUSANDS = rf"[0-9]{{1,3}}(?P<mark>[{_NUMBER_MARKS}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*(?!(?P=mark)[0-9])"
-_FORMS_3 = re.compile(
-    rf"(?<![^\W_])(?<![0-9][{_NUMBER_MARKS}])(?>(?P<name>{_IDENTIFIER})|{_NUMBERED}"
-    rf"|[0-9]{{1,3}}(?:[{_NUMBER_MARKS}][0-9]{{3}})+)(?![^\W_])"
-)
 _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
-
-
-def _append_forms(match: re.Match[str]) -> str:
-    matched = match[0]
-    forms = _PARTS.findall(matched) if match["name"] else filter(str.isalnum, matched)
-    return f"{matched} {(' ' if match['name'] else '').join(forms)}"
 
 
 def characters_of(run: str) -> Sequence[str]:

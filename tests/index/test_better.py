@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-import apsw
 import numpy as np
 import pytest
 
@@ -388,24 +387,6 @@ def test_few_better_vectors_change_nothing_until_all_exist() -> None:
     few.replace_by_better(cosines(np.where(np.arange(50) < 49, better, 0.0)), 1.0, 0.0)
     every.replace_by_better(cosines(better), 1.0, 0.0)
     assert (few.best(0, 9)[0], every.best(0, 9)[0]) == (SLOTS, SLOTS + 49)
-
-
-def test_index_of_layout_4_gets_better_vectors(tmp_path: Path) -> None:
-    with closing(Writer(tmp_path)) as index:
-        stored(index, 1, ["one", "two"])
-    with closing(apsw.Connection(str(tmp_path / "index.db"))) as connection:
-        connection.execute("DROP TABLE better; PRAGMA user_version = 4")
-    with closing(SqliteStore(tmp_path, writer=None)) as store:
-        assert counts_in(store, "fake", "better/1") is None, "a search works before the first pass"
-        question = FakeModel().question("one")
-        with store.snapshot() as snapshot:
-            assert snapshot.candidates([], "fake", np.ones(4, np.float32), Query("one"), 0.0, question)
-    with closing(SqliteStore(tmp_path)) as store:
-        made = {
-            key: vector_of(text) for key, text in store.find_without_better("fake", "better/1", 9).items()
-        }
-        store.put_better("fake", "better/1", made)
-        assert counts_in(store, "fake", "better/1") == (2, 2)
 
 
 @pytest.mark.parametrize("character", ["\ufdfa", "\u33c7", "ﷺ㌀"])

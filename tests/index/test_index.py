@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import random
@@ -25,7 +26,7 @@ from kbsync.index.embed import Vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import STEP, Writer
-from kbsync.index.words import TOKENISER, naming_text, terms_of
+from kbsync.index.words import TOKENISER, terms_of, words
 from kbsync.state.db import open_writer
 from tests.share import enumerated, long
 
@@ -239,7 +240,7 @@ def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Pa
     assert not [each.name for each in folder.iterdir() if vector in each.read_bytes()]
 
 
-@pytest.mark.parametrize("damage", ["junk", "foreign", "torn", "older"])
+@pytest.mark.parametrize("damage", ["junk", "foreign", "torn", "older layout", "older words"])
 def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,10 +258,12 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
             foreign.close()
         case "torn":
             file.write_bytes(file.read_bytes()[:8192])
-        case "older":
-            connection = apsw.Connection(str(file))
-            connection.pragma("user_version", 0)
-            connection.close()
+        case "older layout":
+            with closing(apsw.Connection(str(file))) as connection:
+                connection.pragma("user_version", 4)
+        case "older words":
+            with closing(apsw.Connection(str(file))) as connection:
+                connection.execute("UPDATE run SET tokeniser = 3 WHERE first = 1")
     size = file.stat().st_size
     reopened = Writer(folder)
     assert reopened.uuid != index.uuid
@@ -270,11 +273,12 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     reopened.close()
 
 
-def test_index_of_a_newer_kbsync_is_left_alone(folder: Path) -> None:
-    Writer(folder).close()
-    connection = apsw.Connection(str(folder / "index.db"))
-    connection.pragma("user_version", 99)
-    connection.close()
+@pytest.mark.parametrize("change", ["PRAGMA user_version = 99", "UPDATE run SET tokeniser = 99"])
+def test_index_of_a_newer_kbsync_is_left_alone(folder: Path, change: str) -> None:
+    with closing(Writer(folder)) as index:
+        index.put([entry(1, "alpha")], Fake())
+    with closing(apsw.Connection(str(folder / "index.db"))) as connection:
+        connection.execute(change)
     with pytest.raises(StateError, match="newer kbsync"):
         Writer(folder)
     assert not list(folder.glob("*damaged*"))
@@ -568,65 +572,27 @@ def test_free_space_returns_to_the_file_system(index: Writer, folder: Path) -> N
     is_sound(index)
 
 
-LAYOUT_3 = """
-DROP TABLE better;
-DROP TABLE names;
-DROP INDEX document_tokeniser;
-ALTER TABLE document DROP COLUMN tokeniser;
-PRAGMA user_version = 3;
-"""
-LAYOUT_1 = """
-DROP TABLE run;
-ALTER TABLE document ADD COLUMN words TEXT NOT NULL DEFAULT '';
-ALTER TABLE document ADD COLUMN tokeniser INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE document ADD COLUMN first INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE document ADD COLUMN chunks INTEGER NOT NULL DEFAULT {count};
-ALTER TABLE chunk ADD COLUMN document INTEGER NOT NULL DEFAULT 1;
-UPDATE document SET words = '{words}';
-PRAGMA auto_vacuum = 0;
-VACUUM;
-PRAGMA user_version = 1;
-"""
-LAYOUT_2 = """
-DELETE FROM run;
-ALTER TABLE run DROP COLUMN digest;
-INSERT INTO run VALUES (1, {count}, 1, 0, 0, 0, '{words}', 1);
-PRAGMA user_version = 2;
-"""
-
-
-def as_layout_3(index: Writer, tokeniser: int = TOKENISER) -> str:
-    """Convert the index to layout 3, with its document's name among each passage's words; return that
-    name.
-    """
-    found_rows = index._connection.execute("SELECT id, title, '', path FROM document")
-    named = {number: naming_text(*of_name) for number, *of_name in found_rows}
-    for document, name in named.items():
-        for run in index._runs_of(document):
-            older = replace(run, named=name, tokeniser=tokeniser)
-            chunks = "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?"
-            texts: list[Any] = index._connection.execute(chunks, (run.first, run.last)).fetchall()
-            index._unindex_words(run, texts)
-            index._index_words(older, texts)
-            update = "UPDATE run SET named = ?, tokeniser = ? WHERE first = ?"
-            index._connection.execute(update, (name, tokeniser, run.first))
-    index._connection.execute(LAYOUT_3)
-    return name
+@contextmanager
+def older_words(version: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Store documents with words of an older version."""
+    with monkeypatch.context() as patch:
+        patch.setattr("kbsync.index.sqlite.writer.TOKENISER", version)
+        patch.setattr("kbsync.index.sqlite.writer.words", functools.partial(words, version=version))
+        yield
 
 
 @long
-def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
-    folder: Path,
+def test_words_of_an_older_version_are_replaced_in_killable_steps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, fake, created = (
-        [texts("alpha"), *(["beta", f"text {at}"] for at in range(300))],
+        [texts("alpha"), *(["beta", f"text {at}, S.S.O."] for at in range(300))],
         Fake(),
         list[Path](),
     )
-    with closing(Writer(folder)) as index:
+    with older_words(4, monkeypatch), closing(Writer(folder)) as index:
         put = index.put([entry(at, *each, path=f"name{at}.md") for at, each in enumerate(parts, 1)], fake)
         ids = [number for number in put if isinstance(number, int)]
-        as_layout_3(index, tokeniser=1)
     count = len(fake.embedded)
 
     def check() -> None:
@@ -640,8 +606,9 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
     def finish(index: Writer) -> None:
         while index.tidy():
             pass
-        for left in (f"run WHERE named <> '' OR tokeniser <> {TOKENISER}", "words WHERE words MATCH 'name1'"):
-            assert index._connection.execute(f"SELECT count(*) FROM {left}").get == 0
+        rows = (f"run WHERE tokeniser <> {TOKENISER}", 0), ("words WHERE words MATCH 'sso'", 300)
+        for table, number in rows:
+            assert index._connection.execute(f"SELECT count(*) FROM {table}").get == number
         with closing(SqliteStore(index._folder, writer=None)) as store:
             assert [store.texts(number) for number in ids] == parts
         is_sound(index)
@@ -658,28 +625,19 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
     assert len(fake.embedded) == count
 
 
-@enumerated()
-@pytest.mark.parametrize("count", [3, STEP * 2 + 90])
-@pytest.mark.parametrize("layout", [LAYOUT_1, LAYOUT_2, ""])
-def test_index_of_a_previous_layout_keeps_its_vectors(folder: Path, layout: str, count: int) -> None:
-    index = Writer(folder)
-    old = ["zqsecret one", "zqsecret two", *texts("three", count - 2)]
-    stored(index, 1, old)
-    words = as_layout_3(index)
-    index.close()
-    with closing(apsw.Connection(str(folder / "index.db"))) as connection:
-        connection.execute(layout.format(count=count, words=words))
-    if layout != LAYOUT_1:
-        assert read_all(folder) == [old], "a search works before the first pass"
-    reopened = Writer(folder)
-    assert (reopened.uuid, find(reopened, "three")) == (index.uuid, [1])
-    reopened.rename(1, "other.txt", "other.txt", 1.0)
-    assert (find(reopened, "huge"), find(reopened, "other")) == ([], [1])
-    fake = Fake()
-    reopened.put([entry(2, *texts("three", count - 2), "four", path="other.txt", replaces=1)], fake)
-    assert fake.embedded == ["four"]
-    assert reopened.delete([]) is True
-    assert read_all(folder) == [[*texts("three", count - 2), "four"]]
-    assert traces(folder, "zqsecret") == []
-    is_sound(reopened)
-    reopened.close()
+def test_document_with_older_words_is_renamed_replaced_and_deleted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with older_words(4, monkeypatch), closing(Writer(folder)) as index:
+        stored(index, 1, ["zqsecret S.S.O. one", *texts("three", STEP)])
+    with closing(Writer(folder)) as index:
+        assert (find(index, "three"), find(index, "sso")) == ([1], [])
+        index.rename(1, "other.txt", "other.txt", 1.0)
+        assert (find(index, "huge"), find(index, "other")) == ([], [1])
+        fake = Fake()
+        index.put([entry(2, *texts("three", STEP), "S.S.O. four", path="other.txt", replaces=1)], fake)
+        assert (fake.embedded, find(index, "sso")) == (["S.S.O. four"], [2])
+        assert index.delete([]) is True
+        assert read_all(folder) == [[*texts("three", STEP), "S.S.O. four"]]
+        assert traces(folder, "zqsecret") == []
+        is_sound(index)

@@ -276,7 +276,7 @@ def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
         return {path: target.recipe(path, {}) for path in RECIPES}
 
     assert recipes() == RECIPES
-    monkeypatch.setattr("kbsync.index.words.TOKENISER", 3)
+    monkeypatch.setattr("kbsync.index.words.TOKENISER", 4)
     assert recipes() == RECIPES, "words are renewed in the store"
     with monkeypatch.context() as pdf:
         pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "9")})

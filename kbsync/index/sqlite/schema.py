@@ -16,17 +16,13 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import StateError
-from kbsync.index.words import SQLITE_TOKENISER
+from kbsync.index.words import OLDEST_TOKENISER, SQLITE_TOKENISER, TOKENISER
 from kbsync.state import db as files
 from kbsync.state.db import open_writer, state_errors, transaction
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 5
-NAMED, WITH_BETTER = 4, 5
-"""The first layouts with the tables `names` and `better`."""
-
-READABLE = (2, 3, 4, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
 """SQLite's number for incremental `auto_vacuum`."""
 
@@ -42,15 +38,26 @@ CREATE TABLE document (
   path ANY NOT NULL, name ANY NOT NULL,  -- BLOB where the bytes are not UTF-8
   digest TEXT NOT NULL, size INTEGER NOT NULL, recipe TEXT NOT NULL,
   title TEXT, tags TEXT NOT NULL,
-  modified REAL NOT NULL, created REAL NOT NULL
+  modified REAL NOT NULL, created REAL NOT NULL,
+  tokeniser INTEGER NOT NULL             -- the version of all its words
 ) STRICT;
-@names
+CREATE INDEX document_tokeniser ON document(tokeniser);
+CREATE VIRTUAL TABLE names USING fts5(name, tokenize='@tokeniser');  -- by the id of the document
+INSERT INTO names(names, rank) VALUES ('secure-delete', 1);
 CREATE TABLE chunk (
   id INTEGER PRIMARY KEY, slot INTEGER,
   text TEXT NOT NULL, headings TEXT NOT NULL, page INTEGER, line INTEGER
 ) STRICT;
 CREATE INDEX chunk_slot ON chunk(slot);
-@runs
+CREATE TABLE run (
+  first INTEGER PRIMARY KEY, chunks INTEGER NOT NULL,  -- chunks first, first + 1, …
+  document INTEGER, place INTEGER,                  -- whose they are, in which order; NULL: no owner
+  lines INTEGER NOT NULL, pages INTEGER NOT NULL,   -- to be added to what its chunks say
+  named TEXT NOT NULL,                              -- always ''
+  tokeniser INTEGER NOT NULL,                       -- the version of its chunks' words
+  digest BLOB                                       -- of its chunks
+) STRICT;
+CREATE INDEX run_document ON run(document, place);
 CREATE VIRTUAL TABLE words USING fts5(
   name, headings, body, content='', tokenize='@tokeniser');
 INSERT INTO words(words, rank) VALUES ('secure-delete', 1);
@@ -59,56 +66,23 @@ CREATE TABLE segment (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, version IN
 CREATE TABLE block (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL) STRICT;
 CREATE TABLE slot (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, key BLOB) STRICT;  -- no key: free
 CREATE UNIQUE INDEX slot_key ON slot(model, key);
-@better
-"""
-
-# `id`: the segment's; `count`: its number of vectors, the others are zeros.
-_BETTER = """
 CREATE TABLE better (
-  id INTEGER PRIMARY KEY, model INTEGER NOT NULL, version INTEGER NOT NULL, count INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY,  -- the segment's
+  model INTEGER NOT NULL, version INTEGER NOT NULL,
+  count INTEGER NOT NULL,  -- of its vectors; the others are zeros
   vectors BLOB NOT NULL
 ) STRICT;
 """
 
-# `tokeniser`: the version of all words of the document; 0 where an older kbsync stored it.
-_NAMES = """
-ALTER TABLE document ADD COLUMN tokeniser INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX document_tokeniser ON document(tokeniser);
-CREATE VIRTUAL TABLE names USING fts5(name, tokenize='@tokeniser');  -- by the id of the document
-INSERT INTO names(names, rank) VALUES ('secure-delete', 1);
-"""
-
-_RUNS = """
-CREATE TABLE run (
-  first INTEGER PRIMARY KEY, chunks INTEGER NOT NULL,  -- chunks first, first + 1, …
-  document INTEGER, place INTEGER,                  -- whose they are, in which order; NULL: no owner
-  lines INTEGER NOT NULL, pages INTEGER NOT NULL,   -- to be added to what its chunks say
-  named TEXT NOT NULL,              -- the name in each chunk's words, where layout 3 or older made it
-  tokeniser INTEGER NOT NULL,       -- the version of its chunks' words
-  digest BLOB                                       -- of its chunks; NULL where layout 1 or 2 made it
-) STRICT;
-CREATE INDEX run_document ON run(document, place);
-"""
-
-# In layout 1 the chunks of a document followed each other, and each named its document.
-_FROM_1 = """
-INSERT INTO run SELECT first, chunks, id, 0, 0, 0, words, tokeniser, NULL FROM document WHERE chunks > 0;
-ALTER TABLE document DROP COLUMN words;
-ALTER TABLE document DROP COLUMN tokeniser;
-ALTER TABLE document DROP COLUMN first;
-ALTER TABLE document DROP COLUMN chunks;
-ALTER TABLE chunk DROP COLUMN document;
-"""
-
-_FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB;"
-
-# Not a new layout: an older kbsync keeps the index up to date.
+# Apart from the tables, because files of earlier builds lack it.
 _BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
 
 # Count in small indexes, not in the large table with the texts.
-_LOST = """
-SELECT coalesce(nullif(runs - (SELECT count(*) FROM chunk), 0), runs - (SELECT count(*) FROM words_docsize))
-FROM (SELECT coalesce(sum(chunks), 0) AS runs FROM run)
+_CHECKED = """
+SELECT coalesce(nullif(runs - (SELECT count(*) FROM chunk), 0), runs - (SELECT count(*) FROM words_docsize)),
+  oldest, newest
+FROM (
+  SELECT coalesce(sum(chunks), 0) AS runs, min(tokeniser) AS oldest, max(tokeniser) AS newest FROM run)
 """
 
 WHOLE = """(
@@ -132,20 +106,14 @@ def identity(folder: Path) -> tuple[int, int] | None:
 def open_index(folder: Path) -> apsw.Connection:
     """Return a connection for writing to the index in `folder`, which is created if there is none.
 
-    A file that is damaged or not one of our indexes is renamed to `index.db.damaged-<n>` and replaced by a
-    new one with a new UUID. Raises `StateError` if that fails too.
+    A file that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
+    replaced by a new one with a new UUID. Raises `StateError` if that fails too.
     """
     path = folder / FILE
     with state_errors(path):
         connection = _open_sound(path) or open_writer(path)
         if is_empty(connection):
             _create(connection)
-        elif (version := connection.pragma("user_version")) < VERSION:
-            with transaction(connection):  # doesn't read or index anything again
-                steps = {1: _RUNS + _FROM_1, 2: _FROM_2}.get(version, "")
-                steps += (_NAMES if version < NAMED else "") + _BETTER
-                connection.execute(steps.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
-                connection.pragma("user_version", VERSION)
         connection.execute(_BY_PATH)
         return connection
 
@@ -179,19 +147,24 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     version = connection.pragma("user_version")
     if version > VERSION:
         raise newer(path, version)
-    if version < 1:
+    if version < VERSION:
         return f"its layout ({version}) is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
-    if version > 1 and (lost_count := connection.execute(_LOST).get):
+    lost_count, oldest, newest = connection.execute(_CHECKED).get
+    if lost_count:
         return f"{abs(lost_count)} of its passages are missing"
+    if (oldest or TOKENISER) < OLDEST_TOKENISER:
+        return f"its words (version {oldest}) are from an older kbsync"
+    if (newest or 0) > TOKENISER:
+        raise newer(path, newest, TOKENISER, "words")
     return ""
 
 
-def newer(path: Path, version: int) -> StateError:
-    """Return the error for a file that has a newer layout."""
+def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") -> StateError:
+    """Return the error for a file with a newer layout or newer words."""
     return StateError(
-        f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
+        f"{path} was written by a newer kbsync ({what} {version}, this one knows {known}); upgrade"
     )
 
 
@@ -213,8 +186,7 @@ def _create(connection: apsw.Connection) -> None:
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):
-        tables = _TABLES.replace("@runs", _RUNS).replace("@names", _NAMES).replace("@better", _BETTER)
-        connection.execute(tables.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
+        connection.execute(_TABLES.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
         connection.execute("INSERT INTO meta VALUES ('uuid', ?), ('changes', 0)", (str(uuid.uuid4()),))
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", VERSION)

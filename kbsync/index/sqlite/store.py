@@ -32,10 +32,8 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import (
     APPLICATION_ID,
     FILE,
-    NAMED,
-    READABLE,
+    VERSION,
     WHOLE,
-    WITH_BETTER,
     identity,
     is_empty,
     newer,
@@ -150,23 +148,23 @@ class Reader:
             with transaction(connection):  # in one snapshot, because the file may be under construction
                 marks = connection.pragma("application_id"), connection.pragma("user_version")
                 nothing_yet = is_empty(connection)
-        if marks[0] != APPLICATION_ID or marks[1] not in READABLE:
+        if marks != (APPLICATION_ID, VERSION):
             connection.close()
             if nothing_yet:
                 raise UnmadeError(f"the index {path} is empty")
-            if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
+            if marks[0] == APPLICATION_ID and marks[1] > VERSION:
                 raise newer(path, marks[1])
             raise UnmadeError(
                 f"{path} was created by another kbsync version; the next pass creates a new one"
             )
-        self._word_tables = ["words", "names"] if marks[1] >= NAMED else ["words"]
+        self._word_tables = ["words", "names"]
         with state_errors(path):
             for table in self._word_tables:
                 connection.execute(_VOCABULARY.replace("@table", table))
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
-        self._better_matrix = Matrix(connection, "better", "better") if marks[1] >= WITH_BETTER else None
+        self._better_matrix = Matrix(connection, "better", "better")
         self._data_version = -1  # of the commit that the cached counts belong to: none
 
     def _forget_after_commit(self) -> None:
@@ -290,7 +288,7 @@ class Reader:
             return None
         if self._last_cosines is None or self._last_cosines[0] is not vector:
             cosines = self._matrix.start(stored_model, vector)
-            if better is not None and self._better_matrix is not None:
+            if better is not None:
                 better_model = vectors.find_model(self._connection, better.model)
                 if better_model is not None:
                     others, combined = self._better_matrix.start(better_model, better.vector), cosines()

@@ -36,7 +36,6 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.index.embed import NUMBER_BYTES
 from kbsync.index.errors import dimensions_changed
-from kbsync.index.sqlite.schema import WITH_BETTER
 from kbsync.index.weights import DEPTH, SAMPLED_VECTORS, least_cosine
 
 if TYPE_CHECKING:
@@ -214,12 +213,10 @@ def fill_better(
 
 
 def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[int, int] | None:
-    """Return how many different passages of `model` have a vector from `better`, and how many there are.
-
-    Returns None if the index has no vectors from `model`, or has an earlier layout.
-    """
+    """Return how many different passages of `model` have a vector from `better`, and how many there are; None
+    if the index has no vectors from `model`."""
     first, second = find_model(connection, model), find_model(connection, better)
-    if first is None or connection.pragma("user_version") < WITH_BETTER:
+    if first is None:
         return None
     made = "SELECT coalesce(sum(count), 0) FROM better WHERE model = ?"
     every = "SELECT count(*) FROM slot WHERE model = ? AND key NOTNULL"

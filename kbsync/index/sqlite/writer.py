@@ -67,23 +67,16 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` are part of the full-text
-    index's input, like the texts; an older kbsync gave each chunk its document's name, as `named`. `digest`
-    is None for runs from an older kbsync.
+    `lines` and `pages` are added to those of its chunks. `tokeniser` is part of the full-text index's input,
+    like the texts.
     """
 
     first: int
     chunks: int
     lines: int
     pages: int
-    named: str
     tokeniser: int
-    digest: bytes | None
-
-    @property
-    def is_stale(self) -> bool:
-        """Return whether its words differ from those that a new run would get."""
-        return (self.named, self.tokeniser) != ("", TOKENISER)
+    digest: bytes
 
     @property
     def last(self) -> int:
@@ -216,26 +209,15 @@ class Writer:
         return [document.outcome for document in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change a document's path, name and time, and the words of its name. Raises `Rejected`.
-
-        Chunks from an older kbsync have the name in their words and lose it first, over several transactions.
-        The caller repeats an interrupted rename.
-        """
-        while True:
-            with self._transaction():
-                row = self._connection.execute(
-                    "SELECT title, tags FROM document WHERE id = ?", (document,)
-                ).get
-                if row is None:
-                    raise Rejected(f"the index has no document {document}", code="unknown-document")
-                if self._reword(document, row[0], row[1], path, STEP) >= 0:
-                    self._connection.execute(
-                        "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
-                        (bind(path), bind(name), modified, document),
-                    )
-                    break
-            self._refuse_if_closing()
-        self._clear([])
+        """Change a document's path, name and time, and the words of its name. Raises `Rejected`."""
+        with self._transaction():
+            row = self._connection.execute(
+                "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ? RETURNING title, tags",
+                (bind(path), bind(name), modified, document),
+            ).get
+            if row is None:
+                raise Rejected(f"the index has no document {document}", code="unknown-document")
+            self._index_name(document, row[0], row[1], path)
 
     def delete(self, documents: Sequence[int]) -> bool:
         """Remove the documents that exist. Returns False if `scrub` still has to remove text from the WAL."""
@@ -394,7 +376,7 @@ class Writer:
         # Runs with older words match others, so they are not kept; the digest covers the model.
         keepable = dict[bytes, list[Run]]()
         for run in reversed(old_runs):
-            if run.digest is not None and not run.is_stale:
+            if run.tokeniser == TOKENISER:
                 keepable.setdefault(run.digest, []).append(run)
         runs, placed, room = list[Run](), dict[int, Run](), STEP
         for index, (digest, chunks) in enumerate(document.pieces):
@@ -432,7 +414,7 @@ class Writer:
         )
         # AUTOINCREMENT never reuses a number, so the id of a deleted document names no other one (promise 6).
         document_id = self._connection.last_insert_rowid()
-        self._index_name(document_id, naming_text(entry.title, entry.tags, entry.path))
+        self._index_name(document_id, entry.title, _dump(entry.tags), entry.path)
         self._connection.executemany(
             "UPDATE run SET document = ?, place = ?, lines = ?, pages = ? WHERE first = ?",
             ((document_id, position, run.lines, run.pages, run.first) for position, run in enumerate(runs)),
@@ -470,7 +452,7 @@ class Writer:
         digest, chunks = document.pieces[position]
         slots = self._slots(document, chunks, version)
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
-        run = Run(first, len(chunks), 0, 0, "", TOKENISER, digest)
+        run = Run(first, len(chunks), 0, 0, TOKENISER, digest)
         headings = [_dump(chunk.headings) for chunk in chunks]
         self._connection.executemany(
             "INSERT INTO chunk(id, slot, text, headings, page, line) VALUES (?, ?, ?, ?, ?, ?)",
@@ -482,8 +464,8 @@ class Writer:
         texts = (chunk.text for chunk in chunks)
         self._index_words(run, zip(itertools.count(first), headings, texts, strict=False))
         self._connection.execute(
-            "INSERT INTO run VALUES (?, ?, NULL, NULL, 0, 0, ?, ?, ?)",
-            (run.first, run.chunks, run.named, run.tokeniser, run.digest),
+            "INSERT INTO run VALUES (?, ?, NULL, NULL, 0, 0, '', ?, ?)",
+            (run.first, run.chunks, run.tokeniser, run.digest),
         )
         return run
 
@@ -515,10 +497,9 @@ class Writer:
             _words_of(run, chunks),
         )
 
-    def _index_name(self, document: int, named: str) -> None:
-        self._connection.execute(
-            "REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, words(named, TOKENISER))
-        )
+    def _index_name(self, document: int, title: str | None, tags: str, path: str) -> None:
+        named = words(naming_text(title, json.loads(tags), path))
+        self._connection.execute("REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, named))
 
     def _reword_step(self) -> bool:
         """Update the words of `STEP` stored chunks, of one document or several. Returns whether there were
@@ -541,8 +522,9 @@ class Writer:
 
         Returns the remaining room, or -1 if chunks are left.
         """
-        stale_runs = [run for run in self._runs_of(document) if run.is_stale]
-        for run in (part for stale_run in stale_runs for part in self._split_run(stale_run)):
+        for run in self._runs_of(document):
+            if run.tokeniser == TOKENISER:
+                continue
             if run.chunks > room:
                 return -1
             room -= run.chunks
@@ -550,29 +532,11 @@ class Writer:
                 "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?", (run.first, run.last)
             ).fetchall()
             self._unindex_words(run, chunks)
-            self._index_words(replace(run, named="", tokeniser=TOKENISER), chunks)
-            self._connection.execute(
-                "UPDATE run SET named = '', tokeniser = ? WHERE first = ?", (TOKENISER, run.first)
-            )
-        self._index_name(document, naming_text(title, json.loads(tags), path))
+            self._index_words(replace(run, tokeniser=TOKENISER), chunks)
+            self._connection.execute("UPDATE run SET tokeniser = ? WHERE first = ?", (TOKENISER, run.first))
+        self._index_name(document, title, tags, path)
         self._connection.execute("UPDATE document SET tokeniser = ? WHERE id = ?", (TOKENISER, document))
         return room
-
-    def _split_run(self, run: Run) -> list[Run]:
-        """Divide a run of more than `STEP` chunks, which an older kbsync stored; the parts keep its
-        position."""
-        parts = [
-            replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
-            for first in range(run.first, run.last + 1, STEP)
-        ]
-        for part in parts[1:]:
-            self._connection.execute(
-                "INSERT INTO run SELECT ?1, ?2, document, place, lines, pages, named, tokeniser, NULL"
-                " FROM run WHERE first = ?3",
-                (part.first, part.chunks, run.first),
-            )
-        self._connection.execute("UPDATE run SET chunks = ? WHERE first = ?", (parts[0].chunks, run.first))
-        return parts
 
     # Removing
 
@@ -679,19 +643,18 @@ class Writer:
             return True
 
 
-_COLUMNS = "first, chunks, lines, pages, named, tokeniser, digest"
+_COLUMNS = "first, chunks, lines, pages, tokeniser, digest"
 _STALE = "SELECT id, title, tags, path FROM document WHERE tokeniser < ? ORDER BY tokeniser, id LIMIT ?"
 _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
 def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str, str]]:
     """Return (rowid, name, headings, body) for chunks (rowid, headings, text), the same for adding and
-    removing. The other forms of words go into `name`, which is otherwise empty."""
-    name = words(run.named, run.tokeniser)
+    removing. The other forms of words go into `name`."""
     for rowid, headings, text in searches_first.pace(chunks):
         above, forms_above = words_and_forms("\n".join(json.loads(headings)), run.tokeniser)
         body, forms = words_and_forms(text, run.tokeniser)
-        yield rowid, " ".join(filter(None, (name, forms_above, forms))), above, body
+        yield rowid, " ".join(filter(None, (forms_above, forms))), above, body
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one for each call
