@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 _MONTHS = (
     "january jan januar janvier enero gennaio janeiro januari",
@@ -31,8 +30,8 @@ _YEAR = re.compile("[12](?<![0-9].)(?:(?<=1)9|(?<=2)0)[0-9]{2}(?![0-9]|-[0-9]{2}
 
 _DAY = len("20260314")
 
-_BEFORE = 24
-"""Number of characters before a year that may belong to its date."""
+_BEFORE, _FARTHER = 24, 26
+"""Number of characters before a year that may belong to its date, and of those that decide it."""
 
 
 @functools.cache
@@ -50,14 +49,15 @@ def _after_year() -> re.Pattern[str]:
 
 @functools.cache
 def _before_year() -> re.Pattern[str]:
+    """Return a pattern for the reversed text before a year. Reversed, it is tried at one position only."""
     name = "[A-Za-zäéûç]{3,10}"
-    day = "(?<![0-9])(?P<{}>[0-9]{{1,2}})(?:st|nd|rd|th|er)?"
+    day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
     return re.compile(
-        r"(?<![0-9])(?<![0-9][.,])(?P<first>[0-9]{1,2})(?P<mark>[-/.]) ?(?P<second>[0-9]{1,2})(?P=mark) ?\Z"
-        r"|(?<![0-9./-])(?P<month>[0-9]{1,2})/\Z"
-        rf"|(?:{day.format('before')}\.?[ \n-](?:of |de )?)?(?<![^\W_0-9])(?P<name>{name})"
-        r"\.?,?[ \n-](?:de |del )?\Z"
-        rf"|(?<![^\W_])(?P<named>{name})\.?[ \n-]{day.format('after')},?[ \n-]\Z"
+        r" ?(?P<mark>[-/.])(?P<second>[0-9]{1,2}) ?(?P=mark)(?P<first>[0-9]{1,2})(?![0-9])(?![.,][0-9])"
+        r"|/(?P<month>[0-9]{1,2})(?![0-9./-])"
+        rf"|(?: ed| led)?[ \n-],?\.?(?P<name>{name})(?![^\W_0-9])"
+        rf"(?:(?: fo| ed)?[ \n-]\.?{day.format('before')})?"
+        rf"|[ \n-],?{day.format('after')}[ \n-]\.?(?P<named>{name})(?![^\W_])"
     )
 
 
@@ -68,9 +68,10 @@ def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
     Only dates with a year of four digits. 3/4/2026 is a day in April and one in March.
     """
     for match in _ISO.finditer(text):
-        for form in _forms(match[1], [(int(match[2]), int(match[3]))]):
+        for form in _forms(match[1], int(match[2]), int(match[3])):
             yield *match.span(), form
-    yield from _other_dates(text)
+    for start, end, year, dates in _other_dates(text):
+        yield from ((start, end, form) for date in dates for form in _forms(year, *date))
 
 
 def date_forms(text: str) -> set[str]:
@@ -78,8 +79,9 @@ def date_forms(text: str) -> set[str]:
     if not _DIGITS_OF_YEAR.search(text):  # a search asks for each of many sentences
         return set()
     # A log has the same date many times.
-    iso = (_forms(year, [(int(month), int(day))]) for year, month, day in set(_ISO.findall(text)))
-    return {*itertools.chain.from_iterable(iso), *(form for _, _, form in _other_dates(text))}
+    found = {(year, (int(month), int(day))) for year, month, day in set(_ISO.findall(text))}
+    others = {(year, date) for _, _, year, dates in _other_dates(text) for date in dates}
+    return {form for year, date in (*found, *others) for form in _forms(year, *date)}
 
 
 def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
@@ -91,39 +93,43 @@ def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
         last = start, end
 
 
-def _other_dates(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the dates that aren't written as 2026-03-14."""
+_Date = tuple[int, int | None]
+"""A month and, if it is known, a day."""
+
+
+def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
+    """Yield (start, end, year, dates) for each year with a date that isn't written as 2026-03-14. Which of
+    the dates is meant may be unknown, and some may not exist."""
     for match in _YEAR.finditer(text):
         start, end = match.span()
-        dates = list[tuple[int, int | None]]()
         if after := _after_year().match(text, end):
-            end = after.end()
             day, month = after["day"] or after["d"], int(after["month"] or after["m"])
             # 2026.3 is a version, and 2001-02 two years.
             if day or after["m"] or (after["mark"] != "." and month != (int(match[0]) + 1) % 100):
-                dates = [(month, int(day) if day else None)]
-        elif before := _before_year().search(text, max(0, start - _BEFORE), start):
-            start = before.start()
-            dates = _dates_before(before)
-        for form in _forms(match[0], dates):
-            yield start, end, form
+                yield start, after.end(), match[0], [(month, int(day) if day else None)]
+        elif before := _before_year().match(text[max(0, start - _FARTHER) : start][::-1]):
+            length, dates = _dates_before(before)
+            yield start - length, end, match[0], dates
 
 
-def _dates_before(match: re.Match[str]) -> list[tuple[int, int | None]]:
-    """Return the possible months, each with its day, before a year."""
-    if match["month"]:
-        return [(int(match["month"]), None)]
-    if match["mark"]:
-        first, second = int(match["first"]), int(match["second"])
-        return [(second, first)] if match["mark"] == "." else [(second, first), (first, second)]
-    name = (match["name"] or match["named"]).translate(_ACCENTS).lower()
+def _dates_before(match: re.Match[str]) -> tuple[int, Sequence[_Date]]:
+    """Return the length of the date before a year, and its possible months, each with its day."""
+    kind = match.lastgroup
+    if kind == "month":
+        return match.end(), [(int(match["month"][::-1]), None)]
+    if kind == "first":
+        first, second = int(match["first"][::-1]), int(match["second"][::-1])
+        dates = [(second, first), (first, second)]
+        return match.end(), dates[:1] if match["mark"] == "." or first == second else dates
+    name = (match["name"] or match["named"])[::-1].translate(_ACCENTS).lower()
     day = match["before"] or match["after"]
-    return [(_months().get(name, 0), int(day) if day else None)]
+    if match.end() > _BEFORE:  # so far away only a day
+        return match.end("name"), [(_months().get(name, 0), None)]
+    return match.end(), [(_months().get(name, 0), int(day[::-1]) if day else None)]
 
 
-def _forms(year: str, dates: Iterable[tuple[int, int | None]]) -> Iterator[str]:
-    for month, day in dict.fromkeys(dates):
-        if 1 <= month <= 12 and (day is None or 1 <= day <= 31):
-            if day is not None:
-                yield f"{year}{month:02}{day:02}"
-            yield f"{year}{month:02}"
+def _forms(year: str, month: int, day: int | None) -> Iterator[str]:
+    if 1 <= month <= 12 and (day is None or 1 <= day <= 31):
+        if day is not None:
+            yield f"{year}{month:02}{day:02}"
+        yield f"{year}{month:02}"

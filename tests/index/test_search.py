@@ -504,6 +504,9 @@ def test_dates_are_recognized_only_with_a_year() -> None:
     assert date_forms("2001-03, 2002-02-01, 2001年2月") == {"200103", "20020201", "200202", "200102"}
     assert date_forms("3/4/2026") == {"20260403", "202604", "20260304", "202603"}
     assert date_forms("1.6.2026-31.5.2031") == {"20260601", "202606", "20310531", "203105"}
+    assert date_forms("14. of September., del 2026") == {"20260914", "202609"}
+    assert date_forms("14th. of September., del 2026") == {"202609"}, "the words of an index never change"
+    assert date_forms("x14.3.2026, 1.14.3.2026, 114 May 2026, xMay 2026") == {"20260314", "202603", "202605"}
 
 
 def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:

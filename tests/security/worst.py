@@ -148,9 +148,9 @@ _SEARCHED = {
     "index.dates._ISO": [times("2026-01-01-"), times("2026-01-"), _DIGITS, times("2026-")],
     "index.dates._YEAR": [times("2026-01-01-"), times("2026-01-"), _DIGITS, times("2026 ")],
     "index.dates._after_year": ["-" + _DIGITS, "-1" + times("-1"), " 年" + _BLANKS, times("年1月")],
-    # Applied to the 24 characters before a year.
-    "index.dates._before_year": ["1" * 24, "1." * 12, "1. 1. 1. 1. 1. 1. 1. 1. ", "a" * 24, "a. " * 8,
-                                 "1 mar " * 4, "mar 1, " * 3 + " \n"],
+    # Applied to the 26 characters before a year, reversed.
+    "index.dates._before_year": ["1" * 26, ".1" * 13, " .1" * 8, " " + "a" * 25, " .a" * 8, " ,.ram 1" * 3,
+                                 " de ram fo 1", " ,ht41 hcram"],
     "index.words._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
     "index.variants._endings": ["e" * 30 + "n", "al" * 2_000, "bab" * 1_300, "a" * 4_000, "og" * 2_000],
     "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
