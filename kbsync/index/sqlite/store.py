@@ -157,9 +157,8 @@ class Reader:
             raise UnmadeError(
                 f"{path} was created by another kbsync version; the next pass creates a new one"
             )
-        self._word_tables = ["words", "names"]
         with state_errors(path):
-            for table in self._word_tables:
+            for table in _WORD_TABLES:
                 connection.execute(_VOCABULARY.replace("@table", table))
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
@@ -371,8 +370,7 @@ class Reader:
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
             for document in islice(admitted_rows, MAX_ROWS):
                 name_scores.documents[document].append(term)
-        if "names" in self._word_tables:
-            name_scores.set_exact(self._named(question, admitted))
+        name_scores.set_exact(self._named(question, admitted))
         has_whole, listed = whole_name_test(readable(question)), json.dumps(name_scores.of_several_words())
         paths = self._connection.execute(_PATHS, (listed,))
         name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
@@ -455,8 +453,6 @@ class Reader:
             return False
         if self._connection.execute(_CHUNKS_WITH, (self._phrase_expression(spellings), 1)).get is not None:
             return True
-        if "names" not in self._word_tables:
-            return False
         in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
         is_in_name = self._connection.execute(_COUNT_NAMES, (in_name, 1)).get
         return bool(is_in_name or self._named(phrase, None))
@@ -474,7 +470,7 @@ class Reader:
         """Return a word with this stem as written in a document or, if none is found quickly, any word with
         the stem."""
         word = word_with(stem)
-        for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
+        for statement in (_A_TEXT_WITH, _A_NAME_WITH):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
                 for term, written in written_terms(text):
                     if term.stem == stem:
@@ -484,7 +480,7 @@ class Reader:
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
         """Return those of the stems that occur, each with its number of chunks or names."""
         counts, sought = Counter[str](), json.dumps(list(stems))
-        for table in self._word_tables:
+        for table in _WORD_TABLES:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
         return counts
 
@@ -493,7 +489,7 @@ class Reader:
         or names.
         """
         values = (beginning, f"{beginning}{_BEYOND}", shortest, longest)
-        for table in self._word_tables:
+        for table in _WORD_TABLES:
             yield from self._connection.execute(_ROWS_BEGINNING.replace("@table", table), values)
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
@@ -543,8 +539,6 @@ class Reader:
                 for chunk, headings, text in rows
                 if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
             ]
-        if "names" not in self._word_tables:
-            return chunks, set()
         in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
 
@@ -562,10 +556,8 @@ class Reader:
 
     def _phrase_expression(self, spellings: Iterable[Spelling]) -> str:
         """Return the full-text query for a phrase in any of these spellings."""
-        # An older layout has the words of names in each passage, in the place of the other forms.
-        columns = "{headings body} : " if "names" in self._word_tables else ""
         return " OR ".join(
-            f"(({columns}({_every(spelling.parts)}))"
+            f"(({{headings body}} : ({_every(spelling.parts)}))"
             f"{f' AND (name : ({_every([spelling.identifier])}))' if spelling.identifier else ''})"
             for spelling in spellings
         )
@@ -610,9 +602,7 @@ class Reader:
             documents, chunks = self._count_documents(expression)
             if chunks >= _COUNTED_ROWS:
                 chunks = self._connection.execute(_COUNT_CHUNKS, (expression, MAX_ROWS + 1)).get
-            names = 0
-            if "names" in self._word_tables:
-                names = self._connection.execute(_COUNT_NAMES, (expression, MAX_ROWS + 1)).get
+            names: int = self._connection.execute(_COUNT_NAMES, (expression, MAX_ROWS + 1)).get
             self._frequencies[term] = Frequency(documents, names, chunks)
         return self._frequencies[term]
 
@@ -734,6 +724,9 @@ _MAX_COUNTS = 20_000
 
 _READ_FOR_EACH = 100
 """How many chunks with a common term take about as long to read as finding one rarer term again."""
+
+_WORD_TABLES = ("words", "names")
+"""The full-text indexes."""
 
 _VOCABULARY = """
 PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
