@@ -139,7 +139,7 @@ AT_A_DATABASE = {
     "unsuitable-server": "PostgreSQL or pgvector is missing or too old",
     "workers-differ": "a worker of the Dask cluster has another kbsync or model, or none",
     "newer-index": "a later kbsync has been at the database",
-    "older-index": "an earlier kbsync made the tables, and another role owns them",
+    "older-index": "an earlier kbsync made the tables",
     "superseded": "another process writes under the same prefix",
     "prefix-taken": "the prefix is another host's",
 }

@@ -651,8 +651,8 @@ MISTAKES = {
     "lost-passages-unseen": Mistake(
         "documents whose passages somebody took out of the database count as there, and are never found again",
         "kbsync/index/postgres/store.py",
-        '"true" if version < 2 else WHOLE',
-        '"true"',
+        "%(after)s AND {WHOLE} ORDER",
+        "%(after)s ORDER",
         ("tests/postgres/test_integrity.py",),
     ),
     "prefixes-that-begin-each-other": Mistake(

@@ -161,6 +161,24 @@ def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
     assert postgres.run(database, "SELECT count(*) FROM kbsync.document") == [(1,)]
 
 
+@long
+def test_older_layout_is_kept_until_its_schema_is_renamed(postgres: Server) -> None:
+    database = postgres.database()
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, "UPDATE kbsync.base SET version = 2")
+        for read_only in (True, False):
+            with open_store(postgres, database, read_only=read_only) as other:
+                with pytest.raises(Halted, match=r"an older kbsync \(layout 2") as caught:
+                    other.check()
+                assert caught.value.halt == "older-index"
+        postgres.run(database, shlex.split(caught.value.fix)[-1])
+        store.check()
+        put(store, entry(2, "heron"))
+    assert postgres.run(database, "SELECT count(*) FROM kbsync_layout_2.document") == [(1,)]
+    assert postgres.run(database, "SELECT count(*) FROM kbsync.document") == [(1,)]
+
+
 def raise_it(outcome: object) -> None:
     if isinstance(outcome, TargetError):
         raise outcome

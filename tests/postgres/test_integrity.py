@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,19 +11,14 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from kbsync.contract.searching import Query
-from kbsync.errors import Halted
 from kbsync.index.postgres import schema, writing
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
-from kbsync.index.search import Search
 from kbsync.index.words import TOKENISER
-from tests.postgres.base import Numbers, between, entry, find, left_over, open_store, put
+from tests.postgres.base import between, entry, find, left_over, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
-
-LAYOUT_1 = Path(__file__).with_name("layout-1.sql")
 
 
 @pytest.fixture
@@ -184,45 +177,18 @@ def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) ->
         postgres.run(database, "UPDATE kbsync.document SET path = 'a.md'")
 
 
-# -- bases of an older kbsync
-
-
-@pytest.fixture
-def older(postgres: Server) -> str:
-    database = postgres.database()
-    postgres.run(database, LAYOUT_1.read_text())
-    return database
+# -- words of an older kbsync
 
 
 @long
-def test_layout_1_base_is_upgraded_and_keeps_its_documents(postgres: Server, older: str) -> None:
-    owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
-    with closing(PostgresStore(postgres.dsn(older), owner)) as store:
-        uuid, _ = store.check()
-        assert uuid == "c67e3590-13bb-4a26-8fda-1d8d10457c5a"
-        assert store.check() == (uuid, 2)
-        # Of two documents with one path, the latest remains.
-        assert [row.path for row in store.page(0, 9)] == ["b.md", "a.md"]
-        [hit] = Search(store, Numbers()).search(Query("kestrel", top_k=1, own=True))
-        assert hit.passages[0].text == "The kestrel, once more."
-        both = f"ARRAY[{term_of('a')}, {term_of('kestrel')}]"
-        words = f"SELECT count(*) FROM kbsync.words WHERE terms @> {both}"
-        assert postgres.run(older, words) == [(1,)]
-        assert store.tidy() and store.purge()
-        assert postgres.run(older, words) == [(0,)], "the name is the document's"
-        assert postgres.run(older, "SELECT DISTINCT tokeniser FROM kbsync.document") == [(TOKENISER,)]
-        assert left_over(postgres, older) == []
-        put(store, entry(4, "The kestrel and others.", path="a.md", replaces=int(hit.remote_id)))
-        store.delete([row.id for row in store.page(0, 9) if row.path == "b.md"])
-    assert paths(postgres, older) == ["a.md"]
-    assert left_over(postgres, older) == []
-    assert tables(postgres, older) == tables(postgres, create_database(postgres))
-
-
-@long
-def test_outdated_words_are_searched_once_however_many_steps_they_take(
-    postgres: Server, older: str, monkeypatch: pytest.MonkeyPatch
+def test_outdated_words_are_replaced_once_however_many_steps_they_take(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    database = postgres.database()
+    with closing(state(postgres, database, 1)) as store:
+        put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
+    postgres.run(database, "UPDATE kbsync.document SET tokeniser = tokeniser - 1, terms = '{1}'")
+    postgres.run(database, "UPDATE kbsync.words SET terms = '{1}', counts = '\\x02'")
     monkeypatch.setattr(writing, "_REWORDED_TOGETHER", 1)
     requests, steps = list[str](), list[str]()
 
@@ -231,12 +197,19 @@ def test_outdated_words_are_searched_once_however_many_steps_they_take(
         steps.extend([statement] if "SET tokeniser = " in statement else [])
 
     between(monkeypatch, step)
-    owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
-    with closing(PostgresStore(postgres.dsn(older), owner)) as store:
+    with closing(state(postgres, database, 1)) as store:
         _, documents = store.check()
         store.tidy()
         store.purge()
-    assert (len(requests), len(steps)) == (1, documents) and documents > 1
+        assert (len(requests), len(steps)) == (1, documents) and documents == 2
+    for word in ("kestrel", "heron"):
+        having = f"SELECT count(*) FROM kbsync.words WHERE terms @> ARRAY[{term_of(word)}]"
+        assert postgres.run(database, having) == [(1,)]
+    assert postgres.run(database, "SELECT DISTINCT tokeniser FROM kbsync.document") == [(TOKENISER,)]
+    assert left_over(postgres, database) == []
+
+
+# -- tables
 
 
 def create_database(server: Server) -> str:
@@ -262,47 +235,6 @@ def tables(server: Server, database: str) -> dict[str, object]:
         "version": "SELECT version FROM kbsync.base",
     }
     return {name: server.run(database, statement) for name, statement in request.items()}
-
-
-@long
-def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str) -> None:
-    with open_store(postgres, older, "one/", read_only=True) as reader:
-        assert find(reader, "merlin")
-        assert len(reader.page(0, 9)) == 3
-        assert len(reader.find_existing([row.id for row in reader.page(0, 9)])) == 3
-    assert postgres.run(older, "SELECT version FROM kbsync.base") == [(1,)]
-
-
-@long
-def test_older_running_kbsync_writes_nothing_after_the_upgrade(postgres: Server, older: str) -> None:
-    [(before,)] = postgres.run(older, "SELECT generation FROM kbsync.owner")
-    with open_store(postgres, older, "two/") as other:
-        other.check()
-    [(after,)] = postgres.run(older, "SELECT generation FROM kbsync.owner WHERE prefix = 'one/'")
-    assert after > before
-
-
-@long
-def test_role_without_upgrade_privileges_names_the_role_that_has_them(postgres: Server, older: str) -> None:
-    role = f"writer_{older}"
-    postgres.run(
-        older,
-        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA kbsync TO {role};"
-        f" GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role};"
-        f" GRANT ALL ON ALL SEQUENCES IN SCHEMA kbsync TO {role}",
-    )
-    with open_store(postgres, older, "two/", user=role) as store:
-        with pytest.raises(Halted) as caught:
-            store.check()
-        assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
-        assert "-U postgres" in caught.value.fix and "upgrade-2.sql" in caught.value.fix
-        assert "\n" not in caught.value.fix
-        words = shlex.split(caught.value.fix)
-        for upgrade in [Path(after) for word, after in itertools.pairwise(words) if word == "-f"]:
-            postgres.run(older, upgrade.read_text())
-        postgres.run(older, f"GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role}")
-        assert store.check()[0]
-        put(store, entry(1, "kestrel"))
 
 
 @long

@@ -6,8 +6,7 @@ import getpass
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -68,17 +67,11 @@ class Database:
 
     def psql(self, statement: str, database: str = "") -> str:
         """Return a psql command that an administrator can paste."""
-        return shlex.join([*self._psql("postgres", database or self.name), "-c", statement])
-
-    def psql_files(self, files: Iterable[Path], user: str) -> str:
-        """Return a psql command that runs SQL files in one transaction."""
-        named = [word for file in files for word in ("-f", str(file))]
-        return shlex.join([*self._psql(user, self.name), "-1", "-v", "ON_ERROR_STOP=1", *named])
-
-    def _psql(self, user: str, database: str) -> list[str]:
         host = ["-h", self._host] if self._host else []
         port = ["-p", self._port] if self._port else []
-        return ["psql", *host, *port, "-U", user, "-d", database]
+        return shlex.join(
+            ["psql", *host, *port, "-U", "postgres", "-d", database or self.name, "-c", statement]
+        )
 
 
 def identifier(name: str) -> str:

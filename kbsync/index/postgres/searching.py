@@ -106,7 +106,6 @@ class Viewpoint:
     identifies, if any.
 
     `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
-    `has_names`: the words of names are in `document`; an older layout has them in those of each passage.
     """
 
     base: str
@@ -114,7 +113,6 @@ class Viewpoint:
     owner: int | None
     is_own: bool
     nothing: str
-    has_names: bool
 
 
 class PostgresSnapshot:
@@ -185,8 +183,7 @@ class PostgresSnapshot:
             )
             cosines.update(rows)
         listed = list(set(documents.values()))
-        sizes_of = _SIZES if self._viewpoint.has_names else _COUNTED_SIZES
-        sizes: dict[int, int] = dict(self._connection.execute(sizes_of, (listed,)).fetchall())
+        sizes: dict[int, int] = dict(self._connection.execute(_SIZES, (listed,)).fetchall())
         word_scores = WordScores(
             selected, points, by_term, name_scores, certain, coded, is_explained=query.explain
         )
@@ -226,14 +223,12 @@ class PostgresSnapshot:
                 is_phrase(text) or is_phrase("\n".join(headings)) for _, _, headings, text in rows
             ):
                 return True
-            if not self._viewpoint.has_names:
-                continue
             rows = self._connection.execute(_NAMES_WITH, values).fetchall()
             if len(rows) == values["most"] or any(
                 is_phrase(naming_text(title, tags, unbind(path))) for _, title, tags, path in rows
             ):
                 return True
-        return self._viewpoint.has_names and bool(self._named(phrase, _Scope("", "", {}, 0)))
+        return bool(self._named(phrase, _Scope("", "", {}, 0)))
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Return the passages of those chunks that exist and belong to a document."""
@@ -302,10 +297,9 @@ class PostgresSnapshot:
                     for passage, content, headings, text in self._connection.execute(_TEXTS_WITH, values)
                     if has_phrase(text) or has_phrase("\n".join(headings))
                 }
-            names = self._connection.execute(_NAMES_WITH, values) if self._viewpoint.has_names else ()
             named.update(
                 content
-                for content, title, tags, path in names
+                for content, title, tags, path in self._connection.execute(_NAMES_WITH, values)
                 if has_phrase(naming_text(title, tags, unbind(path)))
             )
         return passages, named
@@ -398,7 +392,7 @@ class PostgresSnapshot:
         average_length = self._average_length(documents) or length / max(1, chunks)
         if not name_scores.idf:
             return [], {}, name_scores, selected, average_length
-        by_name = self._by_name(name_scores, question, scope) if self._viewpoint.has_names else {}
+        by_name = self._by_name(name_scores, question, scope)
         values = {
             "common": [term_of(term.stem) for term in selected.common],
             "common_idf": list(selected.common.values()),
@@ -508,8 +502,7 @@ class PostgresSnapshot:
     def _frequencies(self, terms: Sequence[Term]) -> tuple[dict[Term, Frequency], int, int, int]:
         """Return how frequent each term is, and how many documents, passages and words there are."""
         numbers = [term_of(term.stem) for term in terms]
-        statement = _FREQUENCIES.replace("@names", _COUNT_NAMES if self._viewpoint.has_names else "0")
-        rows = self._connection.execute(statement, {"terms": numbers, "most": _COUNTED}).fetchall()
+        rows = self._connection.execute(_FREQUENCIES, {"terms": numbers, "most": _COUNTED}).fetchall()
         documents, chunks, length = rows[0][4:] if rows else (0, 0, 0)
         counts = {number: Frequency(*its) for number, *its, _, _, _ in rows}
         return {term: counts[term_of(term.stem)] for term in terms}, documents, chunks, length
@@ -518,8 +511,6 @@ class PostgresSnapshot:
         """Return the average number of words per passage, averaged over the documents or a sample of them:
         otherwise a log with short lines would make all other passages seem long. 0 if it isn't known.
         """
-        if not self._viewpoint.has_names:
-            return 0.0
         share = min(100.0, 100.0 * _SAMPLED / max(1, documents))
         average = self._connection.execute(_AVERAGE_LENGTH, (share,)).fetchone()
         return float(average[0] or 0.0) if average else 0.0
@@ -551,12 +542,10 @@ class PostgresSnapshot:
             limit *= 4
 
 
-_COUNT_NAMES = """
-(SELECT count(*) FROM (SELECT FROM document d WHERE d.terms @> ARRAY[q.term] LIMIT 20000) AS named)
-"""
 # For common terms the server's statistics have the share of passages; use it as that of documents, too.
 _FREQUENCIES = """
-SELECT q.term, coalesce((common.share * n.documents)::bigint, counted.documents), @names,
+SELECT q.term, coalesce((common.share * n.documents)::bigint, counted.documents),
+  (SELECT count(*) FROM (SELECT FROM document d WHERE d.terms @> ARRAY[q.term] LIMIT 20000) AS named),
   coalesce((common.share * n.passages)::bigint, counted.passages), n.documents, n.passages, n.words
 FROM unnest(%(terms)s::integer[]) q(term)
 CROSS JOIN (
@@ -650,12 +639,6 @@ WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = AN
 """
 
 _SIZES = "SELECT id, passages FROM document WHERE id = ANY(%s::bigint[])"
-
-# Counted here, because the first layout has no column for it, and readers don't upgrade a base.
-_COUNTED_SIZES = """
-SELECT id, (SELECT count(*) FROM (SELECT FROM passage p WHERE p.content = d.content LIMIT 100000) counted)
-FROM document d WHERE id = ANY(%s::bigint[])
-"""
 
 _OF_NAMES = """
 SELECT p.id, d.id FROM unnest(%s::bigint[]) WITH ORDINALITY AS best(id, at)

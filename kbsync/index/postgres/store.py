@@ -202,8 +202,8 @@ class PostgresStore:
         """Return documents by id."""
         self._settle()
         rows = self._rows(
-            "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document d"
-            " WHERE owner = @own AND id > %(after)s AND @whole ORDER BY id LIMIT %(limit)s",
+            "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document d"  # noqa: S608
+            f" WHERE owner = @own AND id > %(after)s AND {WHOLE} ORDER BY id LIMIT %(limit)s",
             after=after,
             limit=limit,
         )
@@ -213,7 +213,7 @@ class PostgresStore:
         """Return the documents that exist and are ours."""
         self._settle()
         rows = self._rows(
-            "SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND @whole",
+            f"SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND {WHOLE}",  # noqa: S608
             ids=list(filter(_is_id, documents)),
         )
         return {number for (number,) in rows}
@@ -252,9 +252,7 @@ class PostgresStore:
             if base is None:
                 raise UnmadeError(nothing)
             owner, is_own = (None, False) if row is None else (row.id, row.is_of(self._owner))
-            yield PostgresSnapshot(
-                connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing, base.has_names)
-            )
+            yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
 
     def tidy(self) -> bool:
         """Create the vector index if comparing all vectors takes long. Returns whether `purge` must do so.
@@ -402,10 +400,6 @@ class PostgresStore:
                 return []
             # A writer identifies its rows only by its token, because another may have taken the prefix since.
             named = self._owner_values() | ({} if self._claim is None else {"prefix": None})
-            if "@whole" in statement:
-                [(version,)] = connection.execute("SELECT version FROM base")
-                # A reader can't upgrade older tables, which don't have the number of passages.
-                statement = statement.replace("@whole", "true" if version < 2 else WHOLE)
             return connection.execute(statement.replace("@own", _OWN), named | values).fetchall()
 
     @contextmanager
@@ -547,14 +541,14 @@ class PostgresStore:
                 lacking.compute(encoder)
 
     def _find_base(self, connection: Connection) -> _Base | None:
-        """Return the base as its owner sees it. Raises `Halted` if a newer kbsync wrote it."""
+        """Return the base as its owner sees it. Raises `Halted` if another version of kbsync created it."""
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
             return None
         schema.require_version(row[0], self._connections.database)
         uuid, documents, is_seen_outdated, *owner = row[1:]
-        has_names, own_row = row[0] >= schema.NAMED, None if owner[0] is None else _OwnerRow(*owner)
-        return _Base(uuid, documents, is_seen_outdated, own_row, has_names)
+        own_row = None if owner[0] is None else _OwnerRow(*owner)
+        return _Base(uuid, documents, is_seen_outdated, own_row)
 
     def _owner_values(self) -> dict[str, Any]:
         """Return the parameters of the query `_OWN`."""
@@ -569,7 +563,6 @@ class _Base:
     documents: int
     is_seen_outdated: bool
     row: _OwnerRow | None
-    has_names: bool
 
 
 _OWN = """(

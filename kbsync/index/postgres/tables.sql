@@ -29,7 +29,7 @@ CREATE TABLE kbsync.document (
   digest text NOT NULL, size bigint NOT NULL, recipe text NOT NULL,
   title text, tags text[] NOT NULL,
   terms integer[] NOT NULL,        -- the words of title, tags and file name
-  tokeniser integer NOT NULL,      -- the version of all its words; 0 if an older kbsync stored it
+  tokeniser integer NOT NULL,      -- the version of all its words
   modified double precision NOT NULL, created double precision NOT NULL,
   passages integer NOT NULL, words bigint NOT NULL,  -- their numbers when stored, to detect lost passages
   state uuid NOT NULL,             -- token of the state that put or renamed it last
