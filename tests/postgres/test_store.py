@@ -147,6 +147,20 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 
 
 @long
+def test_repeated_word_in_quotes_is_not_found_where_it_stands_once(tmp_path: Path, postgres: Server) -> None:
+    texts = {"once.md": "A trip to Bora.", "twice.md": "A trip to Bora Bora."}
+    documents = [parsed(at, path, text) for at, (path, text) in enumerate(texts.items(), 1)]
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
+        for each in (built_in, store):
+            each.put(documents, ENCODER)
+            hits = Search(each, ENCODER).search(Query("bora bora", phrases=("bora bora",)))
+            assert [hit.path for hit in hits] == ["twice.md"]
+            with each.snapshot() as snapshot:
+                phrases = ("bora", "bora bora", "bora bora bora", "twice", "twice twice")
+                assert [snapshot.has_phrase(phrase) for phrase in phrases] == [True, True, False, True, False]
+
+
+@long
 def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
     tmp_path: Path, postgres: Server
 ) -> None:

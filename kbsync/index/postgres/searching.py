@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -215,20 +215,8 @@ class PostgresSnapshot:
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document has the phrase, or is the file of that name or path; also if more than
         `MAX_CODE_CANDIDATES` passages or names have all its words."""
-        is_phrase = phrase_test(phrase)
-        for terms in _terms_of_spellings(phrase):
-            values = {"terms": terms, "most": 1 if len(terms) == 1 else MAX_CODE_CANDIDATES}
-            rows = self._connection.execute(_TEXTS_WITH, values).fetchall()
-            if len(rows) == values["most"] or any(
-                is_phrase(text) or is_phrase("\n".join(headings)) for _, _, headings, text in rows
-            ):
-                return True
-            rows = self._connection.execute(_NAMES_WITH, values).fetchall()
-            if len(rows) == values["most"] or any(
-                is_phrase(naming_text(title, tags, unbind(path))) for _, title, tags, path in rows
-            ):
-                return True
-        return bool(self._named(phrase, _Scope("", "", {}, 0)))
+        occurrences = self._occurrences(phrase, MAX_CODE_CANDIDATES, is_any_enough=True)
+        return any(True for _ in occurrences) or bool(self._named(phrase, _Scope("", "", {}, 0)))
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Return the passages of those chunks that exist and belong to a document."""
@@ -285,24 +273,40 @@ class PostgresSnapshot:
     def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
         """Return the passages that contain a phrase, each with its content id, and the ids of contents with
         the phrase in their names."""
-        has_phrase = phrase_test(phrase)
         passages, named = dict[int, int](), set[int]()
-        for terms in _terms_of_spellings(phrase):
-            values = {"terms": terms, "most": MAX_PHRASE_CANDIDATES}
-            if len(terms) == 1:  # for a single word, no text needs a check
-                passages |= self._connection.execute(_PASSAGES_WITH, values).fetchall()
+        for passage, content in self._occurrences(phrase, MAX_PHRASE_CANDIDATES):
+            if passage is None:
+                named.add(content)
             else:
-                passages |= {
-                    passage: content
-                    for passage, content, headings, text in self._connection.execute(_TEXTS_WITH, values)
-                    if has_phrase(text) or has_phrase("\n".join(headings))
-                }
-            named.update(
-                content
-                for content, title, tags, path in self._connection.execute(_NAMES_WITH, values)
-                if has_phrase(naming_text(title, tags, unbind(path)))
-            )
+                passages[passage] = content
         return passages, named
+
+    def _occurrences(
+        self, phrase: str, most: int, *, is_any_enough: bool = False
+    ) -> Iterator[tuple[int | None, int]]:
+        """Yield the passages that contain a phrase, each with its content id, and (None, content id) for each
+        name that contains it.
+
+        Of the passages or names with all its words, check up to `most`. `is_any_enough`: the caller needs
+        only one; among so many, assume one without a check.
+        """
+        has_phrase = phrase_test(phrase)
+        for terms, is_word in _terms_of_spellings(phrase).items():
+            values = {"terms": list(terms), "most": most}
+            if is_word:  # no text needs a check
+                limit = 1 if is_any_enough else None
+                yield from self._connection.execute(_PASSAGES_WITH, {**values, "most": limit})
+            else:
+                rows = self._connection.execute(_TEXTS_WITH, values).fetchall()
+                is_sure = is_any_enough and len(rows) == most
+                for passage, content, headings, text in rows:
+                    if is_sure or has_phrase(text) or has_phrase("\n".join(headings)):
+                        yield passage, content
+            rows = self._connection.execute(_NAMES_WITH, values).fetchall()
+            is_sure = is_any_enough and len(rows) == most
+            for content, title, tags, path in rows:
+                if is_sure or has_phrase(naming_text(title, tags, unbind(path))):
+                    yield None, content
 
     def _find_codes(self, question: str, scope: _Scope) -> dict[int, int]:
         """Return some passages in the scope with a code of the question, with their documents."""
@@ -311,7 +315,7 @@ class PostgresSnapshot:
         for code in codes:
             has_phrase = phrase_test(code)
             for terms in _terms_of_spellings(code):
-                values = {**scope.values, "terms": terms, "most": MAX_CODE_CANDIDATES}
+                values = {**scope.values, "terms": list(terms), "most": MAX_CODE_CANDIDATES}
                 rows = self._connection.execute(_CODED.replace("@scope", scope.condition), values)
                 found.update(
                     (passage, document)
@@ -615,7 +619,7 @@ _PATHS = "SELECT id, path FROM document WHERE id = ANY(%s::bigint[])"
 
 _PASSAGES_WITH = """
 SELECT passage, p.content FROM words w JOIN passage p ON p.id = passage
-WHERE w.terms @> %(terms)s::integer[]
+WHERE w.terms @> %(terms)s::integer[] LIMIT %(most)s
 """
 
 _TEXTS_WITH = """
@@ -676,14 +680,15 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 """
 
 
-def _terms_of_spellings(phrase: str) -> list[list[int]]:
-    """Return the distinct sets of terms that a passage with the phrase has in one of its spellings."""
+def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
+    """Return the distinct sets of terms that a passage with the phrase has in one of its spellings, and
+    whether that spelling is a single word."""
     stemmer = Tokeniser()
     of_each = (
         stemmer.tokens(" ".join([*spelling.parts, spelling.identifier]))
         for spelling in phrase_spellings(phrase)
     )
-    return list(map(list, dict.fromkeys(tuple(sorted(set(map(term_of, words)))) for words in of_each)))
+    return {tuple(sorted(set(map(term_of, words)))): len(words) == 1 for words in of_each}
 
 
 def _distance(dimensions: int) -> str:
