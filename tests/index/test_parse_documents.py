@@ -18,6 +18,7 @@ from kbsync.index.fence.parser import Parser
 from kbsync.index.read import mail
 from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
 from kbsync.index.read.html import read_html
+from tests.growth import assert_linear
 from tests.index import samples
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -346,6 +347,13 @@ def test_unclosed_tags_take_linear_time(opening):
     started = time.process_time()
     read_html(opening * (400_000 // len(opening)) + "the end")
     assert time.process_time() - started < 5
+
+
+@long
+def test_long_list_is_read_in_linear_time() -> None:
+    assert_linear(lambda count: read_html(f"<ul>{'<li>item' * count}</ul>"), 20_000)
+    text = read_html("<ul><li>one<ul><li>two<li>three</ul><li>four<pre>five</pre><li>six</ul>").text
+    assert text == "- one\n  - two\n  - three\n- four\n\n```\nfive\n```\n\n- six"
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "gb18030", "big5hkscs", "iso-2022-jp"])

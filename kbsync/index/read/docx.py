@@ -95,8 +95,8 @@ class _Document:
     def _page_texts(self, tag: str) -> list[str]:
         """Return the distinct headers or footers of the pages."""
         texts = list[str]()
-        for reference in self._root.iter(tag):
-            _, name = self._parts.get(reference.get(":id", ""), ("", ""))
+        references = (self._parts.get(part.get(":id", ""), ("", "")) for part in self._root.iter(tag))
+        for name in dict.fromkeys(name for _, name in references):
             blocks = Blocks()
             if (root := self.archive.xml(name)) is not None:
                 _Part(self, name).read(root, blocks)

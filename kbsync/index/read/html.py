@@ -121,7 +121,8 @@ class _Page(HTMLParser):
         self._around = Counter[str]()  # the same, outside of the unseen one
         self._hidden: int | None = None  # index of the outermost unseen one in `_open`
         self._in_title = False
-        self._sinks: list[list[str]] = [[]]  # the page, then the open cells
+        # The page, then the open cells. A block that begins with a newline continues the list above it.
+        self._sinks: list[list[str]] = [[]]
         self._tables: list[_Table] = []
         self._lists: list[_List] = []
         self._inline: list[str] = []
@@ -136,7 +137,8 @@ class _Page(HTMLParser):
         while self._tables:
             self._end_table()
         self._flush()
-        return "\n\n".join(block for block in self._sinks[0] if block.strip())
+        blocks = (block for block in self._sinks[0] if block.strip())
+        return "".join(block if block[0] == "\n" else f"\n\n{block}" for block in blocks)
 
     @property
     def left_open(self) -> frozenset[str]:
@@ -334,10 +336,8 @@ class _Page(HTMLParser):
         sink = self._sinks[-1]
         is_item = prefix.lstrip().startswith("- ") or prefix.rstrip().endswith(".")
         above = sink[-1].rpartition("\n")[2].lstrip() if is_item and sink and self._lists else ""
-        if above.startswith("- ") or above.partition(". ")[0].isdigit():
-            sink[-1] += f"\n{prefix}{block}"
-        else:
-            sink.append(prefix + block)
+        follows = above.startswith("- ") or above.partition(". ")[0].isdigit()
+        sink.append(("\n" if follows else "") + prefix + block)
 
 
 def _span(value: str | None) -> int:
