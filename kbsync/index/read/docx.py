@@ -17,17 +17,16 @@ from kbsync.index.read.slides import drawn_words
 from kbsync.index.read.text import (
     PAGE_NUMBERS,
     Blocks,
-    document_title,
+    distinct_texts,
     is_description,
     is_note_mark,
     linked,
     note,
     one_line,
-    split_keywords,
     style_of,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, inside, number_of, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, inside, number_of
 
 _OMITTED = word_set(
     """
@@ -47,10 +46,9 @@ def read_docx(raw: bytes) -> Parsed:
     """Return the document as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     text = tidied(_Document(archive, archive.main_part("word/document.xml")).read())
-    if not text:
-        raise without_text(pictures=archive.has_pictures())
-    title, keywords = archive.stated()
-    return Parsed(text, title=document_title(title, text), tags=split_keywords(keywords))
+    archive.require_text(text)
+    title, tags = archive.stated(text)
+    return Parsed(text, title=title, tags=tags)
 
 
 class _Document:
@@ -101,7 +99,7 @@ class _Document:
             if (root := self.archive.xml(name)) is not None:
                 _Part(self, name).read(root, blocks)
             texts.append(blocks.text)
-        return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
+        return distinct_texts(texts)
 
     def _named(self, kind: str) -> str:
         return next((name for part_kind, name in self._parts.values() if part_kind == kind), "")

@@ -12,7 +12,7 @@ from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.html import read_html
 from kbsync.index.read.text import document_title, one_line
-from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
+from kbsync.index.read.zip import Archive, damaged, encrypted
 
 _CHAPTERS = ("application/xhtml+xml", "text/html", "image/svg+xml")
 _CONTENTS = "application/x-dtbncx+xml"
@@ -24,8 +24,7 @@ def read_epub(raw: bytes) -> Parsed:
     pictures."""
     book = _Book(Archive(raw))
     text = "\n\n".join(filter(None, map(book.chapter, book.chapters)))
-    if not text:
-        raise without_text(pictures=book.archive.has_pictures())
+    book.archive.require_text(text)
     return Parsed(text, title=document_title(book.title, text))
 
 
@@ -84,15 +83,12 @@ class _Book:
                 with suppress(Rejected):  # a book is readable without one
                     root = self.archive.xml(part)
             for entry in () if root is None else root.iter("a" if is_new else "navPoint"):
-                address = entry.get("href") if is_new else _attribute(entry.find("content"), "src")
+                link = entry if is_new else entry.find("content")
+                address = None if link is None else link.get("href" if is_new else "src")
                 label = entry if is_new else entry.find("navLabel")
                 title = "" if label is None else one_line("".join(label.itertext()))
                 if address and title:
                     yield _resolve(part, address.partition("#")[0]), title
-
-
-def _attribute(element: Element | None, name: str) -> str | None:
-    return None if element is None else element.get(name)
 
 
 def _resolve(main: str, address: str) -> str:

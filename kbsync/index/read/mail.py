@@ -106,7 +106,7 @@ def read_mhtml(raw: bytes) -> Parsed:
             page = read_html(decode_declared(content, part.get_content_charset()))
             title = document_title(page.title or _header(message, "Subject"), page.text)
             return Parsed(page.text, title=title)
-    raise damaged("there is no web page in it") if message.is_multipart() else without_text(pictures=False)
+    raise damaged("there is no web page in it") if message.is_multipart() else without_text()
 
 
 def _parse(raw: bytes) -> Message:

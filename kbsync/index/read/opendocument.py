@@ -14,6 +14,7 @@ from kbsync.index.read.formats import word_set
 from kbsync.index.read.slides import join_slides, slide_text
 from kbsync.index.read.text import (
     Blocks,
+    distinct_texts,
     document_title,
     is_description,
     is_note_mark,
@@ -22,7 +23,7 @@ from kbsync.index.read.text import (
     one_line,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, encrypted, inside, number_of, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted, inside, number_of
 
 _OMITTED = word_set(
     """
@@ -46,12 +47,10 @@ def read_opendocument(raw: bytes) -> Parsed:
     """Return the document as Markdown, with a page for each slide of a presentation. Raises `Rejected` if it
     has no text."""
     archive = Archive(raw)
-    if b"encryption-data" in archive.read("META-INF/manifest.xml"):
-        raise encrypted()
-    content, styles = archive.xml("content.xml"), archive.xml("styles.xml")
-    body = None if content is None else content.find("body")
-    if content is None or body is None:
-        raise damaged("the archive contains no OpenDocument text, or its main part is missing")
+    content, about = opendocument_parts(archive)
+    body, styles = content.find("body"), archive.xml("styles.xml")
+    if body is None:
+        raise damaged(_NO_DOCUMENT)
     reader = _Reader(archive, [content] if styles is None else [styles, content])
     starts: tuple[int, ...] = ()
     if (presentation := body.find("presentation")) is not None:
@@ -59,9 +58,7 @@ def read_opendocument(raw: bytes) -> Parsed:
         text, starts = join_slides(reader.slide(page, number) for number, page in slides)
     else:
         text = tidied(reader.document(body))
-    if not text:
-        raise without_text(pictures=archive.has_pictures())
-    about = archive.xml("meta.xml")
+    archive.require_text(text)
     title = None if about is None else about.findtext(".//title")
     keywords = [] if about is None else [one_line(keyword.text or "") for keyword in about.iter("keyword")]
     return Parsed(
@@ -70,6 +67,19 @@ def read_opendocument(raw: bytes) -> Parsed:
         tags=tuple(dict.fromkeys(filter(None, keywords))),
         page_starts=starts,
     )
+
+
+_NO_DOCUMENT = "the archive contains no OpenDocument file, or its main part is missing"
+
+
+def opendocument_parts(archive: Archive) -> tuple[Element, Element | None]:
+    """Return the content and the properties of a document. Raises `Rejected` if it is encrypted or has no
+    content."""
+    if b"encryption-data" in archive.read("META-INF/manifest.xml"):
+        raise encrypted()
+    if (content := archive.xml("content.xml")) is None:
+        raise damaged(_NO_DOCUMENT)
+    return content, archive.xml("meta.xml")
 
 
 class _Reader:
@@ -131,7 +141,7 @@ class _Reader:
                         blocks = Blocks()
                         self.read(child, blocks)
                         texts.append(blocks.text)
-        return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
+        return distinct_texts(texts)
 
     def read(self, parent: Element, blocks: Blocks) -> None:
         """Add the content of `parent`."""

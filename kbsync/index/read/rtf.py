@@ -16,6 +16,7 @@ from kbsync.index.read.formats import word_set
 from kbsync.index.read.text import (
     PAGE_NUMBERS,
     Blocks,
+    distinct_texts,
     document_title,
     linked,
     note,
@@ -175,7 +176,7 @@ class _Reader:
         self._fonts = dict[int, str]()
         self._font = -1
         self._styles = dict[int, tuple[int, bool]]()
-        self._pages = {kind: dict[str, None]() for kind in ("header", "footer")}
+        self._pages = {kind: list[str]() for kind in ("header", "footer")}
         self._author = ""
         self._is_starred = False
         self._usual_font = -1
@@ -184,8 +185,8 @@ class _Reader:
     def text(self) -> str:
         """Return the whole document. Page headers come first and footers last, each text once."""
         body = self._main.end(self._state)
-        pages = [[text for text in texts if any(map(str.isalpha, text))] for texts in self._pages.values()]
-        return "\n\n".join(filter(None, [*pages[0], body, *pages[1]]))
+        headers, footers = map(distinct_texts, self._pages.values())
+        return "\n\n".join(filter(None, [*headers, body, *footers]))
 
     def read(self, raw: bytes) -> None:
         """Read the document up to the end of its outermost group."""
@@ -286,7 +287,7 @@ class _Reader:
             case "shptxt" | "dptxbxtext":
                 flow.apart.add(text)
             case place if place in _PAGE_TEXTS:
-                self._pages[place[:6]][text] = None
+                self._pages[place[:6]].append(text)
 
     def _end_field(self, result: _State) -> None:
         """Remove a page number; add the address of a link."""

@@ -14,13 +14,13 @@ import python_calamine as calamine
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
+from kbsync.index.read.opendocument import opendocument_parts
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
     document_title,
     one_line,
     pipe_table,
     readable_number,
-    split_keywords,
     tidied,
 )
 from kbsync.index.read.zip import Archive, Element, damaged, encrypted, number_of, without_text
@@ -64,25 +64,18 @@ def read_xlsx(raw: bytes) -> Parsed:
         return _Details(list(_beside(archive, part)), displayed)
 
     text = _read(archive.for_parser(), details)
-    if not text:
-        raise without_text(pictures=archive.has_pictures())
-    title, keywords = archive.stated()
-    return Parsed(text, title=document_title(title, ""), tags=split_keywords(keywords))
+    archive.require_text(text)
+    title, tags = archive.stated("")
+    return Parsed(text, title=title, tags=tags)
 
 
 def read_ods(raw: bytes) -> Parsed:
     """Return an OpenDocument spreadsheet as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
-    if b"encryption-data" in archive.read("META-INF/manifest.xml"):
-        raise encrypted()
-    content = archive.xml("content.xml")
-    if content is None:
-        raise damaged("the archive contains no OpenDocument spreadsheet, or its main part is missing")
+    content, about = opendocument_parts(archive)
     tables = {table.get(":name", ""): table for table in content.iter("table")}
     text = _read(archive.for_parser(), lambda name: _details_of(tables.get(name)))
-    if not text:
-        raise without_text(pictures=archive.has_pictures())
-    about = archive.xml("meta.xml")
+    archive.require_text(text)
     return Parsed(text, title=document_title(None if about is None else about.findtext(".//title"), ""))
 
 
@@ -92,7 +85,7 @@ def read_xls(raw: bytes) -> Parsed:
         return read_xlsx(raw)
     text = _read(raw)
     if not text:
-        raise without_text(pictures=False)
+        raise without_text()
     return Parsed(text)
 
 

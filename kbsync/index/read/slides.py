@@ -12,17 +12,15 @@ from contextlib import suppress
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import (
-    document_title,
     is_description,
     linked,
     note,
     one_line,
     pipe_table,
     readable_number,
-    split_keywords,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, inside, without_text
+from kbsync.index.read.zip import Archive, Element, damaged, inside
 
 _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
@@ -46,10 +44,9 @@ def read_pptx(raw: bytes) -> Parsed:
     slides = [part for kind, part in listed if kind == "slide"]
     show = _Show(archive, main)
     text, starts = join_slides(show.slide(part, number) for number, part in enumerate(slides, 1))
-    if not text:
-        raise without_text(pictures=archive.has_pictures())
-    title, keywords = archive.stated()
-    return Parsed(text, title=document_title(title, text), tags=split_keywords(keywords), page_starts=starts)
+    archive.require_text(text)
+    title, tags = archive.stated(text)
+    return Parsed(text, title=title, tags=tags, page_starts=starts)
 
 
 def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:

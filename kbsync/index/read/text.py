@@ -450,6 +450,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def distinct_texts(texts: Iterable[str]) -> list[str]:
+    """Return the texts with letters, such as page headers, each once."""
+    return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
+
+
 def is_note_mark(before: str, raised: str, *, is_link: bool = False) -> bool:
     """Return whether the `raised` characters are the mark of a note about the word `before` them, not part of
     a word or number such as m² or 10⁵."""

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from kbsync.errors import Rejected
+from kbsync.index.read.text import document_title, split_keywords
 
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 """Maximum total size in bytes of all unpacked parts."""
@@ -46,7 +47,7 @@ def encrypted() -> Rejected:
     return Rejected("it is password-protected; save a copy without a password", code="encrypted")
 
 
-def without_text(*, pictures: bool) -> Rejected:
+def without_text(*, pictures: bool = False) -> Rejected:
     """Return the error for a document without text; if it has pictures, they are probably scans."""
     if not pictures:
         return Rejected("no text in it", code="no-text")
@@ -90,12 +91,13 @@ class Archive:
         """Return the names of all parts, in the archive's order."""
         return self._zip.namelist()
 
-    def has_pictures(self) -> bool:
-        """Return whether any part is a picture other than the thumbnail that programs add."""
-        return any(
-            name.lower().endswith(_PICTURES) and not name.startswith(("docProps/", "Thumbnails/"))
-            for name in self.names
-        )
+    def require_text(self, text: str) -> None:
+        """Raise `Rejected` if the document has no text."""
+        if not text:
+            # Not the thumbnail that programs add.
+            pictures = (name for name in self.names if name.lower().endswith(_PICTURES))
+            thumbnails = "docProps/", "Thumbnails/"
+            raise without_text(pictures=not all(name.startswith(thumbnails) for name in pictures))
 
     def for_parser(self) -> bytes:
         """Return the archive for a parser that unpacks everything; pictures, audio and video become empty."""
@@ -154,12 +156,14 @@ class Archive:
         main = (part for kind, part in self.related("").values() if kind == "officeDocument")
         return next((part for part in main if part in self.names), usual)
 
-    def stated(self) -> tuple[str | None, str | None]:
-        """Return the title and the keywords in the properties of an Office document."""
+    def stated(self, text: str) -> tuple[str | None, tuple[str, ...]]:
+        """Return the title and the keywords in the properties of an Office document; without a title, the
+        first heading of its text."""
         properties = self.xml("docProps/core.xml")
-        if properties is None:
-            return None, None
-        return properties.findtext("title"), properties.findtext("keywords")
+        title, keywords = (
+            None if properties is None else properties.findtext(name) for name in ("title", "keywords")
+        )
+        return document_title(title, text), split_keywords(keywords)
 
 
 def _is_medium(name: str) -> bool:
