@@ -205,7 +205,9 @@ class BuiltinEmbedder:
             batch = list(texts[start : start + _BATCH])
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for row, encoding in enumerate(encodings, start):
-                vectors[row] = _mean_direction(self._table.take(encoding.ids, axis=0))
+                # The direction of the mean; zero without tokens.
+                total = self._table.take(encoding.ids, axis=0).sum(axis=0, dtype=np.float32)
+                vectors[row] = total / (float(np.sqrt(total @ total)) or 1.0)
         return vectors
 
     def embed_query(self, text: str) -> array[float]:
@@ -256,15 +258,6 @@ class BuiltinEmbedder:
         if len(rows) != len(ids) * _ROW:
             raise UsageError(f"{self._weights} is truncated; {_fix()}")
         return list(struct.iter_unpack(f"={DIMENSIONS}e", rows))
-
-
-def _mean_direction(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of the rows, scaled to unit length; zero if there are no rows."""
-    import numpy as np
-
-    total = rows.sum(axis=0, dtype=np.float32)
-    length = float(np.sqrt(total @ total))
-    return total / length if length else total  # type: ignore[no-any-return]
 
 
 _loading = threading.Lock()

@@ -276,7 +276,12 @@ class _Styles:
     def __init__(self, root: Element | None) -> None:
         listed = () if root is None else root.iter("style")
         self._elements = {style.get(":styleId", ""): style for style in listed}
-        self._usual = next((name for name, style in self._elements.items() if _is_usual(style)), "")
+        usual = (
+            name
+            for name, style in self._elements.items()
+            if style.get(":type") == "paragraph" and style.get(":default") in ("1", "true")
+        )
+        self._usual = next(usual, "")
         self._styles = dict[str, _Style]()
 
     def of(self, properties: Element | None) -> _Style:
@@ -308,10 +313,6 @@ class _Styles:
             style = replace(style, level=level or style.level, is_contents=is_contents, is_hidden=is_hidden)
             style = _changed(style, element.find("pPr"))
         return style
-
-
-def _is_usual(style: Element) -> bool:
-    return style.get(":type") == "paragraph" and style.get(":default") in ("1", "true")
 
 
 def _changed(style: _Style, properties: Element | None) -> _Style:

@@ -369,7 +369,8 @@ def _order(lines: list[Line]) -> list[Line]:
     runs = list[list[Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None
-        if above and 0 <= above.base - line.base < 3 * line.size and _overlap(above, line):
+        is_close = above is not None and 0 <= above.base - line.base < 3 * line.size
+        if above and is_close and min(above.right, line.right) > max(above.left, line.left):
             runs[-1].append(line)
         else:
             runs.append([line])
@@ -406,10 +407,6 @@ def _order(lines: list[Line]) -> list[Line]:
             if not waits[follower]:
                 heappush(ready, follower)
     return ordered if len(ordered) == len(lines) else lines
-
-
-def _overlap(line: Line, other: Line) -> bool:
-    return min(line.right, other.right) > max(line.left, other.left)
 
 
 def _leave_out_furniture(pages: list[list[Line]]) -> None:

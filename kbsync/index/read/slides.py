@@ -245,10 +245,13 @@ def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[
     """Return the paragraphs with text below an element, with the addresses that their runs link to."""
     texts = list[str]()
     for paragraph in part.iter("p"):
-        pieces = itertools.groupby(_runs(paragraph, addresses), operator.itemgetter(0))
-        text = "".join(_join_run(address, "".join(text for _, text in run)) for address, run in pieces)
-        if text.strip():
-            texts.append(text.strip())
+        pieces = list[str]()
+        for address, runs in itertools.groupby(_runs(paragraph, addresses), operator.itemgetter(0)):
+            text = "".join(text for _, text in runs)
+            words = text.strip()
+            pieces.append(text.replace(words, linked(words, address), 1) if address and words else text)
+        if text := "".join(pieces).strip():
+            texts.append(text)
     return texts
 
 
@@ -265,8 +268,3 @@ def _runs(paragraph: Element, addresses: Mapping[str, str]) -> Iterator[tuple[st
                 yield address, element.text or ""
             case "br" | "tab":
                 yield address, " "
-
-
-def _join_run(address: str, text: str) -> str:
-    words = text.strip()
-    return text.replace(words, linked(words, address), 1) if address and words else text

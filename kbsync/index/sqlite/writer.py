@@ -322,10 +322,6 @@ class Writer:
                     self._connection.execute("REPLACE INTO meta VALUES ('writer', ?)", (self.name,))
             self._is_named, self.revision = True, version
 
-    def _refuse_if_closing(self) -> None:
-        if self._is_closing:
-            raise StateError(f"{self._folder / FILE} is being closed")
-
     # Putting in
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
@@ -345,7 +341,8 @@ class Writer:
                                 document.outcome = document_id
                     if all(document_id is not None for document_id, _ in steps):
                         return
-                    self._refuse_if_closing()
+                    if self._is_closing:
+                        raise StateError(f"{self._folder / FILE} is being closed")
                 except VectorsLackingError as lacking:
                     lacking.compute(encoder)
         finally:
