@@ -43,6 +43,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             # kbsync doesn't use BLAS, but numpy would start its threads, which takes 30 ms of a search.
             # Commands that kbsync starts get `os.environ`, which this leaves alone.
             os.putenv("OPENBLAS_NUM_THREADS", "1")
+        # By default, Python collects garbage 45 times while the modules of a command load, and finds none.
+        gc.set_threshold(20_000)
     from kbsync.cli.main import run_cli
 
     code = run_cli(argv)

@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 import click
 
 from kbsync import __version__
-from kbsync.config.kinds import read_since
-from kbsync.contract.searching import Query, parse_types
 from kbsync.core.text import printable, shell_command
 from kbsync.dataclass import dataclass
 
@@ -265,7 +263,13 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
             self.fail(str(error), param, ctx)
 
 
-MOMENT = ParsedOption("time", read_since)
+def _read_moment(text: str) -> float:
+    from kbsync.config.kinds import read_since  # imported late: `--help` needs no config
+
+    return read_since(text)
+
+
+MOMENT = ParsedOption("time", _read_moment)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
@@ -288,6 +292,8 @@ def selection_options(function: Callable[..., Any]) -> Any:
     def with_selection(
         *positional: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
     ) -> Any:
+        from kbsync.contract.searching import Query, parse_types  # imported late: few commands search
+
         paths = () if path is None else (path,)
         selection = Query("", paths=paths, types=parse_types(types), after=after)
         return function(*positional, selection=selection, **others)

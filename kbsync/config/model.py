@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kbsync.config.kinds import (
     About,
@@ -36,10 +36,12 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
-from kbsync.contract.target import Cluster
 from kbsync.core.selection import path_matcher
 from kbsync.dataclass import dataclass
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS, WITH_DOCUMENT_SETTINGS
+
+if TYPE_CHECKING:
+    from kbsync.contract.target import Cluster
 
 Occasion = Literal["halted", "recovered", "quarantined"]
 
@@ -115,6 +117,8 @@ class PrepareConfig:
     @property
     def cluster(self) -> Cluster:
         """Return the cluster for the target."""
+        from kbsync.contract.target import Cluster  # imported late: few mirrors have a cluster
+
         return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -502,4 +501,6 @@ def _exclusion(line: PatternLine) -> Verdict:
 
 
 def _hash(*parts: object) -> str:
+    import hashlib  # imported late: OpenSSL takes long to load
+
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import logging
 import os
 import threading
 import time
@@ -49,8 +48,6 @@ _BATCH = 32  # passages to store at once
 _MAX_BATCH_SECONDS = 20.0  # seconds after which fewer are stored
 _PAUSE = 0.5  # seconds between two checks whether the index is idle
 _PAUSE_AFTER_ERROR, _MAX_PAUSE = 60.0, 3600.0
-
-_log = logging.getLogger(__name__)
 
 
 def is_installed() -> bool:
@@ -215,7 +212,10 @@ class Filler:
     ) -> None:
         """Prepare, without starting the thread. `model`: the name of the model that all passages have vectors
         from."""
+        import logging  # imported late: `status` uses this module only to count vectors
+
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
+        self._log = logging.getLogger(__name__)
         self._stopped = threading.Event()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -252,12 +252,12 @@ class Filler:
             except KbsyncError as error:  # the machine is to blame, or the file is being replaced
                 if self._stopped.is_set():
                     return
-                _log.warning("computing better vectors failed: %s", error)
+                self._log.warning("computing better vectors failed: %s", error)
                 self._stopped.wait(self._pause)
                 self._pause = min(2 * self._pause, _MAX_PAUSE)
                 continue
             except Exception:
-                _log.exception("computing better vectors failed")
+                self._log.exception("computing better vectors failed")
                 is_more = False
             with self._guard:
                 if not is_more and not self._has_request:
@@ -290,7 +290,7 @@ class Filler:
             try:
                 vector = self._embed(text)
             except Rejected as error:
-                _log.warning("a passage can't get a better vector: %s", error)
+                self._log.warning("a passage can't get a better vector: %s", error)
                 self._skipped.add(key)
                 continue
             if vector is None:
@@ -300,6 +300,6 @@ class Filler:
             self._store.put_better(self._model, self._better.name, made)
             self._pause = _PAUSE_AFTER_ERROR
         elif passages and not self._stopped.is_set():
-            _log.warning("better vectors are disabled until the next start")
+            self._log.warning("better vectors are disabled until the next start")
             return False
         return bool(passages)

@@ -5,7 +5,6 @@ A new type needs a row here and a folder next to this file.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import time
 from collections.abc import Iterator, Mapping
@@ -46,6 +45,8 @@ def open_at_service(config: RemoteTargetConfig, context: TargetContext) -> Targe
 
     Mirrors with the same account share its limits and state in this process.
     """
+    import hashlib  # imported late: OpenSSL takes long to load
+
     from kbsync.targets.http.limits import Account
 
     # A digest as the key, so that a traceback never shows the secret.
