@@ -44,7 +44,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             # Commands that kbsync starts get `os.environ`, which this leaves alone.
             os.putenv("OPENBLAS_NUM_THREADS", "1")
         # By default, Python collects garbage 45 times while the modules of a command load, and finds none.
-        gc.set_threshold(20_000)
+        gc.set_threshold(100_000)
     from kbsync.cli.main import run_cli
 
     code = run_cli(argv)

@@ -64,6 +64,8 @@ class Installation:
         Raises `UsageError` if the config is invalid, no longer has a requested mirror, or has the state
         elsewhere.
         """
+        if self.config.path is None:  # of `--folder`
+            return self
         from kbsync.config.reader import load_changed
 
         config = load_changed(self.config, os.environ)

@@ -353,8 +353,8 @@ _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "incl
 
 
 @functools.cache
-def _defaults() -> tuple[PatternLine, ...]:
-    return tuple(line for text in DEFAULTS if (line := parse(text, DEFAULT)))
+def _default_line(text: str) -> PatternLine:
+    return _parse_line(text, DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,8 +394,10 @@ class Rules:
         dotted = [_name(segment) for segment in sorted(self._named) if segment.startswith(".")]
         self._named_hidden = re.compile("|".join(f"(?:{pattern})" for pattern in dotted) or "(?!)")
         self._layers: tuple[_Layer, ...] = (_Layer("", parse_list(exclude, "exclude")[::-1]),)
-        self._defaults = tuple(line for line in _defaults() if line.segments[0] not in self._named)
-        self._gate = re.compile("|".join(f"(?:{line.expression.pattern})" for line in self._defaults))
+        # Each default is one name, so a single expression for all of them decides about nearly every file.
+        self._defaults = tuple(text for text in DEFAULTS if text.removesuffix("/") not in self._named)
+        names = (_name(text.removesuffix("/")) for text in self._defaults)
+        self._gate = re.compile("|".join(f"(?:{name})" for name in names))
         self._limits = limits
         self._names = frozenset(name.lower() for name in limits.names)
         self.person_version = _hash(include, exclude)
@@ -481,11 +483,10 @@ class Rules:
         for layer in self._layers:
             if line := layer.decide(path, is_folder):
                 return line
-        # Each default is one name, so a single expression for all of them decides about nearly every file.
         name = path.rpartition("/")[2]
         if name in self._named or not self._gate.fullmatch(name):
             return None
-        line = decide(self._defaults, name, is_folder)
+        line = decide(map(_default_line, self._defaults), name, is_folder)
         is_only_hidden = line is not None and line.text == HIDDEN
         return None if is_only_hidden and self._named_hidden.fullmatch(name) else line
 
