@@ -306,6 +306,9 @@ def _run(arguments: Sequence[str]) -> int:
             # If this fails, for example on a full disk, a script would read truncated output.
             sys.stdout.flush()
         return int(code_or_none or 0)
+    except SystemExit:
+        # click printed help or the version, and the reader of stdout is gone.
+        return Code.MIRRORED
     except click.UsageError as error:
         # On one line, even if click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")

@@ -335,8 +335,11 @@ def test_mirror_that_cannot_be_searched_is_named_beside_the_hits_of_the_others(
     sandbox.run("search", "dog", "--mirror", "pets").check_refusal(code, "pets: ", reason)
 
 
-def test_closed_pipe_is_not_an_error(mirrored: Sandbox) -> None:
-    process = mirrored.start("search", "password", "--folder", "docs", "--json")
+@pytest.mark.parametrize(
+    "words", ["search password --folder docs --json", "--help", "--version", "search --help", "help options"]
+)
+def test_closed_pipe_is_not_an_error(mirrored: Sandbox, words: str) -> None:
+    process = mirrored.start(*words.split())
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
