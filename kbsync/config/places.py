@@ -185,8 +185,9 @@ def check_state_dir(
     try:
         make_private_folder(path)
     except OSError as error:
-        why = system_reason(error)
-        raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
+        if not isinstance(error, PermissionError) or _is_missing(path):
+            why = system_reason(error)
+            raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(
             f"the state directory {path} cannot be written; run as the user who owns it, or {elsewhere}"
@@ -195,6 +196,17 @@ def check_state_dir(
         reason = f"anyone can write to the state directory {path}"
         fix = f"chmod o-w {shell_word(str(path))}"
         raise UsageError(f"{reason}; {elsewhere}, or run: {fix}")
+
+
+def _is_missing(path: Path) -> bool:
+    """Return whether nothing exists at `path`; False if the user may not know that."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_only_mount(path: Path) -> Path | None:

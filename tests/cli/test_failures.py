@@ -39,7 +39,7 @@ from kbsync.targets.services.config import EmbeddingConfig
 from tests.cli.catalogue import AT_A_DATABASE, CODES, ELSEWHERE, MIRRORS, Trouble
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import OrdinarySandbox, Sandbox
 from tests.cli.troubles import Evidence, troubled_sandbox
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -346,3 +346,18 @@ def test_docs_list_every_halt_event_and_code() -> None:
     assert [reason for reason in sorted(REASONS) if f"`{reason}`" not in troubleshooting] == []
     commands = (DOCS / "commands.md").read_text()
     assert [code for code in CODES if not re.search(rf"\|.*\b{code}\b.*\|", commands)] == []
+
+
+@long
+@pytest.mark.parametrize("closed", ["state", "above"])
+def test_state_of_another_user_is_named_as_such(tmp_path: Path, closed: str) -> None:
+    sandbox = OrdinarySandbox(tmp_path)
+    sandbox.write("a.md", "a cat")
+    sandbox.configure()
+    assert sandbox.go("--once").code == 0
+    folder = sandbox.state if closed == "state" else sandbox.state.parent
+    folder.chmod(0)
+    ran = sandbox.go("--once")
+    folder.chmod(0o700)
+    assert ran.code == 2 and "run as the user who owns it" in ran.err
+    sandbox.close()
