@@ -302,7 +302,7 @@ def reload(installation: Installation) -> Installation:
     if moved is not None and moved != installation.config.state_dir:
         # The daemon refuses that: it holds the lock of the state it started with.
         return dataclasses.replace(fresh, state_dir=moved)
-    _refuse_bad_places(fresh)
+    refuse_bad_places(fresh)
     return fresh
 
 
@@ -311,7 +311,7 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
 
     `choices`: its options about the folder are stored for later commands.
     """
-    _refuse_bad_places(installation)
+    refuse_bad_places(installation)
     if "--folder" in installation.flags:
         # So that later commands in the folder need no options.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
@@ -322,9 +322,11 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
             remember(installation.state_dir, options)
 
 
-def _refuse_bad_places(installation: Installation) -> None:
+def refuse_bad_places(installation: Installation, *, create: bool = True) -> None:
+    """Raise `UsageError` if the state directory cannot hold the state of these mirrors. `create`: see
+    `check_state_dir`."""
     folders = [mirror.folder for mirror in installation.config.mirrors]
-    places.check_state_dir(installation.state_dir, folders)
+    places.check_state_dir(installation.state_dir, folders, create=create)
 
 
 def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exist: bool = False) -> T:

@@ -105,6 +105,16 @@ WRONG = (
         "--once --state-dir docs/state",
         "the state directory {root}/docs/state is inside the mirrored folder {root}/docs; choose ",
     ),
+    wrong(
+        "--once --dry-run --state-dir docs/state",
+        "the state directory {root}/docs/state is inside the mirrored folder {root}/docs; choose ",
+    ),
+    wrong("plan --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),
+    wrong(
+        "init docs --state-dir docs/state",
+        "the state directory {root}/docs/state is inside the mirrored folder docs; choose ",
+        before=bare,
+    ),
     wrong("--once --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),
     wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "choose another with --state-dir"),
     wrong(

@@ -311,6 +311,7 @@ def start_config(
     from kbsync.installation import Installation
 
     state_dir = state_dir_of(path, choices)
+    places.check_state_dir(state_dir, [folder], create=False)
     # Locked before a service creates anything, because on a second run the name would be in use.
     with held_trial(folder, state_dir, name, kind) as trial:
         lines, key = (None, None) if describe_target is None else describe_target()
