@@ -78,12 +78,12 @@ CREATE TABLE better (
 _BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
 
 # Count in small indexes, not in the large table with the texts.
-_CHECKED = """
+_CHECKED = f"""
 SELECT coalesce(nullif(runs - (SELECT count(*) FROM chunk), 0), runs - (SELECT count(*) FROM words_docsize)),
-  oldest, newest
+  coalesce(oldest, {TOKENISER}), coalesce(newest, {TOKENISER})
 FROM (
   SELECT coalesce(sum(chunks), 0) AS runs, min(tokeniser) AS oldest, max(tokeniser) AS newest FROM run)
-"""
+"""  # noqa: S608
 
 WHOLE = """(
   EXISTS (SELECT 1 FROM run WHERE run.document = document.id)
@@ -154,9 +154,9 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     lost_count, oldest, newest = connection.execute(_CHECKED).get
     if lost_count:
         return f"{abs(lost_count)} of its passages are missing"
-    if (oldest or TOKENISER) < OLDEST_TOKENISER:
+    if oldest < OLDEST_TOKENISER:
         return f"its words (version {oldest}) are from an older kbsync"
-    if (newest or 0) > TOKENISER:
+    if newest > TOKENISER:
         raise newer(path, newest, TOKENISER, "words")
     return ""
 
