@@ -338,3 +338,27 @@ def test_chart_table_is_bounded_but_its_words_are_not(parser):
     labels, values = " ".join(f"label{n}" for n in range(201)), " ".join(["5"] * 201)
     text = text_of(parser, docx_with_chart(chart_series("A", labels, values) * 51))
     assert "label200" in text and text.count("| 5 ") == 200 * 50
+
+
+INSERTED = {
+    "part.htm": b"<h2>Lamps</h2><p>The kestrel lamp.</p>",
+    "part.mht": b"Content-Type: text/html\r\n\r\n<h2>Lamps</h2><p>The kestrel lamp.</p>",
+    "part.rtf": b"{\\rtf1\\pard\\outlinelevel1 Lamps\\par\\pard The kestrel lamp.\\par}",
+    "part.docx": docx('<w:p><w:pPr><w:outlineLvl w:val="1"/></w:pPr>' + run("Lamps") + "</w:p>"
+                      + paragraph("The kestrel lamp.") + '<w:altChunk r:id="rId7"/>'),
+    "part.txt": b"The kestrel lamp.",
+    "part.bin": b"\0\1\2",
+    "missing.htm": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INSERTED)
+def test_files_that_word_inserts_are_read_where_they_belong(parser: Parser, name: str) -> None:
+    content = INSERTED[name]
+    rows = samples.relations(("rId7", "aFChunk", name))
+    body = f'{paragraph("before")}<w:altChunk r:id="rId7"/>{paragraph("after")}'
+    parts = {**samples.parts_of(docx(body)), "word/_rels/document.xml.rels": rows}
+    raw = samples.zipped(parts if content is None else {**parts, f"word/{name}": content})
+    lamps = {"part.txt": "The kestrel lamp.\n\n", "part.bin": "", "missing.htm": ""}
+    inserted = lamps.get(name, "## Lamps\n\nThe kestrel lamp.\n\n")
+    assert text_of(parser, raw) == f"before\n\n{inserted}after"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
+from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.formats import word_set
@@ -18,6 +20,7 @@ from kbsync.index.read.text import (
     PAGE_NUMBERS,
     Blocks,
     distinct_texts,
+    inner_text,
     is_description,
     is_note_mark,
     linked,
@@ -36,6 +39,10 @@ _OMITTED = word_set(
 )
 """Elements to skip: deleted text, fallback versions of shapes, and properties."""
 
+_MAIN = "word/document.xml"
+_INSERTED = ("htm", "html", "xhtml", "mht", "mhtml", "rtf", "txt")
+"""Formats of files that Word inserts into a document, apart from its own."""
+
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
 _MAX_SPAN = 100
 _MAX_BASES = 20
@@ -45,7 +52,7 @@ _MAX_LABEL_LENGTH = 50
 def read_docx(raw: bytes) -> Parsed:
     """Return the document as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
-    text = tidied(_Document(archive, archive.main_part("word/document.xml")).read())
+    text = tidied(_Document(archive, archive.main_part(_MAIN)).read())
     archive.require_text(text)
     title, tags = archive.stated(text)
     return Parsed(text, title=title, tags=tags)
@@ -54,7 +61,8 @@ def read_docx(raw: bytes) -> Parsed:
 class _Document:
     """The data shared by a document's parts: styles, numbering and notes."""
 
-    def __init__(self, archive: Archive, main: str) -> None:
+    def __init__(self, archive: Archive, main: str, *, is_inserted: bool = False) -> None:
+        self.is_inserted = is_inserted
         root = archive.xml(main)
         body = None if root is None else root.find("body")
         if root is None or body is None:
@@ -112,7 +120,7 @@ class _Part:
     """Reads one part of a document, such as its body, a header or the notes."""
 
     def __init__(self, document: _Document, name: str) -> None:
-        self._document = document
+        self._document, self._name = document, name
         self._addresses = document.archive.addresses(name)
         self._fields = list[_Field]()
         self._is_hidden = False  # by the paragraph's style
@@ -131,8 +139,25 @@ class _Part:
                             if (row := self._row(row_element))
                         ]
                     )
+                case "altChunk":
+                    blocks.add(self._read_inserted(element.get(":id", "")))
                 case tag if tag not in _OMITTED:
                     self.read(element, blocks)
+
+    def _read_inserted(self, reference: str) -> str:
+        """Return the text of a file that Word inserts when it opens the document; "" if it can't be read."""
+        if self._document.is_inserted:
+            return ""
+        archive = self._document.archive
+        _, name = archive.related(self._name).get(reference, ("", ""))
+        # The document is complete without a file that makes its reader fail.
+        with suppress(Exception):
+            if extension_of(name) == "docx":
+                inner = Archive(archive.read(name))
+                return _Document(inner, inner.main_part(_MAIN), is_inserted=True).read()
+            if extension_of(name) in _INSERTED:
+                return inner_text(name, archive.read(name))
+        return ""
 
     def _row(self, row: Element) -> list[Blocks]:
         """Return the row's cells, with an empty one for each column that another cell covers; no cells if the

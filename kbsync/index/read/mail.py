@@ -15,17 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import field
 from email.header import decode_header
 from email.message import Message
-from importlib import import_module
 
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
-from kbsync.index.document import Flavour, Parsed
-from kbsync.index.read import formats
+from kbsync.index.document import Parsed
 from kbsync.index.read.calendars import read_calendar, read_contacts
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.html import read_html
-from kbsync.index.read.text import deepened, document_title, escaped, fenced, one_line, parse_text, tidied
+from kbsync.index.read.text import document_title, escaped_lines, inner_text, one_line, tidied
 from kbsync.index.read.zip import damaged, without_text
 
 _FIELDS = ("From", "To", "Cc", "Date")
@@ -185,24 +183,10 @@ def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> I
 
 def _read_attachment(name: str, content: bytes, level: int, allowance: _Allowance) -> str:
     """Return the attachment's text with headings below `level`; "" if kbsync can't read its format."""
-    extension = extension_of(name)
-    if extension in _MAILS:
+    if extension_of(name) in _MAILS:
         letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
         return "\n\n".join(filter(None, letter))
-    if extension in formats.READERS:
-        module, function, _ = formats.READERS[extension]
-        parsed = getattr(import_module(f"kbsync.index.read.{module}"), function)(content)
-    elif extension in formats.EXTENSIONS:
-        parsed = parse_text(name, content)
-    else:
-        return ""
-    match parsed.flavour:
-        case Flavour.MARKDOWN:
-            return deepened(parsed.text, level)
-        case Flavour.PLAIN:
-            return _plain(parsed.text)
-        case _:
-            return fenced(parsed.text)
+    return inner_text(name, content, level)
 
 
 _MAILS = ("eml", "mbox")
@@ -298,12 +282,7 @@ def _text(part: Message) -> str:
             return read_contacts(text).text
         case "plain" if str(part.get_param("format")).lower() == "flowed":
             text = _join_flowed(text, deletes_space=str(part.get_param("delsp")).lower() == "yes")
-    return _plain(text.strip())
-
-
-def _plain(text: str) -> str:
-    """Escape the lines of a plain text that Markdown would read as structure."""
-    return "\n".join(map(escaped, text.split("\n")))
+    return escaped_lines(text.strip())
 
 
 def _join_flowed(text: str, *, deletes_space: bool) -> str:

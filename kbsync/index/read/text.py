@@ -15,11 +15,13 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from importlib import import_module
 
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.chunk import Shape, blocks, plain_title
 from kbsync.index.document import MAX_TITLE_LENGTH, Flavour, Parsed
+from kbsync.index.read import formats
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
 from kbsync.index.read.formats import flavour_of, word_set
 
@@ -510,6 +512,11 @@ def escaped(text: str) -> str:
     return f"\\{text}" if _STRUCTURE.match(text) else text
 
 
+def escaped_lines(text: str) -> str:
+    """Escape the lines of a plain text that Markdown would read as structure."""
+    return "\n".join(map(escaped, text.split("\n")))
+
+
 def unescaped(text: str) -> str:
     """Return a line as it was before `escaped`, to show it or to put it into a table."""
     return text[1:] if text.startswith("\\") and _STRUCTURE.match(text, 1) else text
@@ -540,6 +547,26 @@ def deepened(text: str, levels: int) -> str:
             parts += [text[end : block.start], f"{'#' * min(block.level + levels, 6)} {block.title}"]
             end = block.end
     return "".join([*parts, text[end:]])
+
+
+def inner_text(name: str, content: bytes, level: int = 0) -> str:
+    """Return the Markdown of a file inside another one, with headings below `level`; "" if kbsync can't read
+    its format. Raises whatever its reader raises."""
+    extension = extension_of(name)
+    if extension in formats.READERS:
+        module, function, _ = formats.READERS[extension]
+        parsed: Parsed = getattr(import_module(f"kbsync.index.read.{module}"), function)(content)
+    elif extension in formats.EXTENSIONS:
+        parsed = parse_text(name, content)
+    else:
+        return ""
+    match parsed.flavour:
+        case Flavour.MARKDOWN:
+            return deepened(parsed.text, level)
+        case Flavour.PLAIN:
+            return escaped_lines(parsed.text)
+        case _:
+            return fenced(parsed.text)
 
 
 def tidied(text: str) -> str:
