@@ -105,7 +105,7 @@ def _open_source(folder: Path) -> SqliteStore:
         return SqliteStore(folder, writer=None)
     except UnmadeError as error:
         if (folder / FILE).exists():
-            raise UsageError(f"{folder / FILE} isn't a built-in knowledge base") from error
+            raise UsageError(f"{folder / FILE} isn't a knowledge base that this kbsync can read") from error
         raise UsageError(
             f"there is no built-in knowledge base in {folder}; pass its folder with --from DIR"
         ) from error
