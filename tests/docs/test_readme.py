@@ -15,6 +15,8 @@ import pytest
 from tests.cli.sandbox import Sandbox
 from tests.docs.console import Console, run, without_measurements
 from tests.docs.pages import README, ROOT, blocks, name_of
+from tests.docs.test_commands import home_of
+from tests.docs.test_commands import run as at_shell
 from tests.share import long
 
 
@@ -129,3 +131,50 @@ def test_readme_undoes_its_first_mirror(sandbox: Sandbox) -> None:
     assert undo is not None
     assert sandbox.run(*once[1].split(), cwd=ROOT).code == 0
     assert sandbox.run(*undo[1].split(), "--yes", cwd=sandbox.home).out.endswith("6 documents deleted\n")
+
+
+def week() -> list[str]:
+    """Return the commands of the table of tasks."""
+    table = README.read_text().partition("## A week with it\n")[2].partition("\n## ")[0]
+    return [code for code in re.findall(r"`([^`]+)`", table) if " " in code and code[0].islower()]
+
+
+@long
+def test_every_command_of_a_week_works(tmp_path: Path) -> None:
+    home = home_of(tmp_path, "handbook")
+    places = {"PATH": "guides/errors.md", "DIR": "more", "NAME": "more", "FILE": "copy.db"}
+    (home / "more").mkdir()
+    (home / "notes").symlink_to("handbook")
+    used = set[str]()
+    for typed in (one for one in week() if one.startswith(("kbsync ", "echo "))):
+        line = re.sub(r"\b(PATH|DIR|NAME|FILE)\b", lambda match: places[match[0]], typed)
+        line += " --config other.yaml" if " init " in line else ""
+        line = f"timeout --preserve-status 4 {line} || true" if "--watch" in line else line
+        assert "Traceback" not in at_shell(line, home)
+        used.add(typed.split()[1])
+    assert used >= {
+        "status",
+        "explain",
+        "history",
+        "add",
+        "remove",
+        "plan",
+        "approve",
+        "retry",
+        "pause",
+        "resume",
+    }
+
+
+def test_commands_of_a_week_for_the_machine_are_those_of_tested_pages() -> None:
+    tested = {
+        line
+        for page in ("service.md", "upgrading.md")
+        for block in blocks(ROOT / "docs" / page, "sh")
+        for line in block.text.splitlines()
+    }
+    programs = ("cp ", "systemctl ", "pipx ")
+    of_machine = [one for one in week() if one.startswith(programs)]
+    assert len(of_machine) == 4
+    assert set(of_machine) <= tested
+    assert "`loginctl enable-linger`" in (ROOT / "docs/service.md").read_text()
