@@ -8,7 +8,7 @@ import dataclasses
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -273,21 +273,15 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         names = ", ".join(printable(str(folder.folder)) for folder in folders)
         is_in_none = f"{Path.cwd()} is not in any known folder: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
-    elif (mirrored := _folder_here()) is not None:
+    else:
         # A pass never guesses a folder, as the working directory may be anything; the message suggests it.
-        command = dataclasses.replace(choices, folder=mirrored).typed("--once")
-        lines.append(f"for one pass over the folder you are in, run: {command}")
+        with suppress(UsageError, OSError):  # it may have been deleted
+            known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
+            folder = Path.cwd() if known is None else known.folder
+            command = dataclasses.replace(choices, folder=folder).typed("--once")
+            lines.append(f"for one pass over the folder you are in, run: {command}")
     lines.append("pass a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
-
-
-def _folder_here() -> Path | None:
-    """Return the known folder that contains the working directory, or that directory; None if deleted."""
-    try:
-        folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
-        return Path.cwd() if folder is None else folder.folder
-    except (UsageError, OSError):
-        return None
 
 
 def reload(installation: Installation) -> Installation:

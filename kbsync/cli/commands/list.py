@@ -21,15 +21,12 @@ def command(choices: Choices, as_json: bool) -> None:
     `kbsync status` shows their documents.
     """
     installation = choose(choices, here=True, with_secrets=False, with_bases=False)
-    rows = [
-        {
-            "name": mirror.name,
-            "folder": str(mirror.folder),
-            "target": mirror.target.type,
-            "problem": _problem(str(mirror.folder)),
-        }
-        for mirror in installation.mirrors
-    ]
+    rows = list[dict[str, str | None]]()
+    for mirror in installation.mirrors:
+        folder, problem = str(mirror.folder), None
+        if not os.access(folder, os.R_OK | os.X_OK):
+            problem = "unreadable" if os.path.lexists(folder) else "missing"
+        rows.append({"name": mirror.name, "folder": folder, "target": mirror.target.type, "problem": problem})
     output = Output()
     if as_json:
         output.json({"mirrors": rows})
@@ -41,10 +38,3 @@ def command(choices: Choices, as_json: bool) -> None:
     ]
     # A program that reads the list needs whole paths.
     print_table(output, columns, output.columns if output.is_terminal else None)
-
-
-def _problem(folder: str) -> str | None:
-    """Return the problem with a folder; None if this user can read it."""
-    if not os.path.lexists(folder):
-        return "missing"
-    return None if os.access(folder, os.R_OK | os.X_OK) else "unreadable"

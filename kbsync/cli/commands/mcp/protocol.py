@@ -47,7 +47,6 @@ from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import cursor, path_at, printable, printable_lines
 from kbsync.engine.clock import RunQuery, run_directly, run_in_loop
-from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import SHOWN
 from kbsync.errors import UsageError
 from kbsync.search import filters_in_words, hit_json, shortened
@@ -381,7 +380,11 @@ class _Handlers:
         for filters in filters_in_words(reply.query, reply.unmatched):
             options = " and ".join(f"`{name}` {value}" for name, value in filters)
             notes.append(f"no mirrored file matches {options}")
-        response = {"hits": [_hit(hit) for hit in reply.hits], "notes": notes + wait_notes}
+        hits = [hit_json(shortened(hit, MAX_PASSAGE_LENGTH)) for hit in reply.hits]
+        # Without the copy of its best passage, because every word costs tokens.
+        copied = ("text", "headings", "page")
+        hits = [{name: value for name, value in hit.items() if name not in copied} for hit in hits]
+        response = {"hits": hits, "notes": notes + wait_notes}
         several = len(self._library.open_mirrors.installation.mirrors) > 1
         return response, "\n\n".join(_format_hits(response, several))
 
@@ -599,12 +602,6 @@ def _encodable(text: str) -> str:
 def _format_notes(response: Json) -> Iterator[str]:
     if response["notes"]:
         yield "Note: " + "\nNote: ".join(response["notes"])
-
-
-def _hit(hit: FoundDocument) -> Json:
-    """Return the hit without the copy of its best passage, because every word costs tokens."""
-    whole = hit_json(shortened(hit, MAX_PASSAGE_LENGTH))
-    return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
 
 
 def _format_hits(response: Json, several: bool) -> Iterator[str]:
