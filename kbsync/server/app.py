@@ -603,7 +603,7 @@ class ListenerApp:
 
 @cache
 def content(name: str) -> bytes:
-    """Return the content type for a file: one of `TYPES`."""
+    """Return the content of a static file: one of `TYPES`."""
     return files("kbsync.server").joinpath("static", name).read_bytes()
 
 

@@ -19,8 +19,8 @@ from kbsync.errors import StateError
 log = structlog.get_logger("kbsync")
 
 MAX_CLIENTS = 16
-LOOK_EVERY = 1.0
-ANYWAY_EVERY = 30.0
+POLL_EVERY = 1.0
+RESEND_EVERY = 30.0
 """Seconds after which kbsync sends an event even without changes, in case a page is out of date."""
 
 HEARTBEAT = 1.0
@@ -71,7 +71,7 @@ class EventHub:
     def __init__(self, frame: Frame, news: News, sleep: Sleep = asyncio.sleep) -> None:
         self._frame, self._news, self._sleep = frame, news, sleep
         self.clients: set[OpenPage] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self) -> OpenPage | None:
@@ -82,17 +82,17 @@ class EventHub:
         self.clients.add(client)
         self._loop = asyncio.get_running_loop()
         # Restart the polling, so that a new page doesn't wait for its first event.
-        if self._looking is not None:
-            self._looking.cancel()
-        self._looking = asyncio.create_task(self._poll())
+        if self._polling is not None:
+            self._polling.cancel()
+        self._polling = asyncio.create_task(self._poll())
         return client
 
     def leave(self, client: OpenPage) -> None:
         """Remove a page; after the last one, stop polling."""
         self.clients.discard(client)
-        if not self.clients and self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        if not self.clients and self._polling is not None:
+            self._polling.cancel()
+            self._polling = None
 
     def end(self) -> None:
         """End every stream. May be called repeatedly, from any thread."""
@@ -115,11 +115,11 @@ class EventHub:
             except Exception as error:  # the pages show the error, and the next round tries again
                 log.exception("page.failed")
                 news = type(error).__name__
-            if news != known or rounds >= ANYWAY_EVERY / LOOK_EVERY:
+            if news != known or rounds >= RESEND_EVERY / POLL_EVERY:
                 known, rounds = news, 0
                 await self._publish()
             rounds += 1
-            await self._sleep(LOOK_EVERY)
+            await self._sleep(POLL_EVERY)
 
     async def _publish(self) -> None:
         try:

@@ -162,7 +162,7 @@ class MirrorView:
         self.status = status_in(tx, mirror, installation, at_work=True, now=now, unwritten=unwritten)
 
     def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
-        """Return the mirror as in `kbsync status --json`; with `asked`, also a page of `items`. If there are
+        """Return the mirror as in `kbsync status --json`; with `page`, also its `items`. If there are
         more items, `next` is the `after` for the next page.
         """
         payload, record = self.status.to_json(), self._record

@@ -115,7 +115,7 @@ async def test_nothing_is_read_without_watchers() -> None:
     async with reading(watched):
         pass
     await watched.turn(2)
-    assert (watched.frame_count, len(watched.hub.clients), watched.hub._looking) == (1, 0, None)
+    assert (watched.frame_count, len(watched.hub.clients), watched.hub._polling) == (1, 0, None)
 
 
 async def test_slow_client_gets_only_the_newest_snapshot() -> None:

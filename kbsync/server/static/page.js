@@ -208,7 +208,7 @@ async function route() {
   unanswered = null;
   if (name !== "search") clearSearch();
   try {
-    if (name === "search") await seekAgain(given);
+    if (name === "search") await openSearch(given);
     else if (name === "document") await showDocument(given);
     else if (name === "files") await showFiles(given, { least: history.state?.opened?.shown });
     else if (name === "history") await showHistory(given);
@@ -343,7 +343,7 @@ const isGone = () => document.body.dataset.link === "gone";
 // With the options in use, after the first frame.
 const commandOf = (command) => plain(frame ? frame.commands[command] : `kbsync ${command}`);
 
-function gone() {
+function markLost() {
   const sentence = plain(refusal) || NO_RESPONSE;
   if (!$("login").hidden || (isGone() && $("sentence").textContent === sentence)) return;
   document.body.dataset.link = "gone";
@@ -357,7 +357,7 @@ function gone() {
   nameTab();
 }
 
-function back() {
+function markLive() {
   clearTimeout(losing);
   losing = 0;
   if (!isGone()) return;
@@ -373,7 +373,7 @@ async function stream() {
   if (document.hidden) return linked("waiting", "paused");
   const control = (streaming = new AbortController());
   let watchdog = 0, refused = "";
-  const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => { gone(); control.abort(); }, SILENCE); };
+  const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => { markLost(); control.abort(); }, SILENCE); };
   try {
     alive();
     const answer = await fetch("/api/events", { headers: headers(), signal: control.signal, cache: "no-store" });
@@ -390,8 +390,8 @@ async function stream() {
   if (document.hidden) return linked("waiting", "paused");
   linked("lost", "reconnecting");
   refusal = refused;
-  if (isGone()) gone();
-  losing ||= setTimeout(gone, RESTART);
+  if (isGone()) markLost();
+  losing ||= setTimeout(markLost, RESTART);
   resting = setTimeout(stream, wait);
   wait = Math.min(wait * 2, 15_000);
 }
@@ -406,11 +406,11 @@ async function read(reader, alive) {
     kept += decoder.decode(value, { stream: true });
     const events = kept.split("\n\n");
     kept = events.pop();
-    events.forEach(heard);
+    events.forEach(receive);
   }
 }
 
-function heard(event) {
+function receive(event) {
   const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) || [];
   if (name === "frame") {
     wait = 1000;
@@ -462,7 +462,7 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
 // -- the state --------------------------------------------------------------------------------------
 
 function show(state) {
-  back();
+  markLive();
   frame = state;
   skew = state.at - Date.now() / 1000;
   if (state.silence) linked("lost", `stuck for ${span(state.silence)}`);
@@ -861,10 +861,10 @@ function showChanges(changes) {
 const MORE_HITS = 10, MOST_AT_ONCE = 50, MOST_HITS = 200, DAY = 86_400_000;
 let asking = null, typing = 0;
 let unanswered = null; // repeats the request of the view that had no response, when kbsync is back
-$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek({ unfinished: "1" }), 300); });
-$("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
+$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => runSearch({ unfinished: "1" }), 300); });
+$("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); runSearch(); });
 $("filters").addEventListener("submit", (event) => event.preventDefault());
-$("filters").addEventListener("change", () => seek());
+$("filters").addEventListener("change", () => runSearch());
 $("leave").addEventListener("click", leave);
 document.addEventListener("keydown", (event) => {
   const writes = event.target.closest?.("input, select, dialog");
@@ -904,17 +904,17 @@ function fillMirrors(mirrors) {
   if (names.includes(value)) chosen.value = value;
 }
 
-async function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
+async function openSearch({ q = "", mirror = "", type = "", days = "" }) {
   $("query").value = q;
   $("only-type").value = type;
   $("only-time").value = days;
   if (mirror && ![...$("only-mirror").options].some((one) => one.value === mirror)) $("only-mirror").append(el("option", { value: mirror }, mirror));
   $("only-mirror").value = mirror;
-  await seek({ count: history.state?.hits });
+  await runSearch({ count: history.state?.hits });
 }
 
 // While a query is being typed, its last word may be incomplete. `count` more hits come after the first `offset`.
-async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
+async function runSearch({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
   const query = $("query").value.trim();
   unanswered = null;
   const mirror = $("only-mirror").value, type = $("only-type").value.trim(), days = $("only-time").value;
@@ -940,10 +940,10 @@ async function seek({ unfinished = "", offset = 0, count = MORE_HITS } = {}) {
     showHits(query, { ...reply, hits }, offset);
   } catch (error) {
     if (error.name === "AbortError") return null;
-    if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset, count }), 500);
+    if (error.status === 503) typing = setTimeout(() => runSearch({ unfinished, offset, count }), 500);
     else if (error.status) showRefusal(error.message);
     else {
-      if (error.message === NO_RESPONSE) unanswered = () => seek({ unfinished, offset, count });
+      if (error.message === NO_RESPONSE) unanswered = () => runSearch({ unfinished, offset, count });
       toast(plain(error.message));
     }
   }
@@ -985,7 +985,7 @@ function showHits(query, reply, offset) {
   const count = hitsShown.length;
   visit(location.hash, { ...history.state, instead: true, hits: count });
   $("more-hits").hidden = !reply.more || count > MOST_HITS;
-  $("more-hits").onclick = () => seek({ offset: count });
+  $("more-hits").onclick = () => runSearch({ offset: count });
   if (offset) first?.focus();
   $("results-title").textContent = titleOf(hitsShown, pattern, reply.more);
   $("announcement").textContent = $("results-title").textContent;

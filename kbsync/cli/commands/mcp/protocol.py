@@ -11,7 +11,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jsonschema
@@ -381,9 +381,9 @@ class _Handlers:
             options = " and ".join(f"`{name}` {value}" for name, value in filters)
             notes.append(f"no mirrored file matches {options}")
         hits = [hit_json(shortened(hit, MAX_PASSAGE_LENGTH)) for hit in reply.hits]
-        # Without the copy of its best passage, because every word costs tokens.
-        copied = ("text", "headings", "page")
-        hits = [{name: value for name, value in hit.items() if name not in copied} for hit in hits]
+        for hit in hits:
+            # Copies of the best passage: every word costs tokens.
+            del hit["text"], hit["headings"], hit["page"]
         response = {"hits": hits, "notes": notes + wait_notes}
         several = len(self._library.open_mirrors.installation.mirrors) > 1
         return response, "\n\n".join(_format_hits(response, several))
@@ -501,19 +501,16 @@ class _Handlers:
 TEXTS = ("query", "around")
 """Arguments with free text; all others are identifiers."""
 
+_VALIDATORS = {name: jsonschema.Draft202012Validator(tool.input_schema) for name, tool in TOOLS.items()}
+
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """Characters that never occur in a document's text."""
-
-
-@cache
-def _validator(tool: str) -> Any:
-    return jsonschema.Draft202012Validator(TOOLS[tool].input_schema)
 
 
 def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments with the schema's defaults. Raises `UsageError` if the schema rejects one."""
     properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
-    violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
+    violation = jsonschema.exceptions.best_match(_VALIDATORS[tool].iter_errors(arguments))
     if violation is not None:
         location = "".join(f"`{key}`: " for key in violation.absolute_path)
         match violation.validator:
