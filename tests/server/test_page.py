@@ -1445,6 +1445,41 @@ async def test_every_control_of_the_results_has_a_name_of_its_own(one: View) -> 
     assert len(names) == len(set(names)) == 15
 
 
+async def test_name_of_each_control_begins_with_its_visible_text(one: View) -> None:
+    """So that a user can speak it: WCAG 2, 2.5.3."""
+    await one.scene.mirrored(12)
+    one.world.delete_many(12)
+    await one.scene.mirrored()
+    await one.scene.runs["docs"].halts.show(Halt("credentials", "the key is refused", "kbsync retry"))
+    await one.wait_for_text("docs is halted", "#sentence")
+    hits = [Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]
+    names = (
+        "[...document.querySelectorAll('main [aria-label]:is(a, button, summary)')]"
+        ".filter((each) => each.checkVisibility())"
+        ".map((each) => [each.getAttribute('aria-label'), each.innerText.replace('?', '')])"
+    )
+    pairs = await one.run(names)
+    async with one.scene.answering(hits):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit')")
+        pairs += await one.run(names)
+    assert len(pairs) > 8
+    assert [pair for pair in pairs if not pair[0].startswith(pair[1])] == []
+
+
+async def test_search_without_a_hit_explains_what_a_query_can_have(one: View) -> None:
+    await one.scene.mirrored(1)
+    hits = [Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]
+    async with one.scene.answering(lambda query: hits if query.text == "grapes" else []):
+        await one.search("grapes")
+        await one.until("document.querySelector('.hit')")
+        await one.run("document.getElementById('query').select()")
+        await one.write("herons")
+        await one.press("Enter")
+        await one.wait_for_text("No documents found", "#results-title")
+        assert '"Quotes" find a phrase' in await one.text("#hits")
+
+
 async def test_refused_search_is_no_search_without_a_hit(one: View) -> None:
     await one.scene.mirrored(1)
     await one.search("-grapes")

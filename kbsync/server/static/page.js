@@ -101,7 +101,7 @@ async function copy(text) {
     toast("Copied");
   } catch { toast("Couldn't copy; select the text and copy it"); }
 }
-const copyButton = (text, label) => button("Copy path", () => copy(text), { class: "quiet", "data-key": `copy ${label}`, "aria-label": `Copy the path of ${plain(label)}` });
+const copyButton = (text, label) => button("Copy path", () => copy(text), { class: "quiet", "data-key": `copy ${label}`, "aria-label": `Copy path of ${plain(label)}` });
 
 // -- words and numbers --------------------------------------------------------------------------------
 
@@ -690,7 +690,7 @@ function failedRemoval({ name, removal: { at, problem } }) {
     el("p", {}, plain(problem)),
     el("p", {}, "The mirror continues. Fix the cause and try again, or remove the mirror and keep its documents."),
     el("div", { class: "cure" },
-      button("Try again", () => askToRemove(name), { "data-key": `again ${name}`, "aria-label": `Remove ${name} again` }),
+      button("Try again", () => askToRemove(name), { "data-key": `again ${name}`, "aria-label": `Try again to remove ${name}` }),
       button("Dismiss", dismiss, { class: "quiet", "data-key": `dismiss ${name}` })));
 }
 
@@ -979,6 +979,7 @@ function showHits(query, reply, offset) {
   });
   if (offset) $("hits").querySelectorAll(".empty").forEach((one) => one.remove());
   for (const note of reply.notes) hits.push(empty(plain(note)));
+  if (query && !offset && !reply.hits.length) hits.push(el("p", { class: "dim" }, $("query").title));
   const first = hits[0]?.querySelector("a");
   if (offset) $("hits").append(...hits); else $("hits").replaceChildren(...hits);
   hitsShown = offset ? [...hitsShown, ...reply.hits] : reply.hits;
