@@ -51,7 +51,7 @@ from kbsync.source.roots import RootError, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact, MirrorFact
-from kbsync.state.mirrors import BindingRecord, MirrorRecord
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -302,9 +302,10 @@ def find_record(
     rows = {record.name: record for record in tx.mirrors.all()}
     unconfigured = [record for record in rows.values() if record.name not in identities]
     without_record = [identity for identity in identities.values() if identity.name not in rows]
-    for fits in (_is_same, _is_same_location, _is_same_base, _is_same_folder):
+    for rank in range(RANKS):
         for identity in list(without_record):
-            record = next((record for record in unconfigured if fits(record, identity)), None)
+            matches = (record for record in unconfigured if _match_rank(record, identity) == rank)
+            record = next(matches, None)
             if record is not None:
                 if identity.name == settings.name:
                     return record
@@ -313,22 +314,18 @@ def find_record(
     return None
 
 
-def _is_same_folder(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    return record.folder == mirror.folder
-
-
-def _is_same_location(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    return bool(mirror.location) and record.location == mirror.location
-
-
-def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    return _is_same_folder(record, mirror) and _is_same_location(record, mirror)
-
-
-def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether both have the same base; the prefix, which only affects names, may differ."""
+def _match_rank(record: MirrorRecord, mirror: MirrorIdentity) -> int:
+    """Return how well the row matches the mirror of the config: 0 is best, `RANKS` is no match."""
+    is_same_folder = record.folder == mirror.folder
+    if mirror.location and record.location == mirror.location:
+        return 0 if is_same_folder else 1
     key = base_key(mirror.location)
-    return bool(key) and _is_same_folder(record, mirror) and base_key(record.location) == key
+    if is_same_folder:  # the prefix, which only affects names, may differ
+        return 2 if key and base_key(record.location) == key else 3
+    return RANKS
+
+
+RANKS = 4
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
@@ -407,9 +404,15 @@ async def bind(
     if target.limits.embedded and base.id:  # it is the same base even after a move
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _count_documents(store, settings, record, target, base)
-    former_addresses = await store.read(partial(_former_bases, record))
+
+    def read_addresses(tx: Tx) -> set[str]:
+        """Return the addresses of the knowledge bases that still have documents from the mirror."""
+        bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
+        return {binding.address for binding in bindings if binding is not None}
+
+    addresses = await store.read(read_addresses)
     # Outside the transaction: the file may be on a disk that no longer responds.
-    removed = await asyncio.to_thread(lambda: set(filter(_is_removed, former_addresses)))
+    removed = await asyncio.to_thread(lambda: set(filter(_is_removed, addresses)))
     number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, configured, removed))
     return Binding(
         settings=settings,
@@ -477,11 +480,14 @@ def _rebind(
     else:
         _note_revision(tx, binding, target)
     for other_binding in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
-        former_binding = tx.mirrors.binding(other_binding or 0)
-        if former_binding is None:
+        former = tx.mirrors.binding(other_binding or 0)
+        if former is None:
             continue
-        if former_binding.address in removed or _is_replaced(former_binding, settings, base, target):
-            tx.uploads.lose(record.id, former_binding.id)
+        # A replaced base keeps its documents for reuse (ADR 27).
+        is_here = (former.target, former.address) == (settings.target_type, base.address)
+        is_replaced = target.limits.embedded and is_here and former.base != base.id
+        if former.address in removed or is_replaced:
+            tx.uploads.lose(record.id, former.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
     is_explained = is_repaired or is_older  # nobody deleted what an older copy never had
@@ -537,12 +543,6 @@ def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
     return bool(recorded) and base.revision is not None and base.revision < int(recorded)
 
 
-def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
-    """Return the addresses of the former knowledge bases that still have documents from the mirror."""
-    bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
-    return {binding.address for binding in bindings if binding is not None}
-
-
 def _is_removed(address: str) -> bool:
     """Return whether a knowledge base's file has been deleted. Blocks."""
     if not address.startswith("file:"):
@@ -555,14 +555,6 @@ def _is_removed(address: str) -> bool:
     except OSError:
         return False  # a file that cannot be accessed exists
     return False
-
-
-def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
-    """Return whether another base has replaced this one. A replaced base keeps its documents for reuse (ADR
-    27)."""
-    if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
-        return False
-    return former.address == base.address
 
 
 def _rename_all(
