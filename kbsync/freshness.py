@@ -38,7 +38,7 @@ from kbsync.state.read_only import Tx
 MAX_PASS_AGE = 7200.0
 """Number of seconds without a pass before a warning, since kbsync's systemd timer fires every hour."""
 
-LOOK_SECONDS = 0.5
+MAX_CHECK_SECONDS = 0.5
 """Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
 responds."""
 
@@ -261,7 +261,7 @@ def find_root_problem(folder: Path) -> str:
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
-    thread.join(LOOK_SECONDS)
+    thread.join(MAX_CHECK_SECONDS)
     return "".join(problems)
 
 

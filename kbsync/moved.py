@@ -14,23 +14,23 @@ from kbsync.errors import KbsyncError, UsageError
 if TYPE_CHECKING:
     from kbsync.installation import Installation
 
-SAMPLE = 100
+MAX_SAMPLE = 100
 """Maximum number of a mirror's files to compare."""
 
-EQUAL = 0.9
+MIN_EQUAL_SHARE = 0.9
 """Fraction of the compared files that must have the same path and size: users edit files after a move."""
 
 
 def refuse_moved_folder(installation: Installation, folder: Path) -> None:
     """Raise `UsageError` if `folder` has the files of a mirror whose own folder is missing.
 
-    Reads only file sizes, and of at most `SAMPLE` files. Does nothing if the state can't be read.
+    Reads only file sizes, and of at most `MAX_SAMPLE` files. Does nothing if the state can't be read.
     """
     lost = [m for m in installation.config.mirrors if not os.path.lexists(os.path.realpath(m.folder))]
     for mirror in lost:
         sizes = _recorded_sizes(installation, mirror.name)
         equal_count = sum(_size_of(folder / path) == size for path, size in sizes.items())
-        if sizes and equal_count >= EQUAL * len(sizes):
+        if sizes and equal_count >= MIN_EQUAL_SHARE * len(sizes):
             raise UsageError(
                 printable(
                     f"{folder} has the files of mirror {mirror.name}, whose folder {mirror.folder} is "
@@ -48,7 +48,7 @@ def _recorded_sizes(installation: Installation, name: str) -> dict[str, int]:
         former = installation.former_names.get(name, name)
         if (record := tx.mirrors.named(former)) is None:
             return {}
-        entries = tx.entries.page(record.id, "", SAMPLE)
+        entries = tx.entries.page(record.id, "", MAX_SAMPLE)
         return {
             entry.path: entry.stamp.size
             for entry in entries

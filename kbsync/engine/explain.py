@@ -67,10 +67,10 @@ from kbsync.state.read_only import SnapshotReader, Tx
 
 TAKES_CARE = "the running kbsync takes care of it"
 
-NAMED = 5
+MAX_NAMED = 5
 """Maximum number of a directory's failed files to name."""
 
-COMPARED, SIMILAR = 5_000, 0.8
+MAX_COMPARED, MIN_SIMILARITY = 5_000, 0.8
 """Maximum number of files to compare with an unknown path, and the similarity (`difflib`) of a suggestion."""
 
 
@@ -330,7 +330,7 @@ def _add_state(
         for entry in tx.entries.below(record.id, path):
             if entry.status in below:
                 below[entry.status] += 1
-            if entry.status is Status.FAILED and len(failed) < NAMED:
+            if entry.status is Status.FAILED and len(failed) < MAX_NAMED:
                 failed.append(items.of(entry))
         evidence.below, evidence.failed_below = below, failed
 
@@ -340,13 +340,13 @@ def _find_similar(tx: Tx, mirror: int, path: str) -> str:
     import difflib
 
     name = split(path)[1]
-    if same_name := tx.entries.present_paths(mirror, COMPARED, name):
+    if same_name := tx.entries.present_paths(mirror, MAX_COMPARED, name):
         return difflib.get_close_matches(path, same_name, n=1, cutoff=0.0)[0]
-    paths = tx.entries.present_paths(mirror, COMPARED)
-    if similar := difflib.get_close_matches(path, paths, n=1, cutoff=SIMILAR):
+    paths = tx.entries.present_paths(mirror, MAX_COMPARED)
+    if similar := difflib.get_close_matches(path, paths, n=1, cutoff=MIN_SIMILARITY):
         return similar[0]
     path_of = {split(one)[1]: one for one in paths}
-    similar = difflib.get_close_matches(name, path_of, n=1, cutoff=SIMILAR)
+    similar = difflib.get_close_matches(name, path_of, n=1, cutoff=MIN_SIMILARITY)
     return path_of[similar[0]] if similar else ""
 
 

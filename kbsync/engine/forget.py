@@ -21,7 +21,7 @@ from kbsync.core.text import format_count
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import mark_undecided, note_left_behind
 from kbsync.engine.clock import Clock, SystemClock
-from kbsync.engine.listing import MOST, is_tagged
+from kbsync.engine.listing import MAX_OPEN_UPLOADS, is_tagged
 from kbsync.engine.lost_uploads import FoundUpload, find_uploads
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of
 from kbsync.errors import KbsyncError, TargetError, Unsure
@@ -32,7 +32,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 500
-NAMED = 3
+MAX_NAMED = 3
 """Maximum number of paths that a message names."""
 
 Report = Callable[[int], None]
@@ -171,8 +171,8 @@ async def delete_left(
 
 
 def _describe(failures: Sequence[tuple[str, str]]) -> str:
-    examples = ", ".join(f"{document} ({reason})" for document, reason in failures[:NAMED])
-    more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+    examples = ", ".join(f"{document} ({reason})" for document, reason in failures[:MAX_NAMED])
+    more = f" and {len(failures) - MAX_NAMED} more" if len(failures) > MAX_NAMED else ""
     return f"{format_count(len(failures), 'document')} could not be deleted: {examples}{more}"
 
 
@@ -191,7 +191,7 @@ async def _find_open_uploads(
         return Timing(clock.wall(), clock.chance, target.limits, lag=float(known_lag or 0.0))
 
     def read_rows(tx: Tx, *states: UploadState) -> list[Upload]:
-        return tx.uploads.in_states(record.id, binding.id, states, limit=MOST)
+        return tx.uploads.in_states(record.id, binding.id, states, limit=MAX_OPEN_UPLOADS)
 
     def doubt(tx: Tx) -> None:
         for row in read_rows(tx, UploadState.SENDING):

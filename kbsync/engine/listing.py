@@ -36,16 +36,16 @@ from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import SnapshotReader, Tx
 
 PAGE = 200
-MOST = 10_000
+MAX_OPEN_UPLOADS = 10_000
 UNKNOWN = DocStatus(DocState.UNKNOWN)
 
 CLOCK_SLACK = 240.0
 """Maximum number of seconds by which the target's and the machine's clocks may differ after correction."""
 
-LATE = 900.0
+MAX_CREATION_DELAY = 900.0
 """Maximum number of seconds between a request and the creation of its document."""
 
-EARLIEST, LATEST = 5.0, 120.0
+MAX_PAGE_LEAD, MAX_PAGE_DELAY = 5.0, 120.0
 """Maximum number of seconds between a request and the creation of the web page that belongs to it."""
 
 
@@ -295,9 +295,9 @@ def _fit_page(
         last = unquote(urlsplit(address).path.rpartition("/")[2])
         files = binding.limits.extensions - binding.limits.links
         is_other = extension_of(listed.name) in files and listed.name != last
-    if is_other or (trusts_times and after is not None and after > LATE):
+    if is_other or (trusts_times and after is not None and after > MAX_CREATION_DELAY):
         return None
-    is_of_moment = after is not None and -EARLIEST <= after <= LATEST
+    is_of_moment = after is not None and -MAX_PAGE_LEAD <= after <= MAX_PAGE_DELAY
     return is_of_moment and any(same_address(address, other_address) for other_address in listed.addresses)
 
 
@@ -307,7 +307,9 @@ def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Clai
     # No service documents the times in its ids, so `Journal` compares them with the clock.
     trusts_times = tx.meta.get(BindingFact.TIMES, binding.id) == AGREE
     files, web_pages = defaultdict[tuple[str, int | None], list[Upload]](list), list[Upload]()
-    for row in [] if marks else uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN, limit=MOST):
+    for row in (
+        [] if marks else uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN, limit=MAX_OPEN_UPLOADS)
+    ):
         if is_address(row.name):
             web_pages.append(row)
         else:

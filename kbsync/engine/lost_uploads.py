@@ -16,12 +16,12 @@ from kbsync.contract.target import Listed, SupportsDigest, SupportsFind, Target
 from kbsync.core.links import is_address
 from kbsync.core.model import LOOKED_FOR, Upload, UploadState
 from kbsync.dataclass import dataclass
-from kbsync.engine.listing import MOST, Claim, identify_all, proves_content, read_list
+from kbsync.engine.listing import MAX_OPEN_UPLOADS, Claim, identify_all, proves_content, read_list
 from kbsync.engine.settings import Binding
 from kbsync.errors import TargetError
 from kbsync.state.store import StateStore
 
-FEW = 5
+MAX_NAME_QUERIES = 5
 """Maximum number of uploads to query by name; for more, reading the whole list needs fewer requests."""
 
 
@@ -53,7 +53,7 @@ async def find_uploads(
     if found_by_name is not None:
         return found_by_name
     lost_rows = await store.read(
-        lambda tx: tx.uploads.in_states(binding.mirror, binding.id, LOOKED_FOR, limit=MOST)
+        lambda tx: tx.uploads.in_states(binding.mirror, binding.id, LOOKED_FOR, limit=MAX_OPEN_UPLOADS)
     )
     rows = {row.id: row for row in (*lost_rows, *unsure)}
     # An incomplete list raises: only a complete one proves absence (promise 3).
@@ -70,7 +70,7 @@ async def _find_by_name(
     store: StateStore, binding: Binding, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
     """Return all rows, each with its document; None if some row can't be found by name."""
-    if not isinstance(target, SupportsFind) or binding.limits.marks or len(rows) > FEW:
+    if not isinstance(target, SupportsFind) or binding.limits.marks or len(rows) > MAX_NAME_QUERIES:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # if a lost or deleted row is due, the list is read for all of them

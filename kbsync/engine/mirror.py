@@ -51,7 +51,7 @@ from kbsync.state.store import StateStore
 
 log = structlog.get_logger("kbsync")
 
-ENTRIES = 2
+MAX_WAITS = 2
 """How many times a pass waits for one path: after its scan, and again if the file changed meanwhile."""
 
 
@@ -59,7 +59,7 @@ class AwaitedFiles:
     """The files that were being written during a scan: a pass is done once it waits for none of them.
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan
-    and, in a pass, again if its file changes meanwhile, at most `ENTRIES` times. It leaves permanently once
+    and, in a pass, again if its file changes meanwhile, at most `MAX_WAITS` times. It leaves permanently once
     its file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a
     pass checks each path a bounded number of times, whatever happens in the folder.
     """
@@ -89,7 +89,7 @@ class AwaitedFiles:
         """Return the changed or returned files that are still checked; a daemon checks all of them."""
         if not self._is_pass:
             return paths
-        admitted = {path for path in paths if self._entries[path] < ENTRIES}
+        admitted = {path for path in paths if self._entries[path] < MAX_WAITS}
         self._entries.update(admitted)
         self.unsettled |= set(paths) - admitted
         return admitted
@@ -120,7 +120,7 @@ class AwaitedFiles:
             if waiting_since is None:  # it was recorded, or it vanished
                 del self._waiting[path]
                 self.unsettled.discard(path)
-            elif path in overdue or (waiting_since != since and self._entries[path] >= ENTRIES):
+            elif path in overdue or (waiting_since != since and self._entries[path] >= MAX_WAITS):
                 del self._waiting[path]
                 self.unsettled.add(path)
                 if self._is_pass:

@@ -210,11 +210,11 @@ PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
 """Seconds for reading a batch of files, which holds the lock. After that a daemon leaves the rest for later,
 so that hints and commands wait no longer, even with a slow disk."""
-BURST = 64
+MAX_FRESH_FILES = 64
 """Maximum number of files in one check that count as just saved by a user who is waiting; any others are
 backlog."""
 
-FORCED = 4
+MAX_FORCED_READS = 4
 """Maximum number of files that are read although they still change, in one check: each is read twice,
 with a pause in between, and fresh hints wait meanwhile."""
 
@@ -626,7 +626,7 @@ class Reconciler:
             if due[path].is_quiet and stat.stamp == due[path].stamp:
                 file = replace(file, quiet=True)
             elif due[path].is_overdue:
-                if len(forced) == FORCED:
+                if len(forced) == MAX_FORCED_READS:
                     continue  # it is checked later
                 forced.add(path)
                 file = replace(file, forced=True, sample=self._samples.get(path))
@@ -667,7 +667,7 @@ class Reconciler:
             decisions, remaining = await asyncio.to_thread(self._classify_files, batch, awaited)
             files = [j for j in decisions if isinstance(j, FileSeen)]
             waits = [j for j in decisions if isinstance(j, Wait)]
-            if len(files) + len(remaining) > BURST:
+            if len(files) + len(remaining) > MAX_FRESH_FILES:
                 files = [replace(file, fresh=False) for file in files]
 
             def record(tx: Tx) -> list[DocumentEvent | None]:

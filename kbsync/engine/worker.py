@@ -41,7 +41,7 @@ from kbsync.state.uploads import DueWork
 if TYPE_CHECKING:
     from kbsync.engine.mirror import Mirror, Rechecks
 
-KEPT = 64
+MAX_KEPT_BODIES = 64
 """Maximum number of bodies kept for files that keep changing; each may hold a file descriptor."""
 
 MAX_REST = 30.0
@@ -86,7 +86,7 @@ class Bodies:
         with self._lock:
             dropped = [self._bodies_by_path.pop(path, None)]
             self._bodies_by_path[path] = body
-            while len(self._bodies_by_path) > (0 if self._is_closed else KEPT):
+            while len(self._bodies_by_path) > (0 if self._is_closed else MAX_KEPT_BODIES):
                 dropped.append(self._bodies_by_path.popitem(last=False)[1])
         for old in dropped:
             if old is not None:

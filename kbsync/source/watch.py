@@ -57,7 +57,7 @@ TRY_AGAIN = 600.0
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
-LOOK_SECONDS = 5.0
+MAX_CHECK_SECONDS = 5.0
 """Time limit for checking the folder, because a dead network mount never answers."""
 
 FREE_FAILURES = 3
@@ -305,7 +305,7 @@ class RootCheck:
     async def _check(self) -> tuple[int, int]:
         if self.is_local:
             return self._stat(self._folder)
-        patience = 0.0 if self._open_check else LOOK_SECONDS
+        patience = 0.0 if self._open_check else MAX_CHECK_SECONDS
         if self._open_check is None:
             self._open_check = asyncio.create_task(run_detached(lambda: self._stat(self._folder)))
             # A result that arrives after the wait isn't an error.
@@ -542,7 +542,7 @@ class Watcher:
         self._try_at = self.identity = None
         try:
             surveying = run_detached(partial(survey, self._root, self._machine))
-            surveyed = await asyncio.wait_for(surveying, LOOK_SECONDS)
+            surveyed = await asyncio.wait_for(surveying, MAX_CHECK_SECONDS)
         except (OSError, KbsyncError) as error:
             words = "its file system does not answer" if isinstance(error, TimeoutError) else str(error)
             self._poll(Obstacle(words, is_permanent=True))

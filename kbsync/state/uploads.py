@@ -29,7 +29,7 @@ from kbsync.state.db import Table, bind, unbind
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
-NEWEST, FEWEST, LATELY = 500, 5, 30.0
+MAX_RATE_SAMPLE, MIN_RATE_SAMPLE, RATE_SECONDS = 500, 5, 30.0
 """Limits for estimating how fast documents become searchable: the maximum and minimum number of uploads, and
 how many seconds to look back.
 """
@@ -356,9 +356,11 @@ class Uploads(Table):
             "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
         )
-        ready_times = (float(ready_at) for (ready_at,) in self._db.execute(newest, (mirror, binding, NEWEST)))
-        recent = [ready_at for ready_at in ready_times if now - LATELY <= ready_at <= now]
-        return len(recent) / max(1.0, now - min(recent)) if len(recent) >= FEWEST else 0.0
+        ready_times = (
+            float(ready_at) for (ready_at,) in self._db.execute(newest, (mirror, binding, MAX_RATE_SAMPLE))
+        )
+        recent = [ready_at for ready_at in ready_times if now - RATE_SECONDS <= ready_at <= now]
+        return len(recent) / max(1.0, now - min(recent)) if len(recent) >= MIN_RATE_SAMPLE else 0.0
 
     def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
         """Yield documents that serve a file whose path differs from the one stored at the target."""

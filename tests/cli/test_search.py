@@ -858,7 +858,7 @@ def test_folder_missing_since_the_last_pass_is_reported(
     assert missing.startswith(f"docs: {sandbox.docs}: the folder is missing; mount it, or correct ")
     assert missing.endswith(f"; then run: kbsync --once --folder {sandbox.docs}")
     # A disk that doesn't respond delays no search.
-    monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(freshness, "MAX_CHECK_SECONDS", 0.05)
     monkeypatch.setattr(freshness, "identify", lambda _folder: time.sleep(2.0))
     began = time.monotonic()
     assert notes(sandbox, "alpha", *options) == []

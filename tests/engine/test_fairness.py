@@ -31,7 +31,7 @@ from kbsync.core.fairness import (
 from kbsync.engine import reconcile
 from kbsync.engine.journal import Journal
 from kbsync.engine.mirror import BoundMirror
-from kbsync.engine.reconcile import BURST
+from kbsync.engine.reconcile import MAX_FRESH_FILES
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
@@ -386,7 +386,7 @@ async def test_excluding_a_large_folder_locks_the_journal_only_briefly(
 async def test_burst_of_files_is_backlog_and_a_few_are_recent(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     async with world.working() as bound:
-        for count, lane in ((BURST + 1, Lane.BACKLOG), (3, Lane.FRESH)):
+        for count, lane in ((MAX_FRESH_FILES + 1, Lane.BACKLOG), (3, Lane.FRESH)):
             paths = [f"{lane.name}{number}.md" for number in range(count)]
             for path in paths:
                 world.write(path, path)

@@ -649,14 +649,14 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
     monkeypatch.setattr(documents, "paths_of", read_paths)
     monkeypatch.setattr(explain, "paths_of", read_paths)
     monkeypatch.setattr(Installation, "target", open_target)
-    monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 0.05)
     monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
                 assert "the folder doesn't respond" in await error_of(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does respond.
-            monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 2.0)
+            monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 2.0)
             monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 2.0)
             assert "password" in (await run_tool(client, "get", path="install.md"))["text"]
             answer = await run_tool(client, "status", path="install.md")

@@ -199,14 +199,14 @@ async def test_dead_network_mount_blocks_nothing(
     def on_network(folder: Path) -> RootIdentity:
         return replace(identify(folder), fs_type=fs_type, is_mount=True)
 
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 0.05)
     look = RootCheck()
     async with listening(root, state, machine=machine(root_inode=look, identify=on_network)) as hearing:
         assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
         look.goes_on.clear()
         try:
             assert await kinds(hearing.watcher) == [ProblemKind.ROOT_SILENT]
-            monkeypatch.setattr(watch, "LOOK_SECONDS", 3600.0)
+            monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 3600.0)
             again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
             assert await again == [ProblemKind.ROOT_SILENT], "without waiting a second time"
             assert len(look.threads) == 1, "one open question is enough"

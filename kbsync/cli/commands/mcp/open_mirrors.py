@@ -16,7 +16,7 @@ from kbsync.contract.target import Target
 from kbsync.engine.status import iso
 from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
-from kbsync.source.watch import LOOK_SECONDS, run_detached
+from kbsync.source.watch import MAX_CHECK_SECONDS, run_detached
 from kbsync.state.read_only import SnapshotReader
 from kbsync.threads import in_mirror_threads
 
@@ -130,7 +130,7 @@ async def query_folders(chosen: Installation, query: Callable[[Installation], li
     """
     names = [mirror.name for mirror in chosen.mirrors]
     queries = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}
-    results = await run_each(queries, LOOK_SECONDS)
+    results = await run_each(queries, MAX_CHECK_SECONDS)
     values = [value for result in results.values() for value in result]
     silent = [name for name in names if name not in results]
     if silent and not values:
