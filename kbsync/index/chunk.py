@@ -495,7 +495,8 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
         size = _coarse(weight(whole))
         is_row = block.shape is Shape.ROW
         if size <= LONGEST:
-            yield replace(block, size=size, is_part=is_row, lead=columns if is_row else "")
+            of_row = columns if is_row else ""
+            yield Block(block.start, block.end, block.shape, block.level, block.title, size, is_row, of_row)
             continue
         lead = columns if is_row else _table_head(whole) if block.shape is Shape.TABLE else ""
         shape = Shape.TEXT if block.is_heading else block.shape
