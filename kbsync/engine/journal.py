@@ -907,8 +907,11 @@ class Journal:
         if upload is None or upload.state is not UploadState.RETIRING:
             return None
         timing = self.timing
-        rows = self.uploads(tx, upload.path)
-        is_replaced = any(row.id != upload.id and (row.state.serves or row.state.in_flight) for row in rows)
+        # A failed try never served its path, so its deletion takes nothing from searches.
+        is_retired = upload.purpose is Purpose.RETIRE or any(
+            row.id != upload.id and (row.state.serves or row.state.in_flight)
+            for row in self.uploads(tx, upload.path)
+        )
         match outcome:
             case None:
                 changed = lifecycle.mark_deleted(upload, timing)
@@ -923,7 +926,7 @@ class Journal:
             return None
         deleted = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
         return self._record(
-            tx, DocumentEvent("document.retired" if is_replaced else "document.deleted", deleted)
+            tx, DocumentEvent("document.retired" if is_retired else "document.deleted", deleted)
         )
 
     def record_rename(self, tx: Tx, number: int, label: str) -> DocumentEvent | None:
