@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from kbsync.errors import StateError
+from kbsync.index.sqlite.writer import LOCK, Writer
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.sandbox import Sandbox, eventually, words_of
@@ -299,3 +303,21 @@ def test_killed_while_a_base_is_removed_it_starts_from_scratch(
         assert len(unlinked) == min(limit, 7), unlinked
         assert not any(b"alpha" in file.read_bytes() for file in base.glob("*"))
     assert not base.exists()
+
+
+def test_base_removed_while_another_process_locks_it_is_locked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise that process would hold the lock on a deleted file, and a third one could write as well."""
+    flock, is_removed = fcntl.flock, False
+
+    def lock_late(descriptor: int, operation: int) -> None:
+        nonlocal is_removed
+        if not is_removed:
+            is_removed = True
+            (tmp_path / "base" / LOCK).unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with closing(Writer(tmp_path / "base")), pytest.raises(StateError, match="in use by another kbsync"):
+        Writer(tmp_path / "base")
