@@ -646,6 +646,22 @@ async def test_nothing_is_wider_than_the_window(one: View, width: int) -> None:
     await one.do(one._page.size, 1280, 800)
 
 
+@pytest.mark.parametrize(("name", "lines"), [("remote", 1), ("x" * 100, 4)], ids=["short", "long"])
+async def test_name_of_a_mirror_has_as_many_lines_as_it_needs(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch, name: str, lines: int
+) -> None:
+    mirror = mirror_frame(name, "target-down", pending=1)
+    mirror["halt"]["words"] = "knowledge base not reachable"
+    show_mirrors(monkeypatch, [mirror])
+    async with open_view(scene(tmp_path), page) as one:
+        await one.do(page.size, 390, 800)
+        await one.until("document.querySelector('.mirror')")
+        height = await one.run("document.querySelector('.mirror h2').offsetHeight")
+        assert height <= lines * 30
+        assert await one.run("document.documentElement.scrollWidth") <= 390
+        await one.do(page.size, 1280, 800)
+
+
 @enumerated()
 @pytest.mark.parametrize("tone", ["ready", "held", "failed"])
 async def test_every_text_has_enough_contrast_in_light_and_dark_mode(one: View, tone: str) -> None:

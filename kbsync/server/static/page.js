@@ -979,7 +979,7 @@ function showHits(query, reply, offset) {
   });
   if (offset) $("hits").querySelectorAll(".empty").forEach((one) => one.remove());
   for (const note of reply.notes) hits.push(empty(plain(note)));
-  if (query && !offset && !reply.hits.length) hits.push(el("p", { class: "dim" }, $("query").title));
+  if (query && !offset && !reply.hits.length) hits.push(empty($("query").title));
   const first = hits[0]?.querySelector("a");
   if (offset) $("hits").append(...hits); else $("hits").replaceChildren(...hits);
   hitsShown = offset ? [...hitsShown, ...reply.hits] : reply.hits;
