@@ -983,6 +983,7 @@ async def test_keyboard_focus_stays_on_its_element_when_the_overview_changes(one
     one.world.write("big.md", big)
     await one.scene.mirrored(1)
     await one.wait_for_text("1 failed", ".legend")
+    await one.until("document.querySelector('#changes a')")
     row = await one.run("document.querySelector('#changes a').dataset.key")
     for number, key in enumerate(("pause docs", "failed files docs", "open docs big.md", row), 2):
         await focus(one, key)
@@ -1212,6 +1213,7 @@ async def test_back_returns_to_the_link_that_was_followed(one: View) -> None:
     await one.scene.mirrored(410)
     await one.do(one._page.size, 1280, 300)
     await one.wait_for_text("All 410 documents are searchable", "#sentence")
+    await one.until("document.querySelector('#changes li:nth-child(3) a')")
     row = await one.run("document.querySelector('#changes li:nth-child(3) a').dataset.key")
     for key, view in (("files docs", "files"), ("history", "history"), (row, "document")):
         await focus(one, key)
