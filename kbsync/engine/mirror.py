@@ -131,6 +131,9 @@ class AwaitedFiles:
 
 MAX_RECHECKS = 8
 
+MAX_COUNTED = 10_000
+"""Maximum number of files whose rechecks are counted, since a file that vanishes is never sent."""
+
 
 class Rechecks:
     """Paths to recheck soon.
@@ -164,6 +167,8 @@ class Rechecks:
     def add_changed(self, path: str) -> None:
         """Recheck a file that changed between its read and its upload."""
         self._times[path] += 1
+        if len(self._times) > MAX_COUNTED:
+            del self._times[next(iter(self._times))]
         times, settings = self._times[path], self._settings
         longer = settings.settle * 2.0 ** min(times - 2, 30)
         pause = 0.0 if times == 1 else min(settings.settle_longest, longer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import itertools
 import math
 import os
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,9 +23,9 @@ from structlog.testing import capture_logs
 
 from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.engine import reconcile
-from kbsync.engine.mirror import BoundMirror
+from kbsync.engine.mirror import BoundMirror, Rechecks
 from kbsync.engine.reconcile import RACY_SECONDS
-from kbsync.engine.settings import DeletionLimits
+from kbsync.engine.settings import DeletionLimits, MirrorSettings
 from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.source import scan
@@ -32,7 +34,7 @@ from kbsync.source.read import copy_growing
 from kbsync.source.stat import stamp_of, stat_path
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
-from tests.engine.world import World
+from tests.engine.world import VirtualClock, World
 from tests.memory.target import MemoryTarget
 from tests.share import long, run_seed
 
@@ -517,3 +519,22 @@ async def test_file_deleted_during_the_check_for_pending_work_is_weighed(
         monkeypatch.setattr(store, "read", read_late)
         await bound.next_due()
         assert await bound.next_due() < math.inf
+
+
+@long
+def test_files_that_vanish_before_they_are_sent_leave_nothing_in_memory(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    rechecks = Rechecks(MirrorSettings("docs", tmp_path, "memory"), clock, asyncio.Event())
+
+    def used_after(numbers: range) -> int:
+        for number in numbers:
+            rechecks.add_changed(f"a folder with a long name/temporary-{number}.md")
+            rechecks.take_due()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = used_after(range(12_000))
+        assert used_after(range(12_000, 32_000)) - before < 1_000_000
+    finally:
+        tracemalloc.stop()
