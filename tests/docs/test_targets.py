@@ -50,7 +50,7 @@ from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
 from tests.share import long
-from tests.targets.blocks import block
+from tests.targets.blocks import block, target_context
 
 FOLDER = ROOT / "docs" / "targets"
 ZHIPU, STAND_IN = FOLDER / "zhipu.md", ROOT / "docs" / "internals" / "stand-in.md"
@@ -156,9 +156,14 @@ def test_documented_fault_kinds_are_accepted() -> None:
     assert {file for files in in_docs.values() for file in files} == config.EXTENSIONS
 
 
-def test_documented_limits_are_enforced() -> None:
+async def test_documented_limits_are_enforced() -> None:
     most = {key: kind.most for key, kind in CUTTING.items() if isinstance(kind, Whole)}
-    limits = target.limits_of(block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1"))
+    settings = block(
+        GptbotsTargetConfig, base_url="https://gptbots.test", api_key="key", knowledge_base_id="1"
+    )
+    gptbots = target.GptbotsTarget(settings, target_context())
+    limits = gptbots.limits
+    await gptbots.aclose()
     rows = table(GPTBOTS, "what | limit")
     assert f"default: {config.CHUNK_TOKEN}" in " ".join(rows[2][2:])
     assert f"default: {config.HEADER_ROW}" in " ".join(rows[3][2:])
