@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import random
 import re
@@ -148,6 +149,7 @@ def test_searches_can_go_on_for_years(tmp_path: Path, monkeypatch: pytest.Monkey
     with closing(SqliteStore(tmp_path, writer=None)) as store:
         search = Search(store, ENCODER)
         search.search(Query("apple"))
+        gc.collect()
         before = sys.getrefcount(None)
         for at in range(80):
             search.search(Query(f"apple {at}"))
