@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from itertools import chain
 
 from kbsync.dataclass import dataclass
-from kbsync.index.words import MAX_TERMS, Term
+from kbsync.index.words import MAX_TERMS, Term, has_cjk
 
 LEXICAL = 0.5
 """The weight of the word score in a chunk's score; the rest is the similarity in meaning."""
@@ -26,6 +26,10 @@ EXACT_NAME = 1.0
 
 FIELDS = (1.0, 1.5, 1.0)
 """The weights of a term among a chunk's other forms, in its headings and in its text."""
+
+_MOST_OF_WORD, _MOST = 1.4, 2.2
+"""How much of its idf a word adds to the score of a chunk that has it often, in headings and text, and how
+much BM25 would add."""
 
 TOGETHER, ADJACENT, ELSEWHERE = 0.5, 0.5, 0.25
 """The weight in a chunk's score of the share of the question in one sentence (ADR 9), and how much a term in
@@ -168,6 +172,15 @@ def share_together(
         )
         best = max(best, sum(shares))
     return min(1.0, (best + least) / total) if total else 0.0
+
+
+def most_of(term: Term) -> float:
+    """Return how much of its idf a term may add to the score of a chunk that has it often.
+
+    Otherwise a source file with one word of the question in every line ranks above an answer with all of
+    them. A Chinese character may be often in a text because many of its words have it.
+    """
+    return _MOST if len(term.stem) == 1 and has_cjk(term.stem) else _MOST_OF_WORD
 
 
 FEW_DOCUMENTS = 20

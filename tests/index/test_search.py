@@ -347,6 +347,23 @@ def test_words_in_one_sentence_rank_before_scattered_ones(tmp_path: Path, questi
     assert all(a.score >= b.score for a, b in pairwise(hits))
 
 
+REPEATED_WORD = [
+    ("a.c", "oxygen_init(oxygen); oxygen_read(oxygen); " * 3),
+    (
+        "b.md",
+        "Oxygen is in a bottle. Breakfast is served on deck, with tea and bread. "
+        "The captain left the cabin at noon.",
+    ),
+    *((f"{at}.md", f"Note {at} on {'cabin' if at % 2 else 'oxygen'} and other things.") for at in range(8)),
+    *((f"{at}.md", f"Note {at} on other things.") for at in range(50, 70)),
+]
+
+
+def test_text_with_all_words_ranks_before_one_that_repeats_one_of_them(tmp_path: Path) -> None:
+    with searching(tmp_path, REPEATED_WORD) as (searcher, _):
+        assert paths(searcher.search(Query("oxygen cabin")))[0] == "b.md"
+
+
 def test_file_asked_for_by_its_name_ranks_before_sentences(tmp_path: Path) -> None:
     texts = [("paper 2.md", "On medicine."), ("wiki.md", "A file is a stream. The file was sent.")]
     texts += [(f"paper {at}.md", f"Number {at} of a series.") for at in range(3, 30)]

@@ -34,6 +34,7 @@ from tests.index.test_search import (
     HIGH_COSINES,
     MANY,
     QUESTIONS_BESIDE_A_LOG,
+    REPEATED_WORD,
     SYNONYMS,
     TEXTS,
     UNRELATED,
@@ -201,6 +202,19 @@ def shares_by_words(store: Store, question: str) -> list[int]:
     with store.snapshot() as snapshot:
         candidates = snapshot.candidates(terms_of(question), ENCODER.model, None, Query(question))
     return sorted(Counter(candidate.document for candidate in candidates).values())
+
+
+@long
+def test_repeated_word_counts_as_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
+    documents = [parsed(at, path, text) for at, (path, text) in enumerate(REPEATED_WORD, 1)]
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
+        hits = list[list[tuple[str | None, float]]]()
+        for each in (built_in, store):
+            each.put(documents, ENCODER)
+            found = Search(each, ENCODER).search(Query("oxygen cabin"))
+            hits.append([(hit.path, hit.score) for hit in found if hit.path in ("a.c", "b.md")])
+        assert [path for path, _ in hits[0]] == [path for path, _ in hits[1]] == ["b.md", "a.c"]
+        assert [score for _, score in hits[0]] == pytest.approx([score for _, score in hits[1]], abs=0.005)
 
 
 @long

@@ -29,6 +29,7 @@ from kbsync.index.weights import (
     NameScores,
     TermWeights,
     least_cosine,
+    most_of,
     select_terms,
 )
 from kbsync.index.words import (
@@ -411,11 +412,11 @@ class PostgresSnapshot:
             finding = dict.fromkeys(common[: 2 if two_are_few else 1], 0.0)
         elif common and max(frequencies[term].documents for term in finding) < DEPTH:
             among.update(near)
-        values |= {"terms": [term_of(term.stem) for term in finding], "idf": list(finding.values())}
+        values |= _weighed(finding)
         rows = list[_Row]() if not finding else self._best_of_each(match, condition, values, document_count)
         if among:
             every = {**dict.fromkeys(selected.common, 0.0), **selected.rare}
-            values |= {"terms": [term_of(term.stem) for term in every], "idf": list(every.values())}
+            values |= _weighed(every)
             values |= {"near": list(among), "limit": len(among)}
             statement = _BEST.replace("@best", match.replace("@scope", "AND passage = ANY(%(near)s)"))
             rows += self._connection.execute(statement, values).fetchall()
@@ -430,8 +431,8 @@ class PostgresSnapshot:
         by_term = {term: dict[int, float]() for term in weights.all_terms}
         passages = [passage for passage, *_ in rows]
         rare = {term_of(term.stem): term for term in weights.rare}
-        values = {"terms": list(rare), "idf": list(weights.rare.values()), "length": average_length}
-        for passage, number, points in self._connection.execute(_POINTS, {**values, "passages": passages}):
+        values = {**_weighed(weights.rare), "length": average_length, "passages": passages}
+        for passage, number, points in self._connection.execute(_POINTS, values):
             by_term[rare[number]][passage] = points
         common = {term_of(term.stem): term for term in weights.common}
         for number, passage in self._connection.execute(_HAVING, (list(common), passages)):
@@ -572,15 +573,19 @@ SELECT avg(words::float8 / passages) FROM document TABLESAMPLE SYSTEM (%s) REPEA
 
 # Term by term, because checking all terms in each passage that has any takes four times as long.
 _OCCURRENCES = f"""
-  SELECT passage, length, term, idf, {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
+  SELECT passage, length, term, idf, most,
+    {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
     @common::float8 AS common
-  FROM unnest(%(terms)s::integer[], %(idf)s::float8[]) q(term, idf)
+  FROM unnest(%(terms)s::integer[], %(idf)s::float8[], %(most_of)s::float8[]) q(term, idf, most)
   CROSS JOIN LATERAL (
     SELECT * FROM words WHERE terms @> ARRAY[q.term] @scope OFFSET 0) AS having_it
   OFFSET 0
 """  # noqa: S608
 
-_BM25 = "idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))"
+_BM25 = (
+    "idf * least(most,"
+    " 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s)))"
+)
 
 _MATCH = f"""
 SELECT passage, sum({_BM25}) + max(common) AS score FROM ({_OCCURRENCES}) AS weighed
@@ -686,6 +691,15 @@ def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
         for spelling in phrase_spellings(phrase)
     )
     return {tuple(sorted(set(map(term_of, words)))): len(words) == 1 for words in of_each}
+
+
+def _weighed(terms: Mapping[Term, float]) -> dict[str, Any]:
+    """Return terms with their idf as values of a statement."""
+    return {
+        "terms": [term_of(term.stem) for term in terms],
+        "idf": list(terms.values()),
+        "most_of": list(map(most_of, terms)),
+    }
 
 
 def _distance(dimensions: int) -> str:
