@@ -105,7 +105,7 @@ class Claim:
         """Whether our state has the document as searchable, but its bytes have changed since."""
         serves = self.row is not None and self.row.state.serves
         reported = self.reported
-        if not serves or reported is None or reported.state is not DocState.READY:
+        if not serves or reported is None or reported.state in (DocState.FAILED, DocState.MISSING):
             return False
         return self.row is not None and reported.digest not in (None, self.row.digest)
 

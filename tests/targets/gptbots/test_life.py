@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -84,6 +85,31 @@ async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.clock.now - started_at >= 20
+
+
+@long
+@pytest.mark.parametrize("seconds", [0, 30], ids=["searchable", "indexing"])
+async def test_restored_state_sends_no_update_that_the_service_has(
+    world: GptbotsWorld, seconds: float
+) -> None:
+    """Promise 7: the document's marker says which bytes it has."""
+    before = await mirrored(world)
+    shutil.copy(world.state / "state.db", world.state.parent / "backup.db")
+    world.clock.now += 10
+    world.write("f0.md", "changed")
+    if seconds:
+        world.turn(vectorize=[seconds, seconds])
+        await kill_pass(world, "PUT answer", "commit after")
+    else:
+        await world.once()
+    for file in world.state.glob("state.db*"):
+        file.unlink()
+    shutil.copy(world.state.parent / "backup.db", world.state / "state.db")
+    world.server.requests.clear()
+    await world.once()
+    assert world.request_count("update") == world.request_count("add") == 0
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert (ids_by_path(world), world.statuses()) == (before, {"ready": 6})
 
 
 @long
