@@ -25,6 +25,7 @@ from kbsync.errors import KbsyncError, Rejected, StateError, TargetError
 from kbsync.index.document import Entry, Parsed
 from kbsync.index.errors import storage_error
 from kbsync.source.read import Spooled, copy_stable
+from kbsync.source.stat import stamp_of
 from kbsync.state.db import empty_wal, open_reader, open_writer, transaction
 
 Recognize = Callable[[str, Body, int], str]
@@ -344,8 +345,8 @@ class Scans:
 
     def _is_unchanged(self, path: str, body: Spooled) -> bool:
         with suppress(OSError):
-            status = (self._root / path).stat(follow_symlinks=False)
-            return (status.st_size, status.st_mtime_ns) == (body.size, body.stamp.mtime_ns)
+            stamp = stamp_of((self._root / path).stat(follow_symlinks=False))
+            return (stamp.size, stamp.mtime_ns) == (body.size, body.stamp.mtime_ns)
         return False
 
     def _fail(self, unread: _Unread, reason: str, code: str = "", *, is_final: bool = False) -> None:

@@ -22,7 +22,7 @@ from kbsync.core.model import Stamp
 from kbsync.dataclass import dataclass
 from kbsync.errors import StateError
 from kbsync.source.roots import SHORTAGES, error_words, error_words_at, opened_folder
-from kbsync.source.stat import stamp_of
+from kbsync.source.stat import stamp_fields, stamp_of
 
 IN_MEMORY = 256 * 1024
 """Files of up to this many bytes stay in memory, larger ones go to the spool folder."""
@@ -315,9 +315,4 @@ def _read(
 def _has_stamp(stamp: Stamp, status: os.stat_result) -> bool:
     """Return whether both stamps are equal; cheaper than creating another stamp, and called twice for each
     file."""
-    return (
-        status.st_mtime_ns == stamp.mtime_ns
-        and status.st_ctime_ns == stamp.ctime_ns
-        and status.st_size == stamp.size
-        and status.st_ino == stamp.ino
-    )
+    return stamp_fields(status) == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.ino)

@@ -117,7 +117,8 @@ def identify(root: Path) -> RootIdentity:
     except OSError as error:
         raise RootError(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
     is_mount = mount is not None and mount.point == os.path.realpath(root)
-    return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else UNKNOWN, is_mount)
+    fs_type = mount.fs_type if mount else UNKNOWN
+    return RootIdentity(status.st_dev, storable_inode(status.st_ino), fs_type, is_mount)
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
@@ -133,6 +134,11 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
         return "it is a different folder with the same name"
     return ""
+
+
+def storable_inode(ino: int) -> int:
+    """Return the inode number as the state stores it: the same 64 bits, with a sign."""
+    return ino if ino < 2**63 else ino - 2**64
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from kbsync.core.model import NO_STAMP, UNMOUNTED, FileChoice, FileKind, Formats
 from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
-from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, with_ignore_file
+from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, storable, with_ignore_file
 from kbsync.state.files import FolderRow
 
 EntryRow = tuple[str, int, int, int, int]
@@ -264,6 +264,10 @@ class Scan(Iterator[FolderListing]):
         self.summary.files += len(folder.rows)
         stored_folder, stored_folders = folder.stored, self._known.folders(folder.path)
         stored_rows = self._known.rows(folder.path)
+        has_same_rows = stored_rows == folder.rows
+        if not has_same_rows:  # only then, so that unchanged files cost nothing
+            folder.rows = {(name, size, *storable(*others)) for name, size, *others in folder.rows}
+            has_same_rows = stored_rows == folder.rows
         had_problem = stored_folder is not None and bool(stored_folder.problem)
         everything = folder.everything or had_problem or folder.has_changed_mount
         changed_mount = folder.changed_mount or (folder.path if folder.has_changed_mount else "")
@@ -287,9 +291,7 @@ class Scan(Iterator[FolderListing]):
         is_new = stored_folder is None
         is_reselected = stored_folder is not None and stored_folder.version != version
         whole = everything or is_new or is_reselected
-        if stored_rows == folder.rows and not (
-            whole or self._deep or excluded or gone_folders or folder.unclear
-        ):
+        if has_same_rows and not (whole or self._deep or excluded or gone_folders or folder.unclear):
             return None
         present = {row[0] for row in folder.rows} | folder.unclear
         differing = {row[0] for row in folder.rows - stored_rows} | folder.unclear

@@ -17,9 +17,17 @@ from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError
 from kbsync.source.hints import ancestors
-from kbsync.source.roots import FolderStack, error_words_at, mounts_below, opened_folder, opened_root
+from kbsync.source.roots import (
+    FolderStack,
+    error_words_at,
+    mounts_below,
+    opened_folder,
+    opened_root,
+    storable_inode,
+)
 
 _MAX_IGNORE_FILE_BYTES = 1024 * 1024
+_FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
     try:
         with opened_root(root) as root_fd:
             status = os.fstat(root_fd)
-            if identity and (status.st_dev, status.st_ino) != (identity.dev, identity.ino):
+            if identity and (status.st_dev, storable_inode(status.st_ino)) != (identity.dev, identity.ino):
                 return _unknown(f"{root} is not the same folder as when watching began")
             folder, _, name = path.rpartition("/")
             try:
@@ -228,7 +236,23 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
 
 def stamp_of(status: os.stat_result) -> Stamp:
     """Return the part of a stat result that changes when the content does."""
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return Stamp(*stamp_fields(status))
+
+
+def stamp_fields(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return the fields of a stamp: (size, mtime_ns, ctime_ns, ino)."""
+    return status.st_size, *storable(status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def storable(mtime_ns: int, ctime_ns: int, ino: int) -> tuple[int, int, int]:
+    """Return the same as the state stores it: integers of 64 bits with a sign.
+
+    A time before 1677 or after 2262 becomes the first or the last one in between.
+    """
+    if _FIRST_NS <= mtime_ns <= _LAST_NS and _FIRST_NS <= ctime_ns <= _LAST_NS and ino <= _LAST_NS:
+        return mtime_ns, ctime_ns, ino
+    mtime_ns, ctime_ns = (max(_FIRST_NS, min(ns, _LAST_NS)) for ns in (mtime_ns, ctime_ns))
+    return mtime_ns, ctime_ns, storable_inode(ino)
 
 
 def kind_of(mode: int) -> FileKind:

@@ -41,7 +41,16 @@ from kbsync.source.observer import (
     start_obstacle,
     too_few_watches,
 )
-from kbsync.source.roots import UNKNOWN, bound, error_words, identify, opened_root, select_below, shared_below
+from kbsync.source.roots import (
+    UNKNOWN,
+    bound,
+    error_words,
+    identify,
+    opened_root,
+    select_below,
+    shared_below,
+    storable_inode,
+)
 from kbsync.source.wake import WakeFile
 
 T = TypeVar("T")
@@ -112,7 +121,7 @@ def device_and_inode(folder: Path) -> tuple[int, int]:
     """
     with opened_root(folder) as fd:
         status = os.fstat(fd)
-    return status.st_dev, status.st_ino
+    return status.st_dev, storable_inode(status.st_ino)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from kbsync.source.read import (
 )
 from kbsync.source.roots import SHORTAGES
 from kbsync.source.stat import stat_path
-from tests.source.folders import descriptors, refuse
+from tests.source.folders import Tree, descriptors, learnt, listed, refuse
 
 LARGE = os.urandom(IN_MEMORY) + b"and more"
 
@@ -85,6 +85,17 @@ def test_quiet_file_gives_its_digest(root: Path, content: bytes) -> None:
     (root / "docs/a.md").write_bytes(content)
     expected = stamp(root, "docs/a.md")
     assert digest(root, "docs/a.md", expected) == StableDigest(hexed(content), expected)
+
+
+@pytest.mark.parametrize("seconds", [-11644473600, 253370764800])
+def test_file_dated_out_of_range_is_read_and_stays_unchanged(root: Path, seconds: int) -> None:
+    (root / "a.md").write_bytes(b"one")
+    os.utime(root / "a.md", ns=(seconds * 10**9,) * 2)
+    expected = stamp(root, "a.md")
+    assert digest(root, "a.md", expected) == StableDigest(hexed(b"one"), expected)
+    tree = Tree()
+    assert [file.stamp for file in learnt(root, tree)[""].changed if file.name == "a.md"] == [expected]
+    assert listed(root, tree) == {}
 
 
 def test_file_with_an_unexpected_stamp_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,18 +4,31 @@ import contextlib
 import errno
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import apsw
 import pytest
 
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp
 from kbsync.errors import ShortageError
 from kbsync.source import stat as stat_module
 from kbsync.source.roots import SHORTAGES, identify
-from kbsync.source.stat import PathStat, RulesUnknown, find_aliases, rules_at, stat_in_mounts, stat_path
+from kbsync.source.stat import (
+    PathStat,
+    RulesUnknown,
+    find_aliases,
+    rules_at,
+    stamp_of,
+    stat_in_mounts,
+    stat_path,
+)
 from tests.source.folders import OBSTACLES, RULES, refuse, write
 
 MISSING = PathStat(Presence.MISSING)
+FIELDS = ("st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
 def test_existing_path_is_described(tmp_path: Path) -> None:
@@ -31,6 +44,29 @@ def test_existing_path_is_described(tmp_path: Path) -> None:
     assert stat_path(tmp_path, "link.md").kind is stat_path(tmp_path, "dangling.md").kind is FileKind.SYMLINK
     os.mkfifo(tmp_path / "pipe")
     assert stat_path(tmp_path, "pipe").kind is FileKind.SPECIAL
+
+
+@pytest.mark.parametrize(
+    "number", [2**63 - 1, 2**63, 2**64 - 1, -(2**63), -(2**63) - 1, 253370764800 * 10**9]
+)
+def test_every_stamp_fits_into_the_state(tmp_path: Path, number: int) -> None:
+    """SQLite stores integers of 64 bits with a sign; `stat` returns larger ones."""
+    status = write(tmp_path, "a.md").stat()
+    fields = [getattr(status, name) for name in FIELDS]
+    for index in range(3):
+        values = [*fields[:index], abs(number) % 2**64 if index == 2 else number, *fields[index + 1 :]]
+        fake = SimpleNamespace(**dict(zip(FIELDS, values, strict=True)), st_size=1)
+        stamp = stamp_of(cast(os.stat_result, fake))
+        integers = (stamp.mtime_ns, stamp.ctime_ns, stamp.ino)
+        assert apsw.Connection("").execute("SELECT ?, ?, ?", integers).get == integers
+        datetime.fromtimestamp(stamp.mtime_ns / 1e9, UTC)
+
+
+def test_large_inode_numbers_stay_different() -> None:
+    """A replaced file must not look like the one before."""
+    inodes = [1, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 1]
+    fakes = [SimpleNamespace(**dict.fromkeys(FIELDS[:2], 0), st_ino=ino, st_size=1) for ino in inodes]
+    assert len({stamp_of(cast(os.stat_result, fake)) for fake in fakes}) == len(inodes)
 
 
 def test_dangling_path_is_missing(tmp_path: Path) -> None:
