@@ -53,7 +53,7 @@ class Mount:
     """A line of `/proc/self/mountinfo` (proc(5)): the mount's id, where it is, and the file system's type.
 
     `part` is the folder of the file system, or of its subvolume, that is mounted at `point`; `device`
-    identifies the file system.
+    identifies the file system until it is unmounted; `source` is the device or the server's export.
     """
 
     id: int
@@ -61,6 +61,7 @@ class Mount:
     fs_type: str
     part: str = "/"
     device: str = ""
+    source: str = ""
 
 
 def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
@@ -87,6 +88,7 @@ def _mount(line: bytes) -> Mount:
         os.fsdecode(fs_type),
         os.fsdecode(_unescaped(part)),
         os.fsdecode(device),
+        os.fsdecode(_unescaped(options.partition(b" ")[0])),
     )
 
 

@@ -76,8 +76,8 @@ def is_respelled(old: str, new: str) -> bool:
     return old != new and fold(old) == fold(new)
 
 
-def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
-    """Return the former mount points at or above each path."""
+def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, dict[str, str]]:
+    """Return the former mount points at or above each path, and what was mounted there."""
     return {path: tx.folders.mounts_over(binding.mirror, path) for path in paths}
 
 
@@ -377,7 +377,7 @@ class Reconciler:
             self._missing_to.add(number)
 
         def record(tx: Tx) -> None:
-            tx.folders.record_listing(mirror, folder, listing.version, listing.is_mount)
+            tx.folders.record_listing(mirror, folder, listing.version, listing.is_mount, listing.mount)
             if listing.changed_mount and (listing.missing or listing.gone_folders):
                 # What is missing is hidden or on another disk, unless a user says otherwise (promise 1). Both
                 # are mirrored, so that it returns with the next change.

@@ -10,12 +10,15 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError, ShortageError, system_reason
 from kbsync.file_systems import Mount, holds, is_shared, mounts
+
+VOLUMES = Path("/dev/disk/by-uuid")
+"""The folder in which udev names the devices of file systems."""
 
 
 def mounts_below(root: Path) -> frozenset[str]:
@@ -29,6 +32,39 @@ def mount_of(fd: int) -> Mount | None:
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def identify_mount(fd: int, mount: Mount) -> str:
+    """Return what identifies the mounted file system, or the part of it, whose top is open as `fd`: its type,
+    the inode of that folder, and its volume or the server's export, separated by spaces.
+
+    It stays the same when a disk is mounted again, also after a reboot. A volume that is unknown is empty.
+    Raises OSError.
+    """
+    status = os.fstat(fd)
+    if is_shared(mount.fs_type):
+        volume = mount.source.encode("unicode_escape").decode("ascii")
+    elif (number := os.fstatvfs(fd).f_fsid) not in (0, status.st_dev):
+        volume = f"{number:x}"
+    else:  # XFS, FAT and others report the device's number, which another disk may have after a reboot
+        volume = _volume_on(status.st_dev)
+    return f"{mount.fs_type} {storable_inode(status.st_ino)} {volume}"
+
+
+def _volume_on(device: int) -> str:
+    """Return the UUID or serial number of the file system on a block device; "" if it is unknown."""
+    with suppress(OSError), os.scandir(VOLUMES) as links:
+        for link in links:
+            with suppress(OSError):
+                if os.stat(link.path).st_rdev == device:
+                    return link.name
+    return ""
+
+
+def is_same_mount(stored: str, current: str) -> bool:
+    """Return whether two results of `identify_mount` can be the same disk; "" is unknown."""
+    parts = zip(stored.split(" ", 2), current.split(" ", 2), strict=False)
+    return all(part == other or "" in (part, other) for part, other in parts)
 
 
 def select_below(folder: str, mounts: Iterable[Mount]) -> Iterator[Mount]:

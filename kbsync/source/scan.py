@@ -17,7 +17,14 @@ from typing import Protocol, Self
 from kbsync.core.model import NO_STAMP, UNMOUNTED, FileChoice, FileKind, Formats, Stamp, Verdict
 from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
-from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
+from kbsync.source.roots import (
+    FolderStack,
+    error_words_at,
+    identify_mount,
+    is_same_mount,
+    mount_of,
+    mounts_below,
+)
 from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, storable, with_ignore_file
 from kbsync.state.files import FolderRow
 
@@ -58,13 +65,15 @@ class FolderListing:
     are empty. `changed`: entries that are new or have another stamp, or all entries if the directory is
     `new`, stored under another version (`reselect`), or at or below one that had a problem before.
     `gone_folders`: no longer on disk. `excluded_folders`: on disk, but the rules no longer enter them.
-    `changed_mount`: the folder, at or above a missing name, that became or stopped being a mount point since
-    it was last listed, so what is missing may only be hidden or on another disk. `rules` apply in it.
+    `mount`: what is mounted there (`identify_mount`). `changed_mount`: the folder, at or above a missing
+    name, where a disk was mounted, unmounted or replaced since it was last listed, so what is missing may
+    only be hidden or on another disk. `rules` apply in it.
     """
 
     path: str
     version: str = ""
     is_mount: bool = False
+    mount: str = ""
     changed_mount: str = ""
     problem: str = ""
     changed: tuple[FoundEntry, ...] = ()
@@ -97,11 +106,12 @@ class _Folder:
     rules: Rules  # its parent's until it is entered, then its own
     stored: FolderRow | None
     everything: bool = False  # report every entry, because the folder or one above it had a problem
-    changed_mount: str = ""  # the folder above it that became or stopped being a mount point
+    changed_mount: str = ""  # the folder above it where a disk was mounted, unmounted or replaced
 
     path: str = field(init=False)
     fd: int = field(init=False)
     is_mount: bool = field(init=False)
+    mount: str = field(init=False)
     rows: set[EntryRow] = field(init=False)
     folders: set[str] = field(init=False)
     unclear: set[str] = field(init=False)  # `stat` failed
@@ -117,7 +127,10 @@ class _Folder:
 
     @property
     def has_changed_mount(self) -> bool:
-        return self.stored is not None and self.stored.is_mount != self.is_mount
+        stored = self.stored
+        if stored is None:
+            return False
+        return stored.is_mount != self.is_mount or not is_same_mount(stored.mount, self.mount)
 
     def path_of(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -216,8 +229,8 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """Return the folder to start from, or an ancestor that can't be listed or at which a disk was mounted
-        or unmounted, or none.
+        """Return the folder to start from, or an ancestor that can't be listed or at which a disk was
+        mounted, unmounted or replaced, or none.
         """
         folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
@@ -240,12 +253,13 @@ class Scan(Iterator[FolderListing]):
         folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
             folder.fd = self._stack.enter(folder.depth, folder.name)
-            folder.is_mount = False
+            folder.is_mount, folder.mount = False, ""
             if folder.was_mounted or folder.path in self._mounts:
                 # Much may have changed since the scan began, so check through which mount it was opened.
                 mount = mount_of(folder.fd)
                 point = os.path.join(os.path.realpath(self._root), folder.path)
-                folder.is_mount = mount is not None and mount.point == point
+                if mount is not None and mount.point == point:
+                    folder.is_mount, folder.mount = True, identify_mount(folder.fd, mount)
             if folder.needs_mount and not folder.is_mount:
                 raise _Blocked(UNMOUNTED)  # the files on that disk are unknown, not missing (promise 5)
             folder.rules = with_ignore_file(folder.rules, folder.path, folder.fd)
@@ -291,7 +305,9 @@ class Scan(Iterator[FolderListing]):
         is_new = stored_folder is None
         is_reselected = stored_folder is not None and stored_folder.version != version
         whole = everything or is_new or is_reselected
-        if has_same_rows and not (whole or self._deep or excluded or gone_folders or folder.unclear):
+        has_same_mount = stored_folder is None or stored_folder.mount == folder.mount
+        has_same_content = has_same_rows and has_same_mount
+        if has_same_content and not (whole or self._deep or excluded or gone_folders or folder.unclear):
             return None
         present = {row[0] for row in folder.rows} | folder.unclear
         differing = {row[0] for row in folder.rows - stored_rows} | folder.unclear
@@ -304,6 +320,7 @@ class Scan(Iterator[FolderListing]):
             path=folder.path,
             version=version,
             is_mount=folder.is_mount,
+            mount=folder.mount,
             changed_mount=changed_mount or next(gone_mounts, ""),
             changed=tuple(changed),
             missing=tuple(sorted({row[0] for row in stored_rows} - present - folder.raced)),

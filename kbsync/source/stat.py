@@ -20,6 +20,9 @@ from kbsync.source.hints import ancestors
 from kbsync.source.roots import (
     FolderStack,
     error_words_at,
+    identify_mount,
+    is_same_mount,
+    mount_of,
     mounts_below,
     opened_folder,
     opened_root,
@@ -150,19 +153,20 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
-def stat_in_mounts(root: Path, mount_points: Mapping[str, Collection[str]]) -> dict[str, PathStat]:
+def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) -> dict[str, PathStat]:
     """Check those of the paths that are, or used to be, on a disk mounted below the root.
 
-    `mount_points`: for each path, where disks used to be mounted at or above it (relative paths). The result
-    is known only if disks are mounted exactly there before and after the check; otherwise UNKNOWN. Raises
-    ShortageError, never OSError.
+    `mount_points`: for each path, where disks used to be mounted at or above it (relative paths), and which.
+    The result is known only if exactly these are mounted before and after the check; otherwise UNKNOWN.
+    Raises ShortageError, never OSError.
     """
+    points = {point: mount for above in mount_points.values() for point, mount in above.items()}
     try:
-        before = mounts_below(root)
-        doubtful = {path for path, points in mount_points.items() if points or _mounts_over(path, before)}
+        before = _mounts_at(root, points)
+        doubtful = {path for path, above in mount_points.items() if above or _mounts_over(path, before)}
         stats = {path: stat_path(root, path) for path in doubtful}
         # A disk may be mounted or unmounted meanwhile, and files would look deleted (promise 5).
-        after = mounts_below(root) if doubtful else before
+        after = _mounts_at(root, points) if doubtful else before
     except OSError as error:
         unknown = _unknown(f"{root}: {error_words_at(error)}")
         return dict.fromkeys(mount_points, unknown)
@@ -174,16 +178,35 @@ def stat_in_mounts(root: Path, mount_points: Mapping[str, Collection[str]]) -> d
     }
 
 
+def _mounts_at(root: Path, points: Mapping[str, str]) -> dict[str, str]:
+    """Return the mount points below the root, and what is mounted at those of `points` with a known disk.
+    Raises OSError.
+    """
+    mounted = dict.fromkeys(mounts_below(root), "")
+    for point in mounted.keys() & {point for point, mount in points.items() if mount}:
+        # Another mount may cover the point, which `_check_mounts` reports.
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            opened_root(root) as root_fd,
+            opened_folder(root_fd, point) as fd,
+        ):
+            mount = mount_of(fd)
+            mounted[point] = identify_mount(fd, mount) if mount else ""
+    return mounted
+
+
 def _mounts_over(path: str, mounted: Collection[str]) -> set[str]:
     return {folder for folder in (path, *ancestors(path)) if folder in mounted}
 
 
-def _check_mounts(path: str, mount_points: Collection[str], mounted: Collection[str]) -> PathStat | None:
+def _check_mounts(path: str, stored: Mapping[str, str], mounted: Mapping[str, str]) -> PathStat | None:
     current = _mounts_over(path, mounted)
-    if unmounted := set(mount_points) - current:
+    if unmounted := stored.keys() - current:
         return _unknown(f"{min(unmounted)} was a mount point and is not mounted")
-    new = current - set(mount_points)
-    return _unknown(f"something is mounted over {min(new)}") if new else None
+    if new := current - stored.keys():
+        return _unknown(f"something is mounted over {min(new)}")
+    replaced = {point for point in current if not is_same_mount(stored[point], mounted[point])}
+    return _unknown(f"another disk is mounted at {min(replaced)}") if replaced else None
 
 
 class RulesUnknown(KbsyncError):

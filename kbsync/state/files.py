@@ -22,6 +22,7 @@ SUBTREE = (
 )
 """The start of a statement that may use `tree(id)`; binds (mirror, path)."""
 _FOLDER = "SELECT path, version, is_mount, problem, is_excluded FROM folder WHERE mirror = ? AND "
+_MOUNT_FLAG = "CAST(is_mount AS INTEGER)"
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
@@ -30,6 +31,7 @@ class FolderRow:
     """One stored directory, as a scan last listed it. `is_excluded`: the rules no longer enter it.
 
     `may_be_unmounted`: its files are also known while nothing is mounted there, although it is a mount point.
+    `mount` identifies what was mounted there ("": unknown).
     """
 
     path: str
@@ -38,6 +40,7 @@ class FolderRow:
     problem: str
     is_excluded: bool = False
     may_be_unmounted: bool = False
+    mount: str = ""
 
     @property
     def needs_mount(self) -> bool:
@@ -93,13 +96,13 @@ class Folders:
         )
         return self._db.last_insert_rowid()
 
-    def record_listing(self, mirror: int, path: str, version: str, is_mount: bool) -> None:
-        """Record that the directory was listed under these rules."""
+    def record_listing(self, mirror: int, path: str, version: str, is_mount: bool, mount: str = "") -> None:
+        """Record that the directory was listed under these rules, and what was mounted there."""
         number = self.ensure(mirror, path)
         self._db.execute(
-            "UPDATE folder SET version = ?, is_mount = ? * max(is_mount, 1), problem = '', is_excluded = 0,"
-            " gone = 0 WHERE id = ?",
-            (version, is_mount, number),
+            f"UPDATE folder SET version = ?, is_mount = iif(?, max({_MOUNT_FLAG}, 1) || ?, 0), problem = '',"  # noqa: S608
+            " is_excluded = 0, gone = 0 WHERE id = ?",
+            (version, is_mount, mount and f" {mount}", number),
         )
 
     def record_problem(self, mirror: int, path: str, problem: str) -> None:
@@ -110,7 +113,10 @@ class Folders:
     def allow_unmounting(self, mirror: int, path: str) -> None:
         """If the directory is a mount point, record that its files are also known while nothing is mounted
         there."""
-        sql = "UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ? AND path = ?"
+        sql = (
+            "UPDATE folder SET is_mount = '2' || substr(is_mount, 2)"  # noqa: S608
+            f" WHERE {_MOUNT_FLAG} = 1 AND mirror = ? AND path = ?"
+        )
         self._db.execute(sql, (mirror, bind(path)))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
@@ -138,11 +144,12 @@ class Folders:
         above = itertools.accumulate(path.split("/"), join)
         self._db.executemany(sql, [(mirror, bind(folder)) for folder in above])
 
-    def mounts_over(self, mirror: int, path: str) -> list[str]:
-        """Return the directories at or above a path that were mount points when last listed."""
+    def mounts_over(self, mirror: int, path: str) -> dict[str, str]:
+        """Return the directories at or above a path that were mount points when last listed, and what was
+        mounted there."""
         above = itertools.accumulate(path.split("/"), join)
         rows = (self.get(mirror, folder) for folder in above)
-        return [row.path for row in rows if row is not None and row.is_mount]
+        return {row.path: row.mount for row in rows if row is not None and row.is_mount}
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
         """Return a directory's stored subdirectories, except excluded ones; `path` is their name."""
@@ -166,7 +173,7 @@ class Folders:
     def record_gone(self, mirror: int, path: str) -> None:
         """Record that the directory is absent; remove its row if nothing is known in it."""
         sql = (
-            "UPDATE folder SET gone = 1, problem = '', is_mount = iif(is_mount = 2, 0, is_mount)"
+            f"UPDATE folder SET gone = 1, problem = '', is_mount = iif({_MOUNT_FLAG} = 2, 0, is_mount)"  # noqa: S608
             " WHERE id IN (SELECT id FROM tree)"
         )
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
@@ -186,7 +193,10 @@ class Folders:
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
     path, version, is_mount, problem, is_excluded = row
-    return FolderRow(unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded), is_mount == 2)
+    flag, _, mount = str(is_mount).partition(" ")
+    return FolderRow(
+        unbind(path), version, flag != "0", unbind(problem), bool(is_excluded), flag == "2", mount
+    )
 
 
 def folder_label(path: str) -> str:

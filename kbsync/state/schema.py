@@ -2,7 +2,7 @@
 
 Paths and names are TEXT if they are valid Unicode and BLOB if they are not (see `db.bind`). Enumerations are
 stored as the integers of `core.model`, phases as words. `folder.is_mount` is 0 or 1, or 2 for a mount point
-that may be unmounted (see `files.FolderRow`).
+that may be unmounted; after it and a space may be what is mounted there (see `files.FolderRow`).
 """
 
 from __future__ import annotations

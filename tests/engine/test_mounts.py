@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kbsync.source.wake import wake
+from kbsync.state.read_only import Tx
 from tests.cli.test_mounts import can_mount, mounted
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
@@ -93,6 +95,102 @@ async def test_disk_with_the_files_of_the_folder_below_it_hides_nothing(world: W
     await settle(world)
     assert world.searchable_texts() == {"a.md": "alpha", "data/b.md": "beta"}
     assert [row.path for row in world.look_up(lambda tx: tx.folders.problems(world.run.id))] == ["data"]
+
+
+@pytest.mark.parametrize("between", ["a pass", "nothing"])
+async def test_files_of_a_disk_are_held_while_another_disk_is_mounted_in_its_place(
+    world: World, between: str
+) -> None:
+    """However few they are; also in a directory that both have."""
+    write_notes(world)
+    with mounted(world.root / "data", "1m"):
+        for path in ("data/x.md", "data/both/y.md", "data/one/z.md"):
+            world.write(path, path)
+        await settle(world)
+    if between == "a pass":
+        await settle(world)
+    with mounted(world.root / "data", "2m"):
+        world.write("data/both/other.md", "other")
+        for _ in range(3):
+            await settle(world)
+            assert world.statuses() == {"held": 3, "ready": 11}
+        assert world.base.effects_of("delete") == []
+        world.approve()
+        await settle(world)
+        assert world.searchable_texts() == world.on_disk()
+        world.delete("data/both/other.md")
+        await settle(world)
+        assert world.statuses() == {"ready": 10}, "it is the mirrored disk now"
+
+
+async def test_same_disk_mounted_again_changes_nothing(world: World, tmp_path: Path) -> None:
+    write_notes(world)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "x.md").write_text("x")
+    (disk / "y.md").write_text("y")
+    for name in ("x.md", "y.md"):
+        with bound(disk, world.root / "data"):
+            await settle(world)
+            (disk / name).unlink()
+    with bound(disk, world.root / "data"):
+        await settle(world)
+        assert world.statuses() == {"ready": 10}
+        assert world.puts() == 12
+
+
+@contextmanager
+def bound(folder: Path, point: Path) -> Iterator[None]:
+    point.mkdir(exist_ok=True)
+    subprocess.run(["mount", "--bind", str(folder), str(point)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
+async def test_folder_mounted_over_a_disk_hides_its_files(world: World, tmp_path: Path) -> None:
+    write_notes(world)
+    (tmp_path / "other").mkdir()
+    with mounted(world.root / "data", "1m"):
+        world.write("data/x.md", "x")
+        await settle(world)
+        with bound(tmp_path / "other", world.root / "data"):
+            await settle(world)
+            assert world.statuses() == {"held": 1, "ready": 10}
+        await settle(world)
+        assert world.statuses() == {"ready": 11}
+    assert world.base.effects_of("delete") == []
+
+
+def forget_disk(world: World) -> None:
+    """Leave the state as versions without identities of mounts wrote it."""
+
+    def forget(tx: Tx) -> None:
+        row = tx.folders.get(world.run.id, "data")
+        assert row is not None
+        tx.folders.record_listing(world.run.id, "data", row.version, True)
+
+    world.change(forget)
+    assert world.look_up(lambda tx: tx.folders.mounts_over(world.run.id, "data")) == {"data": ""}
+
+
+async def test_disk_of_an_earlier_state_is_learnt_without_a_hold(world: World) -> None:
+    """Earlier states record only that a disk was mounted, not which."""
+    write_notes(world)
+    with mounted(world.root / "data", "1m"):
+        world.write("data/x.md", "x")
+        world.write("data/y.md", "y")
+        await settle(world)
+        forget_disk(world)
+        world.delete("data/y.md")
+        await settle(world)
+        assert world.statuses() == {"ready": 11}
+        forget_disk(world)
+        await settle(world)
+    with mounted(world.root / "data", "1m"):
+        await settle(world)
+        assert world.statuses() == {"held": 1, "ready": 10}
 
 
 async def test_directory_accepted_without_its_disk_is_mirrored(world: World) -> None:

@@ -64,7 +64,7 @@ class Tree:
 
     def learn(self, listing: FolderListing) -> None:
         self.stored[listing.path] = FolderRow(
-            listing.path, listing.version, listing.is_mount, listing.problem
+            listing.path, listing.version, listing.is_mount, listing.problem, mount=listing.mount
         )
         rows = self.entries.setdefault(listing.path, {})
         for change in listing.changed:

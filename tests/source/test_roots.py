@@ -5,13 +5,15 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kbsync import file_systems
 from kbsync.core.model import Presence, RootIdentity
-from kbsync.file_systems import mounts
-from kbsync.source.roots import RootError, compare, identify, mounts_below
+from kbsync.file_systems import Mount, mounts
+from kbsync.source import roots
+from kbsync.source.roots import RootError, compare, identify, identify_mount, is_same_mount, mounts_below
 from kbsync.source.scan import Scan
 from kbsync.source.stat import stat_in_mounts, stat_path
 from tests.source.folders import RULES, Tree, refuse, store_listings
@@ -100,6 +102,47 @@ def test_mounted_subvolume_is_its_own_file_system(root: bytes, options: bytes, p
     assert file_systems._mount(line).part == part
 
 
+@pytest.mark.parametrize(
+    ("current", "is_same"),
+    [
+        ("ext4 2 8a1f", True),
+        ("ext4 2 ", True),
+        ("", True),
+        ("ext4 2 8a20", False),
+        ("xfs 2 8a1f", False),
+        ("ext4 57 8a1f", False),
+    ],
+)
+def test_mount_is_the_same_unless_a_known_part_differs(current: str, is_same: bool) -> None:
+    assert is_same_mount("ext4 2 8a1f", current) is is_same
+    assert is_same_mount(current, "ext4 2 8a1f") is is_same
+
+
+def test_mounts_are_identified_by_what_survives_a_reboot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a device doesn't: XFS and FAT report it as their own."""
+    status = tmp_path.stat()
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    def identify(fs_type: str, source: str, fsid: int) -> str:
+        monkeypatch.setattr(os, "fstatvfs", lambda _fd: SimpleNamespace(f_fsid=fsid))
+        identity = identify_mount(fd, Mount(1, "/mnt", fs_type, source=source))
+        assert identity.startswith(f"{fs_type} {status.st_ino} ")
+        return identity.split(" ", 2)[2]
+
+    monkeypatch.setattr(roots, "VOLUMES", tmp_path / "none")
+    assert identify("ext4", "/dev/sdb1", 0xABC) == "abc"
+    assert identify("xfs", "/dev/sdb1", status.st_dev) == identify("vfat", "/dev/sdb1", 0) == ""
+    assert identify("nfs4", "nas:/my export\udce9", 0) == "nas:/my export\\udce9"
+    monkeypatch.setattr(roots, "VOLUMES", tmp_path)
+    (tmp_path / "12AB-34CD").symlink_to("/dev/null")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert roots._volume_on(os.stat("/dev/null").st_rdev) == "12AB-34CD"
+    assert roots._volume_on(os.stat("/dev/zero").st_rdev) == ""
+    os.close(fd)
+
+
 def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:
     assert mounts_below(Path("/srv/a b")) == {"bind\\x", "new\nline\udce9"}
     assert mounts_below(Path("/srv/a b/bind\\x")) == frozenset()
@@ -130,4 +173,6 @@ def test_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
     assert "is not mounted" in listing.problem
     assert stat_path(mounted, "disk/sub/a.md").presence is Presence.MISSING
-    assert stat_in_mounts(mounted, {"disk/sub/a.md": ["disk"]})["disk/sub/a.md"].presence is Presence.UNKNOWN
+    assert (
+        stat_in_mounts(mounted, {"disk/sub/a.md": {"disk": ""}})["disk/sub/a.md"].presence is Presence.UNKNOWN
+    )

@@ -138,10 +138,11 @@ def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:
 
 def test_path_in_an_unmounted_file_system_is_unknown(tmp_path: Path) -> None:
     write(tmp_path, "disk-2/b.md")
-    points = {"disk/a.md": ["disk"], "disk": ["disk"], "disk-2/b.md": ["disk-2"], "other.md": []}
+    names = {"disk/a.md": "disk", "disk": "disk", "disk-2/b.md": "disk-2"}
+    points = {"other.md": {}, **{path: {name: ""} for path, name in names.items()}}
     stats = stat_in_mounts(tmp_path, points)
     assert {path: stat.problem for path, stat in stats.items()} == {
-        path: f"{point[0]} was a mount point and is not mounted" for path, point in points.items() if point
+        path: f"{name} was a mount point and is not mounted" for path, name in names.items()
     }
 
 
@@ -149,7 +150,7 @@ def test_path_over_which_something_is_mounted_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stat_module, "mounts_below", lambda _root: frozenset({"disk", "disk/inner"}))
-    stats = stat_in_mounts(tmp_path, {"disk/a.md": ["disk"], "disk/inner/b.md": ["disk"], "c.md": []})
+    stats = stat_in_mounts(tmp_path, {"disk/a.md": {"disk": ""}, "disk/inner/b.md": {"disk": ""}, "c.md": {}})
     assert stats.keys() == {"disk/a.md", "disk/inner/b.md"}
     assert stats["disk/a.md"] == MISSING
     assert stats["disk/inner/b.md"].problem == "something is mounted over disk/inner"
@@ -160,7 +161,7 @@ def test_path_missed_while_a_mount_comes_and_goes_is_unknown(
 ) -> None:
     there = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
     monkeypatch.setattr(stat_module, "mounts_below", lambda _root: there.pop(0))
-    points = {"disk/a.md": ["disk"]}
+    points = {"disk/a.md": {"disk": ""}}
     assert stat_in_mounts(tmp_path, points)["disk/a.md"].presence is Presence.UNKNOWN
     assert stat_in_mounts(tmp_path, points)["disk/a.md"] == MISSING
 

@@ -45,6 +45,49 @@ def mirror(tx: Tx) -> int:
     return tx.mirrors.add("m", "/srv/m", "local").id
 
 
+def test_mount_point_keeps_its_disk_when_it_may_be_unmounted(store: StateStore) -> None:
+    def rows(tx: Tx) -> list[tuple[bool, bool, str]]:
+        number, seen = mirror(tx), []
+
+        def see() -> None:
+            row = tx.folders.get(number, "disk")
+            assert row is not None
+            seen.append((row.is_mount, row.may_be_unmounted, row.mount))
+
+        for disk in ("ext4 2 1f", ""):
+            tx.folders.record_listing(number, "disk", "1", True, disk)
+            see()
+        tx.folders.record_listing(number, "disk", "1", True, "nfs4 2 nas:/a b")
+        tx.folders.allow_unmounting(number, "disk")
+        see()
+        tx.folders.record_listing(number, "disk", "1", True, "ext4 2 1f")
+        see()
+        assert tx.folders.mounts_over(number, "disk/sub/a.md") == {"disk": "ext4 2 1f"}
+        tx.folders.record_listing(number, "disk", "1", False)
+        see()
+        return seen
+
+    assert store.submit(rows).result() == [
+        (True, False, "ext4 2 1f"),
+        (True, False, ""),
+        (True, True, "nfs4 2 nas:/a b"),
+        (True, True, "ext4 2 1f"),
+        (False, False, ""),
+    ]
+
+
+def test_state_of_an_earlier_version_has_mount_points_without_a_disk(store: StateStore) -> None:
+    def rows(tx: Tx) -> list[tuple[bool, bool, str]]:
+        number = mirror(tx)
+        for flag in range(3):
+            tx.folders.record_listing(number, str(flag), "1", False)
+            tx.mirrors._db.execute("UPDATE folder SET is_mount = ? WHERE path = ?", (flag, str(flag)))
+        found = (tx.folders.get(number, str(flag)) for flag in range(3))
+        return [(row.is_mount, row.may_be_unmounted, row.mount) for row in found if row is not None]
+
+    assert store.submit(rows).result() == [(False, False, ""), (True, False, ""), (True, True, "")]
+
+
 def entry(path: str, status: Status = Status.READY, ino: int = 1) -> FileRow:
     return FileRow(path, Stamp(1, 2, 3, ino), "ab" * 32, SELECTED, True, Presence.PRESENT, status, 5.0)
 
