@@ -482,6 +482,8 @@ class Reconciler:
         if not paths:
             return []
         checked = await asyncio.to_thread(self._stat_paths, paths)
+        if fresh:
+            checked += await asyncio.to_thread(self._stat_other_links, checked)
         files = []
         for path, stat, rules in checked:
             if stat.kind is FileKind.FOLDER:
@@ -512,6 +514,20 @@ class Reconciler:
         aliases = find_aliases(binding.settings.root, doubtful)
         missing = PathStat(Presence.MISSING)
         return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
+
+    def _stat_other_links(self, checked: Sequence[CheckedPath]) -> list[CheckedPath]:
+        """Check the other paths of changed files that are hard links, because an event names only the path
+        that was written through.
+        """
+        regular = [stat for _, stat, _ in checked if stat.kind is FileKind.FILE and stat.links > 1]
+        stamps = {stat.stamp for stat in regular if stat.stamp}
+        if not stamps:
+            return []
+
+        def read(tx: Tx) -> set[str]:
+            return {path for stamp in stamps for path in tx.entries.outdated_links(self._mirror, stamp, PAGE)}
+
+        return self._stat_paths(sorted(self._store.read_now(read) - {path for path, _, _ in checked}))
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
         """Return the paths of files that are stored, or were also checked, under another spelling.

@@ -450,6 +450,16 @@ class Entries:
         rows = self._db.execute(sql, (ino, mirror))
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
+    def outdated_links(self, mirror: int, stamp: Stamp, limit: int) -> list[str]:
+        """Return the paths of files that were read when the file with this inode had another stamp."""
+        sql = (
+            "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ? AND e.size >= 0"
+            " AND (e.size, e.mtime_ns, e.ctime_ns) <> (?, ?, ?) LIMIT ?"
+        )
+        values = (stamp.ino, mirror, stamp.size, stamp.mtime_ns, stamp.ctime_ns, limit)
+        return [join(unbind(folder), unbind(name)) for folder, name in self._db.execute(sql, values)]
+
     def unread(
         self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
     ) -> list[tuple[tuple[int, str], str]]:

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
+from kbsync.core.model import Stamp
 from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
@@ -30,6 +31,7 @@ from kbsync.errors import Halted, StateError
 from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake
 from kbsync.source.watch import TRY_AGAIN, Machine, Mode, Watcher
+from kbsync.state.files import Entries
 from kbsync.state.store import StateStore
 from tests.cli.test_mounts import can_mount, mounted
 from tests.engine.world import World
@@ -218,6 +220,43 @@ async def test_document_of_a_file_is_deleted_once_a_folder_has_its_name(
             folder.mkdir()
         (hasty.root / "f1.md" / "inside.md").write_text("inside")
         await until(hasty.mirrors_disk)
+
+
+@long
+async def test_edit_through_one_hard_link_updates_the_documents_of_all(daemon: WatchingWorld) -> None:
+    """The kernel reports only the path that was written through."""
+    daemon.settings = replace(daemon.settings, rescan=3600.0)
+    daemon.write("h1.md", "first")
+    (daemon.root / "sub").mkdir()
+    for path in ("h2.md", "sub/h3.md"):
+        (daemon.root / path).hardlink_to(daemon.root / "h1.md")
+    async with daemon.run_daemon():
+        with (daemon.root / "h2.md").open("a") as file:
+            file.write(", edited")
+        await until(daemon.mirrors_disk)
+        assert daemon.searchable_texts()["sub/h3.md"] == "first, edited"
+
+
+@long
+async def test_only_files_with_several_names_are_looked_up_by_inode(
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inodes: list[int] = []
+    outdated_links = Entries.outdated_links
+
+    def counted(entries: Entries, mirror: int, stamp: Stamp, limit: int) -> list[str]:
+        inodes.append(stamp.ino)
+        return outdated_links(entries, mirror, stamp, limit)
+
+    monkeypatch.setattr(Entries, "outdated_links", counted)
+    async with daemon.run_daemon():
+        daemon.write("f1.md", "edited")
+        daemon.write("new.md", "new")
+        await until(daemon.mirrors_disk)
+        assert inodes == []
+        (daemon.root / "twin.md").hardlink_to(daemon.root / "f1.md")
+        await until(daemon.mirrors_disk)
+        assert set(inodes) == {(daemon.root / "f1.md").stat().st_ino}
 
 
 @long

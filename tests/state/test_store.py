@@ -45,6 +45,23 @@ def mirror(tx: Tx) -> int:
     return tx.mirrors.add("m", "/srv/m", "local").id
 
 
+def test_links_read_before_the_file_changed_are_found_up_to_a_limit(store: StateStore) -> None:
+    def write(tx: Tx) -> int:
+        number, other = mirror(tx), tx.mirrors.add("other", "/srv/o", "local").id
+        for path in ("a.md", "sub/b.md", f"{ODD}.md"):
+            tx.entries.put(number, entry(path, ino=7))
+        tx.entries.put(number, replace(entry("current.md"), stamp=Stamp(1, 2, 4, 7)))
+        tx.entries.put(number, replace(entry("unread.md", ino=7), digest=None))
+        tx.entries.put(number, entry("another.md", ino=8))
+        tx.entries.put(other, entry("elsewhere.md", ino=7))
+        return number
+
+    number = store.submit(write).result()
+    links = store.read_now(lambda tx: tx.entries.outdated_links(number, Stamp(1, 2, 4, 7), 10))
+    assert sorted(links) == sorted(["a.md", "sub/b.md", f"{ODD}.md"])
+    assert len(store.read_now(lambda tx: tx.entries.outdated_links(number, Stamp(1, 2, 4, 7), 2))) == 2
+
+
 def test_mount_point_keeps_its_disk_when_it_may_be_unmounted(store: StateStore) -> None:
     def rows(tx: Tx) -> list[tuple[bool, bool, str]]:
         number, seen = mirror(tx), []
