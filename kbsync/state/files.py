@@ -21,8 +21,7 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """The start of a statement that may use `tree(id)`; binds (mirror, path)."""
-_FOLDER = "SELECT path, version, is_mount, problem, is_excluded FROM folder WHERE mirror = ? AND "
-_MOUNT_FLAG = "CAST(is_mount AS INTEGER)"
+_FOLDER = "SELECT path, version, is_mount, problem, is_excluded, mount FROM folder WHERE mirror = ? AND "
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
@@ -100,9 +99,9 @@ class Folders:
         """Record that the directory was listed under these rules, and what was mounted there."""
         number = self.ensure(mirror, path)
         self._db.execute(
-            f"UPDATE folder SET version = ?, is_mount = iif(?, max({_MOUNT_FLAG}, 1) || ?, 0), problem = '',"  # noqa: S608
+            "UPDATE folder SET version = ?, is_mount = ? * max(is_mount, 1), mount = ?, problem = '',"
             " is_excluded = 0, gone = 0 WHERE id = ?",
-            (version, is_mount, mount and f" {mount}", number),
+            (version, is_mount, mount, number),
         )
 
     def record_problem(self, mirror: int, path: str, problem: str) -> None:
@@ -113,10 +112,7 @@ class Folders:
     def allow_unmounting(self, mirror: int, path: str) -> None:
         """If the directory is a mount point, record that its files are also known while nothing is mounted
         there."""
-        sql = (
-            "UPDATE folder SET is_mount = '2' || substr(is_mount, 2)"  # noqa: S608
-            f" WHERE {_MOUNT_FLAG} = 1 AND mirror = ? AND path = ?"
-        )
+        sql = "UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ? AND path = ?"
         self._db.execute(sql, (mirror, bind(path)))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
@@ -154,7 +150,7 @@ class Folders:
     def below(self, mirror: int, path: str) -> list[FolderRow]:
         """Return a directory's stored subdirectories, except excluded ones; `path` is their name."""
         sql = (
-            "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded FROM folder c"
+            "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded, c.mount FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
         )
         return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
@@ -173,7 +169,7 @@ class Folders:
     def record_gone(self, mirror: int, path: str) -> None:
         """Record that the directory is absent; remove its row if nothing is known in it."""
         sql = (
-            f"UPDATE folder SET gone = 1, problem = '', is_mount = iif({_MOUNT_FLAG} = 2, 0, is_mount)"  # noqa: S608
+            "UPDATE folder SET gone = 1, problem = '', is_mount = iif(is_mount = 2, 0, is_mount)"
             " WHERE id IN (SELECT id FROM tree)"
         )
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
@@ -192,10 +188,10 @@ class Folders:
 
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
-    path, version, is_mount, problem, is_excluded = row
-    flag, _, mount = str(is_mount).partition(" ")
+    path, version, is_mount, problem, is_excluded, mount = row
+    may_be_unmounted = is_mount == 2
     return FolderRow(
-        unbind(path), version, flag != "0", unbind(problem), bool(is_excluded), flag == "2", mount
+        unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded), may_be_unmounted, mount
     )
 
 

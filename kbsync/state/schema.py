@@ -2,7 +2,7 @@
 
 Paths and names are TEXT if they are valid Unicode and BLOB if they are not (see `db.bind`). Enumerations are
 stored as the integers of `core.model`, phases as words. `folder.is_mount` is 0 or 1, or 2 for a mount point
-that may be unmounted; after it and a space may be what is mounted there (see `files.FolderRow`).
+that may be unmounted; `folder.mount` is what is mounted there (see `files.FolderRow`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CREATE TABLE folder(
   id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
   path NOT NULL, name NOT NULL, version TEXT NOT NULL DEFAULT '', is_mount INTEGER NOT NULL DEFAULT 0,
   problem TEXT NOT NULL DEFAULT '', is_excluded INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,
-  UNIQUE(mirror, path));
+  mount TEXT NOT NULL DEFAULT '', UNIQUE(mirror, path));
 CREATE INDEX folder_parent ON folder(parent);
 CREATE INDEX folder_problem ON folder(mirror) WHERE problem <> '';
 CREATE INDEX folder_gone ON folder(mirror) WHERE gone = 1;
@@ -128,10 +128,15 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
   reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
 """
 
+IDENTITIES_OF_MOUNTS = """
+ALTER TABLE folder ADD COLUMN mount TEXT NOT NULL DEFAULT '';
+"""
+"""Adds which disk is mounted at a mount point, so that another one in its place is noticed."""
+
 OLDEST = 17
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = ()
+MIGRATIONS: tuple[str, ...] = (IDENTITIES_OF_MOUNTS,)
 """Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

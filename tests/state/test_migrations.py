@@ -28,7 +28,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         store.submit(lambda tx: tx.mirrors.add("m", "/srv/m", "local")).result()
     script = "ALTER TABLE mirror ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue';"
     renamed = "UPDATE mirror SET name = 'renamed';"
-    monkeypatch.setattr(schema, "MIGRATIONS", (script, renamed))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, script, renamed))
     monkeypatch.setattr(schema, "VERSION", OWN + 2)
     return path
 
@@ -51,11 +51,43 @@ def test_state_is_readable_before_its_upgrade(path: Path) -> None:
     assert stored_version(path) == OWN + 2
 
 
+def parts_of(connection: apsw.Connection) -> set[tuple[str, tuple[str, ...]]]:
+    """Return each table, index and trigger of the schema, with the columns of tables."""
+    rows = connection.execute("SELECT type, name FROM sqlite_schema").get
+    columns = "SELECT name || type || coalesce(dflt_value, '') FROM pragma_table_info(?) ORDER BY name"
+    return {(name, tuple(text for (text,) in connection.execute(columns, (name,)))) for _, name in rows}
+
+
+def test_state_of_the_oldest_schema_becomes_equal_to_a_new_one(tmp_path: Path) -> None:
+    without_disks = schema.TABLES.replace("  mount TEXT NOT NULL DEFAULT '', UNIQUE(", "  UNIQUE(")
+    assert without_disks != schema.TABLES
+    with closing(open_writer(tmp_path / "new.db")) as new, closing(open_writer(tmp_path / "old.db")) as old:
+        old.execute(without_disks)
+        old.pragma("user_version", schema.OLDEST)
+        schema.migrate(new)
+        schema.migrate(old)
+        assert schema.version_of(old) == schema.VERSION
+        assert parts_of(old) == parts_of(new)
+
+
+def test_mount_points_of_the_oldest_schema_have_no_known_disk(tmp_path: Path) -> None:
+    """So the disk mounted there is learnt, and nothing is held."""
+    path = tmp_path / "state.db"
+    with closing(open_writer(path)) as old:
+        old.execute(schema.TABLES.replace("  mount TEXT NOT NULL DEFAULT '', UNIQUE(", "  UNIQUE("))
+        old.execute("INSERT INTO mirror(id, name, folder) VALUES(1, 'm', '/srv/m')")
+        old.execute("INSERT INTO folder(mirror, path, name, is_mount) VALUES(1, 'disk', 'disk', 2)")
+        old.pragma("user_version", schema.OLDEST)
+    with closing(StateStore(path)) as store:
+        row = store.read_now(lambda tx: tx.folders.get(1, "disk"))
+    assert row is not None and (row.is_mount, row.may_be_unmounted, row.mount) == (True, True, "")
+
+
 def test_crash_during_an_upgrade_leaves_a_complete_older_schema(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete = schema.MIGRATIONS
-    monkeypatch.setattr(schema, "MIGRATIONS", (complete[0], complete[1] + "SELECT no_such_column"))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*complete[:-1], complete[-1] + "SELECT no_such_column"))
     with closing(open_writer(path)) as connection:
         with pytest.raises(apsw.Error):
             schema.migrate(connection)

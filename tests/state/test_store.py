@@ -93,18 +93,6 @@ def test_mount_point_keeps_its_disk_when_it_may_be_unmounted(store: StateStore) 
     ]
 
 
-def test_state_of_an_earlier_version_has_mount_points_without_a_disk(store: StateStore) -> None:
-    def rows(tx: Tx) -> list[tuple[bool, bool, str]]:
-        number = mirror(tx)
-        for flag in range(3):
-            tx.folders.record_listing(number, str(flag), "1", False)
-            tx.mirrors._db.execute("UPDATE folder SET is_mount = ? WHERE path = ?", (flag, str(flag)))
-        found = (tx.folders.get(number, str(flag)) for flag in range(3))
-        return [(row.is_mount, row.may_be_unmounted, row.mount) for row in found if row is not None]
-
-    assert store.submit(rows).result() == [(False, False, ""), (True, False, ""), (True, True, "")]
-
-
 def entry(path: str, status: Status = Status.READY, ino: int = 1) -> FileRow:
     return FileRow(path, Stamp(1, 2, 3, ino), "ab" * 32, SELECTED, True, Presence.PRESENT, status, 5.0)
 
