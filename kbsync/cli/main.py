@@ -306,7 +306,9 @@ def _run(arguments: Sequence[str]) -> int:
             # If this fails, for example on a full disk, a script would read truncated output.
             sys.stdout.flush()
         return int(code_or_none or 0)
-    except SystemExit:
+    except SystemExit as end:
+        if end.code != 1:
+            raise  # of a signal
         # click printed help or the version, and the reader of stdout is gone.
         return Code.MIRRORED
     except click.UsageError as error:
