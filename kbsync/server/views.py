@@ -31,7 +31,7 @@ from kbsync.engine.status import (
     unapproved,
     waiting_renewals,
 )
-from kbsync.freshness import status_in
+from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.server.removals import RemovalQueue
@@ -256,7 +256,8 @@ class Views:
         """Return what `kbsync status --json` prints, for all mirrors or one. Raises `StateError`."""
         mirrors, _ = await self._of_mirrors(lambda view: view.status_json(page), name)
         running = running_json(lock.find_holder(self.installation.state_dir))
-        return {"version": __version__, "running": running, "mirrors": mirrors}
+        size = state_bytes(self.installation)
+        return {"version": __version__, "running": running, "mirrors": mirrors, "state_bytes": size}
 
     async def frame(self) -> dict[str, Any]:
         """Return all the data for the page. Raises `StateError`."""
