@@ -315,7 +315,7 @@ REASONS = {
 def halts() -> set[str]:
     """Return every halt reason; some have a name at the top of a module."""
     named = dict(re.findall(r'^([A-Z_]+) = "([a-z-]+)"$', SOURCE, re.MULTILINE))
-    call, word = r"\b(?:Halted|Halt|show_trouble|note_unfinished)\(\s*", r'("[a-z-]+"|[A-Z_]+\b)'
+    call, word = r"\b(?:Halted|Halt|show_problem|note_unfinished)\(\s*", r'("[a-z-]+"|[A-Z_]+\b)'
     matches = re.findall(rf"(?:{call}|\bhalt=){word}", SOURCE)
     return {named.get(text, text.strip('"')) for text in matches} - {"first-pass"}  # only in /readyz
 
