@@ -39,9 +39,9 @@ MISTAKES = {
     ),
     "looked-for-in-another-root": Mistake(
         "a file is gone when another folder lay at the root while it was looked for",
-        "kbsync/engine/deletions.py",
-        "stat_exactly, root, list(paths), before)",
-        "stat_exactly, root, list(paths))",
+        "kbsync/source/stat.py",
+        "stat_path(root, path, identity)) for path in paths",
+        "stat_path(root, path)) for path in paths",
         ("tests/engine/test_once.py",),
     ),
     "old-spelling-is-a-file": Mistake(
