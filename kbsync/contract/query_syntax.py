@@ -30,11 +30,15 @@ _OPERATOR = re.compile(
 _WORD = re.compile(r"[^\W_]")
 
 
+class OnlyFiltersError(UsageError):
+    """Raised for a query of nothing but `path:` and `type:` filters."""
+
+
 def parse_query(query: Query) -> Query:
     """Return `query` with the operators moved from its text into its fields.
 
     The words of phrases also stay in its text. Raises `UsageError` if the operators leave no word to search
-    for.
+    for: `OnlyFiltersError` if it has only filters.
     """
     operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)
@@ -57,8 +61,10 @@ def parse_query(query: Query) -> Query:
         end = match.end()
     text = " ".join(f"{text}{query.text[end:]}".split())
     if not _WORD.search(text):
-        parts = ["excluded words"] * bool(excluded) + ["filters"] * bool(paths or types)
-        raise UsageError(f"the query has only {' and '.join(parts)}; add a word to search for")
+        if not excluded:
+            raise OnlyFiltersError("the query has only filters; add a word to search for")
+        others = " and filters" if paths or types else ""
+        raise UsageError(f"the query has only excluded words{others}; add a word to search for")
     return replace(
         query,
         text=text,

@@ -12,7 +12,7 @@ import click
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, print_message
-from kbsync.contract.query_syntax import parse_query
+from kbsync.contract.query_syntax import OnlyFiltersError, parse_query
 from kbsync.contract.searching import Query
 from kbsync.core.text import format_count
 from kbsync.errors import UsageError
@@ -122,18 +122,17 @@ def command(
 
 def _refuse_without_words(choices: Choices, query: Query) -> None:
     """Raise `UsageError` for an empty query, and for one of filters only, which lists nothing."""
+    try:
+        parse_query(query)
+        if query.text:
+            return
+    except OnlyFiltersError:
+        pass
     if not query.text and not query.selects:
         typed = choices.typed("search -i")
         raise UsageError(f"the query is empty; pass one, or type it: {typed}")
-    try:
-        has_words = bool(query.text and parse_query(query).text)
-    except UsageError as error:
-        if "excluded" in str(error):
-            raise
-        has_words = False
-    if not has_words:
-        every, newest = choices.typed("status --documents"), choices.typed("history")
-        raise UsageError(
-            "the query has only filters; add a word to search for; "
-            f"to list all documents: {every}; to list the newest changes: {newest}"
-        )
+    every, newest = choices.typed("status --documents"), choices.typed("history")
+    raise UsageError(
+        "the query has only filters; add a word to search for; "
+        f"to list all documents: {every}; to list the newest changes: {newest}"
+    )
