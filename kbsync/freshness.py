@@ -114,12 +114,12 @@ class Freshness:
         """Whether it is certain that no kbsync works on the mirror."""
         return self.is_worked_on is False
 
-    def describe_unattended(self, fix: str) -> str:
+    def describe_unattended(self, fix: str = "") -> str:
         """Return why no kbsync works on the mirror, and what to do. `fix`: the fix if none is running."""
         if self.is_left_out:
             name = self.status.name
             return f"the running kbsync has --mirror without {name}; restart it to include {name}"
-        return f"kbsync isn't running; {fix}"
+        return f"kbsync isn't running; {fix}" if fix else "kbsync isn't running"
 
     @property
     def is_resting(self) -> bool:

@@ -144,5 +144,5 @@ def in_one_line(report: MirrorReport) -> str:
     halt = "" if status.halt is None else f"; {halt_sentence(status.halt)}"
     note = "; first pass under way" if report.is_in_first_pass else ""
     if report.is_unattended and (report.waiting or not report.has_passed):
-        note = f"; {report.describe_unattended('').removesuffix('; ')}"
+        note = f"; {report.describe_unattended()}"
     return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{note}")
