@@ -63,14 +63,14 @@ Reason = tuple[str, str]
 class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
-    `may_succeed`: a retry may help one that failed. `trouble`: why its pass could not finish. `busy`: files
-    that were still being written. `rate`: how many documents per second recently became searchable.
+    `may_succeed`: a retry may help one that failed. `unfinished`: why its pass could not finish. `busy`:
+    files that were still being written. `rate`: how many documents per second recently became searchable.
     """
 
     failed: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     may_succeed: bool = False
-    trouble: str = ""
+    unfinished: str = ""
     busy: tuple[str, ...] = ()
     rate: float = 0.0
 
@@ -95,7 +95,7 @@ class MirrorReport(Freshness):
     @property
     def code(self) -> Code:
         """Return the exit code of a pass that left the mirror in this state."""
-        waits = self.trouble or self.busy or self.waiting or self.is_troubled or self._ends(by_itself=True)
+        waits = self.unfinished or self.busy or self.waiting or self.is_troubled or self._ends(by_itself=True)
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
 
     @property
@@ -120,7 +120,7 @@ def mirror_reports(
         [fresh] = read_freshness(tx)
         freshness_fields: dict[str, Any] = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
         report = MirrorReport(
-            **freshness_fields, trouble=end.problem if end else "", busy=end.busy if end else ()
+            **freshness_fields, unfinished=end.problem if end else "", busy=end.busy if end else ()
         )
         if record is None:
             return report
@@ -254,9 +254,9 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.command_line(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
-    if report.trouble and not report.is_troubled:
-        line = f"{report.trouble}; the next pass continues from there"
-        yield problem(line, "pass.unfinished", reason=report.trouble)
+    if report.unfinished and not report.is_troubled:
+        line = f"{report.unfinished}; the next pass continues from there"
+        yield problem(line, "pass.unfinished", reason=report.unfinished)
     line = f"{format_count(len(report.busy), 'file')} still being written; the next pass picks up "
     line += name_some(report.busy)
     for index, path in enumerate(report.busy[:LISTED]):
@@ -375,6 +375,7 @@ def late(
     if report.status.pause is not None:
         return  # that explains everything
     name, run = report.status.name, f"run: {installation.command_line('--once')}"
+    what_next = report.describe_unattended() if report.is_left_out else run
     oldest = f"the oldest for {format_duration(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age
     if not report.has_passed:
@@ -382,7 +383,6 @@ def late(
             if check:
                 yield f"{name}: no pass has finished yet; the first one is under way"
         elif report.status.halt is None:
-            what_next = report.describe_unattended(run) if report.is_left_out else run
             yield f"{name}: no pass has finished yet; {what_next}"
         elif report.is_unattended:
             # Otherwise the halt itself says what to do.
@@ -401,9 +401,8 @@ def late(
     if is_old:
         # No command makes a running kbsync compare the folder earlier.
         every = write_duration(report.rescan)
-        then = f"the running kbsync starts a pass every {every} (rescan)" if report.is_worked_on else run
-        if report.is_left_out:
-            then = report.describe_unattended(run)
-        yield f"{name}: last pass {format_duration(report.since_pass)} ago, older than {limit}; {then}"
+        if report.is_worked_on:
+            what_next = f"the running kbsync starts a pass every {every} (rescan)"
+        yield f"{name}: last pass {format_duration(report.since_pass)} ago, older than {limit}; {what_next}"
     if report.status.oldest_pending_s > max_age:
         yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"
