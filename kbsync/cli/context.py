@@ -468,14 +468,10 @@ async def for_each_mirror(
     return results, failures
 
 
-def mirrors_json(
-    installation: Installation, results: Sequence[dict[str, Any]], failures: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """Return the JSON of a command over all mirrors, in the config's order. `failures`: the empty results of
-    the mirrors that failed, by error."""
-    failed = [{**fields, "error": error} for error, fields in failures.items()]
+def mirrors_json(installation: Installation, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the JSON of a command over all mirrors, in the config's order."""
     order = [mirror.name for mirror in installation.mirrors]
-    return {"mirrors": sorted([*results, *failed], key=lambda fields: order.index(fields["name"]))}
+    return {"mirrors": sorted(results, key=lambda fields: order.index(fields["name"]))}
 
 
 @asynccontextmanager

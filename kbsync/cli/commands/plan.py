@@ -59,8 +59,8 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     set_up_logs(choices)
     plans, failures = asyncio.run(for_each_mirror(installation, plan_mirror))
     if as_json and plans:
-        unplanned = {str(error): MirrorPlan(error.mirror).to_json() for error in failures}
-        Output().json(mirrors_json(installation, [planned.to_json() for planned in plans], unplanned))
+        unplanned = [{**MirrorPlan(error.mirror).to_json(), "error": str(error)} for error in failures]
+        Output().json(mirrors_json(installation, [*(planned.to_json() for planned in plans), *unplanned]))
     else:
         output = Output()
         for number, planned in enumerate(plans):

@@ -69,8 +69,10 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])
     if as_json and audits:
-        unverified = {str(e): {**Verification(e.mirror).to_json(), "ok": False} for e in failures}
-        Output().json(mirrors_json(installation, [audit.to_json() for audit in audits], unverified))
+        unverified = [
+            {**Verification(error.mirror).to_json(), "ok": False, "error": str(error)} for error in failures
+        ]
+        Output().json(mirrors_json(installation, [*(audit.to_json() for audit in audits), *unverified]))
     else:
         for audit in audits:
             _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
