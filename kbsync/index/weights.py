@@ -27,7 +27,7 @@ EXACT_NAME = 1.0
 FIELDS = (1.0, 1.5, 1.0)
 """The weights of a term among a chunk's other forms, in its headings and in its text."""
 
-_MOST_OF_WORD, _MOST = 1.4, 2.2
+_SATURATION, _BM25_SATURATION = 1.4, 2.2
 """How much of its idf a word adds to the score of a chunk that has it often, in headings and text, and how
 much BM25 would add."""
 
@@ -174,13 +174,13 @@ def share_together(
     return min(1.0, (best + least) / total) if total else 0.0
 
 
-def most_of(term: Term) -> float:
+def saturation_of(term: Term) -> float:
     """Return how much of its idf a term may add to the score of a chunk that has it often.
 
     Otherwise a source file with one word of the question in every line ranks above an answer with all of
     them. A Chinese character may be often in a text because many of its words have it.
     """
-    return _MOST if len(term.stem) == 1 and has_cjk(term.stem) else _MOST_OF_WORD
+    return _BM25_SATURATION if len(term.stem) == 1 and has_cjk(term.stem) else _SATURATION
 
 
 FEW_DOCUMENTS = 20

@@ -76,7 +76,7 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
 ) -> None:
     monkeypatch.setattr(vectors, "_MANY_ROWS", many)
     monkeypatch.setattr(vectors, "_NEAR", near)
-    monkeypatch.setattr(vectors, "_SMALLEST_PART", 256)  # for two threads
+    monkeypatch.setattr(vectors, "_MIN_PART_ROWS", 256)  # for two threads
     drawn = random.Random(3)
     words = sorted(set(re.findall("[a-z]{4,}", Path(vectors.__file__).read_text(encoding="utf-8"))))
     texts = [" ".join(drawn.sample(words[::2], 6)) for _ in range(6_000)]

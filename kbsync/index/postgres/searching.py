@@ -29,7 +29,7 @@ from kbsync.index.weights import (
     NameScores,
     TermWeights,
     least_cosine,
-    most_of,
+    saturation_of,
     select_terms,
 )
 from kbsync.index.words import (
@@ -576,7 +576,7 @@ _OCCURRENCES = f"""
   SELECT passage, length, term, idf, most,
     {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
     @common::float8 AS common
-  FROM unnest(%(terms)s::integer[], %(idf)s::float8[], %(most_of)s::float8[]) q(term, idf, most)
+  FROM unnest(%(terms)s::integer[], %(idf)s::float8[], %(saturations)s::float8[]) q(term, idf, most)
   CROSS JOIN LATERAL (
     SELECT * FROM words WHERE terms @> ARRAY[q.term] @scope OFFSET 0) AS having_it
   OFFSET 0
@@ -698,7 +698,7 @@ def _weighed(terms: Mapping[Term, float]) -> dict[str, Any]:
     return {
         "terms": [term_of(term.stem) for term in terms],
         "idf": list(terms.values()),
-        "most_of": list(map(most_of, terms)),
+        "saturations": list(map(saturation_of, terms)),
     }
 
 

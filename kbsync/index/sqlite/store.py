@@ -58,7 +58,7 @@ from kbsync.index.weights import (
     NameScores,
     TermWeights,
     length_correction,
-    most_of,
+    saturation_of,
     select_terms,
 )
 from kbsync.index.words import (
@@ -299,7 +299,7 @@ class Reader:
 
     def _score_words(self, weights: TermWeights) -> tuple[dict[int, float], dict[Term, dict[int, float]]]:
         """Return the chunks with some of the terms, scored by all terms (BM25 with the given idf, at most
-        `most_of` each), and each term's contribution.
+        `saturation_of` each), and each term's contribution.
 
         Common terms find chunks only if the rarer ones are in few documents: each document's first chunks,
         and those that have all terms.
@@ -310,8 +310,10 @@ class Reader:
             rows: list[Any] = self._connection.execute(_MATCH, (_expression([term]),)).fetchall()
             # SQLite's own idf counts passages, so one large document would determine which words are rare.
             own_idf = max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
-            most = most_of(term)
-            points = {chunk: idf * min(most, rescale[sizes](score / own_idf)) for chunk, score, sizes in rows}
+            limit = saturation_of(term)
+            points = {
+                chunk: idf * min(limit, rescale[sizes](score / own_idf)) for chunk, score, sizes in rows
+            }
             for chunk, score in points.items():
                 scores[chunk] += score
             by_term[term] = points

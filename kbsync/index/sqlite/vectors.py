@@ -381,7 +381,7 @@ class Cosines:
             return self._slots_above(least, few, map(self._values.__getitem__, few))
         import numpy as np
 
-        if self._rest is not None and stop <= _MOST_NEAR and (near := self._find_near(stop)) is not None:
+        if self._rest is not None and stop <= _MAX_NEAREST and (near := self._find_near(stop)) is not None:
             positions, values = near
             return self._slots_above(least, positions[start:].tolist(), values[start:].tolist())
         values = np.asarray(self._complete())
@@ -521,7 +521,7 @@ class Matrix:
             return cosines
 
         if len(cached) > 1:
-            return _shared(_parts(self._rows), multiply, finish)
+            return _run_in_two_threads(_parts(self._rows), multiply, finish)
         multiply(slice(self._rows))
         result = finish()
         return lambda: result
@@ -628,10 +628,10 @@ def _quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 _MANY_ROWS = 200_000
 """Minimum number of rows for which a search multiplies the first half of each vector first."""
 
-_SMALLEST_PART = 32_768
+_MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
-_NEAR, _MOST_NEAR = 16_384, 600
+_NEAR, _MAX_NEAREST = 16_384, 600
 """About how many rows a search then multiplies as a whole, and how many of the nearest it takes from them."""
 
 
@@ -660,12 +660,12 @@ def _parts(count: int) -> Iterator[slice]:
     last are short."""
     start = 0
     while start < count:
-        stop = max(start + (count - start) // 2, min(count, start + _SMALLEST_PART))
+        stop = max(start + (count - start) // 2, min(count, start + _MIN_PART_ROWS))
         yield slice(start, stop)
         start = stop
 
 
-def _shared(
+def _run_in_two_threads(
     parts: Iterable[slice], work: Callable[[slice], None], finish: Callable[[], Cosines]
 ) -> Callable[[], Cosines]:
     """Do the parts of some work in another thread and, once the result is awaited, in the waiting one, too.
