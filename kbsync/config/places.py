@@ -202,10 +202,8 @@ def _is_missing(path: Path) -> bool:
     """Return whether nothing exists at `path`; False if the user may not know that."""
     try:
         path.lstat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 

@@ -253,17 +253,16 @@ class Upload:
     """One row of the journal: one remote object, or the intent to create one.
 
     `id` is 0 until the store assigns one. `label` is the path under which the target has the document; `path`
-    is where its file is now. `predecessor` is the upload it
-    replaces once ready. `attempts` counts the requests of its state: sends, deletes, reads. `repairs` counts
-    failures of its document and carries over to the upload that is sent instead. `names_tried` counts names
-    that were taken at the target, `postponed` how often its delete waited for a check of the file,
-    `reappeared` how often a list had it after its delete. `losses` counts consecutive sends without a
-    response and carries over as `repairs` does. `checks` counts the lists and polls since its last step,
-    `absences` those without it. `code` is the target's code for a failure, or ours (`NO_TEXT`). For a
-    document found at the target, `digest` has the known part: nothing (''), the tag in its name (`by_tag`),
-    or that its bytes can't be read (`UNREADABLE`). `recipe` is '' if it is unknown how the document is split.
-    `wanted_recipe` is the recipe that its file needs while the document serves the same bytes under another
-    recipe and indexing costs money; '' otherwise.
+    is where its file is now. `predecessor` is the upload it replaces once ready. `attempts` counts the
+    requests of its state: sends, deletes, reads. `repairs` counts failures of its document and carries over
+    to the upload that is sent instead. `names_tried` counts names that were taken at the target, `postponed`
+    how often its delete waited for a check of the file, `reappeared` how often a list had it after its
+    delete. `losses` counts consecutive sends without a response and carries over as `repairs` does. `checks`
+    counts the lists and polls since its last step, `absences` those without it. `code` is the target's code
+    for a failure, or ours (`NO_TEXT`). For a document found at the target, `digest` has the known part:
+    nothing (''), the tag in its name (`by_tag`), or that its bytes can't be read (`UNREADABLE`). `recipe` is
+    '' if it is unknown how the document is split. `wanted_recipe` is the recipe that its file needs while the
+    document serves the same bytes under another recipe and indexing costs money; '' otherwise.
     """
 
     id: int

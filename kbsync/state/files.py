@@ -231,6 +231,11 @@ _MISSED = (
     " WHERE e.presence = 1 AND f.mirror = ?"
 )
 """Files that one check has missed."""
+_READ_WITH_INO = (
+    "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
+    " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
+)
+"""Files that were read and whose last stamp has an inode."""
 _UPSERT = (
     "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
     " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -439,20 +444,12 @@ class Entries:
 
     def paths_with_ino(self, mirror: int, ino: int) -> list[str]:
         """Return the paths of files that were read and whose last stamp has this inode."""
-        sql = (
-            "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
-        )
-        rows = self._db.execute(sql, (ino, mirror))
+        rows = self._db.execute(_READ_WITH_INO, (ino, mirror))
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
     def outdated_links(self, mirror: int, stamp: Stamp, limit: int) -> list[str]:
         """Return the paths of files that were read when the file with this inode had another stamp."""
-        sql = (
-            "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ? AND e.size >= 0"
-            " AND (e.size, e.mtime_ns, e.ctime_ns) <> (?, ?, ?) LIMIT ?"
-        )
+        sql = f"{_READ_WITH_INO} AND e.size >= 0 AND (e.size, e.mtime_ns, e.ctime_ns) <> (?, ?, ?) LIMIT ?"
         values = (stamp.ino, mirror, stamp.size, stamp.mtime_ns, stamp.ctime_ns, limit)
         return [join(unbind(folder), unbind(name)) for folder, name in self._db.execute(sql, values)]
 
