@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -122,3 +123,13 @@ def logs_as_nobody_set_them() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     logging.getLogger(DEBUG_LOGGER).setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The local time is that of Shanghai, eight hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

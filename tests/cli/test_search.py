@@ -768,15 +768,6 @@ def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Sandbox
         assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
 
 
-@pytest.fixture
-def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Asia/Shanghai")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
 @long
 @pytest.mark.usefixtures("in_shanghai")
 def test_times_in_prose_are_local_and_those_in_json_are_utc(sandbox: Sandbox) -> None:

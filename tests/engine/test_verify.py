@@ -171,25 +171,16 @@ async def test_late_upload_is_recognized_by_its_mark(world: World) -> None:
     assert [stray["remote_id"] for stray in repair_request(findings)["strays"]] == [late.remote_id]
 
 
-async def test_reappeared_document_with_an_ended_row_is_removed(world: World) -> None:
-    await world.mirrored(3)
-    old = world.base.searchable("f0.md")[0]
-    world.write("f0.md", "new")
-    await world.once()
-    world.base._documents[old.remote_id] = old
-    assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
-    assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [old.remote_id]
-    assert world.searchable_texts() == world.on_disk()
-
-
 @long
-async def test_old_document_stays_proven_ours_for_a_month_after_its_end(world: World) -> None:
+@pytest.mark.parametrize(("age", "later"), [(0, 0), (100, 20)], ids=["at once", "old, and weeks later"])
+async def test_reappeared_document_with_an_ended_row_is_removed(world: World, age: int, later: int) -> None:
+    """Its row proves it ours for a month after its end, however old it is."""
     await world.mirrored(3)
     old = world.base.searchable("f0.md")[0]
-    world.clock.now += 100 * 86400.0
+    world.clock.now += age * 86400.0
     world.write("f0.md", "new")
     await world.once()
-    world.clock.now += 20 * 86400.0
+    world.clock.now += later * 86400.0
     await world.once()
     world.base._documents[old.remote_id] = old
     assert paths(await verified(world)) == {"duplicate": ["f0.md"]}

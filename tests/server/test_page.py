@@ -136,6 +136,11 @@ class View:
         await self.write(words)
         await self.press("Enter")
 
+    async def find(self, words: str) -> None:
+        """Search, and wait for the first hit."""
+        await self.search(words)
+        await self.until("document.querySelector('.hit')")
+
     async def text(self, element: str = "body") -> str:
         return str(await self.run(f"document.querySelector({element!r}).innerText"))
 
@@ -1324,8 +1329,7 @@ async def test_logo_leads_to_the_overview(one: View) -> None:
 async def test_escape_in_a_filter_keeps_the_search_open(one: View) -> None:
     await one.scene.mirrored(1)
     async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
-        await one.search("grapes")
-        await one.until("document.querySelector('.hit')")
+        await one.find("grapes")
         for name in ("only-type", "only-time"):
             await one.run(f"document.getElementById('{name}').focus()")
             await one.press("Escape")
@@ -1339,8 +1343,7 @@ async def test_escape_in_a_filter_keeps_the_search_open(one: View) -> None:
 async def test_filters_without_words_ask_for_words(one: View) -> None:
     await one.scene.mirrored(1)
     async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
-        await one.search("grapes")
-        await one.until("document.querySelector('.hit')")
+        await one.find("grapes")
         await one.run("document.getElementById('only-type').focus()")
         await one.write("md")
         await one.press("Enter")
@@ -1382,8 +1385,7 @@ async def test_arrow_keys_move_between_hits_and_otherwise_scroll(one: View) -> N
 async def test_filter_is_applied_by_one_request(one: View) -> None:
     await one.scene.mirrored(1)
     async with one.scene.answering([Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]):
-        await one.search("grapes")
-        await one.until("document.querySelector('.hit')")
+        await one.find("grapes")
         await one.run("document.getElementById('only-type').focus()")
         await one.write("md")
         one._page.requested.clear()
@@ -1478,8 +1480,7 @@ async def test_name_of_each_control_begins_with_its_visible_text(one: View) -> N
     )
     pairs = await one.run(names)
     async with one.scene.answering(hits):
-        await one.search("grapes")
-        await one.until("document.querySelector('.hit')")
+        await one.find("grapes")
         pairs += await one.run(names)
     assert len(pairs) > 8
     assert [pair for pair in pairs if not pair[0].startswith(pair[1])] == []
@@ -1489,8 +1490,7 @@ async def test_search_without_a_hit_explains_what_a_query_can_have(one: View) ->
     await one.scene.mirrored(1)
     hits = [Hit("1", 0.9, (Passage("Grapes."),), "f0.md")]
     async with one.scene.answering(lambda query: hits if query.text == "grapes" else []):
-        await one.search("grapes")
-        await one.until("document.querySelector('.hit')")
+        await one.find("grapes")
         await one.run("document.getElementById('query').select()")
         await one.write("herons")
         await one.press("Enter")
@@ -1525,8 +1525,7 @@ async def test_names_keep_their_spaces_and_long_headings_are_cut(one: View) -> N
     one.world.write("two  spaces.md", "text")
     await one.scene.mirrored()
     async with one.scene.answering(hits):
-        await one.search("grapes")
-        await one.until("document.querySelector('.hit')")
+        await one.find("grapes")
         assert await one.text(".hit a.path") == "two  spaces.md"
         assert await one.run("document.querySelector('.trail').offsetHeight") < 60
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +15,6 @@ NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 def answered(status: int = 200, body: Any = None, text: str = "", **headers: str) -> HttpResponse:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return HttpResponse("upload", status, names, body, text, NOW, "kb.example")
-
-
-@pytest.fixture
-def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Asia/Shanghai")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.parametrize(
