@@ -187,7 +187,8 @@ def test_running_kbsync_repairs_a_deleted_knowledge_base(sandbox: Sandbox) -> No
     sandbox.write("a.md", "alpha")
     sandbox.configure()
     daemon = sandbox.watch(until="daemon.watching")
-    eventually(lambda: sandbox.run("verify").code == 0)
+    eventually(lambda: sandbox.run("search", "alpha").out.startswith("a.md"))
+    assert sandbox.run("verify").code == 0
     shutil.rmtree(sandbox.state / "kb/handbook")
     assert sandbox.run("verify", "--repair").code == 1
     eventually(lambda: sandbox.run("search", "alpha").out.startswith("a.md"))
