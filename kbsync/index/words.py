@@ -133,7 +133,9 @@ _UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
 
 _ACRONYM = r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
 _FORMS = re.compile(
-    r"(?<![^\W_])(?>(?P<number>[0-9]++)"
+    # First skip ordinary words, which no alternative matches: that takes half the time.
+    r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
+    r"(?>(?P<number>[0-9]++)"
     rf"(?:(?P<gap>[ \u00a0\u2009\u202f]?)(?P<unit>{'|'.join(_UNITS.split())})(?![^\W_])"
     rf"|(?P<short>{'|'.join(_UNITS_WITHOUT_SPACE.split())})(?![^\W_]))"
     r"|[vV](?P<version>[0-9]++)(?=\.[0-9])"
