@@ -10,7 +10,6 @@ block as the first model's vector.
 from __future__ import annotations
 
 import logging
-import uuid
 from pathlib import Path
 
 import apsw
@@ -183,6 +182,8 @@ def is_empty(connection: apsw.Connection) -> bool:
 def _create(connection: apsw.Connection) -> None:
     """Create all tables of a new index, or none of them. Sets up the file so that SQLite can release freed
     space later."""
+    import uuid  # imports `platform`, which takes 3 ms
+
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):
