@@ -60,20 +60,23 @@ def held(state_dir: Path, *, keeps_running: bool = True, only: Sequence[str] = (
     `keeps_running`: the holder mirrors until it is stopped. `only`: the mirrors that it is limited to. Raises
     `LockedError`, which names the process that has it.
     """
-    fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
-    try:
+    with contextlib.ExitStack() as opened:
+        # The directory is locked too: somebody may delete the lock file while its holder runs.
+        directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, directory)
+        file = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
+        opened.callback(os.close, file)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for fd in (directory, file):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            process = _read_note(state_dir / "lock").process
-            named = f" (process {process})" if process else ""
+            process = find_holder(state_dir)
+            named = f" (process {process.pid})" if process else ""
             raise LockedError(f"another kbsync{named} is using {state_dir}; stop it first") from None
-        os.ftruncate(fd, 0)
+        os.ftruncate(file, 0)
         marks = [*([] if keeps_running else [_TASK]), *(f"{_ONLY}{name}" for name in only)]
-        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
+        os.pwrite(file, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
         yield
-    finally:
-        os.close(fd)
 
 
 def is_held(state_dir: Path) -> bool:
@@ -85,7 +88,7 @@ def holder(state_dir: Path) -> str:
     """Return the id of the process that acquired the lock last; '' if it is in another namespace, or
     unknown."""
     with contextlib.suppress(OSError):
-        note = _read_note(state_dir / "lock")
+        note = _read_note(state_dir)
         return note.process if note.namespace == _namespace() else ""
     return ""
 
@@ -115,7 +118,7 @@ def find_holder(state_dir: Path) -> Holder | None:
 def find(state_dir: Path) -> Holder | Literal[False] | None:
     """Return the holder; False if there is none, None if that can't be determined from here."""
     try:
-        note = _read_note(state_dir / "lock")
+        note = _read_note(state_dir)
         if _has_ended(note):
             return False
         locks = [line.split() for line in LOCKS.read_text().splitlines() if " FLOCK " in line]
@@ -125,7 +128,7 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
         return None
     for *_, process, inode, _, _ in locks:
         # Btrfs reports different devices for files and for the kernel's locks, so inode and process decide.
-        if inode == note.kernel_id or (process == note.process and inode.endswith(f":{note.number}")):
+        if inode in note.kernel_ids or (process == note.process and inode.endswith(f":{note.number}")):
             return Holder(int(process), note.since, keeps_running=not note.is_task, only=note.only)
     # `/proc/locks` omits locks held in another container; on the host it lists all.
     namespace = _namespace()
@@ -134,11 +137,11 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file: its inode, its device and inode in the kernel's notation, and the note that its last
-    holder wrote."""
+    """A lock file: its inode, the devices and inodes of the file and its directory in the kernel's notation,
+    and the note that its last holder wrote. Without the file: only what the directory shows."""
 
     number: int
-    kernel_id: str
+    kernel_ids: tuple[str, ...]
     since: float
     process: str
     namespace: str
@@ -146,12 +149,18 @@ class _Note:
     only: tuple[str, ...]
 
 
-def _read_note(path: Path) -> _Note:
-    status = path.stat()
-    process, namespace, *marks = [*path.read_text(errors="replace").split(), "", ""]
-    kernel_id = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+def _read_note(state_dir: Path) -> _Note:
+    folder, path = state_dir.stat(), state_dir / "lock"
+    try:
+        status, text = path.stat(), path.read_text(errors="replace")
+    except FileNotFoundError:
+        status, text = folder, ""
+    process, namespace, *marks = [*text.split(), "", ""]
+    ids = tuple(
+        f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}" for stat in (status, folder)
+    )
     only = tuple(mark.removeprefix(_ONLY) for mark in marks if mark.startswith(_ONLY))
-    return _Note(status.st_ino, kernel_id, status.st_mtime, process, namespace, _TASK in marks, only)
+    return _Note(status.st_ino, ids, status.st_mtime, process, namespace, _TASK in marks, only)
 
 
 def _has_ended(note: _Note) -> bool:

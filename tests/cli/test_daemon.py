@@ -95,6 +95,18 @@ def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
 
 
 @long
+def test_second_kbsync_is_refused_after_the_lock_file_was_deleted(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    daemon = sandbox.watch(until="daemon.watching")
+    (sandbox.state / "lock").unlink()
+    refused = sandbox.run("--once")
+    assert (refused.code, refused.out) == (4, "") and f"{daemon.process.pid}" in refused.err
+    assert sandbox.run("status", "--json").json["running"]["pid"] == daemon.process.pid
+    assert daemon.end() == 0
+
+
+@long
 @pytest.mark.parametrize("options", [(), ("--folder", "docs")], ids=["config", "folder"])
 def test_daemon_continues_after_its_state_directory_was_deleted(
     sandbox: Sandbox, options: tuple[str, ...]

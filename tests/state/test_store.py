@@ -294,6 +294,17 @@ def test_lock_holder_is_identified_or_reported_as_unknown(
         pass
 
 
+def test_deleted_lock_file_lets_no_second_process_in(tmp_path: Path) -> None:
+    with lock.held(tmp_path):
+        (tmp_path / "lock").unlink()
+        assert lock.holding(tmp_path) is True
+        with pytest.raises(LockedError, match=str(os.getpid())), lock.held(tmp_path):
+            pass
+        (tmp_path / "lock").touch()
+        assert lock.holding(tmp_path) is True
+    assert lock.holding(tmp_path) is False
+
+
 def test_lock_holder_names_the_mirrors_it_is_limited_to(tmp_path: Path) -> None:
     for only in ((), ("task", "handbook")):
         with lock.held(tmp_path, only=only):
