@@ -34,8 +34,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
         return 2
     if arguments is None:  # the process is ours alone, and will hold keys
-        # A reload during the imports must not end the daemon. The command line unblocks the signal.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        # A reload during the imports must not end the daemon, and a stop gets the same exit code as a later
+        # one. The command line unblocks the signals.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
         from kbsync.permissions import keep_memory_private
 
         keep_memory_private()

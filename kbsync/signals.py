@@ -137,8 +137,8 @@ class Signals:
             # The handler does nothing: the wake-up descriptor already has the signal.
             before = signal.signal(number, lambda _number, _frame: None)
             self._undo.callback(signal.signal, number, before)
-        # A process of kbsync starts with SIGHUP blocked; one that arrived meanwhile is delivered here.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        # A process of kbsync starts with these blocked; one that arrived meanwhile is delivered here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGHUP})
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -177,9 +177,11 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
     Keep a folder of documents mirrored into a knowledge base.
     Without a command or --once, watch every mirror until you stop it.
     """
+    # The `Signals` of the daemon and of a pass unblock the rest. Only the daemon reloads on SIGHUP.
     if ctx.invoked_subcommand is not None or once:
-        # Only the daemon reloads on it. Its `Signals` unblock the signal.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    if ctx.invoked_subcommand is not None or dry_run:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
     if ctx.invoked_subcommand is not None:
         _refuse(ctx, flags, ctx.invoked_subcommand)

@@ -1,5 +1,6 @@
-"""Runs kbsync, which gets SIGHUP while it imports the module in `$MODULE`: python tests/service/importing.py
-ARGUMENTS
+"""Runs kbsync, which gets a signal while it imports a module: python tests/service/importing.py ARGUMENTS
+
+`$MODULE` names the module, `$SIGNAL` the signal; SIGHUP if unset.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 from kbsync.__main__ import main
 
 
-def hang_up(event: str, arguments: tuple[Any, ...]) -> None:
+def send_signal(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "import" and arguments[0] == os.environ["MODULE"]:
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.Signals[os.environ.get("SIGNAL", "SIGHUP")])
 
 
 if __name__ == "__main__":
-    sys.addaudithook(hang_up)
+    sys.addaudithook(send_signal)
     sys.exit(main())

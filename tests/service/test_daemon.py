@@ -130,6 +130,25 @@ def test_sighup_during_the_imports_reloads_the_config(tmp_path: Path, module: st
 
 
 @long
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [((), "kbsync.cli.main"), (("--once",), "kbsync.cli.main"), (("--once",), "kbsync.cli.commands.once")],
+    ids=["watch", "once", "late in once"],
+)
+def test_stop_during_the_imports_has_the_exit_code_of_a_later_one(
+    tmp_path: Path, words: tuple[str, ...], module: str, name: str
+) -> None:
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    process = start_daemon(importing, sandbox, *words, MODULE=module, SIGNAL=name, stdin=subprocess.DEVNULL)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == (128 + signal.Signals[name] if words else 0), err
+    assert b"document.ready" not in err and b"Traceback" not in err
+
+
+@long
 @pytest.mark.parametrize("words", [(), ("status",), ("--once",)], ids=["watch", "status", "once"])
 def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Started from a terminal, SIGHUP ends kbsync; only a service reloads its config."""

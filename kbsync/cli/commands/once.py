@@ -134,6 +134,11 @@ REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 
 def once(choices: Choices, *, as_json: bool) -> int:
     """Run one full pass of every requested mirror. The exit code says how it ended."""
+    with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
+        return _once(choices, hard, signals, as_json=as_json)
+
+
+def _once(choices: Choices, hard: HardEnd, signals: Signals, *, as_json: bool) -> int:
     installation = choose(choices)
     prepare(installation, choices)
     level = choices.log_level or ("error" if choices.quiet else "warning")
@@ -152,7 +157,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         logs.configure(style=choices.log_format, level=level, keeps=logged.listen)
         route_messages(log_error)
 
-    async def passed(hard: HardEnd, signals: Signals) -> Code:
+    async def passed() -> Code:
         progress: ShowProgress | None = None
         if not choices.quiet:
             progress = _bar if sys.stderr.isatty() and can_move_cursor() else _lines
@@ -167,16 +172,15 @@ def once(choices: Choices, *, as_json: bool) -> int:
         hard.now()
         return code
 
-    with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
-        try:
-            rescan = f"to compare the folder now: {installation.command_line_for_mirrors('rescan')}"
-            with unless_running(installation, f"it mirrors changes automatically; {rescan}"):
-                return asyncio.run(passed(hard, signals))
-        except LockedError:
-            if not choices.quiet:
-                raise
-            # The problem resolves itself; no action is needed.
-            return Code.PASSING
+    try:
+        rescan = f"to compare the folder now: {installation.command_line_for_mirrors('rescan')}"
+        with unless_running(installation, f"it mirrors changes automatically; {rescan}"):
+            return asyncio.run(passed())
+    except LockedError:
+        if not choices.quiet:
+            raise
+        # The problem resolves itself; no action is needed.
+        return Code.PASSING
 
 
 def report(
