@@ -22,6 +22,7 @@ from kbsync.core.fairness import rank
 from kbsync.core.lifecycle import MAX_LIST_LAG, Timing
 from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
+    NEEDS_CHANGE,
     NO_STAMP,
     SELECTED,
     UNREADABLE,
@@ -53,7 +54,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
-from kbsync.engine.status import OUT_OF_DATE, WITHDRAWN
+from kbsync.engine.status import OUT_OF_DATE, WITHDRAWN, may_succeed
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
 from kbsync.state.files import FileRow, folder_label, split
@@ -108,11 +109,13 @@ class DocumentEvent:
 
     For a file that failed or was skipped before any upload, `upload` is a row with id 0 that isn't stored.
     `phases`: the seconds spent in each phase, from the intent to the end; None if it was not sent.
+    `may_succeed`: it failed, and a retry may succeed without a change of the file or the settings.
     """
 
     event: str
     upload: Upload
     phases: Mapping[str, float] | None = None
+    may_succeed: bool = False
 
     @property
     def path(self) -> str:
@@ -245,10 +248,20 @@ class Journal:
         size, reason = max(entry.stamp.size, 0), entry.verdict.reason
         if server is not None and decided.status is Status.FAILED:
             reason = f"{reason}; {OUT_OF_DATE}"
-        return self._record_unsent(tx, event_name, entry.path, size, reason, server)
+        return self._record_unsent(
+            tx, event_name, entry.path, size, reason, server, may_succeed=may_succeed(decided, ())
+        )
 
     def _record_unsent(
-        self, tx: Tx, event_name: str, path: str, size: int, reason: str, server: Upload | None = None
+        self,
+        tx: Tx,
+        event_name: str,
+        path: str,
+        size: int,
+        reason: str,
+        server: Upload | None = None,
+        *,
+        may_succeed: bool,
     ) -> DocumentEvent:
         unsent = Upload(
             id=0,
@@ -264,7 +277,7 @@ class Journal:
             remote_id=None if server is None else server.remote_id,
             reason=reason,
         )
-        return self._record(tx, DocumentEvent(event_name, unsent))
+        return self._record(tx, DocumentEvent(event_name, unsent, may_succeed=may_succeed))
 
     def record_folder_problem(self, tx: Tx, folder: str, problem: str) -> DocumentEvent | None:
         """Record that the directory couldn't be listed, so everything below it is unknown. Returns an event
@@ -273,7 +286,8 @@ class Journal:
         tx.folders.record_problem(self.binding.mirror, folder, problem)
         if stored is not None and stored.problem == problem:
             return None
-        return self._record_unsent(tx, "document.failed", folder_label(folder), 0, problem)
+        label = folder_label(folder)
+        return self._record_unsent(tx, "document.failed", label, 0, problem, may_succeed=True)
 
     def _record_kept_rename(self, tx: Tx, former: str, path: str) -> None:
         """Record in the history a rename that changes nothing at the target (`renames: keep`)."""
@@ -1006,7 +1020,10 @@ class Journal:
             "indexing": now - accepted,
         }
         return DocumentEvent(
-            event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()}
+            event_name,
+            upload,
+            {name: max(0.0, seconds) for name, seconds in phases.items()},
+            may_succeed=event_name == "document.failed" and upload.code not in NEEDS_CHANGE,
         )
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:

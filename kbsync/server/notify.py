@@ -69,7 +69,7 @@ class Notice:
 
     `halt`: the halt that began, or the one that ended (then only its reason is set). `count`: the number of
     documents that failed since the last notification; `documents`: the first of them; `fix`: the command that
-    retries them.
+    retries them, empty if none can succeed before its file changes.
     """
 
     event: Occasion
@@ -92,7 +92,7 @@ class Notice:
                 text = f"{format_count(self.count, 'document')} failed"
                 if self.documents:
                     text += f", first {self.documents[0].path}: {self.documents[0].reason}"
-                text += f"; fix: {self.fix}"
+                text += f"; fix: {self.fix}" if self.fix else "; kbsync tries again when a file changes"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":
@@ -154,9 +154,9 @@ class PendingNotices:
 
     def failed(self, mirror: str, document: FailedDocument, fix: str, now: float, at: float) -> None:
         """Record that a document was quarantined, at epoch seconds `at`. `fix`: the command that retries all
-        of them."""
+        of them, empty if a retry can't help this one."""
         news = self._mirrors[mirror]
-        news.fix, news.failed_at = fix, at
+        news.fix, news.failed_at = fix or news.fix, at
         news.count += 1
         if news.count == 1:
             news.failures.not_before = max(news.failures.not_before, now + GATHER)
@@ -184,6 +184,7 @@ class PendingNotices:
             if well:
                 news.count -= notice.count
                 news.documents = news.documents[len(notice.documents) :]
+                news.fix = news.fix if news.count else ""
             return
         news.halts.sent(now, well=well)
         if well:
@@ -304,7 +305,7 @@ class Notifications:
         """Record a finished document if notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
-            fix = run.context.command_line(f"retry --mirror {mirror}")
+            fix = run.context.command_line(f"retry --mirror {mirror}") if event.may_succeed else ""
             document = FailedDocument(event.path, event.upload.reason)
             self._pending.failed(mirror, document, fix, self._steady(), self._wall())
 

@@ -303,6 +303,22 @@ def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) ->
     assert daemon.end() == 0
 
 
+@long
+@pytest.mark.parametrize(
+    ("name", "content"), [("damaged.pdf", "%PDF-1.4 cut off"), ("large.md", "large " * 999)]
+)
+def test_notification_offers_no_retry_that_cannot_succeed(sandbox: Sandbox, name: str, content: str) -> None:
+    notices = sandbox.root / "notices"
+    sandbox.write(name, content)
+    config = sandbox.configure("target: {type: local, max_bytes: 3000}")
+    config.write_text(config.read_text() + f"notify: {{command: [/bin/sh, -c, 'cat >>{notices}']}}\n")
+    daemon = sandbox.watch(hurried=True)
+    eventually(lambda: notices.exists() and notices.read_text().endswith("\n"))
+    notice = json.loads(notices.read_text())
+    assert (notice["count"], notice["cure"]) == (1, "") and "retry" not in notice["text"]
+    assert daemon.end() == 0
+
+
 @pytest.fixture
 def zhipu(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     with zhipu_sandbox(tmp_path) as zhipu:

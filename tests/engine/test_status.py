@@ -12,7 +12,8 @@ import pytest
 
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
 from kbsync.engine import reconcile
-from kbsync.engine.mirror import BoundMirror
+from kbsync.engine.journal import DocumentEvent
+from kbsync.engine.mirror import BoundMirror, Mirror
 from kbsync.engine.status import (
     EMBEDDING_DOWN,
     HALT_WORDS,
@@ -24,6 +25,7 @@ from kbsync.engine.status import (
     mirror_status,
 )
 from kbsync.errors import Halted, Rejected, Unfit
+from kbsync.once import run_once
 from kbsync.source.read import UnreadableFile
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -110,6 +112,22 @@ async def test_failed_file_shows_the_targets_reason_and_the_version_still_served
     assert "out of date" in item["grown.md"]["reason"]
 
 
+async def once_with_failures(world: World) -> dict[str, bool]:
+    """Run a pass; return for each failed file whether its event says that a retry may succeed."""
+    failures = dict[str, bool]()
+
+    def note(event: DocumentEvent) -> None:
+        if event.event == "document.failed":
+            failures[event.path] = event.may_succeed
+
+    async def work(run: Mirror) -> None:
+        run.on_event = note
+        await run_once(run)
+
+    await world.doing(work)
+    return failures
+
+
 async def test_retry_is_offered_only_where_it_can_succeed_without_a_change(world: World) -> None:
     """The codes for which the embedded readers refuse a file: a retry helps none but a timeout."""
     hopeless = "encrypted damaged binary bomb no-picture too-large output memory crash unreadable unstorable"
@@ -118,9 +136,9 @@ async def test_retry_is_offered_only_where_it_can_succeed_without_a_change(world
         world.write(f"{code}.md", code)
         error = partial(Unfit, "no", code=code)
         world.base.faults.append(Fault("put", error=error, match=f"{code}.md", times=99))
-    await world.once()
+    events = await once_with_failures(world)
     can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
-    assert can_succeed == {f"{code}.md": code in ("timeout", "other") for code in codes}
+    assert can_succeed == events == {f"{code}.md": code in ("timeout", "other") for code in codes}
     assert set(status(world, lambda one: {item.state for item in one.items or ()})) == {Status.FAILED}
 
 
@@ -130,11 +148,11 @@ async def test_retry_is_offered_for_unreadable_files_but_not_for_large_ones(
     world.limits = replace(world.limits, max_bytes=12)
     world.write_many(2)
     world.write("large.md", "much too large")
-    await world.once()
+    assert await once_with_failures(world) == {"large.md": False}
     world.write("f0.md", "new")
     with monkeypatch.context() as patch:
         patch.setattr(reconcile, "digest", lambda *_: UnreadableFile("permission denied"))
-        await world.once()
+        assert await once_with_failures(world) == {"f0.md": True}
     can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
     assert can_succeed == {"f0.md": True, "f1.md": False, "large.md": False}
     world.post_request("retry", paths=["f0.md"])

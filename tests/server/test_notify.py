@@ -363,9 +363,8 @@ class NotifiedMirror:
         await self.notifications.poll()
 
     def fail(self) -> None:
-        self.notifications.heard(
-            "a", DocumentEvent("document.failed", replace(ROW, path="x.pdf", reason="no text"))
-        )
+        row = replace(ROW, path="x.pdf", reason="no text")
+        self.notifications.heard("a", DocumentEvent("document.failed", row, may_succeed=True))
 
     @property
     def notices(self) -> list[dict[str, Any]]:
