@@ -9,7 +9,15 @@ import click
 
 from kbsync.accounts.account import ApplicationInfo, ApplicationRequest
 from kbsync.cli.commands.kb.account import open_account
-from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
+from kbsync.cli.options import (
+    Choices,
+    CommandGroup,
+    add_options,
+    examples,
+    json_option,
+    set_option,
+    shared_options,
+)
 from kbsync.cli.output import Output, print_deleted, print_message, print_object, print_objects
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.core.text import printable, shell_word
@@ -31,9 +39,7 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
 
 def _field_options(function: Callable[..., Any]) -> Any:
     """Add an option for each field of `ApplicationRequest` to a command."""
-    for option in reversed(_FIELDS):
-        function = option(function)
-    return function
+    return add_options(function, _FIELDS)
 
 
 @click.group(
