@@ -40,18 +40,17 @@ MirrorPath = tuple[str, str]
 
 
 def resolve(
-    typed: str,
-    cwd: Path,
-    roots: Mapping[str, Path],
-    is_known: Callable[[str, str], bool] = lambda mirror, path: False,
+    typed: str, mirrors: Sequence[MirrorConfig], is_known: Callable[[str, str], bool], cwd: Path | None = None
 ) -> list[MirrorPath]:
-    """Return the locations that a user may mean by `typed`. All commands that take a path use this.
+    """Return the locations that a user in `cwd` (None: the working directory) may mean by `typed`. All
+    commands that take a path use this.
 
-    Resolves it against the working directory, then against each root (`roots`: real paths by mirror). Paths
-    that exist or are in the state come before others; if several mirrors have the path, it returns all of
-    them. The list is empty if the path is in no mirror.
+    Resolves it against the directory, then against each mirror's folder. Paths that exist or are in the state
+    (`is_known`) come before others; if several mirrors have the path, it returns all of them. The list is
+    empty if the path is in no mirror.
     """
-    absolute = _real(cwd / typed)
+    roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in mirrors}
+    absolute = _real((cwd or Path.cwd()) / typed)
     candidates = [(name, _below(root, absolute)) for name, root in roots.items()]
     from_cwd = [(name, below) for name, below in candidates if below is not None]
     candidates = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]

@@ -60,7 +60,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     set_up_logs(choices)
     explanation = asyncio.run(explain_file(installation, path, Path.cwd(), text=text))
     if explanation.mirror is None:
-        other = _describe_other_mirror(choices, path, Path.cwd())
+        other = _describe_other_mirror(choices, path)
         explanation.answer = other or _describe_hard_link(installation, path) or explanation.answer
     output = Output()
     if as_json:
@@ -100,11 +100,11 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
         return await explain_path(settings[name], target, read, clock, below, context=context, text=text)
 
 
-def _describe_other_mirror(choices: Choices, path: str, cwd: Path) -> str:
+def _describe_other_mirror(choices: Choices, path: str) -> str:
     """Return the folder of another mirror that has the path, and the command that explains it; '' if none
     does.
     """
-    typed = Path(os.path.abspath(cwd / path))  # noqa: PTH100
+    typed = Path(os.path.abspath(path))  # noqa: PTH100
     # Only the folder is resolved: the path may be a symlink.
     absolute = (
         Path(os.path.realpath(typed)) if typed.is_dir() else Path(os.path.realpath(typed.parent), typed.name)
@@ -172,8 +172,7 @@ def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: P
 
         return state.read(find_path)
 
-    roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in installation.mirrors}
-    return resolve(path, cwd, roots, is_in_state)
+    return resolve(path, installation.mirrors, is_in_state, cwd)
 
 
 def _print(output: Output, explanation: PathExplanation, *, text: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -79,23 +78,21 @@ def find_entries(
     numbers = {name: record.id for name, record in recorded_mirrors(installation, tx).items()}
     if path is None:
         return tx.history.newest(list(numbers.values()), since, limit)
-    folders = {mirror.name: mirror.folder for mirror in installation.mirrors}
-    roots = {name: Path(os.path.realpath(folders[name])) for name in numbers}
+    mirrors = [mirror for mirror in installation.mirrors if mirror.name in numbers]
 
     def has_history(name: str, path: str) -> bool:
         return is_known(tx, numbers[name], path) or tx.history.has(numbers[name], path)
 
     places = [
-        (name, below)
-        for name, below in resolve(path, Path.cwd(), roots, has_history)
-        if has_history(name, below) or os.path.lexists(roots[name] / below)
+        (numbers[name], below)
+        for name, below in resolve(path, mirrors, has_history)
+        if has_history(name, below) or os.path.lexists(installation.mirror(name).folder / below)
     ]
     if not places:
         raise UsageError(
             f"no mirror has {path}; pass a file or folder, relative to its mirror or to the working directory"
         )
-    below_numbers = [(numbers[name], below) for name, below in places]
-    return tx.history.newest(list(numbers.values()), since, limit, below_numbers)
+    return tx.history.newest(list(numbers.values()), since, limit, places)
 
 
 def _line(output: Output, entry: HistoryEntry, *, with_mirror: bool) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -81,15 +79,14 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
             retried = () if record.binding is None else tx.uploads.failed_before(record.id, record.binding)
             all_failed.append(Failed(record, _find_failed(tx, record, ""), True, len(retried)))
         return all_failed
-    folders = {mirror.name: mirror.folder for mirror in installation.mirrors}
-    roots = {name: Path(os.path.realpath(folders[name])) for name in records}
+    mirrors = [mirror for mirror in installation.mirrors if mirror.name in records]
 
     def is_in_state(name: str, path: str) -> bool:
         return is_known(tx, records[name].id, path)
 
     failed_paths: dict[str, list[str]] = {}
     for typed in paths:
-        matches = [match for match in resolve(typed, Path.cwd(), roots, is_in_state) if is_in_state(*match)]
+        matches = [match for match in resolve(typed, mirrors, is_in_state) if is_in_state(*match)]
         if not matches:
             raise UsageError(
                 f"no mirror has {typed}; "
