@@ -248,10 +248,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A value parsed from text by `read`, whose `ValueError` becomes the error message."""
+    """A time parsed from text by `read`, whose `ValueError` becomes the error message."""
 
-    def __init__(self, name: str, read: Callable[[str], float]) -> None:
-        self.name, self._read = name, read
+    name = "time"
+
+    def __init__(self, read: Callable[[str], float]) -> None:
+        self._read = read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the parsed value, such as a number of seconds."""
@@ -269,7 +271,7 @@ def _read_moment(text: str) -> float:
     return read_since(text)
 
 
-MOMENT = ParsedOption("time", _read_moment)
+MOMENT = ParsedOption(_read_moment)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),

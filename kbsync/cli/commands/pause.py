@@ -36,7 +36,7 @@ def _read_pause(text: str) -> float:
 @click.option(
     "--for",
     "seconds",
-    type=ParsedOption("time", _read_pause),
+    type=ParsedOption(_read_pause),
     metavar="TIME",
     help="Resume automatically after this time, such as 30m or 2h.",
 )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Exit with the code that a pass would return now.")
 @click.option(
     "--max-age",
-    type=ParsedOption("time", parse_duration),
+    type=ParsedOption(parse_duration),
     metavar="TIME",
     help="With --check: fail only if the last pass or a waiting file is older than this.",
 )
