@@ -16,7 +16,6 @@ import pytest
 from kbsync.cli import folder_contents
 from kbsync.cli.commands.doctor import service
 from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
-from kbsync.config.model import folder_config
 from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
 from kbsync_standin.faults import Fault
@@ -242,9 +241,6 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
     never.set()
 
 
-MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
-
-
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return authority(tmp_path_factory.mktemp("ca"))
@@ -255,9 +251,7 @@ async def reached(host: str, ours: Authority, ca_file: Path | None) -> tuple[Che
     async with serving(nothing_more, ours.server) as server:
         url = server.url.replace("http:", "https:").replace("127.0.0.1", host)
         endpoint = Endpoint(url, ca_file=ca_file)
-        checks = await asyncio.to_thread(
-            list, service._check_connection(endpoint, wire.trusted(endpoint), MIRROR)
-        )
+        checks = await asyncio.to_thread(list, service._check_connection(endpoint, wire.trusted(endpoint)))
     [result] = checks
     return result, url
 
@@ -270,7 +264,7 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
 @proves("ask the operator of the service to renew it")
 async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None:
     outcome, url = await reached("127.0.0.1", ours, ours.ca_file)
-    assert (outcome.subject, outcome.grade) == ("docs: TLS", Grade.WARNING)
+    assert (outcome.subject, outcome.grade) == ("TLS", Grade.WARNING)
     assert "TLSv1.3" in outcome.detail
     assert f"{url} responds with" in outcome.detail
     assert "expires in 2 days" in outcome.detail

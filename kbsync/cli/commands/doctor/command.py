@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -71,10 +72,12 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check. `run` yields results; those yielded before an error or a timeout count."""
+    """A check. `run` yields results; those yielded before an error or a timeout count. `mirror`: the mirror
+    that they are about; "" for all."""
 
     subject: str
     run: Callable[[], Iterable[CheckResult]]
+    mirror: str = ""
 
 
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
@@ -103,10 +106,12 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     for check, own_results, thread in zip(checks, results, threads, strict=True):
         # Check this before reading the results, so that the last result isn't lost.
         is_over = not thread.is_alive()
-        all_results += list(own_results)
+        listed = list(own_results)
         if not is_over:
             detail = f"no response within {limit:g} s"
-            all_results.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
+            listed.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
+        whose = f"{check.mirror}: " if check.mirror else ""
+        all_results += [replace(result, subject=f"{whose}{result.subject}") for result in listed]
     return all_results
 
 
@@ -183,7 +188,7 @@ def _checks_of(installation: Installation) -> list[Check]:
         Check("inotify", partial(machine.inotify, mirrors)),
         Check("embedding model", partial(machine.models, mirrors)),
         *(
-            Check(f"{mirror.name}: {subject}", partial(check, mirror))
+            Check(subject, partial(check, mirror), mirror.name)
             for subject, check in by_mirror.items()
             for mirror in mirrors
         ),

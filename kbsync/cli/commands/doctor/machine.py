@@ -293,7 +293,6 @@ def user() -> str:
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
     """Check that the folder exists and that this user can read the files to mirror."""
-    subject = f"{mirror.name}: folder"
     try:
         limits: Formats = limits_of(installation, mirror)
     except (KbsyncError, OSError):
@@ -303,21 +302,21 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         contents = scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
     except FileNotFoundError:
         fix = "mount the folder, or fix its path in the config"
-        yield wrong(subject, f"{mirror.folder} does not exist", fix, Code.PERSON)
+        yield wrong("folder", f"{mirror.folder} does not exist", fix, Code.PERSON)
         return
     except OSError as error:
         why = system_reason(error)
         fix = _permissions_fix(mirror.folder, mirror.folder)
-        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", fix, Code.PERSON)
+        yield wrong("folder", f"{mirror.folder} cannot be listed: {why}", fix, Code.PERSON)
         return
     more = "" if contents.is_complete else " at least"
     if contents.unreadable:
         first = contents.first_unreadable
         detail = f"{user()} cannot read {contents.unreadable:,}{more} of its entries, such as {first}"
-        yield wrong(subject, detail, _permissions_fix(mirror.folder, Path(first)), Code.FAILED)
+        yield wrong("folder", detail, _permissions_fix(mirror.folder, Path(first)), Code.FAILED)
         return
     content = f"{format_count(contents.files, 'file')} in {format_count(contents.folders, 'folder')}"
-    yield CheckResult(subject, f"{mirror.folder}: {content}{more}")
+    yield CheckResult("folder", f"{mirror.folder}: {content}{more}")
 
 
 def _permissions_fix(folder: Path, shut: Path) -> str:

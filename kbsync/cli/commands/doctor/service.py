@@ -42,7 +42,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
     # A built-in knowledge base may use services for vectors and ranking, or none.
     for service in mirror.target.services:
         proxy = service.proxy.reveal() if service.proxy else None
-        results = list(_check_route(mirror, Endpoint(service.base_url, ca_file=service.ca_file, proxy=proxy)))
+        results = list(_check_route(Endpoint(service.base_url, ca_file=service.ca_file, proxy=proxy)))
         yield from results
         if any(result.grade is Grade.WRONG for result in results):
             return
@@ -52,14 +52,14 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
             target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         async with aclosing(target):
             results = [result async for result in _check_base(installation, mirror, target)]
-            return [*results, *_check_clock(mirror, target)]
+            return [*results, *_check_clock(target)]
 
     try:
         yield from asyncio.run(check_base())
     except Halted as error:
         yield _halt_result(installation, mirror, error)
     except Exception as error:
-        yield failed_check(f"{mirror.name}: knowledge base", error)
+        yield failed_check("knowledge base", error)
     yield from _check_models(mirror)
 
 
@@ -74,7 +74,7 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
         return
     embedding, rerank = mirror.target.embedding, mirror.target.rerank
     if embedding.type in SERVICES:
-        subject = f"{mirror.name}: embedding service"
+        subject = "embedding service"
         try:
             with closing(ServiceEncoder(embedding)) as encoder:
                 numbers = len(encoder.query("kbsync"))
@@ -87,7 +87,7 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
             else:
                 yield failed_check(subject, cause)
     if rerank.type in SERVICES:
-        subject = f"{mirror.name}: ranking model"
+        subject = "ranking model"
         try:
             with closing(ServiceRanker(rerank)) as ranker:
                 ranker.order("kbsync", ["kbsync"])
@@ -100,7 +100,7 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
     """Yield a result for each promise that the mirror's target can't keep; users can't change that."""
     for subject, sentence in describe_unkept(mirror.target.unkept):
-        yield CheckResult(f"{mirror.name}: {subject}", sentence)
+        yield CheckResult(subject, sentence)
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
@@ -111,23 +111,22 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
         return
     from kbsync.index.cluster.client import DaskCluster
 
-    subject = f"{mirror.name}: cluster"
     with closing(DaskCluster(mirror.prepare.cluster, CONNECT_TIMEOUT)) as client:
         try:
             state = client.state()
         except TargetError as error:
-            yield failed_check(subject, error)
+            yield failed_check("cluster", error)
             return
     fix = f"install kbsync {__version__} on every worker in the cluster, then restart the workers"
-    yield from (wrong(subject, reason, fix, Code.PERSON) for reason in state.unfit)
+    yield from (wrong("cluster", reason, fix, Code.PERSON) for reason in state.unfit)
     detail = f"{format_count(state.workers, 'worker')}, {format_count(state.threads, 'thread')}"
     if not state.workers:
-        yield wrong(subject, detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
+        yield wrong("cluster", detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
     elif not state.unfit:
-        yield CheckResult(subject, f"{mirror.prepare.dask} has {detail}")
+        yield CheckResult("cluster", f"{mirror.prepare.dask} has {detail}")
 
 
-def _check_route(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
+def _check_route(endpoint: Endpoint) -> Iterator[CheckResult]:
     from kbsync.targets.http import connection
 
     trust, url = connection.trusted(endpoint), connection.origin(endpoint)
@@ -135,27 +134,24 @@ def _check_route(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResu
         proxy = connection.proxy_host(endpoint, trust)
     except connection.UnusableProxyError as error:
         fix = f"set proxy: to an http proxy in the config, or add {url.host} to NO_PROXY"
-        yield wrong(f"{mirror.name}: proxy", str(error).partition(";")[0], fix, Code.PASSING)
+        yield wrong("proxy", str(error).partition(";")[0], fix, Code.PASSING)
         return
     host, _, port = proxy.rpartition(":") if ":" in proxy else (proxy or url.host, "", "")
     host, number = host or proxy, int(port) if port.isdecimal() else url.port
-    subject = f"{mirror.name}: DNS"
     try:
         resolved = socket.getaddrinfo(host.strip("[]"), number or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         fix = f"getent ahosts {shell_word(host)}"
-        yield wrong(subject, f"{host} has no IP address ({system_reason(error)})", fix, Code.PASSING)
+        yield wrong("DNS", f"{host} has no IP address ({system_reason(error)})", fix, Code.PASSING)
         return
     addresses = sorted({str(address[0]) for *_, address in resolved})
-    yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
+    yield CheckResult("DNS", f"{host} is {', '.join(addresses[:3])}")
     if not proxy:
         # Behind a proxy, only a request by the target shows whether it can be reached.
-        yield from _check_connection(endpoint, trust, mirror)
+        yield from _check_connection(endpoint, trust)
 
 
-def _check_connection(
-    endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig
-) -> Iterator[CheckResult]:
+def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[CheckResult]:
     """Check the connection and its certificate.
 
     Sends no request, because that would need a valid URL of the service.
@@ -163,7 +159,7 @@ def _check_connection(
     from kbsync.targets.http import connection
 
     url, is_secure = connection.origin(endpoint), endpoint.base_url.startswith("https:")
-    subject = f"{mirror.name}: {'TLS' if is_secure else 'connection'}"
+    subject = "TLS" if is_secure else "connection"
     address = (url.host, url.port or (443 if is_secure else 80))
     try:
         with socket.create_connection(address, CONNECT_TIMEOUT) as plain:
@@ -191,40 +187,39 @@ def _check_connection(
         yield CheckResult(subject, detail)
 
 
-def _check_clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
+def _check_clock(target: Target) -> Iterator[CheckResult]:
     """Compare this machine's clock with the service's `Date` header."""
     if target.clock_offset is None:
         return
-    subject, offset = f"{mirror.name}: clock", target.clock_offset
-    if abs(offset) <= CLOCK_TOLERANCE:
-        yield CheckResult(subject, "in step with the service")
+    if abs(offset := target.clock_offset) <= CLOCK_TOLERANCE:
+        yield CheckResult("clock", "in step with the service")
         return
     side = "behind" if offset > 0 else "ahead of"
     detail = f"this machine is {abs(offset):,.0f} s {side} the service, which may refuse signed keys"
-    yield warning(subject, detail, "sudo timedatectl set-ntp true")
+    yield warning("clock", detail, "sudo timedatectl set-ntp true")
 
 
 async def _check_base(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
     """Check the key and the knowledge base, and report them in the target's own words."""
-    subject, is_remote = f"{mirror.name}: knowledge base", not target.limits.embedded
+    subject, is_remote = "knowledge base", not target.limits.embedded
     try:
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
             # The service responded and accepted the key, so the error is about something else.
-            yield CheckResult(f"{mirror.name}: key", "accepted")
+            yield CheckResult("key", "accepted")
         yield _halt_result(installation, mirror, error)
         return
     except TargetError as error:
         yield failed_check(subject, error)
         return
     if is_remote:
-        yield CheckResult(f"{mirror.name}: key", "accepted")
+        yield CheckResult("key", "accepted")
     held = "" if base.documents is None else format_count(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
-    async for result in _check_quota(mirror, target, base.address):
+    async for result in _check_quota(target, base.address):
         yield result
 
 
@@ -235,9 +230,9 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
     fix = with_retry_command(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).fix
     if error.halt != "credentials":
-        return wrong(f"{mirror.name}: knowledge base", error.reason, fix, Code.PERSON)
+        return wrong("knowledge base", error.reason, fix, Code.PERSON)
     detail = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))
-    return wrong(f"{mirror.name}: key", detail, fix, Code.PERSON)
+    return wrong("key", detail, fix, Code.PERSON)
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
@@ -262,26 +257,26 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     return f"api_key comes from the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 
 
-async def _check_quota(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:
+async def _check_quota(target: Target, address: str) -> AsyncIterator[CheckResult]:
     """Check how full the account is, if the service reports it."""
     try:
         room = await target.capacity()
     except Rejected:
         return
     except TargetError as error:
-        yield failed_check(f"{mirror.name}: quota", error)
+        yield failed_check("quota", error)
         return
     if room is None:
         return
-    subject, detail = f"{mirror.name}: quota", f"{format_size(room.used)} of {format_size(room.total)} used"
+    detail = f"{format_size(room.used)} of {format_size(room.total)} used"
     parts = [(room.used, room.total)]
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
         parts.append((room.used_words, room.total_words))
     fix = f"delete documents at {address}, or get more space for the account"
     if any(used >= total for used, total in parts):
-        yield wrong(subject, f"{detail}: full", fix, Code.PERSON)
+        yield wrong("quota", f"{detail}: full", fix, Code.PERSON)
     elif any(used > NEARLY_FULL * total for used, total in parts):
-        yield warning(subject, detail, fix)
+        yield warning("quota", detail, fix)
     else:
-        yield CheckResult(subject, detail)
+        yield CheckResult("quota", detail)
