@@ -82,7 +82,8 @@ class RunningRemoval:
 
 
 class Daemon:
-    """Watches every mirror until a signal of `ending`. SIGHUP reloads the config, unless it is one of these.
+    """Watches every mirror until one of the signals `ending` arrives. SIGHUP reloads the config, unless it is
+    one of them.
 
     A retry of a halted mirror reloads the config too, and a mirror with a refused key reloads its secrets
     whenever it checks whether the key works.

@@ -58,7 +58,7 @@ class Note:
     hint: str = ""
 
     def line(self, hint: str | None = None) -> str:
-        """Return the note with its hint. `hint`: the one for another reader, if the note has one at all."""
+        """Return the note with its hint. `hint`: replaces the note's own hint, if it has one."""
         if not self.hint:
             return self.text
         return f"{self.text}; {self.hint if hint is None else hint}"

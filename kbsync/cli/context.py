@@ -154,7 +154,7 @@ def _find_former_names(installation: Installation) -> Mapping[str, str]:
 
 
 def choose_all(choices: Choices) -> list[Installation]:
-    """Return what `choose` returns or, if the options name nothing, an installation for every folder of
+    """Return the result of `choose` or, if the options select nothing, an installation for every folder of
     earlier `--folder` runs. Each of these has its own state. Raises `UsageError` like `choose`.
     """
     is_named = choices.config or choices.folder or choices.state_dir

@@ -119,7 +119,7 @@ class GlobalOption(click.Option):
 
 
 class FoldedOptions(GlobalOption):
-    """The global option whose line in `--help` stands for all of them."""
+    """The global option whose line in `--help` represents all of them."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line for the help."""

@@ -118,7 +118,9 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
 
 
 def prefixes_clash(prefix: str, other: str) -> bool:
-    """Return whether one begins with the other, so that a document name would not identify its mirror."""
+    """Return whether one prefix begins with the other, so that a document's name would not identify its
+    mirror.
+    """
     return prefix.startswith(other) or other.startswith(prefix)
 
 

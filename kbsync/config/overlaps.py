@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def describe_overlaps(config: Config, name: str) -> Iterator[str]:
-    """Yield a sentence for each mirror that has files of the mirror `name`, too. Blocks."""
+    """Yield a sentence for each mirror that shares files with the mirror `name`. Reads the disk, so it may
+    block.
+    """
     from kbsync.core.selection import IGNORE_FILE
 
     added = next(mirror for mirror in config.mirrors if mirror.name == name)
@@ -32,8 +34,8 @@ def describe_overlaps(config: Config, name: str) -> Iterator[str]:
 
 
 def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
-    """Return whether the mirror of `root` scans the folder below it: an excluded folder may be another
-    mirror.
+    """Return whether the mirror of `root` scans `folder`, which is inside it. If the mirror excludes the
+    folder, another mirror may use it.
     """
     if folder == root:
         return True

@@ -71,7 +71,9 @@ class Draft:
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """Report problems of the value at `new` at `old`, from which it was made."""
+        """Report problems with the value at `new` as problems at `old`, because it was derived from that
+        value.
+        """
         self._lines[new] = self._lines[old]
         self._sources[new] = old
 

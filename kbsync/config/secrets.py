@@ -52,7 +52,7 @@ class Secret:
 
 
 def _fault(value: object) -> str:
-    """Return what is wrong with a value, without repeating it: first what nobody can see."""
+    """Return what is wrong with a value, without repeating it. Checks for invisible characters first."""
     match value:
         case "":
             return "is empty"

@@ -169,11 +169,11 @@ class Capacity:
 class Limits(Waiting, Formats):
     """A target's limits, how long to wait for its work, and other properties that the engine needs.
 
-    The number after a description is that of the promise it serves (docs/promises.md).
+    docs/promises.md describes the numbered promises.
     """
 
     batch: int = 1
-    """Maximum number of documents in one `put`, which returns an outcome for each (9)."""
+    """Maximum number of documents in one `put`, which returns an outcome for each (promise 9)."""
 
     batch_bytes: int | None = None
     """Maximum total size of the documents in one request; a larger one is sent alone. None: no limit."""
@@ -190,22 +190,23 @@ class Limits(Waiting, Formats):
 
     marks: bool = False
     """Whether the list returns the path, digest and upload id that kbsync sent, which prove that a document
-    is ours (6).
+    is ours (promise 6).
     """
 
     links: frozenset[str] = frozenset()
     """Extensions of link files, which contain a URL that the service fetches; a subset of `extensions`.
 
     Without `marks` the list has such a document under a different name, so after a lost response kbsync looks
-    for the document by its URL (3).
+    for the document by its URL (promise 3).
     """
 
     ids_return: bool = False
-    """Whether ids are derived from names, so that a new document may get the id of a deleted one (3)."""
+    """Whether ids are derived from names, so that a new document may get the id of a deleted one (promise 3).
+    """
 
     paid: bool = False
     """Whether indexing costs money, so kbsync asks before it reindexes many documents because of a changed
-    recipe (7).
+    recipe (promise 7).
     """
 
     embedded: bool = False
@@ -213,7 +214,7 @@ class Limits(Waiting, Formats):
     the same place means that the old base is lost.
 
     Only this mirror changes such a base. It rejects documents only for their content, so many rejections in a
-    row don't mean that the target is faulty (9).
+    row don't mean that the target is faulty (promise 9).
     """
 
 

@@ -190,23 +190,24 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Put the upload off for `wait` seconds without counting this attempt: the document isn't at fault."""
+    """Postpone the upload for `wait` seconds without counting this attempt: the document isn't at fault."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
 
 def mark_answered(upload: Upload) -> Upload:
-    """Record that the target answered the last send, or that the document didn't cause the loss of the
-    response."""
+    """Record that the document didn't cause the lost response: the target answered, or something else is to
+    blame.
+    """
     if upload.state is not UploadState.SENDING:
         return upload
     return replace(upload, losses=max(0, upload.losses - 1))
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Check the target before resending, because the response was lost.
+    """Search the target before resending, because the response was lost.
 
-    `spent`: the document may be to blame.
+    `spent`: count the attempt, because the document may be to blame.
     """
     upload = upload if spent else mark_answered(upload)
     wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
@@ -270,7 +271,7 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """Create a new intent in place of an upload that was given up. Its tries carry over, and pauses grow.
+    """Create a new intent in place of an upload that kbsync gave up. Its tries carry over, and pauses grow.
 
     After `MAX_LOSSES` in a row it fails instead, until an edit or `retry`.
     """
@@ -354,9 +355,9 @@ def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
 
 
 def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Record that indexing failed and that the target was asked to reindex the document.
+    """Record that indexing failed and that kbsync asked the target to reindex the document.
 
-    `spent`: the document was to blame.
+    `spent`: count the attempt, because the document was to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = pause(max(1, tries), timing.chance)
@@ -413,7 +414,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
 def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
     """Create a fresh intent in place of an upload that failed to index. Its tries carry over.
 
-    `spent`: the document was to blame.
+    `spent`: count this try, because the document was to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     return replace(

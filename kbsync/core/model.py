@@ -179,7 +179,7 @@ LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 """States in which the document is presumed absent, although a later list may have it."""
 
 WITHOUT_FILE = (*LOOKED_FOR, UploadState.ADOPTING)
-"""States of uploads that don't keep a file's row alive."""
+"""States of uploads that don't need a row for their file."""
 
 TO_BE_DONE = (
     UploadState.INTENDED,  # to be sent
@@ -371,42 +371,41 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Formats:
-    """The documents that a target accepts. Sizes are in bytes; the number after a description is that of the
-    promise it serves."""
+    """The documents that a target accepts. Sizes are in bytes."""
 
     extensions: frozenset[str] = frozenset()
-    """Extensions to send, in lower case without the dot; other files would fail each time (9)."""
+    """Extensions to send, in lower case without the dot; other files would fail each time (promise 9)."""
 
     names: frozenset[str] = frozenset()
-    """Exact names of files without an extension to send (9)."""
+    """Exact names of files without an extension to send (promise 9)."""
 
     max_bytes: int | None = None
-    """Maximum file size; None: no limit. kbsync refuses a larger one before it sends it (9)."""
+    """Maximum file size; None: no limit. kbsync refuses a larger one before it sends it (promise 9)."""
 
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
-    """Maximum file sizes for formats that have their own limit (9)."""
+    """Maximum file sizes for formats that have their own limit (promise 9)."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait for a target. Times are in seconds; numbers in brackets are promises (`Formats`)."""
+    """How long to wait for a target. Times are in seconds."""
 
     list_lag: float = 15.0
     """How long an accepted upload may be missing from the list; 0: a single list is enough to decide about an
-    upload whose response was lost (3).
+    upload whose response was lost (promise 3).
     """
 
     reembed_tries: int = 3
-    """How many times kbsync retries a failed document before it quarantines it (9)."""
+    """How many times kbsync retries a failed document before it quarantines it (promise 9)."""
 
     give_up: float = 1800.0
-    """Time after which a document that is not searchable has failed (9)."""
+    """Time after which a document that is not searchable has failed (promise 9)."""
 
     poll_first: float = 1.0
-    """Time from an upload to the first poll of its state; until then the old version serves (2)."""
+    """Time from an upload to the first poll of its state; until then the old version serves (promise 2)."""
 
     poll_longest: float = 15.0
-    """Maximum time between two polls (2)."""
+    """Maximum time between two polls (promise 2)."""
 
     reembed_grace: float = 0.0
-    """How long after a reindex request a reported failure may still be the old one (9)."""
+    """How long after a reindex request a reported failure may still be the old one (promise 9)."""

@@ -101,7 +101,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, among those at the target that are proven to be ours: the file's own,
+    """Return the document to serve, out of those at the target that are proven to be ours: the file's own,
     otherwise the newest.
     """
     marked = [upload for upload in uploads if upload.is_marked]
@@ -138,7 +138,7 @@ def removal_cause(desired: Desired) -> str:
 
 
 def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
-    """Remove these uploads. What that means for each depends on its state."""
+    """Remove these uploads, each by the step that its state requires."""
     actions = (_remove(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
@@ -288,7 +288,7 @@ def digests_match(known_digest: str, known_size: int | None, digest: str, size: 
 
 
 def _is_unread(upload: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether the document may be this file's, and kbsync hasn't read it yet."""
+    """Return whether the document may belong to this file, but kbsync hasn't read its bytes yet."""
     could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
     return abilities.reads and could_be and upload.size in (desired.size, UNKNOWN_SIZE)
 
@@ -335,8 +335,9 @@ def _may_serve(upload: Upload) -> bool:
 
 
 def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """Return whether a delete was sent without effect and its path is wanted again. It then waits until
-    another upload serves."""
+    """Return whether a sent delete had no effect and the path needs a document again. The delete then waits
+    until another upload serves.
+    """
     if removal_cause(desired) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
         return False
     states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}

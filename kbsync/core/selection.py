@@ -341,8 +341,8 @@ DEFAULTS = (
 
 
 _REVISION = "2"
-"""Change this whenever the module's decisions for equal rules change, so that kbsync re-evaluates stored
-ones.
+"""Change this whenever the module decides differently for the same rules, so that kbsync re-evaluates stored
+decisions.
 """
 
 DEFAULT = "default"
@@ -407,8 +407,9 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """The version of the rules, of both parts: rules that decide differently in a folder have different
-        versions."""
+        """The version of both parts of the rules. It differs between rules that decide differently in a
+        folder.
+        """
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:

@@ -52,7 +52,7 @@ def shell_word(text: str) -> str:
 
 
 def path_argument(path: str) -> str:
-    """Return `path`, not yet quoted, as an argument that no command takes for an option."""
+    """Return `path`, not yet quoted, as an argument that no command mistakes for an option."""
     return f"./{path}" if path.startswith("-") else path
 
 
@@ -114,7 +114,7 @@ def cursor(path: str) -> str:
 
 
 def path_at(text: str) -> str:
-    """Return the inverse of `cursor`; the padding may be missing. Raises `ValueError`."""
+    """Return the path that `cursor` encoded, with or without padding. Raises `ValueError`."""
     padded = text + "=" * (-len(text) % 4)
     return os.fsdecode(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
 

@@ -382,12 +382,12 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 def root_missing(error: RootError) -> Halted:
     """Return the halt for a missing root; approval can't end it."""
-    return Halted(FOLDER_MISSING, f"{error}; nothing is deleted until it is back")
+    return Halted(FOLDER_MISSING, f"{error}; kbsync deletes nothing until it is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
     """Return the halt for a root that differs from the last known one."""
-    detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
+    detail = f"{settings.root}: {difference}; kbsync deletes nothing until it is back or you approve it"
     return Halted(FOLDER_MISSING, detail, fix=f"kbsync approve {settings.name}")
 
 
@@ -544,7 +544,7 @@ def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
 
 
 def _is_removed(address: str) -> bool:
-    """Return whether a knowledge base's file has been deleted. Blocks."""
+    """Return whether a knowledge base's file has been deleted. Reads the disk, so it may block."""
     if not address.startswith("file:"):
         return False
     file = Path(os.fsdecode(unquote_to_bytes(address.removeprefix("file://"))))

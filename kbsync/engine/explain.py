@@ -263,7 +263,9 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootError]:
-    """Return the facts about the path from the disk and the rules, and the root or its problem. Blocks."""
+    """Return the facts about the path from the disk and the rules, and the root or its problem. Reads the
+    disk, so it may block.
+    """
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
@@ -746,14 +748,14 @@ _UPLOADS = {
     UploadState.INDEXING: "The knowledge base is indexing it",
     UploadState.SERVING: "Searches find it in the knowledge base",
     UploadState.HELD: "Searches find it in the knowledge base; its deletion waits for your approval",
-    UploadState.RETIRING: "kbsync is deleting an earlier document of it from the knowledge base",
-    UploadState.TOMBSTONE: "kbsync deleted an earlier document of it from the knowledge base",
+    UploadState.RETIRING: "kbsync is deleting an earlier document for it from the knowledge base",
+    UploadState.TOMBSTONE: "kbsync deleted an earlier document for it from the knowledge base",
     UploadState.FAILED: "An upload to the knowledge base failed",
     UploadState.ADOPTING: "kbsync is checking whether a document in the knowledge base is this file",
     UploadState.DROPPED: "An upload never reached the knowledge base",
-    UploadState.GONE: "The knowledge base no longer has an earlier document of it",
+    UploadState.GONE: "An earlier document for it is no longer in the knowledge base",
 }
-"""What each upload of a file means to a user."""
+"""The meaning of each state of an upload, in a clause for users."""
 
 
 def _describe_rules(selection: Selection) -> str:

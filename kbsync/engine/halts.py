@@ -70,7 +70,7 @@ PROBE_EVERY, MAX_PROBE_PAUSE = 30.0, 900.0
 
 
 class Work(Enum):
-    """The work that is allowed; see the table above."""
+    """The work that a mirror may do now; see the table above."""
 
     FREE = "free"
     HALTED = "halted"

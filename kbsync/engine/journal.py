@@ -590,8 +590,9 @@ class Journal:
     def record_put(
         self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True
     ) -> DocumentEvent | None:
-        """Record the outcome of a put, even if its response was lost. `spent`: the document may have caused
-        the loss."""
+        """Record the outcome of a put, even if its response was lost. `spent`: count the attempt, because the
+        document may have caused the loss.
+        """
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
@@ -703,9 +704,9 @@ class Journal:
         return None
 
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
-        """Return the adopted document `twin` if it has this upload's bytes and no file.
+        """Return the adopted document `twin` if it has this upload's bytes and no file needs it.
 
-        A file at its path with other bytes, or one that the mirror doesn't select, doesn't count.
+        A file at its path doesn't need it if the file has other bytes, or if the mirror doesn't select it.
         """
         for row in tx.uploads.by_remote(self.binding.id, twin):
             is_adoptable = row.state is UploadState.ADOPTING and row.path != upload.path
@@ -721,8 +722,9 @@ class Journal:
         return None
 
     def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
-        """Give a file that was renamed while the state was lost its old document back, in place of the failed
-        one."""
+        """Replace the failed upload with the file's old document. Happens if the file was renamed while the
+        state was lost.
+        """
         orphan = self.orphan_with(tx, upload, twin)
         if orphan is None or upload.purpose is not Purpose.SERVE:
             return False
@@ -885,13 +887,14 @@ class Journal:
         return self._accept(tx, replace(accepted, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
-        """Return whether the document that served the path was removed for this upload."""
+        """Return whether kbsync removed the path's serving document before this upload."""
         rows = self.uploads(tx, upload.path)
         return any(row.state.serves and self._has_text_of(upload, row) for row in rows)
 
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
-        """Return whether the old document was removed for this upload, because the target stores each text
-        once."""
+        """Return whether kbsync removed the old document before this upload, because the target stores each
+        text once.
+        """
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.texts_once
 
@@ -970,7 +973,7 @@ class Journal:
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
         """Mark every upload in flight as unsure, except the `busy` ones, which are still running.
 
-        `spent`: a document may be to blame, for instance if kbsync was killed while sending it.
+        `spent`: count the attempt, because the document may be to blame, for instance if it crashed kbsync.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
@@ -1058,8 +1061,9 @@ def _not_seen_yet(path: str, now: float) -> FileRow:
 
 
 def _stands_in(action: Action, rows: Mapping[int, Upload]) -> bool:
-    """Return whether the document that served the path was or will be deleted for the upload. If so, the
-    upload continues, and any decision about it waits."""
+    """Return whether kbsync deletes, or has deleted, the path's serving document before this upload. If so,
+    the upload continues, and any decision about it waits.
+    """
     upload, server = rows[action.upload or 0], serving(rows.values())
     is_same = server is None or server.digest == upload.digest
     return upload.state.in_flight and upload.predecessor is not None and is_same

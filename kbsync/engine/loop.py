@@ -307,8 +307,9 @@ class MirrorLoop:
         await wait_for_any(self.mirror.clock, seconds, self.mirror.wake, self.stop)
 
     async def _rest_unwatched(self, seconds: float) -> None:
-        """Wait as `_rest` does while no watcher reports commands' messages. The first call always reports
-        one."""
+        """Wait like `_rest`, then check for messages from commands, because no watcher reports them. The
+        first check always finds one.
+        """
         await self._rest(seconds)
         self._wake_file.check()
 

@@ -86,7 +86,7 @@ class AwaitedFiles:
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Return the changed or returned files that are still checked; a daemon checks all of them."""
+        """Return those of the changed files that this pass may check again. A daemon checks all of them."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < MAX_WAITS}
@@ -95,7 +95,7 @@ class AwaitedFiles:
         return admitted
 
     def extend(self, now: float) -> None:
-        """In a pass, wait for the files at admitted paths that are being written."""
+        """In a pass, also wait for the files that are being written now."""
         if self._is_pass:
             for path in self._settling.paths():
                 if path not in self._waiting:

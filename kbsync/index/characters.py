@@ -78,10 +78,10 @@ def folded(text: str) -> str:
 
 
 def unified(text: str) -> str:
-    """Return folded text with one character for those that people and keyboards write for each other, and
-    without marks that may be left out.
+    """Return folded text in which characters that people or keyboards use interchangeably are the same, and
+    optional marks are removed.
 
-    Vowel signs, which can't be left out, become private characters: SQLite takes them for separators.
+    Vowel signs aren't optional: they become private characters, because SQLite treats them as separators.
     """
     return text if text.isascii() else text.translate(_unified())
 

@@ -334,11 +334,12 @@ _WIDEST_GAP = LONGEST * 4
 """Number of consecutive white space characters that end a chunk."""
 
 _SHORT_PAGE = 160
-"""Number of tokens up to which the end of a page ends a chunk, so that a hit on a slide has its number. Where
-a longer page ends often depends on the text before."""
+"""Maximum number of tokens of a page whose end also ends a chunk, so that a hit on a slide has the slide's
+number. Longer pages don't, because an edit earlier in the text often moves their end.
+"""
 
 _OPENING = 32
-"""How many leading characters of a block decide whether a chunk may end before it."""
+"""Number of leading characters of a block that decide whether a chunk may end before it."""
 
 _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")

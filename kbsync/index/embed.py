@@ -450,7 +450,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How a model was trained to be used, as far as its graph doesn't show it."""
+    """How to use a model as it was trained: the parts that its graph doesn't show."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -464,8 +464,8 @@ def _read_usage(home: Path) -> _Usage:
     """Return the usage according to the sentence-transformers files in the model's folder. Raises
     `UsageError`.
 
-    Without such files, it is the mean of the tokens and no prompts. No file has the prompts of E5 models, so
-    these are recognized by name.
+    Without such files, assumes the mean of the tokens and no prompts. No file contains the prompts of E5
+    models, so this recognizes these models by name.
     """
     modules = [item for item in _json(home / "modules.json", list) if isinstance(item, dict)]
     kinds = {str(item.get("type", "")).rpartition(".")[2]: str(item.get("path", "")) for item in modules}

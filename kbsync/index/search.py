@@ -94,9 +94,9 @@ _FIRST_DEPTH, _GROWTH = 50, 5
 
 
 def _depths(top_k: int) -> Iterator[int]:
-    """Yield the numbers of documents to fetch candidates for, until they cover `top_k`.
-
-    The candidates depend on that number, so it is the same for most searches, and pages fit together.
+    """Yield how many documents to fetch candidates for: more in each round, until there are `top_k`. The
+    candidates depend on this number, so nearly all searches use the same one; otherwise the pages of a result
+    would not be consistent.
     """
     depth = _FIRST_DEPTH
     while depth < top_k:

@@ -28,19 +28,21 @@ FIELDS = (1.0, 1.5, 1.0)
 """The weights of a term among a chunk's other forms, in its headings and in its text."""
 
 _SATURATION, _BM25_SATURATION = 1.4, 2.2
-"""How much of its idf a word adds to the score of a chunk that has it often, in headings and text, and how
-much BM25 would add."""
+"""The maximum that a word adds to a chunk's score for its headings and text, as a multiple of the word's idf,
+and the maximum in plain BM25.
+"""
 
 TOGETHER, ADJACENT, ELSEWHERE = 0.5, 0.5, 0.25
-"""The weight in a chunk's score of the share of the question in one sentence (ADR 9), and how much a term in
-an adjacent sentence and in any other counts."""
+"""The weight in a chunk's score of the share of the question that one sentence has (ADR 9), and the weights
+of terms in an adjacent sentence and in any other.
+"""
 
 READ_DOCUMENTS = 10
-"""Number of best documents in whose chunks to compare the sentences with the question."""
+"""Number of best documents whose sentences are compared with the question."""
 
 TRANSLATED = 0.6
-"""The share of its score that a chunk found by the question's translation keeps; with a larger share, wrong
-translations displace hits in the question's own language.
+"""The factor for the score of a chunk found by the question's translation. With a larger factor, wrong
+translations would displace hits in the question's own language.
 """
 
 DEPTH = 150
@@ -48,13 +50,14 @@ DEPTH = 150
 
 CODE, CODE_ALONE = 1.0, 3.0
 """Added to the words' score if a chunk has all codes of the question as written, such as a date, a version or
-an identifier: `CODE` times their share of the question's terms in a sentence, and up to `CODE_ALONE` the more
-of the question they are. Otherwise, chunks with their parts scattered would rank as high, and files named
-after the parts higher."""
+an identifier: `CODE` times their share of the question's terms, rising to `CODE_ALONE` for a question of
+codes alone. Otherwise, chunks with scattered parts of a code would rank as high, and files named after the
+parts would rank higher.
+"""
 
 
 def code_points(share: float) -> float:
-    """Return what a code adds to the words' score; `share`: its share of the question's terms."""
+    """Return the points that a code adds to the words' score. `share`: its share of the question's terms."""
     return share * (CODE + (CODE_ALONE - CODE) * share)
 
 
@@ -119,11 +122,9 @@ class TermWeights:
     """The terms that occur in the text of only one document."""
 
     def raise_certain(self, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]) -> set[int]:
-        """Let the terms of chunks that can't match by chance count fully however long the chunks are. Returns
-        these chunks.
-
-        Such a chunk has all of the question, and one of its terms occurs in no other document. `by_term`:
-        what each term adds to the `scores`, by chunk.
+        """Count all terms fully, regardless of length, in chunks that can't match by chance. Returns these
+        chunks. Such a chunk has all terms of the question, and one of them occurs in no other document.
+        `by_term`: the points that each term adds to the `scores`, by chunk.
         """
         asked = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
         certain = {
@@ -152,10 +153,9 @@ def share_together(
     around: Set[str],
     scattered: Set[str] = frozenset(),
 ) -> float:
-    """Return the share of a question that one of the sentences has: from 0 to 1, by the idf of its terms.
-
-    `sentences`: the stems in each. `around`: those in the headings and the name of the chunk.
-    `scattered`: those that count no more than in any other sentence.
+    """Return the highest share of the question's terms, weighted by idf, in one sentence: from 0 to 1.
+    `sentences`: the stems in each. `around`: the stems in the headings and the name of the chunk.
+    `scattered`: stems that don't count more for being in the same sentence.
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
     around, sentences = sought.keys() & around, [sought.keys() & sentence for sentence in sentences]
@@ -178,7 +178,7 @@ def saturation_of(term: Term) -> float:
     """Return how much of its idf a term may add to the score of a chunk that has it often.
 
     Otherwise a source file with one word of the question in every line ranks above an answer with all of
-    them. A Chinese character may be often in a text because many of its words have it.
+    them. A Chinese character may occur often in a text because many of its words contain it.
     """
     return _BM25_SATURATION if len(term.stem) == 1 and has_cjk(term.stem) else _SATURATION
 
@@ -263,8 +263,8 @@ def select_terms(
 class NameScores:
     """The documents whose names have some terms of a question.
 
-    `chunks`: those that have the terms, too. `exact`: the documents whose file name or path is the question.
-    `whole`: those whose file name has several words and is part of it.
+    `chunks`: the chunks that contain each term. `exact`: the documents whose file name or path is the
+    question. `whole`: those whose file name has several words and is part of it.
     """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:
@@ -274,10 +274,12 @@ class NameScores:
         self.exact: Collection[int] = ()
         self.whole: Collection[int] = ()
         self._found_terms = dict[int, list[tuple[float, Collection[int]]]]()
-        """For each document, the idf of its terms, each with the chunks that have the term, too."""
+        """For each document, the idf of each term in its name, with the chunks that contain the term."""
 
     def set_exact(self, documents: Collection[int]) -> None:
-        """Set `exact`; the names of these documents have all terms, those of a folder or extension too."""
+        """Set `exact`. The names of these documents have all terms, including those of a folder or
+        extension.
+        """
         self.exact = documents
         terms = [term for term in self.idf if not (term.goes_on or term.is_guess)]
         for document in documents:

@@ -30,7 +30,7 @@ from kbsync.index.dates import date_forms, dates_in, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
 
 TOKENISER, OLDEST_TOKENISER = 5, 4
-"""The version of `words` for new documents, and the oldest one that is still known."""
+"""The version of `words` for new documents, and the oldest version that kbsync still reads."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
 """SQLite's tokenizer for the words, part of the schema of the index."""
@@ -484,8 +484,9 @@ def _contains(tokens: Sequence[str], sought: Sequence[str]) -> bool:
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """Return the text that a document is found by in addition to its content: title, tags and the stem of its
-    file name."""
+    """Return the searchable text that isn't in the document's content: title, tags and the stem of its file
+    name.
+    """
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
@@ -508,8 +509,10 @@ def names_sought(question: str) -> list[str]:
 
 
 def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
-    """Return the numbers of the paths whose file name equals the question, or, if it has slashes, whose last
-    parts do: only the whole path if there is one. The extension may be missing."""
+    """Return the numbers of the paths whose file name equals the question. If the question has slashes,
+    return the paths that end with it, or only the path that equals it. The question may omit the
+    extension.
+    """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     question_words, depth = tokeniser.words(question), question.count("/") + 1
     whole, named = list[int](), list[int]()

@@ -22,10 +22,12 @@ from kbsync.index.words import (
 
 
 class ComparableText:
-    """A text in comparable form, `plain`, whose positions are known in the text: `㎡` becomes `m2`."""
+    """A text in comparable form (`plain`, in which `㎡` is `m2`), with the position of each character in the
+    original text.
+    """
 
     def __init__(self, text: str) -> None:
-        """`text`: cleaned by `legible`, so that each character has the same form alone."""
+        """`text`: cleaned by `legible`, so that it can be converted one character at a time."""
         self._text = text
         folds = list(text) if text.isascii() else list(map(_fold, text))
         self.plain = "".join(folds)
@@ -33,11 +35,13 @@ class ComparableText:
         self._starts = [*starts, len(text)]
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return the start and end in the text of a part of `plain`, with the marks that follow it."""
+        """Return where a part of `plain` starts and ends in the original text, including any combining marks
+        after it.
+        """
         return self._starts[start], max(self._starts[end], self._starts[end - 1] + 1)
 
     def written(self, start: int, end: int) -> str:
-        """Return a part of `plain` as written."""
+        """Return the original text of a part of `plain`."""
         return self._text[slice(*self.span(start, end))]
 
 
@@ -46,8 +50,9 @@ _fold = functools.lru_cache(4096)(comparable)
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word in a text in comparable form, with its start and end there. `is_form`: it is another form of
-    the word there."""
+    """A word with its start and end in a text in comparable form. `is_form`: it is another form of the word
+    at that position.
+    """
 
     start: int
     end: int

@@ -463,8 +463,9 @@ class ListenerApp:
         return _accepted("remove", mirror)
 
     def _add(self, typed: str, name: str | None, config_path: Path) -> tuple[str, list[str]]:
-        """Return the name of the new mirror, and notes on other mirrors with the same files. Blocks. Raises
-        `UsageError`."""
+        """Return the name of the new mirror, and notes on other mirrors with the same files. Reads the disk,
+        so it may block. Raises `UsageError`.
+        """
         expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
         # A user of the page doesn't know the daemon's working directory.
         if not expanded.startswith("/"):

@@ -301,7 +301,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Return uploads in progress that failed or got no response earlier, with an id above `after`."""
+        """Return uploads in progress that failed earlier or got no response, with an id above `after`."""
         # An upload that is being sent counts as one loss until the response arrives.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
@@ -505,7 +505,9 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States that only one row of a path may have, with the change made to the former mirror's row."""
+"""States in which a path may have only one row: each with the condition for a conflict, and the change to the
+former mirror's row.
+"""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated verbatim so that SQLite uses the index."""

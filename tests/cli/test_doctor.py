@@ -180,7 +180,8 @@ def test_embedding_service_and_ranking_model_are_probed_once(sandbox: Sandbox, m
     probes = ("handbook: embedding service", "handbook: ranking model")
     ran = check(f"id.{SECRET}")
     assert [results(ran)[name]["result"] for name in probes] == ["ok", "ok"]
-    assert re.fullmatch(r"openai words returns vectors of \d+ numbers", results(ran)[probes[0]]["detail"])
+    detail = results(ran)[probes[0]]["detail"]
+    assert re.fullmatch(r"openai words returns vectors with \d+ dimensions", detail)
     assert models.requests.total == 2
     wrong = "sk-of-nobody-at-all"
     ran = check(wrong)

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The locked state directory of earlier `--folder` runs. `destination`: where it can move to, locked
-    too."""
+    """The locked state directory of earlier `--folder` runs. `destination`: the directory to which it can
+    move, also locked.
+    """
 
     state_dir: Path
     destination: Path | None
@@ -79,8 +80,9 @@ def held_trial(folder: Path, state_dir: Path, name: str, kind: str) -> Iterator[
 
 
 def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
-    """Return whether both exist: the mirror's built-in knowledge base `base` and that of the trial. A killed
-    take-over may have moved the trial's to `base`."""
+    """Return whether the mirror's built-in knowledge base `base` and the trial's both exist. If an earlier
+    command was killed while taking over the trial, it may have moved the trial's base to `base`.
+    """
     return base.exists() and _base_of_trial(trial_dir, folder).exists()
 
 
@@ -91,8 +93,8 @@ def _base_of_trial(trial_dir: Path, folder: Path) -> Path:
 
 
 def resume_take_over(installation: Installation, folder: Path) -> str:
-    """Take over the documents of earlier `--folder` runs for `folder`, which is in the config already: an
-    earlier command was killed before it did that. Returns a message about it; '' if it changed nothing.
+    """Take over the documents of earlier `--folder` runs for `folder`, which the config already has, because
+    an earlier command was killed before it could. Returns a message about it; '' if it changed nothing.
 
     Raises `LockedError` while another kbsync is using one of the states.
     """

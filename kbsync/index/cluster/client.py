@@ -91,7 +91,7 @@ class ClusterState:
 
 @dataclass(eq=False, slots=True)
 class _Session:
-    """A connection to a scheduler; it is unusable once `lost` says why."""
+    """A connection to a scheduler. Once `lost` is set, which says why, it is unusable."""
 
     client: Client
     lost: asyncio.Future[Unavailable]

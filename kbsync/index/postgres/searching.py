@@ -712,7 +712,7 @@ def _conditions(
 ) -> tuple[str, dict[str, Any]]:
     """Return the filters in `query` as conditions on a row of `document`, with their values; "" for all.
 
-    `contents`: only these, if not None. `lacking`: none of these.
+    `contents`: if not None, rows must have one of these contents. `lacking`: rows must have none of these.
     """
     conditions, values = list[str](), dict[str, Any]()
     if contents is not None:

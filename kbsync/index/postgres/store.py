@@ -219,7 +219,7 @@ class PostgresStore:
         return {number for (number,) in rows}
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return the keys that have a vector, whoever stored it."""
+        """Return the keys that have a vector, no matter which mirror stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",

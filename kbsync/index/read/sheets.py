@@ -34,8 +34,9 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """What calamine doesn't read of a sheet: texts outside the cells, and the displayed values of some cells
-    by row and column, from 0."""
+    """The parts of a sheet that calamine doesn't read: texts outside the cells, and the displayed values of
+    some cells by row and column, from 0.
+    """
 
     blocks: list[str] = field(default_factory=list)
     displayed: Mapping[tuple[int, int], str] = field(default_factory=dict)
@@ -172,7 +173,9 @@ _FORMATTED = re.compile(  # as programs write cells; the first group is the colu
 
 
 def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
-    """Yield the numbers of the cell formats that show a value in another form, with what is shown."""
+    """Yield the numbers of the cell formats that change how a value looks, each with its match of
+    `_FORMAT`.
+    """
     codes = _BUILT_IN | {
         form.get("numFmtId", ""): form.get("formatCode", "") for form in styles.iter("numFmt")
     }

@@ -727,7 +727,7 @@ _MAX_COUNTS = 20_000
 """Maximum number of counted positions to remember, which takes about 3 MB."""
 
 _READ_FOR_EACH = 100
-"""How many chunks with a common term take about as long to read as finding one rarer term again."""
+"""Number of chunks with a common term that take about as long to read as looking up one rarer term again."""
 
 _WORD_TABLES = ("words", "names")
 """The full-text indexes."""

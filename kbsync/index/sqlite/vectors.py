@@ -281,15 +281,17 @@ def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
 _MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
 _FEW_SLOTS = 128_000
-"""Maximum number of slots for which the first search of a process does without numpy; importing it takes as
-long as finding the best of twice as many."""
+"""Maximum number of slots for which the first search of a process avoids numpy. Importing it takes as long as
+searching twice as many slots without it.
+"""
 
 _MIN_BETTER_SLOTS = 100
 """Minimum number of slots with a better vector before these are used, unless all slots have one."""
 
 _NEAREST_ADJUSTED, _MAX_SPREAD_RATIO = 30, 4.0
-"""Number of nearest slots for which both models' cosines are compared, and the maximum ratio of their
-spreads."""
+"""Number of nearest slots by which to compare the two models' cosines, and the maximum ratio of their
+spreads.
+"""
 
 
 class Cosines:
@@ -468,7 +470,7 @@ class Matrix:
         self._places: dict[int, int] = {}
         self._versions: dict[int, int] = {}
         self._free: list[int] = []
-        """Blocks that belong to no segment, the next one to use last."""
+        """Blocks that belong to no segment; the last one is used next."""
         self._rows = 0
         """Number of rows up to the last block in use; a search skips those after it."""
 
@@ -632,7 +634,9 @@ _MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
 _NEAR, _MAX_NEAREST = 16_384, 600
-"""About how many rows a search then multiplies as a whole, and how many of the nearest it takes from them."""
+"""Approximate number of rows whose second half a search then multiplies too, and the maximum number of
+nearest rows that it takes from them.
+"""
 
 
 def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
@@ -656,8 +660,9 @@ def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float
 
 
 def _parts(count: int) -> Iterator[slice]:
-    """Divide `count` rows into parts for two threads: each half of the rest, so that there are few and the
-    last are short."""
+    """Divide `count` rows into parts for two threads. Each part is half of the remaining rows, so that there
+    are few parts and the last ones are short.
+    """
     start = 0
     while start < count:
         stop = max(start + (count - start) // 2, min(count, start + _MIN_PART_ROWS))
@@ -668,7 +673,8 @@ def _parts(count: int) -> Iterator[slice]:
 def _run_in_two_threads(
     parts: Iterable[slice], work: Callable[[slice], None], finish: Callable[[], Cosines]
 ) -> Callable[[], Cosines]:
-    """Do the parts of some work in another thread and, once the result is awaited, in the waiting one, too.
+    """Do the parts of some work in another thread and, once a caller waits for the result, in the caller's
+    thread as well.
 
     Returns the function that waits for the result of `finish`, which follows the last part.
     """

@@ -404,7 +404,7 @@ class EmbeddingService:
             if self._dimensions is not None and length != self._dimensions:
                 raise Halted(
                     "embedding-dimensions",
-                    f"the embedding service returns vectors of {length} numbers, not {self._dimensions}",
+                    f"the embedding service returns vectors with {length} dimensions, not {self._dimensions}",
                     fix="correct embedding.dimensions or embedding.model in the config",
                 )
             self._dimensions = length

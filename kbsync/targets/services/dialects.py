@@ -227,7 +227,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_DIMENSIONS:
         raise NonsenseError("a row that isn't a vector")
     if any(isinstance(number, list) for number in value):
-        raise NonsenseError("several vectors in a row; models of that kind are not supported")
+        raise NonsenseError("several vectors for one text; kbsync doesn't support such models")
     # A null among the numbers is a NaN, which JSON lacks: request the vector again instead of blaming the
     # text.
     try:

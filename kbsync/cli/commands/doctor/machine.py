@@ -319,12 +319,14 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     yield CheckResult("folder", f"{mirror.folder}: {content}{more}")
 
 
-def _permissions_fix(folder: Path, shut: Path) -> str:
-    """Return a command that lets this user read all of `folder`. `shut`: a file that the user can't read."""
+def _permissions_fix(folder: Path, unreadable: Path) -> str:
+    """Return a command that lets this user read all of `folder`. `unreadable`: a file that the user can't
+    read.
+    """
     path = shell_word(str(folder))
     with suppress(OSError):
         # An access control list does not apply to the owner of a file.
-        if shut.stat().st_uid == os.geteuid():
+        if unreadable.stat().st_uid == os.geteuid():
             return f"chmod -R u+rX {path}"
     return f"sudo setfacl --recursive --modify u:{user()}:rX {path}"
 

@@ -79,7 +79,7 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
             with closing(ServiceEncoder(embedding)) as encoder:
                 numbers = len(encoder.query("kbsync"))
             served = f"{embedding.type} {embedding.model}".strip()
-            yield CheckResult(subject, f"{served} returns vectors of {numbers:,} numbers")
+            yield CheckResult(subject, f"{served} returns vectors with {numbers:,} dimensions")
         except (TargetError, UsageError) as error:
             cause = refuses_everything(error) if isinstance(error, Rejected) else error
             if isinstance(cause, Halted):
@@ -195,7 +195,8 @@ def _check_clock(target: Target) -> Iterator[CheckResult]:
         yield CheckResult("clock", "in step with the service")
         return
     side = "behind" if offset > 0 else "ahead of"
-    detail = f"this machine is {abs(offset):,.0f} s {side} the service, which may refuse signed keys"
+    difference = f"this machine's clock is {abs(offset):,.0f} s {side} the service's"
+    detail = f"{difference}, so the service may refuse signed keys"
     yield warning("clock", detail, "sudo timedatectl set-ntp true")
 
 
