@@ -1,4 +1,4 @@
-"""Code shared by all calls to the service: creates the header with the key, and classifies responses."""
+"""Code shared by all calls to the service: signs tokens, and classifies responses."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 
 from kbsync.contract.target import TargetContext
-from kbsync.errors import Halted, TargetError, Unavailable
+from kbsync.errors import Halted, TargetError
 from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpResponse, ResponseClassifier
-from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.errors import EXPIRED, classify_response, strip_signatures
+from kbsync.targets.zhipu.errors import classify_response, strip_signatures
 from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
 """The path prefix of all calls, after `base_url`."""
 
-LIFE, KEPT = 210.0, 180.0
-"""Seconds for which a token is valid, and for which kbsync uses it.
-
-The service's own client has the same values.
-"""
+LIFE = 210.0
+"""Seconds for which a token is valid, as in the service's own client."""
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
 """Clock difference in seconds above which the message about a refused key mentions it, since tokens contain
@@ -34,48 +30,6 @@ times.
 """
 
 _MIN_SECRET_LENGTH = 6
-
-
-class KeyHeader:
-    """The header with the key: the API key itself, or a short-lived token signed with its secret.
-
-    Replaces a token before it expires, and once more if the service calls it expired anyway; if the service
-    refuses the new one, too, the error stays. `wall`: our clock.
-    """
-
-    def __init__(self, config: ZhipuTargetConfig, wall: Callable[[], float]) -> None:
-        self._key, self._signs = key_of(config), config.auth == "jwt"
-        self._wall = wall
-        self._token, self._made_at = "", 0.0
-        self._is_second_try = False
-
-    def headers(self) -> Mapping[str, str]:
-        """Return the header, with a token that is valid for at least another half minute."""
-        if not self._signs:
-            return {"Authorization": f"Bearer {self._key}"}
-        now = self._wall()
-        if not self._token or not 0 <= now - self._made_at < KEPT:
-            key_id, _, secret = self._key.partition(".")
-            self._token, self._made_at = sign_token(key_id, secret, now), now
-        return {"Authorization": f"Bearer {self._token}"}
-
-    def renews(self, sent_at: float) -> bool:
-        """Return whether a new token may help after the service refused, because of an expired token, a
-        request sent at `sent_at`.
-        """
-        if not self._signs:
-            return False
-        # Requests with an older token say nothing about the current one.
-        if self._token and sent_at >= self._made_at:
-            if self._is_second_try:
-                return False
-            self._token, self._is_second_try = "", True
-        return True
-
-    def accepted(self, sent_at: float) -> None:
-        """Record that the service accepted the token of a request sent at `sent_at`."""
-        if self._token and sent_at >= self._made_at:
-            self._is_second_try = False
 
 
 def sign_token(key_id: str, secret: str, now: float) -> str:
@@ -112,11 +66,10 @@ class ZhipuClassifier:
         self,
         config: ZhipuTargetConfig,
         context: TargetContext,
-        keys: KeyHeader,
         skew: ClockSkew,
         wall: Callable[[], float],
     ) -> None:
-        self._config, self._keys = config, keys
+        self._config = config
         self._read: ResponseClassifier = classify_response
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
@@ -139,12 +92,7 @@ class ZhipuClassifier:
         self._skew.learn(time_of(response.body), response.sent_at, self._wall())
         error = self._read(response)
         if error is None:
-            self._keys.accepted(response.sent_at)
             return None
-        if error.code == EXPIRED and self._keys.renews(response.sent_at):
-            error = Unavailable(
-                "this request's token had expired; the next request gets a new one", code=EXPIRED
-            )
         reason = strip_signatures(error.reason)
         for secret in self._secrets:
             reason = reason.replace(secret, "***")

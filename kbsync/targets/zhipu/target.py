@@ -32,7 +32,7 @@ from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import shapes
-from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, ZhipuClassifier
+from kbsync.targets.zhipu.api import ALARMING, ROOT, ZhipuClassifier, sign_token
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     ZhipuTargetConfig,
@@ -85,7 +85,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     is_gone = staticmethod(is_gone)
 
     def prepare(self) -> None:
-        """Set the limits, the header with the key, and the state of the account."""
+        """Set the limits, the classifier, and the state of the account."""
         config, context = self._config, self._context
         self.takes = Limits(
             extensions=EXTENSIONS,
@@ -94,8 +94,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             links=LINKS,
             paid=True,
         )
-        self._keys = KeyHeader(config, self._wall)
-        self.classify_response = ZhipuClassifier(config, context, self._keys, self._client.skew, self._wall)
+        self.classify_response = ZhipuClassifier(config, context, self._client.skew, self._wall)
         self._space = AccountSpace(self._known_capacity, self._steady)
         self._callback: dict[str, Any] = {}
         if context.callback_url:
@@ -104,8 +103,11 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     def headers(self) -> Mapping[str, str]:
-        """Return the header with the key, or with a token made from it."""
-        return self._keys.headers()
+        """Return the header with the key, or with a new token signed with it."""
+        if self._config.auth != "jwt":
+            return super().headers()
+        key_id, _, secret = self._key.partition(".")
+        return {"Authorization": f"Bearer {sign_token(key_id, secret, self._wall())}"}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return the recipe for splitting `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""

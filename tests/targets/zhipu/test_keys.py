@@ -79,13 +79,12 @@ def claims(token: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
 
 
-async def test_secret_is_never_sent_and_tokens_are_renewed_before_expiry(calls: SignedCalls) -> None:
+async def test_secret_is_never_sent_and_no_token_expires(calls: SignedCalls) -> None:
     target = calls.open()
     for _ in range(20):
         await target.base()
         calls.server.advance(40)
     assert len(calls.recorder.keys) == 20  # none was refused and sent again
-    assert 4 <= len(set(calls.recorder.keys)) <= 5
     assert not any("secret-for-tests" in key for key in calls.recorder.keys)
     claims_before = claims(calls.recorder.keys[0])
     assert claims_before["api_key"] == "id"
@@ -101,17 +100,14 @@ def test_token_is_signed_as_the_standard_requires() -> None:
     )
 
 
-async def test_token_reported_expired_is_renewed_once(calls: SignedCalls) -> None:
+async def test_token_reported_expired_halts_until_one_is_accepted(calls: SignedCalls) -> None:
     target = calls.open()
     calls.refuse(1003)
-    await target.base()
-    assert len(set(calls.recorder.keys)) == 2
-    calls.server.advance(1)
-    calls.refuse(1003, times=0)
     with pytest.raises(Halted, match="expired") as caught:
         await target.base()
     assert caught.value.halt == "credentials"
-    assert len(calls.recorder.keys) == 4
+    await target.base()
+    assert len(set(calls.recorder.keys)) == 2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +129,7 @@ async def test_clock_difference_is_reported(calls: SignedCalls, skew: float, sen
 
 async def test_small_clock_difference_is_harmless(calls: SignedCalls) -> None:
     target = calls.open()
-    for skew in (25, -250):
+    for skew in (150, -250):
         calls.app.set_behaviour({"clock_skew": skew})
         for _ in range(9):
             await target.base()
