@@ -183,7 +183,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def _upload_file(self, document: Outgoing) -> Accepted:
         await self._space.take(document.name, document.size)
-        stored = True
         try:
             slicing = slicing_of(document.name, document.settings)
             # Without retries. After an unclear response the outcome is unsure, and the engine looks for the
@@ -195,11 +194,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 file=FilePart("files", document.name, document.body, media_type(document.name)),
             )
             return read_receipt(response.body, document.name)
-        except TargetError as error:
-            stored = isinstance(error, Unsure)
-            raise
         finally:
-            self._space.ended(document.size, stored=stored)
+            self._space.ended(document.size)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
         """Return an error to retry: if the base exists but the upload call doesn't, the response probably
@@ -232,8 +228,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         responds.
         """
         outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
-        if None in outcomes.values():
-            self._space.record_deletion()
         # A document that a DELETE reports as missing may still exist (promise 10).
         gone = [doc_id for doc_id, error in outcomes.items() if error is not None and is_gone(error)]
         for doc_id, detail in (await self._read_details(gone)).items():

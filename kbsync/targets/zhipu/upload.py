@@ -5,6 +5,7 @@ pages of the list (ADR 15).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import field
 from typing import Any
@@ -19,34 +20,34 @@ from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
 from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 
-INTERVAL = 180.0
-"""Minimum number of seconds between two requests for the account's capacity."""
+UNKNOWN_FOR = 180.0
+"""Seconds before kbsync requests the account's capacity again after a request that failed."""
 
 FAILED_INFOS = "failedInfos"
 
 _MOMENT = 5.0  # estimated seconds until uploads in progress have ended
-_SMALL = 0.05  # share of the account's space below which kbsync requests it again, because others use it, too
 
 
 class AccountSpace:
     """Tracks the account's remaining space in bytes, and whether any words are left.
 
-    Only the service knows how many words a document has, so kbsync only checks that some are left. If `fetch`
-    raises `TargetError`, kbsync doesn't know the space and checks nothing; the error for a refused key passes
-    through. `steady`: a monotonic clock in seconds.
+    Requests the capacity again only if the known space is too small. Only the service knows how many words a
+    document has, so kbsync only checks that some are left. If `fetch` raises `TargetError`, kbsync doesn't
+    know the space and checks nothing; the error for a refused key passes through. `steady`: a monotonic clock
+    in seconds.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float]) -> None:
         self._fetch, self._steady = fetch, steady
         self._turn = asyncio.Lock()
-        self._fetched_at: float | None = None
         self._known: Capacity | None = None
+        self._unknown_until = -math.inf
         self._remaining = self._in_flight = 0
 
     @property
     def remaining(self) -> int | None:
         """Return the bytes left; None if unknown."""
-        return None if self._known is None else max(0, self._remaining)
+        return None if self._known is None else self._remaining
 
     async def take(self, name: str, size: int) -> None:
         """Reserve `size` bytes before an upload; call `ended` after it.
@@ -55,39 +56,30 @@ class AccountSpace:
         uploads in progress have ended.
         """
         async with self._turn:
-            is_too_much = self._known is not None and size > self._remaining + self._in_flight
-            if self._is_due(size) or is_too_much:
+            if self._known is None:
+                is_due = self._steady() >= self._unknown_until
+            else:
+                is_due = _lacks_words(self._known) or size > self._remaining + self._in_flight
+            if is_due:  # others may have stored or deleted documents
                 await self._refresh()
-            if _lacks_words(self._known):
-                await self._refresh()  # check again before halting: others may have deleted documents
             if self._known is not None and _lacks_words(self._known):
                 reason = (
                     f"the account has used all of its {self._known.total_words:,} words; {name} needs more"
                 )
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._remaining:
-                remaining, total = format_size(max(0, self._remaining)), format_size(self._known.total)
+                remaining, total = format_size(self._remaining), format_size(self._known.total)
                 reason = f"the account has {remaining} left of {total}; {name} needs {format_size(size)}"
                 if size <= self._remaining + self._in_flight:
                     reason += "; it waits for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
-                self._fetched_at = None  # somebody may have deleted documents before the next try
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._remaining -= size
             self._in_flight += size
 
-    def ended(self, size: int, *, stored: bool) -> None:
-        """Record the end of an upload; `stored`: the service has, or may have, its bytes."""
+    def ended(self, size: int) -> None:
+        """Record the end of an upload. Until the next request its bytes count as used, even if it failed."""
         self._in_flight -= size
-        if not stored:
-            self._remaining += size
-
-    def record_deletion(self) -> None:
-        """Record deletions, so that the capacity is requested again before an upload is refused for lack of
-        space.
-        """
-        if self._known is not None and self._remaining < _SMALL * self._known.total:
-            self._fetched_at = None
 
     async def has_room(self, size: int = 1) -> bool:
         """Ask the service whether `size` bytes, and any words, are left.
@@ -109,21 +101,14 @@ class AccountSpace:
             return Rejected(error.reason_alone, code=error.code)
         return Halted(error.halt, error.reason, code=error.code)
 
-    def _is_due(self, size: int) -> bool:
-        if self._fetched_at is None:
-            return True
-        if self._steady() - self._fetched_at < INTERVAL:
-            return False
-        return self._known is None or self._remaining - size < _SMALL * self._known.total
-
     async def _refresh(self) -> None:
-        self._known = self._fetched_at = None
+        self._known = None
         try:
             self._known = await self._fetch()
         except TargetError as error:
             if isinstance(error, Halted) and error.halt == "credentials":
                 raise
-        self._fetched_at = self._steady()
+        self._unknown_until = self._steady() + UNKNOWN_FOR
         if self._known is not None:
             # the service may not count uploads in progress
             self._remaining = max(0, self._known.total - self._known.used - self._in_flight)

@@ -12,8 +12,7 @@ import pytest
 from kbsync.contract.target import Accepted, Capacity, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.target import ZhipuTarget
-from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
-from tests.clocks import Clock
+from kbsync.targets.zhipu.upload import AccountSpace
 from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, document, failed, ok, row, stored, target
 
 CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}
@@ -177,21 +176,20 @@ NO = infos([], [bad("不支持")])
 
 
 @pytest.mark.parametrize(
-    ("pause", "used", "answers", "sizes", "outcomes"),
+    ("used", "answers", "sizes", "outcomes"),
     [
-        (INTERVAL, [0, 900], [stored()], [100] * 10, [Accepted] * 10),  # checked only when little is left
-        (0.0, [950, 990, 0], [stored()], [40] * 3, [Accepted, Halted, Accepted]),  # before any upload
-        (0.0, [900, 960], [NO, NO, (502, ""), stored()], [60] * 4, [Rejected, Rejected, Unsure, Halted]),
+        ([0], [stored()], [100] * 10, [Accepted] * 10),
+        ([950, 990, 0], [stored()], [40] * 3, [Accepted, Halted, Accepted]),  # before any upload
+        ([900, 900, 960], [NO, (502, ""), stored()], [60] * 3, [Rejected, Unsure, Halted]),
     ],
 )
-async def test_possibly_stored_documents_count_and_low_capacity_is_checked(
-    pause: float, used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
+async def test_capacity_is_requested_again_only_for_a_document_that_may_not_fit(
+    used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
 ) -> None:
-    clock, service = Clock(), ScriptedService(capacity=room(*used), upload=answers)
-    subject = target(service, clock)
+    service = ScriptedService(capacity=room(*used), upload=answers)
+    subject = target(service)
     for size, outcome in zip(sizes, outcomes, strict=True):
         assert await outcome_type(subject, size) is outcome
-        clock.now += pause
     assert service.counts["capacity"] == len(used)
 
 
@@ -209,8 +207,8 @@ class Account:
     """An account with 1000 bytes. As at the service, a document counts only when its upload has ended."""
 
     def __init__(self, used: int = 0) -> None:
-        self.used, self.now, self.request_count = used, 0.0, 0
-        self.allowance = AccountSpace(self._capacity, lambda: self.now)
+        self.used, self.request_count = used, 0
+        self.allowance = AccountSpace(self._capacity, lambda: 0.0)
 
     async def _capacity(self) -> Capacity:
         self.request_count += 1
@@ -226,7 +224,7 @@ class Account:
 
     def store(self, size: int) -> None:
         self.used += size
-        self.allowance.ended(size, stored=True)
+        self.allowance.ended(size)
 
 
 async def test_uploads_exceeding_the_capacity_together_do_not_all_start() -> None:
@@ -244,7 +242,7 @@ async def test_upload_that_may_fit_later_waits_without_halting() -> None:
     assert waiting.untried
     assert waiting.reason.endswith("it waits for the uploads in progress")
     assert isinstance(await account.error_for(101), Halted)
-    account.allowance.ended(60, stored=False)
+    account.allowance.ended(60)
     assert await account.error_for(80) is None
 
 
@@ -262,5 +260,4 @@ async def test_uploads_never_exceed_the_capacity(seed: int) -> None:
             if chance.random() < 0.5:
                 account.store(ended)
             else:
-                account.allowance.ended(ended, stored=False)
-        account.now += chance.choice([0.0, 10.0, INTERVAL])
+                account.allowance.ended(ended)
