@@ -383,27 +383,20 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if shapes.lacks_images(hit)))[:MAX_DOCUMENTS]
-        if not ids or self._client.missing.lacks("images"):
-            return hits
         deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
 
         async def images(remote_id: str) -> Images:
             path = f"/document/slice/image_list/{shapes.path_part(remote_id)}"
             try:
                 async with asyncio.timeout_at(deadline):
-                    response = await self._client.request("images", "POST", path)
+                    with self._client.missing.remembered("images"):
+                        response = await self._client.request("images", "POST", path)
             except TimeoutError as error:
                 raise Unavailable("the pictures did not arrive in time") from error
             return shapes.images_in(object_of(shapes.data_of(response.body)).get("images"))
 
         pictures = await self._call_each(ids, images)
-        missing = [error for error in pictures.values() if isinstance(error, NotOffered)]
-        # a 404 without a message may be about one document, but not about all of several
-        is_of_all = len(missing) == len(pictures) > 1
-        sure = missing if is_of_all else [error for error in missing if error.code != "404"]
-        if sure:
-            self._client.missing.note("images", sure[0])
-        shown = {url: picture for url, picture in pictures.items() if not isinstance(picture, TargetError)}
+        shown = {remote_id: urls for remote_id, urls in pictures.items() if not isinstance(urls, TargetError)}
         return [shapes.with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
