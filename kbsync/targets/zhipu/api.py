@@ -6,16 +6,17 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import re
 from collections.abc import Callable
 from copy import copy
 
 from kbsync.contract.target import TargetContext
-from kbsync.errors import Halted, TargetError
+from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpResponse, ResponseClassifier
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.errors import classify_response, strip_signatures
+from kbsync.targets.zhipu.errors import EXPIRED, classify_response, strip_signatures
 from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
@@ -59,7 +60,8 @@ def skew_sentence(offset: float | None, alarming: float) -> str:
 class ZhipuClassifier:
     """Classifies responses, learns the service's clock from them, and phrases errors for users.
 
-    Its errors never contain the key or a signature, even if the service echoes them.
+    An expired token is an error to retry, since each request has a new one, until the service refuses one
+    that was signed later. Errors never contain the key or a signature, even if the service echoes them.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ZhipuClassifier:
         self._config = config
         self._read: ResponseClassifier = classify_response
         self._skew, self._wall = skew, wall
+        self._expired_at = math.inf  # when it first reported an expired token and has accepted none since
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Every word of the header's value is secret except the scheme at its beginning.
         scheme, _, rest = gateway.strip().partition(" ")
@@ -92,7 +95,12 @@ class ZhipuClassifier:
         self._skew.learn(time_of(response.body), response.sent_at, self._wall())
         error = self._read(response)
         if error is None:
+            if response.sent_at > self._expired_at:
+                self._expired_at = math.inf
             return None
+        if error.code == EXPIRED and self._config.auth == "jwt" and response.sent_at <= self._expired_at:
+            self._expired_at = min(self._expired_at, self._wall())
+            error = Unavailable(f"{error.reason}; the next request uses a new token", code=EXPIRED)
         reason = strip_signatures(error.reason)
         for secret in self._secrets:
             reason = reason.replace(secret, "***")

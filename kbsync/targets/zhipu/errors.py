@@ -22,6 +22,7 @@ from kbsync.targets.zhipu.config import EXTENSIONS
 
 KEY_ADVICE = "set a valid api_key (or api_key_file) in the config"
 ACCOUNT_ADVICE = "check the account and its permissions in the service's console"
+EXPIRED = "1003"
 MONEY_ADVICE = "top up the account or renew its plan in the service's console"
 SPACE_ADVICE = "delete documents there or get more space in the service's console"
 

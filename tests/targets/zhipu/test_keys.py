@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -100,14 +101,24 @@ def test_token_is_signed_as_the_standard_requires() -> None:
     )
 
 
-async def test_token_reported_expired_halts_until_one_is_accepted(calls: SignedCalls) -> None:
+async def test_token_reported_expired_is_renewed_once(calls: SignedCalls) -> None:
     target = calls.open()
     calls.refuse(1003)
+    await target.base()
+    assert len(set(calls.recorder.keys)) == 2
+    calls.server.advance(1)
+    calls.refuse(1003, times=0)
     with pytest.raises(Halted, match="expired") as caught:
         await target.base()
     assert caught.value.halt == "credentials"
-    await target.base()
-    assert len(set(calls.recorder.keys)) == 2
+    assert len(calls.recorder.keys) == 4
+
+
+async def test_requests_refused_together_for_an_expired_token_are_all_sent_again(calls: SignedCalls) -> None:
+    target = calls.open()
+    calls.refuse(1003, times=3)
+    await asyncio.gather(*(target.base() for _ in range(3)))
+    assert len(calls.recorder.keys) == 6
 
 
 @pytest.mark.parametrize(
