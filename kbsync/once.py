@@ -333,7 +333,8 @@ def open_state(
     from a newer kbsync and, without `on_refused`, for a changed config with errors.
     """
     path = installation.state_file
-    with lock.held(installation.state_dir, keeps_running=keeps_running, only=installation.only):
+    only, config = installation.only, installation.config.path
+    with lock.held(installation.state_dir, keeps_running=keeps_running, only=only, config=config):
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:

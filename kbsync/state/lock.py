@@ -54,20 +54,24 @@ class Holder:
 
 
 @contextmanager
-def held(state_dir: Path, *, keeps_running: bool = True, only: Sequence[str] = ()) -> Iterator[None]:
+def held(
+    state_dir: Path, *, keeps_running: bool = True, only: Sequence[str] = (), config: Path | None = None
+) -> Iterator[None]:
     """Hold the lock on a state directory; the kernel releases it when the process ends, even after a crash.
 
-    `keeps_running`: the holder mirrors until it is stopped. `only`: the mirrors that it is limited to. Raises
-    `LockedError`, which names the process that has it.
+    `keeps_running`: the holder mirrors until it is stopped. `only`: the mirrors that it is limited to.
+    `config`: the file that commands may edit meanwhile. Raises `LockedError`, which names the process that
+    has it.
     """
     with contextlib.ExitStack() as opened:
-        # The directory is locked too: somebody may delete the lock file while its holder runs.
-        directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-        opened.callback(os.close, directory)
-        file = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
+        fds = [file := open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)]
         opened.callback(os.close, file)
+        if config is None or config.resolve().parent != state_dir.resolve():
+            # Somebody may delete the file while its holder runs. Edits of a config lock its directory, too.
+            fds.append(directory := os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY))
+            opened.callback(os.close, directory)
         try:
-            for fd in (directory, file):
+            for fd in fds:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             process = find_holder(state_dir)

@@ -571,6 +571,19 @@ def test_killed_at_any_step_a_second_remove_ends_it(sandbox: Sandbox, second_fol
     assert step > 5
 
 
+@long
+def test_folder_is_added_while_kbsync_runs_with_its_state_next_to_the_config(
+    sandbox: Sandbox, second_folder: Path
+) -> None:
+    sandbox.config.write_text(f"state_dir: .\n{sandbox.config.read_text()}")
+    with lock.held(sandbox.config.parent, config=sandbox.config):
+        assert sandbox.run("add", "More Notes").code == 0
+    daemon = sandbox.watch(until="daemon.watching")
+    assert sandbox.run("remove", "more-notes", "--keep").code == 0
+    daemon.wait_for_event("config.read")
+    assert daemon.end() == 0
+
+
 # -- a running kbsync --------------------------------------------------------------------------------------
 
 

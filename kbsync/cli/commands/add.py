@@ -153,7 +153,7 @@ def _add_to(
         reload = request_reload(before, f"to mirror it: {before.command_line('--once')}")
         return name, kind, [resumed, reload], None
     # A trial can move only while no other kbsync uses either state.
-    moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind)
+    moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind, config_path)
     with moving as trial:
         rename = f"choose another: {shell_command(['kbsync', 'add', str(folder)])} --name NAME"
         try:

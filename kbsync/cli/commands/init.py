@@ -54,13 +54,15 @@ class Trial:
 
 
 @contextmanager
-def held_trial(folder: Path, state_dir: Path, name: str, kind: str) -> Iterator[Trial | None]:
+def held_trial(
+    folder: Path, state_dir: Path, name: str, kind: str, config: Path | None
+) -> Iterator[Trial | None]:
     """Yield the state directory of earlier `--folder` runs for `folder`, locked; None if there is none.
 
-    Also locks `state_dir`, the config's state directory, if the earlier state may move there. That needs the
-    same type of target, `kind`, and no built-in knowledge base of the mirror `name` yet. Both are locked
-    before anything is written, so a refused command can be repeated. Raises `LockedError` while another
-    kbsync is using one of them, and `UsageError` for an unusable state directory.
+    Also locks `state_dir`, the state directory of the file `config`, if the earlier state may move there.
+    That needs the same type of target, `kind`, and no built-in knowledge base of the mirror `name` yet. Both
+    are locked before anything is written, so a refused command can be repeated. Raises `LockedError` while
+    another kbsync is using one of them, and `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES
     from kbsync.state import lock
@@ -75,7 +77,7 @@ def held_trial(folder: Path, state_dir: Path, name: str, kind: str) -> Iterator[
             yield Trial(trial_dir, None)
             return
         places.check_state_dir(state_dir, [folder])
-        with lock.held(state_dir, keeps_running=False):
+        with lock.held(state_dir, keeps_running=False, config=config):
             yield Trial(trial_dir, state_dir)
 
 
@@ -103,7 +105,8 @@ def resume_take_over(installation: Installation, folder: Path) -> str:
     mirror = next((mirror for mirror in mirrors if os.path.realpath(mirror.folder) == real), None)
     if mirror is None:
         return ""
-    with held_trial(folder, installation.state_dir, mirror.name, mirror.target.type) as trial:
+    kind, config = mirror.target.type, installation.config.path
+    with held_trial(folder, installation.state_dir, mirror.name, kind, config) as trial:
         if trial is None or trial.destination is None:
             return ""
         message = take_over(trial, installation, mirror.name)
@@ -315,7 +318,7 @@ def start_config(
     state_dir = state_dir_of(path, choices)
     places.check_state_dir(state_dir, [folder], create=False)
     # Locked before a service creates anything, because on a second run the name would be in use.
-    with held_trial(folder, state_dir, name, kind) as trial:
+    with held_trial(folder, state_dir, name, kind, path) as trial:
         lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.destination is not None
         is_usual = choices.state_dir is None and not (
