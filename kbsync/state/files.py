@@ -447,6 +447,12 @@ class Entries:
         rows = self._db.execute(_READ_WITH_INO, (ino, mirror))
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
+    def visible_with_ino(self, mirror: int, ino: int) -> list[str]:
+        """Return the paths of all files but excluded ones whose last stamp has this inode. Reads the whole
+        table, because the index has only files that were read."""
+        where = "e.ino = ? AND e.status <> 6 AND f.mirror = ?"
+        return [row.path for row in self._select(_JOINED, where, (ino, mirror))]
+
     def outdated_links(self, mirror: int, stamp: Stamp, limit: int) -> list[str]:
         """Return the paths of files that were read when the file with this inode had another stamp."""
         sql = f"{_READ_WITH_INO} AND e.size >= 0 AND (e.size, e.mtime_ns, e.ctime_ns) <> (?, ?, ?) LIMIT ?"

@@ -193,6 +193,10 @@ def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sand
     assert (ran.code, answer.startswith(says)) == (2, True), ran.out
     explained = paste(sandbox, answer.removeprefix(says).removesuffix("`."))
     assert (explained.code, "the document is ready" in explained.out) == (0, True), explained.out
+    sandbox.write("skipped.bin", b"\0\1")
+    sandbox.once()
+    os.link(sandbox.docs / "skipped.bin", sandbox.root / "link.bin")
+    assert "a hard link to skipped.bin of mirror" in sandbox.run("explain", "link.bin").out
     (sandbox.docs / "guides/a b.md").unlink()
     os.link(sandbox.root / "link.md", sandbox.root / "second.md")
     assert "no mirrored folder contains it" in sandbox.run("explain", "link.md").out

@@ -151,13 +151,11 @@ def _find_same_file(name: str, folder: Path, status: os.stat_result, tx: Tx) -> 
     """Return the path of the mirror's file that has this status."""
     from kbsync.source.stat import stamp_of
 
-    ino = stamp_of(status).ino
     record = tx.mirrors.named(name)
-    for entry in () if record is None else tx.entries.visible(record.id):
-        if entry.stamp.ino == ino:
-            with suppress(OSError):
-                if os.path.samestat(status, os.lstat(folder / entry.path)):
-                    return entry.path
+    for path in () if record is None else tx.entries.visible_with_ino(record.id, stamp_of(status).ino):
+        with suppress(OSError):
+            if os.path.samestat(status, os.lstat(folder / path)):
+                return path
     return None
 
 
