@@ -103,6 +103,7 @@ def choose(
     here: bool = False,
     with_secrets: bool = True,
     with_bases: bool = True,
+    with_mirrors: bool = True,
     mistyped: bool = False,
 ) -> Installation:
     """Find the config and the state from the options, the environment and the default locations. Creates no
@@ -110,9 +111,9 @@ def choose(
 
     `here`: without a config and `--folder`, use the known folder that contains the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
-    knowledge bases; commands that list or create one need none. `mistyped`: accept a `--folder` that does not
-    exist and was never mirrored. Raises `UsageError` if nothing names a folder, for an invalid config and for
-    an unknown `--mirror`.
+    knowledge bases; commands that list or create one need none. `with_mirrors`: require mirrors; a command
+    that adds one needs none. `mistyped`: accept a `--folder` that does not exist and was never mirrored.
+    Raises `UsageError` if nothing names a folder, for an invalid config and for an unknown `--mirror`.
     """
     if choices.folder is None and _folder_options(choices) != FolderOptions():
         raise UsageError("--target, --url, --base and --exclude need --folder DIR; a config has its own")
@@ -123,7 +124,8 @@ def choose(
     if choices.folder is not None:
         chosen = of_folder(choices.folder, mistyped=mistyped)
     elif (file := places.find_config(choices.config, environ)) is not None:
-        chosen = _of_config(choices, file, with_secrets=with_secrets, with_bases=with_bases)
+        needs = {"with_secrets": with_secrets, "with_bases": with_bases, "with_mirrors": with_mirrors}
+        chosen = _of_config(choices, file, **needs)
     elif here and (folder := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
         chosen = of_folder(folder.folder, mistyped=True)
     else:
@@ -212,13 +214,17 @@ def _folder_options(choices: Choices) -> FolderOptions:
     return FolderOptions(choices.target, choices.url, choices.base, choices.exclude)
 
 
-def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: bool) -> Installation:
+def _of_config(
+    choices: Choices, file: Path, *, with_secrets: bool, with_bases: bool, with_mirrors: bool = True
+) -> Installation:
     from kbsync.config.reader import load
     from kbsync.installation import Installation
 
     environ = os.environ
     try:
-        config = load(file, environ, with_secrets=with_secrets, with_bases=with_bases)
+        config = load(
+            file, environ, with_secrets=with_secrets, with_bases=with_bases, with_mirrors=with_mirrors
+        )
     except UsageError as error:
         if not with_bases:
             raise

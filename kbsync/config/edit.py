@@ -32,6 +32,7 @@ from kbsync.permissions import hand_over, make_private_folder
 PATIENCE = 10.0
 """Seconds to wait for another process that edits the same config."""
 
+_NO_MIRRORS = re.compile(r"^mirrors[ \t]*:[ \t]*(?:\[[ \t]*\])?[ \t]*(#[^\r\n]*)?(?:\r?\n|\Z)", re.MULTILINE)
 _COMMA = re.compile(r"[ \t]*,")
 _REST = re.compile(r"[ \t]*(?:#[^\r\n]*)?(?=\r?\n|\Z)")
 """Matches the rest of a line that contains no further values."""
@@ -65,10 +66,13 @@ def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
 
     `settings`: texts, lists and blocks of them, in which `${NAME}` is a reference.
     """
-    last = _items(text)[-1]
     newline = "\r\n" if "\r\n" in text else "\n"
     values = {key: as_yaml(value) for key, value in settings.items()}
-    if last.dash is not None:
+    before = read_yaml(text).value or {}
+    if isinstance(before, dict) and not before.get("mirrors"):
+        lines = f"{newline}    ".join(f"{key}: {value}" for key, value in values.items())
+        edited = _with_first_item(text, f"  - {lines}{newline}", newline)
+    elif (last := _items(text)[-1]).dash is not None:
         indent, gap, end = _indent(text, last.dash), text[last.dash + 1 : last.start], _block_end(text, last)
         # After a dash with a tab or a line end, the columns of the keys are unknown.
         gap = gap if gap.strip(" ") == "" else " "
@@ -78,7 +82,16 @@ def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
         is_json = re.match(r'\{\s*"', text[last.start :]) is not None
         pairs = (f'"{key}": {value}' if is_json else f"{key}: {value}" for key, value in values.items())
         edited = _with_flow_item(text, last, f"{{{', '.join(pairs)}}}", newline)
-    return _checked(text, edited, lambda mirrors: [*mirrors, dict(settings)])
+    return _checked(before, edited, lambda mirrors: [*mirrors, dict(settings)])
+
+
+def _with_first_item(text: str, item: str, newline: str) -> str:
+    """Return `text`, which has no mirror, with a list of this one."""
+    key = _NO_MIRRORS.search(text)
+    if key is None:
+        return f"{text}{'' if text.endswith(newline) or not text else newline}mirrors:{newline}{item}"
+    comment = f"  {key[1]}" if key[1] else ""
+    return f"{text[: key.start()]}mirrors:{comment}{newline}{item}{text[key.end() :]}"
 
 
 def without_mirror(text: str, index: int) -> str:
@@ -95,7 +108,8 @@ def without_mirror(text: str, index: int) -> str:
         edited = text[:start] + text[end:]
     else:
         edited = _without_flow_item(text, items, index)
-    return _checked(text, edited, lambda mirrors: mirrors[:index] + mirrors[index + 1 :])
+    before = read_yaml(text).value
+    return _checked(before, edited, lambda mirrors: mirrors[:index] + mirrors[index + 1 :])
 
 
 def lines_of(text: str, index: int) -> tuple[int, int]:
@@ -218,16 +232,15 @@ def _without_flow_item(text: str, items: list[_Item], index: int) -> str:
     return head + text[end:]
 
 
-def _checked(text: str, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
-    """Return `edited` if it differs from `text` only in the changed mirrors. Raises `NotEditable`
-    otherwise."""
-    before = read_yaml(text).value
+def _checked(before: Value, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
+    """Return `edited` if it differs from the config `before` only in the changed mirrors. Raises
+    `NotEditable` otherwise."""
     try:
         after = read_yaml(edited).value
     except UnreadableConfig:
         raise NotEditable from None
     assert isinstance(before, dict)
-    mirrors = before["mirrors"]
+    mirrors = before.get("mirrors") or []
     if not isinstance(mirrors, list) or after != {**before, "mirrors": change(mirrors)}:
         raise NotEditable
     return edited
@@ -252,7 +265,9 @@ def edit_config(
         with _held(file) as real:
             while True:
                 content = read_content(file)
-                config = load_content(file, content, environ, with_secrets=False, with_bases=False)
+                config = load_content(
+                    file, content, environ, with_secrets=False, with_bases=False, with_mirrors=False
+                )
                 bom = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
                 edited = bom + change(config, content.decode("utf-8-sig")).encode()
                 if edited == content:

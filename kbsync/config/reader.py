@@ -383,18 +383,26 @@ _UNNAMED = "not-named-yet-"
 
 
 def load(
-    path: Path, environ: Mapping[str, str], *, with_secrets: bool = True, with_bases: bool = True
+    path: Path,
+    environ: Mapping[str, str],
+    *,
+    with_secrets: bool = True,
+    with_bases: bool = True,
+    with_mirrors: bool = True,
 ) -> Config:
     """Return the config in `path`, references substituted from `environ`. Raises ConfigError with all
     problems.
 
     Without `with_secrets`, keys and tokens may be missing until they are used, for example if only a
     service's environment has them. Without `with_bases`, ids of knowledge bases may be missing and get
-    placeholders, since a base that does not exist yet has no id.
+    placeholders, since a base that does not exist yet has no id. Without `with_mirrors`, the config may have
+    none yet.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     content = read_content(file)
-    return load_content(file, content, environ, with_secrets=with_secrets, with_bases=with_bases)
+    return load_content(
+        file, content, environ, with_secrets=with_secrets, with_bases=with_bases, with_mirrors=with_mirrors
+    )
 
 
 def load_content(
@@ -404,6 +412,7 @@ def load_content(
     *,
     with_secrets: bool = True,
     with_bases: bool = True,
+    with_mirrors: bool = True,
 ) -> Config:
     """Read a config like `load`, but from `content`, which may not be in `file` (an absolute path) yet."""
     try:
@@ -412,20 +421,25 @@ def load_content(
         raise ConfigError([Problem(file, error.line, "", str(error))]) from None
     draft = Draft(file, tree)
     where = PathBase(file.parent, home(environ))
-    if not isinstance(tree.value, dict):
+    value: Value = {} if tree.value is None and not with_mirrors else tree.value
+    if not isinstance(value, dict):
         form = "is empty" if tree.value is None else "is not a block of keys"
         draft.refuse((), f"{form}; begin with `mirrors:`; `kbsync init` writes an example")
     # A refused value has its default or a placeholder here, so that the rest can be checked.
     reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
-    config: Config = reader.block(tree.value, Config, ())
+    config: Config = reader.block(value, Config, ())
     for finding in conflicts(config):
         draft.note_conflict(finding.loc, finding.message, finding.rests_on)
+    mirrors = config.mirrors
+    if not with_mirrors and isinstance(value, dict) and value.get("mirrors") in (None, []):
+        draft.withdraw(("mirrors",))
+        mirrors = ()
     draft.raise_problems()
     mirrors = tuple(
         dataclasses.replace(mirror, quiet_hours=config.quiet_hours or None)
         if mirror.quiet_hours is None
         else mirror
-        for mirror in config.mirrors
+        for mirror in mirrors
     )
     source = ConfigSource(sha256(content).digest(), with_secrets, with_bases)
     return dataclasses.replace(config, mirrors=mirrors, path=file, source=source)

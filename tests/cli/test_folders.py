@@ -87,6 +87,50 @@ def test_add_without_a_config_writes_the_one_of_init(sandbox: Sandbox, second_fo
     assert written == sandbox.config.read_text().replace('"more-notes"', '"team"')
 
 
+@long
+@enumerated()
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "{list}"),
+        ("# Nothing yet", "# Nothing yet\n{list}"),
+        ("mirrors: []\n", "{list}"),
+        ("mirrors:\n", "{list}"),
+        ("http: {{listen: '127.0.0.1:9'}}\r\n", "http: {{listen: '127.0.0.1:9'}}\r\n{list}"),
+        (
+            "# First\nmirrors: [ ]   # none yet\nhttp: {{listen: '127.0.0.1:9'}}  # last\n",
+            "# First\nmirrors:  # none yet\n{item}http: {{listen: '127.0.0.1:9'}}  # last\n",
+        ),
+    ],
+)
+def test_first_folder_is_added_to_a_config_without_mirrors(
+    sandbox: Sandbox, second_folder: Path, text: str, expected: str
+) -> None:
+    sandbox.config.write_bytes(text.format().encode())
+    ran = sandbox.run("add", "More Notes")
+    assert (ran.code, ran.err) == (0, "")
+    item = f'  - name: "more-notes"\n    folder: "{second_folder}"\n'
+    lines = expected.format(list=f"mirrors:\n{item}", item=item)
+    newline = "\r\n" if "\r" in text else "\n"
+    assert sandbox.config.read_bytes().decode() == lines.replace("\r", "").replace("\n", newline)
+    assert sandbox.run("add", "docs").code == 0
+    assert names(sandbox) == ["more-notes", "docs"]
+
+
+def test_first_folder_is_added_only_to_an_otherwise_valid_config(
+    sandbox: Sandbox, second_folder: Path
+) -> None:
+    for text, problem in (
+        ("mirrors: []\nhtp: 1\n", "htp"),
+        ("mirrors: none\n", "mirrors"),
+        ('{"mirrors": []}\n', "add these lines to `mirrors:` yourself"),
+    ):
+        sandbox.config.write_text(text)
+        ran = sandbox.run("add", "More Notes")
+        assert (ran.code, problem in ran.err, sandbox.config.read_text()) == (2, True, text)
+    assert sandbox.run("status").code == 2
+
+
 def test_folders_with_equal_names_in_other_scripts_are_added_without_a_question(sandbox: Sandbox) -> None:
     expected = {"笔记": "folder", "照片": "folder-2", "2024 手册": "2024", "2024相册": "2024-2"}
     for folder, name in expected.items():

@@ -142,7 +142,9 @@ def _add_to(
     from kbsync.moved import refuse_moved_folder
     from kbsync.targets.registry import DEFAULT_TARGET
 
-    before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
+    # A config without mirrors gets its first one.
+    choices = replace(choices, mirrors=())
+    before = choose(choices, with_secrets=False, with_bases=False, with_mirrors=False)
     refuse_moved_folder(before, folder)
     name = free_name(folder, before.config.mirrors) if name is None else name
     state_dir = before.state_dir
