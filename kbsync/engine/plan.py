@@ -50,8 +50,6 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateCopy
 
-PAGE = 500
-
 RECIPE = "recipe"
 """The cause recorded for holding documents that must be reindexed because settings changed."""
 
@@ -420,11 +418,8 @@ class PrivatePass:
             if not folder.is_excluded:
                 note = with_approve_command(folder.problem, self._settings.name, self._context.command_line)
                 plan.failed.append(Planned(folder_label(folder.path), 0, note=note))
-        after = 0
-        while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):
-            after = retiring[-1].id
-            for row in retiring:
-                self._add_deletion(tx, row, plan)
+        for row in tx.uploads.each(mirror, number, (UploadState.RETIRING,)):
+            self._add_deletion(tx, row, plan)
         for row in tx.uploads.relabelled(mirror, number):
             self._add_rename(tx, row, plan)
 

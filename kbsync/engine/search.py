@@ -238,18 +238,15 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
     selects = selector(query)
 
     def read_ids(tx: Tx) -> list[str]:
-        record = tx.mirrors.named(mirror.name)
-        ids: list[str] = []
-        after = 0
-        while record is not None and record.binding is not None and len(ids) <= MAX_SELECTED_IDS:
-            rows = tx.uploads.in_states(record.id, record.binding, SEARCHABLE, after)
-            if not rows:
-                break
-            after = rows[-1].id
-            for row in rows:
-                entry = tx.entries.get(record.id, row.path)
-                if row.remote_id and entry is not None and selects(entry.path, entry.stamp.mtime_ns / 1e9):
-                    ids.append(row.remote_id)
+        record, ids = tx.mirrors.named(mirror.name), list[str]()
+        if record is None or record.binding is None:
+            return ids
+        for row in tx.uploads.each(record.id, record.binding, SEARCHABLE):
+            entry = tx.entries.get(record.id, row.path)
+            if row.remote_id and entry is not None and selects(entry.path, entry.stamp.mtime_ns / 1e9):
+                ids.append(row.remote_id)
+                if len(ids) > MAX_SELECTED_IDS:
+                    break
         return ids
 
     ids = await mirror.read(read_ids)

@@ -160,11 +160,10 @@ class Folders:
         rows = self._db.execute(_FOLDER + "problem <> '' ORDER BY path", (mirror,))
         return [_read_folder(row) for row in rows]
 
-    def tree(self, mirror: int, path: str) -> Iterator[tuple[int, str]]:
-        """Yield (id, path) of a directory and everything below it."""
-        sql = "SELECT id, path FROM folder WHERE id IN (SELECT id FROM tree)"
-        for number, below in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
-            yield number, unbind(below)
+    def tree(self, mirror: int, path: str) -> list[str]:
+        """Return the paths of a directory and of everything below it."""
+        sql = "SELECT path FROM folder WHERE id IN (SELECT id FROM tree)"
+        return [unbind(below) for (below,) in self._db.execute(SUBTREE + sql, (mirror, bind(path)))]
 
     def record_gone(self, mirror: int, path: str) -> None:
         """Record that the directory is absent; remove its row if nothing is known in it."""
@@ -223,6 +222,7 @@ _FIELDS = (
     " e.presence, e.status, e.since, e.racy"
 )
 _JOINED = "entry e JOIN folder f ON e.folder = f.id"
+_BY_FOLDER = "folder f CROSS JOIN entry e ON e.folder = f.id"
 _NOTED = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
 # Repeats the condition of the index literally, so that SQLite uses it.
 _IS_NOTED = "e.status IN (1, 2, 3, 4)"
@@ -416,8 +416,10 @@ class Entries:
         row up to the end of the page is read.
         """
         folder, name = split(after)
-        source = "folder f CROSS JOIN entry e ON e.folder = f.id"
-        where = "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
+        source, where = (
+            _BY_FOLDER,
+            "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6",
+        )
         if statuses:
             where += f" AND e.status IN ({', '.join(str(int(status)) for status in statuses)})"
         if statuses and all(status in NOTED for status in statuses):
@@ -503,18 +505,13 @@ class Entries:
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
 
     def below(self, mirror: int, folder: str) -> Iterator[FileRow]:
-        """Yield every file in a directory and below."""
-        for number, path in self._folders.tree(mirror, folder):
-            yield from list(self._in_folder(number, path))
+        """Yield every file in a directory and below, one row in memory at a time."""
+        where = f"f.id IN ({SUBTREE}SELECT id FROM tree)"  # noqa: S608
+        return self._select(_BY_FOLDER, where, (mirror, bind(folder)))
 
     def visible(self, mirror: int) -> Iterator[FileRow]:
         """Yield every file except excluded ones, by directory and name, one row in memory at a time."""
-        for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
-            yield from self._in_folder(number, path, "AND e.status <> 6")
-
-    def _in_folder(self, number: int, path: str, condition: str = "") -> Iterator[FileRow]:
-        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? {condition} ORDER BY e.name"  # noqa: S608
-        return (_read_entry(path, row) for row in self._db.execute(sql, (number,)))
+        return self._select(_BY_FOLDER, "f.mirror = ? AND e.status <> 6 ORDER BY f.path, e.name", (mirror,))
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
         """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's

@@ -124,7 +124,7 @@ class StateStore:
 
     async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
         """Yield paths of all stored files in a directory and below it; reads each page on demand."""
-        for below in await self.read(lambda tx: [path for _, path in tx.folders.tree(mirror, folder)]):
+        for below in await self.read(lambda tx: tx.folders.tree(mirror, folder)):
             paths = await self.read(lambda tx, below=below: tx.entries.names(mirror, below))  # type: ignore[misc]
             for start in range(0, len(paths), size):
                 yield paths[start : start + size]

@@ -297,8 +297,14 @@ class Uploads(Table):
         self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = 500
     ) -> list[Upload]:
         """Return a page of rows in these states with an id above `after`."""
+        return list(self.each(mirror, binding, states, after, limit))
+
+    def each(
+        self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = -1
+    ) -> Iterator[Upload]:
+        """Yield the same rows as `in_states`, one in memory at a time."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(states)} AND id > ? ORDER BY id LIMIT ?"
-        return list(self._select(where, (mirror, binding, after, limit)))
+        return self._select(where, (mirror, binding, after, limit))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
         """Return uploads in progress that failed earlier or got no response, with an id above `after`."""
