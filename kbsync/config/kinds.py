@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kbsync.config.problems import nearest, shorten
 from kbsync.core.quiet_hours import parse_quiet_hours
@@ -163,9 +163,12 @@ class ValueKind(Described):
         """Return the setting for a `value` from YAML. Raises `RefusedValue`."""
         raise NotImplementedError
 
+    form: ClassVar[Mapping[str, Any]] = {}
+    """The JSON schema of a value, apart from its type."""
+
     def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a value, for editors."""
-        raise NotImplementedError
+        """Return the JSON schema of a value, for editors: a string, unless the kind says otherwise."""
+        return {"type": "string", **self.form}
 
     def written(self, value: Any) -> object:
         """Return a setting as written in a file, for the default that editors show."""
@@ -183,6 +186,7 @@ class Duration(ValueKind):
 
     least: float = 0.0
     most: float = 365 * 86400.0
+    form: ClassVar = {"pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def read(self, value: object, where: PathBase) -> float:
         """Return the duration in seconds."""
@@ -199,10 +203,6 @@ class Duration(ValueKind):
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
             raise invalid_value(value, bounds, "is out of range")
         return seconds
-
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a string with a unit."""
-        return {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def written(self, value: float) -> str:
         """Return the duration with a unit, such as `15m` for 900.0."""
@@ -323,15 +323,13 @@ class Text(ValueKind):
 class Location(ValueKind):
     """A path: absolute, below `~`, or relative to the config's directory. Symlinks are kept."""
 
+    form: ClassVar = {"minLength": 1}
+
     def read(self, value: object, where: PathBase) -> Path:
         """Return the absolute path."""
         if not isinstance(value, str) or not value.strip():
             raise invalid_value(value, "a path, such as /srv/handbook", "is not a path")
         return where.absolute(value)
-
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a string."""
-        return {"type": "string", "minLength": 1}
 
     def written(self, value: Path) -> str:
         """Return the path as text."""
@@ -369,6 +367,8 @@ class Pattern(ValueKind):
 class Quiet(ValueKind):
     """Quiet hours, or `never`."""
 
+    form: ClassVar = {"minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
+
     def read(self, value: object, where: PathBase) -> str:
         """Return the quiet hours as written; "" for `never`."""
         if isinstance(value, str) and value.lower() == "never":
@@ -383,10 +383,6 @@ class Quiet(ValueKind):
                 f'{error}; allowed: never, or times such as "22:00-06:00" or "mon-fri 8:00-18:00, 22:00-6:00"'
             ) from None
 
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a string."""
-        return {"type": "string", "minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
-
     def written(self, value: str) -> str:
         """Return `never` for none."""
         return value or "never"
@@ -395,16 +391,14 @@ class Quiet(ValueKind):
 class Address(ValueKind):
     """An address to listen on: `host:port`, an IPv6 host in brackets."""
 
+    form: ClassVar = {"pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
+
     def read(self, value: object, where: PathBase) -> str:
         """Return the address as written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
             raise invalid_value(value, "host:port, such as 127.0.0.1:9753")
         return str(value)
-
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a string."""
-        return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+from typing import ClassVar, NoReturn
 
 from kbsync.config.kinds import Absent, PathBase, RefusedValue, ValueKind
 from kbsync.dataclass import dataclass
@@ -70,6 +70,7 @@ class Confidential(ValueKind):
 
     pattern: str = ""
     allowed: str = ""
+    form: ClassVar = {"minLength": 1, "writeOnly": True}  # editors may hide it
 
     def read(self, value: object, where: PathBase) -> Secret:
         """Return the secret. No message repeats it."""
@@ -78,10 +79,6 @@ class Confidential(ValueKind):
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
             raise RefusedValue(f"the value {_fault(value)}; allowed: {self.allowed}")
         return Secret(str(value))
-
-    def json(self) -> dict[str, Any]:
-        """Describe a string that editors may hide."""
-        return {"type": "string", "minLength": 1, "writeOnly": True}
 
     def written(self, value: Secret) -> object:
         """Return nothing, because a secret has no default."""

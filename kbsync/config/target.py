@@ -44,6 +44,8 @@ IN_THE_CLEAR = (
 class BaseUrl(ValueKind):
     """The URL before an API's paths: http or https, host, optionally a port and a path."""
 
+    form: ClassVar = {"pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
+
     def read(self, value: object, where: PathBase) -> str:
         """Return the URL in canonical form; no message repeats it, because it may contain a key by
         mistake.
@@ -56,10 +58,6 @@ class BaseUrl(ValueKind):
         if "?" in value or "#" in value:
             raise RefusedValue("contains a ? or #; keep only what comes before")
         return canonical(value)
-
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a string."""
-        return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
 
 _ALLOWED = "a URL that begins with https:// or http://, such as https://kb.example.org"

@@ -93,19 +93,19 @@ removed).
 class KnowledgeType(ValueKind):
     """The config value for a `knowledge_type`."""
 
+    form: ClassVar = {"type": "integer", "enum": list(SLICES)}
+
     def read(self, value: object, where: PathBase) -> int:
         """Parse the number."""
         if type(value) is not int or value not in SLICES:
             raise invalid_value(value, _listed(SLICES))
         return value
 
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema of the allowed numbers."""
-        return {"type": "integer", "enum": list(SLICES)}
-
 
 class Separators(ValueKind):
     """The config value for the strings that end a chunk."""
+
+    form: ClassVar = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
     def read(self, value: object, where: PathBase) -> list[str]:
         """Parse the list of texts."""
@@ -117,23 +117,17 @@ class Separators(ValueKind):
             raise invalid_value(value, 'a list of strings, such as ["\\n\\n"]')
         return value
 
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema: a list of strings."""
-        return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
-
 
 class Flag(ValueKind):
     """The config value for a boolean."""
+
+    form: ClassVar = {"type": "boolean"}
 
     def read(self, value: object, where: PathBase) -> bool:
         """Parse the boolean."""
         if not isinstance(value, bool):
             raise invalid_value(value, "true, false")
         return value
-
-    def json(self) -> dict[str, Any]:
-        """Return the JSON schema: a boolean."""
-        return {"type": "boolean"}
 
 
 SLICING: Mapping[str, ValueKind] = {
