@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -27,55 +27,41 @@ def schema() -> Schema:
 
 
 def _block(block: type, about: str = "") -> Schema:
-    required = _required(block)
+    settings, secrets = settings_of(block), secret_keys(block)
+    required = ["type"] if needs_type(block) else []
+    required += [key for key, setting in settings.items() if setting.is_required and key not in secrets]
+    properties = list[tuple[str, Schema]]()
+    for key, setting in settings.items():
+        properties += (
+            _others(setting.mark) if isinstance(setting.mark, Others) else [(key, _property(setting))]
+        )
+    for key in secrets:
+        of_file = {"type": "string", "minLength": 1, "description": file_about(key)}
+        properties.append((f"{key}_file", of_file))
     # A secret is in the config or in a separate file, which `required` alone can't express.
     forms = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
-        for key in secret_keys(block)
-        if settings_of(block)[key].is_required
+        for key in secrets
+        if settings[key].is_required
     ]
-    marks = [setting.mark for setting in settings_of(block).values()]
+    marks = [setting.mark for setting in settings.values()]
     first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
     description = next((mark.plain for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
-        **_object(about or description, _properties(block)),
+        **_object(about or description, properties),
         **({"required": required} if required else {}),
         "type": "object",
         **({"allOf": forms} if forms else {}),
     }
 
 
-def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
+def _object(about: str, properties: Iterable[tuple[str, Schema]]) -> Schema:
     return {"additionalProperties": False, "description": about, "properties": dict(properties)}
-
-
-def _required(block: type) -> list[str]:
-    """Return the required keys, including `type` if it isn't the default, but no secrets, which have two
-    forms.
-    """
-    required = [key for key, setting in settings_of(block).items() if setting.is_required]
-    return [
-        *(["type"] if needs_type(block) else []),
-        *(key for key in required if key not in secret_keys(block)),
-    ]
 
 
 def needs_type(block: type) -> bool:
     """Return whether `block` is that of a target whose type is required."""
     return block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
-
-
-def _properties(block: type) -> Iterator[tuple[str, Schema]]:
-    """Yield the keys that a config file may have in this block: those of the model, in its order, then
-    the `_file` key of each secret.
-    """
-    for key, setting in settings_of(block).items():
-        if isinstance(setting.mark, Others):
-            yield from _others(setting.mark)
-        else:
-            yield key, _property(setting)
-    for key in secret_keys(block):
-        yield f"{key}_file", {"type": "string", "minLength": 1, "description": file_about(key)}
 
 
 def file_about(key: str) -> str:
