@@ -122,11 +122,6 @@ class PrepareConfig:
         return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 
-def _default_target() -> TargetConfig:
-    block: TargetConfig = TARGETS[DEFAULT_TARGET]()
-    return block
-
-
 @dataclass(frozen=True, slots=True)
 class MirrorConfig:
     """One folder and its knowledge base. `include` None: every format the target accepts."""
@@ -243,7 +238,7 @@ class MirrorConfig:
     target: Annotated[
         TargetConfig,
         OneOf("the knowledge base; default: `{type: local}`", "target type", DEFAULT_TARGET, TARGETS),
-    ] = field(default_factory=_default_target)
+    ] = field(default_factory=lambda: TARGETS[DEFAULT_TARGET]())  # noqa: PLW0108 (loads the type late)
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,19 +351,21 @@ class _Reader:
         return None if None in items else items
 
     def _others(self, value: dict[str, Value], others: Others, loc: Loc) -> dict[str, Any]:
-        named = [key for key in others.names if value.get(key) is not None]
-        return {key: self._single_values(value[key], others.known(key), (*loc, key)) for key in named}
-
-    def _single_values(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
-        """Return the valid setting for `value`, or None."""
-        if not isinstance(value, dict):
-            self._refuse_form(value, "a block of keys", loc)
-            return {}
-        self._refuse_unknown(value, known, loc)
-        read = {
-            key: self._single(item, known[key], (*loc, key)) for key, item in value.items() if key in known
-        }
-        return {key: item for key, item in read.items() if item is not None}
+        """Return the valid settings for each of these names in the block `value`."""
+        read: dict[str, Any] = {}
+        for name in others.names:
+            settings, known, name_loc = value.get(name), others.known(name), (*loc, name)
+            if settings is None:
+                continue
+            read[name] = {}
+            if not isinstance(settings, dict):
+                self._refuse_form(settings, "a block of keys", name_loc)
+                continue
+            self._refuse_unknown(settings, known, name_loc)
+            for key, item in settings.items():
+                if key in known and (setting := self._single(item, known[key], (*name_loc, key))) is not None:
+                    read[name][key] = setting
+        return read
 
     def _refuse_unknown(self, value: dict[str, Value], known: Collection[str], loc: Loc) -> None:
         for key in (name for name in value if name not in known):
