@@ -79,22 +79,26 @@ def apply_options(
     # Read as a config with these lines, with the same checks.
     from kbsync.config.problems import ConfigError
     from kbsync.config.reader import load_content
-    from kbsync.config.template import quoted
+    from kbsync.config.template import KeySource, base_key, quoted, secret_key, secret_variable, target_lines
 
-    target = _target_lines(options)
+    target, secret, base, block = read_target(options), None, None, list[str]()
+    if target is not None:
+        secret, base = secret_key(target.type), base_key(target.type)
+        source = None if secret is None else KeySource(env=secret_variable(target.type))
+        block = ["    target:", *target_lines(target.type, source, target.values)]
     exclude = [f"    exclude: [{', '.join(quoted(pattern) for pattern in options.exclude or () if pattern)}]"]
-    lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *target]
+    lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *block]
     content = "\n".join(lines).encode()
     try:
         config = load_content(Path("/config.yaml"), content, environ, with_secrets=with_secrets)
     except ConfigError as error:
-        options_of = {"base_url": "--url", "exclude": "--exclude", _base_key(options): "--base"}
-        lines, source = list[str](), _secret_of(options.target)
+        options_of = {"base_url": "--url", "exclude": "--exclude", base: "--base"}
+        lines = list[str]()
         for problem in error.problems:
             key = problem.key.rpartition(".")[2].partition("[")[0]
-            if source is not None and key == source.key:
-                noun = key.rpartition("_")[2]
-                lines.append(f"{source.variable} is not set; it must hold the target's {noun}")
+            if target is not None and key == secret:
+                noun, variable = key.rpartition("_")[2], secret_variable(target.type)
+                lines.append(f"{variable} is not set; it must hold the target's {noun}")
             else:
                 lines.append(f"{options_of.get(key, key)}: {problem.message}")
         raise UsageError("\n".join(lines)) from None
@@ -107,37 +111,17 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
 
     A secret's value is a reference to the environment variable that `--folder` reads.
     """
-    from kbsync.config.template import escaped
+    from kbsync.config.template import escaped, secret_key, secret_variable
 
     settings: dict[str, Value] = {}
     if patterns := [escaped(pattern) for pattern in options.exclude or () if pattern]:
         settings["exclude"] = [*patterns]
     if (target := read_target(options)) is not None:
-        key = {} if target.secret is None else {target.secret.key: f"${{{target.secret.variable}}}"}
-        values = {name: escaped(value) for name, value in target.values.items()}
-        settings["target"] = {"type": target.type, **key, **values}
+        secret, values = secret_key(target.type), dict[str, Value](type=target.type)
+        if secret is not None:
+            values[secret] = f"${{{secret_variable(target.type)}}}"
+        settings["target"] = values | {name: escaped(value) for name, value in target.values.items()}
     return settings
-
-
-def _base_key(options: FolderOptions) -> str:
-    from kbsync.config.template import base_key
-
-    return (base_key(options.target) if options.target else None) or ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Secret:
-    """A target's required secret: its key in a config, and the environment variable for it."""
-
-    key: str
-    variable: str
-
-
-def _secret_of(target: str | None) -> _Secret | None:
-    from kbsync.config.template import secret_key
-
-    key = secret_key(target) if target else None
-    return None if key is None else _Secret(key, f"{target}_{key}".upper())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +129,6 @@ class TargetOptions:
     """A target of the options that isn't the default one. `values`: its settings without the secret."""
 
     type: str
-    secret: _Secret | None
     values: Mapping[str, str]
 
 
@@ -173,14 +156,4 @@ def read_target(options: FolderOptions) -> TargetOptions | None:
         values[key] = options.base
     elif key is not None and target != DEFAULT_TARGET:
         raise UsageError(f"--base: give the id of the knowledge base at {target} ({key})")
-    return None if target == DEFAULT_TARGET else TargetOptions(target, _secret_of(target), values)
-
-
-def _target_lines(options: FolderOptions) -> list[str]:
-    """Return the target's block; none for the built-in knowledge base. Raises `UsageError`."""
-    from kbsync.config.template import KeySource, target_lines
-
-    if (target := read_target(options)) is None:
-        return []
-    source = None if target.secret is None else KeySource(env=target.secret.variable)
-    return ["    target:", *target_lines(target.type, source, target.values)]
+    return None if target == DEFAULT_TARGET else TargetOptions(target, values)

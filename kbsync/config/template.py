@@ -160,14 +160,6 @@ class KeySource:
         return f"{key}_file: {quoted(self.file)}" if self.file else f"{key}: ${{{self.env}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class RequiredKey:
-    """A required key. `about` describes it in a sentence."""
-
-    key: str
-    about: str
-
-
 def base_key(target: str) -> str | None:
     """Return the key for the id of a knowledge base; None for a type without one."""
     named = (
@@ -183,19 +175,20 @@ def has_address(target: str) -> bool:
 
 def secret_key(target: str) -> str | None:
     """Return the required secret: the key of a service, the dsn of a database."""
-    required = (
-        (name, setting) for name, setting, kind in _settings(target) if isinstance(kind, Confidential)
-    )
-    return next((name for name, setting in required if setting.is_required), None)
+    required = ((name, kind) for name, setting, kind in _settings(target) if setting.is_required)
+    return next((name for name, kind in required if isinstance(kind, Confidential)), None)
 
 
-def required_keys(target: str) -> list[RequiredKey]:
-    """Return the required keys of a target of this type, except its secret."""
-    return [
-        RequiredKey(name, kind.plain)
-        for name, setting, kind in _settings(target)
-        if setting.is_required and name != secret_key(target)
-    ]
+def secret_variable(target: str) -> str:
+    """Return the environment variable that holds the required secret of this type, such as
+    `ZHIPU_API_KEY`."""
+    return f"{target}_{secret_key(target)}".upper()
+
+
+def required_keys(target: str) -> dict[str, str]:
+    """Return the required keys of a target of this type, except its secret, each with its description."""
+    required = {name: kind.plain for name, setting, kind in _settings(target) if setting.is_required}
+    return {name: about for name, about in required.items() if name != secret_key(target)}
 
 
 def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) -> list[str]:

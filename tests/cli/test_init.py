@@ -39,7 +39,7 @@ def test_init_writes_a_valid_config_for_every_service_type(sandbox: Sandbox, kin
     assert "kbsync doctor" in ran.out
     target = load(sandbox.config, {**os.environ, name: "id.secret-of-mine"}).mirrors[0].target
     assert target.type == kind
-    assert getattr(target, required_keys(kind)[0].key) == BASE
+    assert getattr(target, next(iter(required_keys(kind)))) == BASE
 
 
 def test_uncommented_defaults_are_valid(sandbox: Sandbox) -> None:

@@ -123,8 +123,7 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
         return
     if target not in TARGETS:
         raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
-    required = [item.key for item in required_keys(target)]
-    keys = ", ".join(filter(None, [secret_key(target), *required]))
+    keys = ", ".join(filter(None, [secret_key(target), *required_keys(target)]))
     words = ["kbsync", "init", path_argument(str(directory)), "--target", target]
     fix = f"write that config with: {shell_command(words)}"
     if not is_new:

@@ -37,7 +37,7 @@ from kbsync.permissions import make_private_folder
 if TYPE_CHECKING:
     from kbsync.accounts.account import Bases
     from kbsync.config.target import TargetConfig
-    from kbsync.config.template import KeySource, RequiredKey
+    from kbsync.config.template import KeySource
     from kbsync.contract.target import BaseCard
     from kbsync.installation import Installation
     from kbsync.state.mirrors import MirrorRecord
@@ -141,12 +141,12 @@ def describe_remembered(
     """Return a function that describes their target for `start_config`; None for the built-in knowledge
     base. `key`: None for the environment variable that `--folder` reads. Raises `UsageError`.
     """
-    from kbsync.config.template import KeySource, target_lines
+    from kbsync.config.template import KeySource, secret_key, secret_variable, target_lines
 
     if (target := read_target(options)) is None:
         return None
-    if key is None and target.secret is not None:
-        key = KeySource(env=target.secret.variable)
+    if key is None and secret_key(target.type) is not None:
+        key = KeySource(env=secret_variable(target.type))
     return lambda: (target_lines(target.type, key, target.values), key)
 
 
@@ -398,7 +398,7 @@ def _kind(kind: str | None) -> str | None:
 def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
     """Return where to find the service's key or the database's dsn; None for a target without such a
     secret."""
-    from kbsync.config.template import KeySource, secret_key
+    from kbsync.config.template import KeySource, secret_key, secret_variable
 
     if (secret := secret_key(kind)) is None:
         return None
@@ -418,7 +418,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
         return f"that is not the name of an environment variable; never type the {noun} itself"
 
     question = f"Environment variable that holds the {noun}, or the path of a file that contains it"
-    answer = _ask_until_valid(env, question, f"{kind.upper()}_{secret.upper()}", fault)
+    answer = _ask_until_valid(env, question, secret_variable(kind), fault)
     if "/" in answer:
         return KeySource(file=os.path.abspath(os.path.expanduser(answer)))  # noqa: PTH100, PTH111
     return KeySource(env=answer)
@@ -438,12 +438,11 @@ def _target_lines(
         if not has_address(kind):
             raise UsageError(f"--base-url: a target of type {kind} has no URL")
         values["base_url"] = _address(kind, base_url)
-    for number, required in enumerate(required_keys(kind)):
-        if required.key == base_key(kind) and key is not None and base is None:
-            values[required.key] = _base(kind, key, dict(values), create, required)
+    for number, (name, about) in enumerate(required_keys(kind).items()):
+        if name == base_key(kind) and key is not None and base is None:
+            values[name] = _base(kind, key, dict(values), create, name, about)
         else:
-            given_base = base if number == 0 else None
-            values[required.key] = given_base or _ask_required(required.key, required.about)
+            values[name] = (base if number == 0 else None) or _ask_required(name, about)
     return target_lines(kind, key, values)
 
 
@@ -504,10 +503,10 @@ def _query_account(
 
 
 def _base(
-    kind: str, key: KeySource, settings: dict[str, str], create: str | None, required: RequiredKey
+    kind: str, key: KeySource, settings: dict[str, str], create: str | None, setting: str, about: str
 ) -> str:
     """Return the id of the base: created, chosen from the account's bases, or typed if they cannot be
-    listed.
+    listed. `setting`: its key in the config, with a description.
     """
     from kbsync.accounts.account import BaseRequest
 
@@ -540,7 +539,7 @@ def _base(
     if not _is_interactive():
         listed()
         raise UsageError(
-            f"{required.key} ({required.about}) is missing; add --base ID, or --create NAME for a new one, "
+            f"{setting} ({about}) is missing; add --base ID, or --create NAME for a new one, "
             "or run init on a terminal"
         )
     while (cards := listed()) is not None:
@@ -551,7 +550,7 @@ def _base(
             return chosen[0]
         if agrees(f"No knowledge base {printable(answer)}; create one with this name?"):
             return created(answer)
-    return _ask_required(required.key, required.about)
+    return _ask_required(setting, about)
 
 
 def _ask_required(key: str, about: str) -> str:
