@@ -36,24 +36,6 @@ async def test_first_mirror_costs_little_more_than_its_uploads(
     assert world.server.requests.in_flight_max <= world.target_settings["concurrency"]
 
 
-@long
-async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) -> None:
-    world.turn(vectorize=[0, 0])
-    await mirrored(world, 30)
-    world.clock.now += 10
-    world.write("f3.md", "changed")
-    await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.request_count() <= 5
-
-
-@long
-async def test_unchanged_pass_sends_only_the_base_check(world: RemoteWorld) -> None:
-    await mirrored(world, 30)
-    await world.once()
-    assert dict(world.server.requests.by_op) == {"base": 1}
-
-
 # -- replacing ----------------------------------------------------------------------------------------
 
 

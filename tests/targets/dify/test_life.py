@@ -29,21 +29,6 @@ async def test_foreign_document_with_our_name_is_left_alone(world: DifyWorld) ->
     assert world.effects("replaced") == []
 
 
-async def test_changed_file_is_searchable_throughout(world: DifyWorld) -> None:
-    world.write("guide.md", "the first text")
-    await world.once()
-    covered: list[bool] = []
-    world.watch(
-        {"upload", "list", "detail", "delete"},
-        lambda _: covered.append(bool(world.bytes_by_path(searchable=True))),
-    )
-    world.clock.now += 10
-    world.write("guide.md", "another text")
-    await world.once()
-    assert len(covered) > 2 and all(covered)
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-
-
 @pytest.mark.parametrize("technique", ["indexing_technique", "process_rule"])
 async def test_unused_base_is_given_its_missing_settings(world: DifyWorld, technique: str) -> None:
     world.turn(fresh=True)
@@ -137,20 +122,6 @@ async def test_document_being_indexed_is_deleted_later_when_dify_says_so(world: 
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-@pytest.mark.parametrize("kind", ["documents-full", "unauthorized"])
-async def test_problem_only_a_person_can_fix_halts_the_mirror_and_costs_no_document(
-    world: DifyWorld, kind: str
-) -> None:
-    world.play(kind, op="upload", times=0)
-    world.write("a.md", "alpha")
-    await world.once()
-    assert world.halted == {"documents-full": "quota", "unauthorized": "credentials"}[kind]
-    world.server.faults.clear()
-    world.post_request("retry")
-    await world.once()
-    assert world.statuses() == {"ready": 1}
-
-
 async def test_quota_exhausted_during_indexing_halts_with_its_message(world: DifyWorld) -> None:
     error = "You exceeded your current quota, please check your plan"
     world.play("fails", op="upload", times=0, args={"error": error})
@@ -203,29 +174,19 @@ async def test_plain_names_are_adopted_by_bytes_after_a_lost_state(world: DifyWo
     assert world.keeps_foreign()
 
 
-async def test_bases_are_created_shown_changed_and_deleted(world: DifyWorld) -> None:
+async def test_base_is_created_with_settings_that_cannot_be_changed(world: DifyWorld) -> None:
     async with world.client() as target:
         bases = account_of(target).bases
-        created = await bases.create(
-            BaseRequest("Guides", "How to", settings={"indexing_technique": "economy"})
-        )
-        assert (created.name, created.description, created.documents) == ("Guides", "How to", 0)
+        created = await bases.create(BaseRequest("Guides", settings={"indexing_technique": "economy"}))
         assert created.settings == {"indexing_technique": "economy"}
         with pytest.raises(NameTaken, match=created.id):
             await bases.create(BaseRequest("Guides"))
-        await bases.update(created.id, BaseRequest("Other"))
-        assert {row.id: row.name for row in await bases.list_all()} == {
-            HOME_ID: "Handbook",
-            created.id: "Other",
-        }
-        assert (await bases.get(created.id)).description == "How to"
         with pytest.raises(NotOffered, match="--set"):
             await bases.update(created.id, BaseRequest(settings={"permission": "only_me"}))
         await bases.delete(created.id)
         for ask in (bases.get, bases.delete):
-            with pytest.raises(Halted, match="kb list") as error:
+            with pytest.raises(Halted, match="kb list"):
                 await ask(created.id)
-            assert error.value.halt == "knowledge-base-missing"
 
 
 async def test_lost_response_leaves_one_base_and_its_id_is_found(world: DifyWorld) -> None:

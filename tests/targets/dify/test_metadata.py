@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +154,12 @@ async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: An
     assert list(waiting) == sent[5:]
     await served_world.target.status([])
     assert list(waiting) == sent[5 + BATCH :]
+
+
+async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> None:
+    async with DifyWorld(tmp_path, metadata="none").serving() as world:
+        world.write("a.md", TAGGED)
+        await world.once()
+        assert world.statuses() == {"ready": 1}
+        assert world.request_count("create-field") == world.request_count("describe") == 0
+        assert world.app.violations == []

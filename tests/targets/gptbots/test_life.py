@@ -39,34 +39,6 @@ async def kill_pass(world: GptbotsWorld, *upon: str) -> None:
 
 
 @long
-async def test_first_mirror_costs_a_third_of_a_request_per_file(world: GptbotsWorld) -> None:
-    world.write_many(200)
-    await world.once()
-    assert world.statuses() == {"ready": 200}
-    assert world.request_count("add") <= 24
-    assert world.request_count() <= 0.3 * 200
-
-
-@long
-async def test_many_changed_files_are_updated_in_place_with_few_requests(world: GptbotsWorld) -> None:
-    before = await mirrored(world, 120)
-    world.clock.now += 10
-    for number in range(100):
-        world.write(f"f{number}.md", f"changed {number}")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert ids_by_path(world) == before
-    assert world.request_count("update") <= 13
-    assert world.request_count() <= 0.6 * 100
-
-
-async def test_unchanged_pass_sends_only_the_base_check(world: GptbotsWorld) -> None:
-    await mirrored(world)
-    await world.once()
-    assert world.request_count() == world.request_count("base") == 1
-
-
-@long
 @enumerated()
 @pytest.mark.parametrize("upon", [(), ("PUT answer",), ("PUT answer", "commit after")], ids=str)
 async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
@@ -171,17 +143,6 @@ async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
     await world.once()
     assert ids_by_path(world) == before
     assert [document["rules"] for document in world.documents()] == [{"splitter": "\n"}] * 2
-
-
-async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
-    await mirrored(world, 2)
-    world.settings = replace(world.settings, prefix="other/")
-    world.lose_state()
-    await world.once()
-    names = sorted(
-        document["source_url"].partition("#")[0].partition("invalid/")[2] for document in world.documents()
-    )
-    assert names == ["f0.md", "f1.md", "other/f0.md", "other/f1.md"]
 
 
 async def two_mirrors(world: GptbotsWorld) -> list[dict[str, Any]]:

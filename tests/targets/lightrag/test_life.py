@@ -36,16 +36,6 @@ async def test_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_changed_file_is_always_searchable(world: LightragWorld) -> None:
-    world.write("a.md", "about kestrels")
-    await world.once()
-    world.write("a.md", "about herons")
-    await world.once()
-    effects = [entry["effect"] for entry in world.app.journal()]
-    assert effects == ["stored", "stored", "deleted"]
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-
-
 @long
 async def test_two_files_that_swapped_names_fail_until_one_is_moved(
     world: LightragWorld,

@@ -120,17 +120,6 @@ async def test_lost_attach_response_costs_a_poll_and_no_upload(world: OpenaiWorl
 
 
 @long
-@pytest.mark.parametrize("op", ["upload", "attach"])
-async def test_exhausted_account_halts_and_blames_no_document(world: OpenaiWorld, op: str) -> None:
-    world.write("a.md", "some text")
-    world.play("no-quota", op=op)
-    await world.once()
-    assert world.halted == "quota"
-    await world.once()
-    assert world.halted == "" and world.statuses() == {"ready": 1}
-
-
-@long
 async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> None:
     world.write_many(2)
     world.play("error", op="attach", match="f0*", args={"message": "unsupported file"})
@@ -165,19 +154,6 @@ async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWo
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.request_count("upload") == 1
     assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
-
-
-@long
-async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: OpenaiWorld) -> None:
-    world.write("a.md", "some text")
-    world.settings = type(world.settings)("docs", world.root, "openai", prefix="one-")
-    await world.once()
-    async with world.running():
-        [row] = [row async for row in world.make_target().list()]
-        assert (row.path, row.name) == ("a.md", "one-a.md")
-        world.settings = type(world.settings)("docs", world.root, "openai", prefix="two-")
-        [row] = [row async for row in world.make_target().list()]
-        assert row.path is None
 
 
 @long
@@ -573,3 +549,16 @@ async def test_ogx_search_shows_a_text_of_several_files_once(tmp_path: Path) -> 
         async with world.running():
             [hit] = await world.make_target().search(Query("kestrels"))
         assert len(hit.passages) == 1
+
+
+@long
+async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(ogx: Ogx) -> None:
+    world = ogx.world
+    for number in range(10, 50):
+        world.write(f"f{number}.md", f"text {number}")
+    await world.once()
+    going = [document["id"] for document in world.documents()][:20]
+    world.server.requests.clear()
+    async with world.running():
+        assert await world.make_target().delete(going) == dict.fromkeys(going)
+    assert world.request_count("text") == 40 and world.request_count("put-back") == 0

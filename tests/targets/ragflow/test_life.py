@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,29 +78,28 @@ async def test_late_parse_request_parses_nothing_twice(world: RagflowWorld) -> N
 
 
 @long
-async def test_document_that_cannot_be_parsed_delays_no_other(world: RagflowWorld) -> None:
-    world.play("code", op="parse", match="*f1~*", times=0, args={"code": 102, "message": "no parser"})
+@pytest.mark.parametrize(
+    ("kind", "args", "reason"),
+    [
+        ("code", {"code": 102, "message": "no parser"}, "no parser"),
+        ("fails", {"said": "Fail to bind embedding model"}, "Fail to bind embedding model"),
+        ("no-chunks", {}, "No chunk built"),
+    ],
+)
+async def test_document_that_cannot_be_parsed_fails_alone_with_the_services_reason(
+    world: RagflowWorld, kind: str, args: dict[str, Any], reason: str
+) -> None:
+    world.play(kind, op="parse", match="*f1~*", times=0, args=args)
     world.write_many(3)
     await world.once()
     assert world.statuses() == {"ready": 2, "failed": 1}
-    assert "no parser" in items(world)["f1.md"].reason
+    assert reason in items(world)["f1.md"].reason
 
 
 @long
 async def test_pipeline_dataset_is_parsed_by_its_own_call(world: RagflowWorld) -> None:
     world.turn(pipeline=True)
     await mirrored(world)
-
-
-@long
-async def test_failed_document_is_parsed_again_and_reported_with_the_services_message(
-    world: RagflowWorld,
-) -> None:
-    world.play("fails", op="parse", match="*bad*", times=0, args={"said": "Fail to bind embedding model"})
-    world.write("bad.md", "text")
-    await world.once()
-    assert world.statuses() == {"failed": 1}
-    assert "Fail to bind embedding model" in items(world)["bad.md"].reason
 
 
 @long
@@ -115,34 +115,6 @@ async def test_model_without_credit_halts_and_blames_no_document(world: RagflowW
         await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.request_count("upload") == 3
-
-
-# -- infiniflow/ragflow#13708: its own data sources see new files, but no changes or deletions
-
-
-@long
-async def test_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_one(
-    world: RagflowWorld,
-) -> None:
-    world.write("policy.md", "holidays need the consent of Ada")
-    await world.once()
-    world.clock.now += 10
-    world.write("policy.md", "vacations are free for everyone")
-    await world.once()
-    [serving] = world.documents()
-    assert await search(world, "vacations") == [serving["id"]]
-    assert await search(world, "holidays") == []
-
-
-@long
-async def test_deleted_file_is_no_longer_found_and_others_are(world: RagflowWorld) -> None:
-    strange = world.plant("strange.md", "text of somebody else")
-    await mirrored(world)
-    world.delete("f1.md")
-    await world.once()
-    assert len(world.documents()) == 3
-    assert strange in await search(world, "text somebody")
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
 # -- names
@@ -263,15 +235,6 @@ async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_a
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-@long
-async def test_document_without_chunks_is_done_but_not_searchable(world: RagflowWorld) -> None:
-    world.play("no-chunks", op="parse", times=0)
-    world.write("empty.pdf", "a scan")
-    await world.once()
-    assert world.statuses() == {"failed": 1}
-    assert "No chunk built" in items(world)["empty.pdf"].reason
-
-
 # -- searches
 
 
@@ -342,3 +305,20 @@ async def test_document_with_refused_metadata_is_mirrored_without_it(
 )
 def test_tags_are_read_from_front_matter(text: str, tags: list[str]) -> None:
     assert tags_in(text) == tags
+
+
+# -- polls
+
+
+@pytest.mark.parametrize(
+    ("seconds", "poll_first", "polls"), [(3.0, 1.0, 3), (10.0, 1.0, 9), (60.0, 1.0, 17), (10.0, 10.0, 1)]
+)
+async def test_polls_of_a_slow_document_become_rarer(
+    tmp_path: Path, seconds: float, poll_first: float, polls: int
+) -> None:
+    async with RagflowWorld(tmp_path, vectorize=(seconds, seconds), poll_first=poll_first).serving() as world:
+        await world.once()
+        world.server.requests.clear()
+        world.write("new.md", "a new file")
+        await world.once()
+        assert (world.statuses(), world.request_count("list")) == ({"ready": 1}, polls)
