@@ -184,9 +184,6 @@ ZHIPU_ROWS = [
     Row("zhipu", "upload", 200, flat(429), Unavailable),
     Row("zhipu", "list", 200, flat(500), Unsure),
     Row("zhipu", "upload", 401, {"error": {"type": "authentication_error"}}, Halted, KEY),
-    Row("zhipu", "upload", 403, {"error": {"type": "permission_error"}}, Rejected, may_pass=True),
-    Row("zhipu", "capacity", 403, {"error": {"type": "permission_error"}}, NotOffered),
-    Row("zhipu", "base", 403, {"error": {"type": "permission_error"}}, Halted, KEY),
     Row("zhipu", "upload", 200, {"error": {"type": "overloaded_error"}}, Unavailable),
     Row("zhipu", "detail", 404, {"error": {"type": "not_found_error"}}, zhipu.NotFound),
     Row("zhipu", "list", 200, {"error": {"type": "api_error"}}, Unsure),
@@ -194,6 +191,61 @@ ZHIPU_ROWS = [
     Row("zhipu", "upload", 200, flat(99999), Rejected),
     Row("zhipu", "upload", 200, flat(99999, ""), Rejected, may_pass=True),
     Row("zhipu", "upload", 200, flat(1301, ""), Rejected),
+    *(Row("zhipu", "upload", 200, body, Unsure) for body in ("", PAGE, '{"data": {"succ', [])),
+    Row("zhipu", "upload", 200, {"code": "200"}, None),
+    Row("zhipu", "upload", 200, {"code": 200, "error": {"code": "1302"}}, Unavailable),
+    Row("zhipu", "upload", 200, {"code": 200, "error": {"message": "no code"}}, Rejected),
+    Row("zhipu", "upload", 200, {"code": 200, "error": None}, None),
+    Row("zhipu", "upload", 500, {"code": 200}, Unsure),
+    Row("zhipu", "upload", 404, {"code": 200}, NotOffered),
+    Row("zhipu", "upload", 404, {"status": 404, "error": "Not Found", "path": "/x"}, NotOffered),
+    Row("zhipu", "upload", 200, {"error": {"type": "rate_limit_error"}}, Unavailable),
+    Row("zhipu", "upload", 200, {"error": {"type": "invalid_request_error", "message": "x"}}, Rejected),
+    Row("zhipu", "upload", 200, flat(99999, "系统繁忙"), Unavailable),
+    Row("zhipu", "upload", 503, flat(1302, "系统繁忙"), Unavailable),
+    Row("zhipu", "upload", 401, flat(400, "token 不存在"), Halted, KEY),
+    Row("zhipu", "upload", 400, flat(99999, "知识库空间不足"), zhipu.NoRoom, QUOTA),
+    Row("zhipu", "upload", 400, {"message": "余额表.xlsx 太大"}, Rejected),
+    Row("zhipu", "upload", 429, flat(500), Unsure),
+    # Words resolve a vague code, but only those of a failure: not those of a file's name.
+    Row("zhipu", "base", 200, flat(400, "知识库不存在"), zhipu.NotFound),
+    Row("zhipu", "delete", 200, flat(400, "document not found"), zhipu.NotFound),
+    *(
+        Row("zhipu", op, 200, flat(500, words), Unsure)
+        for op, words in (
+            ("detail", "文档不存在"),
+            ("delete", "找不到指定的资源"),
+            ("upload", "知识库不存在"),
+        )
+    ),
+    Row("zhipu", "upload", 200, flat(1231, "请求已存在"), Unsure),
+    *(
+        Row("zhipu", op, 200, flat(code, words), Rejected)
+        for op, code, words in (
+            ("delete", 400, "找不到参数"),
+            ("delete", 10404, "文档不存在"),
+            ("reslice", 400, "文档名称已存在"),
+            ("retrieve", 400, "知识库文档数已达上限"),
+            ("upload", 400, "文件大小超出限制"),
+            ("upload", 400, "额度说明.pdf 上传失败"),
+            ("upload", 400, "上传“storage and balance.PDF”失败"),
+            ("upload", 400, "已存在的规则.md 解析失败"),
+        )
+    ),
+    Row("zhipu", "upload", 200, flat(400, "账户余额不足，文件a.pdf上传失败"), Halted, QUOTA),
+    Row("zhipu", "upload", 200, flat(400, "Insufficient balance.Try later"), Halted, QUOTA),
+    # Who is forbidden, the document or the caller, depends on the request.
+    *(
+        Row("zhipu", op, 403, body, *means)
+        for op, *means in (
+            *((op, Rejected, "", True) for op in ("upload", "detail", "delete", "reembed")),
+            *((op, NotOffered) for op in ("capacity", "retrieve")),
+            *((op, Halted, KEY) for op in ("base", "list")),
+        )
+        for body in (flat(403, "禁止"), inner("禁止", code="403"), {"error": {"type": "permission_error"}})
+    ),
+    Row("zhipu", "upload", 403, PAGE, Rejected, may_pass=True),
+    *(Row("zhipu", op, 403, PAGE, Unavailable) for op in ("capacity", "retrieve", "base", "list")),
 ]
 
 GPTBOTS_ROWS = [

@@ -9,7 +9,6 @@ import pytest
 
 from kbsync.errors import (
     Halted,
-    NameTaken,
     NotOffered,
     Rejected,
     TargetError,
@@ -18,7 +17,7 @@ from kbsync.errors import (
     UsageError,
 )
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, classify_response
+from kbsync.targets.zhipu.errors import SENTENCES, NotFound, classify_response
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import KEY, ScriptedService, failed, target
 
@@ -50,34 +49,6 @@ def test_every_code_of_the_table_is_tested_here() -> None:
     assert {code for code, _ in [*BY_CODE, *CALLING]} | set(FORBIDDEN) == set(SENTENCES)
 
 
-@pytest.mark.parametrize("shape", ["flat", "inside error", "typed", "page"])
-@pytest.mark.parametrize(
-    ("op", "kind"),
-    [
-        ("upload", Rejected),
-        ("detail", Rejected),
-        ("delete", Rejected),
-        ("reembed", Rejected),
-        ("capacity", NotOffered),
-        ("retrieve", NotOffered),
-        ("base", Halted),
-        ("list", Halted),
-    ],
-)
-def test_forbidden_blames_the_document_in_document_requests(op: str, kind: type, shape: str) -> None:
-    bodies: dict[str, Any] = {
-        "flat": failed(403, "禁止"),
-        "inside error": {"error": {"code": "403", "message": "禁止"}},
-        "typed": {"error": {"type": "permission_error", "message": "禁止"}},
-        "page": "<html>no</html>",
-    }
-    error = classify_response(response(bodies[shape], 403, op=op))
-    if shape == "page" and kind is not Rejected:
-        kind = Unavailable  # the response isn't from the service
-    assert type(error) is kind
-    assert isinstance(error, Halted | NotOffered | Unavailable) or error.may_pass
-
-
 @pytest.mark.parametrize(("code", "kind"), BY_CODE)
 @pytest.mark.parametrize("shape", ["flat", "string", "inside error"])
 def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], shape: str) -> None:
@@ -99,83 +70,6 @@ def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
         assert isinstance(error, Halted)
         assert (error.halt, error.code) == (halt, code)
         assert "; " in error.reason  # what to do about it
-
-
-@pytest.mark.parametrize("code", [200, "200"])
-def test_success_is_decided_by_the_body(code: Any) -> None:
-    assert classify_response(response({"code": code})) is None
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "kind"),
-    [
-        ("", 200, Unsure),
-        ("<html>maintenance</html>", 200, Unsure),
-        ('{"data": {"succ', 200, Unsure),
-        ({"data": {"successInfos": []}}, 200, Unsure),
-        ([], 200, Unsure),
-        ({"code": 200, "error": {"code": "1302"}}, 200, Unavailable),
-        ({"code": 200, "error": {"message": "no code"}}, 200, Rejected),
-        ({"code": 200, "error": None}, 200, type(None)),
-        ({"code": 200}, 500, Unsure),
-        ({"code": 200}, 404, NotOffered),
-        ("", 500, Unsure),
-        ("", 401, Halted),
-        ("", 403, Rejected),
-        ("<html>sign in</html>", 401, Unavailable),
-        ("", 404, NotOffered),
-        ("", 408, Unavailable),
-        ("", 302, Unsure),
-        ({"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}, 404, NotOffered),
-        ({"detail": [{"loc": ["body"]}]}, 422, Rejected),
-        ({"message": "余额不足或无可用资源包,请充值。"}, 429, Halted),
-        ({"type": "error", "error": {"type": "authentication_error", "message": "x"}}, 401, Halted),
-        ({"type": "error", "error": {"type": "rate_limit_error", "message": "x"}}, 200, Unavailable),
-        ({"type": "error", "error": {"type": "api_error", "message": "x"}}, 200, Unsure),
-        ({"type": "error", "error": {"type": "invalid_request_error", "message": "x"}}, 200, Rejected),
-        ({"code": 99999, "message": "系统繁忙"}, 503, Unsure),
-        ({"code": 99999, "message": "系统繁忙"}, 200, Unavailable),
-        ({"code": 1302, "message": "系统繁忙"}, 503, Unavailable),
-        ({"code": 400, "message": "token 不存在"}, 401, Halted),
-        ({"code": 99999, "message": "知识库空间不足"}, 400, NoRoom),
-        ({"message": "余额表.xlsx 太大"}, 400, Rejected),
-        ({"code": 500, "message": "x"}, 429, Unsure),
-    ],
-)
-def test_bodies_without_a_known_code_are_read_by_their_fields(body: Any, status: int, kind: type) -> None:
-    assert type(classify_response(response(body, status))) is kind
-
-
-@pytest.mark.parametrize(
-    ("code", "message", "op", "kind"),
-    [
-        (400, "知识库不存在", "base", NotFound),
-        (500, "文档不存在", "detail", Unsure),
-        (500, "找不到指定的资源", "delete", Unsure),
-        (400, "找不到参数", "delete", Rejected),
-        (10404, "文档不存在", "delete", Rejected),
-        (500, "知识库不存在", "upload", Unsure),
-        (400, "document not found", "delete", NotFound),
-        (400, "文档名称已存在", "upload", NameTaken),
-        (400, "文档名称已存在", "reslice", Rejected),
-        (500, "系统繁忙，请稍后再试", "upload", Unsure),
-        (400, "知识库空间不足", "upload", NoRoom),
-        (400, "文件大小超出限制", "upload", Rejected),
-        (400, "知识库文档数已达上限", "upload", NoRoom),
-        (400, "知识库文档数已达上限", "retrieve", Rejected),
-        (400, "size 超出上限", "list", Rejected),
-        (1220, "无权访问", "reembed", NotOffered),
-        (1220, "无权访问", "upload", Halted),
-        (1231, "请求已存在", "upload", Unsure),
-        (400, "额度说明.pdf 上传失败", "upload", Rejected),
-        (400, "上传“storage and balance.PDF”失败", "upload", Rejected),
-        (400, "已存在的规则.md 解析失败", "upload", Rejected),
-        (400, "账户余额不足，文件a.pdf上传失败", "upload", Halted),
-        (400, "Insufficient balance.Try later", "upload", Halted),
-    ],
-)
-def test_message_text_resolves_a_vague_code(code: int, message: str, op: str, kind: type) -> None:
-    assert type(classify_response(response(failed(code, message), op=op))) is kind
 
 
 # ---- credentials, clocks and secrets
