@@ -7,9 +7,7 @@ store also keeps them with each file. Searches find them under the file that ins
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.contract.target import DocState
@@ -23,36 +21,6 @@ FILES_PAGE = 10_000
 
 StoredPassage = Mapping[str, Any]
 """A stored passage with its vector, in a form from which it can be restored."""
-
-
-class AttachLock:
-    """A lock that keeps attaching and deleting apart, so that no deletion misses a file that is being
-    attached."""
-
-    def __init__(self) -> None:
-        self._gate, self._none_attaching, self._attaching = asyncio.Lock(), asyncio.Event(), 0
-        self._none_attaching.set()
-
-    @asynccontextmanager
-    async def attaching(self) -> AsyncGenerator[None, None]:
-        """Hold the lock to attach a file. Several may attach at a time, but a waiting deletion has
-        priority."""
-        async with self._gate:
-            self._attaching += 1
-            self._none_attaching.clear()
-        try:
-            yield
-        finally:
-            self._attaching -= 1
-            if not self._attaching:
-                self._none_attaching.set()
-
-    @asynccontextmanager
-    async def deleting(self) -> AsyncGenerator[None, None]:
-        """Hold the lock to delete a batch, while nobody attaches or deletes."""
-        async with self._gate:
-            await self._none_attaching.wait()
-            yield
 
 
 class SharedPassages:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from kbsync.targets.http.rules import GONE, INDEXING
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
-from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
+from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
 MAX_PASSAGES = 50
@@ -80,7 +80,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._vector_model: str | None = None
         self._cleaned_at: float | None = None
         self._started_at = self._wall()
-        self._lock = AttachLock()
+        # Each file that is being attached holds one slot, and a batch of deletions at OGX holds all of them:
+        # otherwise the batch could miss a file that is being attached.
+        self._attach_slots = asyncio.Semaphore(self._config.concurrency)
 
     async def base(self) -> Base:
         """Check the store. Raises `Halted("knowledge-base-missing")` if it doesn't exist or has expired."""
@@ -122,7 +124,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             if key not in self._uploaded:
                 self._uploaded[key] = await self._upload(document), self._steady()
             remote_id, _ = self._uploaded[key]
-            async with self._lock.attaching():
+            async with self._attach_slots:
                 row = await self._attach(remote_id, mark)
         except Rejected:
             self._uploaded.pop(key, None)
@@ -221,7 +223,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             # interrupted.
             await api.remove(self._client, "delete-file", f"/files/{file_id}")
 
-        async with self._lock.deleting() if self._vector_model else nullcontext():
+        async with AsyncExitStack() as stack:
+            for _ in range(self._config.concurrency if self._vector_model else 0):
+                await stack.enter_async_context(self._attach_slots)
             alike = await shared.find_alike(ids) if self._vector_model else {}
             alone = [file_id for file_id in ids if file_id not in alike]
             outcomes: dict[str, DeleteOutcome] = await self._call_each(alone, remove)
