@@ -1,9 +1,9 @@
 """Makes requests to the service, and finds single documents in its list, which has no filter. kbsync looks
 for a document first on its last known page, then by the order of ids.
 
-Ids look like Mongo's: eight hex digits for the second in which they were created, and a counter in the last
-six. That isn't documented, so it only decides which page to read next, and only while the pages read so far
-are in that order; if a document isn't found that way, the whole list is read.
+Ids look like Mongo's: they begin with eight hex digits for the second in which they were created. That isn't
+documented, so it only decides which page to read next, and only while the pages read so far are in that
+order; if a document isn't found that way, the whole list is read.
 """
 
 from __future__ import annotations
@@ -132,22 +132,8 @@ async def list_bases(client: Client) -> tuple[BaseCard, ...]:
     return (await client.read("base", "/v1/bot/knowledge/base/page", bases_of)).rows
 
 
-def _digits(text: str) -> int:
-    """Return hex digits as a number; for any other string, a number with the same sort order."""
-    try:
-        return int(text, 16)
-    except ValueError:
-        return int.from_bytes(text.encode("utf-8", "replace").ljust(40, b"\0")[:40], "big")
-
-
-_AGES: Sequence[Callable[[str], int]] = (
-    _digits,
-    lambda remote_id: _digits(remote_id[:8]),
-    lambda remote_id: _digits(remote_id[-6:]),
-)
-"""Values, such as parts of the id, whose order may show which of two documents is older."""
-
-_Order = Callable[[str], int]
+_TIME = 8
+"""Length of an id's beginning that is its time of creation."""
 
 
 @dataclass(slots=True)
@@ -175,37 +161,23 @@ class Lookup:
             return known
         if self.count is None:
             return 1 if not self._pages else None
-        order = self._order()
-        if order is None:
+        times = [row.id[:_TIME] for _, rows in sorted(self._pages.items()) for row in rows]
+        is_rising, is_falling = times == sorted(times), times == sorted(times, reverse=True)
+        if not (is_rising or is_falling):
             return None
-        size = (
-            max(map(len, self._pages.values()), default=0) or PAGE_SIZE
-        )  # the page size that the server really uses
-        low, high, near = 1, -(-self.count // size), {known}
-        mine = order(remote_id)
+        # Use the page size that the server really uses.
+        size = max(map(len, self._pages.values()), default=0) or PAGE_SIZE
+        low, high, near, time = 1, -(-self.count // size), {known}, remote_id[:_TIME]
         for number, rows in self._pages.items():
-            ages = [order(row.id) for row in rows]
-            if not ages or mine < ages[0]:
+            first, last = (rows[0].id[:_TIME], rows[-1].id[:_TIME]) if rows else (time, time)
+            if not rows or (time < first if is_rising else time > first):
                 high = min(high, number - 1)
-            elif mine > ages[-1]:
+            elif time > last if is_rising else time < last:
                 low = max(low, number + 1)
-            elif mine not in (ages[0], ages[-1]):
+            elif time not in (first, last):
                 return None
             else:
                 near.add(number)  # created in the same second as a document at the page's edge
-        still = [number for number in range(low, high + 1) if number not in self._pages]
-        beside = [number for number in still if not near.isdisjoint({number - 1, number + 1})]
-        return beside[0] if beside else still[len(still) // 2] if still else None
-
-    def _order(self) -> _Order | None:
-        """Return the field that grows along the list and has the most different values; None if no field
-        grows.
-        """
-        ids = [row.id for _, rows in sorted(self._pages.items()) for row in rows]
-        fits: list[tuple[int, _Order]] = []
-        for age in _AGES:
-            for order in (age, lambda doc_id, age=age: -age(doc_id)):
-                ages = [order(doc_id) for doc_id in ids]
-                if ages == sorted(ages):
-                    fits.append((len(set(ages)), order))
-        return max(fits, key=lambda fit: fit[0])[1] if fits else None
+        unread = [number for number in range(low, high + 1) if number not in self._pages]
+        neighbors = [number for number in unread if not near.isdisjoint({number - 1, number + 1})]
+        return neighbors[0] if neighbors else unread[len(unread) // 2] if unread else None
