@@ -30,19 +30,19 @@ COMMANDS = {
     "pause": "Pause mirrors, for a time or until you resume them.",
     "resume": "Resume paused mirrors.",
     "rescan": "Compare folders with the state now.",
-    "history": "Show what was uploaded, changed and deleted.",
+    "history": "Show uploads, changes, deletions and failures.",
     "search": "Search the mirrored documents.",
     "ask": "Answer a question with citations.",
     "mcp": "Serve assistants over the Model Context Protocol.",
     "explain": "Explain why search does or doesn't find a file.",
     "verify": "Compare folder, state and knowledge base.",
-    "retry": "Try failed documents again.",
-    "approve": "Approve what is held.",
+    "retry": "Retry failed documents.",
+    "approve": "Approve held deletions and changes.",
     "forget": "Forget a mirror.",
     "kb": "Manage knowledge bases at a target.",
     "state": "Back up the state or discard damaged files.",
     "doctor": "Check everything kbsync needs.",
-    "completion": "Complete commands in your shell.",
+    "completion": "Print a completion script for your shell.",
 }
 """Every command with its line in `--help`; its code is `command` in `kbsync.cli.commands.<name>`."""
 
@@ -117,7 +117,7 @@ class LazyCommands(click.Group):
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         of_commands = [item for item in options if isinstance(item, GlobalOption) or "--help" in item.opts]
         of_a_pass = [option for option in options if option not in of_commands]
-        for title, chosen in (("Of every command", of_commands), ("Of a pass", of_a_pass)):
+        for title, chosen in (("Options of every command", of_commands), ("Options of a pass", of_a_pass)):
             with formatter.section(title):
                 # Click's own method, because `GlobalOption` hides its record from the `--help` of commands.
                 records = (click.Option.get_help_record(option, ctx) for option in chosen)

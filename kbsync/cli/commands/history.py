@@ -25,7 +25,7 @@ MAX_SHOWN = 100
 @click.command(
     epilog=examples(
         "kbsync history --since 1d          what happened since yesterday",
-        "kbsync history guides/setup.md     one document, or all below a folder",
+        "kbsync history guides/setup.md     one document, or all documents below a folder",
         "kbsync history --json | jq '.events[] | select(.event == \"failed\")'",
     )
 )
@@ -48,7 +48,7 @@ MAX_SHOWN = 100
 @json_option
 @shared_options
 def command(choices: Choices, path: str | None, since: float, limit: int, as_json: bool) -> None:
-    """Show what kbsync uploaded, replaced, renamed and deleted, what failed, and what was held and approved.
+    """Show uploads, replacements, renames, deletions, failures, holds and approvals.
 
     PATH may be a folder. It is relative to the mirror or to the working directory. kbsync keeps events for 30
     days, at most 100,000, without the text of documents.

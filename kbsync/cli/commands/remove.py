@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "kbsync remove notes             asks about its documents",
-        "kbsync remove notes --keep      keep its documents, without a question",
+        "kbsync remove notes --keep      keep its documents, without asking",
         "kbsync remove notes --delete    delete its documents too, without asking",
     )
 )

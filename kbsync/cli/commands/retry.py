@@ -46,7 +46,7 @@ class Failed:
     epilog=examples(
         "kbsync retry                       everything that failed",
         "kbsync retry reports/scan.pdf      one document",
-        "kbsync retry reports               all below a folder",
+        "kbsync retry reports               all documents below a folder",
     )
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)

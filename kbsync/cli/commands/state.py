@@ -28,7 +28,9 @@ def command() -> None:
 @click.argument("file", type=FILE)
 @shared_options
 def backup(choices: Choices, file: Path) -> None:
-    """Copy the state to FILE, a new file with mode 0600, even while kbsync runs."""
+    """Copy the state to the new file FILE, even while kbsync runs.
+
+    FILE gets mode 0600."""
     import apsw
 
     from kbsync.state.db import state_errors

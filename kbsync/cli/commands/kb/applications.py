@@ -90,7 +90,9 @@ def show(choices: Choices, application: str, as_json: bool) -> None:
 @json_option
 @shared_options
 def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> None:
-    """Create an application called NAME, for the mirror's knowledge base or those that --knowledge names."""
+    """Create an application called NAME.
+
+    It answers from the mirror's knowledge base, or from those that --knowledge names."""
     with open_account(choices, needs_own=True) as account:
         request = ApplicationRequest(name, bases=knowledge or (account.bases.own_id,), **fields)
         created = account.call(account.applications.create(request))

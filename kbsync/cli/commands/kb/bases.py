@@ -50,7 +50,9 @@ command.add_command(copy, "copy")
 @json_option
 @shared_options
 def list_bases(choices: Choices, as_json: bool) -> None:
-    """List the account's knowledge bases, each with the mirrors that use it."""
+    """List the account's knowledge bases.
+
+    Each line names the mirrors that use the knowledge base."""
     with open_account(choices) as account:
         bases = [_json(card, account) for card in account.call(account.bases.list_all())]
         create = account.installation.command_line_for_mirrors("kb create NAME")
@@ -66,7 +68,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
 @json_option
 @shared_options
 def show(choices: Choices, base: str | None, as_json: bool) -> None:
-    """Show the knowledge base with this ID; without one, the mirror's own."""
+    """Show the knowledge base with this ID, or the mirror's own."""
     with open_account(choices, needs_own=base is None) as account:
         card = account.call(account.bases.get(base or account.bases.own_id))
         fields = {**_json(card, account), "ours": account.owned_in(card.id)}

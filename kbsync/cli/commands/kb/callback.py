@@ -36,9 +36,9 @@ HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads i
 )
 @shared_options
 def command() -> None:
-    """Manage the account's callback URL, which all users of the account share.
+    """Manage the account's callback URL.
 
-    Mirrors don't need it: each upload specifies its own.
+    All users of the account share this URL. Mirrors don't need it, because each upload specifies its own.
     """
 
 
@@ -46,7 +46,9 @@ def command() -> None:
 @json_option
 @shared_options
 def show(choices: Choices, as_json: bool) -> None:
-    """Show where the service sends the account's events, and the names of the headers."""
+    """Show where the service sends the account's events.
+
+    It also shows the names of the headers."""
     with open_account(choices) as account:
         callback = account.call(account.callbacks.get())
     _print(callback, as_json)

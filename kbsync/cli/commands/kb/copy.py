@@ -43,11 +43,11 @@ PROGRESS_EVERY = 5.0
 @json_option
 @shared_options
 def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
-    """Copy a mirror's built-in knowledge base into its database, with passages and vectors.
+    """Copy a built-in knowledge base into the mirror's database.
 
-    Stop kbsync, change the mirror's target to type postgres, copy, and start it again. kbsync doesn't read,
-    split or embed any document again. If interrupted, run it again to continue. The built-in knowledge base
-    is kept.
+    Stop kbsync, change the mirror's target to type postgres, copy, and start it again. The copy includes
+    passages and vectors, so kbsync doesn't read, split or embed any document again. If interrupted, run it
+    again to continue. The built-in knowledge base is kept.
     """
     installation = choose(choices)
     mirror = _only_database(installation)
