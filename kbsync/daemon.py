@@ -187,7 +187,7 @@ class Daemon:
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._state_lost.set))
             await self._listen(self._installation)
             config = self._installation.config
-            self._notifications.turn_to(config.notify)
+            self._notifications.switch_to(config.notify)
             if is_changed:
                 self._on_config(config)
             if is_start:  # logged once the state is locked and the listener is up
@@ -283,13 +283,13 @@ class Daemon:
 
     def _finished(self, mirror: str, event: DocumentEvent) -> None:
         log_finished(mirror, event)
-        self._notifications.heard(mirror, event)
+        self._notifications.record_document(mirror, event)
         self._reports.send_soon()
 
     async def _listen(self, installation: Installation) -> None:
         """Apply the listener's settings. Raises `UsageError`, and then leaves the listener unchanged."""
         mirrors = tuple(installation.mirrors)  # only those of --mirror
-        await self._listener.turn_to(replace(installation.config, mirrors=mirrors))
+        await self._listener.switch_to(replace(installation.config, mirrors=mirrors))
 
     # -- the config and its secrets, read again ---------------------------------------------------------
 
@@ -342,7 +342,7 @@ class Daemon:
             self._reports.send_soon()
             await self._note_refusal(store, reason)
             return
-        self._notifications.turn_to(new.config.notify)
+        self._notifications.switch_to(new.config.notify)
         before, names = set(self._mirrors), {mirror.name for mirror in new.mirrors}
         ended_names = await self._switch_to(store, new)
         self._reports.complaint = ""

@@ -122,7 +122,7 @@ class Freshness:
         return f"kbsync isn't running; {fix}" if fix else "kbsync isn't running"
 
     @property
-    def is_resting(self) -> bool:
+    def is_in_quiet_hours(self) -> bool:
         """Whether quiet hours pause a mirror that a kbsync keeps up to date otherwise."""
         return self.status.pause is not None and self.status.pause.is_quiet and not self.is_unattended
 
@@ -132,12 +132,12 @@ class Freshness:
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
 
     @property
-    def is_forsaken(self) -> bool:
+    def is_neglected(self) -> bool:
         """Whether no kbsync works on it and the last pass was longer ago than the timer's interval."""
         return self.is_unattended and self.since_pass > max(2 * self.rescan, MAX_PASS_AGE)
 
     @property
-    def is_troubled(self) -> bool:
+    def has_temporary_problem(self) -> bool:
         """Whether the mirror halted because of a temporary problem, such as a target that doesn't respond."""
         return self.status.halt is not None and self.status.halt.reason in PASSING
 
@@ -208,7 +208,7 @@ class Freshness:
             next_step = f"start it with: {command_line('')}"
             if obstacle:
                 next_step = f"this process can't follow it: {obstacle}"
-            is_recent = self.has_passed and not self.is_forsaken
+            is_recent = self.has_passed and not self.is_neglected
             yield Note(f"{changes} and {self.describe_unattended(next_step)}", is_minor=is_recent)
         if self.status.note:
             yield Note(self.status.note)

@@ -63,7 +63,7 @@ class OpenMirrors(Protocol):
     def write_time(self, moment: float) -> str:
         """Write epoch seconds in a note: as local time only for a user of this machine."""
 
-    async def take_new_secrets(self, names: Collection[str]) -> bool:
+    async def reload_secrets(self, names: Collection[str]) -> bool:
         """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
 
 
@@ -111,7 +111,7 @@ async def search(
     refused = [
         name for name, error in errors.items() if isinstance(error, Halted) and error.halt == CREDENTIALS
     ]
-    if refused and await opened.take_new_secrets(refused):
+    if refused and await opened.reload_secrets(refused):
         return await search(opened, typed, only, images=images, soon=soon)
     read_freshness = freshness_reader(installation, mirrors, check_folders=True)
     # The state of this machine doesn't have documents of other machines.

@@ -45,7 +45,7 @@ class ServiceManager:
             self.watchdog = int(every) / 1e6
 
     @property
-    def is_heard(self) -> bool:
+    def is_present(self) -> bool:
         """Whether a service manager receives messages."""
         return self._socket is not None
 
@@ -124,7 +124,7 @@ class ServiceReports:
     async def over(self, store: StateStore, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
         """Send pings and the counts for the mirrors `names` while the state is open."""
         work: dict[str, Callable[[], Awaitable[None]]] = {}
-        if self.manager.is_heard:
+        if self.manager.is_present:
             work["counts"] = partial(self._report, store, names)
         if self.manager.watchdog is not None:
             work["watchdog"] = partial(self._feed, store, self.manager.watchdog / 2)

@@ -301,7 +301,7 @@ def reload(installation: Installation) -> Installation:
     if moved is not None and moved != installation.config.state_dir:
         # The daemon refuses that: it holds the lock of the state it started with.
         return dataclasses.replace(fresh, state_dir=moved)
-    refuse_bad_places(fresh)
+    check_state_location(fresh)
     return fresh
 
 
@@ -310,7 +310,7 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
 
     `choices`: its options about the folder are stored for later commands.
     """
-    refuse_bad_places(installation)
+    check_state_location(installation)
     if "--folder" in installation.flags:
         # So that later commands in the folder need no options.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
@@ -321,7 +321,7 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
             remember(installation.state_dir, options)
 
 
-def refuse_bad_places(installation: Installation, *, create: bool = True) -> None:
+def check_state_location(installation: Installation, *, create: bool = True) -> None:
     """Raise `UsageError` if the state directory cannot hold the state of these mirrors. `create`: see
     `check_state_dir`."""
     folders = [mirror.folder for mirror in installation.config.mirrors]
@@ -621,7 +621,7 @@ def describe_left_out(names: Sequence[str]) -> str:
     return printable(f"the running kbsync has --mirror without {listed}; restart it to include {listed}")
 
 
-def when_done(installation: Installation, names: Sequence[str]) -> str:
+def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync will act on messages for these mirrors, and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"

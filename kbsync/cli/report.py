@@ -83,7 +83,7 @@ class MirrorReport(Freshness):
     def settled_code(self) -> Code:
         """Return the exit code of a pass that left the mirror in this state, apart from waiting documents."""
         documents, halt = self.status.documents, self.status.halt
-        needs_person = (halt is not None and not self.is_troubled) or documents.held
+        needs_person = (halt is not None and not self.has_temporary_problem) or documents.held
         return worst(
             [
                 Code.USAGE if halt is not None and halt.reason == BAD_CONFIG else Code.MIRRORED,
@@ -95,7 +95,13 @@ class MirrorReport(Freshness):
     @property
     def code(self) -> Code:
         """Return the exit code of a pass that left the mirror in this state."""
-        waits = self.unfinished or self.busy or self.waiting or self.is_troubled or self._ends(by_itself=True)
+        waits = (
+            self.unfinished
+            or self.busy
+            or self.waiting
+            or self.has_temporary_problem
+            or self._ends(by_itself=True)
+        )
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
 
     @property
@@ -104,9 +110,9 @@ class MirrorReport(Freshness):
 
         In quiet hours neither that nor waiting documents count.
         """
-        if self.is_resting:
-            return worst([self.settled_code, Code.PASSING if self.is_troubled else Code.MIRRORED])
-        is_kept_up = self.has_passed and not self.is_forsaken
+        if self.is_in_quiet_hours:
+            return worst([self.settled_code, Code.PASSING if self.has_temporary_problem else Code.MIRRORED])
+        is_kept_up = self.has_passed and not self.is_neglected
         return worst([self.code, Code.MIRRORED if is_kept_up else Code.PASSING])
 
 
@@ -254,7 +260,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.command_line(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
-    if report.unfinished and not report.is_troubled:
+    if report.unfinished and not report.has_temporary_problem:
         line = f"{report.unfinished}; the next pass continues from there"
         yield problem(line, "pass.unfinished", reason=report.unfinished)
     line = f"{format_count(len(report.busy), 'file')} still being written; the next pass picks up "
@@ -390,7 +396,7 @@ def late(
         return
     if report.is_unattended and report.waiting:
         yield f"{name}: {report.waits} and {report.describe_unattended(run)}"
-    elif report.is_forsaken and not is_old:
+    elif report.is_neglected and not is_old:
         ago = format_duration(report.since_pass)
         yield f"{name}: last pass {ago} ago and {report.describe_unattended(run)}"
     elif check and max_age is None and report.waiting and report.status.halt is None:

@@ -58,7 +58,7 @@ class CommandMirrors:
             self._targets[mirror.name] = await self._closing.enter_async_context(aclosing(target))
         yield self._targets[mirror.name]
 
-    async def take_new_secrets(self, _names: Collection[str]) -> bool:
+    async def reload_secrets(self, _names: Collection[str]) -> bool:
         """Do nothing, since a command has just read the keys."""
         return False
 

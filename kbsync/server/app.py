@@ -158,7 +158,7 @@ class RunningMirrors:
         else:
             raise Unavailable("its knowledge base isn't open; its status says why")
 
-    async def take_new_secrets(self, _names: Collection[str]) -> bool:
+    async def reload_secrets(self, _names: Collection[str]) -> bool:
         """Do nothing, because the mirrors reload their secrets themselves."""
         return False
 
@@ -229,7 +229,7 @@ class ListenerApp:
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors), lambda: self.token)
         """The application behind the access checks."""
 
-    def turn_to(self, installation: Installation) -> None:
+    def switch_to(self, installation: Installation) -> None:
         """Show the mirrors of this installation, and accept callbacks from their services."""
         self.views.installation = self._mirrors.installation = installation
         self._callbacks.secrets = callback_secrets(installation.config.mirrors)

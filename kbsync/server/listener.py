@@ -209,17 +209,17 @@ class HttpListener:
         self._thread: ServerThread | None = None
         self._changing = asyncio.Lock()
 
-    async def turn_to(self, config: Config) -> None:
+    async def switch_to(self, config: Config) -> None:
         """Listen according to this config from now on. If this raises `UsageError`, the old listener
         continues.
         """
         async with self._changing:
-            await self._turn_to(config.http)
+            await self._switch_to(config.http)
         self._installation = replace(self._installation, config=config)
         if self._app is not None:
-            self._app.turn_to(self._installation)
+            self._app.switch_to(self._installation)
 
-    async def _turn_to(self, http: HttpConfig | None) -> None:
+    async def _switch_to(self, http: HttpConfig | None) -> None:
         if http == self._http:
             return
         before = self._http

@@ -144,7 +144,7 @@ class PendingNotices:
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 
-    def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
+    def record_halt(self, mirror: str, halt: Halt | None, at: float) -> None:
         """Record the mirror's halt at epoch seconds `at`."""
         news, halt = self._mirrors[mirror], halt or NO_HALT
         # Compare only the reason: a different number of documents in the detail isn't a change.
@@ -294,14 +294,14 @@ class Notifications:
         """
         self._changed = asyncio.Event()
 
-    def turn_to(self, config: NotifyConfig | None) -> None:
+    def switch_to(self, config: NotifyConfig | None) -> None:
         """Use this config's settings from now on."""
         if config != self._config:
             self._config = config
             self._failing.clear()
             self._changed.set()
 
-    def heard(self, mirror: str, event: DocumentEvent) -> None:
+    def record_document(self, mirror: str, event: DocumentEvent) -> None:
         """Record a finished document if notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
@@ -329,7 +329,7 @@ class Notifications:
             if run.halts.is_current or run.halts.write_error or run.has_compared:
                 with contextlib.suppress(StateError):  # the mirror itself logs the error
                     halt = await run.store.read(partial(find_halt, mirror=run))
-                    self._pending.halt_seen(name, halt, self._wall())
+                    self._pending.record_halt(name, halt, self._wall())
         for notice in list(self._pending.due(self._steady(), config.on)):
             well = await self._deliver(config, notice)
             self._pending.record_delivery(notice, self._steady(), well=well)

@@ -69,7 +69,7 @@ class Scene:
         self.listening.counters.attend(run)
 
     def make_app(self) -> None:
-        """Create the application as `turn_to` does, without sockets."""
+        """Create the application as `switch_to` does, without sockets."""
         http = HttpConfig("127.0.0.1:1", Secret(self.token) if self.token else None)
         self.listening._app = app = self.listening._make_app(http)
         app.views._wall = self.world.clock.wall

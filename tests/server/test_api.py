@@ -590,7 +590,7 @@ async def test_moved_folder_of_a_mirror_is_not_added_as_another(open_scene: Scen
     config, root = tmp_path / "kb.yaml", open_scene.world.root
     config.write_text(f"mirrors:\n  - name: docs\n    folder: {root}\n")
     installation = open_scene.listener_app._mirrors.installation
-    open_scene.listener_app.turn_to(replace(installation, config=replace(installation.config, path=config)))
+    open_scene.listener_app.switch_to(replace(installation, config=replace(installation.config, path=config)))
     await open_scene.mirrored(3)
     moved = root.rename(tmp_path / "moved")
     refused = await open_scene.post("/api/add", json.dumps({"folder": str(moved)}).encode())
@@ -606,7 +606,7 @@ async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tm
     refused = await open_scene.post("/api/add", json.dumps({"folder": str(notes)}).encode())
     assert (refused.status_code, "no config to change" in refused.text) == (409, True)
     installation = open_scene.listener_app._mirrors.installation
-    open_scene.listener_app.turn_to(replace(installation, config=replace(installation.config, path=config)))
+    open_scene.listener_app.switch_to(replace(installation, config=replace(installation.config, path=config)))
     for folder, error in (
         ("notes", "not a full path"),
         (str(tmp_path / "no"), "does not exist"),

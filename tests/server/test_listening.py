@@ -55,11 +55,11 @@ async def is_gone(listen: str) -> bool:
 @long
 async def test_listens_only_where_the_config_says(listening: HttpListener) -> None:
     listen = free_address()
-    await listening.turn_to(config(None))
+    await listening.switch_to(config(None))
     assert await is_gone(listen)
-    await listening.turn_to(config(listen))
+    await listening.switch_to(config(listen))
     assert await status(listen) == 200
-    await listening.turn_to(config(None))
+    await listening.switch_to(config(None))
     assert await is_gone(listen)
 
 
@@ -69,7 +69,7 @@ async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
 ) -> None:
     monkeypatch.setattr(health, "PATIENCE", 0.05)
     listen = free_address()
-    await listening.turn_to(config(listen))
+    await listening.switch_to(config(listen))
     assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this loop is blocked now
     answer = httpx.get(f"http://{listen}/readyz", timeout=30)
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
@@ -83,11 +83,11 @@ async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(
 ) -> None:
     old = free_address()
     port = old.rpartition(":")[2]
-    await listening.turn_to(config(old))
+    await listening.switch_to(config(old))
     with pytest.raises(UsageError, match="not an address of this machine"):
-        await listening.turn_to(config(f"192.0.2.1:{port}"))
+        await listening.switch_to(config(f"192.0.2.1:{port}"))
     assert await status(old) == 200
-    await listening.turn_to(config(f"127.0.0.2:{port}"))
+    await listening.switch_to(config(f"127.0.0.2:{port}"))
     assert await status(f"127.0.0.2:{port}") == 200
     assert await is_gone(old)
 
@@ -95,10 +95,10 @@ async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(
 @long
 async def test_unavailable_address_leaves_the_listener_unchanged(listening: HttpListener) -> None:
     old = free_address()
-    await listening.turn_to(config(old))
+    await listening.switch_to(config(old))
     before = listening._thread
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="is in use"):
-        await listening.turn_to(config(f"127.0.0.1:{taken.getsockname()[1]}"))
+        await listening.switch_to(config(f"127.0.0.1:{taken.getsockname()[1]}"))
     assert listening._thread is before
     assert await status(old) == 200
 
@@ -106,19 +106,19 @@ async def test_unavailable_address_leaves_the_listener_unchanged(listening: Http
 @long
 async def test_token_changes_without_a_gap(listening: HttpListener) -> None:
     listen = free_address()
-    await listening.turn_to(config(listen))
-    await listening.turn_to(config(listen, Secret(TOKEN)))
+    await listening.switch_to(config(listen))
+    await listening.switch_to(config(listen, Secret(TOKEN)))
     assert await status(listen) == 401
     assert await status(listen, token=TOKEN) == 200
     assert listening._app is not None
     hub = listening._app.hub
     watching = hub.join()
     assert watching is not None
-    await listening.turn_to(config(listen, Secret("another-" + TOKEN)))
+    await listening.switch_to(config(listen, Secret("another-" + TOKEN)))
     await asyncio.sleep(0)
     assert watching.is_over
     hub.leave(watching)
-    await listening.turn_to(config(listen))
+    await listening.switch_to(config(listen))
     assert await status(listen) == 200
 
 
@@ -131,13 +131,13 @@ async def test_old_address_is_retried_when_neither_is_available(
 
     old = free_address()
     moved = f"127.0.0.2:{old.rpartition(':')[2]}"
-    await listening.turn_to(config(old))
+    await listening.switch_to(config(old))
     with monkeypatch.context() as patch:
         patch.setattr(listener, "bind_sockets", refused)
         with pytest.raises(UsageError, match=r"127\.0\.0\.2 is taken"):
-            await listening.turn_to(config(moved))
+            await listening.switch_to(config(moved))
         with pytest.raises(UsageError, match=r"127\.0\.0\.1 is taken"):
-            await listening.turn_to(config(old, Secret(TOKEN)))
+            await listening.switch_to(config(old, Secret(TOKEN)))
         await listening._check()
         assert await is_gone(old)
     await listening._check()
@@ -158,7 +158,7 @@ async def test_listener_cancelled_during_startup_is_closed(
 
     monkeypatch.setattr(ServerThread, "start", slow)
     listen = free_address()
-    turning = asyncio.create_task(listening.turn_to(config(listen)))
+    turning = asyncio.create_task(listening.switch_to(config(listen)))
     await started.wait()
     answers = not await is_gone(listen)
     turning.cancel()
@@ -188,7 +188,7 @@ async def test_callback_reaches_only_its_mirror(monkeypatch: pytest.MonkeyPatch)
     listening, listen = HttpListener(Installation(config(None), Path()), cast(Any, runs)), free_address()
     target = ZhipuTargetConfig(api_key=Secret("a.b"), knowledge_id="1", callback_base="https://kb.example")
     mirrors = tuple(MirrorConfig(name, Path("/srv") / name, target=target) for name in (*runs, "gone"))
-    await listening.turn_to(Config(mirrors=mirrors, http=HttpConfig(listen)))
+    await listening.switch_to(Config(mirrors=mirrors, http=HttpConfig(listen)))
     event = {"eventId": "knowledge_construction", "event": {"status": 1, "documentId": "17"}}
     async with httpx.AsyncClient() as client:
         for mirror in mirrors:

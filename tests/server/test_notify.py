@@ -66,7 +66,7 @@ class Pending(PendingNotices):
         return due
 
     def see(self, halt: Halt | None, seconds: float = EPOCH) -> None:
-        self.halt_seen("a", halt, seconds)
+        self.record_halt("a", halt, seconds)
 
     def fail(self, count: int, now: float) -> None:
         for number in range(count):
@@ -128,7 +128,7 @@ def test_failed_notification_is_retried_with_growing_delays() -> None:
 def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     pending = Pending()
     pending.see(QUOTA)
-    pending.halt_seen("b", QUOTA, EPOCH)
+    pending.record_halt("b", QUOTA, EPOCH)
     pending.fail(1, 0.0)
     assert [one.event for one in pending.deliver(GATHER, on=("quarantined",))] == ["quarantined"]
     pending.keep_only(["b"])
@@ -353,7 +353,7 @@ class NotifiedMirror:
         self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.output)))
         runs = cast(Any, {"a": self.run})
         self.notifications = Notifications(runs, steady=lambda: self.now, wall=lambda: EPOCH)
-        self.notifications.turn_to(self.config)
+        self.notifications.switch_to(self.config)
 
     async def read(self, _query: object) -> Halt | None:
         return self.halt
@@ -364,7 +364,7 @@ class NotifiedMirror:
 
     def fail(self) -> None:
         row = replace(ROW, path="x.pdf", reason="no text")
-        self.notifications.heard("a", DocumentEvent("document.failed", row, may_succeed=True))
+        self.notifications.record_document("a", DocumentEvent("document.failed", row, may_succeed=True))
 
     @property
     def notices(self) -> list[dict[str, Any]]:
@@ -390,7 +390,7 @@ async def test_halts_recoveries_and_failures_are_notified(tmp_path: Path) -> Non
     assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "sent once"
     stage.halt = None
     stage.fail()
-    stage.notifications.heard("a", DocumentEvent("document.ready", ROW))
+    stage.notifications.record_document("a", DocumentEvent("document.ready", ROW))
     await stage.poll(EVERY + GATHER)
     assert stage.events == ["halted", "recovered", "quarantined"]
     over = {
@@ -426,7 +426,7 @@ async def test_failing_channel_is_logged_once_and_the_other_notifies_each_event_
         raise RuntimeError(url)
 
     stage = NotifiedMirror(tmp_path)
-    stage.notifications.turn_to(NotifyConfig(command=stage.config.command, url=Secret("https://sesame/")))
+    stage.notifications.switch_to(NotifyConfig(command=stage.config.command, url=Secret("https://sesame/")))
     monkeypatch.setattr(notify, "post_notice", broken)
     stage.halt = QUOTA
     with capture_logs() as lines:
@@ -439,9 +439,9 @@ async def test_failing_channel_is_logged_once_and_the_other_notifies_each_event_
 
 async def test_nothing_is_collected_without_recipients(tmp_path: Path) -> None:
     stage = NotifiedMirror(tmp_path)
-    stage.notifications.turn_to(None)
+    stage.notifications.switch_to(None)
     stage.fail()
-    stage.notifications.turn_to(stage.config)
+    stage.notifications.switch_to(stage.config)
     await stage.poll(EVERY)
     assert stage.events == []
 

@@ -898,7 +898,7 @@ async def test_added_folder_with_the_files_of_another_mirror_is_reported(tmp_pat
         await one.scene.mirrored(1)
         listener_app = one.scene.listener_app
         installation = listener_app._mirrors.installation
-        listener_app.turn_to(replace(installation, config=replace(installation.config, path=config)))
+        listener_app.switch_to(replace(installation, config=replace(installation.config, path=config)))
         await one.until("document.querySelector('[data-key=\"pause docs\"]')")
         await one.run("document.getElementById('add').focus()")
         await one.press("Enter")
@@ -919,7 +919,7 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(tmp_pa
             f"mirrors:\n  - {{name: docs, folder: {one.world.root}}}\n  - {{name: x, folder: x}}\n"
         )
         installation = made._mirrors.installation
-        made.turn_to(replace(installation, config=replace(installation.config, path=config)))
+        made.switch_to(replace(installation, config=replace(installation.config, path=config)))
         await one.scene.mirrored(3)
         remove = "document.querySelector('[data-key=\"remove docs\"]')"
         await one.until(remove)

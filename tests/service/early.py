@@ -14,7 +14,7 @@ from kbsync.__main__ import main
 from kbsync.daemon import Daemon
 from kbsync.server.notify import Notifications
 
-MOMENTS = {"__init__": Daemon, "turn_to": Notifications}
+MOMENTS = {"__init__": Daemon, "switch_to": Notifications}
 
 
 def interrupt_after(name: str) -> None:

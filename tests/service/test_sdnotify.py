@@ -36,8 +36,8 @@ def test_abstract_socket_name_is_supported(tmp_path: Path) -> None:
 def test_missing_listener_loses_only_the_messages(name: str) -> None:
     notifier = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
     notifier.send("READY=1")
-    assert notifier.is_heard is (name == "/nowhere/notify")
-    assert (notifier.watchdog is None) is not notifier.is_heard
+    assert notifier.is_present is (name == "/nowhere/notify")
+    assert (notifier.watchdog is None) is not notifier.is_present
     notifier.close()
 
 

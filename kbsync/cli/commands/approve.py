@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbsync.cli.context import Message, choose, post, read_state, when_done
+from kbsync.cli.context import Message, choose, describe_delivery, post, read_state
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, first_lines
 from kbsync.cli.prompts import confirm
@@ -78,7 +78,7 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
         messages.append(("approve", approval.mirror, arguments))
     post(installation, messages)
     if not choices.quiet:
-        Output().line(f"approved; {when_done(installation, [approval.mirror for approval in held])}")
+        Output().line(f"approved; {describe_delivery(installation, [approval.mirror for approval in held])}")
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:

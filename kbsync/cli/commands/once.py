@@ -61,7 +61,7 @@ class Progress:
     `bytes_left`: free space, in bytes, in the account that has the least; None if no account reports it.
     """
 
-    settled: int
+    finished: int
     total: int
     bytes_left: int | None = None
 
@@ -70,17 +70,17 @@ async def _count_progress(store: StateStore, mirrors: Mapping[str, Mirror]) -> P
     numbers = [mirror.id for mirror in mirrors.values() if mirror.id]
 
     def count(tx: Tx) -> tuple[int, int]:
-        settled = unsettled = 0
+        finished = unfinished = 0
         for number in numbers:
             tally = tx.mirrors.tally(number)
-            settled += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
-            unsettled += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
-        return settled, unsettled
+            finished += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
+            unfinished += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
+        return finished, unfinished
 
-    settled, unsettled = await store.read(count)
+    finished, unfinished = await store.read(count)
     targets = [mirror.bound.target for mirror in mirrors.values() if mirror.bound is not None]
     bytes_left = [target.bytes_left for target in targets if target.bytes_left is not None]
-    return Progress(settled, settled + unsettled, min(bytes_left, default=None))
+    return Progress(finished, finished + unfinished, min(bytes_left, default=None))
 
 
 async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
@@ -95,7 +95,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     bar: tqdm[NoReturn] = tqdm(
         desc=", ".join(mirrors),
         total=first.total or None,
-        initial=first.settled,
+        initial=first.finished,
         unit="",
         leave=False,
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
@@ -107,7 +107,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     with bar:
         while True:
             now = await _count_progress(store, mirrors)
-            bar.total, bar.n = now.total or None, now.settled
+            bar.total, bar.n = now.total or None, now.finished
             space = "" if now.bytes_left is None else f"{format_size(now.bytes_left)} of space left"
             bar.set_postfix_str(space, refresh=False)
             bar.refresh()
@@ -122,10 +122,10 @@ async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     while True:
         await asyncio.sleep(SELDOM)
         now = await _count_progress(store, mirrors)
-        settled_count, seconds = now.settled - first.settled, time.monotonic() - began
-        rate = f"{settled_count / seconds:.1f}/s" if settled_count > 0 and seconds > 0 else ""
+        finished_count, seconds = now.finished - first.finished, time.monotonic() - began
+        rate = f"{finished_count / seconds:.1f}/s" if finished_count > 0 and seconds > 0 else ""
         room = {} if now.bytes_left is None else {"bytes_left": now.bytes_left}
-        log.info("pass.progressed", settled=now.settled, wanted=now.total, rate=rate, **room)
+        log.info("pass.progressed", settled=now.finished, wanted=now.total, rate=rate, **room)
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, for_each_mirror, mirrors_json, refuse_bad_places, set_up_logs
+from kbsync.cli.context import check_state_location, choose, for_each_mirror, mirrors_json, set_up_logs
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import LISTED, Output, first_lines, print_message
@@ -55,7 +55,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     from kbsync.engine.plan import MirrorPlan, plan_mirror
 
     installation = choose(choices, here=True)
-    refuse_bad_places(installation, create=False)  # as a pass does
+    check_state_location(installation, create=False)  # as a pass does
     set_up_logs(choices)
     plans, failures = asyncio.run(for_each_mirror(installation, plan_mirror))
     if as_json and plans:

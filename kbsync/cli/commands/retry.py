@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, post, read_state, recorded_mirrors, when_done
+from kbsync.cli.context import choose, describe_delivery, post, read_state, recorded_mirrors
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, first_lines
 from kbsync.core.links import is_link
@@ -65,7 +65,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
     if not choices.quiet:
         _print(Output(), requested, installation.command_line("status --documents"))
         names = [request.record.name for request in requested]
-        Output().line(when_done(installation, names) if requested else "nothing has failed")
+        Output().line(describe_delivery(installation, names) if requested else "nothing has failed")
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:

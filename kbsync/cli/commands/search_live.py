@@ -105,7 +105,7 @@ class LiveSearch:
         self._search, self._query, self._pause, self._several = search, query, pause, several
         self._changed = asyncio.Event()
         self._changed.set()
-        self._trouble = ""
+        self._problem = ""
         self._notes: Sequence[str] = ()
         self.redraw: Callable[[], object] = lambda: None
         self.text = query.text
@@ -150,13 +150,13 @@ class LiveSearch:
             problem = sentence_of(error)
         if text == self.text:
             # Otherwise the text has changed meanwhile, and these hits are outdated.
-            self.hits, self.marked, self._trouble, self._notes = hits, 0, problem, notes
+            self.hits, self.marked, self._problem, self._notes = hits, 0, problem, notes
             self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
         """Return the lines below the input."""
-        if self._trouble:
-            yield output.dim(printable(self._trouble))
+        if self._problem:
+            yield output.dim(printable(self._problem))
         else:
             nothing = "nothing found; " if self.text.strip() and not self.hits else ""
             yield output.dim(nothing + HELP)

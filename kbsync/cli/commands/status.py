@@ -125,7 +125,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     if max_age is None:
         return worst(report.checked_code for report in reports)
     codes = [report.settled_code for report in reports]
-    if not all(report.is_resting or is_fresh(report.status, max_age, report.at) for report in reports):
+    if not all(report.is_in_quiet_hours or is_fresh(report.status, max_age, report.at) for report in reports):
         codes.append(Code.PASSING)
     return worst(codes)
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, for_each_mirror, mirrors_json, not_yet, post, set_up_logs, when_done
+from kbsync.cli.context import (
+    choose,
+    describe_delivery,
+    for_each_mirror,
+    mirrors_json,
+    not_yet,
+    post,
+    set_up_logs,
+)
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
@@ -77,7 +85,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         for audit in audits:
             _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
         if repairs and not choices.quiet:
-            then = when_done(installation, list(repairs))
+            then = describe_delivery(installation, list(repairs))
             print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
     for failure in failures:
         print_message(str(failure))

@@ -86,7 +86,7 @@ class Foreground:
                 return self._document(mark, fields, f" {seconds:.1f} s" if seconds else "")
         if method not in BAD:
             raise structlog.DropEvent
-        return self._at(f"! {_trouble(fields)}")
+        return self._at(f"! {_problem_line(fields)}")
 
     def _document(self, mark: str, fields: logs.Fields, rest: str) -> str:
         mirror = f"{fields['mirror']}: " if self._mirrors > 1 else ""
@@ -96,7 +96,7 @@ class Foreground:
         return f"{time.strftime('%H:%M:%S')} {words}"
 
 
-def _trouble(fields: logs.Fields) -> str:
+def _problem_line(fields: logs.Fields) -> str:
     """Return the mirror, what happened, and what to do; for a bug, with the traceback below."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []

@@ -160,7 +160,7 @@ class Library:
             except NotOffered:
                 pass
             except Halted as error:
-                if error.halt != CREDENTIALS or not await self.open_mirrors.take_new_secrets([name]):
+                if error.halt != CREDENTIALS or not await self.open_mirrors.reload_secrets([name]):
                     raise
                 return await self._text(replace(located, mirror=self.open_mirrors.installation.mirror(name)))
         if needs_parser(located.path) or located.size > MAX_TEXT_FILE_BYTES:
@@ -227,36 +227,36 @@ class Library:
         seconds, it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
-        until, last, has_moved, is_compared = clock() + seconds, -1, False, False
+        until, last, has_progressed, is_compared = clock() + seconds, -1, False, False
         while True:
             reports = await self._reports(chosen)
             waiting = sum(report.waiting for report in reports)
-            can_move = [report for report in reports if self._can_move(report)]
-            moving = [report for report in can_move if report.waiting or not report.has_passed]
+            can_progress = [report for report in reports if self._can_progress(report)]
+            in_progress = [report for report in can_progress if report.waiting or not report.has_passed]
             counts = [report.status.documents for report in reports]
-            settled = sum(count.ready + count.failed + count.held for count in counts)
-            has_moved = has_moved or bool(moving)
+            finished = sum(count.ready + count.failed + count.held for count in counts)
+            has_progressed = has_progressed or bool(in_progress)
             # The protocol requires each number to be larger than the previous one.
-            if has_moved and settled > last and (total := settled + waiting):
-                last = settled
-                message = f"{settled:,} of {format_count(total, 'file')} are searchable or failed"
-                await report_progress(settled, total, message)
+            if has_progressed and finished > last and (total := finished + waiting):
+                last = finished
+                message = f"{finished:,} of {format_count(total, 'file')} are searchable or failed"
+                await report_progress(finished, total, message)
             pause, unseen = POLL_SECONDS, list[str]()
-            if not moving:
+            if not in_progress:
                 # An event takes up to a second to arrive, and a file counts as pending only after it has been
                 # unchanged for a while.
                 if is_compared or not seconds:
                     return []
                 began = clock()
-                unseen = await self._find_unseen(chosen, can_move, until - began)
+                unseen = await self._find_unseen(chosen, can_progress, until - began)
                 # Files added meanwhile may still be in progress, so reread the rows.
-                is_compared, has_moved = not unseen, has_moved or bool(unseen)
+                is_compared, has_progressed = not unseen, has_progressed or bool(unseen)
                 pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
                 return [f"{name}: recent changes in its folder may not be indexed yet" for name in unseen]
             await asyncio.sleep(pause)
 
-    def _can_move(self, report: MirrorReport) -> bool:
+    def _can_progress(self, report: MirrorReport) -> bool:
         """Return whether a running kbsync can make progress on the mirror.
 
         Held documents don't block the others.

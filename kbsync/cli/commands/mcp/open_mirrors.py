@@ -43,7 +43,7 @@ class OpenInstallation:
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._reading: asyncio.Task[Installation] | None = None
 
-    def turn_to(self, config: Config) -> None:
+    def switch_to(self, config: Config) -> None:
         """Use this config from now on."""
         self.installation = replace(self.installation, config=config)
 
@@ -64,14 +64,14 @@ class OpenInstallation:
         _ = fresh.mirrors  # raises if a requested mirror is no longer in it
         return fresh.config
 
-    async def take_new_secrets(self, names: Collection[str]) -> bool:
+    async def reload_secrets(self, names: Collection[str]) -> bool:
         """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
         except (UsageError, OSError):
             return False
         is_new = new != self.installation.config
-        self.turn_to(new)
+        self.switch_to(new)
         return is_new
 
     @property

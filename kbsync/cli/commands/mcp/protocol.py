@@ -421,8 +421,8 @@ class _Handlers:
 
         client_loop = asyncio.get_running_loop()
 
-        async def report_progress(settled: int, total: int, message: str) -> None:
-            await run_in_loop(client_loop, lambda: context.session.report_progress(settled, total, message))
+        async def report_progress(finished: int, total: int, message: str) -> None:
+            await run_in_loop(client_loop, lambda: context.session.report_progress(finished, total, message))
 
         wants_progress = context.meta is not None and "progress_token" in context.meta
         if not arguments["wait"] and not wants_progress:

@@ -136,7 +136,7 @@ class Mirroring:
             if self._daemon is not None:
                 self._daemon.read_config()
             else:
-                open_mirrors.turn_to(config)
+                open_mirrors.switch_to(config)
 
     async def _mirror(self) -> None:
         """Mirror until stopped.
@@ -151,7 +151,7 @@ class Mirroring:
         self._daemon = Daemon(
             open_mirrors.installation,
             lambda: reload(open_mirrors.installation),
-            on_config=open_mirrors.turn_to,
+            on_config=open_mirrors.switch_to,
             assistants=assistant_app,
             prepare=prepare,
         )
