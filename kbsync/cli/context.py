@@ -308,7 +308,7 @@ def reload(installation: Installation) -> Installation:
 def prepare(installation: Installation, choices: Choices | None = None) -> None:
     """Prepare the state directory for a pass. Raises `UsageError` if it cannot hold a state.
 
-    `choices`: its options about the folder are stored for later commands.
+    `choices`: stores the options about the folder for later commands.
     """
     check_state_location(installation)
     if "--folder" in installation.flags:
@@ -622,7 +622,7 @@ def describe_left_out(names: Sequence[str]) -> str:
 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
-    """Return a sentence that says which kbsync will act on messages for these mirrors, and when."""
+    """Return a sentence that says which kbsync will carry out messages for these mirrors, and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")

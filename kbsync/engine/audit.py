@@ -151,8 +151,9 @@ class Audit:
         return is_stray
 
     def _sender(self, claim: Claim, tx: Tx) -> Upload | None:
-        """Return another mirror's upload without a response that the document belongs to, unless the document
-        is a copy of one of our files."""
+        """Return the upload by another mirror that got no response and that the document belongs to. None if
+        there is none, or if the document is a copy of one of our files.
+        """
         if claim.whose not in (Whose.PATH, Whose.FOREIGN):
             return None
         entry = tx.entries.get(self._binding.mirror, claim.path)
@@ -178,7 +179,7 @@ class Audit:
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
-        """Return whether the list lacks one of our documents, or has surplus ones."""
+        """Return whether the list lacks one of our documents, or has one too many."""
         async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)

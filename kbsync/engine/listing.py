@@ -95,7 +95,7 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """Whether the document is or may be ours, although no row has it and no upload can own it."""
+        """Whether the document is or may be ours, although it belongs to no row and to no open upload."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
@@ -205,7 +205,7 @@ def _at_path_of(row: Upload, listed: Listed) -> Listed:
 
 
 def proves_content(binding: Binding) -> bool:
-    """Return whether a mark or a name proves the bytes; otherwise only the document itself does."""
+    """Return whether a mark or a name proves a document's bytes. If not, kbsync has to read the document."""
     return binding.limits.marks or binding.settings.names == "tagged"
 
 
@@ -230,8 +230,8 @@ def is_tagged(row: Upload) -> bool:
 
 
 def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
-    """Return the upload without a response that the document belongs to, if another mirror sent it; None if
-    there is none or nothing proves that.
+    """Return the upload by another mirror that got no response and that the document provably belongs to;
+    None if there is none.
     """
     if binding.limits.marks:
         return None
@@ -417,7 +417,9 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return the folder's paths too long for a name, keyed by the hash that replaces each in names."""
+    """Return the folder's paths that are too long for a name, by the hash that replaces each of them in
+    names.
+    """
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):

@@ -386,8 +386,8 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a mirror as the JSON contract defines it, without its `items`; `index_bytes`, `paused`,
-        `note`, `unkept` and `better_vectors` only if not empty.
+        """Return a mirror as the JSON contract defines it, without its `items`. Omits `index_bytes`,
+        `paused`, `note`, `unkept` and `better_vectors` if they are empty.
         """
         fields: dict[str, Any] = {
             "name": self.name,
@@ -588,7 +588,9 @@ def _serving_count(tx: Tx, record: MirrorRecord) -> int:
 
 
 def waiting_renewals(tx: Tx, mirror: int) -> tuple[Extent, str]:
-    """Return the extent of a mirror's unapproved renewals, and which settings changed."""
+    """Return the number and size of the documents that wait for approval to be reindexed, and which settings
+    changed.
+    """
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.recipes.extent(hold) for hold in holds]
     extent = Extent(sum(e.documents for e in extents), sum(e.size for e in extents))

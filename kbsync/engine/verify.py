@@ -260,7 +260,7 @@ def _check_folder(
                 if kind == "upload":
                     why = "the file is new, has no document yet, and nothing is pending for it"
                 elif kind == "rename":
-                    why = f"the file was {line.source} when its document was created"
+                    why = f"the file was renamed from {line.source} after its document was created"
                 server = private.server(line.path)
                 stale.append(Discrepancy(line.path, None if server is None else server.remote_id, why))
     for line in [*plan.delete, *plan.held]:
@@ -275,10 +275,10 @@ def _check_folder(
             kept_orphans.append(Discrepancy(line.path, server.remote_id, why))
     for failure in plan.failed:
         if failure.refused is not None and is_there(failure.path):
-            why = f"the file is newer than its document and was refused: {failure.note}"
+            why = f"the file is newer than its document, and the target refused it: {failure.note}"
             if failure.refused.label != failure.path:
                 was = failure.refused.label
-                why = f"the file was {was} when its document was created and was refused: {failure.note}"
+                why = f"the file was renamed from {was}, and the target refused it: {failure.note}"
             stale.append(Discrepancy(failure.path, failure.refused.remote_id, why))
     folders = [failure for failure in plan.failed if failure.path.endswith("/")]
     unchecked = [Discrepancy(folder.path, None, folder.note) for folder in folders]

@@ -210,8 +210,9 @@ class Filler:
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Prepare, without starting the thread. `model`: the name of the model that all passages have vectors
-        from."""
+        """Prepare, without starting the thread. `model`: the name of the model whose vectors all passages
+        already have.
+        """
         import logging  # imported late: `status` uses this module only to count vectors
 
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle

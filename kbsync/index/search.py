@@ -416,8 +416,8 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
 
 
 def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int) -> list[_Scored]:
-    """Return the chunks of the first `count` documents in `ranked`, then those of the other documents in
-    `further`, with scores that are no higher.
+    """Return the chunks of the first `count` documents in `ranked`, then those of other documents in
+    `further`. Lowers the scores of the latter so that none is higher than those before it.
     """
     best = dict[int, float]()
     for item in ranked:

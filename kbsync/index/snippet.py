@@ -45,7 +45,9 @@ class Snippet:
 
     @property
     def parts(self) -> list[str]:
-        """Return `text` in parts: in turn one without matching words, which may be empty, and one of them."""
+        """Return `text` in alternating parts: text without matching words (perhaps empty), then a matching
+        word.
+        """
         edges = [0, *itertools.chain.from_iterable(self.spans), len(self.text)]
         return [self.text[start:end] for start, end in itertools.pairwise(edges)]
 

@@ -189,7 +189,7 @@ FEW_DOCUMENTS = 20
 
 
 LARGE = 1_000
-"""Number of a document's chunks above which one of them is likely to match by chance."""
+"""Maximum number of chunks of a document that hardly ever matches by chance; a longer one often does."""
 
 _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for none but 6
 

@@ -159,10 +159,11 @@ def _forms_4() -> re.Pattern[str]:
 
 
 def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, form) for each other form of a part of `text`: of a code identifier its words, of a
-    code, an acronym with dots and a long number in groups its letters and digits, of a version the number
-    without `v`, of a quantity the same with and without a space, and of a name with symbols the same in
-    letters: `csharp`.
+    """Yield (start, end, form) for each other form of a part of `text`.
+
+    The form of a code identifier is its words; of a code, an acronym with dots or a long number in groups,
+    its letters and digits; of a version, the number without `v`; of a quantity, the same with or without a
+    space; of a name with symbols, its spelling in letters, such as `csharp`.
     """
     pattern = _FORMS if version >= _DATED else _forms_4()
     for match in pattern.finditer(text):
@@ -391,7 +392,9 @@ def _date_test(dates: Set[str]) -> Callable[[str], bool]:
 
 
 _MAX_SPELLINGS, _MAX_JOINED_WORDS = 32, 4
-"""Maximum number of spellings of a phrase, and of its words to read as one code identifier."""
+"""Maximum number of spellings of a phrase, and maximum number of its words that may form one code
+identifier.
+"""
 
 _RESPELT = re.compile(
     r"(?<![^\W_])(?:(?P<letters>[A-Za-z]{1,5})(?P<digits>[0-9]{2,})|(?P<thousands>[1-9][0-9]{3,14})"

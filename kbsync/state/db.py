@@ -254,7 +254,7 @@ def list_set_aside(folder: Path) -> list[Path]:
 
 
 def forget_set_aside(path: Path) -> None:
-    """Delete the set-aside copies of a database, which may contain text that must not be kept."""
+    """Delete the set-aside copies of a database, because they may contain text that must not be kept."""
     for aside in path.parent.glob(f"{path.name}.damaged-*"):
         aside.unlink(missing_ok=True)
 

@@ -330,7 +330,7 @@ def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Sandbox) 
     (folder_mirror.root / "other").mkdir()
     assert folder_mirror.run("init", "other").code == 0
     [check] = copies(folder_mirror)
-    assert "10 documents of docs, which was forgotten, still in" in check["detail"]
+    assert "10 documents of the forgotten mirror docs remain in" in check["detail"]
     assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
     assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 

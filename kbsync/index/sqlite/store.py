@@ -712,13 +712,15 @@ _CORRECTED = 100
 """Number of top candidates whose cosines are corrected from the stored vectors."""
 
 _BATCH, _BATCHES = 128, 12
-"""Number of chunks with a common term to read at once, and how many times."""
+"""Number of chunks with a common term to read at once, and maximum number of such reads."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
 """Number of a term's chunks to read at once when counting its documents, and of documents for an estimate."""
 
 _MAX_CODE_CANDIDATES = 100_000
-"""Maximum number of chunks with all words of a code to look for the code in; that takes about 25 ms."""
+"""Maximum number of chunks, out of those with all words of a code, to search for the code itself; that takes
+about 25 ms.
+"""
 
 _FINDING = 2
 """How many common terms may find chunks, if no rarer term does."""
@@ -881,8 +883,9 @@ class _Selection:
     """Collects rows in the scope: `DEPTH` rows, and more until they cover `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
-        """Start with no rows. At least `document_count` documents are in the scope. `share`: the maximum
-        number of rows from one document."""
+        """Start with no rows. `document_count`: the number of documents to cover; the scope has at least that
+        many. `share`: the maximum number of rows from one document.
+        """
         self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()
         self.documents = dict[int, int]()  # number of rows by document
@@ -1038,7 +1041,8 @@ class SqliteStore:
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
         """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
-        from `model`, with the headings that their texts lack."""
+        from `model`. Adds headings that a passage's text doesn't contain.
+        """
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)
             if first is None:

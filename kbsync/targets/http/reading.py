@@ -150,9 +150,9 @@ def row_reader(read: Callable[[Fields], V]) -> Callable[[object], V | None]:
 
 
 def require_document(op: str, row: V | None) -> V:
-    """Return the document that an upload created.
+    """Return `row`, the document that an upload created.
 
-    Raises `Unsure` for None, because the upload may have created one.
+    Raises `Unsure` if it is None, because the upload may have created a document anyway.
     """
     if row is None:
         raise Unsure(f"{op}: the response doesn't name the document", code="no-id")
@@ -160,7 +160,9 @@ def require_document(op: str, row: V | None) -> V:
 
 
 def require_shape(op: str, value: V | None) -> V:
-    """Return the parsed response. Raises `Unavailable` for None: the response has an unexpected shape."""
+    """Return `value`, the parsed response. Raises `Unavailable` if it is None, because the response has an
+    unexpected shape.
+    """
     if value is None:
         raise Unavailable(f"{op}: the response has an unexpected shape", code="shape")
     return value

@@ -219,7 +219,7 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
 
     for forgotten in read_state(installation, read_bases):
         count = format_count(forgotten.documents, "document")
-        detail = f"{count} of {forgotten.name}, which was forgotten, still in {forgotten.base.location}"
+        detail = f"{count} of the forgotten mirror {forgotten.name} remain in {forgotten.base.location}"
         fix = installation.command_line(f"forget {forgotten.name} --delete-documents")
         yield warning("copies", detail, fix)
 
