@@ -30,7 +30,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyEmitter
+from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import (
     CallbackId,
     InotifyConstants,
@@ -262,13 +262,39 @@ class KernelReader(InotifyFD):
             raise
 
 
+class WatchGroup(InotifyWatchGroup):
+    """The watches of one tree. Two may have the same path: after `mv b /elsewhere; mv a b`, the kernel still
+    watches both directories.
+    """
+
+    def _remove_watch_internally(self, wd: WatchDescriptor) -> None:
+        """Remove a watch. For the second one of a path, the library's own method raises KeyError."""
+        path = self._active_callbacks_by_watch.pop(wd, b"")
+        if self._active_callbacks_by_path.get(path) == wd:
+            del self._active_callbacks_by_path[path]
+
+
+class TreeEmitter(InotifyEmitter):
+    """Reports the events of one tree."""
+
+    def on_thread_start(self) -> None:
+        """Watch the tree. Raises OSError as `KernelReader.add_callback` does."""
+        self._inotify = WatchGroup(
+            self._inotify_fd,
+            os.fsencode(self.watch.path),
+            is_recursive=self.watch.is_recursive,
+            event_mask=self.get_event_mask_from_filter(),
+            follow_symlink=self.watch.follow_symlink,
+        )
+
+
 class TreeObserver(BaseObserver):
     """The threads that watch one tree. Raises OSError if the kernel provides no inotify instance."""
 
     def __init__(self) -> None:
         self.reader = KernelReader()
         self.reader.start()
-        super().__init__(InotifyEmitter, inotify_fd=self.reader)
+        super().__init__(TreeEmitter, inotify_fd=self.reader)
 
     def on_thread_stop(self) -> None:
         """End the threads and release the watches."""

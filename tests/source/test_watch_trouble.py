@@ -517,6 +517,33 @@ async def test_event_after_the_loop_closed_ends_no_thread(root: Path, state: Pat
     await asyncio.to_thread(watch._close)
 
 
+async def replace_moved_folder(hearing: Hearing, root: Path) -> None:
+    """Move a folder out of the tree and an older one to its path, so that two watches have the same path."""
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        await still_hears(hearing, root, f"{name}/new.md")
+    (root / "b").rename(root.parent / "elsewhere")
+    (root / "a").rename(root / "b")
+    await still_hears(hearing, root, "b/again.md")
+
+
+async def test_watch_of_a_tree_with_a_replaced_folder_ends_cleanly(root: Path, state: Path) -> None:
+    fds = inotify_fds()
+    async with listening(root, state) as hearing:
+        await replace_moved_folder(hearing, root)
+    assert library_threads() == set()
+    assert inotify_fds() == fds
+
+
+async def test_deleting_a_replaced_folder_ends_no_thread(hearing: Hearing, root: Path) -> None:
+    await replace_moved_folder(hearing, root)
+    shutil.rmtree(root / "b")
+    await hearing.hears(Hint("b", HintKind.TREE))
+    shutil.rmtree(root.parent / "elsewhere")
+    await still_hears(hearing, root, "c.md")
+    assert await kinds(hearing.watcher) == []
+
+
 async def test_stop_is_safe_at_any_time(root: Path, state: Path) -> None:
     watcher = Watcher(root, state, machine=machine())
     await watcher.stop()
