@@ -265,7 +265,12 @@ _BAD_SHARE = 0.02  # limit of undecodable characters in a damaged text; each cou
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
 _HARMLESS = frozenset("\t\n\r\f\v\b\x1b")  # back-space and escape: manual pages and coloured logs
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
-_STRAY = re.compile("[\x00\b\x1b\x7f]")
+_TERMINAL = re.compile(
+    r"\x1b(?:\[[0-?]{0,100}[ -/]{0,10}[@-~]|\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\))|[^\n\x08]?\x08"
+)
+"""Matches what a terminal doesn't show: its control sequences, such as colours, and a character that the next
+one overwrites, with which manual pages mark bold and underlined letters."""
+_STRAY = re.compile("[\x00\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
 """Form feeds, vertical tabs and similar characters, which separate words; other control characters have no
 meaning and no width."""
@@ -445,7 +450,9 @@ def _finish(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
 
 def separate_controls(text: str) -> str:
     """Return `text` with a space for each control character that separates words, and without the other
-    ones."""
+    ones and the sequences that control a terminal."""
+    if "\x1b" in text or "\b" in text:
+        text = _TERMINAL.sub("", text)
     return _SEPARATOR.sub(" ", _STRAY.sub("", text))
 
 

@@ -18,8 +18,8 @@ from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
-TEXTS = "6"
-MARKDOWN = "7"
+TEXTS = "7"
+MARKDOWN = "8"
 """The versions of the readers for plain text and for Markdown."""
 
 
@@ -45,7 +45,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "ics": ("calendars", "read_ics", "1"),
     "vcf": ("calendars", "read_vcf", "2"),
     "canvas": ("canvas", "read_canvas", "2"),
-    "ipynb": ("notebook", "read_ipynb", "6"),
+    "ipynb": ("notebook", "read_ipynb", "7"),
 }
 """The readers by extension: the module in this folder, its function and the function's version. All run
 behind the fence (ADR 8)."""

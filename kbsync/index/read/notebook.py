@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kbsync.index.document import Parsed
-from kbsync.index.read.encoding import decode
+from kbsync.index.read.encoding import decode, separate_controls
 from kbsync.index.read.text import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
 
@@ -16,8 +15,6 @@ MAX_OUTPUT_LENGTH = 4000
 """Maximum length of a cell's output in characters: a printed table may have a million lines."""
 
 _END = 1000
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_ipynb(raw: bytes) -> Parsed:
@@ -58,7 +55,7 @@ def _output_text(output: Mapping[str, Any]) -> str:
         return f"{output.get('ename', '')}: {output.get('evalue', '')}"
     data = _mapping(output.get("data"))
     text = output.get("text", data.get("text/plain", data.get("text/markdown", "")))
-    return _COLOUR.sub("", _join(text)).rstrip()
+    return separate_controls(_join(text)).rstrip()
 
 
 def _join(lines: str | Iterable[str]) -> str:
