@@ -156,9 +156,20 @@ def test_toml_front_matter_values_are_kept():
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.yaml", "a.properties"])
 def test_character_escapes_are_decoded(name):
-    text = r'{"a": "\u5907\u4efd \ud83d\ude00 caf\u00e9", "b": "\\u5907 \u0022 \n \u000a \ud800 \u200b x"}'
-    wanted = r'{"a": "备份 😀 café", "b": "\\u5907 \u0022 \n \u000a \ud800 \u200b x"}'
+    text = r'{"a": "\u5907\u4efd \ud83d\ude00 caf\u00e9", "b": "\\u5907 \u0022 \u000a \ud800 \u200b x"}'
+    wanted = r'{"a": "备份 😀 café", "b": "\\u5907 \u0022 \u000a \ud800 \u200b x"}'
     assert parse_text(name, text.encode()).text == wanted
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.ndjson", "a.properties"])
+def test_escaped_white_space_separates_words(name):
+    text = r'{"a": "one\ntwo\tthree\r\nfour", "b": "C:\\new\\table", "c": "https:\/\/x.example\/y \"z\""}'
+    wanted = r'{"a": "one two three  four", "b": "C:\\new\\table", "c": "https://x.example/y \"z\""}'
+    assert parse_text(name, text.encode()).text == wanted
+
+
+def test_unquoted_backslashes_in_yaml_are_kept():
+    assert parse_text("a.yaml", rb"path: C:\new\table").text == r"path: C:\new\table"
 
 
 def test_additional_yaml_escapes_are_decoded():
@@ -297,9 +308,10 @@ def test_comments_and_styles_of_subtitles_are_excluded():
     assert lines.index("NOTE that") == vtt.split("\n").index("NOTE that")
 
 
-def test_subrip_numbers_and_times_are_dropped():
-    srt = "1\n00:00:01,000 --> 00:00:02,000\nThere are 12 moons\n\n2\n00:00:03,000 --> 00:00:04,000\n1969\n"
-    assert parse_text("a.srt", srt.encode()).text == "\n\nThere are 12 moons\n\n\n\n1969\n"
+def test_subrip_numbers_times_and_positions_are_dropped():
+    srt = "1\n00:00:01,000 --> 00:00:02,000\n{\\an8}There are {12} moons\n\n"
+    srt += "2\n00:00:03,000 --> 00:00:04,000\n1969\n"
+    assert parse_text("a.srt", srt.encode()).text == "\n\nThere are {12} moons\n\n\n\n1969\n"
 
 
 @pytest.mark.parametrize(

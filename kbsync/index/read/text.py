@@ -28,6 +28,7 @@ from kbsync.index.read.formats import flavour_of, word_set
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
 _MARK = re.compile(r"<([^<>]*)>")  # no `<` inside: each is tried from one place only
+_CUE_POSITION = re.compile(r"\{\\[^{}\n]{0,200}\}")  # {\an8}: at the top
 _CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
 
 
@@ -73,10 +74,20 @@ _REFERRED = re.compile("&#(?:([0-9]{3,7})|x([0-9a-fA-F]{2,6}));")
 def _without_escapes(text: str, extension: str) -> str:
     """Return `text` with its escapes decoded."""
     if extension in _ESCAPING and "\\" in text:
-        return _ESCAPED.sub(_decode_escape, text)
+        # In YAML, a backslash is one unless it is quoted: C:\new
+        decode_escape = _decode_escape if extension in ("yaml", "yml") else _decode_space
+        return _ESCAPED.sub(decode_escape, text)
     if extension in _REFERRING and "&#" in text:
         return _REFERRED.sub(_decode_reference, text)
     return text
+
+
+_SPACES = {rf"\{letter}": " " for letter in "nrtbf"} | {r"\/": "/"}
+"""White space as JSON and Java write it. As it is, its letter would become part of the next word."""
+
+
+def _decode_space(escape: re.Match[str]) -> str:
+    return _SPACES.get(escape[0]) or _decode_escape(escape)
 
 
 def _decode_escape(escape: re.Match[str]) -> str:
@@ -129,7 +140,7 @@ def _cue_text(line: str, following: str) -> str:
     is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
     if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
         return ""
-    return _MARK.sub(_strip_mark, line).rstrip()
+    return _CUE_POSITION.sub("", _MARK.sub(_strip_mark, line)).rstrip()
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
