@@ -148,6 +148,20 @@ def test_note_links_and_embeds_are_read_as_their_names(source, text):
     assert parse_text("a.md", source.encode()).text == text
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Caf&eacute; &#22791;&#x4EFD; AT&amp;T&nbsp;x back&shy;up", "Café 备份 AT&T x backup"),
+        ("`&eacute;` &eacute;", "`&eacute;` é"),
+        ("```\n&eacute;\n```\n&eacute;", "```\n&eacute;\n```\né"),
+        ("a &lt;b&gt; &#35; &#10; &nosuch; &x R&D; a&b", "a &lt;b&gt; &#35; &#10; &nosuch; &x R&D; a&b"),
+        ("# M&uuml;ller", "# Müller"),
+    ],
+)
+def test_character_references_in_markdown_are_decoded_outside_code(source, text):
+    assert parse_text("a.md", source.encode()).text == text
+
+
 def test_toml_front_matter_values_are_kept():
     raw = "+++\ntitle = 'x'\nweight = 3\n[params]\nsummary = 'descale it'\n+++\nBody\n"
     parsed = parse_text("a.md", raw.encode())

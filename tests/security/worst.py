@@ -124,8 +124,9 @@ _SEARCHED = {
     "core.names._SLASH": [times("/"), times("\\")],
     "core.names._LOST": [times("?"), _LETTERS],
     "core.names._ILLEGIBLE": [times("\x80"), _LETTERS],
-    "index.read.text._WIKI_LINK":
-        [times("[["), times("[[a|"), times("`"), times("`a"), times("[[a|`") + "]]"],
+    "index.read.text._INLINE":
+        [times("&"), "&" + _LETTERS, times("&#1"), times("[["), times("[[a|"), times("`"), times("`a"),
+         times("[[a|`") + "]]"],
     "core.text._HARMFUL": [times("\x1b"), _LETTERS],
     "core.text._HARMFUL_IN_LINES": [times("\n"), times("\x1b"), _LETTERS],
     "core.links._FORBIDDEN": [_BLANKS, _LETTERS],

@@ -10,7 +10,7 @@ from typing import Any
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode
-from kbsync.index.read.text import deepened, one_line, tidied, unlinked
+from kbsync.index.read.text import decoded_inline, deepened, one_line, tidied
 from kbsync.index.read.zip import damaged
 
 _MAX_GROUPS = 200
@@ -87,4 +87,4 @@ def _string(node: Mapping[str, Any], key: str) -> str:
 
 
 def _texts(nodes: Iterable[_Node], level: int) -> list[str]:
-    return [deepened(unlinked(node.text), level) for node in nodes]
+    return [deepened(decoded_inline(node.text), level) for node in nodes]

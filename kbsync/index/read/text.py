@@ -8,6 +8,7 @@ the number of their parts, are limited.
 
 from __future__ import annotations
 
+import html
 import operator
 import re
 import sys
@@ -44,7 +45,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
         raise Rejected("no text in it: it is empty or only white space", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
-        matter = replace(matter, text=unlinked(matter.text))
+        matter = replace(matter, text=decoded_inline(matter.text))
         if not matter.text.strip():  # only metadata, which becomes the text
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
@@ -193,32 +194,44 @@ def split_front_matter(text: str) -> Parsed:
     return Parsed(f"\n{prose}{closing}{remaining}", title=title, tags=tags)
 
 
-_WIKI_LINK = re.compile(
-    r"(`+[^`\n]*`+)|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
+_INLINE = re.compile(
+    r"(`+[^`\n]*`+)"
+    r"|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
+    r"|&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 )
-"""Matches inline code, or a link to a note with the note's name and the text shown for it."""
+"""Matches inline code, a link to a note with the note's name and the text shown for it, or a character
+reference."""
 
 
-def unlinked(text: str) -> str:
-    """Return Markdown with links to notes and embeds (`[[Name|text]]`) as plain text, except in code."""
-    if "[[" not in text:
+def decoded_inline(text: str) -> str:
+    """Return Markdown with links to notes and embeds (`[[Name|text]]`) as plain text and with character
+    references (`&eacute;`) as characters, except in code."""
+    if "[[" not in text and "&" not in text:
         return text
     parts, end = list[str](), 0
     for block in blocks(text, Flavour.MARKDOWN):
         if block.shape is Shape.FENCE:
-            parts += [_WIKI_LINK.sub(_name_link, text[end : block.start]), text[block.start : block.end]]
+            parts += [_INLINE.sub(_decode_inline, text[end : block.start]), text[block.start : block.end]]
             end = block.end
-    return "".join([*parts, _WIKI_LINK.sub(_name_link, text[end:])])
+    return "".join([*parts, _INLINE.sub(_decode_inline, text[end:])])
 
 
-def _name_link(link: re.Match[str]) -> str:
-    code, name, words = link.groups()
+def _decode_inline(match: re.Match[str]) -> str:
+    code, name, words = match.groups()
     if code:
         return str(code)
+    if not name:
+        character = html.unescape(match[0])
+        # other characters of ASCII may have a meaning in Markdown
+        is_plain = character in _PLAIN or (character > "\x7f" and character.isprintable())
+        return _PLAIN.get(character, character) if is_plain else match[0]
     name = " ".join(name.removesuffix("\\").replace("#", " ").replace("^", " ").split())
     # the words after | may be the size of a picture: 300 or 300x200
     is_size = words is not None and words.replace("x", "").isdecimal()
     return name if words is None or is_size or words.strip() in ("", name) else f"{words.strip()} ({name})"
+
+
+_PLAIN = {"&": "&", "'": "'", '"': '"', "\xa0": " ", "\xad": ""}
 
 
 _NAMING_KEYS = frozenset(
