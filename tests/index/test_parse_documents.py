@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -550,6 +551,31 @@ def test_contact_fields_become_words(parser, line, text):
 def test_contact_without_a_full_name_is_named_in_its_languages_order(parser, fields, name):
     raw = f"BEGIN:VCARD\nN;{fields}\nTEL:1\nEND:VCARD".encode()
     assert text_of(parser, "vcf", raw) == f"## {name}\n\nPhone: 1"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"text/plain": "   a\n0  1", "text/html": "<table><td>1</table>"}, "   a\n0  1"),
+        (
+            {"text/plain": "<IPython.core.display.HTML object>", "text/html": ["<p>Ring <b>twice</b>"]},
+            "Ring twice",
+        ),
+        (
+            {"text/plain": "<IPython.core.display.Markdown object>", "text/markdown": "**Ring** twice"},
+            "**Ring** twice",
+        ),
+        ({"text/plain": "<Figure size 640x480 with 1 Axes>", "image/png": "iVBO"}, ""),
+        ({"text/latex": "$x^2$", "text/html": "<i>x</i>"}, "$x^2$"),
+        ({"text/plain": "<Bell at 0x7f>"}, "<Bell at 0x7f>"),
+        ({"text/plain": "<b>", "image/png": "iVBO", "text/html": None}, ""),
+    ],
+)
+def test_notebook_outputs_are_read_as_the_browser_shows_them(parser, data, text):
+    outputs = [{"output_type": "display_data", "data": data}]
+    cells = [{"cell_type": "markdown", "source": "Bells"}, {"cell_type": "code", "outputs": outputs}]
+    raw = json.dumps({"cells": cells, "metadata": {}}).encode()
+    assert text_of(parser, "ipynb", raw) == (f"Bells\n\n```\n{text.strip()}\n```" if text else "Bells")
 
 
 def test_long_notebook_outputs_are_truncated(parser):

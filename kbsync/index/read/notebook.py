@@ -8,6 +8,7 @@ from typing import Any
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode, separate_controls
+from kbsync.index.read.html import read_html
 from kbsync.index.read.text import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
 
@@ -53,13 +54,23 @@ def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
 def _output_text(output: Mapping[str, Any]) -> str:
     if output.get("output_type") in ("error", "pyerr"):
         return f"{output.get('ename', '')}: {output.get('evalue', '')}"
-    data = _mapping(output.get("data"))
-    text = output.get("text", data.get("text/plain", data.get("text/markdown", "")))
+    text = output["text"] if "text" in output else _displayed(_mapping(output.get("data")))
     return separate_controls(_join(text)).rstrip()
 
 
-def _join(lines: str | Iterable[str]) -> str:
-    return lines if isinstance(lines, str) else "".join(str(line) for line in lines)
+def _displayed(data: Mapping[str, Any]) -> str:
+    """Return the text of an output in several formats: the plain one, unless that only names an object of
+    Python that the browser shows in another format."""
+    plain = _join(data.get("text/plain"))
+    if plain and (len(data) == 1 or not (plain.startswith("<") and plain.rstrip().endswith(">"))):
+        return plain
+    if text := _join(data.get("text/markdown")) or _join(data.get("text/latex")):
+        return text
+    return read_html(_join(data.get("text/html"))).text
+
+
+def _join(lines: str | Iterable[str] | None) -> str:
+    return lines if isinstance(lines, str) else "".join(str(line) for line in lines or ())
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
