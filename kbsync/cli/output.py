@@ -10,6 +10,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -77,36 +78,19 @@ class Output:
             self._stream.flush()
             self._stream.buffer.write(os.fsencode(path) + end)
 
-    def bold(self, text: str) -> str:
-        """Return the text in bold, for emphasis."""
-        return self._style(text, "1")
+    def _style(self, number: int, text: str) -> str:
+        return f"\x1b[{number}m{text}\x1b[0m" if self._styled and text else text
 
-    def dim(self, text: str) -> str:
-        """Return the text dimmed, for secondary details."""
-        return self._style(text, "2")
-
-    def red(self, text: str) -> str:
-        """Return the text in red, for errors and deletions."""
-        return self._style(text, "31")
-
-    def green(self, text: str) -> str:
-        """Return the text in green, for success and new documents."""
-        return self._style(text, "32")
-
-    def yellow(self, text: str) -> str:
-        """Return the text in yellow, for pending items."""
-        return self._style(text, "33")
-
-    def cyan(self, text: str) -> str:
-        """Return the text in cyan, for renames and marks."""
-        return self._style(text, "36")
+    bold, dim = partialmethod(_style, 1), partialmethod(_style, 2)
+    """Return the text in bold, for emphasis, or dimmed, for secondary details."""
+    red, green = partialmethod(_style, 31), partialmethod(_style, 32)
+    """Return the text in red, for errors and deletions, or in green, for success and new documents."""
+    yellow, cyan = partialmethod(_style, 33), partialmethod(_style, 36)
+    """Return the text in yellow, for pending items, or in cyan, for renames and marks."""
 
     def link(self, text: str, path: Path) -> str:
         """Return `text` as a link to a file (OSC 8), if the terminal is styled."""
         return f"\x1b]8;;{path.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\" if self._styled else text
-
-    def _style(self, text: str, number: str) -> str:
-        return f"\x1b[{number}m{text}\x1b[0m" if self._styled and text else text
 
 
 WriteMessage = Callable[[str, BaseException | None], None]
