@@ -562,6 +562,11 @@ def find_paused(installation: Installation) -> list[str]:
     return read_state(installation, find)
 
 
+def describe_paused(names: Sequence[str]) -> str:
+    """Return a clause that says which mirrors are paused."""
+    return printable(f"{format_list(names)} {'is' if len(names) == 1 else 'are'} paused")
+
+
 def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRecord]]:
     """Return the state's rows for the requested mirrors, if any, by the mirrors' names in the config.
 
@@ -624,9 +629,8 @@ def describe_left_out(names: Sequence[str]) -> str:
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync will carry out messages for these mirrors, and when."""
     if paused := find_paused(installation):
-        are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return printable(f"{format_list(paused)} {are} paused; this happens after: {resume}")
+        return f"{describe_paused(paused)}; this happens after: {resume}"
     if left_out := find_left_out(installation, names):
         return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):

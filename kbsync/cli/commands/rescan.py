@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kbsync.cli.context import choose, describe_left_out, find_left_out, find_paused, post
+from kbsync.cli.context import choose, describe_left_out, describe_paused, find_left_out, find_paused, post
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import format_list, printable
@@ -38,13 +38,12 @@ def command(choices: Choices, name: str | None) -> None:
     names = [name for name in unpaused if name not in left_out]
     if left_out and not names:
         raise UsageError(describe_left_out(left_out))
-    are = "is" if len(paused) == 1 else "are"
     if not names:
         resume = installation.command_line("resume" if name is None else f"resume {name}")
-        raise UsageError(f"{format_list(paused)} {are} paused; to resume (this also rescans): {resume}")
+        raise UsageError(f"{describe_paused(paused)}; to resume (this also rescans): {resume}")
     post(installation, [("rescan", name, {}) for name in names])
     if not choices.quiet:
-        except_paused = f"; {format_list(paused)} {are} paused" if paused else ""
+        except_paused = f"; {describe_paused(paused)}" if paused else ""
         Output().line(printable(f"the running kbsync rescans {format_list(names)} now{except_paused}"))
         if left_out:
             Output().line(describe_left_out(left_out))
