@@ -32,21 +32,17 @@ class MirroredFolder:
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
     """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it."""
+    from kbsync.installation import STATE_FILE
+
+    candidates = list(_find_configured(folder, environ))
+    with suppress(UsageError):
+        for known in places.known_folders(places.state_home(environ)):
+            if folder.is_relative_to(known.folder) and enters(known.folder, folder):
+                candidates.append(((known.state_dir / STATE_FILE).exists(), MirroredFolder(known.folder)))
     # The first of equals wins, so a config takes precedence over the trial that it replaced.
-    candidates = [*_find_configured(folder, environ), *_find_known(folder, environ)]
     return max(
         candidates, key=lambda candidate: (len(candidate[1].root.parts), candidate[0]), default=(False, None)
     )[1]
-
-
-def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Yield the folders of earlier `--folder` runs, each with whether anything has been mirrored."""
-    from kbsync.installation import STATE_FILE
-
-    with suppress(UsageError):
-        for known_folder in places.known_folders(places.state_home(environ)):
-            if folder.is_relative_to(known_folder.folder) and enters(known_folder.folder, folder):
-                yield (known_folder.state_dir / STATE_FILE).exists(), MirroredFolder(known_folder.folder)
 
 
 def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:

@@ -99,7 +99,8 @@ class HealthRoutes:
         now = time.monotonic()
         # One check serves all requests that arrive meanwhile or shortly after.
         if self._check is None or (self._check.done() and now - self._checked_at >= FRESH):
-            self._check, self._checked_at = asyncio.create_task(self._ask()), now
+            checking = asyncio.wait_for(self._read(), PATIENCE)
+            self._check, self._checked_at = asyncio.create_task(checking), now
         try:
             mirrors = await asyncio.shield(self._check)
         except TimeoutError:
@@ -111,7 +112,3 @@ class HealthRoutes:
         is_ready = not any(mirror.obstacle for mirror in mirrors)
         payload = {"ready": is_ready, "mirrors": [mirror.to_json() for mirror in mirrors]}
         return json_answer(payload, 200 if is_ready else 503)
-
-    async def _ask(self) -> Sequence[MirrorReadiness]:
-        async with asyncio.timeout(PATIENCE):
-            return await self._read()

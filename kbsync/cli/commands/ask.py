@@ -203,7 +203,9 @@ class Asker:
 
         If `output` is None, only return it, with images.
         """
-        from kbsync.cli.searching import unmatched_options
+        import asyncio
+
+        from kbsync.cli.searching import search_notes, unmatched_options
         from kbsync.engine.search import MAX_SELECTED_IDS, locate, selected_ids, with_images
 
         ids: Sequence[str] = ()
@@ -228,7 +230,12 @@ class Asker:
                 raise
             answerer = Answerer(model=self._answering.model)
             text, sources = await self._answer(question, answerer, turns, ids, output)
-        await self._print_notes()
+        if not (self._quiet or self._has_printed_notes):
+            # Notes on gaps, but only after the first answer.
+            self._has_printed_notes = True
+            alone = self._installation.narrow(self._mirror.name)
+            for note in await asyncio.to_thread(search_notes, alone):
+                print_message(note)
         # Mapped by the state, so other people's documents aren't cited (promise 6).
         hits = sources.hits if sources is not None and sources.hits is not None else ()
         cited = await locate([self._searched], hits, Query(""))
@@ -299,19 +306,6 @@ class Asker:
         if not text and sources is not None and sources.hits == ():
             self._print(f"nothing found for: {question}; the model wasn't asked")
         return text, sources
-
-    async def _print_notes(self) -> None:
-        """Print notes on gaps in the answers, but only after the first answer."""
-        import asyncio
-
-        from kbsync.cli.searching import search_notes
-
-        if self._quiet or self._has_printed_notes:
-            return
-        self._has_printed_notes = True
-        alone = self._installation.narrow(self._mirror.name)
-        for note in await asyncio.to_thread(search_notes, alone):
-            print_message(note)
 
     def _print(self, sentence: str) -> None:
         if not self._quiet:

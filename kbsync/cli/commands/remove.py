@@ -64,7 +64,13 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     if not (keep or delete):
         if not sys.stdin.isatty():
             raise UsageError(f"not a terminal; pass --keep or --delete to remove {name}")
-        delete = documents > 0 and _wants_to_delete(name, documents)
+        if documents:
+            # An empty answer keeps them.
+            count = format_count(documents, "document")
+            question = f"{name} has {count} in its knowledge base; keep or delete?"
+            while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
+                print_message("type keep or delete")
+            delete = typed == "delete"
     deleted = 0
     if delete and holdings is not None:
         if not lock.is_held(installation.state_dir):  # otherwise nothing is deleted
@@ -100,14 +106,6 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         Output().line(f"to delete {pronoun}, put {name} back into the config, then run: {command_line}")
     if what_next:
         Output().line(what_next)
-
-
-def _wants_to_delete(name: str, documents: int) -> bool:
-    """Ask whether to keep or delete the documents; an empty answer keeps them."""
-    question = f"{name} has {format_count(documents, 'document')} in its knowledge base; keep or delete?"
-    while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
-        print_message("type keep or delete")
-    return typed == "delete"
 
 
 def _is_reachable_without(installation: Installation, name: str, holdings: Holdings) -> bool:
