@@ -151,6 +151,24 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(san
     assert [hit["path"] for hit in hits] == ["7.md"]
 
 
+@long
+@pytest.mark.parametrize("kind", ["deletions", "renewals"])
+def test_approved_documents_are_not_shown_again(sandbox: Sandbox, kind: str) -> None:
+    """`approve` asks about what `status` and the web page show as held, until a pass carries it out."""
+    sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(3)})
+    for file in sandbox.docs.iterdir():
+        file.unlink()
+    assert sandbox.run("--once").code == 3
+    with contextlib.closing(apsw.Connection(os.fspath(sandbox.state / "state.db"))) as database:
+        if kind == "renewals":
+            database.execute("DELETE FROM removal; UPDATE hold SET kind = 'renewals'")
+        assert sandbox.run("approve").code == 2, "it asks"
+        database.execute("UPDATE hold SET approved_at = 1")
+        assert sandbox.run("approve").out == "nothing is held\n"
+        database.execute("UPDATE hold SET approved_at = NULL")
+        assert sandbox.run("approve").code == 2, "an expired approval asks again"
+
+
 def test_nothing_is_approved_for_a_missing_folder(sandbox: Sandbox) -> None:
     """A folder that appears later must not be accepted unseen."""
     sandbox.mirror({"a.md": "alpha"})

@@ -84,7 +84,7 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     """Return everything in this mirror that needs the user's decision."""
     from kbsync.core.model import UNMOUNTED
-    from kbsync.engine.status import FOLDER_MISSING
+    from kbsync.engine.status import FOLDER_MISSING, unapproved
     from kbsync.source.roots import RootError, identify
     from kbsync.state.approvals import RENEWALS
 
@@ -92,9 +92,8 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     if record is None:
         return HeldDocuments(mirror.name, (), ())
     # By hold number: a later hold is not part of this approval and asks again (promise 5).
-    deletions = tx.holds.current(record.id)
+    deletions, renewals = unapproved(tx, record.id), unapproved(tx, record.id, RENEWALS)
     delete = sorted({removal.path for hold in deletions for removal in tx.removals.page(hold, held=True)})
-    renewals = tx.holds.current(record.id, RENEWALS)
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
     holds, folder = tuple(hold.id for hold in (*deletions, *renewals)), ""
     if record.halt is not None and record.halt.reason == FOLDER_MISSING:
