@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from kbsync.config.schema import schema, text
 from kbsync.config.template import SHIPPED_SCHEMA
 from kbsync.config.yaml import read_yaml
+from tools.config_schema import schema, text
 
 from .reading import problems
 
 ROOT = Path(__file__).parents[2]
-RENEW = "renew it: python -m kbsync.config.schema config.schema.json kbsync/config/schema.json"
+RENEW = "renew it: python -m tools.config_schema config.schema.json kbsync/config/schema.json"
 jsonschema: Any = importlib.import_module("jsonschema")  # it has no types
 
 

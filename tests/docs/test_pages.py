@@ -11,8 +11,8 @@ import pytest
 
 from kbsync.cli.main import COMMANDS, kbsync
 from kbsync.config.reader import load
-from kbsync.config.reference import renewed
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, kbsync_lines, name_of, prose
+from tools.config_reference import renewed
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 KEYS = (
@@ -111,7 +111,7 @@ def test_documented_defaults_match_the_schema() -> None:
 
 def test_key_tables_match_the_model() -> None:
     page = CONFIGURATION.read_text()
-    assert page == renewed(page), "renew it: python -m kbsync.config.reference docs/configuration.md"
+    assert page == renewed(page), "renew it: python -m tools.config_reference docs/configuration.md"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name_of)

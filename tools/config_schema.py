@@ -1,4 +1,4 @@
-"""The JSON schema of a config, for editors. `python -m kbsync.config.schema FILE…` writes it."""
+"""The JSON schema of a config, for editors. `python -m tools.config_schema FILE…` writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generates the tables of docs/configuration.md from the model: `python -m kbsync.config.reference FILE`.
+"""Generates the tables of docs/configuration.md from the model: `python -m tools.config_reference FILE`.
 
 The page marks each table with `<!-- keys of NAME -->` and `<!-- end -->`. NAME is `config`, `mirror`,
 `service` (the keys that all services share) or a target type.
@@ -16,11 +16,11 @@ from typing import Any, get_args, get_origin
 
 from kbsync.config.kinds import Bytes, Mark, Others, ValueKind
 from kbsync.config.model import Config, MirrorConfig, bare, settings_of
-from kbsync.config.schema import file_about, needs_type
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.core.text import format_size
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
+from tools.config_schema import file_about, needs_type
 
 Rows = Iterator[tuple[str, str, str]]
 """Key, default and description, in Markdown."""
