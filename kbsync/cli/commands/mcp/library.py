@@ -10,9 +10,8 @@ import asyncio
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -205,7 +204,16 @@ class Library:
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explain(chosen, path)).to_json()
-        notes = [*self._notes(reports, "listed below"), *chain.from_iterable(map(_note_omitted, reports))]
+        notes = self._notes(reports, "listed below")
+        for report in reports:
+            name, documents = report.status.name, report.status.documents
+            failed = Status.FAILED, min(MAX_HELD, len(report.failed)), documents.failed
+            for state, listed_count, total in (failed, (Status.HELD, len(report.held), documents.held)):
+                if listed_count < total:
+                    list_call = f"`list` with `state: {state.word}` shows all of them"
+                    notes.append(
+                        f"{name}: {listed_count:,} of {total:,} {state.word} files listed; {list_call}"
+                    )
         return {
             "version": __version__,
             "mirrors": [
@@ -301,18 +309,6 @@ class Library:
         folders. `hint`: where the reasons of failed files are.
         """
         return [note.line(hint) for note in notes_on(reports, self.open_mirrors)]
-
-
-def _note_omitted(report: MirrorReport) -> Iterator[str]:
-    """Yield notes on how many failed and held files `status` lists, if not all of them."""
-    documents = report.status.documents
-    for state, listed_count, total in (
-        (Status.FAILED.word, len(report.failed[:MAX_HELD]), documents.failed),
-        (Status.HELD.word, len(report.held), documents.held),
-    ):
-        if listed_count < total:
-            list_call = f"`list` with `state: {state}` shows all of them"
-            yield f"{report.status.name}: {listed_count:,} of {total:,} {state} files listed; {list_call}"
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
