@@ -355,23 +355,6 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         assert one._page.messages == []
 
 
-async def test_failed_documents_are_retried_by_a_button(one: View) -> None:
-    world = one.world
-    world.base.faults.append(
-        Fault("put", error=lambda: Rejected("no"), match=lambda doc: doc.path == "f1.md")
-    )
-    await one.scene.mirrored(3)
-    button = "document.querySelector('.mirror [data-key=\"retry docs f1.md\"]')"
-    await one.until(button)
-    done = "[...document.querySelectorAll('#changes li:not(:has(.failed)) .aside')].map((each) => each.title)"
-    assert all(title.startswith("after ") for title in await one.run(done))
-    await one.run(f"{button}.focus()")
-    await one.press("Enter")
-    await one.wait_for_text("Retry requested", "#toast")
-    await one.scene.mirrored()
-    await one.wait_for_text("All 3 documents are searchable")
-
-
 @long
 async def test_requested_audit_reports_its_result(one: View) -> None:
     base = one.world.base
@@ -755,18 +738,6 @@ async def test_gone_file_is_marked_and_has_no_links_to_open_it(one: View) -> Non
         await one.wait_for_text("Grapes of old.", "#text")
         assert await one.count("#document-tools a[href^='file:']") == 0
         assert "held" in await one.text("#document-tools")
-
-
-async def test_several_types_are_filtered_and_an_unknown_type_is_named(one: View) -> None:
-    for name in ("a.md", "b.txt", "c.csv"):
-        one.world.write(name, "grapes")
-    await one.scene.mirrored()
-    async with one.scene.target():
-        await one.until("document.querySelector('.mirror')")
-        await one.open("#/search?q=grapes&type=*.txt,+csv")
-        await one.until("document.querySelectorAll('.hit').length == 2")
-        await one.open("#/search?q=grapes&type=xlsx")
-        await one.wait_for_text("no document matches type xlsx", "#hits")
 
 
 async def test_title_and_back_keep_the_hits_that_were_added(one: View) -> None:

@@ -104,10 +104,9 @@ PAGE = "<html><title>Sign in</title></html>"
 QUOTA, KEY, BASE = "quota", "credentials", "knowledge-base-missing"
 
 COMMON_ROWS = [
-    Row("common", "upload", 302, "", Unsure),
-    Row("common", "upload", 200, {}, None),
+    Row("common", "upload", 302, "", Unsure, also=(100, 103, 301, 304, 500, 502, 599, 600, 204)),
+    Row("common", "upload", 200, {}, None, also=(201,)),
     Row("common", "upload", 200, PAGE, Unsure),
-    Row("common", "upload", 501, "", NotOffered),
     Row("common", "upload", 503, flat(1, "insufficient balance"), Unsure),
     Row("common", "upload", 429, inner("Insufficient credits"), Halted, QUOTA),
     Row("common", "upload", 403, "Sorry, your account balance is insufficient", Halted, QUOTA),
@@ -117,10 +116,8 @@ COMMON_ROWS = [
     Row("common", "upload", 401, PAGE, Unavailable),
     Row("common", "upload", 403, "", Rejected, may_pass=True),
     Row("common", "upload", 402, "", Halted, QUOTA),
-    Row("common", "upload", 404, "", NotOffered),
-    Row("common", "upload", 407, "", Unavailable),
-    Row("common", "upload", 429, "", Unavailable),
-    Row("common", "upload", 408, "", Unavailable),
+    Row("common", "upload", 404, "", NotOffered, also=(405, 501)),
+    Row("common", "upload", 429, "", Unavailable, also=(407, 408, 425)),
     Row("common", "upload", 413, "", Rejected),
     Row("common", "upload", 422, "the text is too long", Rejected),
     Row("common", "upload", 422, detail("too long"), Rejected),
@@ -666,7 +663,8 @@ def test_every_rule_is_the_first_match_for_some_response(
     monkeypatch.setattr(ErrorRule, "fits", recorded)
     for row in ROWS:
         if row.service == service:
-            classify_response(row.response())
+            for status in (row.status, *row.also):
+                classify_response(replace(row, status=status).response())
     if service == "zhipu":
         for words, *_ in RECEIPTS:
             zhipu.refusal(zhipu.RECEIPT, words, words)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Unavailable
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import count_of
 from kbsync.targets.http.rules import by_status
@@ -52,36 +52,12 @@ def test_retry_after_date_uses_the_targets_clock() -> None:
     assert request.retry_after == 7.0
 
 
-BY_STATUS: dict[type[TargetError], tuple[int, ...]] = {
-    Rejected: (400, 413, 422, 403),
-    NotOffered: (404, 405, 501),
-    Unavailable: (407, 408, 425, 429),
-    Unsure: (100, 301, 304, 500, 502, 599, 600, 200, 204),
-}
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"), [(one, kind) for kind, those in BY_STATUS.items() for one in those]
-)
-def test_status_alone_has_one_meaning_and_none_is_success(status: int, kind: type[TargetError]) -> None:
-    error = by_status(answered(status, text="words of the target"))
-    assert type(error) is kind
-    assert error.reason.startswith("upload: kb.example ")
-    assert error.code == str(status) or status < 300
-    assert getattr(error, "may_pass", False) == (status == 403)  # it may be about one document, for now
-
-
 @pytest.mark.parametrize("status", [401, 403])
 def test_html_page_says_nothing_about_a_key(status: int) -> None:
     error = by_status(answered(status, text="<html><title>Sign in</title>"), is_of_document=False)
     assert isinstance(error, Unavailable)
     assert "Sign in" in error.reason
     assert isinstance(by_status(answered(403), is_of_document=False), Unavailable)
-
-
-def test_json_is_success() -> None:
-    assert by_status(answered(200, body={"code": 200})) is None
-    assert by_status(answered(201, body=[])) is None
 
 
 def test_response_repr_hides_headers_and_body() -> None:
