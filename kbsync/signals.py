@@ -27,7 +27,8 @@ ReceiveSignal = Callable[[int], None]
 
 
 def find_terminal() -> int | None:
-    """Return the stream that is a terminal; None if this process has no terminal, or should outlive it.
+    """Return a standard stream that is a terminal; None if there is none, or if the process should outlive
+    it.
 
     A process started with SIGHUP ignored, as by `nohup`, should continue. A terminal that closed meanwhile
     counts, because it ends the process.

@@ -259,7 +259,7 @@ class Search:
         return translation
 
     def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the words that no document has, and the words searched for instead."""
+        """Return the question's words that occur in no document, and the words searched for instead."""
         terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)

@@ -179,8 +179,9 @@ class StoreSnapshot(Protocol):
         """Return whether any document has vectors of that model."""
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
-        """Start comparing the question with the passages, if the store can do that while it does other
-        things. `candidates` does the rest."""
+        """Start comparing the question with the passages in the background, if the store can. `candidates`
+        waits for the result.
+        """
 
     def candidates(
         self,

@@ -52,7 +52,8 @@ class Pauses(Table):
         meta.set(MirrorFact.RESUMED, mirror, str(now))
 
     def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
-        """Return the pause that should apply in the quiet hours `quiet`, or outside of them if None.
+        """Return the pause that should apply now. `quiet`: the current quiet hours; None outside of quiet
+        hours.
 
         A user's pause takes precedence. Quiet hours that a user has ended don't begin again.
         """

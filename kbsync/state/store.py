@@ -173,7 +173,9 @@ class StateStore:
         copy_into(self._reader, destination)
 
     def _commit_waiting(self) -> None:
-        """Commit all waiting writes; called once for each write, so later calls may find none."""
+        """Commit all waiting writes. Called once for each write, so a call may find that an earlier one did
+        its work.
+        """
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
         # Skip a write whose caller was cancelled while it waited; from here on, it can't be cancelled.
         jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]

@@ -453,7 +453,7 @@ class Blocks:
 
     @property
     def _cell(self) -> str:
-        """Return the text for a cell, in which nothing begins a line."""
+        """Return the text for a table cell, where characters that begin a line need no escapes."""
         return "\n".join(unescaped(line) for _, text in self._blocks for line in text.split("\n"))
 
     @property

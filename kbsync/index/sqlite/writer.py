@@ -139,8 +139,8 @@ def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
 
 
 def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
-    """Return a digest that is equal for chunks that can share their rows; lines and pages count from the
-    first chunk's.
+    """Return a digest that is equal for chunks that can share their rows. Lines and pages are counted from
+    the first chunk.
     """
     first = chunks[0]
     parts = [model]
