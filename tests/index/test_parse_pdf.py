@@ -171,6 +171,39 @@ def test_text_drawn_late_but_higher_comes_first(parser):
     assert read(parser, page).text.startswith("Chapter of the lamp\n\nThe keeper lit")
 
 
+def test_header_drawn_last_moves_no_column(parser):
+    columns = lines("left one", "left two", y=600) + lines("right one", "right two", x=320, y=600)
+    page = lines("Lamp oil", y=700) + columns + lines("Page header", y=810)
+    text = read(parser, page).text
+    assert text == "Page header\n\nLamp oil\n\nleft one left two\n\nright one right two"
+
+
+def spelled(x: float, word: str, y: float = 600, step: float = 10) -> bytes:
+    """Return text operators for a word of a script written from right to left. As browsers do, they draw its
+    letters from left to right and state the text of each."""
+    places = enumerate(reversed(word))
+    letters = ((x + step * n, f"<FEFF{ord(letter):04X}>") for n, letter in places)
+    return b"".join(
+        f"/Span << /ActualText {text} >> BDC\n".encode() + placed((at, y, "m")) + b"EMC\n"
+        for at, text in letters
+    )
+
+
+def test_arabic_letters_are_read_from_right_to_left(parser):
+    page = spelled(400, "\u0645\u0631\u062d\u0628\u0627") + spelled(
+        300, "\u0628\u0627\u0644\u0639\u0627\u0644\u0645"
+    )
+    assert read(parser, page).text == "مرحبا بالعالم"
+
+
+def test_words_of_two_scripts_in_one_line_keep_their_order(parser):
+    hebrew = spelled(480, "שלום") + spelled(420, "עולם") + spelled(150, "היום")
+    page = hebrew + placed((250, 600, "Windows 11 Pro"))
+    assert read(parser, page).text == "שלום עולם Windows 11 Pro היום"
+    english = placed((60, 600, "The long greeting in that letter is"), (400, 600, "and it was read twice"))
+    assert read(parser, english + spelled(330, "שלום") + spelled(270, "עולם")).text.count("שלום עולם") == 1
+
+
 @pytest.mark.parametrize(
     ("matrix", "step"), [("0 1 -1 0", (1, 0)), ("-1 0 0 -1", (0, 1)), ("0 -1 1 0", (-1, 0))]
 )

@@ -187,6 +187,8 @@ _SEARCHED = {
     "index.read.text._REFERRED": [times("&#"), times("&#1"), "&#" + _DIGITS, times("&#x")],
     "index.read.pdf._IMAGE": ["/Subtype" + _BLANKS, times("/Subtype ")],
     "index.read.pdf._FIXED_NAME": [times("Courie"), times("M")],
+    "index.read.pdf._TOKEN": [_BLANKS, _LETTERS, times("a ")],
+    "index.read.pdf._RIGHT_TO_LEFT": [_LETTERS, times("\u05d0")],
     "index.read.pdf._LINE": [_LETTERS, times("\n"), times("a\ufffe")],
     "index.read.pdf._BULLET": ["•" + _BLANKS, times("• ")],
     "index.read.pdf._LISTED": ["(1)" + _BLANKS, times("i"), "[1]" + _TABS],

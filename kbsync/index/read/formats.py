@@ -29,7 +29,7 @@ def word_set(text: str) -> frozenset[str]:
 
 
 READERS: Mapping[str, tuple[str, str, str]] = {
-    "pdf": ("pdf", "read_pdf", "8"),
+    "pdf": ("pdf", "read_pdf", "9"),
     "docx": ("docx", "read_docx", "9"),
     "pptx": ("slides", "read_pptx", "9"),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "7")),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
-from heapq import heapify, heappop, heappush
-from itertools import chain, islice, pairwise
-from typing import Any
+from itertools import chain, groupby, islice, pairwise
+from typing import Any, TypeVar
 
 import pypdfium2.raw as pdfium
 
@@ -24,6 +24,8 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import document_title, escaped, fenced, pipe_table, split_keywords, tidied
 from kbsync.index.read.zip import damaged, encrypted, without_text
+
+_T = TypeVar("_T")
 
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 _MAX_PAGES = 50_000  # a file may claim any number of pages
@@ -67,6 +69,8 @@ _BETWEEN_CJK = re.compile(f"[{_CJK}]\n[{_CJK}]")
 _WORDS = re.compile(r"[^\W\d_]+")
 _MAX_WORD_LENGTH = 40
 _GAP = re.compile(" +")
+_TOKEN = re.compile(r"\S+")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")  # Hebrew, Arabic and related scripts
 _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
 
 
@@ -266,18 +270,58 @@ class _PageReader:
         turn = round(math.atan2(matrix.b, matrix.a) / (math.pi / 2)) % 4
         size = pdfium.FPDFText_GetFontSize(letters, at) * math.hypot(matrix.c, matrix.d) or 1.0
         left, right = self._box(first, turn)[0], self._box(last, turn)[1]
+        is_right_to_left = not text.isascii() and _RIGHT_TO_LEFT.search(stripped) is not None
+        if is_right_to_left:
+            stripped, left, right = self._in_logical_order(stripped, start, turn)
         line = Line(stripped, left, max(left, right), self._base(at, turn), size, is_hyphenated=is_hyphenated)
         _, _, bottom, top = _upright(self._page_box, turn)
         line.is_at_edge = not bottom + _EDGE * (top - bottom) < line.base < top - _EDGE * (top - bottom)
         pdfium.FPDFText_GetFontInfo(letters, at, self._name, len(self._name), self._flags)
         is_fixed = self._flags.value & _FIXED_PITCH or _FIXED_NAME.search(self._name.value)
         line.is_code = bool(is_fixed) and not _WIDE.search(stripped)
+        if is_right_to_left:
+            return turn, line
         expected = size * (0.55 * len(stripped) + 0.45 * len(_WIDE.findall(stripped)))
         if " " in stripped and not line.is_code and line.right - line.left > 1.1 * expected:
             line.cells = self._cells(stripped, start, turn, size)
         if not (line.cells or line.is_code) and (_MARKED.search(stripped) or _NOTE.match(stripped)):
             line.text, line.is_note = self._separate_marks(stripped, start, turn)
         return turn, line
+
+    def _in_logical_order(self, text: str, start: int, turn: int) -> tuple[str, float, float]:
+        """Return a line with words written from right to left in reading order, and its left and right end.
+
+        pdfium leaves the letters of a word in the order of their places if the file states the text of each
+        letter, as Chrome's do in Arabic, and mixes up the words in a line of several scripts.
+        """
+        words = list[_Word]()
+        for match in _TOKEN.finditer(text):
+            units = list[str]()  # letters with their signs, and ligatures
+            places = list[tuple[float, float]]()
+            for offset, character in enumerate(match[0], start + match.start()):
+                left, right, *_ = self._box(self._index(offset), turn)
+                if units and (unicodedata.combining(character) or left == places[-1][0]):
+                    units[-1] += character
+                else:
+                    units.append(character)
+                    places.append((left, right))
+            is_rtl = _RIGHT_TO_LEFT.search(match[0]) is not None
+            if is_rtl and places[0][0] < places[-1][0]:
+                units = list(_reverse_runs(units[::-1], _is_word_of_ascii))
+            left, right = min(left for left, _ in places), max(right for _, right in places)
+            words.append(_Word("".join(units), left, right, is_rtl))
+        words.sort(key=lambda word: word.left)
+        for before, word in pairwise(words):  # Windows 11
+            word.is_left_to_right |= before.is_left_to_right and not word.is_right_to_left
+        letters = Counter[bool]()
+        for word in words:
+            letters[word.is_right_to_left] += len(word.text)
+        if letters[True] >= letters[False]:
+            ordered = _reverse_runs(words[::-1], lambda word: word.is_left_to_right)
+        else:
+            ordered = _reverse_runs(words, lambda word: word.is_right_to_left)
+        ends = words[0].left, max(word.right for word in words)
+        return " ".join(word.text for word in ordered), *ends
 
     def _separate_marks(self, text: str, start: int, turn: int) -> tuple[str, bool]:
         """Return a line with spaces between words and the marks of footnotes, and whether it begins with
@@ -321,6 +365,31 @@ class _PageReader:
         x, y, *_ = self._numbers
         pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
         return (y.value, -x.value, -y.value, x.value)[turn]
+
+
+@dataclass(slots=True)
+class _Word:
+    """A word of a line with words written from right to left."""
+
+    text: str
+    left: float
+    right: float
+    is_right_to_left: bool
+    is_left_to_right: bool = False
+
+    def __post_init__(self) -> None:
+        self.is_left_to_right = not self.is_right_to_left and any(map(str.isalpha, self.text))
+
+
+def _is_word_of_ascii(unit: str) -> bool:
+    return unit.isascii() and unit.isalnum()
+
+
+def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Iterator[_T]:
+    """Yield the items, with each run of those for which `is_in_run` in reverse."""
+    for is_run, run in groupby(items, is_in_run):
+        run_items = list(run)
+        yield from reversed(run_items) if is_run else run_items
 
 
 def _is_same_line(before: Line, line: Line) -> bool:
@@ -380,33 +449,35 @@ def _order(lines: list[Line]) -> list[Line]:
         (min(x.left for x in run), max(x.right for x in run), run[-1].base, run[0].base, run[0].size)
         for run in runs
     ]
-    followers, waits = defaultdict[int, list[int]](list), Counter[int]()
+    above = defaultdict[int, list[int]](list)  # by run: those above it
     moved = False
-    for late, (left, right, bottom, top, size) in enumerate(boxes):
+    for late, (left, right, bottom, _, size) in enumerate(boxes):
         for early in range(late):
             other = boxes[early]
             if min(right, other[1]) - max(left, other[0]) <= 0:
                 continue
-            is_above = bottom >= other[3] + size * 0.5
-            is_below = top <= other[2] - size * 0.5 or not is_above
-            if is_above or is_below:
-                first, second = (late, early) if is_above else (early, late)
-                followers[first].append(second)
-                waits[second] += 1
-                moved |= is_above
+            if bottom >= other[3] + size * 0.5:
+                above[early].append(late)
+                moved = True
+            else:
+                above[late].append(early)
     if not moved:
         return lines
-    ready = [number for number in range(len(runs)) if not waits[number]]
-    heapify(ready)
-    ordered = list[Line]()
-    while ready:
-        number = heappop(ready)
-        ordered += runs[number]
-        for follower in followers[number]:
-            waits[follower] -= 1
-            if not waits[follower]:
-                heappush(ready, follower)
-    return ordered if len(ordered) == len(lines) else lines
+    # Each run in the order drawn, after those above it: nothing else moves.
+    ordered, placed = list[int](), set[int]()
+    for number in range(len(runs)):
+        pending = [number]
+        while pending:
+            missing = [other for other in above[pending[-1]] if other not in placed]
+            if missing and len(pending) <= len(runs):
+                pending.append(min(missing))
+            else:
+                if missing:  # above each other
+                    return lines
+                if (run := pending.pop()) not in placed:
+                    placed.add(run)
+                    ordered.append(run)
+    return [line for number in ordered for line in runs[number]]
 
 
 def _leave_out_furniture(pages: list[list[Line]]) -> None:
