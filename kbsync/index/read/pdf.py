@@ -449,7 +449,7 @@ def _order(lines: list[Line]) -> list[Line]:
         (min(x.left for x in run), max(x.right for x in run), run[-1].base, run[0].base, run[0].size)
         for run in runs
     ]
-    above = defaultdict[int, list[int]](list)  # by run: those above it
+    runs_above = defaultdict[int, list[int]](list)  # by run: those above it
     moved = False
     for late, (left, right, bottom, _, size) in enumerate(boxes):
         for early in range(late):
@@ -457,10 +457,10 @@ def _order(lines: list[Line]) -> list[Line]:
             if min(right, other[1]) - max(left, other[0]) <= 0:
                 continue
             if bottom >= other[3] + size * 0.5:
-                above[early].append(late)
+                runs_above[early].append(late)
                 moved = True
             else:
-                above[late].append(early)
+                runs_above[late].append(early)
     if not moved:
         return lines
     # Each run in the order drawn, after those above it: nothing else moves.
@@ -468,7 +468,7 @@ def _order(lines: list[Line]) -> list[Line]:
     for number in range(len(runs)):
         pending = [number]
         while pending:
-            missing = [other for other in above[pending[-1]] if other not in placed]
+            missing = [other for other in runs_above[pending[-1]] if other not in placed]
             if missing and len(pending) <= len(runs):
                 pending.append(min(missing))
             else:
