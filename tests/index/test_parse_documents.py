@@ -274,6 +274,17 @@ HTML_CASES = [
     ("<p>5 < 6, no tag", "5 < 6, no tag"),
     ("<p>kept<!-- lost --> <!-- never closed", "kept never closed"),
     ("<p>one\x0btwo</p><p>one\x0ctwo", "one two\n\none two"),
+    ("<ol start=5><li>e<li value=9>i<li>j</ol><ol start=-1><li value=x>a</ol>", "5. e\n9. i\n10. j\n1. a"),
+    ('<h1>Bells<a class="headerlink" href="#bells">¶</a></h1><h2>C#<a href="#c">#</a>', "# Bells\n\n## C#"),
+    ('<p>Mark <a href="p.html#n">§</a>all <a href="/hash">#</a>', "Mark all #"),
+    (
+        "<math><semantics><mi>E</mi><annotation encoding='application/x-tex'>\\frac</annotation></math> mass",
+        "E mass",
+    ),
+    (
+        "<span class=katex><span class=katex-mathml><math><mi>k</mi></math></span><span aria-hidden=true>k",
+        "k",
+    ),
 ]
 
 

@@ -21,10 +21,13 @@ from kbsync.index.read.text import (
 )
 
 _UNSEEN = word_set(
-    "script style nav noscript template svg iframe object canvas audio video datalist map rt rp hidden"
+    """
+    script style nav noscript template svg iframe object canvas audio video datalist map rt rp annotation
+    annotation-xml hidden
+    """
 )
 """Elements that are never rendered or aren't part of the page's text; ruby annotations, for instance, would
-cut words in two. `hidden` means any element that its attributes hide."""
+cut words in two, and those of formulas repeat them. `hidden` means any element that its attributes hide."""
 
 _BLOCKS = word_set(
     """
@@ -48,6 +51,9 @@ _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
 """Elements that stay hidden inside a hidden part of a table, by that part."""
+
+_HEADING_MARKS = ("¶", "#", "§", "\uf0c1", "🔗")
+"""Texts of the link to itself that programs add to a heading and show under the mouse pointer."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -167,7 +173,7 @@ class _Page(HTMLParser):
         if tag == "title":
             self._in_title = not self.title  # drawings have titles too
         elif tag in _BLOCKS or tag in _HEADINGS:
-            self._start_block(tag)
+            self._start_block(tag, attrs)
         elif tag in ("table", "tr", "td", "th", "caption"):
             self._start_table_part(tag, attrs)
         else:
@@ -233,13 +239,13 @@ class _Page(HTMLParser):
         if self._hidden is not None and index <= self._hidden:
             self._hidden = None
 
-    def _start_block(self, tag: str) -> None:
+    def _start_block(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self._flush()
         if tag in _LISTS:
-            self._lists.append(_List(tag == "ol"))
+            self._lists.append(_List(tag == "ol", _number(attributes, "start", 1) - 1))
         elif tag == "li":
             innermost = self._lists[-1] if self._lists else _List(ordered=False)
-            innermost.number += 1
+            innermost.number = _number(attributes, "value", innermost.number + 1)
             mark = f"{innermost.number}. " if innermost.ordered else "- "
             self._prefix = "  " * min(max(0, len(self._lists) - 1), 8) + mark
         elif tag == "pre":
@@ -308,7 +314,9 @@ class _Page(HTMLParser):
             return
         target, start = self._links.pop()
         text = " ".join("".join(self._inline[start:]).split())
-        if text and target.startswith(("http://", "https://", "mailto:")) and len(target) < 300:
+        if text in _HEADING_MARKS and "#" in target:
+            del self._inline[start:]
+        elif text and target.startswith(("http://", "https://", "mailto:")) and len(target) < 300:
             self._inline[start:] = [text if target in text else f"[{text}]({target.strip()})"]
         elif "#" in target:  # books raise such links by their style
             self._separate_mark(start, is_link=False)
@@ -342,8 +350,17 @@ class _Page(HTMLParser):
 
 def _span(value: str | None) -> int:
     """Return the number of rows or columns that a cell covers."""
+    return max(1, _whole_number(value, 1))
+
+
+def _number(attributes: list[tuple[str, str | None]], name: str, usual: int) -> int:
+    """Return an attribute's whole number, or the `usual` one."""
+    return next((_whole_number(value, usual) for key, value in attributes if key == name), usual)
+
+
+def _whole_number(value: str | None, usual: int) -> int:
     value = (value or "").strip()
-    return max(1, int(value)) if value.isascii() and value.isdecimal() and len(value) < 6 else 1
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 
 
 def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
@@ -355,6 +372,8 @@ def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
             return False
         if name == "hidden":
             is_hidden |= value != "until-found"
+        elif name == "class" and value == "katex-mathml":  # the same formula follows in HTML
+            is_hidden = True
         elif name == "style" and value and "none" in value:
             is_hidden |= "display:none" in "".join(value.split())
     return is_hidden and tag not in ("html", "body")
