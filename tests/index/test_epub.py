@@ -48,6 +48,11 @@ def test_book_with_damaged_contents_is_read_without_titles():
     assert read_epub(book).text == "Words."
 
 
+def test_contents_page_in_the_spine_is_left_out():
+    book = changed(samples.epub(["<p>Words.</p>"]), PACKAGE, "<spine>", '<spine><itemref idref="nav"/>')
+    assert read_epub(book).text == "# Part 1\n\nWords."
+
+
 def test_svg_pages_are_read():
     drawing = "<svg><title>Cover</title><text>The old</text><text>man<tspan>ners</tspan></text></svg>"
     assert read_epub(samples.epub([drawing])).text == "# Part 1\n\nCover The old manners"

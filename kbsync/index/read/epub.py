@@ -48,6 +48,11 @@ class _Book:
             locked = {unquote(entry.get("URI", "")) for entry in protected.iter("CipherReference")}
             if locked & set(self.chapters):
                 raise encrypted()
+        self._contents = {
+            _resolve(self._main, item.get("href", ""))
+            for item in self._items.values()
+            if "nav" in item.get("properties", "").split()
+        }
         self._titles = dict[str, str]()
         for part, title in self._read_contents():
             self._titles.setdefault(part, title)
@@ -55,7 +60,8 @@ class _Book:
     def chapter(self, part: str) -> str:
         """Return a chapter's text. A chapter without any heading gets its title from the table of
         contents."""
-        text = read_html(decode_declared(self.archive.read(part))).text
+        page = decode_declared(self.archive.read(part))
+        text = read_html(page, has_menu_alone=part not in self._contents).text
         title = self._titles.get(part)
         if not text or not title or any(line.startswith("#") for line in text.split("\n")):
             return text

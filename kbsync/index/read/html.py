@@ -379,8 +379,11 @@ def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
     return is_hidden and tag not in ("html", "body")
 
 
-def read_html(text: str) -> Parsed:
-    """Return a decoded page as Markdown; its title is the page's own or the first heading."""
+def read_html(text: str, *, has_menu_alone: bool = True) -> Parsed:
+    """Return a decoded page as Markdown; its title is the page's own or the first heading.
+
+    `has_menu_alone`: whether a page with nothing but navigation has its text.
+    """
     # A mark that opens and never closes is text. The library would search for the end again from each of
     # them.
     end = text.rfind("-->") + 1
@@ -392,9 +395,9 @@ def read_html(text: str) -> Parsed:
         page = _Page(unseen)
         page.feed(text)
         body = page.result()
-        seen_after_all = (
-            page.left_open if body.strip() else page.left_open | {"nav", "noscript", "svg", "hidden"}
-        )
+        seen_after_all = page.left_open
+        if not body.strip():
+            seen_after_all |= {"noscript", "svg", "hidden"} | ({"nav"} if has_menu_alone else set())
         if not seen_after_all & unseen:
             break
         # Unclosed elements hide nothing, and a menu or a drawing is better than an empty page.
