@@ -69,6 +69,17 @@ _OBSIDIAN = re.compile(
 )
 """Matches quote marks, and what Obsidian adds to Markdown: the kind of a callout, the id of a block, a
 comment (`%%…%%`) and highlighted text (`==…==`)."""
+_HTML = re.compile(
+    r"<!--[ \t]?|[ \t]?-->"
+    r"|<img\b(?=[^<>\udfff]{0,2000}>)(?:[^<>\udfff]{0,1000}?\balt=\"(?P<alt>[^\"<>\udfff]{0,300})\")?[^<>\udfff]{0,2000}>"
+    r"|</?(?:a|abbr|b|code|del|em|font|i|ins|kbd|mark|s|small|span|strong|sub|sup|u"
+    r"|(?P<block>br|center|dd|details|div|dl|dt|h[1-6]|hr|li|ol|p|picture|pre|source|summary|table|tbody|td"
+    r"|th|thead|tr|ul))(?:[ \t\n/][^<>\udfff]{0,2000})?>"
+    r"|<(?P<address>(?:https?://|mailto:)[^<>\s\udfff]{1,300})>",
+    re.IGNORECASE,
+)
+"""Matches HTML in Markdown: tags, addresses, pictures with a description, and the marks of a comment, whose
+text stays because it may be why the passage was found."""
 _WITHOUT_MARKUP = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
 _MARKDOWN_INSIDE = ("ipynb", "canvas")
 _AFTER_HEADING = " ·"
@@ -123,9 +134,15 @@ def _without_inline(text: str) -> str:
             parts += [text[start : run.start()], _MASK]
             start = end.end()
     masked = "".join([*parts, text[start:]]).replace("`", "")
+    if "<" in masked:
+        masked = _HTML.sub(_shown_instead, masked)
     masked = _OBSIDIAN.sub(r"\1\2", _LINK.sub(r"\1", masked))
     prose = _EMPHASIS.sub(r"\2", masked).split(_MASK)
     return "".join(part for pair in zip(prose, [*codes, ""], strict=True) for part in pair)
+
+
+def _shown_instead(tag: re.Match[str]) -> str:
+    return tag["alt"] or tag["address"] or (" " if tag["block"] else "")
 
 
 def _ends_fence(line: str) -> bool:
