@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.fence.parser import Parser
+from kbsync.index.read.sheets import read_xlsx
 from tests.index.samples import (
     DEFAULT_SHEETS,
     ods,
@@ -22,8 +25,9 @@ from tests.targets.bodies import BytesBody
 
 STYLES = """<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><cellXfs>
 <xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/><xf numFmtId="21"/><xf numFmtId="46"/>
-<xf numFmtId="9"/><xf numFmtId="164"/><xf numFmtId="165"/></cellXfs>
-<numFmts><numFmt numFmtId="164" formatCode="0.0%"/><numFmt numFmtId="165" formatCode="00000"/></numFmts>
+<xf numFmtId="9"/><xf numFmtId="164"/><xf numFmtId="165"/><xf numFmtId="166"/><xf numFmtId="167"/></cellXfs>
+<numFmts><numFmt numFmtId="164" formatCode="0.0%"/><numFmt numFmtId="165" formatCode="00000"/>
+<numFmt numFmtId="166" formatCode="0%;[Red]-0%"/><numFmt numFmtId="167" formatCode="0.0%_);(0.0%)"/></numFmts>
 </styleSheet>"""
 SHEET = "xl/worksheets/sheet1.xml"
 
@@ -70,6 +74,8 @@ def test_hidden_sheets_are_read_and_labelled(parser):
         (' s="6" t="n"><v>0.125</v>', "12.5%"),
         (' s="6"><f t="shared" si="0"/><v>-1.5</v>', "-150.0%"),
         (' s="6"><f>A1/2</f><v>1E-2</v>', "1.0%"),
+        (' s="8"><v>-0.5</v>', "-50%"),
+        (' s="9"><v>0.5</v>', "50.0%"),
         (' s="7"><v>1234</v>', "01234"),
         (' s="7"><v>1234.5</v>', "1234.5"),
         (' s="6"><v>NaN</v>', "NaN"),
@@ -179,6 +185,21 @@ def test_sparse_sheet_is_read_without_its_empty_cells(parser):
     cells = f'<row r="1"><c r="A1"><v>1</v></c></row>{far}'
     text = text_of(parser, with_part(xlsx(), SHEET, worksheet(cells).encode()))
     assert "| 1999 |" in text and len(text) < 50_000
+
+
+@long
+def test_percentages_take_little_more_memory_than_numbers():
+    def peak_bytes(style: int) -> int:
+        rows = (f'<row r="{n}"><c r="A{n}" s="{style}"><v>0.{n}</v></c></row>' for n in range(1, 30_000))
+        parts = {**parts_of(xlsx()), SHEET: worksheet("".join(rows)), "xl/styles.xml": STYLES}
+        raw = zipped(parts)
+        tracemalloc.start()
+        read_xlsx(raw)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(5) < 1.2 * peak_bytes(0)
 
 
 @pytest.mark.parametrize("extension", ["xls", "ods"])

@@ -32,7 +32,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "pdf": ("pdf", "read_pdf", "9"),
     "docx": ("docx", "read_docx", "9"),
     "pptx": ("slides", "read_pptx", "9"),
-    **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "7")),
+    **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "8")),
     "xls": ("sheets", "read_xls", "7"),
     "ods": ("sheets", "read_ods", "7"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "7")),

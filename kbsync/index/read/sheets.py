@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
@@ -35,11 +35,11 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 @dataclass(frozen=True, slots=True)
 class _Details:
     """The parts of a sheet that calamine doesn't read: texts outside the cells, and the displayed values of
-    some cells by row and column, from 0.
+    some cells with row and column, from 0.
     """
 
     blocks: list[str] = field(default_factory=list)
-    displayed: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    displayed: Iterable[tuple[int, int, str]] = ()
 
 
 def read_xlsx(raw: bytes) -> Parsed:
@@ -61,7 +61,7 @@ def read_xlsx(raw: bytes) -> Parsed:
     def details(name: str) -> _Details:
         if not (part := parts.get(name)):
             return _Details()
-        displayed = dict(_formatted(archive.read(part), formats)) if formats else {}
+        displayed = _formatted(archive.read(part), formats) if formats else ()
         return _Details(list(_beside(archive, part)), displayed)
 
     text = _read(archive.for_parser(), details)
@@ -108,11 +108,11 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
     return tidied("\n\n".join(blocks))
 
 
-def _table(sheet: calamine.CalamineSheet, displayed: Mapping[tuple[int, int], str]) -> str:
+def _table(sheet: calamine.CalamineSheet, displayed: Iterable[tuple[int, int, str]]) -> str:
     """Return the cells of a sheet as a table, without empty rows and columns."""
     rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
     top, left = sheet.start or (0, 0)
-    for (row, column), text in displayed.items():
+    for row, column, text in displayed:
         if 0 <= row - top < len(rows) and 0 <= column - left < len(rows[row - top]):
             rows[row - top][column - left] = text
     for (first, column), (last, last_column) in sheet.merged_cell_ranges or ():
@@ -164,8 +164,9 @@ def _rounded(moment: datetime.datetime) -> datetime.datetime:
 
 
 _BUILT_IN = {"9": "0%", "10": "0.00%"}
-_FORMAT = re.compile(r"[#,]*0(?:\.(0{1,15}))? ?%|(0{2,20})")
-"""Matches the formats of percentages, such as 0.0%, and of numbers with leading zeros, such as 00000."""
+_FORMAT = re.compile(r"[#,]*0(?:\.(0{1,15}))? ?%(?:_.)?(?:;.*)?|(0{2,20})")
+"""Matches the formats of percentages, such as 0.0%, with others for negative ones, and of numbers with
+leading zeros, such as 00000."""
 
 _FORMATTED = re.compile(  # as programs write cells; the first group is the column
     rb'<c r="([A-Z]{1,3})([0-9]{1,7})" s="([0-9]{1,6})"(?: t="n")?>(?:<f[^<]*(?:</f>)?)?<v>([^<]{1,30})</v>'
@@ -184,12 +185,12 @@ def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
             yield str(number).encode(), match
 
 
-def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[tuple[int, int], str]]:
+def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[int, int, str]]:
     """Yield the row and column, from 0, of each cell with one of these formats, and its displayed value."""
     for cell in _FORMATTED.finditer(sheet):
         letters, row, number, value = cell.groups()
         if number in formats and (text := _in_format(value, formats[number])):
-            yield (int(row) - 1, _column(letters)), text
+            yield int(row) - 1, _column(letters), text
 
 
 @lru_cache(maxsize=1_000)
@@ -245,7 +246,7 @@ _MAX_DISPLAYED_CELLS = 200_000
 
 def _details_of(table: Element | None) -> _Details:
     """Return the comments and the displayed percentages and times of an ods sheet."""
-    blocks, displayed = list[str](), dict[tuple[int, int], str]()
+    blocks, displayed = list[str](), list[tuple[int, int, str]]()
     row = 0
     for row_element in () if table is None else table.iter("table-row"):
         row_count = number_of(row_element.get(":number-rows-repeated"), 1)
@@ -258,7 +259,7 @@ def _details_of(table: Element | None) -> _Details:
             if cell.get(":value-type") in _DISPLAYED_KINDS and (text := _paragraphs(cell)):
                 for number in range(min(row_count * column_count, _MAX_DISPLAYED_CELLS - len(displayed))):
                     down, right = divmod(number, column_count)
-                    displayed[row + down, column + right] = text
+                    displayed.append((row + down, column + right, text))
             column += column_count
         row += row_count
     return _Details(blocks, displayed)
