@@ -129,6 +129,7 @@ COMMON_ROWS = [
 ZHIPU_ROWS = [
     Row("zhipu", "upload", 200, flat(200, "请求成功"), None),
     Row("zhipu", "upload", 200, {"data": {}}, Unsure),
+    Row("zhipu", "base", 404, PAGE, Unavailable, also=(405,)),
     Row("zhipu", "upload", 401, inner(code="1004"), Halted, KEY),
     Row("zhipu", "upload", 429, inner(code="1112"), Halted, KEY),
     Row("zhipu", "upload", 429, inner("余额不足或无可用资源包,请充值。", code="1113"), Halted, QUOTA),
@@ -386,7 +387,7 @@ LIGHTRAG_ROWS = [
     Row("lightrag", "list", 403, "", Unavailable),
     Row("lightrag", "upload", 403, "", Rejected, may_pass=True),
     Row("lightrag", "base", 404, detail("Not Found"), Halted, BASE),
-    Row("lightrag", "base", 404, "", Unavailable),
+    *(Row("lightrag", "base", 404, body, Unavailable) for body in ("", PAGE, flat(404, "Not Found"))),
     Row("lightrag", "list", 404, detail("Not Found"), Unavailable),
     Row("lightrag", "search", 404, detail("Not Found"), NotOffered),
     *(
@@ -417,6 +418,8 @@ DIFY_ROWS = [
     Row("dify", "upload", 204, "", Unsure),
     Row("dify", "delete", 200, "", Unsure),
     Row("dify", "delete", 404, PAGE, NotOffered),
+    *(Row("dify", "base", 404, body, Unavailable, also=(405,)) for body in (PAGE, "", flat(404))),
+    Row("dify", "base", 404, dify(404, "not_found", "Dataset not found."), Halted, BASE),
     Row("dify", "detail", 404, dify(404, "not_found", "Document not found."), Rejected, code=GONE),
     *(
         Row(

@@ -193,6 +193,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Rejected, call=_OF_METADATA, when=_limits, as_code=LIMITED),
     # A successful deletion has an empty response body.
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
+    # Every version of Dify has this call, so the response came from a gateway in front of it.
+    ErrorRule(Unavailable, call={"base"}, status={404, 405}, reported=False, hint=rules.NO_CALL_HINT),
     # The server may have done the work before it failed.
     ErrorRule(Unsure, status=rules.SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.

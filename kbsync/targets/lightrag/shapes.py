@@ -45,6 +45,7 @@ RULES: tuple[ErrorRule, ...] = (
     rules.no_base(
         status={404},
         call={"base"},
+        reported=True,
         pattern=_NO_ROUTE,
         hint="there are no documents at this address; correct target.base_url",
     ),

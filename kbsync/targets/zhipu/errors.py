@@ -246,6 +246,9 @@ RULES: tuple[ErrorRule, ...] = (
         says="the service's response doesn't say whether the request succeeded",
         as_code="no-code",
     ),
+    # A web page comes from a gateway. The service's own response for a missing base is undocumented, so any
+    # other may be that.
+    ErrorRule(Unavailable, call={"base"}, status={404, 405}, when=lambda case: case.is_page),
     # -- codes with one meaning
     # Page of error codes: the key.
     ErrorRule(Halted, code=bigmodel.BAD_KEY | {"401"}, halt="credentials", hint=KEY_ADVICE),

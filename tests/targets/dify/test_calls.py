@@ -36,6 +36,16 @@ async def test_refused_list_reports_that_the_base_is_missing(served_world: Any) 
         await served_world.rows()
 
 
+async def test_only_dify_itself_can_say_that_the_base_is_missing(served_world: Any) -> None:
+    served_world.server.faults.add(Fault("status", "base", times=0, effect=False, args={"status": 404}))
+    with pytest.raises(Unavailable, match="base_url"):
+        await served_world.target.base()
+    served_world.server.faults.clear()
+    served_world.app.set_behaviour({"base": "deleted"})
+    with pytest.raises(Halted, match="there is no knowledge base"):
+        await served_world.target.base()
+
+
 async def test_only_documents_of_the_name_are_requested(served_world: Any) -> None:
     documents = [served_world.document(f"{name}.md", name) for name in ("alpha", "beta")]
     await served_world.make_ready(*documents)
