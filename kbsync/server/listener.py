@@ -49,14 +49,21 @@ CHECK_EVERY = 30.0
 
 class TimeoutProtocol(H11Protocol):
     """An HTTP connection that is closed if it doesn't send complete request headers within
-    `REQUEST_SECONDS`."""
+    `REQUEST_SECONDS`, or if `MAX_CONNECTIONS` are open and it has waited longest."""
 
     _overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer."""
+        """Start the timer. Close a silent connection, so that a health check gets its response."""
         super().connection_made(transport)
+        connections = cast(set[TimeoutProtocol], self.connections)
+        silent = {one._overdue.when(): one for one in connections if one._overdue is not None}
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
+        if silent and len(connections) >= MAX_CONNECTIONS:
+            oldest = silent[min(silent)]
+            # uvicorn counts it until the loop's next turn.
+            connections.discard(oldest)
+            oldest.transport.abort()
 
     def handle_events(self) -> None:
         """Stop the timer once a request has arrived."""

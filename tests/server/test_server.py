@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -77,13 +79,32 @@ def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, r
 
 
 @long
-def test_excess_connections_get_an_error_response(port: int) -> None:
-    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MAX_CONNECTIONS)]
-    try:
+def test_excess_requests_get_an_error_response() -> None:
+    async def answer_never(
+        _scope: object, receive: Callable[[], Awaitable[dict[str, str]]], _send: object
+    ) -> None:
+        received.release()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    received = threading.Semaphore(0)
+    with serve(answer_never) as (_, port), ExitStack() as opened:
+        for _ in range(listener.MAX_CONNECTIONS - 1):
+            waiting = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            waiting.sendall(GET)
+            received.acquire()
         assert send_raw(port, GET).startswith(b"HTTP/1.1 503 ")
-    finally:
-        for one in silent:
-            one.close()
+
+
+@long
+def test_health_is_reported_despite_many_silent_connections(port: int) -> None:
+    with ExitStack() as opened:
+        for number in range(10 * listener.MAX_CONNECTIONS):
+            silent = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            silent.sendall(GET[: number % 20])
+            if number % 50 == 0:
+                assert send_raw(port, GET).startswith(b"HTTP/1.1 200 ")
+        assert send_raw(port, GET).startswith(b"HTTP/1.1 200 ")
 
 
 @long
