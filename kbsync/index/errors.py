@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.errors import Halted, KbsyncError, TargetError, Unavailable, system_reason
+from kbsync.errors import Halted, KbsyncError, Rejected, TargetError, Unavailable, system_reason
 from kbsync.source.roots import error_words
 from kbsync.state.db import lacks_inodes
 
@@ -33,6 +33,11 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
         f"the model {model} returned vectors with {before} dimensions until now, and now returns {now}",
         fix="set embedding.dimensions in the config; documents are then reindexed",
     )
+
+
+def unknown_document(document: int | str) -> Rejected:
+    """Return the error for a document that the index doesn't have."""
+    return Rejected(f"the index has no document {document}", code="unknown-document")
 
 
 def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:

@@ -319,7 +319,7 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres:
         assert ours.check()[0] == theirs.check()[0]
         assert (find(ours, "kestrel"), find(theirs, "kestrel")) == ({mine}, {other})
         assert [row.id for row in ours.page(0, 9)] == [mine]
-        assert ours.find_existing([mine, other, 10**30]) == {mine}
+        assert ours.find_existing([mine, other]) == {mine}
         assert ours.texts(other) is None
         assert ours.delete([other])
         with pytest.raises(Rejected):

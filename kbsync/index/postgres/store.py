@@ -23,6 +23,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UnmadeError, Unsure, untried
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
+from kbsync.index.errors import unknown_document
 from kbsync.index.postgres import schema
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
 from kbsync.index.postgres.errors import index_gone, literal
@@ -180,14 +181,14 @@ class PostgresStore:
     def delete(self, documents: Sequence[int]) -> bool:
         """Remove the documents that exist and are ours."""
         with self._repeatable(), self._writing() as writing:
-            writing.delete(list(filter(_is_id, documents)))
+            writing.delete(documents)
         return True
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change a document's path, name and time, and the words of its name."""
         with self._repeatable(), self._writing() as writing:
-            if not (_is_id(document) and writing.rename(document, path, name, modified)):
-                raise Rejected(f"the index has no document {document}", code="unknown-document")
+            if not writing.rename(document, path, name, modified):
+                raise unknown_document(document)
 
     def leave(self) -> None:
         """Release the prefix for other owners."""
@@ -214,7 +215,7 @@ class PostgresStore:
         self._settle()
         rows = self._rows(
             f"SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND {WHOLE}",  # noqa: S608
-            ids=list(filter(_is_id, documents)),
+            ids=list(documents),
         )
         return {number for (number,) in rows}
 
@@ -649,8 +650,3 @@ def _make_index(connection: Connection, model: int, dimensions: int, home: str, 
         # With pgvector's own 64, three times as many of the nearest are missed, at any search setting.
         f" WITH (ef_construction = 200) WHERE model = {model}"
     )
-
-
-def _is_id(number: int) -> bool:
-    """Return whether the text may be the id of a document, since no id has more digits."""
-    return number < 2**63

@@ -29,7 +29,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import NUMBER_BYTES, Encoder, VectorsLackingError
-from kbsync.index.errors import storage_error
+from kbsync.index.errors import storage_error, unknown_document
 from kbsync.index.scans import FILE as SCANS
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
@@ -216,7 +216,7 @@ class Writer:
                 (bind(path), bind(name), modified, document),
             ).get
             if row is None:
-                raise Rejected(f"the index has no document {document}", code="unknown-document")
+                raise unknown_document(document)
             self._index_name(document, row[0], row[1], path)
 
     def delete(self, documents: Sequence[int]) -> bool:

@@ -13,7 +13,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, MutableSequence, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -42,6 +42,7 @@ from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
 from kbsync.index.chunk import CHUNKER, chunk
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
+from kbsync.index.errors import unknown_document
 from kbsync.index.glossary import Glossary
 from kbsync.index.pipeline import Cutter, Parse, Pipeline, cut_here
 from kbsync.index.read import formats
@@ -318,7 +319,7 @@ class IndexedTarget(Target):
         """Return the text of the document's chunks. Raises `Rejected` for an unknown document."""
         texts = await in_thread(self._store.texts, _known_number(remote_id))
         if texts is None:
-            raise _unknown(remote_id)
+            raise unknown_document(remote_id)
         return Explanation(len(texts), "\n\n".join(texts))
 
     async def aclose(self) -> None:
@@ -356,9 +357,23 @@ class IndexedTarget(Target):
             self._putters.shutdown(wait=False)
 
     def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        outcomes: MutableSequence[PutOutcome] = []
+        outcomes, received = list[PutOutcome](), [(_entry(document), document.body) for document in documents]
         try:
-            self._put_batches(documents, outcomes)
+            for batch in self._pipeline.batches(received):
+                sent = documents[len(outcomes) : len(outcomes) + len(batch)]
+                batch = [self._with_scans(*pair) for pair in zip(batch, sent, strict=True)]
+                entries = [item for item in batch if isinstance(item, Entry)]
+                stored = iter(self._store.put(entries, self._encoder))
+                for item, document in zip(batch, sent, strict=True):
+                    outcome = item if isinstance(item, TargetError) else next(stored)
+                    if isinstance(item, Entry):
+                        is_ready = self._record_scans(item, outcome, document)
+                    if isinstance(outcome, int):
+                        # One commit removes the old version and shows the new one (promise 2).
+                        replaced = is_ready and document.replaces is not None
+                        outcomes.append(Accepted(str(outcome), ready=is_ready, replaced=replaced))
+                    else:
+                        outcomes.append(outcome)
         except (TargetError, UsageError) as error:
             # UsageError means that the model can't be read.
             failed = Halted("embedding", str(error)) if isinstance(error, UsageError) else error
@@ -368,25 +383,6 @@ class IndexedTarget(Target):
             remaining = len(documents) - len(outcomes)
             outcomes += [failed, *[untried(failed)] * (remaining - 1)]
         return outcomes
-
-    def _put_batches(self, documents: Sequence[Outgoing], outcomes: MutableSequence[PutOutcome]) -> None:
-        """Store the documents, and append the outcome of each as soon as its batch is stored. Raises
-        `TargetError`."""
-        for batch in self._pipeline.batches([(_entry(document), document.body) for document in documents]):
-            sent = documents[len(outcomes) : len(outcomes) + len(batch)]
-            batch = [self._with_scans(*pair) for pair in zip(batch, sent, strict=True)]
-            entries = [item for item in batch if isinstance(item, Entry)]
-            stored = iter(self._store.put(entries, self._encoder))
-            for item, document in zip(batch, sent, strict=True):
-                outcome = item if isinstance(item, TargetError) else next(stored)
-                if isinstance(item, Entry):
-                    is_ready = self._record_scans(item, outcome, document)
-                if isinstance(outcome, int):
-                    # One commit removes the old version and shows the new one (promise 2).
-                    replaced = is_ready and document.replaces is not None
-                    outcomes.append(Accepted(str(outcome), ready=is_ready, replaced=replaced))
-                else:
-                    outcomes.append(outcome)
 
     def _parse(self, path: str, body: Body) -> Parsed:
         """Return a document's text. The first call starts the parser."""
@@ -594,9 +590,5 @@ def number_of(remote_id: str) -> int | None:
 def _known_number(remote_id: str) -> int:
     number = number_of(remote_id)
     if number is None:
-        raise _unknown(remote_id)
+        raise unknown_document(remote_id)
     return number
-
-
-def _unknown(remote_id: str) -> Rejected:
-    return Rejected(f"the index has no document {remote_id}", code="unknown-document")
