@@ -181,8 +181,13 @@ class Reader:
             self._last_cosines: tuple[Vector, Callable[[], Cosines]] | None = None
             self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._documents: int = self._connection.execute("SELECT count(*) FROM document").get
-            self._lengths = self._average_lengths()
-            self._rescale = _Rescale(*self._lengths)
+            # The average number of words per chunk: over all chunks, as bm25() uses it, and averaged over the
+            # documents or a sample of them.
+            averages = self._connection.execute("SELECT block FROM words_data WHERE id = 1").get or b""
+            rows, *words = _varints(averages) or [0]
+            every = self._documents // _SAMPLED + 1
+            sample = [_word_count(sizes) for (sizes,) in self._connection.execute(_SAMPLE, (every,))]
+            self._rescale = _Rescale(sum(words) / max(1, rows), sum(sample) / max(1, len(sample)))
             self._documents_before = [(0, 0)]
             self._data_version = version
 
@@ -217,7 +222,12 @@ class Reader:
         certain = weights.raise_certain(scores, by_term)
         name_scores = self._score_names(weights.all_terms, query.text, admitted)
         name_scores.chunks = by_term
-        document_count = self._count_wanted(admitted, query.top_k)
+        # A search for more documents than it can find would read all chunks.
+        if admitted is None:
+            some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
+            document_count: int = self._connection.execute(some, (min(query.top_k, 2**31),)).get
+        else:
+            document_count = min(query.top_k, len(admitted))
         share = DEPTH // max(1, document_count)
         lexical, semantic = _Selection(scope, document_count, share), _Selection(scope, document_count)
         by_words = self._with_owners(_best_first(scores), lexical)
@@ -250,8 +260,9 @@ class Reader:
         )
 
         by_name = [row for row in by_name if row[0] not in locations]
-        owners = chain((document for document, _ in locations.values()), (row[1] for row in by_name))
-        sizes = self._read_sizes(owners)
+        owners = {document for document, _ in locations.values()} | {row[1] for row in by_name}
+        sizes = self._sizes
+        sizes.update(self._connection.execute(_SIZES, (json.dumps(list(owners.difference(sizes))),)))
 
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
             meaning = 0.0 if slot is None else known.get(slot, 0.0)
@@ -328,19 +339,18 @@ class Reader:
                 if at < _FINDING:
                     having[term].update(self._sample(_expression([term])))
         for term, idf in weights.common.items():
-            if weights.rare:
-                having[term].update(self._found_with(term, found, weights.rare))
+            # Searching for the rare terms once more takes longer than reading so many chunks.
+            if weights.rare and self._frequency(term).chunks <= min(
+                MAX_ROWS, _READ_FOR_EACH * len(weights.rare)
+            ):
+                having[term].update(found.intersection(self._chunks_with(_expression([term]), -1)))
+            elif weights.rare:
+                both = f"({_expression(weights.rare)}) AND {_expression([term])}"
+                having[term].update(self._chunks_with(both, -1))
             for chunk in having[term]:
                 scores[chunk] += idf
             by_term[term] = dict.fromkeys(having[term], idf)
         return scores, by_term
-
-    def _found_with(self, term: Term, found: frozenset[int], rare: Collection[Term]) -> Iterable[int]:
-        """Return which of the chunks `found` by the `rare` terms have another term."""
-        # Searching for the rare terms once more takes longer than reading so many chunks.
-        if self._frequency(term).chunks <= min(MAX_ROWS, _READ_FOR_EACH * len(rare)):
-            return found.intersection(self._chunks_with(_expression([term]), -1))
-        return self._chunks_with(f"({_expression(rare)}) AND {_expression([term])}", -1)
 
     def _chunks_with(self, expression: str, limit: int) -> list[int]:
         """Return up to `limit` chunks that match a full-text query, in order; -1: all."""
@@ -357,12 +367,6 @@ class Reader:
                 break
             start = following
         return sample
-
-    def _read_sizes(self, documents: Iterable[int]) -> Mapping[int, int]:
-        """Return the numbers of chunks of these documents, and of others."""
-        missing = set(documents).difference(self._sizes)
-        self._sizes.update(self._connection.execute(_SIZES, (json.dumps(list(missing)),)))
-        return self._sizes
 
     def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
         """Return the documents with some of these terms in their names."""
@@ -449,26 +453,14 @@ class Reader:
         self._forget_after_commit()
         # A search calls this once to score its hits, and once to report unknown codes.
         if phrase not in self._has_phrase:
-            self._has_phrase[phrase] = self._is_in_a_document(phrase)
+            spellings = phrase_spellings(phrase)
+            in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
+            self._has_phrase[phrase] = bool(spellings) and bool(
+                self._chunks_with(self._phrase_expression(spellings), 1)
+                or self._connection.execute(_COUNT_NAMES, (in_name, 1)).get
+                or self._named(phrase, None)
+            )
         return self._has_phrase[phrase]
-
-    def _is_in_a_document(self, phrase: str) -> bool:
-        if not (spellings := phrase_spellings(phrase)):
-            return False
-        if self._connection.execute(_CHUNKS_WITH, (self._phrase_expression(spellings), 1)).get is not None:
-            return True
-        in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
-        is_in_name = self._connection.execute(_COUNT_NAMES, (in_name, 1)).get
-        return bool(is_in_name or self._named(phrase, None))
-
-    def _average_lengths(self) -> tuple[float, float]:
-        """Return the average number of words per chunk: over all chunks, as bm25() uses it, and averaged over
-        the documents or a sample of them."""
-        averages = self._connection.execute("SELECT block FROM words_data WHERE id = 1").get or b""
-        rows, *words = _varints(averages) or [0]
-        every = self._documents // _SAMPLED + 1
-        sample = [_word_count(sizes) for (sizes,) in self._connection.execute(_SAMPLE, (every,))]
-        return sum(words) / max(1, rows), sum(sample) / max(1, len(sample))
 
     def _written(self, stem: str) -> str:
         """Return a word with this stem as written in a document or, if none is found quickly, any word with
@@ -649,14 +641,6 @@ class Reader:
         *_, document = self._connection.execute(_RUN_OF, (chunk,)).get
         first: int | None = self._connection.execute(_RUN_OF_OTHER, (chunk, document)).get
         return first
-
-    def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
-        """Return how many documents a search can find; a search for more would read all chunks."""
-        if admitted is not None:
-            return min(top_k, len(admitted))
-        some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
-        count: int = self._connection.execute(some, (min(top_k, 2**31),)).get
-        return count
 
     def _take_nearest(self, selection: _Selection, cosines: Cosines, least: float) -> None:
         nearest = self._nearest(cosines, least)

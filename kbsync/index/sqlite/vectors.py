@@ -77,8 +77,7 @@ def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Mod
     """
     connection.execute("INSERT OR IGNORE INTO model(name, dimensions) VALUES (?, ?)", (name, dimensions))
     model = find_model(connection, name)
-    if model is None:
-        raise AssertionError("the row that was just inserted exists")
+    assert model is not None
     if model.dimensions != dimensions:
         raise dimensions_changed(name, model.dimensions, dimensions)
     return model
@@ -491,8 +490,7 @@ class Matrix:
                 return lambda: stored
             self._refresh(model, versions)
             self._cached_commit = commit
-        if self._scales is None:
-            raise AssertionError("the cache was just filled")
+        assert self._scales is not None  # the cache was just filled
         import numpy as np
 
         scale, numbers = _quantized(np.asarray(vector)[None])
