@@ -389,7 +389,12 @@ def chunk(parsed: Parsed) -> list[Chunk]:
     chunks = list[Chunk]()
     trail: list[tuple[int, str]] = []  # level and title of the current headings, outermost first
     counted, line, characters = 0, parsed.line_offset + 1, 0
-    for group in _groups(_pieces(parsed), text, _short_page_ends(text, starts)):
+    short_page_ends = [
+        end
+        for start, end in itertools.pairwise([*starts, len(text)])
+        if end - start <= _SHORT_PAGE * 4 and weight(text[start:end]) <= _SHORT_PAGE
+    ]
+    for group in _groups(_pieces(parsed), text, short_page_ends):
         # A chunk has the headings above its first piece that isn't a heading.
         headings: tuple[str, ...] | None = None
         for piece in group:
@@ -441,14 +446,6 @@ def make_legible(parsed: Parsed) -> Parsed:
         page_starts=tuple(starts),
         columns=legible(parsed.columns),
     )
-
-
-def _short_page_ends(text: str, starts: Sequence[int]) -> list[int]:
-    return [
-        end
-        for start, end in itertools.pairwise([*starts, len(text)])
-        if end - start <= _SHORT_PAGE * 4 and weight(text[start:end]) <= _SHORT_PAGE
-    ]
 
 
 def _groups(pieces: Iterable[Block], text: str, ends: Sequence[int]) -> Iterator[list[Block]]:

@@ -437,7 +437,12 @@ class DaskCluster:
             if self._failed is not None and asyncio.get_running_loop().time() < self._failed[0]:
                 raise copy(self._failed[1])
             # kbsync awaits its own futures; Dask abandons its futures when a connection breaks.
-            asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+            distributed_log = logging.getLogger("distributed")
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: distributed_log.error(
+                    context["message"], exc_info=context.get("exception")
+                )
+            )
             try:
                 client = await _client(self._config.address, self._connect_within)
             except Exception as error:  # Dask has a class for each: no route, no certificate, unknown scheme
@@ -635,10 +640,6 @@ def _quieten() -> None:
             logger.handlers.clear()
             logger.propagate = True
             logger.setLevel(logging.CRITICAL)
-
-
-def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    logging.getLogger("distributed").error(context["message"], exc_info=context.get("exception"))
 
 
 async def _set_event(wanted: asyncio.Event) -> None:

@@ -391,7 +391,11 @@ class PostgresSnapshot:
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term].documents]
         selected = select_terms(whole, frequencies, documents, chunks)
         name_scores = NameScores(selected.all_terms)
-        average_length = self._average_length(documents) or length / max(1, chunks)
+        # Averaged over the documents or a sample of them: otherwise a log with short lines would make all
+        # other passages seem long.
+        share = min(100.0, 100.0 * _SAMPLED / max(1, documents))
+        [(average,)] = self._connection.execute(_AVERAGE_LENGTH, (share,))
+        average_length = float(average or 0.0) or length / max(1, chunks)
         if not name_scores.idf:
             return [], {}, name_scores, selected, average_length
         by_name = self._by_name(name_scores, question, scope)
@@ -508,14 +512,6 @@ class PostgresSnapshot:
         documents, chunks, length = rows[0][4:] if rows else (0, 0, 0)
         counts = {number: Frequency(*its) for number, *its, _, _, _ in rows}
         return {term: counts[term_of(term.stem)] for term in terms}, documents, chunks, length
-
-    def _average_length(self, documents: int) -> float:
-        """Return the average number of words per passage, averaged over the documents or a sample of them:
-        otherwise a log with short lines would make all other passages seem long. 0 if it isn't known.
-        """
-        share = min(100.0, 100.0 * _SAMPLED / max(1, documents))
-        average = self._connection.execute(_AVERAGE_LENGTH, (share,)).fetchone()
-        return float(average[0] or 0.0) if average else 0.0
 
     # -- meaning
 

@@ -77,7 +77,15 @@ class Writing:
             content = old_documents[0].content
             # Passages with older words don't match current ones, so they are stored again.
             if old_documents[0].tokeniser == TOKENISER:
-                reusable = self._passages_of(content)
+                # Only searchable ones, with equal ones from the last to the first.
+                rows = self._connection.execute(
+                    "SELECT p.id, digest, place, page, line FROM passage p"
+                    " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
+                    " WHERE content = %s ORDER BY place DESC",
+                    (content,),
+                )
+                for row in rows:
+                    reusable.setdefault(row[1], []).append(_Passage(*row))
         else:
             [(content,)] = self._connection.execute("SELECT nextval('content')")
         fresh, moved = list[tuple[int, bytes, Chunk]](), list[tuple[_Passage, int, Chunk]]()
@@ -91,7 +99,18 @@ class Writing:
                     moved.append((passage, position, chunk))
             else:
                 fresh.append((position, digest, chunk))
-        self._move(moved)
+        if moved:
+            self._connection.execute(
+                "UPDATE passage p SET place = m.place, page = m.page, line = m.line FROM"
+                " unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[]) m(id, place, page, line)"
+                " WHERE p.id = m.id",
+                (
+                    [passage.id for passage, _, _ in moved],
+                    [position for _, position, _ in moved],
+                    [chunk.page for _, _, chunk in moved],
+                    [chunk.line for _, _, chunk in moved],
+                ),
+            )
         # Copy existing vectors before deleting the passages that they belong to.
         stay.update(self._insert(content, fresh, model, vectors))
         self._connection.execute(
@@ -230,35 +249,6 @@ class Writing:
         )
 
     # -- passages
-
-    def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """Return the searchable passages by digest, with equal ones from the last to the first."""
-        rows = self._connection.execute(
-            "SELECT p.id, digest, place, page, line FROM passage p"
-            " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
-            " WHERE content = %s ORDER BY place DESC",
-            (content,),
-        )
-        by_digest = dict[bytes, list[_Passage]]()
-        for row in rows:
-            by_digest.setdefault(row[1], []).append(_Passage(*row))
-        return by_digest
-
-    def _move(self, moved: Sequence[tuple[_Passage, int, Chunk]]) -> None:
-        """Update the position of unchanged passages in the document."""
-        if not moved:
-            return
-        self._connection.execute(
-            "UPDATE passage p SET place = m.place, page = m.page, line = m.line"
-            " FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[]) m(id, place, page, line)"
-            " WHERE p.id = m.id",
-            (
-                [passage.id for passage, _, _ in moved],
-                [position for _, position, _ in moved],
-                [chunk.page for _, _, chunk in moved],
-                [chunk.line for _, _, chunk in moved],
-            ),
-        )
 
     def _insert(
         self,
