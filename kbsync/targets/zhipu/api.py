@@ -17,7 +17,6 @@ from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpResponse, ResponseClassifier
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.errors import EXPIRED, classify_response, strip_signatures
-from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
 """The path prefix of all calls, after `base_url`."""
@@ -58,22 +57,17 @@ def skew_sentence(offset: float | None, alarming: float) -> str:
 
 
 class ZhipuClassifier:
-    """Classifies responses, learns the service's clock from them, and phrases errors for users.
+    """Classifies responses, and phrases errors for users.
 
     An expired token is an error to retry, since each request has a new one, until the service refuses one
     that was signed later. Errors never contain the key or a signature, even if the service echoes them.
     """
 
     def __init__(
-        self,
-        config: ZhipuTargetConfig,
-        context: TargetContext,
-        skew: ClockSkew,
-        wall: Callable[[], float],
+        self, config: ZhipuTargetConfig, context: TargetContext, skew: ClockSkew, wall: Callable[[], float]
     ) -> None:
-        self._config = config
+        self._config, self._skew, self._wall = config, skew, wall
         self._read: ResponseClassifier = classify_response
-        self._skew, self._wall = skew, wall
         self._expired_at = math.inf  # when it first reported an expired token and has accepted none since
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Every word of the header's value is secret except the scheme at its beginning.
@@ -92,7 +86,6 @@ class ZhipuClassifier:
 
     def __call__(self, response: HttpResponse) -> TargetError | None:
         """Return the error in a response, or None on success."""
-        self._skew.learn(time_of(response.body), response.sent_at, self._wall())
         error = self._read(response)
         if error is None:
             if response.sent_at > self._expired_at:

@@ -63,13 +63,6 @@ def path_part(value: str) -> str:
     return quote(value, safe="")
 
 
-def time_of(body: Any) -> float | None:
-    """Return the service's time in the envelope, in epoch seconds; None if it is missing."""
-    milliseconds = reading.object_of(body).integer("timestamp")
-    has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
-    return milliseconds / 1000 if milliseconds is not None and has_time else None
-
-
 def data_of(body: Any) -> Any:
     """Return the envelope's `data`, or None."""
     return reading.object_of(body).get("data")

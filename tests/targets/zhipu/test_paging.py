@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from email.utils import formatdate
 from typing import Any
 
+import httpx
 import pytest
 
 from kbsync.contract.target import DocState, DocStatus, Listed
@@ -130,9 +132,11 @@ async def test_document_times_are_converted_to_our_clock_unless_far_off(
     skew: int, created: float | None
 ) -> None:
     remote_id = snowflake(NOW + skew - 60)
-    answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
+    page = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]})
+    answer = httpx.Response(200, json=page, headers={"Date": formatdate(NOW + skew, usegmt=True)})
     result = await listed(ScriptedService(list=[answer]))
-    assert [one.created for one in result] == [created, None]
+    # A `Date` has whole seconds.
+    assert [one.created for one in result] == [created and pytest.approx(created, abs=1), None]
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
