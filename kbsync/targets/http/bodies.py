@@ -35,12 +35,15 @@ Take = Callable[[int], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file in a multipart form: the field's name, the file's name and its bytes."""
+    """A file in a multipart form: the field's name, the file's name and its bytes.
+
+    `content_type`: None uses the one of the name's extension.
+    """
 
     name: str
     filename: str
     body: Body
-    content_type: str = "application/octet-stream"
+    content_type: str | None = "application/octet-stream"
 
 
 class RequestBody(httpx.AsyncByteStream):

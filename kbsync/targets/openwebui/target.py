@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import json
 import math
-import mimetypes
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from contextlib import aclosing, suppress
 from functools import partial
@@ -148,8 +147,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         # The server chooses its reader also by the content type, and some text files have an extension of
         # videos.
         is_text = extension_of(document.path) in TEXTS
-        media_type = "text/plain" if is_text else mimetypes.guess_type(name)[0]
-        file = FilePart("file", name, document.body, media_type or "application/octet-stream")
+        file = FilePart("file", name, document.body, "text/plain" if is_text else None)
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
         response = await self._client.post_form("upload", "/api/v1/files/", fields=fields, file=file)

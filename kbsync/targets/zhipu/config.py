@@ -247,16 +247,6 @@ def _listed(numbers: Iterable[int]) -> str:
 EXTENSIONS = frozenset(extension for extensions in SLICES.values() for extension in extensions)
 _SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # the service's default for type 5
 
-_MEDIA = {
-    "txt": "text/plain",
-    "md": "text/markdown",
-    "csv": "text/csv",
-    "pdf": "application/pdf",
-    "doc": "application/msword",
-    "xls": "application/vnd.ms-excel",
-    "ppt": "application/vnd.ms-powerpoint",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
@@ -282,11 +272,6 @@ class Slicing:
         custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
         limit = f"!w{self.word_limit}" if self.word_limit is not None else ""
         return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}{limit}"
-
-
-def media_type(name: str) -> str:
-    """Return the content type of a file's upload."""
-    return _MEDIA.get(extension_of(name), "application/octet-stream")
 
 
 def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:

@@ -39,7 +39,6 @@ from kbsync.targets.zhipu.config import (
     describe_recipe,
     form_of,
     link_body,
-    media_type,
     reslice_body,
     slicing_of,
     upload_fields,
@@ -191,7 +190,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 "upload",
                 f"/document/upload_document/{shapes.path_part(self._config.knowledge_id)}",
                 fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
-                file=FilePart("files", document.name, document.body, media_type(document.name)),
+                file=FilePart("files", document.name, document.body, None),
             )
             return read_receipt(response.body, document.name)
         finally:
