@@ -56,7 +56,7 @@ class Warm(subprocess.Popen[Any]):
 
     def _execute_child(  # type: ignore[no-untyped-def] # as Popen calls it
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
-        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *rest,
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *rest
     ) -> None:  # fmt: skip
         assert not (executable or preexec_fn or pass_fds or shell), "this needs a program that is started"
         assert not any(other not in (None, True, False, -1) for other in rest)

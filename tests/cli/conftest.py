@@ -60,10 +60,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 @pytest.fixture
 def failed(sandbox: Sandbox) -> Sandbox:
     """Create a mirror with one good document and two that failed."""
-    sandbox.write("good.md", "text")
-    sandbox.write("broken.pdf", "this is no pdf")
-    sandbox.write("scans/torn.pdf", "nor is this")
-    sandbox.configure()
+    sandbox.prepare({"good.md": "text", "broken.pdf": "this is no pdf", "scans/torn.pdf": "nor is this"})
     assert sandbox.run("--once").code == 1
     return sandbox
 

@@ -208,6 +208,11 @@ class Sandbox:
         file.write_text(CONFIG.format(folder=json.dumps(str(self.docs)), more=lines))
         return file
 
+    def prepare(self, files: Mapping[str, str | bytes], settings: str = "") -> Path:
+        """Write files and the config; return that."""
+        self.write_all(files)
+        return self.configure(settings)
+
     def add_folder(self, name: str, files: Mapping[str, str | bytes] = {}) -> Path:
         """Create another folder, next to `docs`, with these files."""
         folder = self.root / name

@@ -81,9 +81,7 @@ def test_json_has_the_answer_and_its_slices(zhipu: ZhipuSandbox) -> None:
     assert (cited["hide_positions"], result["has_old_document"]) == (False, False)
 
 
-def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
-    zhipu: ZhipuSandbox,
-) -> None:
+def test_json_gives_the_position_of_a_slice_and_null_where_unknown(zhipu: ZhipuSandbox) -> None:
     """Positions come with the next indexing: this document is an old one."""
     [cited] = zhipu.run("ask", "wheelbarrow schematic", "--json").json["citations"]
     [slice_] = [passage for passage in cited["passages"] if "wheelbarrow" in passage["text"]]
@@ -306,8 +304,7 @@ def cure_in(err: str) -> list[str]:
 
 @long
 def test_embedded_base_cannot_answer_and_offers_search(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "A badge opens the door.")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "A badge opens the door."})
     sandbox.add_mirror("more")
     assert sandbox.run("--once", "-q").code == 0
     ran = sandbox.run("ask", QUESTION, "--mirror", "handbook")

@@ -32,8 +32,7 @@ SECRET = "the second folder's text"
 @pytest.fixture
 def two_mirrors(sandbox: Sandbox) -> Sandbox:
     """Configure `handbook` and a mirror of `more`, which has a text of its own."""
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.add_mirror("more", {"b.md": SECRET})
     return sandbox
 
@@ -93,8 +92,7 @@ def test_daemon_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors:
 @long
 @pytest.mark.parametrize("is_first", [True, False])
 def test_daemon_mirrors_a_folder_added_before_its_lock(sandbox: Sandbox, is_first: bool) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     if not is_first:
         assert sandbox.run("--once").code == 0
     (sandbox.root / "more").mkdir()
@@ -151,8 +149,7 @@ async def test_assistant_takes_over_with_the_config_of_now(
 
 @long
 def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.add_folder("more", {"b.md": "beta"})
     watching = sandbox.watch(until="daemon.watching")
     for file in sandbox.state.glob("state.db*"):
@@ -231,8 +228,7 @@ async def test_command_that_changes_the_config_wakes_the_daemon(
 
 @long
 def test_request_for_an_added_mirror_waits_for_the_reload(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     (sandbox.root / "more").mkdir()
     watching = sandbox.watch(until="daemon.watching")
     for words in (["add", str(sandbox.root / "more")], ["rescan", "more"], ["rescan", "handbook"]):

@@ -170,8 +170,7 @@ def is_right(sandbox: Sandbox, suggestion: Suggestion) -> None:
 @proves(*(suggestion.fix for suggestion in HERE if suggestion.fix))
 @pytest.mark.parametrize("suggestion", HERE, ids=lambda suggestion: suggestion.words)
 def test_suggested_commands_repeat_the_options_in_use(sandbox: Sandbox, suggestion: Suggestion) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     assert sandbox.run("--once", "--state-dir", sandbox.root / "odd state").code == 0
     is_right(sandbox, suggestion)
 
@@ -301,8 +300,7 @@ def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
 @long
 @proves("run the command again")
 def test_dropped_message_comes_with_the_command_to_repeat_it(sandbox: Sandbox) -> None:
-    sandbox.write("a.pdf", "this is no pdf")
-    sandbox.configure()
+    sandbox.prepare({"a.pdf": "this is no pdf"})
     assert sandbox.run("--once").code == 1
     assert sandbox.run("retry").code == 0
     with closing(apsw.Connection(str(sandbox.state / "state.db"))) as database:

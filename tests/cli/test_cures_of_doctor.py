@@ -115,8 +115,7 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Sandbox], object]]] = [
 def test_permissions_are_granted_and_revoked(
     sandbox: Sandbox, check: str, arrange: Callable[[Sandbox], object]
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     arrange(sandbox)
     is_cured(sandbox, check_of(sandbox, check))
 
@@ -238,8 +237,7 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
 @long
 @pytest.mark.parametrize("words", [["doctor"], ["--once"]])
 def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, words: list[str]) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.state.mkdir(parents=True)
     sandbox.state.chmod(0o1777)
     ran = sandbox.run(*words)

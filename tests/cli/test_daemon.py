@@ -196,8 +196,7 @@ def close(daemon: Terminal) -> None:
 def test_daemon_ends_with_its_terminal(
     sandbox: Sandbox, terminal: Begin, end: Callable[[Terminal], None], log: tuple[str, ...]
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     daemon = terminal(sandbox, *log, columns=200)
     daemon.until("daemon.watching" if log else "press Ctrl-C to stop")
     end(daemon)
@@ -243,8 +242,7 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
 def test_log_format_option_replaces_the_terminal_view(
     sandbox: Sandbox, terminal: Begin, options: tuple[str, str]
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     daemon = terminal(sandbox, *options, columns=200)
     output = daemon.until("document.ready") + daemon.until("\n")
     assert "watching 1 folder, " not in output
@@ -255,9 +253,7 @@ def test_log_format_option_replaces_the_terminal_view(
 @long
 @proves("status", "rescan")
 def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write("broken.pdf", "this is no pdf")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha", "broken.pdf": "this is no pdf"})
     daemon = sandbox.start()
     assert daemon.stderr is not None
     lines = []

@@ -201,8 +201,7 @@ def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytes
         str(sandbox.write(path, "x"))
         for path in ("backup.tar.gz", "private/a.md", "drafts/b.md", "ignored/c.md")
     }
-    sandbox.write(".kbsyncignore", "ignored/\n")
-    sandbox.configure('exclude: ["private/", "drafts/b.md"]')
+    sandbox.prepare({".kbsyncignore": "ignored/\n"}, 'exclude: ["private/", "drafts/b.md"]')
     access = os.access
     monkeypatch.setattr(
         folder_contents.os, "access", lambda path, mode: path not in shut and access(path, mode)

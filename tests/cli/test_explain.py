@@ -182,10 +182,7 @@ def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbo
 
 @long
 def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sandbox) -> None:
-    sandbox.write("guides/a b.md", "alpha")
-    sandbox.write("c.md", "gamma")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({"guides/a b.md": "alpha", "c.md": "gamma"})
     os.link(sandbox.docs / "guides/a b.md", sandbox.root / "link.md")
     ran = sandbox.run("explain", "link.md")
     [_, answer] = ran.out.splitlines()
@@ -221,9 +218,7 @@ def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen:
 @long
 def test_state_that_may_not_be_read_is_no_temporary_problem(tmp_path: Path) -> None:
     sandbox = OrdinarySandbox(tmp_path)
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    sandbox.once()
+    sandbox.mirror({"a.md": "alpha"})
     (sandbox.state / "state.db").chmod(0)
     for command in (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"]):
         ran = sandbox.go(*command)

@@ -222,9 +222,7 @@ def unwritable(stderr: str) -> Iterator[dict[str, Any]]:
 @long
 @pytest.mark.parametrize("stderr", ["closed", "full", "its reader is gone"])
 def test_unwritable_log_does_not_stop_the_work(sandbox: Sandbox, stderr: str) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write("broken.pdf", "this is no pdf")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha", "broken.pdf": "this is no pdf"})
     with unwritable(stderr) as options:
         process = subprocess.run(
             [sys.executable, "-m", "kbsync", "--once"],
@@ -238,8 +236,7 @@ def test_unwritable_log_does_not_stop_the_work(sandbox: Sandbox, stderr: str) ->
 
 
 def test_unwritable_results_are_an_error(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     with open("/dev/full", "wb") as full:
         process = sandbox.start("status", "--json", stdout=full)
         _, errors = process.communicate()
@@ -352,8 +349,7 @@ def test_docs_list_every_halt_event_and_code() -> None:
 @pytest.mark.parametrize("closed", ["state", "above"])
 def test_state_of_another_user_is_named_as_such(tmp_path: Path, closed: str) -> None:
     sandbox = OrdinarySandbox(tmp_path)
-    sandbox.write("a.md", "a cat")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "a cat"})
     assert sandbox.go("--once").code == 0
     folder = sandbox.state if closed == "state" else sandbox.state.parent
     folder.chmod(0)

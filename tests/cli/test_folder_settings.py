@@ -106,8 +106,7 @@ def test_invalid_setting_is_reported_by_its_option(sandbox: Sandbox, words: str,
 
 
 def test_configured_folder_takes_its_settings_from_the_config(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     ran = sandbox.run("--once", "--folder", "docs", "--exclude", "x")
     assert ran.code == 2 and f"is a mirror of {sandbox.config}; change its settings there" in ran.words
 

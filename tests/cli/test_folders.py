@@ -38,8 +38,7 @@ mirrors:
 @pytest.fixture
 def second_folder(sandbox: Sandbox) -> Path:
     """A second folder, next to one with a config full of comments."""
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.config.write_text(COMMENTED.format(docs=json.dumps(str(sandbox.docs))))
     folder = sandbox.root / "More Notes"
     folder.mkdir()
@@ -371,9 +370,7 @@ def test_added_folder_that_overlaps_a_mirror_is_reported(sandbox: Sandbox, added
     """The files would be listed twice, unless one of the mirrors leaves them out."""
     outer = sandbox.root / "outer"
     sandbox.docs = outer / "docs"
-    sandbox.write("a.md", "the albatross is here")
-    sandbox.write("guides/b.md", "the bustard is here")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "the albatross is here", "guides/b.md": "the bustard is here"})
     folder = outer / added
     ran = sandbox.run("add", folder, "--name", "more")
     inner, name = (folder, "handbook") if verb == "is inside" else (sandbox.docs, "more")

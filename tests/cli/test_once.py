@@ -22,10 +22,7 @@ from tests.share import enumerated, long
 
 @long
 def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write("b.md", "beta")
-    sandbox.write("empty.md", "")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha", "b.md": "beta", "empty.md": ""})
     ran = sandbox.run("--once", "--json").check_success()
     counts = {"uploaded", "replaced", "renamed", "deleted", "held", "failed", "seconds"}
     assert set(ran.json) == {"version", "running", "mirrors"} | counts
@@ -49,8 +46,7 @@ def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
 
 @long
 def test_stdout_has_a_summary_unless_quiet(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure("settle_longest: 1500ms")
+    sandbox.prepare({"a.md": "alpha"}, "settle_longest: 1500ms")
     ran = sandbox.run("--once")
     assert ran.out.startswith("handbook: 1 document searchable, 1 uploaded; ")
     assert (len(ran.out.splitlines()), ran.err) == (1, "")
@@ -107,8 +103,7 @@ def test_signal_ends_the_pass_with_its_own_exit_code(sandbox: Sandbox, number: i
 
 @long
 def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.add_mirror("other", {"b.md": "beta"})
     ran = sandbox.run("--once", "--json", "--mirror", "other")
     assert [mirror["name"] for mirror in ran.json["mirrors"]] == ["other"]
@@ -120,8 +115,7 @@ def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
 
 @long
 def test_failure_is_reported_once_on_a_terminal(sandbox: Sandbox) -> None:
-    sandbox.write("broken.pdf", "this is no pdf")
-    sandbox.configure()
+    sandbox.prepare({"broken.pdf": "this is no pdf"})
     ran = sandbox.run("--once", tty=True)
     assert ran.code == 1
     assert "document.failed" not in ran.err
@@ -169,8 +163,7 @@ def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
     sandbox.write(f"{folder}/.kbsyncignore", rules)
     for name in ("b.txt", "caf\udce9.txt", "c.md"):
         sandbox.write(f"{folder}/{name}", f"text of {name!a}")
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     for words in (
         ["--once"],
         ["plan"],
@@ -189,10 +182,9 @@ def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
 def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
     sandbox: Sandbox, quiet: tuple[str, ...]
 ) -> None:
-    sandbox.write("good.md", "text")
-    sandbox.write("broken.pdf", "this is no pdf")
-    sandbox.configure("include: ['*']")
-    sandbox.write("odd.bin", bytes(range(256)))
+    sandbox.prepare(
+        {"good.md": "text", "broken.pdf": "this is no pdf", "odd.bin": bytes(range(256))}, "include: ['*']"
+    )
     for done in ("1 uploaded", "nothing changed"):  # earlier failures are reported as well
         ran = sandbox.run("--once", *quiet)
         assert (ran.code, f"1 document searchable, {done}, 2 failed" in ran.out) == (1, not quiet)
@@ -224,9 +216,7 @@ def test_pass_shows_the_remaining_capacity(
 
 
 def test_halted_pass_does_not_claim_that_nothing_changed(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     sandbox.docs.rename(sandbox.root / "away")
     ran = sandbox.run("--once")
     assert ran.code == 3

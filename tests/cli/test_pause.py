@@ -25,8 +25,7 @@ from tests.share import long
 @pytest.fixture
 def two(sandbox: Sandbox) -> Sandbox:
     """Two mirrors that have mirrored nothing yet."""
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.add_mirror("other", {"b.md": "beta"})
     return sandbox
 
@@ -79,8 +78,7 @@ def test_pause_refusals(two: Sandbox) -> None:
 
 @long
 def test_pausing_a_mirror_without_documents_leaves_other_results_unchanged(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     assert sandbox.run("pause").code == 0
     assert sandbox.run("search", "alpha").code in (0, 2)
     assert sandbox.run("resume").code == 0
@@ -149,8 +147,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
 
 @long
 def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     daemon = sandbox.watch(until="daemon.watching")
     passed = sandbox.status()["last_pass"]
     assert sandbox.run("rescan").out == "the running kbsync rescans handbook now\n"
@@ -271,8 +268,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
 
 @long
 def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure(f"quiet_hours: {quiet_now()}")
+    sandbox.prepare({"a.md": "alpha"}, f"quiet_hours: {quiet_now()}")
     ran = sandbox.run("--once", tty=True).check_success()
     assert "handbook: quiet hours until " in ran.err and "; a single pass runs anyway" in ran.err
     assert "quiet hours" not in sandbox.run("--once").err

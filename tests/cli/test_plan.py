@@ -71,8 +71,7 @@ def test_plan_is_short_unless_all_is_requested(changed: Sandbox) -> None:
 
 
 def test_dry_run_equals_plan(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     ran = sandbox.run("--once", "--dry-run", "--json").check_success()
     assert ran.json["mirrors"][0]["upload"] == ["a.md"]
     assert not sandbox.state.exists()

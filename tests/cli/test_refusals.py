@@ -222,8 +222,7 @@ def paths_of(sandbox: Sandbox) -> dict[str, Path]:
 @proves("to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
 def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     with contextlib.ExitStack() as stack:
         case.before(sandbox, stack)
         ran = sandbox.run(*shlex.split(case.words))

@@ -158,9 +158,7 @@ def held(sandbox: Sandbox) -> Sandbox:
     """A mirror of nine documents: the files of eight are gone, and their deletions wait for approval."""
     for number in range(8):
         sandbox.write(f"Projects/{number}.md", f"zeppelin {number}")
-    sandbox.write("rest.md", "zeppelin rest")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"rest.md": "zeppelin rest"})
     shutil.rmtree(sandbox.docs / "Projects")
     assert sandbox.run("--once").code == 3
     return sandbox
@@ -210,9 +208,7 @@ def test_files_with_nul_separator_preserves_any_name(mirrored: Sandbox) -> None:
 @long
 def test_files_preserves_non_utf8_bytes(sandbox: Sandbox) -> None:
     name = os.fsdecode(b"caf\xe9.md")
-    sandbox.write(name, "Espresso and cappuccino.\n")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({name: "Espresso and cappuccino.\n"})
     ran = sandbox.run("search", "espresso", "--files", "-0")
     assert ran.raw == os.fsencode(sandbox.docs) + b"/caf\xe9.md\0"
     assert sandbox.run("search", "espresso", "--json").json["hits"][0]["path"] == name
@@ -239,9 +235,7 @@ def test_long_text_is_shown_on_two_lines_of_the_terminals_width(sandbox: Sandbox
 @long
 @pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
 def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     for file in (sandbox.state / "kb" / "handbook").glob("index.db*"):
         file.unlink()
     options = ("--config", sandbox.config)
@@ -286,8 +280,7 @@ def test_mirrors_with_comparable_scores_are_merged_by_score(sandbox: Sandbox) ->
 
 def mirror_two(sandbox: Sandbox) -> Path:
     """Mirror `docs` as handbook and another folder as pets; return the index of pets."""
-    sandbox.configure()
-    sandbox.write("dog.md", "The dog sleeps in its basket.")
+    sandbox.prepare({"dog.md": "The dog sleeps in its basket."})
     sandbox.add_mirror("pets", {"puppy.md": "A puppy is a young dog."})
     sandbox.once()
     return sandbox.state / "kb" / "pets" / "index.db"
@@ -808,9 +801,7 @@ def test_search_during_the_first_pass_says_so(lagging: Sandbox) -> None:
 @pytest.mark.parametrize("query", ["alpha", "xqzzyplk"])
 def test_search_after_the_state_was_lost_says_that_hits_may_be_old(sandbox: Sandbox, query: str) -> None:
     """The knowledge base is still searchable."""
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "alpha"})
     for file in sandbox.state.glob("state.db*"):
         file.unlink()
     [note] = notes(sandbox, query)

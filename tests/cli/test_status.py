@@ -89,8 +89,7 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Sandbox) ->
 
 @long
 def test_check_exits_like_a_pass(sandbox: Sandbox) -> None:
-    sandbox.write("good.md", "text")
-    sandbox.configure()
+    sandbox.prepare({"good.md": "text"})
     assert sandbox.run("status", "--check").code == 4  # never mirrored
     sandbox.run("--once")
     assert sandbox.run("status", "--check", "-q").code == 0
@@ -157,8 +156,7 @@ def runs(sandbox: Sandbox, *words: str) -> str:
 
 @long
 def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     assert runs(sandbox) == "not running; no pass has finished yet"
     daemon = sandbox.watch()
     daemon.wait_for_event("document.ready")
@@ -280,8 +278,7 @@ def test_suggested_command_repeats_the_options_and_works(sandbox: Sandbox) -> No
 def test_occasional_passes_cause_no_not_running_warning(
     sandbox: Sandbox, rescan: str, ago: int, is_reported: bool
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure(f"rescan: {rescan}")
+    sandbox.prepare({"a.md": "alpha"}, f"rescan: {rescan}")
     sandbox.run("--once")
     passed(sandbox, ago)
     assert [RUN in line for line in wrong(sandbox)] == [True] * is_reported
@@ -296,8 +293,7 @@ def test_occasional_passes_cause_no_not_running_warning(
 
 @long
 def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure("rescan: 10m")
+    sandbox.prepare({"a.md": "alpha"}, "rescan: 10m")
     sandbox.run("--once")
     passed(sandbox, 240)
     for quiet, line in (((), 1), (("-q",), 0)):
@@ -525,8 +521,7 @@ def test_promises_a_target_cannot_keep_are_listed(sandbox: Sandbox, monkeypatch:
     """`status`, `doctor` and the JSON report them; they aren't a problem that anybody could fix."""
     instead = "a changed file is not found while it is indexed"
     monkeypatch.setattr(LocalTargetConfig, "unkept", {2: instead})
-    sandbox.write("a.md", "text")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "text"})
     sentence = f"not kept here (never absent while replaced): {instead}"
     for _ in range(2):  # before the first pass and after it
         assert f"handbook: promise 2 {sentence}" in sandbox.run("status").out

@@ -22,8 +22,7 @@ def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
 
 @long
 def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     sandbox.run("--once")
     sandbox.write("a.md", "alpha, changed")
     verification = sandbox.run("verify", "--json")
@@ -71,10 +70,9 @@ def test_verify_finds_documents_without_passages(sandbox: Sandbox, damage: str, 
 @long
 def test_verify_names_a_folder_that_it_could_not_read(tmp_path: Path) -> None:
     sandbox = OrdinarySandbox(tmp_path)
-    sandbox.write("a.md", "alpha")
-    sandbox.write("shut/b.md", "beta")
-    sandbox.write("shut.md", "a file whose name begins like the folder's")
-    sandbox.configure()
+    sandbox.prepare(
+        {"a.md": "alpha", "shut/b.md": "beta", "shut.md": "a file whose name begins like the folder's"}
+    )
     assert sandbox.go("--once").code == 0
     (sandbox.docs / "shut").chmod(0)
     printed, verified = sandbox.go("verify"), sandbox.go("verify", "--json")
@@ -93,9 +91,7 @@ def test_verify_names_a_folder_that_it_could_not_read(tmp_path: Path) -> None:
 @long
 def test_folder_excluded_from_the_mirror_needs_no_check(tmp_path: Path) -> None:
     sandbox = OrdinarySandbox(tmp_path)
-    sandbox.write("a.md", "alpha")
-    sandbox.write("shut/b.md", "beta")
-    sandbox.configure("exclude: [shut/]")
+    sandbox.prepare({"a.md": "alpha", "shut/b.md": "beta"}, "exclude: [shut/]")
     assert sandbox.go("--once").code == 0
     (sandbox.docs / "shut").chmod(0)
     assert sandbox.go("verify").code == 0
@@ -105,8 +101,7 @@ def test_folder_excluded_from_the_mirror_needs_no_check(tmp_path: Path) -> None:
 
 @long
 def test_mirror_that_cannot_be_verified_is_named_after_the_reports_of_the_others(sandbox: Sandbox) -> None:
-    sandbox.configure()
-    sandbox.write("a.md", "alpha")
+    sandbox.prepare({"a.md": "alpha"})
     for name in ("broken", "missing", "pets"):
         sandbox.add_mirror(name, {f"{name}.md": name})
     sandbox.once()
@@ -131,8 +126,7 @@ def test_mirror_that_cannot_be_verified_is_named_after_the_reports_of_the_others
 
 @long
 def test_findings_of_several_mirrors_follow_the_name_of_their_mirror(sandbox: Sandbox) -> None:
-    sandbox.configure()
-    sandbox.write("a.md", "alpha")
+    sandbox.prepare({"a.md": "alpha"})
     pets = sandbox.add_mirror("pets", {"b.md": "beta"})
     sandbox.once()
     sandbox.write("a.md", "alpha, changed")
@@ -184,8 +178,7 @@ def test_documents_of_a_deleted_knowledge_base_are_missing(sandbox: Sandbox) -> 
 
 @long
 def test_running_kbsync_repairs_a_deleted_knowledge_base(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     daemon = sandbox.watch(until="daemon.watching")
     eventually(lambda: sandbox.run("search", "alpha").out.startswith("a.md"))
     assert sandbox.run("verify").code == 0

@@ -212,9 +212,7 @@ def test_passage_the_model_fails_on_is_refused_and_the_rest_continue(cluster: Da
     assert re.match(r"worker tcp://\S+ could not prepare it \(RuntimeError: index", refused["poison"].reason)
 
 
-def test_hanging_task_is_abandoned_with_the_workers_address(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_hanging_task_is_abandoned_with_the_workers_address(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     monkeypatch.setattr(worker, "SECONDS_EACH", 0.01)
     monkeypatch.setattr(worker, "_cut", lambda _: never.wait())
@@ -474,9 +472,7 @@ def test_missing_scheduler_is_reported_in_one_sentence() -> None:
         assert cluster._room.used == 0
 
 
-def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     now, checks = [0.0], list[float]()
     monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -549,8 +545,7 @@ def test_missing_distributed_package_comes_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Sandbox(tmp_path)) as sandbox:
-        sandbox.configure("prepare: {dask: 'tcp://127.0.0.1:9'}\n")
-        sandbox.write("a.md", "A walrus.\n")
+        sandbox.prepare({"a.md": "A walrus.\n"}, "prepare: {dask: 'tcp://127.0.0.1:9'}\n")
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         ran = sandbox.run("--once")
         assert ran.code == 2

@@ -13,11 +13,7 @@ from tests.conformance.world import SuiteWorld, texts
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Failure
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
-from tests.memory.variants import (
-    AbleMemory,
-    ForgetfulMemory,
-    UpdatingMemory,
-)
+from tests.memory.variants import AbleMemory, ForgetfulMemory, UpdatingMemory
 from tests.share import enumerated
 
 MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)

@@ -23,13 +23,7 @@ from kbsync.core.model import (
     UploadState,
     Verdict,
 )
-from kbsync.core.planner import (
-    Action,
-    Step,
-    decide,
-    must_stay,
-    status_of,
-)
+from kbsync.core.planner import Action, Step, decide, must_stay, status_of
 from tests.share import long
 
 S = UploadState

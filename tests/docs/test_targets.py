@@ -19,12 +19,7 @@ from kbsync.core.names import MAX_NAME_BYTES, Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import api, config, target
 from kbsync.targets.gptbots.api import MAX_FILES
-from kbsync.targets.gptbots.config import (
-    CUTTING,
-    KINDS,
-    RANKING_MODELS,
-    GptbotsTargetConfig,
-)
+from kbsync.targets.gptbots.config import CUTTING, KINDS, RANKING_MODELS, GptbotsTargetConfig
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY
 from kbsync.targets.gptbots.shapes import classify_response as classify_gptbots
 from kbsync.targets.http.errors import HttpResponse

@@ -60,8 +60,7 @@ async def test_pass_ends_when_the_answer_for_a_document_is_always_lost(world: Wo
 async def test_attempts_are_remembered_after_a_lost_answer(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), nth=2))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert "FAILED" in world.states()
     assert world.requests("reembed") == 3
     assert world.puts() == 2
@@ -189,8 +188,7 @@ async def test_outage_during_confirmation_creates_no_duplicates(world: World) ->
 @long
 async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(world: World) -> None:
     world.settings = replace(world.settings, settle=0.1)
-    world.write("a.md", "none")
-    await world.once()
+    await world.mirrored({"a.md": "none"})
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, nth=2))
@@ -239,9 +237,7 @@ async def test_deletion_does_not_wait_for_a_clock_set_back(
     world: World, attempts: int, reason: str, seconds: float
 ) -> None:
     """The program was killed between the decision, made by a clock that ran ahead, and the response."""
-    world.write("keep.md")
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"keep.md": "hello", "a.md": "hello"})
     world.delete("a.md")
     wanted = replace(world.row_of("a.md"), purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
     in_future = world.clock.wall() + seconds

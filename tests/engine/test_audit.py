@@ -77,9 +77,7 @@ async def test_emptied_base_halt_ends_when_the_documents_return(world: World) ->
 
 
 @long
-async def test_reappearing_document_is_deleted_three_times_and_then_reported(
-    tmp_path: Path,
-) -> None:
+async def test_reappearing_document_is_deleted_three_times_and_then_reported(tmp_path: Path) -> None:
     world = World(tmp_path, list_lag=1.0)
     await mirrored(world)
     old = world.base.searchable("f3.md")[0]

@@ -118,8 +118,7 @@ async def test_upgrade_reindexes_no_document(world: World) -> None:
         path.touch()
     await world.once()
     assert world.puts() == MANY and world.statuses() == {"ready": MANY}
-    world.write("f0.md", "changed")
-    await world.once()
+    await world.mirrored({"f0.md": "changed"})
     assert made_as(world, 2) == {"f0.md"}
 
 

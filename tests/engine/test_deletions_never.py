@@ -117,11 +117,9 @@ async def test_restored_file_uploads_nothing_unless_its_bytes_changed(world: Wor
     world.delete("f0.md", "f1.md")
     await world.once()
     sent = len(world.base.effects)
-    world.write("f0.md", "text of f0")
-    await world.once()
+    await world.mirrored({"f0.md": "text of f0"})
     assert len(world.base.effects) == sent
-    world.write("f1.md", "other text")
-    await world.once()
+    await world.mirrored({"f1.md": "other text"})
     assert world.searchable_texts() == world.on_disk()
     assert world.statuses() == {"ready": 3}
 
@@ -303,8 +301,7 @@ async def test_kept_documents_survive_a_lost_state(world: World) -> None:
     findings = await verified(world)
     assert findings.ok and findings.to_json()["kept"] == ["f0.md", "f1.md"] and repair_request(findings) == {}
     assert (await audited(world)).repaired == 0
-    world.write("f0.md", "text of f0")
-    await world.once()
+    await world.mirrored({"f0.md": "text of f0"})
     assert world.puts() == sent
     assert world.searchable_texts() == {f"f{i}.md": f"text of f{i}" for i in range(4)}
 

@@ -51,8 +51,7 @@ def full_text(explanation: PathExplanation) -> str:
 
 
 async def test_explain_json_has_answer_and_evidence(world: World) -> None:
-    world.write("a.md", "hello")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     explanation = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
     document_id = explanation["document"]["document_id"]
     assert f"Searches find it in the knowledge base (document {document_id})." in explanation["sentences"]
@@ -120,8 +119,7 @@ Change = Callable[[World], object]
 async def test_after_a_pass_explain_says_why_the_index_differs_from_the_file(
     world: World, change: Change, is_found: bool, words: str
 ) -> None:
-    world.write("a.md", "old")
-    await world.once()
+    await world.mirrored({"a.md": "old"})
     change(world)
     explanation = await explained(world, "a.md")
     assert (explanation.is_found, words in explanation.answer) == (is_found, True), explanation.answer
@@ -197,8 +195,7 @@ async def test_path_that_begins_with_a_hyphen_is_not_taken_for_an_option(world: 
 async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
     for name, text in NONSENSE.items():
         world.write(name, text)
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert "At the last scan, sub" in full_text(await explained(world, "sub/a.md"))
     world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
     explanation = await explained(world, "a.md")
@@ -215,10 +212,8 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
 ) -> None:
     path = f"{folder}/a.md".removeprefix("/")
     ignore_file = f"{folder}/.kbsyncignore".removeprefix("/")
-    world.write(path, "old")
-    await world.once()
-    world.write(ignore_file, "[\n")
-    await world.once()
+    await world.mirrored({path: "old"})
+    await world.mirrored({ignore_file: "[\n"})
     problem = f"{ignore_file}:1: a bracket that is not closed in '['; correct that line"
     explanation = await explained(world, path)
     assert explanation.answer == "It is searchable."
@@ -240,8 +235,7 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
 
 
 async def test_directory_that_could_not_be_listed_is_named_once(world: World) -> None:
-    world.write("sub/deep/a.md")
-    await world.once()
+    await world.mirrored({"sub/deep/a.md": "hello"})
     world.change(lambda tx: tx.folders.record_problem(world.run.id, "sub", "cannot be listed: broken disk"))
     problem = "sub cannot be listed: broken disk"
     for path in ("sub", "sub/deep"):
@@ -251,11 +245,9 @@ async def test_directory_that_could_not_be_listed_is_named_once(world: World) ->
 
 
 async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None:
-    world.write("a.md", "old")
-    await world.once()
+    await world.mirrored({"a.md": "old"})
     world.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money"), times=99))
-    world.write("b.md")
-    await world.once()
+    await world.mirrored({"b.md": "hello"})
     assert (await explained(world, "a.md")).answer == "It is searchable."
     world.write("a.md", "newer")
     explanation = await explained(world, "a.md")
@@ -288,8 +280,7 @@ async def explained_while_paused(
 async def test_pause_and_resume_are_named_where_a_pass_is_awaited(
     world: World, change: Change, path: str, words: str, at_work: bool
 ) -> None:
-    world.write("a.md", "old")
-    await world.once()
+    await world.mirrored({"a.md": "old"})
     change(world)
     since = world.clock.wall()
     explanation = await explained_while_paused(world, path, Pause(since), at_work=at_work)
@@ -302,11 +293,8 @@ async def test_pause_and_resume_are_named_where_a_pass_is_awaited(
     assert "paused" not in (await explained(world, path)).answer
 
 
-async def test_quiet_hours_end_by_themselves_and_do_not_keep_a_single_pass_from_running(
-    world: World,
-) -> None:
-    world.write("a.md")
-    await world.once()
+async def test_quiet_hours_end_by_themselves_and_do_not_keep_a_single_pass_from_running(world: World) -> None:
+    await world.mirrored({"a.md": "hello"})
     world.write("b.md")
     since = world.clock.wall()
     quiet = Pause(since, since + 3600, is_quiet=True)
@@ -333,8 +321,7 @@ async def test_pause_does_not_hide_other_reasons(world: World) -> None:
 
 @pytest.mark.parametrize("is_halted", [True, False], ids=["halted", "no pass was there yet"])
 async def test_missing_folder_is_the_reason(world: World, is_halted: bool) -> None:
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     away = world.root.rename(world.root.parent / "away")
     if is_halted:
         await world.once()
@@ -358,8 +345,7 @@ async def test_missing_folder_is_the_reason(world: World, is_halted: bool) -> No
 
 async def test_missing_mount_is_the_reason(world: World) -> None:
     """The mount point is an empty folder now."""
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     was = RootIdentity(1, 1, "ext4", is_mount=True)
     world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
     world.delete("a.md")
@@ -406,8 +392,7 @@ async def renamed(tmp_path: Path) -> World:
     """The service refused the rename twice, and will refuse it again."""
     world = World(tmp_path)
     world.write_many(3)
-    world.write(OLD, "as it was")
-    await world.once()
+    await world.mirrored({OLD: "as it was"})
     world.base.faults.append(Fault("put", error=lambda: Rejected("too large"), match=NEW, times=99))
     world.move(OLD, NEW)
     await world.once()
@@ -415,9 +400,7 @@ async def renamed(tmp_path: Path) -> World:
     return world
 
 
-async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(
-    renamed: World,
-) -> None:
+async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(renamed: World) -> None:
     [document] = renamed.base.searchable(OLD)
     assert renamed.statuses() == {"ready": 3, "failed": 1}
     item = items(renamed)[NEW]

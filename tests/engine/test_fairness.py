@@ -18,16 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.contract.target import DeleteOutcome, Listed, Outgoing, PutOutcome
-from kbsync.core.fairness import (
-    LARGE_BYTES,
-    MAX_COST,
-    WEIGHTS,
-    FairTurns,
-    Lane,
-    rank,
-    rank_again,
-    reach_of,
-)
+from kbsync.core.fairness import LARGE_BYTES, MAX_COST, WEIGHTS, FairTurns, Lane, rank, rank_again, reach_of
 from kbsync.engine import reconcile
 from kbsync.engine.journal import Journal
 from kbsync.engine.mirror import BoundMirror
@@ -195,9 +186,7 @@ async def test_recent_edit_precedes_an_old_backlog(tmp_path: Path) -> None:
 
 
 @long
-async def test_hanging_document_uses_at_most_its_share_of_one_slot(
-    tmp_path: Path,
-) -> None:
+async def test_hanging_document_uses_at_most_its_share_of_one_slot(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.limits = replace(world.limits, marks=False, list_lag=1.0)
     for number in range(200):
@@ -377,8 +366,7 @@ async def test_excluding_a_large_folder_locks_the_journal_only_briefly(
 
     monkeypatch.setattr(Journal, "deselect", deselect)
     world.on_commit = lambda _moment: in_commits.append(0)
-    world.write(".kbsyncignore", "big/\n")
-    await world.once()
+    await world.mirrored({".kbsyncignore": "big/\n"})
     assert 0 < max(in_commits) <= 20
     assert world.statuses()["held"] == 60
 

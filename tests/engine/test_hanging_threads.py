@@ -201,8 +201,7 @@ def make_stray(world: World, path: str) -> None:
 @long
 async def test_no_state_transaction_waits_for_a_disk(tmp_path: Path, disk_calls: list[str]) -> None:
     world = World(tmp_path, FileMemory, embedded=True)
-    world.write_many(12)
-    await world.once()
+    await world.mirrored(12)
     world.write("f0.md", "changed")
     world.write("new.md")
     world.move("f1.md", "moved.md")
@@ -225,8 +224,7 @@ async def test_audit_waiting_for_a_dead_mount_does_not_block_state_readers(
 ) -> None:
     world = World(tmp_path, embedded=True)
     world.in_threads = True
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     make_stray(world, "gone.md")
     real, is_hanging, entered = os.open, threading.Event(), threading.Event()
 

@@ -40,12 +40,10 @@ async def test_each_kind_of_change_is_recorded_with_its_file(world: World, renam
     world.base.behaviour.failures.append(Failure("bad.md", times=100, reason="it has no text"))
     await world.mirrored(10)
     assert events(world) == [("uploaded", f"f{number}.md") for number in range(10)]
-    world.write("bad.md", "bad")
-    await world.once()
+    await world.mirrored({"bad.md": "bad"})
     failed = entries(world)[-1]
     assert (failed.event, failed.path, failed.reason) == ("failed", "bad.md", "it has no text")
-    world.write("f0.md", "changed")
-    await world.once()
+    await world.mirrored({"f0.md": "changed"})
     assert events(world)[-1] == ("replaced", "f0.md")
     world.move("f1.md", "g1.md")
     await world.once()
@@ -153,8 +151,7 @@ async def test_unchanged_files_are_not_recorded(world: World) -> None:
 async def test_kill_neither_loses_nor_invents_an_entry(world: World, boundary: int) -> None:
     world.write_many(3)
     await world.crash(Guillotine(boundary), run_once)
-    world.write("g.md")
-    await world.once()
+    await world.mirrored({"g.md": "hello"})
     assert Counter(events(world)) == {("uploaded", path): 1 for path in world.on_disk()}
     world.delete("g.md")
     world.write("f0.md", "changed")
@@ -168,21 +165,17 @@ async def test_old_and_excess_entries_are_removed_by_the_next_pass(
 ) -> None:
     await world.mirrored(3)
     world.clock.now += history.RETENTION - 60
-    world.write("g.md")
-    await world.once()
+    await world.mirrored({"g.md": "hello"})
     assert len(entries(world)) == 4
     world.clock.now += 120
     await world.once()
     assert events(world) == [("uploaded", "g.md")]
     monkeypatch.setattr(history, "MAX_ENTRIES", 5)
-    world.write_many(8, "h")
-    await world.once()
+    await world.mirrored(8, "h")
     assert events(world) == [("uploaded", f"h{number}.md") for number in range(3, 8)]
 
 
-def test_entries_are_found_by_file_folder_and_former_path_and_removed_with_their_mirror(
-    world: World,
-) -> None:
+def test_entries_are_found_by_file_folder_and_former_path_and_removed_with_their_mirror(world: World) -> None:
     def work(tx: Tx) -> None:
         number = tx.mirrors.add("docs", "/srv/docs", "memory").id
         other = tx.mirrors.add("other", "/srv/other", "memory").id

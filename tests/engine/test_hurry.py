@@ -75,9 +75,7 @@ async def test_events_for_foreign_documents_are_ignored(tmp_path: Path) -> None:
 
 
 @long
-async def test_flood_of_events_costs_no_more_polls_than_the_shortest_interval(
-    tmp_path: Path,
-) -> None:
+async def test_flood_of_events_costs_no_more_polls_than_the_shortest_interval(tmp_path: Path) -> None:
     async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, bound, row):
         requests_before, began = world.request_count(), world.clock.wall()
         for _ in range(100):

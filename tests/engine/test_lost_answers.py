@@ -81,8 +81,7 @@ async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> 
 @long
 async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: World) -> None:
     world = listed
-    world.write("bad.md", "old")
-    await world.once()
+    await world.mirrored({"bad.md": "old"})
     world.write("bad.md", "new")
     world.base.faults.append(lost_answer("bad.md"))
     await passes(world, 6)
@@ -164,9 +163,7 @@ async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
 
 
 @long
-async def test_target_that_answers_no_upload_uses_no_attempts(
-    listed: World,
-) -> None:
+async def test_target_that_answers_no_upload_uses_no_attempts(listed: World) -> None:
     """Five different documents in a row get no response, and none is accepted in between: the target is to
     blame.
     """

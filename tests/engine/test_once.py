@@ -36,8 +36,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 async def test_second_pass_over_a_mirrored_folder_sends_nothing(world: World) -> None:
     world.write_many(20)
-    world.write("sub/deep/a.md", "deep")
-    await world.once()
+    await world.mirrored({"sub/deep/a.md": "deep"})
     assert world.searchable_texts() == world.on_disk()
     sent = world.puts()
     requests = len(world.base.requests)
@@ -61,8 +60,7 @@ async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
 async def test_pass_uploads_at_once_what_an_earlier_one_could_not(world: World) -> None:
     """After several attempts, the next one would be due later than a pass waits."""
     world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     while (world.row_of("f0.md").due_at or 0.0) <= world.clock.wall() + PATIENCE:
         await world.once()
     world.base.faults.clear()
@@ -82,8 +80,7 @@ async def test_restored_held_file_is_served_without_an_upload(world: World) -> N
 
 async def test_file_missed_before_a_crash_is_requested_again(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
-    world.write("a.md", "text")
-    await world.once()
+    await world.mirrored({"a.md": "text"})
     world.base.faults.clear()
 
     def end_while_missed(tx: Tx) -> None:
@@ -127,8 +124,7 @@ async def test_held_file_restored_but_deselected_is_deleted_on_approval(world: W
 async def test_excluded_unreadable_file_is_deleted(world: World) -> None:
     """An excluded folder isn't scanned, so kbsync never learns again whether its files are readable."""
     world.write_many(9)
-    world.write("d/a.md")
-    await world.once()
+    await world.mirrored({"d/a.md": "hello"})
     world.change(lambda tx: tx.entries.set_presence(world.run.id, "d/a.md", Presence.UNKNOWN))
     assert "d/a.md" in world.searchable_texts()
     world.settings = replace(world.settings, exclude=("d/",))
@@ -214,8 +210,7 @@ async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> No
 
 async def test_emptied_file_counts_as_deleted(world: World) -> None:
     await world.mirrored(10)
-    world.write("f1.md", "")
-    await world.once()
+    await world.mirrored({"f1.md": ""})
     assert "f1.md" not in world.searchable_texts()
     assert world.statuses() == {"ready": 9, "skipped": 1}
 
@@ -223,19 +218,14 @@ async def test_emptied_file_counts_as_deleted(world: World) -> None:
 @enumerated()
 async def test_narrowed_selection_deletes_under_the_hold_rule(world: World) -> None:
     world.write_many(10)
-    world.write("drafts/d.md", "draft")
-    await world.once()
-    world.write(".kbsyncignore", "drafts/\n")
-    await world.once()
+    await world.mirrored({"drafts/d.md": "draft"})
+    await world.mirrored({".kbsyncignore": "drafts/\n"})
     assert "drafts/d.md" not in world.searchable_texts()
     world.write(".kbsyncignore", "f[0-3].md\ndrafts/\n")
     world.delete("f4.md", "f5.md")  # kbsync decides about all deletions of a pass together
     await world.once()
     assert world.statuses()["held"] == 6
-    world.write(".kbsyncignore", "")
-    world.write("f4.md", "text of f4")
-    world.write("f5.md", "text of f5")
-    await world.once()
+    await world.mirrored({".kbsyncignore": "", "f4.md": "text of f4", "f5.md": "text of f5"})
     assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 12  # drafts/d.md was really deleted
 
@@ -251,8 +241,7 @@ async def test_new_file_that_vanishes_between_passes_blocks_nothing(world: World
 async def test_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(9)
-    world.write("d/e/a.md", "a")
-    await world.once()
+    await world.mirrored({"d/e/a.md": "a"})
     world.delete("d/e/a.md")
     (world.root / "d/e").rmdir()
     (world.root / "d").rmdir()
@@ -311,8 +300,7 @@ async def only_approved(world: World) -> None:
 
 async def test_file_no_longer_accepted_by_an_upgrade_keeps_its_document(world: World) -> None:
     world.write_many(10)
-    world.write("old.txt", "taken once")
-    await world.once()
+    await world.mirrored({"old.txt": "taken once"})
     world.limits = replace(world.limits, extensions=world.limits.extensions - {"txt"})
     await world.once()
     await world.once()
@@ -471,8 +459,7 @@ async def test_deletions_made_meanwhile_apply_to_a_reused_base(tmp_path: Path) -
     first = await turned_away(world)
     world.delete("y.md")
     world.move("x.md", "x2.md")
-    world.write("z.md", "text of z, changed")
-    await world.once()
+    await world.mirrored({"z.md": "text of z, changed"})
     world.base = first
     assert (await world.once()).complete
     assert world.searchable_texts() == world.on_disk() == {"x2.md": "text of x", "z.md": "text of z, changed"}
@@ -517,9 +504,7 @@ async def test_held_deletion_waits_again_when_its_base_is_reused(tmp_path: Path,
 
 
 @long
-async def test_held_deletion_taken_over_by_another_mirror_waits_for_approval(
-    tmp_path: Path,
-) -> None:
+async def test_held_deletion_taken_over_by_another_mirror_waits_for_approval(tmp_path: Path) -> None:
     world, first = await held_in_one_of_two(tmp_path)
     world.settings, world.configured = replace(world.settings, name="notes"), ("docs", "notes")
     await world.once()

@@ -165,8 +165,7 @@ async def test_many_failures_are_retried_in_batches(world: World, largest: list[
         )
     )
     world.write_many(MANY, "x")
-    world.write_many(2 * MANY)
-    await world.once()
+    await world.mirrored(2 * MANY)
     assert world.statuses() == {"failed": MANY, "ready": 2 * MANY}
     world.base.faults.clear()
     largest.append(0)

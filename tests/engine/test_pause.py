@@ -157,8 +157,7 @@ async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
     """At whatever point of a pass the pause begins, only uploads recorded as sending before it are still
     sent.
     """
-    world.write_many(6)
-    await world.once()
+    await world.mirrored(6)
     for number in range(6):
         world.write(f"f{number}.md", f"changed {number}")
     world.write("f9.md")

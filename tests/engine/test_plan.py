@@ -111,8 +111,7 @@ async def test_file_deleted_before_it_served_is_deleted_without_approval(world: 
 @long
 async def test_quarantined_files_are_not_sent_and_show_their_reason(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="a.md", times=99))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     plan = await planned(world)
     assert plan.upload == [] and [(f.path, f.note) for f in plan.failed] == [("a.md", "too ugly")]
     world.post_request("retry")
@@ -143,8 +142,7 @@ async def test_approved_deletions_are_planned(world: World) -> None:
 async def test_deletion_causes_distinguish_missing_deselected_and_emptied(world: World) -> None:
     world.settings = replace(world.settings, deletions=DeletionLimits(count=50))
     world.write_many(8)
-    world.write("drafts/d.md")
-    await world.once()
+    await world.mirrored({"drafts/d.md": "hello"})
     world.delete("f0.md")
     world.write("f1.md", "")
     world.write(".kbsyncignore", "drafts/\nf2.md\n")

@@ -68,8 +68,7 @@ def world(tmp_path: Path) -> Writing:
 
 @long
 async def test_continuously_rewritten_file_is_eventually_taken(world: Writing) -> None:
-    world.write("kept.md")
-    await world.once()
+    await world.mirrored({"kept.md": "hello"})
     async with world.compared() as bound:
         since = world.clock.now
         for text in itertools.cycle(["text", ""]):
@@ -118,9 +117,7 @@ def churned(world: Writing, path: str, seconds: float) -> None:
 CHURN = 0.25
 
 
-async def test_pass_ignores_files_created_after_its_scan_and_drops_vanished_ones(
-    world: Writing,
-) -> None:
+async def test_pass_ignores_files_created_after_its_scan_and_drops_vanished_ones(world: Writing) -> None:
     world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
     world.write_many(10)
     world.write("gone.md", "soon")
@@ -138,9 +135,7 @@ async def test_pass_ignores_files_created_after_its_scan_and_drops_vanished_ones
 
 
 @long
-async def test_short_lived_files_do_not_delay_weighing_deletions(
-    world: Writing,
-) -> None:
+async def test_short_lived_files_do_not_delay_weighing_deletions(world: Writing) -> None:
     world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
     await world.mirrored(10)
     world.delete_many(3)
@@ -259,8 +254,7 @@ async def test_file_recent_at_the_last_pass_is_not_sent_half_written_by_the_next
     world: Writing, settle: float
 ) -> None:
     world.settings = replace(world.settings, settle=settle)
-    world.write("a.md", "first")
-    await world.once()
+    await world.mirrored({"a.md": "first"})
     world.clock.now += RACY_SECONDS + 1.0
     world.write("a.md", "half")
     async with world.compared() as bound:
@@ -377,9 +371,7 @@ async def test_pass_is_incomplete_when_it_cannot_list_a_folder_again(
 
 
 @long
-async def test_old_finished_rows_are_removed_while_a_daemon_runs(
-    world: Writing,
-) -> None:
+async def test_old_finished_rows_are_removed_while_a_daemon_runs(world: Writing) -> None:
     async with world.compared() as bound:
         for number in range(40):
             world.write("a.md", f"version {number}")

@@ -77,12 +77,9 @@ async def test_parts_of_status_add_up_to_its_json(world: World) -> None:
 
 
 async def test_excluded_files_are_not_listed_and_skipped_ones_have_a_reason(world: World) -> None:
-    world.write("a.md")
-    world.write("out.md")
-    world.write(".kbsyncignore", "out.md\n")
-    world.write("empty.md", "")
-    world.write("image.png", "x")
-    await world.once()
+    await world.mirrored(
+        {"a.md": "hello", "out.md": "hello", ".kbsyncignore": "out.md\n", "empty.md": "", "image.png": "x"}
+    )
     item = items(world)
     assert set(item) == {"a.md", "empty.md", "image.png"}
     assert item["empty.md"]["state"] == "skipped" and item["empty.md"]["reason"] == "empty"
@@ -99,9 +96,7 @@ async def test_failed_file_shows_the_targets_reason_and_the_version_still_served
     await world.once()
     before = items(world)
     world.base.behaviour = Behaviour(failures=[Failure("old.md", times=99, reason="no can do")])
-    world.write("old.md", "second")
-    world.write("grown.md", "much too large")
-    await world.once()
+    await world.mirrored({"old.md": "second", "grown.md": "much too large"})
     item = items(world)
     assert item["new.md"] == {
         "path": "new.md", "state": "failed", "document_id": None, "size": 11, "reason": "too ugly",
@@ -171,8 +166,7 @@ def test_only_errors_of_the_embedding_service_blame_it_for_a_halt() -> None:
 
 
 async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
-    world.write("sub/a.md")
-    await world.once()
+    await world.mirrored({"sub/a.md": "hello"})
     reason = "cannot be listed: permission denied"
     world.change(lambda tx: tx.folders.record_problem(world.run.id, "sub", reason))
     report = status(world)
@@ -191,9 +185,7 @@ async def test_edit_under_a_broken_ignore_file_is_not_ready(world: World) -> Non
             await bound.turn()
             await world.clock.sleep(0.5)
 
-    world.write("sub/b.md", "old")
-    world.write("sub/c.md", "old")
-    await world.once()
+    await world.mirrored({"sub/b.md": "old", "sub/c.md": "old"})
     async with world.start_mirror() as bound:
         world.write("sub/.kbsyncignore", "[bad\n")
         await check(bound, "sub/.kbsyncignore")
@@ -215,8 +207,7 @@ async def test_edit_under_a_broken_ignore_file_is_not_ready(world: World) -> Non
 
 async def test_stored_halt_comes_first_and_pending_files_refer_to_it(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     report = status(world)
     assert report["halt"]["reason"] == "credentials" and report["halt"]["detail"] == "key refused"
     assert report["items"][0]["state"] == "pending" and report["items"][0]["reason"] == "key refused"
@@ -224,8 +215,7 @@ async def test_stored_halt_comes_first_and_pending_files_refer_to_it(world: Worl
 
 async def test_oldest_pending_file_gives_its_age(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Halted("quota", "full"), times=99))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     before = status(world)["oldest_pending_s"]
     world.clock.skew += 100
     assert status(world)["oldest_pending_s"] == pytest.approx(before + 100, abs=0.01)
@@ -235,8 +225,7 @@ async def test_oldest_pending_file_gives_its_age(world: World) -> None:
 
 async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert "note" not in status(world)
     world.base.recreate()
     await world.once()

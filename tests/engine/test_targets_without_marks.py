@@ -62,8 +62,7 @@ async def test_new_prefix_renames_each_document_without_a_gap(world: World) -> N
 
 async def test_renamed_file_keeps_its_document_when_configured(world: World) -> None:
     world.settings = replace(world.settings, renames="keep")
-    world.write("a.md", "one")
-    await world.once()
+    await world.mirrored({"a.md": "one"})
     world.move("a.md", "b.md")
     await world.once()
     assert world.puts() == 1
@@ -80,8 +79,7 @@ async def test_renamed_file_keeps_its_document_when_configured(world: World) -> 
 async def test_longer_lag_than_expected_costs_one_duplicate_and_is_remembered(world: World) -> None:
     world.base.behaviour.list_lag = 25.0
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.write("a.md", "one")
-    await world.once()
+    await world.mirrored({"a.md": "one"})
     world.clock.now += LATER_CHECKS[0] + 40
     await world.once()
     world.clock.now += 100
@@ -100,8 +98,7 @@ async def test_longer_lag_than_expected_costs_one_duplicate_and_is_remembered(wo
 async def test_lost_upload_that_appears_beside_another_is_a_duplicate(world: World) -> None:
     world.base.behaviour.list_lag = 25.0
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.write("a.md", "one")
-    await world.once()
+    await world.mirrored({"a.md": "one"})
     world.clock.now += 40
     findings = await verified(world)
     assert paths(findings) == {"duplicate": ["a.md"]}
@@ -112,12 +109,10 @@ async def test_lost_upload_that_appears_beside_another_is_a_duplicate(world: Wor
 
 async def test_plain_names_are_verified_by_bytes_after_a_lost_answer(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
-    world.write("b.md", "so that something is mirrored")
-    await world.once()
+    await world.mirrored({"b.md": "so that something is mirrored"})
     foreign = world.base.add("a.md", b"HELLO")
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.write("a.md", "hello")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert world.puts() == 2
     assert foreign.remote_id in world.base.documents
     assert foreign.remote_id not in {row.remote_id for row in world.rows(UploadState.SERVING)}
@@ -127,8 +122,7 @@ async def test_plain_names_are_verified_by_bytes_after_a_lost_answer(world: Worl
 async def test_lost_upload_is_looked_up_ever_less_often(world: World) -> None:
     world.settings = replace(world.settings, deep_rescan=1e9)  # an audit reads the list as well
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     lists = world.requests("list")
     for _ in range(6 * 9):
         world.clock.now += 4 * 3600.0
@@ -161,8 +155,7 @@ async def test_file_changed_meanwhile_replaces_the_upload_where_names_are_proof(
     world.settings = replace(world.settings, adopt="name")
     await world.mirrored(3)
     world.lose_state()
-    world.write("f1.md", "other bytes")
-    await world.once()
+    await world.mirrored({"f1.md": "other bytes"})
     assert world.searchable_texts() == world.on_disk()
     assert len(world.base.documents) == 3
 
@@ -184,8 +177,7 @@ async def test_plain_names_are_adopted_by_their_bytes(world: World, adopt: str) 
 @long
 async def test_copy_of_a_document_with_a_too_long_path_is_a_duplicate(world: World) -> None:
     path = f"{'long' * 40}/{'path' * 30}.md"
-    world.write(path)
-    await world.once()
+    await world.mirrored({path: "hello"})
     [document] = world.base.documents.values()
     assert len(document.name) < len(path)
     copy = world.base.add(document.name, document.data, foreign=False)
@@ -196,9 +188,7 @@ async def test_copy_of_a_document_with_a_too_long_path_is_a_duplicate(world: Wor
 
 
 @long
-async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost_state(
-    world: World,
-) -> None:
+async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost_state(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
     await world.mirrored(3)
     world.base.add("f0.md", b"text of f0", foreign=False)
@@ -249,8 +239,7 @@ async def test_plain_named_twin_with_the_files_bytes_replaces_a_missing_document
 async def test_old_failure_still_listed_is_not_counted(world: World) -> None:
     world.base.behaviour.stale_after_reembed = 4.0
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=1))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert (world.states(), world.requests("reembed"), world.puts()) == (["SERVING"], 1, 1)
 
 
@@ -261,8 +250,7 @@ async def test_document_is_reindexed_then_resent_then_quarantined(
     """If the target can't reindex, it gets new uploads instead."""
     world.base.behaviour.not_offered = not_offered
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert not_offered or world.requests("reembed") == 3
     assert world.puts() == uploads
     assert "FAILED" in world.states()
@@ -272,8 +260,7 @@ async def test_document_is_reindexed_then_resent_then_quarantined(
 async def test_document_that_never_reports_ready_is_checked_by_search(world: World) -> None:
     world.limits = replace(world.limits, give_up=60.0)
     world.base.behaviour.never_says = "*"
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert world.states() == ["SERVING"]
     assert world.puts() == 1
     assert world.requests("is_searchable") == 1
@@ -287,8 +274,7 @@ async def test_quarantined_document_is_resliced_when_its_settings_change(
     """If the target can't reslice, the document is sent again."""
     world.base.behaviour.not_offered = not_offered
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=5))
-    world.write("a.md")
-    await world.once()
+    await world.mirrored({"a.md": "hello"})
     assert "FAILED" in world.states()
     puts = world.puts()
     world.settings = replace(

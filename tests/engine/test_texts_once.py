@@ -89,9 +89,7 @@ def killed_everywhere(folder: Path) -> Iterator[tuple[World, Guillotine]]:
 
 
 @long
-async def test_failure_of_the_new_document_never_claims_that_one_serves_after_a_kill(
-    tmp_path: Path,
-) -> None:
+async def test_failure_of_the_new_document_never_claims_that_one_serves_after_a_kill(tmp_path: Path) -> None:
     lives = 0
     for world, guillotine in killed_everywhere(tmp_path):
         lives += 1
@@ -123,10 +121,7 @@ async def test_reverted_rename_leaves_a_document_after_a_kill(tmp_path: Path) ->
 @pytest.mark.parametrize("scan_seconds", [0.0, 0.3])
 @pytest.mark.parametrize("error", [Unavailable, Unsure])
 async def test_reverted_rename_during_an_outage_leaves_a_document(
-    world: World,
-    error: type[Unavailable | Unsure],
-    scan_seconds: float,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, error: type[Unavailable | Unsure], scan_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old document is deleted, then the base refuses a new one. The worker may find the new name gone
     before a long scan finds the old one.
@@ -182,9 +177,7 @@ async def test_single_file_deleted_while_many_documents_are_made_needs_no_approv
 
 
 @long
-async def test_late_change_does_not_replace_what_was_sent_instead(
-    world: World,
-) -> None:
+async def test_late_change_does_not_replace_what_was_sent_instead(world: World) -> None:
     await world.mirrored(8)
     world.clock.now += 10
     world.write("f0.md", "about kestrels")
@@ -205,9 +198,7 @@ async def test_late_change_does_not_replace_what_was_sent_instead(
 
 
 @long
-async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(
-    tmp_path: Path,
-) -> None:
+async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(tmp_path: Path) -> None:
     lives = 0
     for world, guillotine in killed_everywhere(tmp_path):
         lives += 1
@@ -223,13 +214,10 @@ async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(
 
 
 @long
-async def test_old_text_of_a_changed_file_is_found_in_another_after_a_lost_state(
-    world: World,
-) -> None:
+async def test_old_text_of_a_changed_file_is_found_in_another_after_a_lost_state(world: World) -> None:
     await moved(world)
     world.lose_state()
-    world.write("a.md", "about herons")
-    await world.once()
+    await world.mirrored({"a.md": "about herons"})
     assert world.searchable_texts() == world.on_disk()
     assert seeming(world) == []
 
@@ -240,8 +228,7 @@ async def test_copy_takes_nothing_from_an_existing_file(world: World) -> None:
     await world.mirrored(8)
     [old] = world.base.searchable("a.md")
     world.lose_state()
-    world.write("b.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"b.md": "about kestrels"})
     assert world.statuses() == {"ready": 9, "failed": 1}
     assert world.base.searchable("a.md") == [old]
 
@@ -251,8 +238,7 @@ async def test_copy_replaces_a_file_found_after_the_state_was_lost(world: World)
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
     world.lose_state()
-    world.write("b.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"b.md": "about kestrels"})
     world.post_request("retry")
     world.delete("a.md")
     await world.once()

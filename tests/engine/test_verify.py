@@ -141,8 +141,7 @@ async def test_document_without_a_file_is_deleted_after_a_lost_state(world: Worl
     await world.mirrored(3)
     world.lose_state()
     world.delete("f0.md")
-    world.write("f1.md", "changed meanwhile")
-    await world.once()
+    await world.mirrored({"f1.md": "changed meanwhile"})
     assert world.searchable_texts() == world.on_disk() and len(world.base.documents) == 2
 
 
@@ -178,8 +177,7 @@ async def test_reappeared_document_with_an_ended_row_is_removed(world: World, ag
     await world.mirrored(3)
     old = world.base.searchable("f0.md")[0]
     world.clock.now += age * 86400.0
-    world.write("f0.md", "new")
-    await world.once()
+    await world.mirrored({"f0.md": "new"})
     world.clock.now += later * 86400.0
     await world.once()
     world.base._documents[old.remote_id] = old
@@ -313,8 +311,7 @@ async def test_more_documents_than_a_page_are_audited(world: World, monkeypatch:
 
 
 async def test_ids_of_a_deleted_base_do_not_match_the_next_one(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     world.base.lose(world.base.searchable("f0.md")[0].remote_id)
     twin(world, "f1.md", b"text of f1")
     wanted = repair_request(await verified(world))

@@ -480,9 +480,7 @@ async def test_documents_deleted_by_others_are_restored_automatically(audited: W
 
 
 @long
-async def test_base_emptied_by_others_halts_until_repair(
-    audited: WatchingWorld,
-) -> None:
+async def test_base_emptied_by_others_halts_until_repair(audited: WatchingWorld) -> None:
     async with audited.run_daemon() as store:
         lost = [audited.base.searchable(f"f{i}.md")[0].remote_id for i in range(8)]
         for remote_id in lost:

@@ -11,7 +11,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -375,9 +375,13 @@ class World:
                 assert bound is not None, run.halt
                 yield bound
 
-    async def mirrored(self, files: int, prefix: str = "f") -> None:
-        """Create files and run the pass that mirrors them."""
-        self.write_many(files, prefix)
+    async def mirrored(self, files: int | Mapping[str, str], prefix: str = "f") -> None:
+        """Write files, or a number of them, and run the pass that mirrors them."""
+        if isinstance(files, int):
+            self.write_many(files, prefix)
+        else:
+            for path, text in files.items():
+                self.write(path, text)
         await self.once()
 
     async def doing(self, work: Callable[[Mirror], Awaitable[Any]]) -> None:

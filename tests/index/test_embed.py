@@ -82,9 +82,7 @@ def test_vectors_match_the_library(builtin: BuiltinEmbedder) -> None:
 
 
 @long
-def test_library_is_not_imported_and_the_network_is_not_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_library_is_not_imported_and_the_network_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 
     def guarded(name: str, *args: object) -> object:

@@ -133,9 +133,7 @@ async def test_old_version_is_searchable_until_the_scanned_one_is_read(scanned: 
     assert await scanned.hits("walnut") == []
 
 
-async def test_recognized_pages_are_reused_after_a_kill_and_for_a_new_recipe(
-    scanned: ScannedFolder,
-) -> None:
+async def test_recognized_pages_are_reused_after_a_kill_and_for_a_new_recipe(scanned: ScannedFolder) -> None:
     recognizer, reached = scanned.recognizer, threading.Event()
 
     def killed_at_third(path: str, body: Body, page: int) -> str:
@@ -157,9 +155,7 @@ async def test_recognized_pages_are_reused_after_a_kill_and_for_a_new_recipe(
     assert [page for _, page in await scanned.hits("quokka")] == [1]
 
 
-async def test_scans_are_refused_until_the_ocr_extra_is_installed(
-    scanned: ScannedFolder,
-) -> None:
+async def test_scans_are_refused_until_the_ocr_extra_is_installed(scanned: ScannedFolder) -> None:
     await scanned.target.aclose()
     await scanned.open(None)
     [refused] = await scanned.target.put([scanned.document(1, "", path="scan.pdf")])

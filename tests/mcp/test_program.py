@@ -98,8 +98,7 @@ async def test_mcp_mirrors_and_searches_with_only_a_folder(sandbox: Sandbox) -> 
 
 @long
 async def test_edit_is_found_while_the_client_is_connected(sandbox: Sandbox) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
+    sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     async with over_stdio(sandbox) as client:
         assert await found_soon(client, "walrus") == ["ice.md"]
         sandbox.write("ice.md", "The penguin stands on the shore.")
@@ -112,9 +111,7 @@ async def test_edit_is_found_while_the_client_is_connected(sandbox: Sandbox) -> 
 
 @long
 async def test_waiting_search_includes_every_earlier_edit(sandbox: Sandbox) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.write("old.md", "The auk is extinct.")
-    sandbox.configure()
+    sandbox.prepare({"ice.md": "The walrus lies on the ice.", "old.md": "The auk is extinct."})
     async with over_stdio(sandbox) as client:
         assert await found_soon(client, "walrus") == ["ice.md"]
         for number in range(5):
@@ -174,8 +171,7 @@ async def test_held_deletions_are_reported_with_a_hint(sandbox: Sandbox) -> None
 
 @long
 async def test_one_of_two_clients_mirrors_and_both_answer(sandbox: Sandbox) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
+    sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     async with over_stdio(sandbox) as first:
         assert await found_soon(first, "walrus") == ["ice.md"]
         async with over_stdio(sandbox) as second:
@@ -189,8 +185,7 @@ async def test_one_of_two_clients_mirrors_and_both_answer(sandbox: Sandbox) -> N
 
 @long
 async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(sandbox: Sandbox) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
+    sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     daemon = sandbox.watch(until="document.ready")
     async with over_stdio(sandbox) as client:
         answer = await run_tool(client, "search", query="walrus")
@@ -423,8 +418,7 @@ async def test_process_that_cannot_mirror_answers_and_gives_the_reason(sandbox: 
 
 @long
 def test_mcp_ends_when_its_client_closes_stdin(sandbox: Sandbox) -> None:
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
+    sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     process = start_server(sandbox)
     wait_until_mirroring(sandbox)
     process.communicate(timeout=LONGEST)  # closes stdin first
@@ -446,8 +440,7 @@ def test_signal_ends_mcp_while_a_client_is_connected(sandbox: Sandbox, number: i
 @long
 def test_killed_client_ends_mcp_and_leaves_no_lock(sandbox: Sandbox) -> None:
     """The client is a separate process, and only its death closes the pipes."""
-    sandbox.write("ice.md", "The walrus lies on the ice.")
-    sandbox.configure()
+    sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     client = (
         "import subprocess, sys, time\n"
         "command = [sys.executable, '-m', sys.argv[1], 'mcp']\n"

@@ -43,9 +43,7 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
 
 
 @long
-async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
-    zhipu: ZhipuSandbox,
-) -> None:
+async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror(ICE)
     zhipu.write("ice.md", "The walrus lies on the sea.\n")
     async with client_of(zhipu) as client:

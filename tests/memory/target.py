@@ -75,11 +75,7 @@ class MemoryTarget(Target):
     """
 
     def __init__(
-        self,
-        base: MemoryBase,
-        *,
-        limits: Limits = DEFAULT_LIMITS,
-        clock: Callable[[], float] | None = None,
+        self, base: MemoryBase, *, limits: Limits = DEFAULT_LIMITS, clock: Callable[[], float] | None = None
     ) -> None:
         self._base = base
         self._limits = limits

@@ -134,11 +134,7 @@ class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
     """
 
     def __init__(
-        self,
-        base: MemoryBase,
-        *,
-        limits: Limits = DEFAULT_LIMITS,
-        clock: Callable[[], float] | None = None,
+        self, base: MemoryBase, *, limits: Limits = DEFAULT_LIMITS, clock: Callable[[], float] | None = None
     ) -> None:
         super().__init__(base, limits=replace(limits, marks=False), clock=clock)
 

@@ -523,9 +523,7 @@ def test_database_password_is_never_shown(moving: Moving) -> None:
 
 
 @long
-def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(
-    moving: Moving,
-) -> None:
+def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(moving: Moving) -> None:
     moving.write("a.md", "The kestrel.\n")
     moving.postgres(prefix="other/")
     moving.once()

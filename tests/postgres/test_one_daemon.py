@@ -35,9 +35,7 @@ def rows(host: Host) -> list[Any]:
 
 
 @long
-def test_completely_lost_state_is_rebuilt_from_the_base_without_embedding(
-    host: Host,
-) -> None:
+def test_completely_lost_state_is_rebuilt_from_the_base_without_embedding(host: Host) -> None:
     before = rows(host)
     shutil.rmtree(host.state)  # including the mirror's token: its prefix proves its ownership
     assert host.once()["uploaded"] == 0

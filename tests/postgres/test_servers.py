@@ -125,9 +125,7 @@ def slow_down(server: Server, database: str, text: str) -> None:
 
 
 @long
-def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(
-    postgres: Server,
-) -> None:
+def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(postgres: Server) -> None:
     database = postgres.database()
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", path="a.md"))

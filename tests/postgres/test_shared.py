@@ -74,9 +74,7 @@ def test_search_finds_documents_of_every_host_and_names_their_owner(
 
 
 @long
-async def test_assistant_sees_document_owners_and_reads_only_local_ones(
-    hosts: tuple[Named, Named],
-) -> None:
+async def test_assistant_sees_document_owners_and_reads_only_local_ones(hosts: tuple[Named, Named]) -> None:
     one, _ = hosts
     with one._inside(one.root, {}):
         async with within(choose_installation(one, config=one.config)) as client:

@@ -42,17 +42,7 @@ from tests.index.test_search import (
     log_entry,
 )
 from tests.index.test_search import entry as parsed
-from tests.postgres.base import (
-    Numbers,
-    between,
-    entry,
-    find,
-    left_over,
-    open_store,
-    piece,
-    put,
-    token,
-)
+from tests.postgres.base import Numbers, between, entry, find, left_over, open_store, piece, put, token
 from tests.postgres.server import Server
 from tests.postgres.test_failures import cured
 from tests.share import long

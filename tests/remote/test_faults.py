@@ -142,8 +142,7 @@ async def test_ipv6_only_service_can_be_mirrored_to(tmp_path: Path) -> None:
 
 async def test_search_without_hits_is_not_an_error(tmp_path: Path) -> None:
     async with GptbotsWorld(tmp_path).serving() as world:
-        world.write("a.md", "some text")
-        await world.once()
+        await world.mirrored({"a.md": "some text"})
         world.play("nothing-found", op="match")
         async with world.client() as target:
             matching = [await target.search(Query("text", top_k=3)) for _ in range(2)]

@@ -81,9 +81,7 @@ async def test_lost_state_resends_nothing_that_is_already_right(
 
 
 @long
-async def test_lost_state_and_unreadable_address_cost_a_duplicate_found_by_verify(
-    world: RemoteWorld,
-) -> None:
+async def test_lost_state_and_unreadable_address_cost_a_duplicate_found_by_verify(world: RemoteWorld) -> None:
     world.settings = replace(world.settings, names="plain")
     await mirrored(world, 3)
     world.lose_state()
@@ -161,8 +159,7 @@ async def test_user_fixable_problem_halts_immediately_and_loses_nothing(
 async def test_file_exceeding_the_remaining_capacity_is_not_sent(world: RemoteWorld) -> None:
     await mirrored(world)
     world.turn(capacity_bytes=1000)
-    world.write("new.md", "x" * 2000)
-    await world.once()
+    await world.mirrored({"new.md": "x" * 2000})
     assert world.halted == "quota"
     assert world.run.halt is not None
     assert "new" in world.run.halt.detail
@@ -206,8 +203,7 @@ async def test_outage_of_an_hour_loses_nothing(world: RemoteWorld) -> None:
 async def test_documents_never_vectorized_are_quarantined(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
         world.turn(zero_balance=True)
-        world.write("a.md")
-        await world.once()
+        await world.mirrored({"a.md": "hello"})
     assert world.statuses() == {"failed": 1}
     assert world.request_count("retrieve") >= 1
     assert world.request_count("upload") <= 3
@@ -223,8 +219,7 @@ async def test_foreign_document_keeps_its_name(world: RemoteWorld, policy: str) 
     await mirrored(world, 1)
     [ours] = [document["sent_name"] for document in world.documents()]
     world.delete("f0.md")
-    world.write("keep.md")
-    await world.once()
+    await world.mirrored({"keep.md": "hello"})
     foreign = world.plant(ours, "his own")
     world.write("f0.md", "text of f0")  # the bytes that give this same name
     await world.once()

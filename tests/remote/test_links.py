@@ -33,8 +33,7 @@ def shortcut(address: str = PAGE, lines: str = "") -> str:
 
 async def linked(world: RemoteWorld) -> None:
     """Write a link file, and run the pass that mirrors it."""
-    world.write("faq.url", shortcut())
-    await world.once()
+    await world.mirrored({"faq.url": shortcut()})
 
 
 def beside(world: RemoteWorld, address: str) -> None:
@@ -74,8 +73,7 @@ def items(world: RemoteWorld) -> dict[str, FileStatus]:
     ],
 )
 async def test_link_file_becomes_the_page_it_points_to(world: RemoteWorld, name: str, text: str) -> None:
-    world.write(name, text)
-    await world.once()
+    await world.mirrored({name: text})
     await world.once()
     assert pages(world) == [PAGE]
     assert world.request_count("upload-url") == 1
@@ -101,8 +99,7 @@ async def test_page_is_refetched_only_on_request(world: RemoteWorld) -> None:
 async def test_edit_replaces_a_page_that_serves_until_then(world: RemoteWorld) -> None:
     await linked(world)
     world.turn(vectorize=[5.0, 5.0])
-    world.write("faq.url", shortcut(f"{PAGE}/new"))
-    await world.once()
+    await world.mirrored({"faq.url": shortcut(f"{PAGE}/new")})
     assert pages(world) == [f"{PAGE}/new"]
     stored, deleted = (world.effects(effect)[-1]["at"] for effect in ("stored", "deleted"))
     assert deleted >= stored + 5.0
@@ -126,9 +123,7 @@ async def test_renamed_link_file_costs_nothing(world: RemoteWorld, is_lost: bool
 @long
 async def test_deleted_link_file_deletes_only_its_page(world: RemoteWorld) -> None:
     world.write_many(8)
-    world.write("faq.url", shortcut())
-    world.write("twin.url", shortcut())
-    await world.once()
+    await world.mirrored({"faq.url": shortcut(), "twin.url": shortcut()})
     assert pages(world) == [PAGE, PAGE]
     world.delete("faq.url")
     await world.once()
@@ -182,8 +177,7 @@ async def test_unproven_page_is_neither_resent_nor_adopted(world: RemoteWorld, n
 @long
 async def test_page_older_than_the_request_is_not_adopted(world: RemoteWorld) -> None:
     """Times in ids prove it, since they were right for an answered upload of ours."""
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     beside(world, PAGE)
     world.clock.now += 1000.0
     world.play("lost-answer", op="upload-url", effect=False)
@@ -221,9 +215,7 @@ async def test_page_with_a_pending_answer_is_not_taken_by_its_twin(
         return outcomes
 
     monkeypatch.setattr(ZhipuTarget, "put", late)
-    world.write("one.url", shortcut())
-    world.write("two.url", shortcut(lines="IconIndex=1\r\n"))
-    await world.once()
+    await world.mirrored({"one.url": shortcut(), "two.url": shortcut(lines="IconIndex=1\r\n")})
     assert pages(world) == [PAGE, PAGE]
     assert len({item.document_id for item in items(world).values()}) == 2
 
@@ -253,8 +245,7 @@ async def test_file_without_an_address_fails_with_a_reason_and_is_not_sent(
 ) -> None:
     for number in range(6):  # more than the target needs to be blamed
         world.write(f"{number}{name}", text)
-    world.write("good.md", "good")
-    await world.once()
+    await world.mirrored({"good.md": "good"})
     assert world.statuses() == {"failed": 6, "ready": 1}
     assert reason in items(world)[f"0{name}"].reason
     assert world.request_count("upload-url") == 0
@@ -275,8 +266,7 @@ async def test_service_without_the_call_is_reported_and_other_files_are_sent(wor
     world.turn(not_offered=["upload-url"])
     for number in range(6):
         world.write(f"{number}.url", shortcut(f"{PAGE}/{number}"))
-    world.write("good.md", "good")
-    await world.once()
+    await world.mirrored({"good.md": "good"})
     assert world.statuses() == {"failed": 6, "ready": 1}
     assert "URLs" in items(world)["0.url"].reason
 
@@ -285,9 +275,7 @@ async def test_service_without_the_call_is_reported_and_other_files_are_sent(wor
 async def test_page_is_not_foreign_to_verify(world: RemoteWorld, names: str) -> None:
     world.settings = replace(world.settings, names=names)
     world.turn(page_names="title")
-    world.write("faq.url", shortcut())
-    world.write("a.md", "text")
-    await world.once()
+    await world.mirrored({"faq.url": shortcut(), "a.md": "text"})
     findings = await world.verify()
     assert (findings.ok, findings.foreign) == (True, 0)
 

@@ -41,8 +41,7 @@ async def test_upload_with_a_lost_answer_is_found_without_reading_the_whole_list
     await in_a_crowd(world)
     world.turn(word=filter_form, order="oldest")
     world.play("lost-answer", op="upload")
-    world.write("f0.md", "changed")
-    await world.once()
+    await world.mirrored({"f0.md": "changed"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.request_count("upload") == 1
     assert 1 <= world.request_count("list") <= 2
@@ -61,8 +60,7 @@ async def test_filter_proves_nothing_about_documents_it_omits(
     world.server.requests.clear()
     world.play("lost-answer", op="upload", effect=is_stored)
     world.clock.now += 10
-    world.write("f0.md", "changed")
-    await world.once()
+    await world.mirrored({"f0.md": "changed"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.request_count("upload") == (1 if is_stored else 2)
 

@@ -44,8 +44,7 @@ async def play_full_state(folder: Path, number: int) -> bool:
     """
     folder.mkdir()
     world = World(folder)
-    world.write_many(6)
-    await world.once()
+    await world.mirrored(6)
     edited(world)
     disk = Disk(full_at=number)
     sentence = await pass_on(world, disk)

@@ -42,8 +42,7 @@ def reopened(world: World) -> list[str]:
 async def mirrored(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
     world = RemoteWorld(tmp_path)
     async with world.serving():
-        world.write_many(FILES)
-        await world.once()
+        await world.mirrored(FILES)
         yield world
 
 
@@ -84,15 +83,12 @@ async def test_state_restored_from_a_backup_resends_nothing(tmp_path: Path) -> N
 
 async def test_uploads_after_a_restored_state_have_new_numbers(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     backup = kept_copy(world.state / "state.db")
-    world.write("b.md", "beta")
-    await world.once()
+    await world.mirrored({"b.md": "beta"})
     given = set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "b.md")]))
     put_back(backup, world.state / "state.db")
-    world.write("c.md", "gamma")
-    await world.once()
+    await world.mirrored({"c.md": "gamma"})
     assert not given & set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "c.md")]))
     assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 3
@@ -154,9 +150,7 @@ def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @long
-def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(
-    desk: ZhipuSandbox,
-) -> None:
+def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(desk: ZhipuSandbox) -> None:
     for n in range(6):
         desk.write(f"f{n}.md", f"text {n}")
     daemon = desk.watch()
@@ -231,8 +225,7 @@ def test_pass_reports_a_damaged_state_that_cannot_be_set_aside(
         return await run_once(run)
 
     sandbox = Sandbox(tmp_path)
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     monkeypatch.setattr(once, "set_aside", ReadOnlyDisk())
     monkeypatch.setattr(once, "run_once", spoilt)
     for _ in ("met on the way", "met at the start"):

@@ -47,9 +47,7 @@ def with_few(desk: ZhipuSandbox, descriptors: int, *words: str) -> subprocess.Po
 
 
 @long
-def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(
-    desk: ZhipuSandbox,
-) -> None:
+def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(desk: ZhipuSandbox) -> None:
     for n in range(20):
         desk.write(f"f{n}.md", f"text {n}")
     for descriptors, words in ((17, ()), (18, FOLDER)):  # to the service, into the built-in knowledge base
@@ -68,8 +66,7 @@ async def test_descriptor_shortage_in_a_pass_halts_fails_and_deletes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     world = World(tmp_path)
-    world.write_many(6)
-    await world.once()
+    await world.mirrored(6)
     descriptors = Descriptors(monkeypatch)
     descriptors.number = number
     with pytest.raises(ShortageError, match=os.strerror(number).lower()):

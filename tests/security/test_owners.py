@@ -31,9 +31,7 @@ def sandbox() -> Iterator[Sandbox]:
     root = Path(tempfile.mkdtemp(prefix="kbsync-owners-"))
     root.chmod(0o755)
     sandbox = Sandbox(root)
-    sandbox.write("a.md", "words of a page\n")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"a.md": "words of a page\n"})
     yield sandbox
     shutil.rmtree(root)
 

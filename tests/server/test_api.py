@@ -202,9 +202,7 @@ async def paid(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @long
-async def test_held_settings_are_shown_and_approved_separately_from_deletions(
-    paid: Scene,
-) -> None:
+async def test_held_settings_are_shown_and_approved_separately_from_deletions(paid: Scene) -> None:
     await renewed(paid)
     preview = await paid.json(RENEWALS)
     assert (preview["kind"], preview["count"], len(preview["paths"])) == ("renewals", 12, 12)

@@ -78,9 +78,7 @@ async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
 
 
 @long
-async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(
-    listening: HttpListener,
-) -> None:
+async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(listening: HttpListener) -> None:
     old = free_address()
     port = old.rpartition(":")[2]
     await listening.switch_to(config(old))

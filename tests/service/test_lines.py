@@ -72,9 +72,7 @@ def test_people_see_present_fields_and_programs_find_every_key(style: str) -> No
 
 async def test_unsent_document_has_no_phases(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write("a.md", "alpha")
-    world.write("b.md", "beta")
-    await world.once()
+    await world.mirrored({"a.md": "alpha", "b.md": "beta"})
     world.delete("a.md")
     [line] = await lines_of(world)
     assert (line["event"], line["path"], line["size"]) == ("document.deleted", "a.md", 5)

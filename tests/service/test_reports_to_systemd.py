@@ -163,8 +163,7 @@ async def test_unwritable_state_does_not_stop_the_pings(tmp_path: Path) -> None:
 
 async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     async with world.running() as store:
         reports = ServiceReports(RecordingManager(world.clock), world.clock)
         async with reports.over(store, lambda: ["docs"]):

@@ -12,16 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.core.model import (
-    SELECTED,
-    FileChoice,
-    Presence,
-    Stamp,
-    Status,
-    Upload,
-    UploadState,
-    Verdict,
-)
+from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Upload, UploadState, Verdict
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.db import open_reader, open_writer, transaction

@@ -244,9 +244,7 @@ def test_questions_and_answers_are_changed_by_pairs_or_by_files() -> None:
     ],
     ids=lambda change: str(change)[:60],
 )
-def test_questions_and_answers_update_accepts_exactly_the_documented_fields(
-    change: dict[str, Any],
-) -> None:
+def test_questions_and_answers_update_accepts_exactly_the_documented_fields(change: dict[str, Any]) -> None:
     bot = DirectGptbots()
     body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))], **change}
     answer = bot.ask("PUT", QA_UPDATE, {key: value for key, value in body.items() if value is not None})

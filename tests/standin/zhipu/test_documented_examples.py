@@ -231,9 +231,7 @@ def test_new_model_revectorizes_every_document(service: DirectZhipu) -> None:
     assert service.json("GET", f"/knowledge/{HOME_ID}")["data"]["embedding_model"] == "Embedding-3-pro"
 
 
-def test_signed_address_is_valid_for_ten_hours_and_differs_at_every_read(
-    service: DirectZhipu,
-) -> None:
+def test_signed_address_is_valid_for_ten_hours_and_differs_at_every_read(service: DirectZhipu) -> None:
     ident = service.put("probe.txt", "the bytes")
     first, second = service.detail(ident)["url"], service.detail(ident)["url"]
     assert first != second

@@ -82,9 +82,7 @@ async def test_response_without_an_id_proves_nothing_and_another_name_is_reporte
     assert isinstance(outcomes[2], Accepted) and outcomes[2].name == ""
 
 
-async def test_unaccepted_upload_blames_the_document_only_while_the_base_exists(
-    served_world: Any,
-) -> None:
+async def test_unaccepted_upload_blames_the_document_only_while_the_base_exists(served_world: Any) -> None:
     await served_world.target.base()
     for behaviour, kind in (("present", Rejected), ("deleted", Halted)):
         served_world.app.set_behaviour({"base": behaviour})

@@ -21,8 +21,7 @@ async def test_foreign_document_with_our_name_is_left_alone(world: DifyWorld) ->
     """Without an option in the upload, Dify would replace it with ours."""
     world.settings = replace(world.settings, names="plain")
     planted = world.plant("guide.md", "somebody else's, and longer than ours")
-    world.write("guide.md", "ours")
-    await world.once()
+    await world.mirrored({"guide.md": "ours"})
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.keeps_foreign()
     assert {document["id"] for document in world.documents()} > {planted}
@@ -34,8 +33,7 @@ async def test_unused_base_is_given_its_missing_settings(world: DifyWorld, techn
     world.turn(fresh=True)
     if technique == "process_rule":
         world.app.bases[HOME_ID].technique = "economy"
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     assert world.statuses() == {"ready": 1}
     base = world.app.bases[HOME_ID]
     assert base.technique == ("economy" if technique == "process_rule" else "high_quality")
@@ -44,12 +42,10 @@ async def test_unused_base_is_given_its_missing_settings(world: DifyWorld, techn
 
 async def test_version_without_text_does_not_replace_the_old_one(world: DifyWorld) -> None:
     """Dify's status for it is completed, enabled and not archived."""
-    world.write("guide.md", "the first text")
-    await world.once()
+    await world.mirrored({"guide.md": "the first text"})
     before = world.bytes_by_path(searchable=True)
     world.clock.now += 10
-    world.write("guide.md", " \n ")
-    await world.once()
+    await world.mirrored({"guide.md": " \n "})
     assert world.bytes_by_path(searchable=True) == before
     assert "no text" in items(world)["guide.md"].reason
 
@@ -58,16 +54,14 @@ async def test_automatic_rule_is_not_sent_when_it_would_create_no_passage(world:
     world.turn(doc_form="hierarchical_model")
     world.plant("theirs.md", "cut into parents and children")
     world.app.bases[HOME_ID].has_rule = False
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     assert "in Dify's console first" in items(world)["a.md"].reason
     assert world.effects("stored")[1:] == []
 
 
 async def test_older_versions_are_sent_the_technique_immediately(world: DifyWorld) -> None:
     world.turn(technique_needed=True)
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     assert world.statuses() == {"ready": 1}
     assert world.request_count("upload") == 1
 
@@ -75,8 +69,7 @@ async def test_older_versions_are_sent_the_technique_immediately(world: DifyWorl
 async def test_documents_are_sliced_like_existing_ones(world: DifyWorld) -> None:
     world.turn(doc_form="hierarchical_model")
     world.plant("theirs.md", "cut into parents and children")
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     assert world.statuses() == {"ready": 1}
 
 
@@ -86,8 +79,7 @@ async def test_documents_hidden_by_others_stay_hidden_until_retry_even_after_a_l
     world: DifyWorld, state: str
 ) -> None:
     world.play("hidden", op="upload", args={"archived": state == "archived"})
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     world.lose_state()
     await world.once()
     assert world.statuses() == {"failed": 1}
@@ -99,13 +91,11 @@ async def test_documents_hidden_by_others_stay_hidden_until_retry_even_after_a_l
 
 
 async def test_older_version_serves_while_the_new_one_is_hidden(world: DifyWorld) -> None:
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     before = world.bytes_by_path(searchable=True)
     world.clock.now += 10
     world.play("hidden", op="upload")
-    world.write("a.md", "beta")
-    await world.once()
+    await world.mirrored({"a.md": "beta"})
     assert world.bytes_by_path(searchable=True) == before
     assert len(world.effects("stored")) == 2
 
@@ -113,9 +103,7 @@ async def test_older_version_serves_while_the_new_one_is_hidden(world: DifyWorld
 @long
 async def test_document_being_indexed_is_deleted_later_when_dify_says_so(world: DifyWorld) -> None:
     world.turn(indexing_deletion="refused", vectorize=(40.0, 40.0))
-    world.write("a.md", "alpha")
-    world.write("kept.md", "kept")
-    await world.once()
+    await world.mirrored({"a.md": "alpha", "kept.md": "kept"})
     world.clock.now += 10
     world.delete("a.md")
     await world.once()
@@ -125,8 +113,7 @@ async def test_document_being_indexed_is_deleted_later_when_dify_says_so(world: 
 async def test_quota_exhausted_during_indexing_halts_with_its_message(world: DifyWorld) -> None:
     error = "You exceeded your current quota, please check your plan"
     world.play("fails", op="upload", times=0, args={"error": error})
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     assert world.halted == "quota"
     assert world.run.halt is not None and error in world.run.halt.detail
 
@@ -143,14 +130,12 @@ async def test_requests_not_allowed_by_a_plan_wait_a_minute(world: DifyWorld) ->
 async def test_unstructured_installation_accepts_more_formats(tmp_path: Path) -> None:
     async with DifyWorld(tmp_path, etl_type="unstructured").serving() as world:
         world.turn(unstructured=True)
-        world.write("mail.eml", "Subject: hello")
-        await world.once()
+        await world.mirrored({"mail.eml": "Subject: hello"})
         assert world.statuses() == {"ready": 1}
 
 
 async def test_search_is_limited_to_what_dify_accepts_and_may_find_nothing(world: DifyWorld) -> None:
-    world.write("a.md", "some text")
-    await world.once()
+    await world.mirrored({"a.md": "some text"})
     world.play("nothing-found", op="retrieve")
     async with world.client() as target:
         matching = [await target.search(Query("text " * 100, top_k=3)) for _ in range(2)]
@@ -163,8 +148,7 @@ async def test_search_is_limited_to_what_dify_accepts_and_may_find_nothing(world
 async def test_plain_names_are_adopted_by_bytes_after_a_lost_state(world: DifyWorld, files_url: str) -> None:
     world.turn(files_url=files_url)
     world.settings = replace(world.settings, names="plain")
-    world.write("a.md", "alpha")
-    await world.once()
+    await world.mirrored({"a.md": "alpha"})
     world.plant("b.md", "not ours, of the same length")
     world.write("b.md", "ours by its name, not theirs")
     world.lose_state()

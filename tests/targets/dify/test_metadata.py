@@ -25,9 +25,7 @@ def stored_metadata(world: Any) -> list[dict[str, str]]:
 @long
 async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:
     world.settings = replace(world.settings, prefix="team/")
-    world.write("guides/intro.md", TAGGED)
-    world.write("plain.txt", "---\ntags: none\n---\ntext")
-    await world.once()
+    await world.mirrored({"guides/intro.md": TAGGED, "plain.txt": "---\ntags: none\n---\ntext"})
     assert stored_metadata(world) == [
         {"path": "team/guides/intro.md", "tags": "red, green"},
         {"path": "team/plain.txt"},
@@ -36,9 +34,7 @@ async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:
 
 @long
 async def test_renamed_or_changed_file_gets_new_metadata(world: DifyWorld) -> None:
-    world.write("kept.txt", "kept")
-    world.write("old.md", TAGGED)
-    await world.once()
+    await world.mirrored({"kept.txt": "kept", "old.md": TAGGED})
     world.clock.now += 10
     world.write("new.md", TAGGED.replace("green", "blue"))
     world.delete("old.md")
@@ -158,8 +154,7 @@ async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: An
 
 async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> None:
     async with DifyWorld(tmp_path, metadata="none").serving() as world:
-        world.write("a.md", TAGGED)
-        await world.once()
+        await world.mirrored({"a.md": TAGGED})
         assert world.statuses() == {"ready": 1}
         assert world.request_count("create-field") == world.request_count("describe") == 0
         assert world.app.violations == []

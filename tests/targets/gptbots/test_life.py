@@ -20,8 +20,7 @@ from tests.share import enumerated, long
 
 async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:
     """Mirror `n` files and return ids by path."""
-    world.write_many(n)
-    await world.once()
+    await world.mirrored(n)
     assert world.bytes_by_path() == sha_of_folder(world)
     world.server.requests.clear()
     return ids_by_path(world)
@@ -99,17 +98,13 @@ async def test_lost_marker_is_replaced_by_the_name_where_names_suffice(
 
 
 @long
-async def test_foreign_document_with_its_own_address_is_not_ours_by_name(
-    world: GptbotsWorld,
-) -> None:
+async def test_foreign_document_with_its_own_address_is_not_ours_by_name(world: GptbotsWorld) -> None:
     """Not even if names are proof enough: it is neither adopted, replaced nor deleted."""
     foreign = world.plant("f0.md", "hello", source_url="https://intranet.example/f0.md")
     world.settings = replace(world.settings, adopt="name")
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     assert foreign not in {row.remote_id for row in world.rows()}
-    world.write("f0.md", "changed")
-    await world.once()
+    await world.mirrored({"f0.md": "changed"})
     world.delete("f0.md")
     await world.once()
     assert [document["id"] for document in world.documents() if document["name"] == "f0.md"] == [foreign]
@@ -118,8 +113,7 @@ async def test_foreign_document_with_its_own_address_is_not_ours_by_name(
 
 @long
 async def test_new_kind_is_a_new_document_and_the_old_one_is_deleted_last(world: GptbotsWorld) -> None:
-    world.write("faq.csv", "question,answer\nwho,me\n")
-    await world.once()
+    await world.mirrored({"faq.csv": "question,answer\nwho,me\n"})
     [old] = world.documents()
     world.settings = replace(world.settings, document_settings=lambda _: {"kind": "qa"}, fingerprint="qa")
     world.clock.now += 10
@@ -148,8 +142,7 @@ async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
 async def two_mirrors(world: GptbotsWorld) -> list[dict[str, Any]]:
     """Mirror the same files under b/ by one state; another, new one is about to begin with a/."""
     world.settings = replace(world.settings, prefix="b/")
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     theirs = world.documents()
     world.lose_state()
     world.settings = replace(world.settings, prefix="a/")
@@ -207,8 +200,7 @@ async def test_upload_in_flight_is_recognized_by_its_mark_after_a_change(
 @long
 async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
     world.play("late-effect", op="add", args={"after": 5000.0})
-    world.write("f0.md", "late")
-    await world.once()
+    await world.mirrored({"f0.md": "late"})
     world.settings = replace(world.settings, prefix="other/")
     await world.once()
     world.clock.now += 10_000.0
@@ -240,13 +232,10 @@ def fetched(world: GptbotsWorld) -> list[tuple[str, str]]:
 
 
 async def test_link_file_is_fetched_and_updated_in_place(world: GptbotsWorld) -> None:
-    world.write("prices.url", shortcut(FILE))
-    world.write("a.md", "a file")
-    await world.once()
+    await world.mirrored({"prices.url": shortcut(FILE), "a.md": "a file"})
     assert (FILE, "Visit 1") in fetched(world)
     before = items(world)["prices.url"].document_id
-    world.write("prices.url", shortcut(f"{FILE}.docx"))
-    await world.once()
+    await world.mirrored({"prices.url": shortcut(f"{FILE}.docx")})
     assert (f"{FILE}.docx", "Visit 1") in fetched(world)
     assert items(world)["prices.url"].document_id == before
     world.delete("prices.url")
@@ -274,16 +263,14 @@ async def test_pages_and_invalid_links_fail_with_the_reason(
 ) -> None:
     for number in range(6):  # more than the target needs to be blamed
         world.write(f"{number}.url", text)
-    world.write("a.md", "a file")
-    await world.once()
+    await world.mirrored({"a.md": "a file"})
     assert world.statuses() == {"failed": 6, "ready": 1}
     assert reason in items(world)["0.url"].reason
 
 
 @long
 async def test_file_is_refetched_in_place_on_request(world: GptbotsWorld) -> None:
-    world.write("prices.url", shortcut(FILE))
-    await world.once()
+    await world.mirrored({"prices.url": shortcut(FILE)})
     before = items(world)["prices.url"].document_id
     await world.once()
     assert fetched(world) == [(FILE, "Visit 1")]

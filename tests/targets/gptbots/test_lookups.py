@@ -85,8 +85,7 @@ def plant_many(world: GptbotsWorld, n: int) -> None:
 async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
     """Mirror our files among many other documents; `before`: the share of those that were there first."""
     plant_many(world, round(MANY * before))
-    world.write_many(12)
-    await world.once()
+    await world.mirrored(12)
     plant_many(world, round(MANY * (1 - before)))
     world.turn(order=order)
     world.server.requests.clear()
@@ -103,8 +102,7 @@ async def test_change_among_many_documents_reads_a_few_list_pages(
     await in_a_crowd(world, order, before)
     world.turn(**switches)
     started_at = world.clock.now
-    world.write("f3.md", "changed")
-    await world.once()
+    await world.mirrored({"f3.md": "changed"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     looks = world.request_count("status") if switches else 0
     assert 1 <= world.request_count("list") <= BESIDES + 1 + looks

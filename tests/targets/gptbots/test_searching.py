@@ -94,10 +94,7 @@ def code(number: int, message: str = "") -> Callable[[GptbotsWorld], None]:
 )
 @pytest.mark.parametrize("always", [True, False])
 async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
-    world: GptbotsWorld,
-    fault: Callable[[GptbotsWorld], None],
-    always: bool,
-    caplog: pytest.LogCaptureFixture,
+    world: GptbotsWorld, fault: Callable[[GptbotsWorld], None], always: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     fault(world)
     request = {"rerank_version": "BCE-Rerank"} if always else {}

@@ -269,9 +269,7 @@ async def test_connection_is_reused_and_responses_are_requested_uncompressed() -
         assert {one.headers["accept-encoding"] for one in server.requests} == {"identity"}
 
 
-async def test_debug_log_lists_requests_without_private_data(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_debug_log_lists_requests_without_private_data(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[dict[str, Any]] = []
     monkeypatch.setattr(
         client_module, "log_debug", lambda event, **fields: events.append({"event": event, **fields})

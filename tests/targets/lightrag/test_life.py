@@ -21,11 +21,8 @@ from tests.services.lightrag import LightragWorld, ServedLightrag
 from tests.share import enumerated, long
 
 
-async def test_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
-    world: LightragWorld,
-) -> None:
-    world.write("guides/a.md", "about kestrels")
-    await world.once()
+async def test_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(world: LightragWorld) -> None:
+    await world.mirrored({"guides/a.md": "about kestrels"})
     [old] = world.documents_of("guides/a.md")
     world.move("guides/a.md", "b.md")
     await world.once()
@@ -37,14 +34,10 @@ async def test_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
 
 
 @long
-async def test_two_files_that_swapped_names_fail_until_one_is_moved(
-    world: LightragWorld,
-) -> None:
+async def test_two_files_that_swapped_names_fail_until_one_is_moved(world: LightragWorld) -> None:
     """Each text exists already under the other name, which keeps serving until the new one does."""
     world.write_many(8)
-    world.write("a.md", "about kestrels")
-    world.write("b.md", "about herons")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels", "b.md": "about herons"})
     world.move("a.md", "c.md")
     world.move("b.md", "a.md")
     world.move("c.md", "b.md")
@@ -63,11 +56,9 @@ async def test_two_files_that_swapped_names_fail_until_one_is_moved(
 
 
 async def test_one_of_two_equal_files_fails_naming_the_other(world: LightragWorld) -> None:
-    world.write("a.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels"})
     [first] = world.documents_of("a.md")
-    world.write("copy.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"copy.md": "about kestrels"})
     assert world.statuses() == {"failed": 1, "ready": 1}
     [failed] = [row for row in world.rows() if row.path == "copy.md" and row.reason]
     assert first["sent_name"] in failed.reason
@@ -76,9 +67,7 @@ async def test_one_of_two_equal_files_fails_naming_the_other(world: LightragWorl
 @long
 async def test_copy_replaces_the_first_when_that_is_deleted(world: LightragWorld) -> None:
     world.write_many(8)
-    world.write("a.md", "about kestrels")
-    world.write("copy.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels", "copy.md": "about kestrels"})
     [ready] = [path for path in ("a.md", "copy.md") if world.bytes_by_path(searchable=True).get(path)]
     world.delete(ready)
     for _ in range(3):
@@ -89,12 +78,9 @@ async def test_copy_replaces_the_first_when_that_is_deleted(world: LightragWorld
 
 
 @long
-async def test_file_renamed_during_a_lost_state_is_searchable_by_its_new_name(
-    world: LightragWorld,
-) -> None:
+async def test_file_renamed_during_a_lost_state_is_searchable_by_its_new_name(world: LightragWorld) -> None:
     world.write_many(3)
-    world.write("a.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels"})
     world.lose_state()
     world.move("a.md", "b.md")
     await world.once()
@@ -102,11 +88,8 @@ async def test_file_renamed_during_a_lost_state_is_searchable_by_its_new_name(
     assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_text_is_resent_only_when_the_failed_document_is_deleted(
-    world: LightragWorld,
-) -> None:
-    world.write("a.md", "about kestrels")
-    await world.once()
+async def test_text_is_resent_only_when_the_failed_document_is_deleted(world: LightragWorld) -> None:
+    await world.mirrored({"a.md": "about kestrels"})
     world.lose_state()
     world.move("a.md", "b.md")
     world.play("busy", op="delete", match="b~*", times=2)
@@ -116,9 +99,7 @@ async def test_text_is_resent_only_when_the_failed_document_is_deleted(
 
 
 @long
-async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(
-    world: LightragWorld,
-) -> None:
+async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(world: LightragWorld) -> None:
     world.write("a.md", "about kestrels")
     world.play("fails", op="upload", times=0)
     await world.once()
@@ -181,9 +162,7 @@ async def test_record_of_a_failed_upload_is_its_name_unless_a_document_has_that(
     assert await served_world.rows() == []
 
 
-async def test_text_far_down_the_list_is_named_when_it_blocks_another(
-    served_world: ServedLightrag,
-) -> None:
+async def test_text_far_down_the_list_is_named_when_it_blocks_another(served_world: ServedLightrag) -> None:
     [first] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
     for number in range(RECENT + 1):
         served_world.app.put_foreign({"name": f"their-{number}.md", "text": f"ibis {number}"})
@@ -198,19 +177,16 @@ async def test_text_far_down_the_list_is_named_when_it_blocks_another(
 
 @long
 async def test_deletion_during_indexing_waits_for_the_server(world: LightragWorld) -> None:
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     world.app.set_behaviour({"vectorize": [20, 20]})
     world.delete("f0.md")
-    world.write("new.md", "takes long")
-    await world.once()
+    await world.mirrored({"new.md": "takes long"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
 async def test_upload_during_foreign_deletions_is_only_delayed(world: LightragWorld) -> None:
     world.play("clearing", op="upload", times=3)
-    world.write("a.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.effects("stored")) == 1
 
@@ -233,11 +209,8 @@ async def test_two_calls_may_delete_one_document(served_world: ServedLightrag) -
 
 
 @long
-async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(
-    world: LightragWorld,
-) -> None:
-    world.write("a.md", "about kestrels")
-    await world.once()
+async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(world: LightragWorld) -> None:
+    await world.mirrored({"a.md": "about kestrels"})
     world.move("a.md", "b.md")
     world.play("refused", op="upload", match="b*", times=0)
     await world.once()
@@ -260,8 +233,7 @@ def seeming(world: LightragWorld) -> list[str | None]:
 async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_present(
     world: LightragWorld,
 ) -> None:
-    world.write("a.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels"})
     world.move("a.md", "b.md")
     world.play("refused", op="upload", times=2)
     await world.once()
@@ -274,11 +246,8 @@ async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_p
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_renamed_file_is_restored_after_a_busy_server_refused_it(
-    world: LightragWorld,
-) -> None:
-    world.write("a.md", "about kestrels")
-    await world.once()
+async def test_renamed_file_is_restored_after_a_busy_server_refused_it(world: LightragWorld) -> None:
+    await world.mirrored({"a.md": "about kestrels"})
     world.move("a.md", "b.md")
     world.play("refused", op="upload", match="b*", times=0)
     world.play("clearing", op="upload", match="a*", times=2)
@@ -295,8 +264,7 @@ async def test_no_document_is_reported_present_while_a_renamed_file_is_refused(
     world: LightragWorld, kind: str
 ) -> None:
     world.write_many(3)
-    world.write("a.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about kestrels"})
     world.move("a.md", "b.md")
     world.play(kind, op="upload", times=0, effect=False)
     end = await world.once(budget=10.0)
@@ -406,8 +374,7 @@ async def test_answer_is_complete_with_its_last_line_or_on_servers_without_one(
 @long
 async def test_long_first_pass_ends_with_every_file_searchable(tmp_path: Path) -> None:
     async with LightragWorld(tmp_path, vectorize=(60.0, 7200.0)).serving() as world:
-        world.write_many(40)
-        await world.once()
+        await world.mirrored(40)
         assert world.statuses() == {"ready": 40}
         assert len(world.effects("stored")) == 40
 
@@ -415,8 +382,7 @@ async def test_long_first_pass_ends_with_every_file_searchable(tmp_path: Path) -
 async def test_key_equal_to_a_common_word_alters_no_name_or_text(tmp_path: Path) -> None:
     """Logs and messages omit the key from a response, but kbsync reads all of it."""
     async with LightragWorld(tmp_path, key="password").serving() as world:
-        world.write("password-rules.md", "Choose a password of 12 characters")
-        await world.once()
+        await world.mirrored({"password-rules.md": "Choose a password of 12 characters"})
         assert world.statuses() == {"ready": 1}
         findings = await world.verify()
         assert findings.ok and not findings.foreign

@@ -67,8 +67,7 @@ async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(w
 
 @long
 async def test_foreign_files_and_files_of_other_stores_are_never_deleted(world: OpenaiWorld) -> None:
-    world.write("a.md", "some text")
-    await world.once()
+    await world.mirrored({"a.md": "some text"})
     theirs = [
         world.app.upload(name, b"theirs", "assistants").id
         for name in ("notes.md", "a~mfrggzdfmfrggzdf.md", "report.pdf")
@@ -133,8 +132,7 @@ async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> Non
     ("base", "words"), [("expired", "has expired"), ("deleted", "there is no vector store")]
 )
 async def test_missing_or_expired_store_is_reported(world: OpenaiWorld, base: str, words: str) -> None:
-    world.write("a.md", "some text")
-    await world.once()
+    await world.mirrored({"a.md": "some text"})
     world.turn(base=base)
     async with world.running():
         with pytest.raises(Halted) as caught:
@@ -145,8 +143,7 @@ async def test_missing_or_expired_store_is_reported(world: OpenaiWorld, base: st
 
 @long
 async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWorld) -> None:
-    world.write("a.md", "some text")
-    await world.once()
+    await world.mirrored({"a.md": "some text"})
     [one] = world.app.bases[HOME_ID].files.values()
     one.attributes["team"] = "support"
     world.move("a.md", "deep/b.md")
@@ -158,8 +155,7 @@ async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWo
 
 @long
 async def test_search_among_some_documents_is_filtered_by_the_service(world: OpenaiWorld) -> None:
-    world.write_many(60)
-    await world.once()
+    await world.mirrored(60)
     [wanted] = [document["id"] for document in world.documents() if world.path_of(document) == "f7.md"]
     world.play("nothing-found", op="search")
     async with world.client() as target:
@@ -171,8 +167,7 @@ async def test_search_among_some_documents_is_filtered_by_the_service(world: Ope
 @long
 async def test_list_that_restarts_endlessly_is_rejected(world: OpenaiWorld) -> None:
     world.turn(dialect="ogx")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     page: dict[str, Any] = {"data": [{"id": "file-1"}], "has_more": True}
     world.play("status", op="list", times=0, args={"status": 200, "body": page})
     async with world.running():
@@ -240,11 +235,9 @@ async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
 async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(ogx: Ogx) -> None:
     """Its bytes changed, its text didn't."""
     world = ogx.world
-    world.write("a.pdf", "%one\nthe kestrel hovers")
-    await world.once()
+    await world.mirrored({"a.pdf": "%one\nthe kestrel hovers"})
     world.clock.now += 10
-    world.write("a.pdf", "%two\nthe kestrel hovers")
-    await world.once()
+    await world.mirrored({"a.pdf": "%two\nthe kestrel hovers"})
     assert len(await ogx.search("kestrel")) == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.orphans() == []
@@ -265,9 +258,7 @@ async def test_different_texts_of_equal_length_are_left_alone(ogx: Ogx) -> None:
 async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
-    world.write("a.md", "one and the same text")
-    world.write("other.md", "another")
-    await world.once()
+    await world.mirrored({"a.md": "one and the same text", "other.md": "another"})
     await ogx.delete("a.md")
     assert await ogx.search("same") == {"theirs.md"}
     [one] = [document for document in world.documents() if document["name"] == "theirs.md"]
@@ -278,9 +269,7 @@ async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(o
 async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_was_deleted(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text")
-    world.write("a.md", "one and the same text")
-    world.write("other.md", "another")
-    await world.once()
+    await world.mirrored({"a.md": "one and the same text", "other.md": "another"})
     del world.app.documents[theirs]  # OGX keeps the document
     await ogx.delete("a.md")
     [store] = world.app.bases.values()
@@ -343,8 +332,7 @@ async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> N
 async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: Ogx) -> None:
     """Its size differs from its old version's."""
     world = ogx.world
-    world.write("a.pdf", "%one\nthe kestrel hovers")
-    await world.once()
+    await world.mirrored({"a.pdf": "%one\nthe kestrel hovers"})
     world.clock.now += 10
     world.write("a.pdf", "%another\nthe kestrel hovers")
     await world.crash(Guillotine(upon=["DELETE answer"]))
@@ -376,8 +364,7 @@ async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
     world = ogx.world
     for path in ("a.md", "b.md"):
         world.write(path, "one and the same text " * 2000)
-    world.write("c.md", "another")
-    await world.once()
+    await world.mirrored({"c.md": "another"})
     ids = {world.path_of(document): document["id"] for document in world.documents()}
     monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
     async with world.running():
@@ -392,8 +379,7 @@ async def test_text_added_while_its_twin_is_deleted_is_searchable(
     ogx: Ogx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = ogx.world
-    world.write("a.md", "one and the same text")
-    await world.once()
+    await world.mirrored({"a.md": "one and the same text"})
     [old] = world.documents()
     async with world.client() as target:
         request, puts = target._client.request, list[asyncio.Task[Any]]()
@@ -414,8 +400,7 @@ async def test_text_added_while_its_twin_is_deleted_is_searchable(
 @long
 async def test_concurrent_deletions_share_one_list_request(ogx: Ogx) -> None:
     world = ogx.world
-    world.write_many(30)
-    await world.once()
+    await world.mirrored(30)
     ids = [document["id"] for document in world.documents()]
     async with world.client() as target:
         await target.base()
@@ -439,8 +424,7 @@ async def test_address_without_its_version_is_reported(
 
 @long
 async def test_list_much_shorter_than_the_stores_count_is_rejected(world: OpenaiWorld) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     async with world.client() as target:
         for match in ("*", "f[0-4]*"):
             world.play("left-out", op="list", args={"name": match})
@@ -449,9 +433,7 @@ async def test_list_much_shorter_than_the_stores_count_is_rejected(world: Openai
         assert len([row async for row in target.list()]) == 10
 
 
-async def test_abandoned_unattached_upload_is_deleted_by_the_same_process(
-    world: OpenaiWorld,
-) -> None:
+async def test_abandoned_unattached_upload_is_deleted_by_the_same_process(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     async with world.client() as target:
         world.play("rate-limited", op="attach", times=1)
@@ -467,8 +449,7 @@ async def test_abandoned_unattached_upload_is_deleted_by_the_same_process(
 async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_missing(
     world: OpenaiWorld,
 ) -> None:
-    world.write_many(20)
-    await world.once()
+    await world.mirrored(20)
     ids = [document["id"] for document in world.documents()]
     before = world.request_count()
     async with world.running():
@@ -480,8 +461,7 @@ async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_m
 
 @long
 async def test_failed_poll_of_one_document_hides_no_other(world: OpenaiWorld) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     ids = [document["id"] for document in world.documents()]
     world.play("status", op="status", times=1, effect=False, args={"status": 400})
     async with world.running():
@@ -496,8 +476,7 @@ async def test_store_is_deleted_with_its_files_even_after_an_interruption(
     tmp_path: Path, dialect: str, deleted: int
 ) -> None:
     async with OpenaiWorld(tmp_path, dialect=dialect).serving() as world:
-        world.write_many(3)
-        await world.once()
+        await world.mirrored(3)
         theirs = world.plant("theirs.md", "theirs")
         files = world.app.documents
         async with world.running():
@@ -534,8 +513,7 @@ async def test_ogx_reads_all_text_formats_and_others_are_excluded(tmp_path: Path
             assert world.statuses() == {"ready": len(TEXTS_AT_OGX) + 3}
         assert world.request_count("attach") == world.request_count("upload") == world.statuses()["ready"]
         world.clock.now += HOURS
-        world.write("main.go", "all new about main.go")
-        await world.once()
+        await world.mirrored({"main.go": "all new about main.go"})
         async with world.running():
             assert {row.path async for row in world.make_target().list()} >= set(TEXTS_AT_OGX)
         assert world.orphans() == []

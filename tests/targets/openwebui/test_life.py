@@ -72,8 +72,7 @@ async def test_simultaneous_copies_are_all_searchable(world: OpenWebuiWorld, loo
 @long
 async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world: OpenWebuiWorld) -> None:
     for name in ("a.md", "b.md", "c.md"):
-        world.write(name, "all about kestrels")
-        await world.once()
+        await world.mirrored({name: "all about kestrels"})
     world.clock.now += 10
     world.write("a.md", "all about herons")
     world.delete("b.md")
@@ -85,9 +84,7 @@ async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world:
 @long
 async def test_foreign_document_with_the_same_text_stays_when_ours_is_deleted(world: OpenWebuiWorld) -> None:
     theirs = world.plant("theirs.md", "all about kestrels")
-    world.write("sub/ours.md", "all about kestrels")
-    world.write("other.md", "something else")
-    await world.once()
+    await world.mirrored({"sub/ours.md": "all about kestrels", "other.md": "something else"})
     assert world.statuses() == {"ready": 2}
     world.clock.now += 10
     world.delete("sub/ours.md")
@@ -102,8 +99,7 @@ async def test_foreign_document_with_the_same_text_stays_when_ours_is_deleted(wo
 
 async def test_prefix_is_its_own_folder(world: OpenWebuiWorld) -> None:
     world.settings = replace(world.settings, prefix="handbook/")
-    world.write("guides/intro.md", "text")
-    await world.once()
+    await world.mirrored({"guides/intro.md": "text"})
     assert {document["path"] for document in world.documents()} == {"handbook/guides/intro.md"}
     world.lose_state()
     await world.once()
@@ -115,8 +111,7 @@ async def test_prefix_is_its_own_folder(world: OpenWebuiWorld) -> None:
 async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, prefix: str) -> None:
     world.settings = replace(world.settings, prefix=prefix)
     for turn in range(2):
-        world.write(f"guides/{turn}.md", f"text {turn}")
-        await world.once()
+        await world.mirrored({f"guides/{turn}.md": f"text {turn}"})
     assert world.request_count("make-folder") == len([*filter(None, prefix.split("/")), "guides"])
     world.lose_state()
     await world.once()
@@ -125,8 +120,7 @@ async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, pre
 
 async def test_unsendable_name_still_encodes_its_path(world: OpenWebuiWorld) -> None:
     name = 'say "so"\n100%.md'
-    world.write(name, "text")
-    await world.once()
+    await world.mirrored({name: "text"})
     [stored] = world.documents()
     assert stored["name"] == "say _so__100%.md"
     async with world.client() as target:
@@ -143,8 +137,7 @@ async def test_unsendable_name_still_encodes_its_path(world: OpenWebuiWorld) -> 
 async def test_renamed_file_is_sent_again_only_if_the_name_is_unsendable_and_known_after_a_lost_state(
     world: OpenWebuiWorld, name: str, uploads: int
 ) -> None:
-    world.write("a.md", "text")
-    await world.once()
+    await world.mirrored({"a.md": "text"})
     world.clock.now += 10
     world.move("a.md", name)
     await world.once()
@@ -158,8 +151,7 @@ async def test_renamed_file_is_sent_again_only_if_the_name_is_unsendable_and_kno
 
 
 async def test_folder_removed_by_others_is_recreated(world: OpenWebuiWorld) -> None:
-    world.write("sub/a.md", "text")
-    await world.once()
+    await world.mirrored({"sub/a.md": "text"})
     async with world.client() as target:
         await target.put([outgoing("sub/b.md", "more")])
         base = next(iter(world.app.bases.values()))
@@ -179,9 +171,7 @@ async def test_matching_foreign_document_is_adopted(world: OpenWebuiWorld) -> No
     world.plant("intro.md", "text", folder="guides")
     world.plant("old.md", "an older text")
     world.foreign.clear()
-    world.write("guides/intro.md", "text")
-    world.write("old.md", "a newer text")
-    await world.once()
+    await world.mirrored({"guides/intro.md": "text", "old.md": "a newer text"})
     assert world.statuses() == {"ready": 2}
     assert world.request_count("upload") == 1
     assert [document["sha256"] for document in world.documents() if document["name"] == "intro.md"] == [
@@ -193,8 +183,7 @@ async def test_matching_foreign_document_is_adopted(world: OpenWebuiWorld) -> No
 async def test_uploads_of_others_before_the_first_pass_are_foreign(world: OpenWebuiWorld) -> None:
     world.plant("theirs.md", "by somebody else")
     world.plant("old.md", "an older text")
-    world.write("old.md", "a newer text")
-    await world.once()
+    await world.mirrored({"old.md": "a newer text"})
     findings = await world.verify()
     assert (paths(findings), findings.foreign) == ({}, 2)
     outcome = await audited(world)
@@ -202,9 +191,7 @@ async def test_uploads_of_others_before_the_first_pass_are_foreign(world: OpenWe
 
 
 async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) -> None:
-    world.write("a.md", "text")
-    world.write("b.md", "more")
-    await world.once()
+    await world.mirrored({"a.md": "text", "b.md": "more"})
     limits = replace(world.settings.deletions, never=True)
     world.settings = replace(world.settings, deletions=limits)
     world.clock.now += 10
@@ -220,8 +207,7 @@ async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) ->
 
 async def test_completed_document_missing_from_the_base_list_is_not_ready(world: OpenWebuiWorld) -> None:
     world.play("unlinked", op="upload")
-    world.write("a.md", "text")
-    await world.once()
+    await world.mirrored({"a.md": "text"})
     for _ in range(3):
         if world.statuses() == {"ready": 1}:
             break
@@ -240,8 +226,7 @@ async def test_file_left_behind_by_a_server_restart_is_sent_again(
     world.clock.skew = -behind
     world.target_settings["give_up"] = 60.0
     world.play("stuck", op="upload")
-    world.write("a.md", "text")
-    await world.once()
+    await world.mirrored({"a.md": "text"})
     world.clock.now += 600
     await world.once()
     assert world.statuses() == {"ready": 1}
@@ -250,8 +235,7 @@ async def test_file_left_behind_by_a_server_restart_is_sent_again(
 
 
 async def test_empty_list_is_believed_only_when_confirmed(world: OpenWebuiWorld) -> None:
-    world.write("a.md", "text")
-    await world.once()
+    await world.mirrored({"a.md": "text"})
     world.play("empty-list", op="list", times=0)
     async with world.client() as target:
         with pytest.raises(Unavailable):
@@ -323,8 +307,7 @@ async def test_pending_files_are_listed_for_their_base_and_for_a_limited_time(wo
 @long
 async def test_document_whose_reindexing_failed_is_not_reported_searchable(world: OpenWebuiWorld) -> None:
     """The server forgets its hash, and keeps its link and its old passages."""
-    world.write("a.md", "all about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "all about kestrels"})
     [file] = world.app.documents.values()
     file.fails = 1
     async with world.client() as target:
@@ -345,8 +328,7 @@ GIVE_UP = 120.0
 async def uploaded_copy(world: OpenWebuiWorld) -> str:
     """Upload a copy of a mirrored file, which the server refuses for its text, and return its id."""
     world.target_settings["give_up"] = GIVE_UP
-    world.write("a.md", "all about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "all about kestrels"})
     async with world.client() as target:
         [copy] = await target.put([outgoing("b.md", "all about kestrels")])
     world.clock.now += 10
@@ -398,8 +380,7 @@ async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_take
     world: OpenWebuiWorld, end: str
 ) -> None:
     """Either is killed while a copy is indexed, which restarts only after 15 minutes."""
-    world.write("a.md", "all about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "all about kestrels"})
     world.clock.now += 100
     world.write("b.md", "all about kestrels")
     if end == "kbsync":

@@ -22,8 +22,7 @@ from tests.share import long
 
 
 async def mirrored(world: RagflowWorld, n: int = 3) -> None:
-    world.write_many(n)
-    await world.once()
+    await world.mirrored(n)
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     world.server.requests.clear()
     world.clock.now += 10
@@ -70,8 +69,7 @@ async def test_unparsed_document_is_parsed_after_a_lost_state_too(world: Ragflow
 async def test_late_parse_request_parses_nothing_twice(world: RagflowWorld) -> None:
     """A document can't be found while it is parsed again."""
     world.play("late-effect", op="parse", args={"after": 5})
-    world.write("a.md", "some text")
-    await world.once()
+    await world.mirrored({"a.md": "some text"})
     assert world.request_count("parse") == 1
     assert len(world.effects("parsed")) == 1
     assert world.statuses() == {"ready": 1}
@@ -90,8 +88,7 @@ async def test_document_that_cannot_be_parsed_fails_alone_with_the_services_reas
     world: RagflowWorld, kind: str, args: dict[str, Any], reason: str
 ) -> None:
     world.play(kind, op="parse", match="*f1~*", times=0, args=args)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     assert world.statuses() == {"ready": 2, "failed": 1}
     assert reason in items(world)["f1.md"].reason
 
@@ -105,8 +102,7 @@ async def test_pipeline_dataset_is_parsed_by_its_own_call(world: RagflowWorld) -
 @long
 async def test_model_without_credit_halts_and_blames_no_document(world: RagflowWorld) -> None:
     world.play("fails", op="parse", times=0, args={"said": "429: You exceeded your current quota"})
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     assert world.halted == "quota"
     assert "failed" not in world.statuses()
     world.server.faults.clear()
@@ -142,8 +138,7 @@ async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_s
 async def test_lost_upload_is_found_under_the_name_the_service_gave_it(
     world: RagflowWorld, kind: str
 ) -> None:
-    world.write("Resume.md", "the same text")
-    await world.once()
+    await world.mirrored({"Resume.md": "the same text"})
     world.clock.now += 10
     world.write("resume.md", "the same text")
     world.play(kind, op="upload")
@@ -195,12 +190,9 @@ async def test_already_missing_document_does_not_prevent_other_deletions(
 
 
 @long
-async def test_many_states_are_read_from_versions_without_an_id_filter(
-    world: RagflowWorld,
-) -> None:
+async def test_many_states_are_read_from_versions_without_an_id_filter(world: RagflowWorld) -> None:
     world.turn(ids_filter=False)
-    world.write_many(130)
-    await world.once()
+    await world.mirrored(130)
     assert world.statuses() == {"ready": 130}
     ids = [document["id"] for document in world.documents()]
     world.server.requests.clear()
@@ -319,6 +311,5 @@ async def test_polls_of_a_slow_document_become_rarer(
     async with RagflowWorld(tmp_path, vectorize=(seconds, seconds), poll_first=poll_first).serving() as world:
         await world.once()
         world.server.requests.clear()
-        world.write("new.md", "a new file")
-        await world.once()
+        await world.mirrored({"new.md": "a new file"})
         assert (world.statuses(), world.request_count("list")) == ({"ready": 1}, polls)

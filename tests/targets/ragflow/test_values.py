@@ -12,13 +12,7 @@ from kbsync.contract.target import DocState
 from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.ragflow.config import EXTENSIONS
-from kbsync.targets.ragflow.shapes import (
-    bases_of,
-    classify_response,
-    matches_of,
-    page_of,
-    stored_of,
-)
+from kbsync.targets.ragflow.shapes import bases_of, classify_response, matches_of, page_of, stored_of
 from kbsync_standin.ragflow.app import FORMATS
 
 

@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.errors import (
-    Halted,
-    NotOffered,
-    Rejected,
-    TargetError,
-    Unavailable,
-    Unsure,
-    UsageError,
-)
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, UsageError
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.zhipu.errors import SENTENCES, NotFound, classify_response
 from tests.clocks import NOW
