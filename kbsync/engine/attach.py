@@ -209,8 +209,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
-    """End the uploads that this state considers serving, but whose documents another state deleted or
-    replaced.
+    """End the uploads whose documents another state deleted or replaced, although this state still counts
+    them as searchable.
 
     If too many are missing without a replacement, the audit reports it (ADR 14).
     """

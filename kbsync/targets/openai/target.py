@@ -183,7 +183,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {**states, **dict.fromkeys(absent & waiting, INDEXING)}
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, DocumentRow], Sequence[str]]:
-        """Read a few files one by one, and many from the list."""
+        """Find files among the newest of the list. Returns their rows, and the ids to request one by one:
+        those not found, or all if there are few.
+        """
         rows: dict[str, DocumentRow] = {}
         if len(ids) > MAX_SINGLE_POLLS:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))

@@ -84,7 +84,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     is_gone = staticmethod(is_gone)
 
     def prepare(self) -> None:
-        """Set the limits, the classifier, and the state of the account."""
+        """Set the target's limits, its classifier, and the account's shared state."""
         config, context = self._config, self._context
         self.takes = Limits(
             extensions=EXTENSIONS,
