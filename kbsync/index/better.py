@@ -200,7 +200,7 @@ class BetterStore(Protocol):
     ) -> dict[bytes, str]:
         """Return up to `limit` passages that have no better vector, by key."""
 
-    def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
+    def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
         """Store better vectors for those passages that still exist."""
 
 
@@ -284,9 +284,9 @@ class Filler:
     def _fill(self) -> bool:
         """Compute and store some vectors. Returns whether any passages may remain."""
         passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
-        made, start = dict[bytes, bytes](), time.monotonic()
+        new_vectors, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():
-            if made and time.monotonic() - start > _MAX_BATCH_SECONDS:
+            if new_vectors and time.monotonic() - start > _MAX_BATCH_SECONDS:
                 break
             try:
                 vector = self._embed(text)
@@ -296,9 +296,9 @@ class Filler:
                 continue
             if vector is None:
                 break
-            made[key] = vector
-        if made:
-            self._store.put_better(self._model, self._better.name, made)
+            new_vectors[key] = vector
+        if new_vectors:
+            self._store.put_better(self._model, self._better.name, new_vectors)
             self._pause = _PAUSE_AFTER_ERROR
         elif passages and not self._stopped.is_set():
             self._log.warning("better vectors are disabled until the next start")

@@ -79,9 +79,9 @@ def date_forms(text: str) -> set[str]:
     if not _DIGITS_OF_YEAR.search(text):  # a search asks for each of many sentences
         return set()
     # A log has the same date many times.
-    found = {(year, (int(month), int(day))) for year, month, day in set(_ISO.findall(text))}
+    iso_dates = {(year, (int(month), int(day))) for year, month, day in set(_ISO.findall(text))}
     others = {(year, date) for _, _, year, dates in _other_dates(text) for date in dates}
-    return {form for year, date in (*found, *others) for form in _forms(year, *date)}
+    return {form for year, date in (*iso_dates, *others) for form in _forms(year, *date)}
 
 
 def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:

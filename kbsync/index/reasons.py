@@ -88,12 +88,12 @@ def _spaced_words(
         if sought not in surfaces:
             nearest = min(surfaces, key=partial(slips_between, sought), default="")
             written = surfaces.get(nearest, usual)
-        shown = typed.get(sought, sought)
-        if sought in surfaces and sought.isdecimal() and shown != surfaces[sought]:
+        typed_word = typed.get(sought, sought)
+        if sought in surfaces and sought.isdecimal() and typed_word != surfaces[sought]:
             written = surfaces[sought]  # the date, or another of the same month
         # The last word of an unfinished question counts as a whole word, and as the beginning of one.
-        number += by_word[shown].points if shown in by_word else 0.0
-        by_word[shown] = MatchedWord(shown, number, written)
+        number += by_word[typed_word].points if typed_word in by_word else 0.0
+        by_word[typed_word] = MatchedWord(typed_word, number, written)
     return by_word.values()
 
 

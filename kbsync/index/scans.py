@@ -160,8 +160,8 @@ class Scans:
                     document for (document,) in self._execute("SELECT document FROM scan WHERE document")
                 ]
                 existing = find_existing(known)
-                gone = [(document,) for document in known if document not in existing]
-                self._connection.executemany("UPDATE scan SET document = NULL WHERE document = ?", gone)
+                missing = [(document,) for document in known if document not in existing]
+                self._connection.executemany("UPDATE scan SET document = NULL WHERE document = ?", missing)
                 self._execute("DELETE FROM scan WHERE document IS NULL")
                 self._drop_pages()
             self._base = base

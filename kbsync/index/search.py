@@ -283,9 +283,9 @@ class Search:
 
 def _variants(terms: Sequence[Term]) -> dict[str, str]:
     """Return other spellings of the terms, by their stems."""
-    variants, asked = variants_in(term.surface for term in terms), {term.stem for term in terms}
+    variants, stems = variants_in(term.surface for term in terms), {term.stem for term in terms}
     others = stemmed(" ".join(variants)) if variants else []
-    return {term.stem: term.surface for term in others if term.stem not in asked}
+    return {term.stem: term.surface for term in others if term.stem not in stems}
 
 
 def _merged(
@@ -318,17 +318,17 @@ def _with_codes(
     for item in tested.values():
         passage = passages[item.chunk]
         text = "\n".join([passage.title or "", *passage.headings, passage.text, passage.path])
-        found = {code: code_points(share) for code, (has_code, share) in tests.items() if has_code(text)}
-        if found:
-            having[item.chunk] = replace(item, words=item.words + sum(found.values()), codes=found)
+        codes = {code: code_points(share) for code, (has_code, share) in tests.items() if has_code(text)}
+        if codes:
+            having[item.chunk] = replace(item, words=item.words + sum(codes.values()), codes=codes)
     return [having.get(item.chunk, item) for item in candidates]
 
 
 def _code_shares(question: str) -> dict[str, float]:
     """Return the question's codes with their shares of its terms."""
-    asked = {term.stem for term in terms_of(question)}
+    question_stems = {term.stem for term in terms_of(question)}
     return {
-        code: len(asked.intersection(term.stem for term in stemmed(code))) / len(asked)
+        code: len(question_stems.intersection(term.stem for term in stemmed(code))) / len(question_stems)
         for code in codes_in(question)
     }
 
@@ -371,8 +371,8 @@ def _with_sentences(
     tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
     documents = set(islice(dict.fromkeys(item.document for item in ranked), READ_DOCUMENTS))
     of_best = (item.candidate for item in ranked if item.document in documents)
-    shown = {candidate.chunk for candidate in few_of_each(of_best)}
-    best = [item for item in ranked if item.chunk in shown]
+    best_chunks = {candidate.chunk for candidate in few_of_each(of_best)}
+    best = [item for item in ranked if item.chunk in best_chunks]
     passages = snapshot.passages(item.chunk for item in best)
 
     def stems(text: str) -> frozenset[str]:
@@ -392,7 +392,7 @@ def _with_sentences(
         return replace(item, candidate=candidate, score=item.score + candidate.score - item.candidate.score)
 
     read = sorted(map(with_sentences, best), key=lambda item: (-item.score, item.chunk))
-    return [*read, *(item for item in ranked if item.chunk not in shown)]
+    return [*read, *(item for item in ranked if item.chunk not in best_chunks)]
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:

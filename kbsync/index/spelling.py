@@ -51,9 +51,9 @@ def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginni
     """Return those of the terms that are unknown, each with the most common of the nearest words that
     occur."""
     whole = [term for term in terms if not term.goes_on]
-    begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
+    unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
-    missing = [term for term in whole if term.stem not in known and term.stem not in begun]
+    missing = [term for term in whole if term.stem not in known and term.stem not in unfinished]
     similar = {term: _nearest(term, occurring, beginning) for term in missing[:MAX_GUESSED_WORDS]}
     return [Unknown(term.surface, similar.get(term, "")) for term in missing]
 

@@ -76,5 +76,5 @@ def _swapped(part: str, written: str) -> str:
 
 def variants_in(words: Iterable[str]) -> list[str]:
     """Return the other spellings of some words, as many as a search may look for."""
-    found = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
-    return list(itertools.islice(found, MAX_VARIANTS))
+    variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
+    return list(itertools.islice(variants, MAX_VARIANTS))

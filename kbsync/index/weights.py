@@ -126,12 +126,12 @@ class TermWeights:
         chunks. Such a chunk has all terms of the question, and one of them occurs in no other document.
         `by_term`: the points that each term adds to the `scores`, by chunk.
         """
-        asked = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
+        points_by_chunk = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
         certain = {
             chunk
             for term in self.unique
             for chunk in by_term.get(term, ())
-            if all(chunk in points for points in asked)
+            if all(chunk in points for points in points_by_chunk)
         }
         for chunk in certain:
             factor = max(1.0, self.total / scores[chunk])

@@ -536,13 +536,13 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
     is part of the question.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    asked = tokeniser.tokens(comparable(question))
+    question_tokens = tokeniser.tokens(comparable(question))
 
     def has_name(path: str) -> bool:
         stem = path.rpartition("/")[2].rpartition(".")[0].encode("utf-8", "replace").decode()
         name = tokeniser.tokens(comparable(stem))
-        ends = range(len(name), len(asked) + 1)
-        return len(name) > 1 and any(asked[end - len(name) : end] == name for end in ends)
+        ends = range(len(name), len(question_tokens) + 1)
+        return len(name) > 1 and any(question_tokens[end - len(name) : end] == name for end in ends)
 
     return has_name
 

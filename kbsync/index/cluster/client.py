@@ -277,10 +277,11 @@ class DaskCluster:
         self._loop.close(self._aclose())
 
     def _begin_cut(self, entry: Entry, body: Body, wanted: asyncio.Event) -> Future[Cut | TargetError]:
-        place = f"{self._config.folder.rstrip('/')}/{entry.path}" if self._config.folder else ""
-        document = worker.Sent(entry.path, body.size, entry.digest, None, place)
+        worker_path = f"{self._config.folder.rstrip('/')}/{entry.path}" if self._config.folder else ""
+        document = worker.Sent(entry.path, body.size, entry.digest, None, worker_path)
         try:
-            return self._begin(self._cut(document if place else _with_content(document, body), body, wanted))
+            document = document if worker_path else _with_content(document, body)
+            return self._begin(self._cut(document, body, wanted))
         except OSError as error:
             unreadable = Future[Cut | TargetError]()
             unreadable.set_result(scratch_error(error))
@@ -655,7 +656,7 @@ async def _fetch(future: Any, wanted: asyncio.Event | None) -> Any:
 def _with_content(document: worker.Sent, body: Body) -> worker.Sent:
     """Return the document with its bytes. Raises OSError."""
     with body.open() as stream:
-        return replace(document, content=stream.read(), place="")
+        return replace(document, content=stream.read(), worker_path="")
 
 
 def _result(future: Future[T]) -> T:

@@ -84,7 +84,7 @@ class Sent:
     size: int
     digest: str
     content: bytes | None
-    place: str = ""
+    worker_path: str = ""
 
 
 def cut(host_versions: Versions, payload: bytes) -> Answer:
@@ -183,7 +183,7 @@ def _read(document: Sent) -> bytes | None:
     """Return the bytes that the host read, from the shared file system; None if it doesn't have them."""
     with suppress(OSError):
         # O_NONBLOCK: a fifo in place of the file must not block us.
-        descriptor = os.open(document.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(document.worker_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode) and status.st_size == document.size:

@@ -230,13 +230,13 @@ class PostgresSnapshot:
             (list(chunks),),
         )
         passages, viewpoint = dict[int, StoredPassage](), self._viewpoint
-        for number, owner, token, host, mirror, folder, seen_at, document, path, *shown in rows:
+        for number, owner, token, host, mirror, folder, seen_at, document, path, *columns in rows:
             is_own = viewpoint.is_own and owner == viewpoint.owner
             is_here = host == viewpoint.host
             origin = Origin(
                 viewpoint.base, host, mirror, Path(unbind(folder)), seen_at, is_own, is_here, token
             )
-            title, modified, text, headings, page, line = shown
+            title, modified, text, headings, page, line = columns
             passages[number] = StoredPassage(
                 document, unbind(path), title, modified, text, tuple(headings), page, line, origin
             )
@@ -309,19 +309,19 @@ class PostgresSnapshot:
     def _find_codes(self, question: str, scope: _Scope) -> dict[int, int]:
         """Return some passages in the scope with a code of the question, with their documents."""
         codes = codes_in(readable(question))
-        found = dict[int, int]()
+        documents = dict[int, int]()
         for code in codes:
             has_phrase = phrase_test(code)
             for terms in _terms_of_spellings(code):
                 values = {**scope.values, "terms": list(terms), "most": MAX_CODE_CANDIDATES}
                 rows = self._connection.execute(_CODED.replace("@scope", scope.condition), values)
-                found.update(
+                documents.update(
                     (passage, document)
                     for passage, document, headings, text in rows
                     if has_phrase(text) or has_phrase("\n".join(headings))
                 )
         best, counts = dict[int, int](), Counter[int]()
-        for passage, document in sorted(found.items()):
+        for passage, document in sorted(documents.items()):
             counts[document] += 1
             if counts[document] <= PASSAGES and len(best) < DEPTH:
                 best[passage] = document

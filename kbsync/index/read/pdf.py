@@ -171,8 +171,8 @@ def _read_page(document: Any, number: int) -> Page | None:
     finally:
         pdfium.FPDF_ClosePage(page)
     if notes:  # the page may show them too, and some repeat the words that they mark
-        shown = f" {' '.join(line.text for line in lines)} "
-        notes = [note for note in notes if f" {note} " not in shown]
+        page_text = f" {' '.join(line.text for line in lines)} "
+        notes = [note for note in notes if f" {note} " not in page_text]
     return Page(lines, notes)
 
 

@@ -153,10 +153,10 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
         blocks += paragraphs(diagram)
     for chart in parts_of(archive, part, "chart"):
         tables = list(_chart_tables(chart))
-        shown = {cell for rows in tables for row in rows for cell in row}
+        in_tables = {cell for rows in tables for row in rows for cell in row}
         cached = (value.text or "" for cache in chart.iter("strCache") for value in cache.iter("v"))
         words = dict.fromkeys([*paragraphs(chart), *filter(None, map(str.strip, cached))])
-        if others := [word for word in words if word not in shown]:
+        if others := [word for word in words if word not in in_tables]:
             blocks.append("Chart: " + ", ".join(others))
         blocks += map(pipe_table, tables)
     return blocks

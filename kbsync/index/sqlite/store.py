@@ -441,9 +441,9 @@ class Reader:
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
             rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
-            found = find_unknown(rare, self._occurring, self._beginning)
+            missing = find_unknown(rare, self._occurring, self._beginning)
             unknown = [
-                replace(term, written=self._written(term.stem)) if term.stem else term for term in found
+                replace(term, written=self._written(term.stem)) if term.stem else term for term in missing
             ]
             self._last_unknown, self._has_phrase = (terms, unknown), {}
         return self._last_unknown[1]
@@ -1040,14 +1040,15 @@ class SqliteStore:
                 if row is None:
                     continue
                 text, headings = row
-                texts[key] = "\n".join([*(each for each in json.loads(headings) if each not in text), text])
+                missing = (heading for heading in json.loads(headings) if heading not in text)
+                texts[key] = "\n".join([*missing, text])
             return texts
 
-    def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
+    def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
         """Store vectors from the model `better` for those passages that still exist, by the key of their
         vector from `model`."""
         with self._target_errors():
-            self._current_writer().put_better(model, better, made)
+            self._current_writer().put_better(model, better, new_vectors)
 
     def texts(self, document: int) -> Sequence[str] | None:
         """Return the texts of a document's chunks."""

@@ -217,9 +217,9 @@ def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[
     first, second = find_model(connection, model), find_model(connection, better)
     if first is None:
         return None
-    made = "SELECT coalesce(sum(count), 0) FROM better WHERE model = ?"
+    count_query = "SELECT coalesce(sum(count), 0) FROM better WHERE model = ?"
     every = "SELECT count(*) FROM slot WHERE model = ? AND key NOTNULL"
-    count: int = connection.execute(made, (second.id,)).get if second else 0
+    count: int = connection.execute(count_query, (second.id,)).get if second else 0
     return count, connection.execute(every, (first.id,)).get
 
 
@@ -423,8 +423,8 @@ class Cosines:
                 break
             if self._near is None or len(self._near[0]) < count // 2:
                 sample, rank = self._values[::16], count // 16
-                found = np.flatnonzero(self._values >= np.partition(sample, -rank)[-rank])
-                self._near = found, self._values[found] + self._rest(found)
+                nearest = np.flatnonzero(self._values >= np.partition(sample, -rank)[-rank])
+                self._near = nearest, self._values[nearest] + self._rest(nearest)
             positions, values = self._near
             if stop <= len(positions) <= 4 * count:  # many equal ones
                 top = np.argpartition(values, -stop)[-stop:]

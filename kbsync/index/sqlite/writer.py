@@ -230,15 +230,15 @@ class Writer:
         forget_set_aside(self._folder / FILE)
         return self.scrub() and is_clear
 
-    def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
+    def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
         """Store vectors from the model `better` for those passages that still exist, by the key of their
         vector from `model`."""
         with self._transaction() as version:
             first = vectors.find_model(self._connection, model)
-            if first is not None and made:
-                dimensions = len(next(iter(made.values()))) // NUMBER_BYTES
+            if first is not None and new_vectors:
+                dimensions = len(next(iter(new_vectors.values()))) // NUMBER_BYTES
                 other = vectors.ensure_model(self._connection, better, dimensions)
-                vectors.fill_better(self._connection, first, other, made, version)
+                vectors.fill_better(self._connection, first, other, new_vectors, version)
 
     def tidy(self) -> bool:
         """Do one step of the work that an interrupted change left. Returns whether there may be more."""
