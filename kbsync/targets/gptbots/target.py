@@ -216,7 +216,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         }
         sendable = {index: document for index, document in enumerate(documents) if index not in results}
         try:
-            rows = await self._current_rows({old for each in sendable.values() if (old := each.replaces)})
+            rows = await self._current_rows({old for item in sendable.values() if (old := item.replaces)})
         except TargetError as error:
             return [results.get(index, error) for index in range(len(documents))]
         items = [self._upload_item(index, document, rows) for index, document in sendable.items()]
@@ -227,8 +227,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
         except TargetError:
             refused = []
-        gone = [item for item in refused if item.doc_id not in statuses]
-        results |= await self._send(self._upload_item(item.index, item.document, {}) for item in gone)
+        deleted = [item for item in refused if item.doc_id not in statuses]
+        results |= await self._send(self._upload_item(item.index, item.document, {}) for item in deleted)
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
@@ -419,9 +419,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             row = listed.get(remote_id)
             if row is None:
                 return UNKNOWN
-            begun = self._update_started.get(remote_id)
+            started_at = self._update_started.get(remote_id)
             # A failure reported for this long must belong to the new version.
-            is_late = begun is None or self._steady() >= begun + grace(self._config)
+            is_late = started_at is None or self._steady() >= started_at + grace(self._config)
             if not row.is_through and not (state is DocState.FAILED and is_late):
                 return INDEXING
         return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)

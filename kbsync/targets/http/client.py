@@ -305,7 +305,7 @@ class Client:
         middle. Limits each wait for bytes and the number of bytes.
         """
         async with self._slot() as (burst, number):
-            begun, outcome = self._steady(), None
+            started_at, outcome = self._steady(), None
             try:
                 call = HttpCall(op, "POST", path, partial(json_body, json_text(json)))
                 async with aclosing(self._stream_pieces(call)) as pieces:
@@ -321,7 +321,7 @@ class Client:
             finally:
                 self.breaker.withdraw(number)  # applies if no bytes arrived
                 if outcome is not None:
-                    self.meter.answered(op, outcome, self._steady() - begun)
+                    self.meter.answered(op, outcome, self._steady() - started_at)
 
     async def download(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:
         """Yield at most `limit` bytes from a foreign http(s) URL, without credentials.
@@ -348,15 +348,15 @@ class Client:
         if self._pace is not None:
             await self._pace()
         async with self._slot() as (burst, number):
-            begun, asked_at = self._steady(), asyncio.get_running_loop().time()
+            started_at, sent_at = self._steady(), asyncio.get_running_loop().time()
             try:
                 outcome, sent_bytes = await self._exchange(call)
             except BaseException as error:
-                self._record_cancelled(call, number, error, asked_at)
+                self._record_cancelled(call, number, error, sent_at)
                 raise
             # only data to store counts as uploaded, not the bodies of queries
             uploaded = 0 if call.is_repeatable else sent_bytes
-            self.meter.answered(call.op, _outcome_kind(outcome), self._steady() - begun, uploaded)
+            self.meter.answered(call.op, _outcome_kind(outcome), self._steady() - started_at, uploaded)
             self._learn(outcome, burst, number)
             if isinstance(outcome, HttpResponse):
                 self.missing.works(call.op)
@@ -383,12 +383,12 @@ class Client:
             reason = f"{self.breaker.cause}; retrying in {math.ceil(rest)} s"
             raise Unavailable(reason, retry_after=rest, untried=True)
 
-    def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
+    def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, sent_at: float) -> None:
         """Record a request that was cancelled or failed in our own code.
 
         It counts against the target only if the time was spent waiting for the target.
         """
-        patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
+        patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - sent_at
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if patience is not None and is_cancelled and patience.deadline.expired():
             if waited >= HANGING_SHARE * patience.seconds:
@@ -717,7 +717,7 @@ class Download:
 
     async def _within(self, waiting: Awaitable[T]) -> T:
         """Await `waiting` within the remaining time."""
-        begun = self._steady()
+        started_at = self._steady()
         failure: TargetError
         try:
             async with asyncio.timeout(self._remaining):
@@ -730,7 +730,7 @@ class Download:
         except TRANSPORT_ERRORS as error:
             failure = self._unavailable(describe_failure(error, self._timeouts))
         finally:
-            self._remaining -= self._steady() - begun
+            self._remaining -= self._steady() - started_at
         raise failure  # outside of the handler, because the transport error contains the URL
 
     def _unavailable(self, what: str) -> Unavailable:

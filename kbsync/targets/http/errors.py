@@ -257,12 +257,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
     httpcore raises `from None`, but keeps the cause as context and as argument.
     """
-    seen: set[int] = set()
+    visited: set[int] = set()
     todo: list[BaseException] = [error]
     while todo:
         current = todo.pop(0)
-        if id(current) not in seen:
-            seen.add(id(current))
+        if id(current) not in visited:
+            visited.add(id(current))
             yield current
             inner = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
             linked = (current.__cause__, current.__context__, *current.args, *inner)

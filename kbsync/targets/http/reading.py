@@ -330,10 +330,10 @@ class ListSweep(Generic[T]):
                 turn.size = real_size(page, turn.size)
             if page.total is not None:
                 turn.totals.add(page.total)
-            mine = {row.id: row for row in page.rows if self._last_turns.get(row.id) != mark}
-            fresh = [row for remote_id, row in mine.items() if remote_id not in self._last_turns]
-            self._last_turns.update(dict.fromkeys(mine, mark))
-            turn.distinct += len(mine)
+            new_in_turn = {row.id: row for row in page.rows if self._last_turns.get(row.id) != mark}
+            fresh = [row for remote_id, row in new_in_turn.items() if remote_id not in self._last_turns]
+            self._last_turns.update(dict.fromkeys(new_in_turn, mark))
+            turn.distinct += len(new_in_turn)
             for row in fresh:
                 yield row
             if mark == 1:
@@ -341,7 +341,7 @@ class ListSweep(Generic[T]):
             # Done: the page had nothing new, or is the last by its length and by the count. A count lower
             # than the number of listed rows is wrong and doesn't mark the end.
             is_last = len(page.rows) < turn.size and turn.distinct == max(turn.totals, default=0)
-            if not mine or is_last:
+            if not new_in_turn or is_last:
                 break
             turn.number += 1
         self._last = turn

@@ -168,13 +168,13 @@ def case_of(
     is_of_document: bool = True,
 ) -> ErrorCase:
     """Return a response in the form that rules check. `matched_text` defaults to `message` without names."""
-    shown = printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH]
+    excerpt = printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH]
     return ErrorCase(
         call=response.op,
         status=response.status,
         codes=frozenset(codes) or frozenset({code} - {""}),
         code=code,
-        message=shown,
+        message=excerpt,
         matched_text=without_files(message) if matched_text is None else matched_text,
         is_error=is_error,
         is_of_document=is_of_document,

@@ -518,14 +518,14 @@ class ServiceTarget(Target, Generic[Row]):
         """
         # Check the base once for all missing documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
-        gone = [
+        missing = [
             remote_id
             for remote_id, row in details.items()
             if isinstance(row, TargetError) and self.is_gone(row)
         ]
-        if gone:
+        if missing:
             outcome = None if self.gone_proves_base else await self._check_base_first(None)
-            details |= dict.fromkeys(gone, outcome)
+            details |= dict.fromkeys(missing, outcome)
         return details
 
     async def _read_detail(self, remote_id: str) -> Row:
@@ -564,11 +564,12 @@ class ServiceTarget(Target, Generic[Row]):
         except Rejected as error:
             failure, is_refused = error, True
         listed_ids = await self.still_there(ids)
-        left = [remote_id for remote_id in ids if remote_id in listed_ids]
+        remaining = [remote_id for remote_id in ids if remote_id in listed_ids]
         outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
         if not is_refused or len(ids) == 1:
-            return outcomes | dict.fromkeys(left, failure)
-        for part in [left] if 0 < len(left) < len(ids) else [[remote_id] for remote_id in left]:
+            return outcomes | dict.fromkeys(remaining, failure)
+        is_part = 0 < len(remaining) < len(ids)
+        for part in [remaining] if is_part else [[remote_id] for remote_id in remaining]:
             outcomes |= await self._remove_batch(part)
         return outcomes
 

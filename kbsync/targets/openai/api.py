@@ -37,7 +37,7 @@ async def rows(
     """Yield every object of a list once, newest first; none if its store doesn't exist. `pages`: the maximum
     number of pages; 0 for all.
     """
-    seen: set[str] = set()
+    listed_ids: set[str] = set()
     params = {"limit": str(PAGE_SIZE), "order": "desc", **params}
     for number in itertools.count(1):
         try:
@@ -48,8 +48,8 @@ async def rows(
             if error.code == GONE and number == 1:
                 return
             raise Unavailable(error.reason, code=error.code) from error
-        fresh = [row for row in rows if row["id"] not in seen]
-        seen.update(row["id"] for row in fresh)
+        fresh = [row for row in rows if row["id"] not in listed_ids]
+        listed_ids.update(row["id"] for row in fresh)
         for row in fresh:
             yield row
         if not after or number == pages:

@@ -238,17 +238,17 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
         """Yield every file of the store. From time to time, deletes files that were never attached."""
-        seen = set()
+        listed_ids = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
-                seen.add(row["id"])
+                listed_ids.add(row["id"])
                 yield shapes.row_of(row, self._prefix)
-        await self._check_list(len(seen))
+        await self._check_list(len(listed_ids))
         now, last = self._steady(), self._cleaned_at
         if not self._context.read_only and (last is None or now - last > CLEAN_EVERY):
             self._cleaned_at = now
             with suppress(TargetError):  # only a cleanup, which runs again later
-                await self._delete_orphans(seen)
+                await self._delete_orphans(listed_ids)
 
     async def _delete_orphans(self, attached: set[str]) -> None:
         """Delete files that we uploaded but never attached, because kbsync was killed in between."""

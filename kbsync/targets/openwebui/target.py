@@ -164,23 +164,25 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         pages for finished files, and the rest one by one. If the base already has a file's text, this changes
         the text (`_finish`).
         """
-        wanted, news = set(ids), dict[str, StoredFile]()
+        wanted, newest = set(ids), dict[str, StoredFile]()
         rows = await self._find_linked(wanted)
         if missing := wanted - rows.keys():
             size, limit = min(NEWEST, 2 * len(missing) + 20), 4 * len(missing) + NEWEST
-            news = await self._find_newest(size, lambda seen: missing <= seen.keys() or len(seen) >= limit)
-            ended = {row.id for row in news.values() if row.id in missing and row.status == "completed"}
+            newest = await self._find_newest(
+                size, lambda files: missing <= files.keys() or len(files) >= limit
+            )
+            ended = {row.id for row in newest.values() if row.id in missing and row.status == "completed"}
             if ended:
                 rows |= await self._find_linked(ended, 2 * len(ids) + 1)
-        mine = [row for row in rows.values() if row.id in wanted]
-        if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in mine):
+        wanted_rows = [row for row in rows.values() if row.id in wanted]
+        if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in wanted_rows):
             self._folders.forget()  # the folder is gone: the server stores the file outside of it
         twins = _equal_texts(rows.values(), wanted)
-        looks = (
-            self._status(file_id, rows.get(file_id), news.get(file_id), file_id in twins)
+        polls = (
+            self._status(file_id, rows.get(file_id), newest.get(file_id), file_id in twins)
             for file_id in wanted
         )
-        return dict(zip(wanted, await asyncio.gather(*looks), strict=True))
+        return dict(zip(wanted, await asyncio.gather(*polls), strict=True))
 
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
@@ -288,8 +290,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def _read_status(self, remote_id: str) -> str | None:
         """Return a file's status without its text, which may be large; None if the file doesn't exist."""
-        way = f"{_file_at(remote_id)}/process/status"
-        response = await unless_gone(self._client.request("state", "GET", way))
+        path = f"{_file_at(remote_id)}/process/status"
+        response = await unless_gone(self._client.request("state", "GET", path))
         return reading.require_shape("state", response.fields.text("status") or None) if response else None
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
@@ -360,8 +362,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own_collection}
         for file_id in busy:
             await self._finish(file_id, True, file_id in twins)
-        if gone := [file_id for file_id in ids if file_id not in busy]:
-            body = {"file_ids": gone, "dir_ids": []}
+        if removable := [file_id for file_id in ids if file_id not in busy]:
+            body = {"file_ids": removable, "dir_ids": []}
             await self._client.request("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
         return not busy
 
@@ -371,11 +373,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """
         prefix = self._context.prefix
         limit = max(RECENT, self._config.vectorization.give_up)
-        news = await self._find_newest(
-            NEWEST, lambda seen: any(self._age_of(row.created) > limit for row in seen.values())
+        newest = await self._find_newest(
+            NEWEST, lambda files: any(self._age_of(row.created) > limit for row in files.values())
         )
-        mine = [row for row in news.values() if row.base == self._config.knowledge_id]
-        unfinished = [row for row in mine if row.status in IN_FLIGHT or (row.mark and row.is_refused_copy)]
+        in_base = [row for row in newest.values() if row.base == self._config.knowledge_id]
+        unfinished = [row for row in in_base if row.status in IN_FLIGHT or (row.mark and row.is_refused_copy)]
         pending = {row.id: row for row in unfinished}
 
         # Oldest first, so that new files don't move rows to other pages.

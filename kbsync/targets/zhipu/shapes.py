@@ -238,8 +238,8 @@ def with_images(hit: Hit, images: Images) -> Hit:
         named = dict.fromkeys(
             _PLACEHOLDER.findall(passage.text)
         )  # each picture once, in the order of the text
-        shown = tuple(Image(name, images[name]) for name in named if name in images)
-        passages.append(replace(passage, images=passage.images or shown))
+        mentioned = tuple(Image(name, images[name]) for name in named if name in images)
+        passages.append(replace(passage, images=passage.images or mentioned))
     return replace(hit, passages=tuple(passages))
 
 

@@ -228,8 +228,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """
         outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
         # A document that a DELETE reports as missing may still exist (promise 10).
-        gone = [doc_id for doc_id, error in outcomes.items() if error is not None and is_gone(error)]
-        for doc_id, detail in (await self._read_details(gone)).items():
+        unconfirmed = [doc_id for doc_id, error in outcomes.items() if error is not None and is_gone(error)]
+        for doc_id, detail in (await self._read_details(unconfirmed)).items():
             outcomes[doc_id] = _STILL_THERE if isinstance(detail, ZhipuDocument) else detail
         return outcomes
 
@@ -316,19 +316,19 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Read the states of many ids from pages of the list, and of few ids one by one; never send more
         requests than there are ids (ADR 15).
         """
-        seen = PageResults()
+        results = PageResults()
         if len(ids) > MAX_SINGLE_POLLS:
             try:
-                seen = await find_on_pages(self.page, ids)
+                results = await find_on_pages(self.page, ids)
             except Rejected:  # the list isn't available
                 await self.base()
-                seen.requests = 1
+                results.requests = 1
         # Poll the oldest first; the newest can wait for the next poll.
         rest = sorted(
-            (doc_id for doc_id in ids if doc_id not in seen.rows),
+            (doc_id for doc_id in ids if doc_id not in results.rows),
             key=lambda doc_id: shapes.created_of(doc_id) or 0.0,
         )
-        return seen.rows, rest[: len(ids) - seen.requests]
+        return results.rows, rest[: len(ids) - results.requests]
 
     async def _states_of(self, rows: Mapping[str, ZhipuDocument]) -> Mapping[str, DocStatus]:
         states = {doc_id: row.status for doc_id, row in rows.items()}

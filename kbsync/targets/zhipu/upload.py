@@ -186,25 +186,25 @@ async def find_on_pages(
     first, on the last one. The order of the list is undocumented, so the times in the ids of the read pages
     decide. Never requests more pages than ids, and remembers nothing between calls.
     """
-    seen, missing, shown = PageResults(), set(ids), set[str]()
+    results, missing, earlier_ids = PageResults(), set(ids), set[str]()
     number, step, size, misses = 1, 1, PAGE_SIZE, 0
-    while seen.requests < len(ids):
+    while results.requests < len(ids):
         page = await fetch_page(number, size)
-        seen.requests += 1
+        results.requests += 1
         listed = {row.id: row for row in page.rows if row.id in missing}
-        seen.rows |= listed
+        results.rows |= listed
         missing -= listed.keys()
         misses += not listed
         times = [created for row in page.rows if (created := created_of(row.id)) is not None]
         is_timed = len(times) >= max(2, len(page.rows))
         is_oldest_first = is_timed and times == sorted(times) and times[0] < times[-1]
         is_newest_first = is_timed and times == sorted(times, reverse=True)
-        if seen.requests == 1:
+        if results.requests == 1:
             size = real_size(page, size)
         # a total below the number of listed rows is wrong
         has_total = page.total is not None and page.total >= len(page.rows)
         last = max(1, -(-(page.total or 0) // size)) if has_total else None
-        if missing and seen.requests == 1 and is_oldest_first and last is not None and last > 1:
+        if missing and results.requests == 1 and is_oldest_first and last is not None and last > 1:
             number, step = last, -1
             continue
         expected: Collection[str] = missing
@@ -213,8 +213,8 @@ async def find_on_pages(
             expected = [doc_id for doc_id in missing if (created_of(doc_id) or 0.0) <= min(times)]
         page_ids = {row.id for row in page.rows}
         is_end = number <= 2 if step < 0 else last is not None and number >= last
-        if len(expected) < _WORTH_A_PAGE or misses * 10 > len(expected) or page_ids <= shown or is_end:
+        if len(expected) < _WORTH_A_PAGE or misses * 10 > len(expected) or page_ids <= earlier_ids or is_end:
             break
-        shown |= page_ids
+        earlier_ids |= page_ids
         number += step
-    return seen
+    return results
