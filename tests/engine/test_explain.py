@@ -433,7 +433,7 @@ async def test_refused_rename_is_no_failure_where_old_names_are_kept(renamed: Wo
 
 async def test_verify_plan_and_explain_agree_on_a_refused_rename(renamed: World) -> None:
     [stale] = (await verified(renamed)).stale
-    assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
+    assert stale.path == NEW and f"renamed from {OLD}" in stale.why and "too large" in stale.why
     assert (
         f"searchable under its old name, {OLD}, because the target refused it (too large)"
         in (await explained(renamed, NEW)).answer
