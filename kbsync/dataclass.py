@@ -78,8 +78,8 @@ else:
 
     @recursive_repr()
     def _repr(self):
-        shown = (field.name for field in dataclasses.fields(self) if field.repr)
-        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+        names = (field.name for field in dataclasses.fields(self) if field.repr)
+        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def _eq(values):
         def __eq__(self, other):

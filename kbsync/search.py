@@ -279,13 +279,13 @@ async def open_all(
         return SearchedMirror(mirror.name, mirror.folder, target, opened.read)
 
     chosen = [mirror for mirror in mirrors if mirror.name not in forgotten]
-    targets = await gather(*(_attempt(open_mirror(mirror)) for mirror in chosen))
+    outcomes = await gather(*(_attempt(open_mirror(mirror)) for mirror in chosen))
     errors, searched = dict[str, Exception](), list[SearchedMirror]()
-    for mirror, one in zip(chosen, targets, strict=True):
-        if isinstance(one, Exception):
-            errors[mirror.name] = one
-        elif one is not None:
-            searched.append(one)
+    for mirror, outcome in zip(chosen, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            errors[mirror.name] = outcome
+        elif outcome is not None:
+            searched.append(outcome)
     return searched, errors
 
 

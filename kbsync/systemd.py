@@ -83,12 +83,12 @@ class ServiceReports:
         """Send the counts soon, because they have changed."""
         self._news.set()
 
-    async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
+    async def ready_after(self, started: Collection[asyncio.Event]) -> None:
         """Send READY once, when all of these events are set, or after `READY_LATEST` seconds."""
         all_started = asyncio.Event()
 
         async def wait_for_all() -> None:
-            for process in begun:
+            for process in started:
                 await process.wait()
             all_started.set()
 

@@ -576,7 +576,8 @@ def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRe
     from kbsync.once import identities_of, settings_of
 
     configured = identities_of(installation.config)
-    records = [(one.name, find_record(tx, settings_of(one), configured)) for one in installation.mirrors]
+    mirrors = installation.mirrors
+    records = [(mirror.name, find_record(tx, settings_of(mirror), configured)) for mirror in mirrors]
     return [(name, record) for name, record in records if record is not None]
 
 

@@ -365,9 +365,9 @@ def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
     """
     real = os.path.realpath(folder)
     name, number = folder_name(folder), 1
-    taken = {mirror.name for mirror in mirrors if os.path.realpath(mirror.folder) != real}
+    other_names = {mirror.name for mirror in mirrors if os.path.realpath(mirror.folder) != real}
     has_others = any(letter.isalnum() and not letter.isascii() for letter in folder.name)
-    while has_others and name in taken:
+    while has_others and name in other_names:
         number += 1
         name = f"{folder_name(folder)[: MAX_NAME_LENGTH - 10]}-{number}"
     return name

@@ -48,7 +48,7 @@ class Histogram:
 
     def add(self, other: Histogram) -> None:
         """Add another histogram with the same bounds."""
-        self._counts = [mine + its for mine, its in zip(self._counts, other._counts, strict=True)]
+        self._counts = [count + added for count, added in zip(self._counts, other._counts, strict=True)]
         self.sum += other.sum
 
 

@@ -347,7 +347,7 @@ def _find_similar(tx: Tx, mirror: int, path: str) -> str:
     paths = tx.entries.present_paths(mirror, MAX_COMPARED)
     if similar := difflib.get_close_matches(path, paths, n=1, cutoff=MIN_SIMILARITY):
         return similar[0]
-    path_of = {split(one)[1]: one for one in paths}
+    path_of = {split(path)[1]: path for path in paths}
     similar = difflib.get_close_matches(name, path_of, n=1, cutoff=MIN_SIMILARITY)
     return path_of[similar[0]] if similar else ""
 
@@ -451,8 +451,8 @@ def _undo(selection: Selection) -> str:
         case FileChoice.EXCLUDED if rule.startswith("include["):
             return f"change {rule}, or add a pattern for it below"
         case FileChoice.EXCLUDED:
-            again = "" if selection.closed else ", or re-include it with a negated pattern below it"
-            return f"change {rule}{again}"
+            alternative = "" if selection.closed else ", or re-include it with a negated pattern below it"
+            return f"change {rule}{alternative}"
         case FileChoice.REFUSED if rule == "max_bytes":
             return "make it smaller, or raise the limit if you set it"
         case FileChoice.REFUSED:

@@ -202,9 +202,9 @@ async def _find_open_uploads(
     rows = await store.read(lambda tx: read_rows(tx, *OUTCOME_OPEN))
     while rows:
         started_at = clock.wall()
-        found = await find_uploads(store, _listing_of(record, binding, target, rows), target, rows)
-        proven = {item.row.id for item in found if await _is_proven(target, item)}
-        await store.write(lambda tx: _record_search(tx, found, proven, timing(), started_at))  # noqa: B023
+        uploads = await find_uploads(store, _listing_of(record, binding, target, rows), target, rows)
+        proven = {item.row.id for item in uploads if await _is_proven(target, item)}
+        await store.write(lambda tx: _record_search(tx, uploads, proven, timing(), started_at))  # noqa: B023
         rows = await store.read(lambda tx: read_rows(tx, UploadState.UNSURE))
         if rows:
             await clock.sleep(max(0.0, min(row.due_at or 0.0 for row in rows) - clock.wall()))
@@ -231,21 +231,21 @@ def _listing_of(
     )
 
 
-async def _is_proven(target: Target, found: FoundUpload) -> bool:
+async def _is_proven(target: Target, upload: FoundUpload) -> bool:
     """Return whether the found document is the upload's: a name without a tag doesn't prove that (promise
     6)."""
-    if found.listed is None:
+    if upload.listed is None:
         return False
-    row = found.row
+    row = upload.row
     if target.limits.marks or row.remote_id is not None or is_address(row.name) or is_tagged(row):
         return True
-    return isinstance(target, SupportsDigest) and await target.digest(found.listed.remote_id) == row.digest
+    return isinstance(target, SupportsDigest) and await target.digest(upload.listed.remote_id) == row.digest
 
 
 def _record_search(
-    tx: Tx, found: Sequence[FoundUpload], proven: Collection[int], timing: Timing, started_at: float
+    tx: Tx, uploads: Sequence[FoundUpload], proven: Collection[int], timing: Timing, started_at: float
 ) -> None:
-    for row, listed in ((item.row, item.listed) for item in found):
+    for row, listed in ((item.row, item.listed) for item in uploads):
         if listed is not None and row.id in proven:
             if row.state is UploadState.TOMBSTONE:
                 tx.uploads.save(lifecycle.still_there(row, timing))

@@ -523,9 +523,9 @@ def disk_halt(state: Path) -> Halt | None:
 
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
     """Return a running mirror's halt, or its held deletions, which count as one; None if the mirror works."""
-    record, shown = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
-    if record is None or shown is not None:
-        return shown
+    record, halt = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
+    if record is None or halt is not None:
+        return halt
     command_line, at_work = mirror.context.command_line, mirror.context.at_work
     return mirror_status(
         tx,

@@ -441,7 +441,7 @@ class ListenerApp:
         if documents not in ("keep", "delete"):
             raise HTTPException(400, "documents must be keep or delete")
         installation = self._mirrors.installation
-        deletes, names = documents == "delete", [one.name for one in installation.config.mirrors]
+        deletes, names = documents == "delete", [item.name for item in installation.config.mirrors]
 
         def edit(config_path: Path) -> None:
             if installation.only:

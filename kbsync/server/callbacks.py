@@ -85,10 +85,10 @@ class CallbackRoute:
 
     async def called(self, request: Request) -> Response:
         """Return 200 for any body, so that the service doesn't resend it; 404 for an unknown path."""
-        shown, mirror = request.path_params["secret"].encode(), None
+        received, mirror = request.path_params["secret"].encode(), None
         # Compare with all, so that a wrong secret takes as long as a right one.
         for name, secret in self.secrets.items():
-            if hmac.compare_digest(shown, secret.reveal().encode()):
+            if hmac.compare_digest(received, secret.reveal().encode()):
                 mirror = name
         if mirror is None:
             return PlainTextResponse("not found\n", 404)

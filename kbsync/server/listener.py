@@ -182,11 +182,11 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
                 # An IPv6 socket doesn't bind the IPv4 port, which has its own socket.
                 listening = socket.create_server(address, family=family, backlog=BACKLOG)
             except OSError as error:
-                shown, number = str(address[0]), str(address[1])
-                shown = f"[{shown}]" if family == socket.AF_INET6 else shown
+                address_host, number = str(address[0]), str(address[1])
+                address_host = f"[{address_host}]" if family == socket.AF_INET6 else address_host
                 fix = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another"
                 fix = _FIXES.get(error.errno or 0, fix).format(number)
-                raise UsageError(f"http.listen: {shown}:{number} {fix}") from error
+                raise UsageError(f"http.listen: {address_host}:{number} {fix}") from error
             sockets.append(opened.enter_context(listening))
         opened.pop_all()
     return sockets

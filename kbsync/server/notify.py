@@ -337,21 +337,21 @@ class Notifications:
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
         """Deliver a notification by command and POST at once; one success is enough."""
         body = body_of(notice)
-        ways: list[tuple[str, Awaitable[None]]] = []
+        channels: list[tuple[str, Awaitable[None]]] = []
         if config.command is not None:
-            ways.append(("command", run_command(config.command, body)))
+            channels.append(("command", run_command(config.command, body)))
         if config.url is not None:
-            ways.append(("url", post_notice(config.url.reveal(), body)))
-        outcomes = await asyncio.gather(*(work for _, work in ways), return_exceptions=True)
-        for (way, _), error in zip(ways, outcomes, strict=True):
+            channels.append(("url", post_notice(config.url.reveal(), body)))
+        outcomes = await asyncio.gather(*(work for _, work in channels), return_exceptions=True)
+        for (channel, _), error in zip(channels, outcomes, strict=True):
             if isinstance(error, BaseException):
-                if way not in self._failing:
+                if channel not in self._failing:
                     # Log only the type of an unexpected error: its message may contain a URL.
                     unforeseen = f"an error in kbsync itself, {type(error).__name__}"
                     detail = str(error) if isinstance(error, Undelivered) else unforeseen
-                    log.error("notify.failed", via=way, detail=detail)
-                self._failing.add(way)
-            elif way in self._failing:
-                log.info("notify.resumed", via=way)
-                self._failing.discard(way)
+                    log.error("notify.failed", via=channel, detail=detail)
+                self._failing.add(channel)
+            elif channel in self._failing:
+                log.info("notify.resumed", via=channel)
+                self._failing.discard(channel)
         return any(error is None for error in outcomes)

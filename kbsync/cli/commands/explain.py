@@ -136,12 +136,12 @@ def _describe_hard_link(installation: Installation, path: str) -> str:
             return ""
         with open_state(installation) as state:
             for mirror in installation.mirrors:
-                found = state.read(partial(_find_same_file, mirror.name, Path(mirror.folder), status))
-                if found is not None:
-                    command = installation.command_line(f"explain {shell_word(path_argument(found))}")
+                same_file = state.read(partial(_find_same_file, mirror.name, Path(mirror.folder), status))
+                if same_file is not None:
+                    command = installation.command_line(f"explain {shell_word(path_argument(same_file))}")
                     named = command if len(installation.mirrors) == 1 else f"{command} --mirror {mirror.name}"
                     return (
-                        f"No mirrored folder contains it, but it is a hard link to {found} of mirror "
+                        f"No mirrored folder contains it, but it is a hard link to {same_file} of mirror "
                         f"{mirror.name}; run `{named}`."
                     )
     return ""

@@ -198,12 +198,12 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
     name = folder_name(Path(os.path.realpath(folder)))
     if all(record.target == DEFAULT_TARGET for record in _records_in(trial_dir)):
         end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
-        kept = f"the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
+        note = f"the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
     else:
         # The new mirror may adopt the documents at a service, so no command here deletes them.
         end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
-        kept = f"the state of the documents mirrored with --folder stays in {trial_dir}; to drop it: {end}"
-    return printable(f"{why}: {kept}")
+        note = f"the state of the documents mirrored with --folder stays in {trial_dir}; to drop it: {end}"
+    return printable(f"{why}: {note}")
 
 
 def _records_in(trial_dir: Path) -> list[MirrorRecord]:

@@ -115,7 +115,7 @@ def _is_reachable_without(installation: Installation, name: str, holdings: Holdi
     """
     from kbsync.targets.registry import DEFAULT_TARGET
 
-    bases = [base for base in (holdings.binding, *(left.base for left in holdings.leftovers)) if base]
+    bases = [base for base in (holdings.binding, *(leftover.base for leftover in holdings.leftovers)) if base]
     at_services = {(base.target, base.address, base.base) for base in bases if base.target != DEFAULT_TARGET}
     keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
     key = keys.pop(name, None)

@@ -79,8 +79,8 @@ def command(
     text = " ".join(words).strip()
     if not interactive:
         _refuse_without_words(choices, replace(selection, text=text))
-    own = bool(choices.mirrors)
-    query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=own, explain=explain)
+    only_own = bool(choices.mirrors)
+    query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=only_own, explain=explain)
     installation = choose(choices, here=True)
     if interactive:
         from kbsync.cli.commands.search_live import search_live
@@ -104,8 +104,8 @@ def command(
     elif files:
         for path in (hit.absolute for hit in hits if hit.can_be_opened):
             output.path(str(path), b"\0" if null else b"\n")
-        if not choices.quiet and (gone := sum(hit.is_gone for hit in hits)):
-            print_message(f"left out {format_count(gone, 'document')} because the file is gone")
+        if not choices.quiet and (gone_count := sum(hit.is_gone for hit in hits)):
+            print_message(f"left out {format_count(gone_count, 'document')} because the file is gone")
     else:
         several = len(installation.mirrors) > 1
         words_searched = " ".join([reply.query.text, *reply.guesses])

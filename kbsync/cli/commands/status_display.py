@@ -71,8 +71,8 @@ def better(report: MirrorReport) -> str:
     """Return how many passages have a vector from the better model; '' without the `better` extra."""
     if report.status.better is None:
         return ""
-    made, passages = report.status.better
-    return f"{report.status.name}: better vectors: {made:,} of {passages:,} passages"
+    vector_count, passages = report.status.better
+    return f"{report.status.name}: better vectors: {vector_count:,} of {passages:,} passages"
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
