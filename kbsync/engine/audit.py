@@ -265,7 +265,11 @@ class Audit:
                 # The planner has decided about the file and didn't choose this document.
                 entry is not None
                 and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
-                and (stray.row is None or not has_bytes(entry, stray.listed))
+                and (
+                    stray.row is None
+                    or stray.row.state is UploadState.TOMBSTONE
+                    or not has_bytes(entry, stray.listed)
+                )
             ):
                 why = f"{document} isn't the document that will serve the file"
                 duplicate.append(self._discrepancy(stray, entry, why))

@@ -187,6 +187,24 @@ async def test_reappeared_document_with_an_ended_row_is_removed(world: World, ag
 
 
 @long
+async def test_document_that_survived_its_deletion_is_found_while_its_file_fails(tmp_path: Path) -> None:
+    """A service such as LightRAG refuses the same text again because of that document."""
+    world = World(tmp_path, list_lag=1.0)
+    await world.mirrored(3)
+    old = world.base.searchable("f0.md")[0]
+    world.delete("f0.md")
+    await world.once()
+    world.base._documents[old.remote_id] = old
+    fails(world, "put")
+    world.write("f0.md", "text of f0")
+    await world.once()
+    world.clock.now += 60.0
+    assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
+    await repair(world)
+    assert world.base.searchable("f0.md") == []
+
+
+@long
 @pytest.mark.parametrize(("days", "is_kept"), [(20, True), (40, False)])
 async def test_row_of_a_deleted_document_is_removed_after_a_month(
     world: World, days: int, is_kept: bool
