@@ -47,6 +47,10 @@ IN_A_PARAGRAPH = [
     ("<w:r><w:t>first</w:t><w:br/><w:t>second</w:t></w:r>", "first\nsecond"),
     ("<w:r><w:t># first</w:t><w:br/><w:t>| second</w:t></w:r>", "\\# first\n\\| second"),
     (run("co") + "<w:r><w:noBreakHyphen/></w:r>" + run("op"), "co-op"),
+    ('<w:r><w:sym w:font="Symbol" w:char="F062"/></w:r>' + run("-carotene"), "β-carotene"),
+    (run("x ") + '<w:r><w:sym w:font="Symbol" w:char="F0B3"/></w:r>' + run(" 5"), "x ≥ 5"),
+    ('<w:r><w:sym w:font="Segoe UI Symbol" w:char="2713"/></w:r>' + run(" done"), "✓ done"),
+    ('<w:r><w:sym w:font="Wingdings" w:char="F0FC"/><w:sym w:char="x"/><w:sym/></w:r>' + run("done"), "done"),
     (
         f"<w:ins>{run('kept ')}</w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>" + run("on"),
         "kept on",

@@ -205,6 +205,7 @@ _SEARCHED = {
         _BLANKS],
     "index.read.sheets._FORMATTED": [times('<c r="A1" s="1">'), times('<c r="A1" s="1"><f'),
         '<c r="A1" s="1"><f' + _LETTERS, times('<c r="A1" s="1"><f></f><v>1')],
+    "index.read.docx._CODE": [_DIGITS, _LETTERS],
     "index.read.docx._NUMBER_MARK": [times("%"), times("%1"), _LETTERS],
     "index.read.text._KEYWORD_END": [times(","), times("a,"), _LETTERS],
     "index.glossary._REMARK": [times("("), times("["), times("(["), "(" + _LETTERS, times("文a")],

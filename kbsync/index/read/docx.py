@@ -7,6 +7,7 @@ chapters.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -208,6 +209,8 @@ class _Part:
                     yield "\n"
                 case "noBreakHyphen":
                     yield "-"
+                case "sym":
+                    yield _symbol(element.get(":font", ""), element.get(":char", ""))
                 case "r":
                     properties = element.find("rPr")
                     if not self._document.styles.hides(properties, self._is_hidden):
@@ -262,6 +265,26 @@ class _Field:
     def is_shown(self) -> bool:
         """Whether searches should find the text that follows."""
         return self.has_result and not self.instruction.strip().startswith(PAGE_NUMBERS)
+
+
+def _symbol(font: str, code: str) -> str:
+    """Return an inserted character; "" if only its font knows what it looks like."""
+    number = int(code, 16) if _CODE.fullmatch(code) else 0
+    if font == "Symbol":
+        return _SYMBOLS.get(number & 0xFF, "")
+    character = chr(number)
+    return "" if unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") else character
+
+
+_CODE = re.compile("[0-9A-Fa-f]{1,4}")
+_GREEK = "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", "αβχδεφγηιϕκλμνοπθρστυϖωξψζ"
+_SYMBOLS = {
+    **{first + at: letter for first, letters in zip((0x41, 0x61), _GREEK, strict=True)
+       for at, letter in enumerate(letters)},
+    0xA3: "≤", 0xA5: "∞", 0xAE: "→", 0xB0: "°", 0xB1: "±", 0xB3: "≥", 0xB4: "×", 0xB7: "•", 0xB8: "÷",
+    0xB9: "≠", 0xBB: "≈", 0xC5: "⊕", 0xCE: "∈", 0xD0: "∠", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑", 0xF2: "∫",
+}  # fmt: skip
+"""The characters of Word's Symbol font that have a code of their own."""
 
 
 def _chosen_entry(choices: Element | None) -> str:
