@@ -166,6 +166,16 @@ def test_text_boxes_of_a_sheet_are_read(parser):
     assert "| Chair | 80 |\n\nAsk for a discount" in text_of(parser, raw)
 
 
+def test_notice_for_older_programs_in_a_drawing_is_left_out(parser):
+    body = "<a:p><a:r><a:t>{}</a:t></a:r></a:p>"
+    shape = f"<mc:Choice>{body.format('Pick a lamp')}</mc:Choice><mc:Fallback>{body.format('No slicer')}"
+    drawing = (
+        f'<d xmlns:a="a" xmlns:mc="mc"><mc:AlternateContent>{shape}</mc:Fallback></mc:AlternateContent></d>'
+    )
+    text = text_of(parser, beside(xlsx(), ("rId1", "drawing", "../drawing1.xml"), drawing1=drawing))
+    assert "Pick a lamp" in text and "slicer" not in text
+
+
 def test_title_comes_from_the_properties_and_never_from_a_sheet_name(parser):
     core = '<x xmlns:dc="y"><dc:title>Prices of lamps</dc:title><keywords>lamp, chair</keywords></x>'
     stated = parser.parse("x.xlsx", BytesBody(with_part(xlsx(), "docProps/core.xml", core.encode())))

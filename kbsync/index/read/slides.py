@@ -244,7 +244,7 @@ _NO_LINKS: Mapping[str, str] = {}
 def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[str]:
     """Return the paragraphs with text below an element, with the addresses that their runs link to."""
     texts = list[str]()
-    for paragraph in part.iter("p"):
+    for paragraph in inside(part, ("p",), ("Fallback",)):
         pieces = list[str]()
         for address, runs in itertools.groupby(_runs(paragraph, addresses), operator.itemgetter(0)):
             text = "".join(text for _, text in runs)
