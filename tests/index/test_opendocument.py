@@ -115,9 +115,11 @@ def test_page_headers_keywords_formulas_and_charts_are_read(parser):
         document, "Object 1/content.xml", b"<math><mi>E</mi><mo>=</mo><mn>2</mn></math>"
     )
     meta = samples.parts_of(document)["meta.xml"]
-    keywords = b'<m:keyword xmlns:m="x">lamps</m:keyword></office:meta>'
+    keywords = (
+        b'<m:keyword xmlns:m="x">lamps</m:keyword><m:keyword xmlns:m="x">oil, lamps</m:keyword></office:meta>'
+    )
     document = samples.with_part(document, "meta.xml", meta.replace(b"</office:meta>", keywords))
     parsed = parser.parse("x.odt", BytesBody(document))
-    assert (parsed.text, parsed.tags) == ("Secret\n\nbody\n\nE = 2", ("lamps",))
+    assert (parsed.text, parsed.tags) == ("Secret\n\nbody\n\nE = 2", ("lamps", "oil"))
     old = b'<!DOCTYPE math PUBLIC "-//x" "y"><math><mi>E</mi></math>'
     assert text_of(parser, samples.with_part(document, "Object 1/content.xml", old)) == "Secret\n\nbody"

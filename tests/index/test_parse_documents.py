@@ -417,6 +417,7 @@ INVITATION = (
             [("plain", STUB), ("html", f"<p>{FESTIVAL}"), ("calendar", INVITATION)],
             f"{FESTIVAL}\n\n## Review\n\nLocation: Room Tamarind",
         ),
+        ([("plain", STUB), ("html", f"<p>{FESTIVAL}"), ("x-amp-html", "<amp-list>")], FESTIVAL),
         ([("plain", "Please join."), ("calendar", "damaged")], "Please join.\n\ndamaged"),
     ],
 )
@@ -460,6 +461,20 @@ def test_plain_mail_that_looks_like_markdown_has_no_headings(parser):
     text = text_of(parser, "eml", raw)
     assert text.count("As root:\n\\# restart nginx\n\\```\n#5") == 2
     assert [line for line in text.split("\n") if line.startswith("# ")] == ["# Files"]
+
+
+def test_reason_why_a_mail_was_not_delivered_is_read(parser):
+    parts = (
+        "text/plain\n\nNot delivered.",
+        "message/delivery-status\n\nReporting-MTA: dns; mx.example\n\n"
+        "Final-Recipient: rfc822; ada@x.example\nDiagnostic-Code: smtp; 550 no such user",
+        "message/rfc822\n\nSubject: Lamp oil\n\nTwo barrels, please.",
+    )
+    body = "".join(f"--B\nContent-Type: {part}\n" for part in parts)
+    raw = f"Subject: x\nContent-Type: multipart/report; boundary=B\n\n{body}--B--\n"
+    status = "Final-Recipient: rfc822; ada@x.example\nDiagnostic-Code: smtp; 550 no such user"
+    wanted = f"# x\n\nNot delivered.\n\nReporting-MTA: dns; mx.example\n\n{status}\n\n## Lamp oil"
+    assert text_of(parser, "eml", raw.encode()) == f"{wanted}\n\nTwo barrels, please."
 
 
 def test_forwarded_mail_is_read_too(parser):

@@ -35,7 +35,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "8")),
     "xls": ("sheets", "read_xls", "7"),
     "ods": ("sheets", "read_ods", "7"),
-    **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "7")),
+    **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "8")),
     "rtf": ("rtf", "read_rtf", "7"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "9")),
     "epub": ("epub", "read_epub", "9"),

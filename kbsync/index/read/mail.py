@@ -223,6 +223,9 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
     elif message.get_content_type() == "message/rfc822" and level < DEEPEST:
         for child in children:
             yield from _letter(child, level + 1, allowance)
+    elif message.get_content_type() == "message/delivery-status":  # groups of headers, one per recipient
+        for child in children:
+            yield "\n".join(f"{name}: {_plain_header(str(value))}" for name, value in child.items())
     elif message.is_multipart():
         for child in children:
             yield from _bodies(child, level, allowance)
@@ -243,7 +246,7 @@ def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]
         yield from blocks if kind == "text/calendar" else ()
 
 
-_SEPARATE_KINDS = ("text/plain", "text/calendar")
+_SEPARATE_KINDS = ("text/plain", "text/calendar", "text/x-amp-html")
 
 
 def _says_as_much(plain: Sequence[str], rich: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from kbsync.index.read.text import (
     linked,
     note,
     one_line,
+    split_keywords,
     tidied,
 )
 from kbsync.index.read.zip import Archive, Element, damaged, encrypted, inside, number_of
@@ -60,11 +61,11 @@ def read_opendocument(raw: bytes) -> Parsed:
         text = tidied(reader.document(body))
     archive.require_text(text)
     title = None if about is None else about.findtext(".//title")
-    keywords = [] if about is None else [one_line(keyword.text or "") for keyword in about.iter("keyword")]
+    keywords = [] if about is None else [keyword.text or "" for keyword in about.iter("keyword")]
     return Parsed(
         text,
         title=document_title(title, text),
-        tags=tuple(dict.fromkeys(filter(None, keywords))),
+        tags=split_keywords("\n".join(keywords)),
         page_starts=starts,
     )
 
