@@ -26,8 +26,8 @@ from tests.targets.bodies import BytesBody
 
 SAMPLES = {
     "pdf": samples.pdf(),
-    "docx": samples.docx(),
-    "pptx": samples.pptx(),
+    **dict.fromkeys(("docx", "docm"), samples.docx()),
+    **dict.fromkeys(("pptx", "pptm", "ppsx"), samples.pptx()),
     "xlsx": samples.xlsx(),
     "xlsm": samples.xlsx(),
     "xls": samples.sample("prices.xls"),
@@ -106,6 +106,9 @@ EXPECTED: dict[str, tuple[str | None, list[str]]] = {
     "docx": ("Staff handbook", ["# Holidays", "## 休假制度", "每年享有三十天假期", "| Norway | 25 |"]),
     "pptx": ("Plan for the year", ["## Roadmap", "Second half: sync", "| Q2 | 1500 |",
                                    "**Speaker notes:** Say that the budget", "请强调"]),
+    "docm": ("Staff handbook", ["# Holidays", "| Norway | 25 |"]),
+    "pptm": ("Plan for the year", ["## Roadmap", "| Q2 | 1500 |"]),
+    "ppsx": ("Plan for the year", ["## Roadmap", "| Q2 | 1500 |"]),
     "xlsx": (None, ["## Prices", "| Lamp | 12.5 |", "## 库存", "| 桌子 | 7 |"]),
     "xlsm": (None, ["## Prices", "| Lamp | 12.5 |"]),
     "xls": (None, ["## Prices", "| Lamp | 12.5 | 2024-02-05 |", "## 库存", "| 桌子 | 7 |"]),

@@ -30,8 +30,8 @@ def word_set(text: str) -> frozenset[str]:
 
 READERS: Mapping[str, tuple[str, str, str]] = {
     "pdf": ("pdf", "read_pdf", "9"),
-    "docx": ("docx", "read_docx", "10"),
-    "pptx": ("slides", "read_pptx", "10"),
+    **dict.fromkeys(("docx", "docm"), ("docx", "read_docx", "10")),
+    **dict.fromkeys(("pptx", "pptm", "ppsx"), ("slides", "read_pptx", "10")),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "8")),
     "xls": ("sheets", "read_xls", "7"),
     "ods": ("sheets", "read_ods", "7"),
