@@ -176,6 +176,19 @@ def test_notice_for_older_programs_in_a_drawing_is_left_out(parser):
     assert "Pick a lamp" in text and "slicer" not in text
 
 
+def test_links_of_cells_keep_their_address(parser):
+    links = '<hyperlink ref="A2" r:id="rId1"/><hyperlink r:id="rId2" ref="A3:B3"/>'
+    links += '<hyperlink ref="A1" location="S"/>'
+    raw = xlsx()
+    sheet = parts_of(raw)[SHEET].replace(
+        b"</sheetData>", f"</sheetData><hyperlinks>{links}</hyperlinks>".encode()
+    )
+    rows = relations(("rId1", "hyperlink", "https://lamps.example/1"), ("rId2", "hyperlink", "chairs.xlsx"))
+    rows = rows.replace("/>", ' TargetMode="External"/>')
+    raw = zipped({**parts_of(raw), SHEET: sheet, "xl/worksheets/_rels/sheet1.xml.rels": rows})
+    assert "| [Lamp](https://lamps.example/1) | 12.5 |\n| Chair | 80 |" in text_of(parser, raw)
+
+
 def test_title_comes_from_the_properties_and_never_from_a_sheet_name(parser):
     core = '<x xmlns:dc="y"><dc:title>Prices of lamps</dc:title><keywords>lamp, chair</keywords></x>'
     stated = parser.parse("x.xlsx", BytesBody(with_part(xlsx(), "docProps/core.xml", core.encode())))

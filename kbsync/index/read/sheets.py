@@ -18,6 +18,7 @@ from kbsync.index.read.opendocument import opendocument_parts
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
     document_title,
+    linked,
     one_line,
     pipe_table,
     readable_number,
@@ -34,12 +35,13 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """The parts of a sheet that calamine doesn't read: texts outside the cells, and the displayed values of
-    some cells with row and column, from 0.
+    """The parts of a sheet that calamine doesn't read: texts outside the cells, and the displayed values
+    and the links of some cells with row and column, from 0.
     """
 
     blocks: list[str] = field(default_factory=list)
     displayed: Iterable[tuple[int, int, str]] = ()
+    links: Iterable[tuple[int, int, str]] = ()
 
 
 def read_xlsx(raw: bytes) -> Parsed:
@@ -61,8 +63,9 @@ def read_xlsx(raw: bytes) -> Parsed:
     def details(name: str) -> _Details:
         if not (part := parts.get(name)):
             return _Details()
-        displayed = _formatted(archive.read(part), formats) if formats else ()
-        return _Details(list(_beside(archive, part)), displayed)
+        sheet = archive.read(part)
+        displayed = _formatted(sheet, formats) if formats else ()
+        return _Details(list(_beside(archive, part)), displayed, _links(sheet, archive.addresses(part)))
 
     text = _read(archive.for_parser(), details)
     archive.require_text(text)
@@ -97,7 +100,7 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
             for number, about in enumerate(workbook.sheets_metadata):
                 has_cells = about.typ is calamine.SheetTypeEnum.WorkSheet
                 details = find_details(about.name)
-                table = _table(workbook.get_sheet_by_index(number), details.displayed) if has_cells else ""
+                table = _table(workbook.get_sheet_by_index(number), details) if has_cells else ""
                 if texts := list(filter(None, [table, *details.blocks])):
                     is_hidden = about.visible is not calamine.SheetVisibleEnum.Visible
                     blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *texts]
@@ -108,13 +111,16 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
     return tidied("\n\n".join(blocks))
 
 
-def _table(sheet: calamine.CalamineSheet, displayed: Iterable[tuple[int, int, str]]) -> str:
+def _table(sheet: calamine.CalamineSheet, details: _Details) -> str:
     """Return the cells of a sheet as a table, without empty rows and columns."""
     rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
     top, left = sheet.start or (0, 0)
-    for row, column, text in displayed:
+    for row, column, text in details.displayed:
         if 0 <= row - top < len(rows) and 0 <= column - left < len(rows[row - top]):
             rows[row - top][column - left] = text
+    for row, column, address in details.links:
+        if 0 <= row - top < len(rows) and 0 <= column - left < len(rows[row - top]):
+            rows[row - top][column - left] = linked(rows[row - top][column - left], address)
     for (first, column), (last, last_column) in sheet.merged_cell_ranges or ():
         if column != last_column:
             continue
@@ -191,6 +197,20 @@ def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator
         letters, row, number, value = cell.groups()
         if number in formats and (text := _in_format(value, formats[number])):
             yield int(row) - 1, _column(letters), text
+
+
+_LINK = re.compile(rb"<(?:\w{1,9}:)?hyperlink ([^<>]{1,3000})>")
+_LINKED = re.compile(rb'\b(ref|id)="([^"]{1,200})"')
+_CELL = re.compile(rb"([A-Z]{1,3})([0-9]{1,7})")
+
+
+def _links(sheet: bytes, addresses: Mapping[str, str]) -> Iterator[tuple[int, int, str]]:
+    """Yield the row and column, from 0, of each cell with a link, and its address."""
+    for link in _LINK.finditer(sheet, sheet.rfind(b"</sheetData>")) if addresses else ():
+        attributes = dict(_LINKED.findall(link[1]))
+        cell = _CELL.match(attributes.get(b"ref", b""))
+        if cell and (address := addresses.get(attributes.get(b"id", b"").decode("utf-8", "replace"))):
+            yield int(cell[2]) - 1, _column(cell[1]), address
 
 
 @lru_cache(maxsize=1_000)
