@@ -37,12 +37,16 @@ NO_STAMP = Stamp(-1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class RootIdentity:
-    """Identifies a root folder. `dev` is stable only until the next mount, the rest across runs."""
+    """Identifies a root folder. `dev` is stable only until the next mount, the rest across runs.
+
+    `mount`: for a mount point, what is mounted there (`roots.identify_mount`); "" if unknown.
+    """
 
     dev: int
     ino: int
     fs_type: str
     is_mount: bool
+    mount: str = ""
 
 
 UNMOUNTED = "was a mount point and is not mounted; mount it again"

@@ -145,6 +145,8 @@ def identify(root: Path) -> RootIdentity:
             # Fails if the folder may be listed but not entered.
             os.stat(".", dir_fd=fd)
             status, mount = os.fstat(fd), mount_of(fd)
+            is_mount = mount is not None and mount.point == os.path.realpath(root)
+            mounted = identify_mount(fd, mount) if mount is not None and is_mount else ""
     except FileNotFoundError as error:
         advice = "mount it, or correct `folder` in the config or --folder if it moved"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
@@ -152,9 +154,8 @@ def identify(root: Path) -> RootIdentity:
         raise RootError(f"{root}: not a directory; correct `folder` in the config or --folder") from error
     except OSError as error:
         raise RootError(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
-    is_mount = mount is not None and mount.point == os.path.realpath(root)
     fs_type = mount.fs_type if mount else UNKNOWN
-    return RootIdentity(status.st_dev, storable_inode(status.st_ino), fs_type, is_mount)
+    return RootIdentity(status.st_dev, storable_inode(status.st_ino), fs_type, is_mount, mounted)
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
@@ -169,6 +170,9 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
         return f"it was on a file system of type {stored.fs_type} and is now on {current.fs_type}"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
         return "it is a different folder with the same name"
+    # On every disk of one type the top folder has the same inode number.
+    if stored.mount and not is_same_mount(stored.mount, current.mount):
+        return "another disk is mounted there"
     return ""
 
 

@@ -67,21 +67,23 @@ class BindingRecord:
 
 
 _SELECT = (
-    "SELECT id, name, folder, target, binding, root_dev, root_ino, root_fs, root_is_mount,"
+    "SELECT id, name, folder, target, binding, root_dev, root_ino, root_fs, root_is_mount, root_mount,"
     " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep, location FROM mirror "
 )
 
 
 def _read(row: tuple[Any, ...]) -> MirrorRecord:
     number, name, folder, target, binding, *columns = row
-    dev, ino, fs, is_mount, reason, detail, fix, hold_all, note, last_pass, last_deep, location = columns
+    dev, ino, fs, is_mount, mount, reason, detail, fix, hold_all, note, last_pass, last_deep, location = (
+        columns
+    )
     return MirrorRecord(
         id=number,
         name=name,
         folder=unbind(folder),
         target=target,
         binding=binding,
-        root=None if ino is None else RootIdentity(dev, ino, fs, bool(is_mount)),
+        root=None if ino is None else RootIdentity(dev, ino, fs, bool(is_mount), mount),
         halt=None if reason is None else Halt(reason, unbind(detail), unbind(fix)),
         hold_all=bool(hold_all),
         note=note or "",
@@ -127,7 +129,12 @@ class Mirrors(Table):
     def set_root(self, mirror: int, root: RootIdentity) -> None:
         """Store the root's identity."""
         self._set(
-            mirror, root_dev=root.dev, root_ino=root.ino, root_fs=root.fs_type, root_is_mount=root.is_mount
+            mirror,
+            root_dev=root.dev,
+            root_ino=root.ino,
+            root_fs=root.fs_type,
+            root_is_mount=root.is_mount,
+            root_mount=root.mount,
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:

@@ -29,7 +29,8 @@ CREATE TABLE mirror(
   root_dev INTEGER, root_ino INTEGER, root_fs TEXT, root_is_mount INTEGER,
   binding INTEGER REFERENCES binding(id),
   halt_reason TEXT, halt_detail TEXT, halt_cure TEXT, hold_all INTEGER NOT NULL DEFAULT 0,
-  note TEXT, last_pass REAL, last_deep REAL, location TEXT NOT NULL DEFAULT '');
+  note TEXT, last_pass REAL, last_deep REAL, location TEXT NOT NULL DEFAULT '',
+  root_mount TEXT NOT NULL DEFAULT '');
 
 CREATE TABLE folder(
   id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
@@ -133,10 +134,15 @@ ALTER TABLE folder ADD COLUMN mount TEXT NOT NULL DEFAULT '';
 """
 """Adds which disk is mounted at a mount point, so that another one in its place is noticed."""
 
+IDENTITIES_OF_ROOTS = """
+ALTER TABLE mirror ADD COLUMN root_mount TEXT NOT NULL DEFAULT '';
+"""
+"""Adds which disk is mounted at a mirror's folder."""
+
 OLDEST = 17
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (IDENTITIES_OF_MOUNTS,)
+MIGRATIONS: tuple[str, ...] = (IDENTITIES_OF_MOUNTS, IDENTITIES_OF_ROOTS)
 """Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

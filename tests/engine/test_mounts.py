@@ -123,6 +123,33 @@ async def test_files_of_a_disk_are_held_while_another_disk_is_mounted_in_its_pla
         assert world.statuses() == {"ready": 10}, "it is the mirrored disk now"
 
 
+async def test_files_missing_on_another_disk_mounted_at_the_root_are_held(world: World) -> None:
+    """However few they are: a backup of the disk may lack the newest files."""
+    with mounted(world.root, "1m"):
+        write_notes(world)
+        await settle(world)
+    with mounted(world.root, "2m"):
+        write_notes(world)
+        world.delete("d0/n0.md")
+        for _ in range(3):
+            await settle(world)
+            assert world.statuses() == {"held": 1, "ready": 9}
+    assert world.base.effects_of("delete") == []
+    assert world.puts() == 10
+
+
+async def test_same_disk_mounted_again_at_the_root_changes_nothing(world: World, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with bound(disk, world.root):
+        write_notes(world)
+        await settle(world)
+    (disk / "d0/n0.md").unlink()
+    with bound(disk, world.root):
+        await settle(world)
+        assert world.statuses() == {"ready": 9}
+
+
 async def test_same_disk_mounted_again_changes_nothing(world: World, tmp_path: Path) -> None:
     write_notes(world)
     disk = tmp_path / "disk"

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,9 +40,9 @@ def test_root_is_identified_by_inode_file_system_and_mount(tmp_path: Path) -> No
     assert (identity.dev, identity.ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
     assert identity.fs_type not in ("", "unknown")
     assert not identity.is_mount
-    assert identify(Path("/proc")) == RootIdentity(
-        os.stat("/proc").st_dev, os.stat("/proc").st_ino, "proc", True
-    )
+    proc, status = identify(Path("/proc")), os.stat("/proc")
+    assert proc == RootIdentity(status.st_dev, status.st_ino, "proc", True, proc.mount)
+    assert proc.mount.startswith(f"proc {status.st_ino} ")
 
 
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "missing"), ("file", "not a directory")])
@@ -68,11 +69,13 @@ def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
         (RootIdentity(1, 3, "ext4", True), "a different folder"),
         (RootIdentity(1, 2, "tmpfs", True), "type ext4 and is now on tmpfs"),
         (RootIdentity(1, 2, "ext4", False), "no longer a mount point"),
+        (RootIdentity(1, 2, "ext4", True, "ext4 2 b"), "another disk"),
     ],
 )
 def test_difference_between_runs_is_described_in_a_sentence(now: RootIdentity, words: str) -> None:
-    stored = RootIdentity(1, 2, "ext4", True)
+    now, stored = replace(now, mount=now.mount or "ext4 2 a"), RootIdentity(1, 2, "ext4", True, "ext4 2 a")
     assert words in compare(stored, now)
+    assert not compare(replace(stored, mount=""), replace(stored, mount="ext4 2 b")), "it was not recorded"
     assert bool(words) == bool(compare(stored, now))
     assert bool(compare(stored, now, within_run=True)) is (now != stored), "a device counts within a run"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kbsync.core.model import RootIdentity
 from kbsync.errors import LockedError
 from kbsync.once import open_or_set_aside
 from kbsync.state import lock, schema
@@ -58,11 +59,21 @@ def parts_of(connection: apsw.Connection) -> set[tuple[str, tuple[str, ...]]]:
     return {(name, tuple(text for (text,) in connection.execute(columns, (name,)))) for _, name in rows}
 
 
+LATER = ("  mount TEXT NOT NULL DEFAULT '',", ",\n  root_mount TEXT NOT NULL DEFAULT ''")
+"""The columns that the oldest schema lacks."""
+
+
+def oldest_tables() -> str:
+    tables = schema.TABLES
+    for column in LATER:
+        assert tables.count(column) == 1
+        tables = tables.replace(column, "")
+    return tables
+
+
 def test_state_of_the_oldest_schema_becomes_equal_to_a_new_one(tmp_path: Path) -> None:
-    without_disks = schema.TABLES.replace("  mount TEXT NOT NULL DEFAULT '', UNIQUE(", "  UNIQUE(")
-    assert without_disks != schema.TABLES
     with closing(open_writer(tmp_path / "new.db")) as new, closing(open_writer(tmp_path / "old.db")) as old:
-        old.execute(without_disks)
+        old.execute(oldest_tables())
         old.pragma("user_version", schema.OLDEST)
         schema.migrate(new)
         schema.migrate(old)
@@ -71,15 +82,18 @@ def test_state_of_the_oldest_schema_becomes_equal_to_a_new_one(tmp_path: Path) -
 
 
 def test_mount_points_of_the_oldest_schema_have_no_known_disk(tmp_path: Path) -> None:
-    """So the disk mounted there is learnt, and nothing is held."""
+    """So the disks mounted there and at the root are learnt, and nothing is held."""
     path = tmp_path / "state.db"
     with closing(open_writer(path)) as old:
-        old.execute(schema.TABLES.replace("  mount TEXT NOT NULL DEFAULT '', UNIQUE(", "  UNIQUE("))
-        old.execute("INSERT INTO mirror(id, name, folder) VALUES(1, 'm', '/srv/m')")
+        old.execute(oldest_tables())
+        columns = "id, name, folder, root_dev, root_ino, root_fs, root_is_mount"
+        old.execute(f"INSERT INTO mirror({columns}) VALUES(1, 'm', '/srv/m', 1, 2, 'ext4', 1)")
         old.execute("INSERT INTO folder(mirror, path, name, is_mount) VALUES(1, 'disk', 'disk', 2)")
         old.pragma("user_version", schema.OLDEST)
     with closing(StateStore(path)) as store:
         row = store.read_now(lambda tx: tx.folders.get(1, "disk"))
+        root = store.read_now(lambda tx: tx.mirrors.get(1).root)
+    assert root == RootIdentity(1, 2, "ext4", is_mount=True, mount="")
     assert row is not None and (row.is_mount, row.may_be_unmounted, row.mount) == (True, True, "")
 
 
