@@ -378,6 +378,9 @@ class Reconciler:
 
         def record(tx: Tx) -> None:
             tx.folders.record_listing(mirror, folder, listing.version, listing.is_mount, listing.mount)
+            if folder and listing.changed_mount == folder:
+                # The scan may be interrupted before it lists them.
+                tx.folders.mark_mounts_changed(mirror, folder)
             if listing.changed_mount and (listing.missing or listing.gone_folders):
                 # What is missing is hidden or on another disk, unless a user says otherwise (promise 1). Both
                 # are mirrored, so that it returns with the next change.

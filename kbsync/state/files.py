@@ -115,6 +115,14 @@ class Folders:
         sql = "UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ? AND path = ?"
         self._db.execute(sql, (mirror, bind(path)))
 
+    def mark_mounts_changed(self, mirror: int, path: str) -> None:
+        """Record until their next listing that what is mounted over the directory's subdirectories has
+        changed.
+        """
+        where = "is_mount = 0 AND path <> ? AND id IN (SELECT id FROM tree)"
+        sql = f"{SUBTREE} UPDATE folder SET is_mount = 2 WHERE {where}"  # noqa: S608 - ours
+        self._db.execute(sql, (mirror, bind(path), bind(path)))
+
     def mark_undecided(self, mirror: int, path: str) -> None:
         """Mark the directory's files undecided before new rules are applied, so that all are re-evaluated
         even after an interruption.

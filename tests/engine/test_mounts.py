@@ -3,6 +3,7 @@ decides; with real mounts, root only."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from kbsync.source.wake import wake
 from kbsync.state.read_only import Tx
 from tests.cli.test_mounts import can_mount, mounted
+from tests.crash.harness import Guillotine
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.share import long
@@ -319,3 +321,26 @@ async def test_changes_on_a_disk_mounted_again_are_followed(tmp_path: Path) -> N
             for number in range(3):
                 daemon.write(f"usb/w{number}.md", f"written {number}")
                 await until(daemon.mirrors_disk)
+
+
+@long
+async def test_files_hidden_by_a_mount_are_held_although_a_scan_is_killed(tmp_path: Path) -> None:
+    """Wherever it is killed, also between the listings of the mount point and of a directory in it."""
+    for at in itertools.count(1):
+        (folder := tmp_path / str(at)).mkdir()
+        world, guillotine = World(folder), Guillotine(at)
+        write_notes(world)
+        world.write("d1/sub/deep.md", "deep")
+        await settle(world)
+        with mounted(world.root / "d1", "1m"):
+            for number in (1, 4, 7):
+                world.write(f"d1/n{number}.md", f"note {number}")
+            world.write("d1/sub/other.md", "other")
+            world.clock.now += 100
+            await world.crash(guillotine)
+            for _ in range(2):
+                await settle(world)
+            assert world.statuses() == {"held": 1, "ready": 11}, at
+        assert world.base.effects_of("delete") == []
+        if not guillotine.fallen:
+            return
