@@ -52,6 +52,7 @@ from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import StateError, TargetError
 from kbsync.source.stat import stat_exactly
 from kbsync.state.files import FileRow
+from kbsync.state.inbox import MirrorFact
 from kbsync.state.read_only import SnapshotReader, Tx
 
 if TYPE_CHECKING:
@@ -402,8 +403,7 @@ class RegularAudit:
     Each audit has four steps. Only its end is recorded (`status.LastAudit`), so an interrupted audit stays
     due.
 
-    - It is due `deep_rescan` after the last audit ended, or when a user requests one. A restart keeps the
-      schedule but drops a request.
+    - It is due `deep_rescan` after the last audit ended, or when a user requests one. A restart keeps both.
     - It reads the whole list. In a daemon, each request comes after a pause (`Limits.unhurried`) and lets new
       work go first; a pass has no other work left.
     - Once the list can no longer be lagging, it rechecks the documents missing from the list, and the listed
@@ -422,12 +422,12 @@ class RegularAudit:
     def __init__(self, mirror: Mirror, journal: Journal, target: Target, worker: Worker) -> None:
         self._mirror, self._journal, self._target, self._worker = mirror, journal, target, worker
         self._store, self._clock = mirror.store, mirror.clock
-        self._requested = asyncio.Event()
+        self._was_requested = asyncio.Event()
         self._turn = asyncio.Lock()
 
-    def request(self) -> None:
-        """Request an audit now, on behalf of a user."""
-        self._requested.set()
+    def wake(self) -> None:
+        """Check now whether an audit is due, because a user has requested one."""
+        self._was_requested.set()
 
     @property
     def _may_work(self) -> bool:
@@ -444,21 +444,20 @@ class RegularAudit:
                 seconds = MAX_REST
             if seconds <= 0:
                 seconds = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
-            await wait_for_any(self._clock, min(MAX_REST, seconds), self._requested)
-            if self._requested.is_set():
-                self._requested.clear()
-                if self._may_work:  # otherwise the next audit is due later
-                    await self.try_once()
+            await wait_for_any(self._clock, min(MAX_REST, seconds), self._was_requested)
+            self._was_requested.clear()
 
     async def run_due(self) -> None:
-        """Run an audit in a pass, if one is due or requested. If it fails, the next pass tries again."""
-        if self._requested.is_set() or await self._until_due() <= 0:
+        """Run an audit in a pass, if one is due. If it fails, the next pass tries again."""
+        if await self._until_due() <= 0:
             await self.try_once()
 
     async def _until_due(self) -> float:
         """Return the seconds until the next audit."""
         binding, now = self._journal.binding, self._clock.wall()
-        recorded = await self._store.read(lambda tx: last_audit(tx, binding.mirror))
+        recorded, request = await self._store.read(
+            lambda tx: (last_audit(tx, binding.mirror), self._request(tx))
+        )
         if recorded is None or recorded.binding != binding.id:
             # A new base needs no audit yet: everything known about it was just read.
             last = LastAudit(binding.id, now)
@@ -467,7 +466,10 @@ class RegularAudit:
             last = replace(recorded, ended=min(recorded.ended, now))
         if last != recorded:
             await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
-        return last.ended + binding.settings.deep_rescan - now
+        return 0.0 if request else last.ended + binding.settings.deep_rescan - now
+
+    def _request(self, tx: Tx) -> str:
+        return tx.meta.get(MirrorFact.AUDIT_REQUEST, self._journal.binding.mirror)
 
     async def try_once(self) -> bool:
         """Run one audit. Returns False if it was interrupted."""
@@ -487,6 +489,7 @@ class RegularAudit:
     async def audit(self) -> AuditResult:
         """Run the audit. If it raises `TargetError`, `StateError` or `PutOffError`, it records nothing."""
         started, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
+        request = await self._store.read(self._request)
         target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
         audit = Audit(binding, target, self._store.read, MAX_STRAYS)
         await audit.read_list()
@@ -515,7 +518,13 @@ class RegularAudit:
         result.foreign, result.unchecked = audit.foreign, audit.unchecked
         now = self._clock.wall()
         last = LastAudit(binding.id, now, **result.left_alone, repaired=result.repaired, is_audit=True)
-        await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
+
+        def record(tx: Tx) -> None:
+            keep_last_audit(tx, binding.mirror, last)
+            if self._request(tx) == request:
+                tx.meta.set(MirrorFact.AUDIT_REQUEST, binding.mirror, "")
+
+        await self._store.write(record)
         counts = {name: getattr(result, name) for name in _COUNTS}
         log.info("audit.ended", mirror=binding.settings.name, **counts, seconds=round(now - started, 1))
         return result

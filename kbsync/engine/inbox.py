@@ -28,7 +28,7 @@ from kbsync.errors import StateError
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.files import folder_label, split
 from kbsync.state.history import HistoryEvent
-from kbsync.state.inbox import Message
+from kbsync.state.inbox import Message, MirrorFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -126,6 +126,7 @@ class Inbox:
                 result.rescans |= not self._is_about_base(message)
                 status.clear_last_audit(tx, self._journal.binding.mirror)
             case "audit":
+                tx.meta.set(MirrorFact.AUDIT_REQUEST, self._journal.binding.mirror, str(message.id))
                 result.audits = True
             case "rescan":
                 result.rescans = True

@@ -436,7 +436,7 @@ class BoundMirror:
         if result.resumed:
             await mirror.halts.end()
         if result.audits:
-            self.audits.request()
+            self.audits.wake()
         if result.rescans:
             self.request_rescan()
         if paths := awaited.admit(self.rechecks.take_due()):

@@ -90,6 +90,7 @@ class MirrorFact(StrEnum):
     """Facts about a mirror."""
 
     AUDIT = "audit"  # findings of the last one
+    AUDIT_REQUEST = "audit-request"  # the message that requests the next one
     BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
     DECISION_TERMS = "terms"  # the terms under which its files were decided
     PAUSE = "pause"  # see `state.pauses`

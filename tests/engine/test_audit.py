@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -335,6 +336,24 @@ async def test_pass_carries_out_a_requested_audit(world: World) -> None:
     world.post_request("audit")
     await world.once()
     assert world.searchable_texts() == world.on_disk()
+
+
+@long
+async def test_requested_audit_runs_although_a_pass_was_killed_before_its_end(tmp_path: Path) -> None:
+    for at in itertools.count(1):
+        (folder := tmp_path / str(at)).mkdir()
+        world, guillotine = World(folder), Guillotine(stop_at=at)
+        await mirrored(world)
+        world.base.lose(world.base.searchable("f3.md")[0].remote_id)
+        world.post_request("audit")
+        await world.crash(guillotine)
+        if not guillotine.fallen:
+            break
+        await world.once()
+        assert world.searchable_texts() == world.on_disk(), guillotine.passed
+        listed = len(lists(world))
+        await world.once()
+        assert len(lists(world)) == listed, guillotine.passed
 
 
 async def test_plan_does_not_audit(world: World) -> None:
