@@ -168,7 +168,6 @@ GPTBOTS: list[tuple[str, str]] = [
     ("search: {embedding_rate: 1.1}", "search.embedding_rate: 1.1 is not valid; allowed: a number from 0"),
     ("search: {doc_correlation: 0}", "search.doc_correlation: 0 is not valid; allowed: a number from 0.1"),
     ("search: {rerank_version: BGE}", "search.rerank_version: 'BGE' is not valid; allowed: BGE-Rerank,"),
-    ("qa_update: inplace", "'inplace' is not valid; allowed: replace, in_place; did you mean in_place?"),
 ]
 """Settings of a base at GPTBots."""
 

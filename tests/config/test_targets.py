@@ -144,13 +144,13 @@ def test_on_demand_ranking_model_is_one_of_the_valid_names() -> None:
 
 def test_search_and_ask_settings_are_parsed(tmp_path: Path) -> None:
     said = "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}"
-    for more, search, update in (
-        ("", GptbotsSearchConfig(None, None, None), "replace"),
-        (f", {said}, qa_update: in_place", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank"), "in_place"),
+    for more, search in (
+        ("", GptbotsSearchConfig(None, None, None)),
+        (f", {said}", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank")),
     ):
         target = mirror(tmp_path, f"target: {{{GPTBOTS}{more}}}").target
         assert isinstance(target, GptbotsTargetConfig)
-        assert (target.search, target.qa_update) == (search, update)
+        assert target.search == search
 
 
 CALLING_KEY = "0123456789abcdef.s3cr3t-of-the-tests"

@@ -110,7 +110,7 @@ def batches_of(
 def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
     """Return the request body in pieces."""
     first = batch[0]
-    beginning = {"knowledge_base_id": base, **first.cutting.fields(is_update=bool(first.doc_id))}
+    beginning = {"knowledge_base_id": base, **first.cutting.fields}
     pieces: list[bytes | Body] = [_text(beginning)[:-1] + b',"files":[']
     for number, item in enumerate(batch):
         about: dict[str, Any] = {"doc_id": item.doc_id} if item.doc_id else {}

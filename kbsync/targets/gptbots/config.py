@@ -84,13 +84,6 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     source_url_prefix: Annotated[
         str, BaseUrl("start of each document's URL; answers cite the URL as a link")
     ] = MARKER_BASE
-    qa_update: Annotated[
-        Literal["replace", "in_place"],
-        Choice(
-            "how to change [questions and answers](targets/gptbots.md#kinds-of-documents): `replace` with a "
-            "new document, or `in_place`"
-        ),
-    ] = "replace"
     search: Annotated[GptbotsSearchConfig, About("settings of [searches](targets/gptbots.md#searches)")] = (
         field(default_factory=GptbotsSearchConfig)
     )
@@ -159,17 +152,8 @@ class Cutting:
         return f"{_LETTERS[self.kind]}{rule}{header}"
 
     @property
-    def is_usual(self) -> bool:
-        """Whether these settings are the service's defaults."""
-        is_sheet = self.kind is not DocumentKind.TEXT
-        return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
-
-    def fields(self, *, is_update: bool) -> dict[str, Any]:
-        """Return the settings as fields of a request; {} for an update of questions and answers, whose call
-        has no such fields.
-        """
-        if is_update and self.kind is DocumentKind.QA:
-            return {}
+    def fields(self) -> dict[str, Any]:
+        """The settings as fields of a request."""
         fields = {
             "purpose": "QA_FILE" if self.kind is DocumentKind.QA else None,
             "chunk_token": self.chunk_token,

@@ -64,9 +64,6 @@ RANKING = "BGE-Rerank"
 # An internal error, which may come from the ranking model.
 OVERLOADED = frozenset({"50000"})
 
-QA_UPDATE = "update of questions and answers"
-"""A call that some of the service's installations may lack."""
-
 _FLAT = Naming(style="plain")
 """The form of uploaded names: no slash, at most 200 bytes.
 
@@ -265,15 +262,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         address = address_in(document) if is_link(document.path) else ""
         cutting = cutting_of(document.path, document.settings)
         changed = rows.get(document.replaces or "")
-        if changed is not None:
-            if cutting.kind is DocumentKind.QA:
-                # Only if the config says so and the split settings stay the same: the call has no fields for
-                # them.
-                is_wanted = self._config.qa_update == "in_place" and not self._client.missing.lacks(QA_UPDATE)
-                may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
-            else:
-                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)
-            changed = changed if may_change else None
+        # Questions and answers become a new document, because an update can't set how to split them.
+        is_same_kind = changed is not None and kind_of_recipe(changed.recipe) in (None, cutting.kind)
+        if not is_same_kind or cutting.kind is DocumentKind.QA:
+            changed = None
         # The marker of an update contains the `update_time` from before the update.
         was = None if changed is None else changed.updated or 0
         path = self._context.prefix + document.path
@@ -304,7 +296,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         first, is_update = batch[0], bool(batch[0].doc_id)
         op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
         path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # each kind has its own paths
-        is_qa_update = is_update and first.cutting.kind is DocumentKind.QA
         # The request changes these documents, so their last states are outdated.
         ids = [item.doc_id for item in batch if item.doc_id]
         self._trusted.difference_update(ids)
@@ -317,34 +308,24 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 reason = f"{op}: the service's response doesn't say which files it stored"
                 raise Unsure(reason, code="no-receipt")
         except Rejected as error:
-            return await self._retry_refused(batch, error, is_qa_update)
+            return await self._retry_refused(batch, error)
         except TargetError as error:
             if isinstance(error, Unsure) and len(batch) > api.MAX_FILES:  # the number may be to blame
                 self._request_size(first).record_refused(len(batch))
             return {item.index: error for item in batch}
         outcomes = outcomes_of(results, batch)
         self._request_size(first).record_accepted(len(batch))
-        if is_qa_update:
-            self._client.missing.works(QA_UPDATE)
         if not is_update:  # a new document has only one version, so its next final state counts
             stored = [outcome for outcome in outcomes.values() if isinstance(outcome, Accepted)]
             self._trusted.update(outcome.remote_id for outcome in stored)
         return dict(outcomes)
 
-    async def _retry_refused(
-        self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
-    ) -> dict[int, PutOutcome]:
+    async def _retry_refused(self, batch: tuple[UploadItem, ...], error: Rejected) -> dict[int, PutOutcome]:
         # The base may have been deleted, which is no document's fault.
         if (missing := await self._check_base_first(error)) is not error:
             return {item.index: missing for item in batch}
         if isinstance(error, NotOffered):
-            if not is_qa_update:
-                return {item.index: self.missing_call_error(error) for item in batch}
-            # A document that can't change in place becomes a new document.
-            self._client.missing.note(QA_UPDATE, error)
-            return await self._deliver(
-                tuple(self._upload_item(item.index, item.document, {}) for item in batch)
-            )
+            return {item.index: self.missing_call_error(error) for item in batch}
         if len(batch) == 1:
             return {batch[0].index: error}
         middle = len(batch) // 2

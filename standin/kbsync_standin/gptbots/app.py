@@ -22,7 +22,6 @@ from kbsync_standin.listing import in_order
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused, Rules, Violation, json_object
 
-QA_UPDATE = "/v1/bot/doc/qa/update"
 _NAME = re.compile(rb'"(?:file_name|rerank_version)"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -51,12 +50,6 @@ class GptbotsApplication(Bot):
         return super().subject(request)
 
     # -- responses
-
-    def admit(self, call: Call) -> None:
-        """Check the key, and that an update of questions and answers is enabled."""
-        super().admit(call)
-        if call.request.path == QA_UPDATE and not self.behaviour.qa_updates:
-            raise self.no_route(call)
 
     def no_route(self, call: Call) -> Refused:
         """Return the refusal for an unknown route."""
@@ -121,7 +114,6 @@ class GptbotsApplication(Bot):
     @route("POST", "/v1/bot/doc/qa/add", "add")
     @route("PUT", "/v1/bot/doc/text/update", "update")
     @route("PUT", "/v1/bot/doc/spreadsheet/update", "update")
-    @route("PUT", QA_UPDATE, "update")
     def _store_files(self, call: Call) -> Json:
         """Store files one by one; updating an unknown document fails."""
         kind, is_update, behaviour = call.request.path.split("/")[-2], call.op == "update", self.behaviour

@@ -23,7 +23,6 @@ class GptbotsBehaviour(Behaviour):
     most_files: the most files in one upload; most_changed: the most texts in one update.
     bases: the form of the list of knowledge bases.
     unknown_ids: whether deleting unknown ids is ok or refused.
-    qa_updates: the call that changes questions and answers exists; otherwise it is a 404.
     """
 
     stale_status: float = 0.0
@@ -38,7 +37,6 @@ class GptbotsBehaviour(Behaviour):
     most_changed: int = 200
     bases: Literal["knowledge_base", "data", "data_list"] = "knowledge_base"
     unknown_ids: Literal["ok", "refused"] = "ok"
-    qa_updates: bool = True
 
 
 KINDS: Mapping[str, str] = {

@@ -71,10 +71,7 @@ def check_base(body: dict[str, Any]) -> dict[str, Any]:
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool) -> Delivery:
     """Parse a request to add or update documents. Raises `Violation`."""
-    if is_update and kind == "qa":
-        body = _questions(body)
-    else:
-        _check_rules(body, kind)
+    _check_rules(body, kind)
     files = body.get("files")
     if not isinstance(files, list) or not files:
         raise Violation("files is missing or empty")
@@ -85,29 +82,6 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
         raise Violation("two files in one request have the same name")
     rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
     return Delivery(text_of(body, "knowledge_base_id"), sent_files, rules)
-
-
-_OF_QUESTIONS = ("knowledge_base_id", "files", "doc_id", "qaList")
-
-
-def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an update of questions and answers with `files`, built from `qaList` if the request has that."""
-    unknown = body.keys() - set(_OF_QUESTIONS)
-    if unknown:
-        raise Violation(f"{', '.join(sorted(unknown))} in an update of questions and answers")
-    if "qaList" not in body:
-        if "doc_id" in body:
-            raise Violation("doc_id with files, which have their own")
-        return body
-    pairs = body["qaList"]
-    if "files" in body or not isinstance(pairs, list) or not pairs:
-        raise Violation("qaList with files, or empty")
-    if not all(isinstance(pair, dict) for pair in pairs):
-        raise Violation("a pair is not an object")
-    rows = "".join(f"{text_of(pair, 'question')},{text_of(pair, 'answer')}\n" for pair in pairs)
-    content = base64.b64encode(rows.encode()).decode()
-    file = {"doc_id": text_of(body, "doc_id"), "file_name": "questions.csv", "file_base64": content}
-    return {**body, "files": [file]}
 
 
 _TOKENS, _HEADER = whole(1, 1000), whole(1, 5)

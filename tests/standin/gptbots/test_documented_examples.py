@@ -153,7 +153,6 @@ def test_switches_are_validated() -> None:
         {"most_files": -1},
         {"most_changed": -1},
         {"vectorize": [2, 1]},
-        {"qa_updates": 1},
     ):
         with pytest.raises(ValueError, match=r"is|there"):
             DirectGptbots().app.set_behaviour(wrong)
@@ -197,59 +196,6 @@ def test_base_with_missing_or_unknown_fields_is_refused(body: Any) -> None:
     assert bot.ask("POST", MAKE, body)["code"] == 40000
     assert len(bot.app.violations) == 1
     assert len(bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]) == 1
-
-
-QA_UPDATE = "/v1/bot/doc/qa/update"
-
-
-def questions(bot: DirectGptbots) -> str:
-    """A document of questions and answers is there; its id."""
-    body = {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 2}
-    body |= {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", "who,me")]}
-    [stored] = bot.ask("POST", "/v1/bot/doc/qa/add", body)["doc"]
-    bot.now += 2
-    return str(stored["doc_id"])
-
-
-def test_questions_and_answers_are_changed_by_pairs_or_by_files() -> None:
-    bot = DirectGptbots()
-    doc_id = questions(bot)
-    pair = {"question": "How to register?", "answer": "By mail"}
-    body = {"doc_id": doc_id, "knowledge_base_id": HOME_ID, "qaList": [pair]}
-    stored = {"doc_id": doc_id, "doc_name": "faq.csv"}
-    assert bot.ask("PUT", QA_UPDATE, body) == {"doc": [stored], "failed": []}
-    bot.now += 2
-    files = [{**file("faq.csv", "who,you"), "doc_id": doc_id}, {**file("b.csv", "x,y"), "doc_id": "f00"}]
-    answer = bot.ask("PUT", QA_UPDATE, {"knowledge_base_id": HOME_ID, "files": files})
-    assert answer == {"doc": [stored], "failed": ["f00"]}
-    [document] = bot.app.snapshot()["documents"]
-    assert document["rules"] == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 2}
-    assert bot.app.violations == []
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"purpose": "QA_FILE"},
-        {"chunk_token": 600},
-        {"doc_id": "f00"},
-        {"qaList": [{"question": "who", "answer": "me"}]},
-        {"files": None},
-        {"files": None, "qaList": [], "doc_id": "f00"},
-        {"files": None, "qaList": ["who"], "doc_id": "f00"},
-        {"files": None, "qaList": [{"question": "who", "answer": ""}], "doc_id": "f00"},
-        {"files": None, "qaList": [{"question": "who", "answer": "me"}]},
-        {"files": [file("faq.csv")]},
-        {"files": [file("faq.txt", doc_id="f00")]},
-    ],
-    ids=lambda change: str(change)[:60],
-)
-def test_questions_and_answers_update_accepts_exactly_the_documented_fields(change: dict[str, Any]) -> None:
-    bot = DirectGptbots()
-    body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))], **change}
-    answer = bot.ask("PUT", QA_UPDATE, {key: value for key, value in body.items() if value is not None})
-    assert answer["code"] == 40000
-    assert len(bot.app.violations) == 1
 
 
 def test_retry_covers_every_failed_document_of_the_bot_and_returns_the_count() -> None:

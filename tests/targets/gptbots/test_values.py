@@ -71,17 +71,14 @@ def test_recipes(path: str, settings: dict[str, Any], recipe: str, description: 
     assert cutting.recipe == recipe
     assert kind_of_recipe(recipe) is cutting.kind
     assert describe_recipe(recipe) == description
-    fields = cutting.fields(is_update=False)
+    fields = cutting.fields
     assert ("chunk_token" in fields) is not ("splitter" in fields)
 
 
-def test_questions_and_answers_update_has_no_slicing_settings() -> None:
+def test_only_questions_and_answers_have_a_purpose() -> None:
     questions, table = cutting_of("a.csv", {"kind": "qa"}), cutting_of("a.csv", {})
-    assert questions.fields(is_update=False) == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 1}
-    assert questions.fields(is_update=True) == {}
-    assert table.fields(is_update=True) == table.fields(is_update=False) != {}
-    usual = [cutting_of("a.csv", {"kind": "qa", **more}).is_usual for more in ({}, {"header_row": 2})]
-    assert usual == [True, False]
+    assert questions.fields == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 1}
+    assert table.fields == {"chunk_token": 600, "header_row": 1}
 
 
 def item(name: str, position: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
