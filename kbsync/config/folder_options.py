@@ -117,8 +117,8 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
     if patterns := [escaped(pattern) for pattern in options.exclude or () if pattern]:
         settings["exclude"] = [*patterns]
     if (target := read_target(options)) is not None:
-        secret, values = secret_key(target.type), dict[str, Value](type=target.type)
-        if secret is not None:
+        values: dict[str, Value] = {"type": target.type}
+        if (secret := secret_key(target.type)) is not None:
             values[secret] = f"${{{secret_variable(target.type)}}}"
         settings["target"] = values | {name: escaped(value) for name, value in target.values.items()}
     return settings
