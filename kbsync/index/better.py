@@ -174,6 +174,8 @@ def passage_reader() -> Callable[[bytes], Parsed]:
     """Return a function that computes the vector of a passage, as hexadecimal text."""
     import numpy as np
 
+    from kbsync.index.document import Parsed  # imported late: `status` only counts vectors
+
     model = E5()
     model.passage("")  # loads it
 

@@ -19,7 +19,8 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import TargetContext
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index import better as better_module
-from kbsync.index.better import E5, BetterModel, Filler, is_installed
+from kbsync.index.better import E5, PACKAGE, BetterModel, Filler, is_installed
+from kbsync.index.fence.parser import PassageEncoder
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS, Cosines
@@ -30,6 +31,7 @@ from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from tests.index.test_index import Fake, Stepping, entry, is_sound, stored
 from tests.index.test_local_target import document, parse, put
+from tests.share import long
 
 SECONDS = 20.0
 NUMBERS = 384
@@ -411,3 +413,21 @@ def test_installed_model_matches_synonyms_and_other_languages(tmp_path: Path) ->
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=0.01)
     assert dict(os.environ) == before
     model.passage("\ufdfa" * 3_000)
+
+
+@long
+def test_separate_process_embeds_passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the package in a folder that the process may read."""
+    package = tmp_path / "site-packages" / PACKAGE
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import numpy\n\n\nclass E5:\n"
+        "    def __init__(self, num_threads): pass\n"
+        "    def passage(self, text): return numpy.full(384, len(text) / 8)\n"
+    )
+    monkeypatch.syspath_prepend(os.fspath(package.parent))
+    encoder = PassageEncoder(tmp_path / "spool")
+    try:
+        assert encoder.embed("four") == np.full(NUMBERS, 0.5, np.float16).tobytes()
+    finally:
+        encoder.close()
