@@ -97,12 +97,6 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(choices, parameter.name, value)
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, requested: bool) -> None:
-    if requested and not ctx.resilient_parsing:
-        click.echo(f"kbsync {__version__}")
-        ctx.exit()
-
-
 def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str) -> list[str]:
     """Return names of mirrors, if the config can be read."""
     from kbsync.cli.context import mirror_names
@@ -174,15 +168,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
     ),
     _global_option("--log-level", type=click.Choice(LEVELS), help="Log this level and above."),
     _global_option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
-    click.option(
-        "--version",
-        cls=FoldedOptions,
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_print_version,
-        help="Show the version and exit.",
-    ),
+    click.version_option(__version__, cls=FoldedOptions, message="kbsync %(version)s"),
 )
 
 
