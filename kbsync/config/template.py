@@ -5,6 +5,7 @@ Its comments are the descriptions of the keys in the model.
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,20 +129,9 @@ def escaped(text: str) -> str:
 
 def as_yaml(value: Value) -> str:
     """Return a text, list or block on one line, which is also JSON if its texts are printable."""
-    match value:
-        case dict():
-            return "{" + ", ".join(f"{as_yaml(key)}: {as_yaml(child)}" for key, child in value.items()) + "}"
-        case list():
-            return "[" + ", ".join(map(as_yaml, value)) + "]"
-        case _:
-            # Use double quotes, the only YAML style that can hold every character.
-            return '"' + "".join(map(_escape, str(value))) + '"'
-
-
-def _escape(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    return character if character.isprintable() else f"\\U{ord(character):08X}"
+    # YAML reads JSON, except for characters that JSON doesn't escape although they aren't printable.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08X}" for letter in text)
 
 
 KEY = "api_key"
