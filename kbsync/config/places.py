@@ -242,9 +242,11 @@ def note_folder(state_dir: Path, folder: Path) -> None:
     replace_private(note, content)  # a truncated file would name another folder
 
 
-def is_of_folder_option(state_dir: Path, below: Path) -> bool:
-    """Return whether this is the state directory of a `--folder` run, under the state home `below`."""
-    return state_dir.parent == below / _FOLDERS
+def is_of_folder_option(state_dir: Path, environ: Mapping[str, str]) -> bool:
+    """Return whether this is the state directory of a `--folder` run, under the state home."""
+    with contextlib.suppress(UsageError):  # no home directory is known
+        return state_dir.parent == state_home(environ) / _FOLDERS
+    return False
 
 
 def forget_folder(state_dir: Path) -> None:

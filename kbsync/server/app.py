@@ -303,7 +303,10 @@ class ListenerApp:
             listed = [hit_json(hit, explain=query.explain) for hit in hits]
             words = " ".join([reply.query.text, *reply.guesses])
             for passage in (passage for fields in listed for passage in fields["passages"]):
-                passage["excerpt"] = _excerpt(passage["text"], words, unfinished=query.unfinished)
+                best = snippet(passage["text"], words, MAX_EXCERPT_LENGTH, unfinished=query.unfinished)
+                first, *others = best.parts
+                passage["excerpt"] = ["… " * best.starts_late + first, *others]
+                passage["excerpt"][-1] += " …" * best.ends_early
             for fields, hit in zip(listed, hits, strict=True):
                 fields["gone"] = hit.is_gone
             unmatched = filters_in_words(reply.query, reply.unmatched)
@@ -635,15 +638,6 @@ def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, l
     if number is None or not least <= number <= highest:
         raise HTTPException(400, f"{name} must be a number from {least} to {highest}")
     return number
-
-
-def _excerpt(text: str, words: str, *, unfinished: bool) -> list[str]:
-    """Return the best part of a passage, in parts as in `Snippet.parts`."""
-    best = snippet(text, words, MAX_EXCERPT_LENGTH, unfinished=unfinished)
-    parts = best.parts
-    parts[0] = "… " * best.starts_late + parts[0]
-    parts[-1] += " …" * best.ends_early
-    return parts
 
 
 def _path_in(params: Mapping[str, str], name: str) -> str:

@@ -190,7 +190,10 @@ def end_mirror(
             deleted = asyncio.run(forget_mirror(installation, store, holdings, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
         then()
-        if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
+        is_of_folder = installation.config.path is None and places.is_of_folder_option(
+            installation.state_dir, os.environ
+        )
+        if is_of_folder and not store.read_now(lambda tx: tx.mirrors.all()):
             # While the state directory has this note, other commands know its folder.
             places.forget_folder(installation.state_dir)
             if not store.read_now(lambda tx: tx.forgotten.bases()):
@@ -240,13 +243,3 @@ def _delete_left_behind(
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
         Output().line(f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror continues")
-
-
-def _is_of_folder_option(installation: Installation) -> bool:
-    if installation.config.path is not None:
-        return False
-    try:
-        return places.is_of_folder_option(installation.state_dir, places.state_home(os.environ))
-    except UsageError:
-        # No home directory is known.
-        return False
