@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -82,30 +81,6 @@ class Absent(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PathBase:
-    """Where paths in a config start: at the config's directory, or at the home directory for `~`."""
-
-    base: Path
-    home: Path | None
-
-    def absolute(self, text: str) -> Path:
-        """Return `text` as an absolute path, symlinks kept.
-
-        Raises `RefusedValue` if the home directory is unknown.
-        """
-        first, slash, rest = text.partition("/")
-        if first == "~" and self.home is not None:
-            text = f"{self.home}{slash}{rest}"
-        elif first.startswith("~"):
-            text = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser raises where the user is unknown)
-            if text.startswith("~"):
-                raise RefusedValue(
-                    f"no home directory is known for {shorten(first)!r}; write the path in full"
-                )
-        return Path(os.path.abspath(self.base / text))  # noqa: PTH100 (Path.absolute keeps `..`)
-
-
 def format_value(value: object) -> str:
     """Return `value` as YAML, safe to show in a message."""
     match value:
@@ -159,7 +134,7 @@ class ValueKind(Described):
 
     about: str = ""
 
-    def read(self, value: object, where: PathBase) -> object:
+    def read(self, value: object) -> object:
         """Return the setting for a `value` from YAML. Raises `RefusedValue`."""
         raise NotImplementedError
 
@@ -188,7 +163,7 @@ class Duration(ValueKind):
     most: float = 365 * 86400.0
     form: ClassVar = {"pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
-    def read(self, value: object, where: PathBase) -> float:
+    def read(self, value: object) -> float:
         """Return the duration in seconds."""
         # Don't guess: 5 could be seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -219,7 +194,7 @@ class Whole(ValueKind):
     least: int = 0
     most: int = _MAX
 
-    def read(self, value: object, where: PathBase) -> int:
+    def read(self, value: object) -> int:
         """Return the number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MAX else f"{self.least} to {self.most}"
@@ -250,7 +225,7 @@ class Fraction(ValueKind):
     least: float = 0
     most: float = 1
 
-    def read(self, value: object, where: PathBase) -> float:
+    def read(self, value: object) -> float:
         """Return the fraction."""
         if (
             isinstance(value, int | float)
@@ -278,7 +253,7 @@ class Choice(ValueKind):
     words: tuple[str, ...] = ()
     noun: str = ""
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the word."""
         if value not in self.words:
             raise RefusedValue(not_among(value, self.words, self.noun))
@@ -303,7 +278,7 @@ class Text(ValueKind):
     allowed: str = "text on one line"
     longest: int = 1000
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the text."""
         if not isinstance(value, str):
             raise invalid_value(value, f"{self.allowed}, in quotes", "is not text")
@@ -325,11 +300,11 @@ class Location(ValueKind):
 
     form: ClassVar = {"minLength": 1}
 
-    def read(self, value: object, where: PathBase) -> Path:
-        """Return the absolute path."""
+    def read(self, value: object) -> str:
+        """Return the path as written; `_Reader` makes it absolute."""
         if not isinstance(value, str) or not value.strip():
             raise invalid_value(value, "a path, such as /srv/handbook", "is not a path")
-        return where.absolute(value)
+        return value
 
     def written(self, value: Path) -> str:
         """Return the path as text."""
@@ -342,7 +317,7 @@ class Pattern(ValueKind):
 
     positive: bool = False
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the pattern."""
         if not isinstance(value, str):
             raise invalid_value(value, 'text in quotes, such as "**/*.md"', "is not a pattern")
@@ -369,7 +344,7 @@ class Quiet(ValueKind):
 
     form: ClassVar = {"minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the quiet hours as written; "" for `never`."""
         if isinstance(value, str) and value.lower() == "never":
             return ""
@@ -393,7 +368,7 @@ class Address(ValueKind):
 
     form: ClassVar = {"pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the address as written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:

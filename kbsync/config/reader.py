@@ -21,10 +21,10 @@ from kbsync.config.checks import conflicts
 from kbsync.config.kinds import (
     About,
     Absent,
+    Location,
     Mark,
     OneOf,
     Others,
-    PathBase,
     RefusedValue,
     Substituted,
     ValueKind,
@@ -47,6 +47,7 @@ from kbsync.config.problems import ConfigError, Loc, Problem, format_path, key_o
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
+from kbsync.dataclass import dataclass
 from kbsync.errors import system_reason
 from kbsync.targets.registry import TARGETS
 
@@ -139,6 +140,30 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
         return environ[name]
 
     return Substituted(_REFERENCE.sub(replacement, text))
+
+
+@dataclass(frozen=True, slots=True)
+class PathBase:
+    """Where paths in a config start: at the config's directory, or at the home directory for `~`."""
+
+    base: Path
+    home: Path | None
+
+    def absolute(self, text: str) -> Path:
+        """Return `text` as an absolute path, symlinks kept.
+
+        Raises `RefusedValue` if the home directory is unknown.
+        """
+        first, slash, rest = text.partition("/")
+        if first == "~" and self.home is not None:
+            text = f"{self.home}{slash}{rest}"
+        elif first.startswith("~"):
+            text = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser raises where the user is unknown)
+            if text.startswith("~"):
+                raise RefusedValue(
+                    f"no home directory is known for {shorten(first)!r}; write the path in full"
+                )
+        return Path(os.path.abspath(self.base / text))  # noqa: PTH100 (Path.absolute keeps `..`)
 
 
 def read_secret(value: Value, where: PathBase) -> str:
@@ -321,7 +346,9 @@ class _Reader:
         if value is None or (isinstance(value, list) and None in value):
             return None
         try:
-            return kind.read(value, self._where)
+            if isinstance(kind, Location):
+                return self._where.absolute(kind.read(value))
+            return kind.read(value)
         except RefusedValue as reason:
             self._draft.refuse(loc, str(reason))
         return None

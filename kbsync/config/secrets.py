@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar, NoReturn
 
-from kbsync.config.kinds import Absent, PathBase, RefusedValue, ValueKind
+from kbsync.config.kinds import Absent, RefusedValue, ValueKind
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
@@ -72,7 +72,7 @@ class Confidential(ValueKind):
     allowed: str = ""
     form: ClassVar = {"minLength": 1, "writeOnly": True}  # editors may hide it
 
-    def read(self, value: object, where: PathBase) -> Secret:
+    def read(self, value: object) -> Secret:
         """Return the secret. No message repeats it."""
         if isinstance(value, Absent):
             return Secret("", absent=str(value))

@@ -16,7 +16,6 @@ from kbsync.config.kinds import (
     Choice,
     Duration,
     Location,
-    PathBase,
     RefusedValue,
     Text,
     ValueKind,
@@ -46,7 +45,7 @@ class BaseUrl(ValueKind):
 
     form: ClassVar = {"pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the URL in canonical form; no message repeats it, because it may contain a key by
         mistake.
         """
@@ -120,7 +119,7 @@ class BaseId(ValueKind):
 
     example: str = ""
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Return the id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
             raise invalid_value(value, f'an id in quotes, such as "{self.example}"')

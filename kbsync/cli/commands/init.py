@@ -448,14 +448,14 @@ def _target_lines(
 
 def _address(kind: str, url: str) -> str:
     """Return the URL in the form that the config requires. Raises `UsageError`."""
-    from kbsync.config.kinds import PathBase, RefusedValue, ValueKind
+    from kbsync.config.kinds import RefusedValue, ValueKind
     from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
 
     mark = settings_of(TARGETS[kind])["base_url"].mark
     assert isinstance(mark, ValueKind)
     try:
-        return str(mark.read(url, PathBase(Path(), None)))
+        return str(mark.read(url))
     except RefusedValue as error:
         raise UsageError(f"--base-url: {error}") from None
 

@@ -19,7 +19,6 @@ from kbsync.config.kinds import (
     Bytes,
     Choice,
     Fraction,
-    PathBase,
     RefusedValue,
     ValueKind,
     Whole,
@@ -45,12 +44,12 @@ class KnowledgeId(BaseId):
     numbers.
     """
 
-    def read(self, value: object, where: PathBase) -> str:
+    def read(self, value: object) -> str:
         """Parse the id."""
         # 19 digits don't fit into the 53 bits that many YAML and JSON parsers keep of a number.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} is a number, which loses digits; put quotes around it")
-        return super().read(value, where)
+        return super().read(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,7 @@ class KnowledgeType(ValueKind):
 
     form: ClassVar = {"type": "integer", "enum": list(SLICES)}
 
-    def read(self, value: object, where: PathBase) -> int:
+    def read(self, value: object) -> int:
         """Parse the number."""
         if type(value) is not int or value not in SLICES:
             raise invalid_value(value, _listed(SLICES))
@@ -107,7 +106,7 @@ class Separators(ValueKind):
 
     form: ClassVar = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
-    def read(self, value: object, where: PathBase) -> list[str]:
+    def read(self, value: object) -> list[str]:
         """Parse the list of texts."""
         if (
             not isinstance(value, list)
@@ -123,7 +122,7 @@ class Flag(ValueKind):
 
     form: ClassVar = {"type": "boolean"}
 
-    def read(self, value: object, where: PathBase) -> bool:
+    def read(self, value: object) -> bool:
         """Parse the boolean."""
         if not isinstance(value, bool):
             raise invalid_value(value, "true, false")

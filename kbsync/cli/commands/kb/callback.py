@@ -132,8 +132,8 @@ def read_headers(options: Iterable[str]) -> dict[str, str]:
 
 def _value(name: str, source: str) -> str:
     if source.startswith("@"):
-        from kbsync.config.kinds import PathBase, RefusedValue
-        from kbsync.config.reader import read_secret
+        from kbsync.config.kinds import RefusedValue
+        from kbsync.config.reader import PathBase, read_secret
 
         try:
             value = read_secret(source[1:], PathBase(Path.cwd(), None))

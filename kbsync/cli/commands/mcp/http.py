@@ -10,7 +10,6 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from mcp.server.lowlevel import Server
@@ -22,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.cli.commands.mcp.command import assistant_app
-from kbsync.config.kinds import Address, PathBase, RefusedValue
+from kbsync.config.kinds import Address, RefusedValue
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
@@ -100,7 +99,7 @@ class McpEndpoint:
         token, or if other machines have access without a token.
         """
         try:
-            listen = Address("host:port").read(address, PathBase(Path(), None))
+            listen = Address("host:port").read(address)
         except RefusedValue as error:
             raise UsageError(f"--http: {error}") from error
         token_text = environ.get(TOKEN)
