@@ -107,8 +107,7 @@ async def test_changes_and_renames_still_replace(world: World) -> None:
     await world.mirrored(3)
     world.write("f0.md", "other text")
     world.move("f1.md", "sub/moved.md")
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.statuses() == {"ready": 3}
 
 
@@ -161,11 +160,9 @@ async def test_kept_documents_need_approval_when_deletions_are_turned_on(world: 
     assert world.statuses() == {"ready": 10, "held": 2} and len(world.searchable_texts()) == 12
     world.write("f1.md", "text of f1")
     world.approve()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     world.delete("f2.md")
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 @long
@@ -337,8 +334,7 @@ async def test_kept_documents_stay_and_are_held_when_they_cannot_be_checked(worl
         world.settings = replace(world.settings, deletions=NEVER)
         await world.once()
     assert world.searchable_texts()["d/a.md"] == "old text"
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 async def test_kept_document_with_unknown_state_has_a_reason(world: World) -> None:

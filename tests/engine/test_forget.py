@@ -140,8 +140,7 @@ async def test_what_was_deleted_before_a_kill_is_noticed_and_sent_again(tmp_path
     sent = len([request for request in world.base.requests if request.op == "put"])
     left = len(world.base.documents)
     world.base.faults.clear()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert len([request for request in world.base.requests if request.op == "put"]) - sent <= 12 - left
 
 

@@ -79,8 +79,7 @@ async def test_killed_during_a_rename_the_mirror_ends_with_each_file_once(
         await forgotten(world)
     world.base.faults.clear()
     world.clock.now += 100
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert len(world.base.documents) == 2
 
 
@@ -93,8 +92,7 @@ async def test_refused_deletion_during_a_rename_keeps_the_mirror_working(world: 
         await forgotten(world)
     world.base.faults.clear()
     world.clock.now += 100
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert len(world.base.documents) == 2
 
 

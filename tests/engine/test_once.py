@@ -145,8 +145,7 @@ async def test_held_file_briefly_restored_is_deleted_on_approval(world: World) -
 async def test_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
     await world.mirrored(8)
     world.move("f1.md", "sub/renamed.md")
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     renames = issubclass(world.target_type, RenamingMemory)
     assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
 
@@ -178,8 +177,7 @@ async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -
     world.base.observers.append(
         lambda base: was_found.append(bool({"f1.md", "sub/renamed.md"} & base.searchable_texts().keys()))
     )
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.puts() == 9
     assert len([request for request in world.base.requests if request.op == "rename"]) == 1
     assert was_found and all(was_found)
@@ -204,8 +202,7 @@ async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> No
     again = "reembed" if issubclass(world.target_type, SupportsReembed) else "put"
     await world.crash(Guillotine(upon=[f"{again} start"] * 3))
     world.post_request("retry")
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 async def test_emptied_file_counts_as_deleted(world: World) -> None:
@@ -234,8 +231,7 @@ async def test_new_file_that_vanishes_between_passes_blocks_nothing(world: World
     world.clock.epoch -= 1000.0  # the machine's own time: what was just written is racy
     await world.mirrored(4)
     world.delete("f1.md")
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 async def test_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
@@ -272,8 +268,7 @@ async def test_late_update_does_not_release_a_held_deletion(tmp_path: Path) -> N
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 1}
     world.approve()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 @enumerated()
@@ -288,8 +283,7 @@ async def test_deletion_approval_unused_for_a_week_expires(world: World) -> None
     await world.once()
     assert len(world.searchable_texts()) == 20
     world.approve()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 async def only_approved(world: World) -> None:
@@ -324,8 +318,7 @@ async def test_file_restored_before_an_approval_runs_is_still_held(world: World)
             lambda tx: tx.uploads.at_path(binding.mirror, binding.id, "f0.md")
         )
         assert [row.state for row in rows] == [UploadState.HELD]
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 @enumerated()
@@ -356,8 +349,7 @@ async def test_refilled_file_keeps_its_document(world: World) -> None:
             await bound.turn()
             await world.clock.sleep(0.5)
             assert "f4.md" in world.searchable_texts()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 def weighed(world: World) -> list[str]:
@@ -388,8 +380,7 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     await world.once()
     assert "f0.md" in world.searchable_texts()
     monkeypatch.undo()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 # -- which batches of deletions need approval --------------------------------------------------------------
@@ -439,8 +430,7 @@ async def turned_away(world: World) -> MemoryBase:
     await world.once()
     first, world.base = world.base, MemoryBase(clock=world.clock.wall)
     world.base.id = "another"
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     return first
 
 
@@ -498,8 +488,7 @@ async def test_held_deletion_waits_again_when_its_base_is_reused(tmp_path: Path,
     assert world.statuses() == {"held": 1, "ready": 9}
     assert world.base.searchable("f3.md")
     world.approve()
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.statuses() == {"ready": 9}
 
 

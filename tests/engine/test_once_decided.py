@@ -47,8 +47,7 @@ async def test_folder_replaced_right_before_a_delete_keeps_the_document(
     monkeypatch.undo()
     world.root.rmdir()
     away.rename(world.root)
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
 
 
 @long

@@ -62,8 +62,7 @@ def seeming(world: World) -> list[str | None]:
 @long
 async def test_renamed_file_is_counted_as_renamed(world: World) -> None:
     await moved(world)
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.run.counts == {"renamed": 1}
     assert world.requests("delete") == 0, "what the base removed is deleted once more"
 
@@ -171,8 +170,7 @@ async def test_single_file_deleted_while_many_documents_are_made_needs_no_approv
     await world.crash(Guillotine(upon=["put answer", "commit after"] * 12))
     world.delete("a.md")
     world.base.behaviour.indexing_seconds = 0.0
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.run.halt is None
 
 

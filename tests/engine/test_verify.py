@@ -127,16 +127,6 @@ async def test_leftover_in_an_embedded_base_is_always_ours(tmp_path: Path) -> No
     assert world.searchable_texts() == world.on_disk()
 
 
-async def test_leftover_without_a_file_is_orphaned(tmp_path: Path) -> None:
-    world = World(tmp_path, embedded=True)
-    await world.mirrored(3)
-    leftover = twin(world, "gone.md", b"text")
-    findings = await verified(world)
-    assert paths(findings) == {"orphaned": ["gone.md"]}
-    await repair(world)
-    assert leftover not in world.base.documents
-
-
 async def test_document_without_a_file_is_deleted_after_a_lost_state(world: World) -> None:
     await world.mirrored(3)
     world.lose_state()

@@ -384,6 +384,11 @@ class World:
                 self.write(path, text)
         await self.once()
 
+    async def ends_equal(self) -> None:
+        """Run a pass, after which searches find exactly the folder's texts."""
+        await self.once()
+        assert self.searchable_texts() == self.on_disk()
+
     async def doing(self, work: Callable[[Mirror], Awaitable[Any]]) -> None:
         """Run work as a process does, from beginning to end."""
         async with self.running() as store:

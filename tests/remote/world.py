@@ -161,6 +161,10 @@ class RemoteWorld(World):
         assert self.violations() == [], self.violations()
         return end
 
+    async def ends_equal(self) -> None:
+        await self.once()
+        assert self.bytes_by_path(searchable=True) == sha_of_folder(self)
+
     async def verify(self) -> Verification:
         """Return the result of `kbsync verify`."""
         async with self.running(), aclosing(self.make_target(read_only=True)) as target:

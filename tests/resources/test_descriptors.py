@@ -74,8 +74,7 @@ async def test_descriptor_shortage_in_a_pass_halts_fails_and_deletes_nothing(
     assert world.run.halt is None
     descriptors.number = 0
     assert world.statuses() == {"ready": 6}
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.puts() == 6
 
 

@@ -52,8 +52,7 @@ async def test_full_spool_keeps_the_intent_and_continues_later(
     fix = "" if code in SHORTAGES else "; free space there or move state_dir"
     parts = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", fix)
     assert all(words in end.problem for words in parts), end.problem
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert world.puts() == 2
 
 

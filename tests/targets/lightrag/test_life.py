@@ -51,8 +51,7 @@ async def test_two_files_that_swapped_names_fail_until_one_is_moved(world: Light
         world.post_request("retry")
     world.write("b.md", "about kestrels")
     world.clock.now += 100
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    await world.ends_equal()
 
 
 async def test_one_of_two_equal_files_fails_naming_the_other(world: LightragWorld) -> None:
@@ -219,8 +218,7 @@ async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(w
     assert list(world.bytes_by_path(searchable=True)) == ["a.md"]
     world.server.faults.clear()
     world.post_request("retry")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    await world.ends_equal()
 
 
 def seeming(world: LightragWorld) -> list[str | None]:
@@ -242,8 +240,7 @@ async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_p
     assert world.statuses() == {"failed": 1}
     assert seeming(world) == []
     world.post_request("retry")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    await world.ends_equal()
 
 
 async def test_renamed_file_is_restored_after_a_busy_server_refused_it(world: LightragWorld) -> None:

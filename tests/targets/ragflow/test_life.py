@@ -123,8 +123,7 @@ async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_s
     """Case and accents don't count there: the second is called `name(1).md`."""
     for name in ("resume.md", "Resume.md", "Résumé.md"):
         world.write(name, "the same text")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    await world.ends_equal()
     assert sorted(document["name"].count("(") for document in world.documents()) == [0, 1, 1]
     world.lose_state()
     await world.once()
@@ -223,8 +222,7 @@ async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_a
     assert world.statuses() == {"failed": 1}
     assert world.request_count("upload") == world.request_count("parse") == world.request_count("delete") == 0
     world.post_request("retry")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    await world.ends_equal()
 
 
 # -- searches

@@ -177,31 +177,24 @@ def shown_ids(documents: list[ZhipuDocument]) -> set[str]:
     return {one.id for one in documents}
 
 
-async def test_newest_documents_are_found_on_the_first_pages() -> None:
-    documents = rows(1000)
-    shelf = PagedList(documents[::-1])
-    wanted = shown_ids(documents[-150:])
-    listing = await find_on_pages(shelf, wanted)
-    assert listing.rows.keys() == wanted
-    assert shelf.requests == [(1, 100), (2, 100)]
-
-
-async def test_last_page_is_read_next_when_the_oldest_come_first() -> None:
+@pytest.mark.parametrize(
+    ("count", "is_newest_first", "shape", "requests"),
+    [
+        (150, True, {}, [(1, 100), (2, 100)]),
+        (60, False, {}, [(1, 100), (11, 100), (10, 100)]),
+        (60, False, {"cap": 50, "offset_by_asked": True}, [(1, 100), (21, 50), (20, 50)]),
+    ],
+    ids=["newest first", "oldest first", "smaller pages than asked for"],
+)
+async def test_newest_documents_are_found_at_the_end_where_they_are(
+    count: int, is_newest_first: bool, shape: dict[str, Any], requests: list[tuple[int, int]]
+) -> None:
     documents = rows(1030)
-    shelf = PagedList(documents)
-    wanted = shown_ids(documents[-60:])
+    shelf = PagedList(documents[::-1] if is_newest_first else documents, **shape)
+    wanted = shown_ids(documents[-count:])
     listing = await find_on_pages(shelf, wanted)
     assert listing.rows.keys() == wanted
-    assert shelf.requests == [(1, 100), (11, 100), (10, 100)]
-
-
-async def test_page_size_cap_is_considered_when_computing_the_last_page() -> None:
-    documents = rows(1030)
-    shelf = PagedList(documents, cap=50, offset_by_asked=True)
-    wanted = shown_ids(documents[-60:])
-    listing = await find_on_pages(shelf, wanted)
-    assert listing.rows.keys() == wanted
-    assert shelf.requests == [(1, 100), (21, 50), (20, 50)]
+    assert shelf.requests == requests
 
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
