@@ -77,15 +77,6 @@ def test_pause_refusals(two: Sandbox) -> None:
 
 
 @long
-def test_pausing_a_mirror_without_documents_leaves_other_results_unchanged(sandbox: Sandbox) -> None:
-    sandbox.prepare({"a.md": "alpha"})
-    assert sandbox.run("pause").code == 0
-    assert sandbox.run("search", "alpha").code in (0, 2)
-    assert sandbox.run("resume").code == 0
-    assert sandbox.once()["uploaded"] == 1
-
-
-@long
 def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(two: Sandbox) -> None:
     """Also before a pass has given its row the new name."""
     assert two.run("--once").code == 0
