@@ -243,7 +243,7 @@ _READ_WITH_INO = (
     "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
     " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
 )
-"""Files that were read and whose last stamp has an inode."""
+"""Files that kbsync has read and that have the given inode number."""
 _UPSERT = (
     "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
     " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

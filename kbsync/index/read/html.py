@@ -50,7 +50,7 @@ _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
 """Elements that close whatever the previous one left open, with the elements that may contain them."""
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
-"""Elements that stay hidden inside a hidden part of a table, by that part."""
+"""The elements inside each part of a table: if the part is hidden, so are they."""
 
 _HEADING_MARKS = ("¶", "#", "§", "\uf0c1", "🔗")
 """Texts of the link to itself that programs add to a heading and show under the mouse pointer."""
