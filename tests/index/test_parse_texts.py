@@ -196,6 +196,23 @@ def test_xml_references_are_decoded():
     assert parse_text("a.xml", raw).text == "<a>备份 café &#60;b&#x3e; &#10; &#9999999; &#xD800;</a>"
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (r"Schr\"odinger, Schr{\"o}dinger, G\"{o}del", "Schrödinger, Schrödinger, Gödel"),
+        (r"na\"{\i}ve na\"\i{}ve \'el\`{e}ve Erd\H{o}s \c{c}a \v{S}koda", "naïve naïve élève Erdős ça Škoda"),
+        (r"Gr\"o{\ss}e, Stra\ss{}e, S\o ren, {\O}rsted, \L{}\'od\'z", "Größe, Straße, Søren, Ørsted, Łódź"),
+        (r"data\-base \aa r", "database år"),
+        (
+            r"a\\'b \O(n) \alpha \item \o \l \aasen \uparrow \'q",
+            r"a\\'b \O(n) \alpha \item \o \l \aasen \uparrow \'q",
+        ),
+    ],
+)
+def test_letters_that_tex_writes_in_ascii_are_composed(source, text):
+    assert parse_text("a.tex", source.encode()).text == text
+
+
 def test_source_code_keeps_its_escapes():
     assert parse_text("a.c", rb'"\u5907"').text == r'"\u5907"'
 

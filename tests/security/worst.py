@@ -182,6 +182,8 @@ _SEARCHED = {
     "index.read.text._ASSIGNMENT": [times("="), _LETTERS],
     "index.read.text._CJK_WORD": [times("文a"), _LETTERS],
     "index.read.text._ESCAPED": [times("\\"), times("\\u"), times("\\ud800\\u"), times("\\U0001")],
+    "index.read.text._IN_TEX": [times("\\"), times("{\\"), times("\\\""), times("\\'{"), times("\\o "),
+        times("\\ss ")],
     "index.read.text._CUE_POSITION": [times("{\\"), "{\\" + _LETTERS, times("{\\a}")],
     "index.read.text._NO_CHARACTER": [times("\ufeff"), _LETTERS],
     "index.read.text._REFERRED": [times("&#"), times("&#1"), "&#" + _DIGITS, times("&#x")],

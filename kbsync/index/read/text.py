@@ -13,6 +13,7 @@ import operator
 import re
 import sys
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -80,6 +81,8 @@ def _without_escapes(text: str, extension: str) -> str:
         return _ESCAPED.sub(decode_escape, text)
     if extension in _REFERRING and "&#" in text:
         return _REFERRED.sub(_decode_reference, text)
+    if extension in ("tex", "latex") and "\\" in text:
+        return _IN_TEX.sub(_compose_tex, text)
     return text
 
 
@@ -97,6 +100,33 @@ def _decode_escape(escape: re.Match[str]) -> str:
         return chr(0x10000 + (int(high, 16) - 0xD800 << 10) + int(low, 16) - 0xDC00)
     digits = "".join(filter(None, singles))
     return _letter(int(digits, 16), escape[0]) if digits else escape[0]
+
+
+_TEX_MARKS = {
+    '"': "\u0308", "'": "\u0301", "`": "\u0300", "^": "\u0302", "~": "\u0303", "=": "\u0304", ".": "\u0307",
+    "u": "\u0306", "v": "\u030c", "H": "\u030b", "c": "\u0327", "k": "\u0328", "r": "\u030a",
+}  # fmt: skip
+_TEX_LETTERS = {
+    "ss": "ß", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "aa": "å", "AA": "Å", "o": "ø", "O": "Ø", "l": "ł",
+    "L": "Ł", "-": "",
+}  # fmt: skip
+_TEX_LETTER = (
+    r"[\"'`^~=.](?:\{\\?[A-Za-z]\}|\\[ij](?:\{\}|\b)|[A-Za-z])|[uvHckr]\{\\?[A-Za-z]\}"
+    r"|(?:ss|ae|AE|oe|OE|aa|AA)(?:\{\}|(?![A-Za-z]) ?)|[oOlL]\{\}|(?<=[A-Za-z]\\)[oOlL] (?=[a-z])|-"
+)
+_IN_TEX = re.compile(rf"\\\\|\\({_TEX_LETTER})|\{{\\({_TEX_LETTER}|[oOlL])\}}")
+"""Matches a letter as TeX writes it outside ASCII, alone or in braces, or the place of a hyphen. \\O without
+either may be something else."""
+
+
+def _compose_tex(letter: re.Match[str]) -> str:
+    code = letter[1] or letter[2]
+    if code is None:  # the end of a line: \\
+        return letter[0]
+    if (character := _TEX_LETTERS.get(code.rstrip(" {}"))) is not None:
+        return character
+    composed = unicodedata.normalize("NFC", code.strip("\\{} ")[-1] + _TEX_MARKS[code[0]])
+    return composed if len(composed) == 1 else letter[0]
 
 
 def _decode_reference(reference: re.Match[str]) -> str:
