@@ -266,7 +266,7 @@ async def test_new_title_reembeds_only_the_first_passage(
     assert len(created) == 1
 
 
-RECIPES = {"a.md": "665f48a697da4b52", "b.pdf": "a3df6a36f401f807"}
+RECIPES = {"a.md": "3b09f62a71b35fda", "b.pdf": "afd1440cdb01559f"}
 
 
 def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
@@ -279,9 +279,9 @@ def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
     monkeypatch.setattr("kbsync.index.words.TOKENISER", 4)
     assert recipes() == RECIPES, "words are renewed in the store"
     with monkeypatch.context() as pdf:
-        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "9")})
+        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "10")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
-    monkeypatch.setattr(formats, "MARKDOWN", "8")
+    monkeypatch.setattr(formats, "MARKDOWN", "9")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]
 
 
