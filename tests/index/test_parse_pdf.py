@@ -142,6 +142,32 @@ def test_titles_numbered_like_the_pages_are_kept(parser, title, size):
     assert all(title.format(n) in text for n in range(1, 7))
 
 
+DOTS = " . . . . . . . . ."
+CONTENTS = [
+    f"{title}{DOTS} {page}"
+    for title, page in zip(("Lamps", "Oil", "Wicks", "Boats"), (2, 2, 3, 5), strict=True)
+]
+
+
+def test_table_of_contents_is_left_out(parser):
+    chapters = [lines(title) for title in ("Lamps", "Wicks", "Log", "Boats")]
+    text = read(parser, lines("Contents", *CONTENTS, f"Index{DOTS[:-2]}... v"), *chapters).text
+    assert text.split() == ["Contents", "Lamps", "Wicks", "Log", "Boats"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "page_count"),
+    [
+        (CONTENTS, 1),
+        ([f"Tea{DOTS} 3", f"Oil{DOTS} 1", f"Wicks{DOTS} 2", f"Rope{DOTS} 4"], 5),
+        (CONTENTS[:3], 5),
+    ],
+)
+def test_other_lines_of_dots_are_kept_and_shortened(parser, entries, page_count):
+    text = read(parser, lines(*entries), *[lines("Log")] * (page_count - 1)).text
+    assert text.startswith(" ".join(entry.replace(DOTS, " …") for entry in entries))
+
+
 def test_same_number_on_all_pages_is_kept_once(parser):
     assert read(parser, *pages_of(4, "30-4711", "{}")).text.count("30-4711") == 1
 

@@ -60,6 +60,11 @@ _PAGE_NUMBER = re.compile(  # after a word for page, or apart from all other wor
     |(?<!\d)(\d{1,5})(?=[ ]?(?:页|頁|ページ|쪽|페이지))""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LEADER_DOTS = re.compile(r" ?\.(?: {0,3}\.){4,} {0,3}")
+_LEADER = re.compile(
+    r"(?<!\.)(?<!\. )(?<!\.  )(?<!\.   )\.(?: {0,3}\.){4,} {0,9}(?:([0-9]{1,5})|[ivxlc]{1,6})$"
+)
+_MIN_ENTRIES = 4  # of a table of contents on one page
 _MARK = re.compile("[0-9*†‡][0-9,*†‡–-]{0,9}")  # of a footnote
 _MARKED = re.compile(r"[0-9*†‡](?<=[^\W\d_]{4}.)")
 _NOTE = re.compile(r"(?:[0-9]{1,3}|[*†‡]{1,3})(?=[^\W\d_])")
@@ -111,6 +116,7 @@ def read_pdf(raw: bytes) -> Parsed:
         stated, keywords = (_metadata(document, key) for key in (b"Title", b"Keywords"))
     pages = [page or Page() for page in read]
     _leave_out_furniture([page.lines for page in pages])
+    _leave_out_contents([page.lines for page in pages])
     text, starts = _write(pages)
     if read and not any(read):
         raise damaged("a page of the PDF is damaged")
@@ -512,6 +518,22 @@ def _without_page_number(line: Line, page: int) -> Iterator[str]:
         difference = int(text[start:end]) - page
         if abs(difference) < _FARTHEST:
             yield f"{text[:start]}\ufffe{difference}{text[end:]}"
+
+
+def _leave_out_contents(pages: Sequence[list[Line]]) -> None:
+    """Remove the entries of a table of contents, which searches would find instead of the chapters: lines of
+    dots that lead to page numbers, which increase and which the file has. Shorten the dots in other lines."""
+    for lines in pages:
+        entries = [(index, match) for index, line in enumerate(lines) if (match := _LEADER.search(line.text))]
+        numbers = [int(match[1]) for _, match in entries if match[1]]
+        is_contents = len(numbers) >= _MIN_ENTRIES and numbers == sorted(numbers) and numbers[0] < numbers[-1]
+        if is_contents and numbers[-1] <= len(pages):
+            left_out = {index for index, _ in entries}
+            lines[:] = [line for index, line in enumerate(lines) if index not in left_out]
+        for line in lines:
+            if _LEADER_DOTS.search(line.text):
+                line.text = _LEADER_DOTS.sub(" … ", line.text).strip()
+                line.cells = [_LEADER_DOTS.sub(" … ", cell).strip() for cell in line.cells]
 
 
 def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
