@@ -101,6 +101,8 @@ class MirrorLoop:
     compared: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the whole folder has been scanned once, or the reason why it hasn't has been logged."""
     _next_check: float = 0.0
+    _was_woken: bool = True
+    """Whether a command may have left a message or a pause since the last turn."""
     _directories: int = 0
     _must_restart: bool = False
     _mode: Mode | None = None
@@ -206,7 +208,7 @@ class MirrorLoop:
             bound.start(keep_running(self.mirror.clock, bound.audits.keep, "audits", mirror=settings.name))
             self._log_mode("watch.started", report)
             self.started.set()
-            self._next_check, self._must_restart = 0.0, False
+            self._next_check, self._must_restart, self._was_woken = 0.0, False, True
             halts = self.mirror.halts
             while not (self.stop.is_set() or self._must_restart or halts.is_about(FOLDER_MISSING, EMPTIED)):
                 self.mirror.wake.clear()
@@ -221,6 +223,7 @@ class MirrorLoop:
             await asyncio.gather(bound.stop(self.grace), watcher.stop())
 
     def _wake(self, bound: BoundMirror) -> None:
+        self._was_woken = True
         bound.request_turn()
         self.on_wake()
 
@@ -231,10 +234,15 @@ class MirrorLoop:
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
         """Check the root and the watch, start a due scan, and do due work. Returns the seconds to wait."""
         clock, name = self.mirror.clock, self.mirror.settings.name
-        if clock.steady() >= self._next_check:
-            self._next_check = clock.steady() + CHECK_EVERY
+        is_check_due = clock.steady() >= self._next_check
+        if is_check_due:
+            # All mirrors at the same time, so that an idle daemon wakes up once.
+            self._next_check = (clock.steady() // CHECK_EVERY + 1) * CHECK_EVERY
+        if self._was_woken or (is_check_due and self.mirror.quiet_period() is not None):
+            self._was_woken = False
             if await self.mirror.find_pause() is not None:
                 return 0.0
+        if is_check_due:
             await self._check(bound, watcher)
         if self.mirror.halts.is_about(FOLDER_MISSING):
             return 0.0
@@ -263,7 +271,10 @@ class MirrorLoop:
             await self.mirror.trusted_identity()
         if watcher.report.mode is not self._mode:
             self._log_mode("watch.changed", watcher.report)
-        if (await asyncio.to_thread(settings.resolved)).root != settings.root:
+        # Each component of a path without symlinks was just checked. A symlink may lead to a dead mount.
+        is_checked = settings.given in (None, settings.root) and watcher.is_local
+        resolved = settings.resolved() if is_checked else await asyncio.to_thread(settings.resolved)
+        if resolved.root != settings.root:
             log.warning("folder.moved", mirror=settings.name, folder=str(settings.given))
             self._must_restart = True
         if halts.work is Work.TRYING and await bound.worker.is_idle(PATIENCE):

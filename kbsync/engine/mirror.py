@@ -615,13 +615,17 @@ class Mirror:
             await self.store.write(lambda tx: tx.meta.set(MirrorFact.BASE_NAME, mirror, new))
             await asyncio.to_thread(self.context.rename_base, old, new)
 
-    async def find_pause(self) -> Pause | None:
-        """Return the current pause; also before the mirror's first run. Quiet hours begin and end here.
+    def quiet_period(self) -> tuple[float, float] | None:
+        """Return the start and end of the current quiet hours, in epoch seconds; None outside them.
 
         A pass has no quiet hours, because a user or a timer started it.
         """
+        return None if self.is_pass else current_period(self.settings.quiet_hours, self.clock.wall())
+
+    async def find_pause(self) -> Pause | None:
+        """Return the current pause; also before the mirror's first run. Quiet hours begin and end here."""
         settings, configured, now = self.settings, self.context.configured, self.clock.wall()
-        period = None if self.is_pass else current_period(settings.quiet_hours, now)
+        period = self.quiet_period()
         quiet = None if period is None else Pause(*period, is_quiet=True)
 
         def find(tx: Tx) -> tuple[Pause | None, bool]:

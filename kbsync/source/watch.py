@@ -418,6 +418,12 @@ class Watcher:
             self._root_check.give_up()
             await self._close()
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder was found on a file system that always answers, and was still there at the last
+        check."""
+        return self._root_check.is_local
+
     async def check(self) -> list[WatchProblem]:
         """Check whether hints can be trusted, and fix what is possible before returning.
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import Mirror
 from kbsync.once import run_once
+from kbsync.source.wake import wake
 from kbsync.state.pauses import Pause
 from kbsync.state.store import StateStore
 from tests.crash.harness import Guillotine
@@ -119,6 +121,7 @@ async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: Wor
         while world.puts() < 3:
             await world.clock.sleep(0.1)
         await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(world.clock.wall())))
+        wake(world.state)
         world.write("late.md")
         await world.clock.sleep(120.0)
         while mirror.bound is not None:  # real threads that watched the folder end
@@ -308,3 +311,34 @@ async def test_quiet_hours_removed_from_the_config_end_immediately(world: World)
     await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))
     world.settings = replace(world.settings, quiet_hours=())
     await watched(world, lambda mirror, _store: until(lambda: mirror.bound is not None))
+
+
+@long
+async def test_idle_daemon_reads_neither_state_nor_folder_every_second(world: World) -> None:
+    """Promise 4."""
+    await world.mirrored(2)
+    world.settings = replace(world.settings, given=world.root)
+    executions = 0
+
+    async def work(mirror: Mirror, store: StateStore) -> None:
+        loop = asyncio.get_running_loop()
+        run_in_executor = loop.run_in_executor
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal executions
+            executions += 1
+            return run_in_executor(*arguments)
+
+        while not mirror.has_compared:
+            await world.clock.sleep(1.0)
+        await world.clock.sleep(100.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "run_in_executor", counted)
+            await world.clock.sleep(600.0)
+        assert executions < 150
+        await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(world.clock.wall())))
+        wake(world.state)
+        while not mirror.is_paused:
+            await world.clock.sleep(0.5)
+
+    await watched(world, work)
