@@ -456,7 +456,7 @@ class Application(ABC, Generic[B, S]):
         """Do the work and return the response. `fault` is None or one of the application's own `kinds`."""
         route, ids = self.route_of(request)
         op = route.op if route else ""
-        call = Call(request, op, ids, self.check_fault(fault or Fault(""), op))
+        call = Call(request, op, ids, fault or Fault(""))
         try:
             return self._respond(call, route)
         except Refused as refused:
@@ -465,10 +465,6 @@ class Application(ABC, Generic[B, S]):
             answer = refused.response or self.refusal(refused, call)
             after = call.fault.args.get("retry_after")
             return answer if after is None else answer.having(retry_after=str(after))
-
-    def check_fault(self, fault: Fault, op: str) -> Fault:
-        """Return the fault to inject into a request of this operation."""
-        return fault
 
     def record_violation(self, request: Request, sentence: str) -> None:
         """Record how a request breaks the rules."""

@@ -18,7 +18,7 @@ from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
-from kbsync_standin.zhipu.faults import disguise_of, valid_fault
+from kbsync_standin.zhipu.faults import disguise_of
 from kbsync_standin.zhipu.rules import FILES, check_head, json_body
 
 OK = "请求成功"
@@ -238,13 +238,6 @@ class Answers(Account):
     def check_head(self, call: Call) -> None:
         """Check the request's head, after the faults: a test of a failure may send a wrong request."""
         check_head(call.request, call.op, self.rules)
-
-    def check_fault(self, fault: Fault, op: str) -> Fault:
-        """Return the arguments that the fault really has; an invalid fault is a violation."""
-        fault, misuse = valid_fault(fault, op)
-        if misuse:
-            self.violations.append(misuse)
-        return fault
 
     def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
         """Parse JSON that has known fields only, whose values pass their tests. Raises `Violation`."""

@@ -92,7 +92,6 @@ def written_id(number: int, ordinal: int, form: str) -> str:
             return str(number)
 
 
-CALLBACK_FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
 EVENT = "knowledge_construction"
 _OTHER = "1000000000000000000"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
 
-from kbsync_standin.faults import Fault
 from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.client import ABSENT, START, DirectZhipu
 
@@ -185,20 +183,3 @@ def test_nothing_is_done_without_effect(service: DirectZhipu, op: str) -> None:
     assert (service.effects(), service.app.snapshot()) == (["stored"], before)
     assert service.json(*calls[op])["code"] == 200
     assert len(service.effects()) > 1
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (Fault("both-lists"), "was injected into bases, but applies to upload"),
-        (Fault("rate-limited", args={"delay": 1}), "has no argument delay"),
-        (Fault("no-right", args={"status": "434"}), "status cannot be '434'"),
-        (Fault("no-right", args={"status": math.inf}), "status cannot be inf"),
-        (Fault("no-right", args={"status": 9}), "status cannot be 9"),
-        (Fault("base-gone", args={"form": "ok"}), "404, code, null"),
-        (Fault("envelope", args={"missing": "message"}), "missing cannot be"),
-    ],
-)
-def test_contradictory_fault_is_recorded(service: DirectZhipu, fault: Fault, words: str) -> None:
-    service.app.answer(service.request("GET", "/api/llm-application/open/knowledge"), fault)
-    assert words in service.app.violations[0]
