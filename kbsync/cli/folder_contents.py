@@ -20,6 +20,7 @@ from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import format_count, format_size, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
+from kbsync.source.stat import RulesUnknown, rules_in
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -96,10 +97,11 @@ def _count_entries(
     names = {entry.name for entry in listed}
     if IGNORE_FILE in names:
         try:
-            rules = rules.below(below, (root / below / IGNORE_FILE).read_text("utf-8", "replace"))
-        except ValueError as error:
-            # A pattern that can never match: a pass reports it.
+            rules = rules_in(root / below, rules, below)
+        except RulesUnknown as error:
+            # A pass stops there, too, and reports it.
             contents.leave_out(f"{below}/", str(error))
+            return
     elif ".gitignore" in names:
         contents.unread_gitignores.append(f"{below}/.gitignore" if below else ".gitignore")
     if VAULT in names and (root / below / VAULT).is_dir():

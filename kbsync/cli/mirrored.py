@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config import places
-from kbsync.config.overlaps import enters
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError
+from kbsync.overlaps import enters
 
 if TYPE_CHECKING:
     from kbsync.config.model import Config, MirrorConfig

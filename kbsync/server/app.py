@@ -34,7 +34,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kbsync.config.folders import add_mirror, folder_fault, remove_mirror
 from kbsync.config.kinds import read_since
 from kbsync.config.model import MirrorConfig, free_name
-from kbsync.config.overlaps import describe_overlaps
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query, parse_types
@@ -53,6 +52,7 @@ from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
 from kbsync.moved import refuse_moved_folder
 from kbsync.once import identities_of
+from kbsync.overlaps import describe_overlaps
 from kbsync.search import OpenMirrors, filters_in_words, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute

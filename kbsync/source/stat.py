@@ -241,6 +241,17 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
         raise RulesUnknown(f"{error}; correct that line") from error
 
 
+def rules_in(directory: Path, rules: Rules, folder: str) -> Rules:
+    """Return the rules in `folder`, which is `directory` on disk, as `with_ignore_file` does. Raises
+    RulesUnknown, and OSError if it can't be opened.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return with_ignore_file(rules, folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
     """Return the rules that apply in `folder` below `root`, and SELECTED or the reason why scans don't enter
     it. In that case, the rules are those of the nearest folder above it that scans enter. Raises

@@ -86,6 +86,15 @@ def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Sandbox, folder: 
 
 
 @long
+def test_ignore_file_with_non_utf8_lines_leaves_subfolders_mirrored(nested: Sandbox) -> None:
+    nested.write(".kbsyncignore", b"caf\xe9*\n")
+    assert nested.run("--once", "--folder", "docs").code == 0
+    assert "guides/deep/b.md" in paths(nested, "bustard", "docs/guides")
+    assert nested.run("--once", "--folder", "docs/guides").code == 0
+    assert len(copies(nested)) == 1
+
+
+@long
 def test_explicit_state_dir_is_used(nested: Sandbox) -> None:
     nested.configure()
     assert nested.run("--once").code == 0

@@ -145,6 +145,29 @@ def test_init_survey_follows_the_ignore_rules_of_the_folder(tmp_path: Path) -> N
     assert not any("\x1b" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("rules", "selected"),
+    [(b"caf\xe9.md\n", {"md": 1}), (b"[z-\n", {}), ("link", {}), ("fifo", {})],
+    ids=["not UTF-8", "invalid", "a link", "a fifo"],
+)
+def test_init_survey_reads_ignore_files_as_a_pass_does(
+    tmp_path: Path, rules: bytes | str, selected: dict[str, int]
+) -> None:
+    """What a pass can't use stops it there, and so the survey."""
+    for name in ("a.md", "caf\udce9.md"):
+        (tmp_path / name).write_text("alpha")
+    file = tmp_path / ".kbsyncignore"
+    if isinstance(rules, bytes):
+        file.write_bytes(rules)
+    elif rules == "link":
+        file.symlink_to("a.md")
+    else:
+        os.mkfifo(file)
+    contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN))
+    assert contents.selected == selected
+    assert any(".kbsyncignore" in reason for reason in contents.left_out) is not bool(selected)
+
+
 def test_unused_gitignore_files_are_reported(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -29,9 +29,9 @@ from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name, free_name
-from kbsync.config.overlaps import describe_overlaps
 from kbsync.core.text import path_argument, printable, shell_command, shell_word
 from kbsync.errors import KbsyncError, UsageError
+from kbsync.overlaps import describe_overlaps
 from kbsync.state import lock
 
 if TYPE_CHECKING:

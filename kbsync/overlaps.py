@@ -40,7 +40,8 @@ def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool
     if folder == root:
         return True
     from kbsync.core.model import FileChoice, Formats
-    from kbsync.core.selection import IGNORE_FILE, Rules
+    from kbsync.core.selection import Rules
+    from kbsync.source.stat import RulesUnknown, rules_in
 
     include, exclude = (None, ()) if mirror is None else (mirror.include, mirror.exclude)
     path = folder.relative_to(root)
@@ -51,8 +52,8 @@ def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool
             if rules.enters(relative).choice is not FileChoice.SELECTED:
                 return False
             with suppress(OSError):
-                rules = rules.below(relative, (root / above / IGNORE_FILE).read_text())
-    except ValueError:
-        # An invalid pattern stops the mirror there.
+                rules = rules_in(root / above, rules, relative)
+    except RulesUnknown:
+        # The mirror stops there.
         return False
     return True
