@@ -20,7 +20,7 @@ from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import format_count, format_size, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
-from kbsync.source.stat import RulesUnknown, rules_in
+from kbsync.source.stat import RulesUnknown, kind_of, rules_in
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -82,6 +82,8 @@ def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderC
         below, inherited = remaining.pop()
         try:
             remaining += _count_entries(contents, folder, below, inherited)
+        except FileNotFoundError:
+            continue  # it was deleted meanwhile
         except OSError as error:
             contents.leave_out(f"{below}/", error.strerror or str(error))
             contents.count_unreadable(str(folder / below))
@@ -115,11 +117,12 @@ def _count_entries(
             else:
                 contents.leave_out(f"{path}/", "excluded folders")
         else:
-            kind = FileKind.SYMLINK if entry.is_symlink() else FileKind.SPECIAL
-            if entry.is_file(follow_symlinks=False):
-                kind = FileKind.FILE
-                contents.files += 1
-            size = entry.stat(follow_symlinks=False).st_size
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # it was deleted meanwhile
+            size, kind = status.st_size, kind_of(status.st_mode)
+            contents.files += kind is FileKind.FILE
             verdict = rules.verdict(path, size, kind)
             if verdict.choice is not FileChoice.SELECTED:
                 contents.leave_out(path, verdict.reason)

@@ -13,6 +13,7 @@ from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.config.template import base_key, required_keys
 from kbsync.contract.target import Limits
+from kbsync.core.model import FileKind, Verdict
 from kbsync.core.selection import Rules
 from kbsync.state import lock
 from kbsync.targets.registry import TARGETS
@@ -166,6 +167,25 @@ def test_init_survey_reads_ignore_files_as_a_pass_does(
     contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN))
     assert contents.selected == selected
     assert any(".kbsyncignore" in reason for reason in contents.left_out) is not bool(selected)
+
+
+def test_what_is_deleted_during_the_survey_is_not_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.md", "b.md", "c.md"):
+        (tmp_path / name).write_text("alpha")
+    (tmp_path / "folder").mkdir()
+    original = Rules.verdict
+
+    def verdict(rules: Rules, path: str, size: int, kind: FileKind) -> Verdict:
+        if path == "a.md":
+            (tmp_path / "b.md").unlink()
+            (tmp_path / "folder").rmdir()
+        return original(rules, path, size, kind)
+
+    monkeypatch.setattr(Rules, "verdict", verdict)
+    contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN))
+    assert (contents.selected, contents.unreadable, contents.left_out) == ({"md": 2}, 0, {})
 
 
 def test_unused_gitignore_files_are_reported(tmp_path: Path) -> None:
