@@ -263,10 +263,23 @@ def test_id_is_asked_for_when_the_account_cannot_be_queried(
     assert base == HOME_ID
 
 
-def test_empty_key_file_is_reported(zhipu: ZhipuSandbox) -> None:
-    (zhipu.root / "key").write_text("\n")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\n", "key is empty; write the text into it"),
+        (b"\xff\xfe", "key is not text (UTF-8)"),
+        ("ключ".encode(), "the value is not valid; allowed: "),
+        (f"{KEY}\n\n".encode(), "the value contains a line break; allowed: "),
+    ],
+    ids=["empty", "binary", "not ASCII", "two lines"],
+)
+def test_key_that_the_config_would_refuse_is_refused_at_once(
+    zhipu: ZhipuSandbox, content: bytes, reason: str
+) -> None:
+    (zhipu.root / "key").write_bytes(content)
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", "--key-file", "key")
-    assert (ran.code, "key is empty; write the key into it" in ran.err) == (2, True)
+    assert (ran.code, reason in ran.err, KEY in ran.err) == (2, True, False)
+    assert not zhipu.config.exists()
 
 
 def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuSandbox) -> None:

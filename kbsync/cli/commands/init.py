@@ -471,24 +471,28 @@ def _query_account(
     from contextlib import aclosing
 
     from kbsync.accounts.account import account_of
-    from kbsync.config.secrets import Secret
+    from kbsync.config.kinds import RefusedValue
+    from kbsync.config.model import settings_of
+    from kbsync.config.reader import PathBase, read_secret
+    from kbsync.config.secrets import Confidential
     from kbsync.config.template import KEY, base_key
     from kbsync.contract.target import TargetContext
     from kbsync.targets.registry import TARGETS
 
-    base = base_key(kind)
+    base, mark = base_key(kind), settings_of(TARGETS[kind])[KEY].mark
     assert base is not None
+    assert isinstance(mark, Confidential)
     try:
-        key = Path(location.file).read_text().strip() if location.file else os.environ.get(location.env, "")
-    except OSError as error:
-        raise UsageError(f"the key cannot be read ({system_reason(error)})") from None
-    if not key:
         if location.file:
-            raise UsageError(f"{location.file} is empty; write the key into it")
-        raise UsageError(
-            f"${location.env} is not set; export it, or pass a file that holds the key: --key-file"
-        )
-    config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
+            text = read_secret(location.file, PathBase(Path(), None))
+        elif not (text := os.environ.get(location.env, "")):
+            raise UsageError(
+                f"${location.env} is not set; export it, or pass a file that holds the key: --key-file"
+            )
+        key = mark.read(text)
+    except RefusedValue as error:
+        raise UsageError(f"the key can't be used: {error}") from None
+    config: TargetConfig = TARGETS[kind](**{KEY: key, base: UNNAMED, **settings})
     # A service needs no place on disk.
     nowhere = Path(os.devnull)
     target = config.open(TargetContext("", nowhere, nowhere, read_only=True))
