@@ -299,3 +299,15 @@ def test_dsn_password_readable_by_others_is_reported(sandbox: Sandbox, dsn: str,
     ran = sandbox.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
     report = [check for check in ran.json["checks"] if "may contain a secret" in check["detail"]]
     assert bool(report) is is_secret
+
+
+def test_config_is_read_as_kbsync_reads_it(sandbox: Sandbox) -> None:
+    """Where YAML 1.1 has dates, numbers with colons and other types, kbsync has texts."""
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure('exclude: [2026-13-45, =, "1:60"]')
+    (key := sandbox.root / "key").write_text("a-token-of-16-characters")
+    key.chmod(0o644)
+    config.write_text(f"{config.read_text()}http: {{listen: 127.0.0.1:9753, token_file: {key}}}\n")
+    checks = [check for check in sandbox.run("doctor", "--json").json["checks"] if check["name"] == "config"]
+    assert [check["result"] for check in checks] == ["ok", "warning"]
+    assert str(key) in checks[1]["detail"]

@@ -65,7 +65,7 @@ def _may_hold_secrets(file: Path) -> bool:
 
 def _secret_files(config_file: Path) -> Iterator[Path]:
     """Yield files named by settings that end in `_file`, except certificates, which are not secret."""
-    import yaml
+    from kbsync.config.yaml import read_yaml
 
     def walk(value: object) -> Iterator[Path]:
         if isinstance(value, dict):
@@ -78,7 +78,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
             for item in value:
                 yield from walk(item)
 
-    yield from walk(yaml.safe_load(config_file.read_bytes()))
+    yield from walk(read_yaml(config_file.read_text("utf-8-sig")).value)
 
 
 def state(installation: Installation) -> Iterator[CheckResult]:

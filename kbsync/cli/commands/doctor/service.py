@@ -247,7 +247,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     if file is None:
         return ""
     try:
-        config: Any = read_yaml(file.read_text("utf-8")).value
+        config: Any = read_yaml(file.read_text("utf-8-sig")).value
         target = next(block["target"] for block in config["mirrors"] if block["name"] == mirror.name)
         if target.get("api_key_file") is not None:
             return f"api_key_file is {printable(str(target['api_key_file']))}"
