@@ -146,7 +146,7 @@ def _unsearched_folders(vault: Path) -> list[str]:
         try:
             is_small = file.is_file() and file.stat().st_size < MAX_SETTINGS_BYTES
             value = json.loads(file.read_bytes()) if is_small else {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 

@@ -188,6 +188,13 @@ def test_what_is_deleted_during_the_survey_is_not_unreadable(
     assert (contents.selected, contents.unreadable, contents.left_out) == ({"md": 2}, 0, {})
 
 
+@pytest.mark.parametrize("settings", ["[" * 100_000, "no JSON", "[]"])
+def test_unreadable_settings_of_a_vault_exclude_nothing(tmp_path: Path, settings: str) -> None:
+    (tmp_path / ".obsidian").mkdir()
+    (tmp_path / ".obsidian" / "app.json").write_text(settings)
+    assert scan_folder(tmp_path, Rules(None, (), MARKDOWN)).vaults == {"": []}
+
+
 def test_unused_gitignore_files_are_reported(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
