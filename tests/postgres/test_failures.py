@@ -147,8 +147,7 @@ def test_too_old_server_halts(
 
 
 @long
-def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
-    database = postgres.database()
+def test_newer_layout_is_refused_and_left_alone(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         postgres.run(database, "UPDATE kbsync.base SET version = %s", schema.VERSION + 1)
@@ -162,8 +161,7 @@ def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
 
 
 @long
-def test_older_layout_is_kept_until_its_schema_is_renamed(postgres: Server) -> None:
-    database = postgres.database()
+def test_older_layout_is_kept_until_its_schema_is_renamed(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         postgres.run(database, "UPDATE kbsync.base SET version = 2")
@@ -188,8 +186,7 @@ def raise_it(outcome: object) -> None:
 
 
 @long
-def test_read_only_database_is_searched_and_not_written(postgres: Server) -> None:
-    database = postgres.database()
+def test_read_only_database_is_searched_and_not_written(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
     postgres.run("postgres", f"ALTER DATABASE {database} SET default_transaction_read_only = on")
@@ -206,8 +203,9 @@ def test_read_only_database_is_searched_and_not_written(postgres: Server) -> Non
 
 
 @long
-def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgres: Server) -> None:
-    database = postgres.database()
+def test_revoked_privileges_halt_and_the_suggested_command_restores_them(
+    postgres: Server, database: str
+) -> None:
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
     with open_store(postgres, database, user=role) as store:
@@ -224,8 +222,7 @@ def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgre
 
 
 @long
-def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
-    database = postgres.database()
+def test_full_disk_halts_and_recovers_automatically(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
         postgres.run(
@@ -274,8 +271,7 @@ def test_vectors_of_another_length_halt(postgres: Server) -> None:
 
 
 @long
-def test_dropped_base_is_recreated_only_by_a_check(postgres: Server) -> None:
-    database = postgres.database()
+def test_dropped_base_is_recreated_only_by_a_check(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         before = store.check()
@@ -295,8 +291,7 @@ def test_dropped_base_is_recreated_only_by_a_check(postgres: Server) -> None:
 
 
 @long
-def test_server_restart_causes_a_pause(postgres: Server) -> None:
-    database = postgres.database()
+def test_server_restart_causes_a_pause(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
         before = store.check()
@@ -340,9 +335,8 @@ def checked(store: PostgresStore, one: Any) -> None:
 @pytest.mark.parametrize("is_answer_lost", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_connection_ended_at_any_statement_leaves_one_complete_version(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch, work: Work, is_answer_lost: bool
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch, work: Work, is_answer_lost: bool
 ) -> None:
-    database = postgres.database()
     for stop_at in range(1, 3 if is_answer_lost else 100):
         with open_store(postgres, database, f"{stop_at}/") as store:
             [first] = put(store, entry(1, "kestrel", *LONG))
@@ -389,9 +383,8 @@ def test_connection_ended_at_any_statement_leaves_one_complete_version(
 @pytest.mark.parametrize("stop_at", range(1, 13))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
 def test_server_restart_during_any_statement_is_atomic(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, stop_at: int
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, stop_at: int
 ) -> None:
-    database = postgres.database()
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", *LONG))
         count, statements = 0, list[str]()
@@ -422,8 +415,9 @@ def test_server_restart_during_any_statement_is_atomic(
 
 
 @long
-def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = postgres.database()
+def test_only_a_lost_commit_is_unsure(
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_store(postgres, database) as store:
         store.check()
 
@@ -443,8 +437,7 @@ def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.Monk
 
 
 @long
-def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server) -> None:
-    database = postgres.database()
+def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         [first] = put(store, entry(1, "kestrel"))
         with commits_without_an_answer(postgres):
@@ -486,11 +479,10 @@ def cut_while_committing(store: PostgresStore, server: Server, database: str) ->
 
 @long
 def test_list_waits_for_a_commit_whose_answer_was_lost(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sixty = "'lock_timeout', '60s'"
     assert sixty in connections._SET
-    database = postgres.database()
     with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         with cut_while_committing(store, postgres, database):
             with monkeypatch.context() as patch:
@@ -509,9 +501,8 @@ def test_list_waits_for_a_commit_whose_answer_was_lost(
 
 @long
 def test_process_started_during_an_open_commit_waits_for_it(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = postgres.database()
     with open_store(postgres, database) as ended, open_store(postgres, database) as restarted:
         with cut_while_committing(ended, postgres, database), monkeypatch.context() as patch:
             patch.setattr(store_module, "ASLEEP", -4)  # it waits for a second
@@ -535,9 +526,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @long
 def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch, impatient: None
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    database = postgres.database()
     asleep, wake = threading.Event(), threading.Event()
     with open_store(postgres, database) as sleeper, open_store(postgres, database) as successor:
         [first] = put(sleeper, entry(1, "kestrel"))
@@ -572,9 +562,8 @@ def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
 
 @long
 def test_vector_deleted_by_another_host_is_recomputed(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = postgres.database()
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [other] = put(theirs, entry(1, "kestrel"))
         assert ours.find_embedded("numbers", [piece("kestrel").key])
@@ -604,8 +593,7 @@ def test_closed_store_starts_no_further_work(postgres: Server) -> None:
 
 
 @long
-def test_lost_connection_is_detected_before_use(postgres: Server) -> None:
-    database = postgres.database()
+def test_lost_connection_is_detected_before_use(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'kbsync' AND datname = %s"

@@ -70,8 +70,7 @@ def test_documents_without_their_passages_are_missing_and_repaired(
 
 @long
 @pytest.mark.parametrize("table", ["passage", "words", "vector"])
-def test_document_without_its_passages_counts_as_absent(postgres: Server, table: str) -> None:
-    database = postgres.database()
+def test_document_without_its_passages_counts_as_absent(postgres: Server, database: str, table: str) -> None:
     with open_store(postgres, database) as store:
         lost, whole = put(store, entry(1, "kestrel", "heron"), entry(2, "merlin"))
         column = "id" if table == "passage" else "passage"
@@ -82,8 +81,7 @@ def test_document_without_its_passages_counts_as_absent(postgres: Server, table:
 
 
 @pytest.mark.parametrize("table", ["words", "vector"])
-def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table: str) -> None:
-    database = postgres.database()
+def test_new_version_restores_passages_the_old_one_lost(postgres: Server, database: str, table: str) -> None:
     with open_store(postgres, database) as store:
         [old] = put(store, entry(1, "kestrel", "heron", path="a.md"))
         postgres.run(database, f"TRUNCATE kbsync.{table}")
@@ -96,8 +94,7 @@ def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table:
 
 
 @long
-def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> None:
-    database = postgres.database()
+def test_dependent_rows_are_deleted_with_their_document(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel", "heron"))
     postgres.run(database, "DELETE FROM kbsync.document")
@@ -115,8 +112,9 @@ def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> Non
         "UPDATE kbsync.document SET path = 'b.md'",
     ],
 )
-def test_orphan_rows_and_second_documents_of_a_path_are_refused(postgres: Server, statement: str) -> None:
-    database = postgres.database()
+def test_orphan_rows_and_second_documents_of_a_path_are_refused(
+    postgres: Server, database: str, statement: str
+) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
     with pytest.raises(psycopg.errors.IntegrityError):
@@ -127,8 +125,7 @@ def test_orphan_rows_and_second_documents_of_a_path_are_refused(postgres: Server
 
 
 @long
-def test_alternating_states_leave_one_document_per_path(postgres: Server) -> None:
-    database = postgres.database()
+def test_alternating_states_leave_one_document_per_path(postgres: Server, database: str) -> None:
     with closing(state(postgres, database, 1)) as first:
         [old] = put(first, entry(1, "kestrel", path="a.md"))
     with closing(state(postgres, database, 2)) as second:
@@ -143,8 +140,7 @@ def test_alternating_states_leave_one_document_per_path(postgres: Server) -> Non
 
 
 @long
-def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server) -> None:
-    database = postgres.database()
+def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server, database: str) -> None:
     with closing(state(postgres, database, 1)) as first:
         put(first, entry(1, "kestrel", path="b.md"))
     with closing(state(postgres, database, 2)) as second:
@@ -155,8 +151,7 @@ def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server
 
 
 @long
-def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) -> None:
-    database = postgres.database()
+def test_documents_swapping_paths_are_searchable_throughout(postgres: Server, database: str) -> None:
 
     def words() -> list[set[int]]:
         return [find(store, word) for word in ("kestrel", "heron")]
@@ -182,9 +177,8 @@ def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) ->
 
 @long
 def test_outdated_words_are_replaced_once_however_many_steps_they_take(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = postgres.database()
     with closing(state(postgres, database, 1)) as store:
         put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
     postgres.run(database, "UPDATE kbsync.document SET tokeniser = tokeniser - 1, terms = '{1}'")
@@ -238,8 +232,7 @@ def tables(server: Server, database: str) -> dict[str, object]:
 
 
 @long
-def test_administrator_scripts_create_what_kbsync_creates(postgres: Server) -> None:
-    database = postgres.database()
+def test_administrator_scripts_create_what_kbsync_creates(postgres: Server, database: str) -> None:
     postgres.run(database, schema.TABLES.read_text())
     role = f"filler_{database}"
     postgres.run(

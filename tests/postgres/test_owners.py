@@ -60,8 +60,7 @@ def rows(server: Server, database: str) -> list[Any]:
 
 
 @long
-def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) -> None:
-    database = postgres.database()
+def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server, database: str) -> None:
     with open_as(postgres, database, "first") as before, open_as(postgres, database, "second") as after:
         [number] = put(before, entry(1, "kestrel"))
         with open_as(postgres, database, "", read_only=True) as looking:
@@ -77,9 +76,8 @@ def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) ->
 @long
 @pytest.mark.parametrize("elsewhere", [{"host": "files-2"}, {"folder": "/srv/other"}], ids=str)
 def test_prefix_of_another_owner_is_refused_until_released(
-    postgres: Server, elsewhere: dict[str, str]
+    postgres: Server, database: str, elsewhere: dict[str, str]
 ) -> None:
-    database = postgres.database()
     other = {"host": "files-1", "folder": "/srv/docs"} | elsewhere
     with (
         open_as(postgres, database, "first") as theirs,
@@ -116,8 +114,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
         assert rows(postgres, database) == before
 
 
-def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server) -> None:
-    database = postgres.database()
+def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server, database: str) -> None:
     ready = threading.Barrier(2)
 
     def come(host: str) -> str:
@@ -134,8 +131,9 @@ def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server) -> 
 
 
 @long
-def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: Server) -> None:
-    database = postgres.database()
+def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(
+    postgres: Server, database: str
+) -> None:
     with (
         open_as(postgres, database, "first") as theirs,
         open_as(postgres, database, "second", host="files-2") as ours,
@@ -148,8 +146,7 @@ def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: 
 
 
 @long
-def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) -> None:
-    database = postgres.database()
+def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server, database: str) -> None:
     with open_as(postgres, database, "first") as before:
         put(before, entry(1, "kestrel"))
         with open_as(postgres, database, "first", host="files-2", folder="/data") as after:
@@ -160,8 +157,7 @@ def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) ->
 
 
 @long
-def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) -> None:
-    database = postgres.database()
+def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server, database: str) -> None:
     with (
         open_as(postgres, database, "first", prefix="a/") as ours,
         open_as(postgres, database, "second") as theirs,
@@ -183,8 +179,7 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) 
 
 
 @long
-def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) -> None:
-    database = postgres.database()
+def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server, database: str) -> None:
     # The state was lost before its mirror got another prefix. Now it has the first one again.
     with open_as(postgres, database, "lost") as lost, open_as(postgres, database, "now", prefix="b/") as now:
         [before], [mine] = put(lost, entry(1, "kestrel")), put(now, entry(1, "heron"))
@@ -214,9 +209,8 @@ A_WHILE_AGO = "UPDATE kbsync.owner SET seen = now() - interval '2 minutes'"
 
 @long
 def test_writer_check_updates_its_last_seen_time_once_a_minute(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = postgres.database()
     with open_as(postgres, database, "first") as before, open_as(postgres, database, "first") as writer:
         put(before, entry(1, "kestrel"))
         writer.check()
@@ -237,8 +231,7 @@ def test_writer_check_updates_its_last_seen_time_once_a_minute(
 
 
 @long
-def test_check_waits_for_no_write(postgres: Server) -> None:
-    database = postgres.database()
+def test_check_waits_for_no_write(postgres: Server, database: str) -> None:
     with open_as(postgres, database, "first") as writer, psycopg.connect(postgres.dsn(database)) as holding:
         put(writer, entry(1, "kestrel"))
         postgres.run(database, A_WHILE_AGO)
@@ -248,8 +241,7 @@ def test_check_waits_for_no_write(postgres: Server) -> None:
 
 
 @long
-def test_folder_may_have_any_name(postgres: Server) -> None:
-    database = postgres.database()
+def test_folder_may_have_any_name(postgres: Server, database: str) -> None:
     odd = "/srv/caf\udce9\n"
     with open_as(postgres, database, "first", folder=odd) as theirs:
         put(theirs, entry(1, "kestrel"))
@@ -266,9 +258,8 @@ def test_folder_may_have_any_name(postgres: Server) -> None:
 @long
 @pytest.mark.parametrize(("first", "second"), [("", "b/"), ("b/", ""), ("b/", "b/c/"), ("b/c/", "b/")])
 def test_prefix_overlapping_another_owners_is_refused_until_released(
-    postgres: Server, first: str, second: str
+    postgres: Server, database: str, first: str, second: str
 ) -> None:
-    database = postgres.database()
     with (
         open_as(postgres, database, "1", folder="/srv/one", prefix=first) as one,
         open_as(postgres, database, "2", folder="/srv/two", prefix=second) as two,
@@ -286,8 +277,9 @@ def test_prefix_overlapping_another_owners_is_refused_until_released(
 
 
 @long
-def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres: Server) -> None:
-    database = postgres.database()
+def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(
+    postgres: Server, database: str
+) -> None:
     with open_as(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
         put(one, entry(1, "kestrel"))
     with open_as(postgres, database, "2", folder="/srv/two", prefix="b/") as two:
@@ -298,8 +290,7 @@ def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres:
 
 
 @long
-def test_two_mirrors_exchange_prefixes_by_way_of_a_third(postgres: Server) -> None:
-    database = postgres.database()
+def test_two_mirrors_exchange_prefixes_by_way_of_a_third(postgres: Server, database: str) -> None:
 
     def move(state: str, prefix: str) -> Halted | None:
         with open_as(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
@@ -321,8 +312,9 @@ def test_two_mirrors_exchange_prefixes_by_way_of_a_third(postgres: Server) -> No
 
 
 @long
-def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(postgres: Server) -> None:
-    database = postgres.database()
+def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(
+    postgres: Server, database: str
+) -> None:
     for state, prefix in (("1", "a/"), ("2", "b/")):
         with open_as(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
             put(store, entry(1, "kestrel"))

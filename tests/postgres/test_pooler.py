@@ -42,8 +42,9 @@ def postgres() -> Iterator[Pooled]:
 
 @enumerated()
 @pytest.mark.parametrize("ended", ["pooler", "session"])
-def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Pooled, ended: str) -> None:
-    database = postgres.database()
+def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(
+    postgres: Pooled, database: str, ended: str
+) -> None:
     with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         put(store, entry(1, "kestrel"))
         with commits_without_an_answer(postgres):
@@ -108,9 +109,8 @@ def test_statements_a_pooler_refuses_halt(
 
 
 @long
-def test_two_owners_alternate_in_one_server_session(postgres: Pooled) -> None:
+def test_two_owners_alternate_in_one_server_session(postgres: Pooled, database: str) -> None:
     """Settings of one transaction must not affect the next transaction of another client."""
-    database = postgres.database()
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         for number in range(3):
             put(ours, entry(number, f"kestrel {number}"))

@@ -46,8 +46,7 @@ def test_database_in_another_encoding_halts_and_the_suggested_command_creates_a_
         postgres.run("postgres", f"DROP DATABASE {each}")
 
 
-def test_outdated_extension_halts_until_updated(postgres: Server) -> None:
-    database = postgres.database()
+def test_outdated_extension_halts_until_updated(postgres: Server, database: str) -> None:
     [(version,)] = postgres.run(database, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
     postgres.run(database, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
     with open_store(postgres, database) as store:
@@ -76,8 +75,9 @@ TABLES = ("base", "owner", "model", "document", "passage", "words", "vector")
 
 @enumerated()
 @pytest.mark.parametrize("relation", [*TABLES, "content", "the schema"])
-def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relation: str) -> None:
-    database = postgres.database()
+def test_any_privilege_may_be_revoked_and_granted_again(
+    postgres: Server, database: str, relation: str
+) -> None:
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
     with open_store(postgres, database, user=role) as store:
@@ -125,8 +125,9 @@ def slow_down(server: Server, database: str, text: str) -> None:
 
 
 @long
-def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(postgres: Server) -> None:
-    database = postgres.database()
+def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(
+    postgres: Server, database: str
+) -> None:
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", path="a.md"))
     slow_down(postgres, database, "heron")
@@ -143,8 +144,7 @@ def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_sett
 
 
 @long
-def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
-    database = postgres.database()
+def test_other_statement_timeouts_name_the_setting(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
         postgres.run("postgres", f"ALTER DATABASE {database} SET statement_timeout = '60ms'")
@@ -178,8 +178,9 @@ def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
         ("ALLOW_CONNECTIONS false", "not currently accepting connections"),
     ],
 )
-def test_administrator_limits_cause_at_most_a_pause(postgres: Server, limit: str, words: str) -> None:
-    database = postgres.database()
+def test_administrator_limits_cause_at_most_a_pause(
+    postgres: Server, database: str, limit: str, words: str
+) -> None:
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
     with open_store(postgres, database, user=role) as store:
@@ -256,8 +257,7 @@ def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
 
 
 @long
-def test_standby_is_searched_and_halts_every_writer(postgres: Server) -> None:
-    database = postgres.database()
+def test_standby_is_searched_and_halts_every_writer(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as store:
         [number] = put(store, entry(1, "kestrel"))
         with Standby(postgres) as standby:

@@ -62,8 +62,9 @@ def test_pass_without_changes_sends_at_most_three_statements_per_directory_page(
 
 
 @long
-def test_concurrently_started_mirrors_create_one_base(tmp_path: Path, postgres: Server) -> None:
-    database = postgres.database()
+def test_concurrently_started_mirrors_create_one_base(
+    tmp_path: Path, postgres: Server, database: str
+) -> None:
     hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two", "three")]
     for host in hosts:
         host.write("a.md", "The kestrel.\n")

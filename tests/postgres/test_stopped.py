@@ -87,10 +87,9 @@ def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
 
 @long
 def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both take over the passages of the old version, and both insert their own in its place."""
-    database = postgres.database()
     asleep, wake = threading.Event(), threading.Event()
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", "heron"))

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.core.selection import path_matcher, plain_part
 from kbsync.errors import Halted, Rejected, UnmadeError, UsageError
 from kbsync.index import weights
+from kbsync.index.document import Entry
+from kbsync.index.embed import Encoder
 from kbsync.index.postgres import searching
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
@@ -70,30 +73,56 @@ QUESTIONS = (
 )
 
 
+@contextmanager
+def both_bases(
+    folder: Path, server: Server, documents: Sequence[Entry], encoder: Encoder = ENCODER
+) -> Iterator[tuple[PostgresStore, SqliteStore]]:
+    """Yield a base in PostgreSQL and a built-in one, both with these documents."""
+    with closing(SqliteStore(folder)) as built_in, open_store(server, server.database()) as store:
+        for each in (built_in, store):
+            assert all(isinstance(number, int) for number in each.put(documents, encoder))
+        yield store, built_in
+
+
+def parsed_all(texts: Iterable[tuple[str, str]]) -> list[Entry]:
+    return [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)]
+
+
 # With a lower limit some words are common, with 0 all: these only add to scores of passages that others find.
 MAX_ROWS = weights.MAX_ROWS
 
 
 @long
 @pytest.mark.parametrize("most", [MAX_ROWS, 3, 0])
-def test_finds_what_the_embedded_base_finds(
+def test_finds_and_explains_what_the_embedded_base_finds(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(weights, "MAX_ROWS", most)
-    documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
-        for each in (built_in, store):
-            assert all(isinstance(number, int) for number in each.put(documents, ENCODER))
+    with both_bases(tmp_path, postgres, parsed_all(TEXTS.items())) as bases:
         for query in QUESTIONS:
-            ours, its = (Search(each, ENCODER).search(query) for each in (store, built_in))
+            ours, its = (Search(each, ENCODER).search(query) for each in bases)
             assert [hit.path for hit in ours] == [hit.path for hit in its], query
             if most == MAX_ROWS or len(terms_of(query.text)) == 1:
                 # Of several common words, the built-in base scores fewer.
                 assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in its], abs=0.005)
             assert [hit.passages[0].text for hit in ours] == [hit.passages[0].text for hit in its]
             assert [(hit.title, hit.modified) for hit in ours] == [(hit.title, hit.modified) for hit in its]
+            explained, other = (
+                Search(each, ENCODER).search(replace(query, explain=True, unfinished=False)) for each in bases
+            )
+            check_sums(explained)
+            check_sums(other)
+            if most == MAX_ROWS:
+                # If fewer words find passages, SQLite scores some common words in fewer of them.
+                assert [words_of(hit) for hit in explained] == [words_of(hit) for hit in other], query
+            for one, its_one in zip(explained, other, strict=True):
+                assert one.reasons is not None and its_one.reasons is not None
+                assert one.reasons.cosine == pytest.approx(its_one.reasons.cosine, abs=0.01)
+                assert one.reasons.is_named is its_one.reasons.is_named
+            plain = Search(bases[0], ENCODER).search(replace(query, unfinished=False))
+            assert [replace(hit, reasons=None) for hit in explained] == plain
         with pytest.raises(UsageError, match="not a gitignore pattern"):
-            Search(store, ENCODER).search(Query("paid", paths=("!",)))
+            Search(bases[0], ENCODER).search(Query("paid", paths=("!",)))
 
 
 @long
@@ -107,30 +136,16 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
         "other.md": "Version 2, 10 and 3: 12 people, all in mm. The readtimeout.",
     }
     questions = [
-        "get_user_settings",
-        "where is get_user_settings called",
-        "2.10.3",
-        "pipe of 12 mm",
-        "08001234567",
-        "14 March 2026",
-        "due March 2026",
-        "center",
-        "VPN",
-        "costs md",
+        *("get_user_settings", "where is get_user_settings called", "2.10.3", "pipe of 12 mm"),
+        *("08001234567", "14 March 2026", "due March 2026", "center", "VPN", "costs md"),
     ]
     phrases = [
-        "4471 occurred",
-        "error E4471 occurred",
-        "costs 1299 dollars",
-        "read timeout first",
+        *("4471 occurred", "error E4471 occurred", "costs 1299 dollars", "read timeout first"),
         "read timeout",
     ]
-    documents = [parsed(at, path, text) for at, (path, text) in enumerate(texts.items(), 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
-        for each in (built_in, store):
-            each.put(documents, ENCODER)
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
         for query in [*map(Query, questions), *(Query(each, phrases=(each,)) for each in phrases)]:
-            ours, its = (Search(each, ENCODER).search(query) for each in (store, built_in))
+            ours, its = (Search(each, ENCODER).search(query) for each in bases)
             assert ours[0].path == ("right.py" if "_" in query.text else "costs.md"), query
             assert (ours[0].path, ours[0].passages[0].text) == (its[0].path, its[0].passages[0].text), query
             if query.phrases:
@@ -140,10 +155,8 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 @long
 def test_repeated_word_in_quotes_is_not_found_where_it_stands_once(tmp_path: Path, postgres: Server) -> None:
     texts = {"once.md": "A trip to Bora.", "twice.md": "A trip to Bora Bora."}
-    documents = [parsed(at, path, text) for at, (path, text) in enumerate(texts.items(), 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
-        for each in (built_in, store):
-            each.put(documents, ENCODER)
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for each in bases:
             hits = Search(each, ENCODER).search(Query("bora bora", phrases=("bora bora",)))
             assert [hit.path for hit in hits] == ["twice.md"]
             with each.snapshot() as snapshot:
@@ -157,28 +170,24 @@ def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
 ) -> None:
     documents = [high_entry(at, *each) for at, each in enumerate(MANY, 1)]
     documents.append(high_entry(len(MANY) + 1, "copy.txt", MANY[0][1]))
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
+    with both_bases(tmp_path, postgres, documents, HIGH_COSINES) as bases:
         limits = list[float]()
-        for each in (store, built_in):
-            each.put(documents, HIGH_COSINES)
+        for each in bases:
             with each.snapshot() as snapshot:
                 assert snapshot.estimate_least_cosine("another model") == 0
                 limits.append(snapshot.estimate_least_cosine(HIGH_COSINES.model))
         assert limits[0] == pytest.approx(limits[1], abs=0.001)
         assert limits[0] > 0.7
         for question in (*UNRELATED, *SYNONYMS):
-            ours, its = (Search(each, HIGH_COSINES).search(Query(question)) for each in (store, built_in))
+            ours, its = (Search(each, HIGH_COSINES).search(Query(question)) for each in bases)
             assert [hit.path for hit in ours] == [hit.path for hit in its], question
             assert bool(ours) == (question in SYNONYMS)
 
 
 @long
 def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
-    documents = [parsed(at, *each, float(at)) for at, each in enumerate(FILES_BESIDE_A_LOG, 1)]
-    documents.append(log_entry(600))
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
-        for each in (built_in, store):
-            assert all(isinstance(number, int) for number in each.put(documents, ENCODER))
+    documents = [*parsed_all(FILES_BESIDE_A_LOG), log_entry(600)]
+    with both_bases(tmp_path, postgres, documents) as (store, built_in):
         for question in QUESTIONS_BESIDE_A_LOG[::5]:
             ours, its = (Search(each, ENCODER).search(Query(question)) for each in (store, built_in))
             assert ours[0].path == its[0].path, question
@@ -196,43 +205,11 @@ def shares_by_words(store: Store, question: str) -> list[int]:
 
 @long
 def test_repeated_word_counts_as_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
-    documents = [parsed(at, path, text) for at, (path, text) in enumerate(REPEATED_WORD, 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
-        hits = list[list[tuple[str | None, float]]]()
-        for each in (built_in, store):
-            each.put(documents, ENCODER)
-            found = Search(each, ENCODER).search(Query("oxygen cabin"))
-            hits.append([(hit.path, hit.score) for hit in found if hit.path in ("a.c", "b.md")])
-        assert [path for path, _ in hits[0]] == [path for path, _ in hits[1]] == ["b.md", "a.c"]
-        assert [score for _, score in hits[0]] == pytest.approx([score for _, score in hits[1]], abs=0.005)
-
-
-@long
-@pytest.mark.parametrize("most", [MAX_ROWS, 3, 0])
-def test_explains_a_hit_like_the_embedded_base(
-    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
-    monkeypatch.setattr(weights, "MAX_ROWS", most)
-    documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
-        for each in (built_in, store):
-            each.put(documents, ENCODER)
-        for query in QUESTIONS:
-            asked = replace(query, explain=True, unfinished=False)
-            ours, its = (Search(each, ENCODER).search(asked) for each in (store, built_in))
-            check_sums(ours)
-            check_sums(its)
-            if (
-                most == MAX_ROWS
-            ):  # if fewer words find passages, SQLite scores some common words in fewer of them
-                assert [words_of(hit) for hit in ours] == [words_of(hit) for hit in its], query
-            for one, other in zip(ours, its, strict=True):
-                assert one.reasons is not None
-                assert other.reasons is not None
-                assert one.reasons.cosine == pytest.approx(other.reasons.cosine, abs=0.01)
-                assert one.reasons.is_named is other.reasons.is_named
-            plain = Search(store, ENCODER).search(replace(asked, explain=False))
-            assert [replace(hit, reasons=None) for hit in ours] == plain
+    with both_bases(tmp_path, postgres, parsed_all(REPEATED_WORD)) as bases:
+        hits = [Search(each, ENCODER).search(Query("oxygen cabin"))[:2] for each in bases]
+        ours, its = ({hit.path: hit.score for hit in found} for found in hits)
+        assert list(ours) == list(its) == ["b.md", "a.c"]
+        assert ours == pytest.approx(its, abs=0.005)
 
 
 def words_of(hit: Hit) -> tuple[set[tuple[str, str]], set[str]]:
@@ -248,38 +225,9 @@ PATTERNS = (
     *("[.]x", "a\\ b"),
 )
 PATHS = (
-    *(
-        "a",
-        "b",
-        "a.md",
-        "c.md",
-        "hr/a.md",
-        "hr/deep/x",
-        "x",
-        "a/b",
-        "abc",
-        "a b",
-        "é.md",
-        "éx",
-        "手册/请假.md",
-    ),
-    *(
-        "x{1,2}",
-        "(a|b)",
-        "a+b",
-        "$",
-        "^a",
-        "a.b",
-        "a\nb",
-        "]",
-        "-",
-        ".x",
-        "!a",
-        "#x",
-        "a/x/y/b",
-        "a/b/c",
-        "axb",
-    ),
+    *("a", "b", "a.md", "c.md", "hr/a.md", "hr/deep/x", "x", "a/b", "abc", "a b", "é.md", "éx"),
+    *("手册/请假.md", "x{1,2}", "(a|b)", "a+b", "$", "^a", "a.b", "a\nb", "]", "-", ".x", "!a", "#x"),
+    *("a/x/y/b", "a/b/c", "axb"),
 )
 
 
@@ -301,8 +249,9 @@ def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
 
 
 @long
-def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres: Server) -> None:
-    database = postgres.database()
+def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(
+    postgres: Server, database: str
+) -> None:
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
         [other] = put(theirs, entry(1, "kestrel and heron"))
@@ -321,8 +270,7 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres:
 
 
 @long
-def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: Server) -> None:
-    database = postgres.database()
+def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
         dsn = postgres.dsn(database)
@@ -342,8 +290,7 @@ def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: S
 
 
 @long
-def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Server) -> None:
-    database = postgres.database()
+def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Server, database: str) -> None:
     texts = [f"word{number} kestrel" for number in range(30)]
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, *texts, path="a.md"))
@@ -364,8 +311,7 @@ def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Serve
         assert left_over(postgres, database) == []
 
 
-def test_text_of_another_host_reuses_its_vector(postgres: Server) -> None:
-    database = postgres.database()
+def test_text_of_another_host_reuses_its_vector(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
         key = piece("kestrel").key
@@ -382,8 +328,7 @@ def test_text_of_another_host_reuses_its_vector(postgres: Server) -> None:
 
 
 @long
-def test_rename_changes_only_the_words_of_the_name(postgres: Server) -> None:
-    database = postgres.database()
+def test_rename_changes_only_the_words_of_the_name(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "heron text", path="kestrel.md"))
         assert found_by_words(store, "kestrel") == {number}
@@ -436,8 +381,7 @@ def test_nul_characters_are_removed_from_stored_text(postgres: Server) -> None:
 
 
 @long
-def test_concurrently_started_hosts_create_one_base(postgres: Server) -> None:
-    database = postgres.database()
+def test_concurrently_started_hosts_create_one_base(postgres: Server, database: str) -> None:
     ready = threading.Barrier(4)
 
     def come(number: int) -> str:
@@ -457,8 +401,7 @@ TEXTS_KEPT_IN = ("passage text headings", "document title tags path name label s
 
 
 @long
-def test_server_statistics_contain_no_text(postgres: Server) -> None:
-    database = postgres.database()
+def test_server_statistics_contain_no_text(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         documents = [
             replace(entry(number, f"kestrel {number}"), title=f"Title {number}", tags=(f"tag {number}",))
@@ -474,8 +417,9 @@ def test_server_statistics_contain_no_text(postgres: Server) -> None:
 
 
 @long
-def test_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = postgres.database()
+def test_old_version_answers_until_the_commit(
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_store(postgres, database) as writer, open_store(postgres, database, read_only=True) as reader:
         [first] = put(writer, entry(1, "kestrel old"))
         statements = list[str]()
@@ -529,8 +473,7 @@ def test_search_sees_one_version_during_a_replacement(
 
 
 @long
-def test_reading_needs_only_read_privileges(postgres: Server) -> None:
-    database = postgres.database()
+def test_reading_needs_only_read_privileges(postgres: Server, database: str) -> None:
     role = f"reader_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
     with open_store(postgres, database, user=role, read_only=True) as reader:

@@ -90,8 +90,7 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
 
 
 @long
-def test_vector_index_matches_the_query(postgres: Server) -> None:
-    database = postgres.database()
+def test_vector_index_matches_the_query(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as store, open_store(postgres, database, "b/") as other:
         fill(store)
         fill(other, "again")
@@ -111,8 +110,7 @@ def test_vector_index_matches_the_query(postgres: Server) -> None:
 
 
 @long
-def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
-    database = postgres.database()
+def test_interrupted_index_build_is_repeated(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
         fill(store)
         put(store, entry(99, *(f"heron {number}" for number in range(MANY // 2))))
@@ -133,9 +131,8 @@ def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
 
 @long
 @pytest.mark.parametrize("is_orphan", [True, False])
-def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool) -> None:
+def test_index_is_not_built_twice_concurrently(postgres: Server, database: str, is_orphan: bool) -> None:
     """Even if the host that started it was killed, or its role is invisible to ours."""
-    database = postgres.database()
     maker, other = f"maker_{database}", f"other_{database}"
     with open_store(postgres, database, "a/") as store, open_store(postgres, database, "b/") as second:
         fill(store)
@@ -177,9 +174,8 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool
 
 @long
 def test_role_without_index_privileges_says_so_once_and_continues(
-    postgres: Server, caplog: pytest.LogCaptureFixture
+    postgres: Server, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = postgres.database()
     role = f"writer_{database}"
     with open_store(postgres, database, "a/") as store:
         fill(store)
