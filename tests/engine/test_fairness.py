@@ -352,9 +352,8 @@ async def test_journal_is_readable_while_every_other_thread_is_blocked(tmp_path:
 
 @long
 async def test_excluding_a_large_folder_locks_the_journal_only_briefly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(tmp_path)
     monkeypatch.setattr(reconcile, "PAGE", 20)
     world.write("kept.md")
     await world.mirrored(60, "big/f")

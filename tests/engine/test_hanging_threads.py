@@ -112,9 +112,8 @@ async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path
 
 
 async def test_scan_cancelled_while_listing_ends_at_once_and_releases_later(
-    tmp_path: Path, hang: threading.Event, hold: Hold, monkeypatch: pytest.MonkeyPatch
+    world: World, hang: threading.Event, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(tmp_path)
     world.in_threads = True
     world.write_many(3)
     closed, closing = list[Scan](), Scan.close
@@ -138,9 +137,8 @@ async def test_scan_cancelled_while_listing_ends_at_once_and_releases_later(
 
 
 async def test_file_being_read_when_a_send_is_cancelled_is_released(
-    tmp_path: Path, hang: threading.Event, hold: Hold
+    world: World, hang: threading.Event, hold: Hold
 ) -> None:
-    world = World(tmp_path)
     world.in_threads = True
     world.write("a.md", "text")
     entered, taken = hold(worker, "copy_stable")

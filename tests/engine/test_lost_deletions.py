@@ -77,9 +77,8 @@ def no_folder(world: World) -> None:
 @pytest.mark.parametrize("change", [None, no_folder, lambda world: world.write("d/a.md", "written again")])
 @pytest.mark.parametrize("excluded", ["d/", "deep/"])
 async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
-    tmp_path: Path, excluded: str, change: Callable[[World], object] | None
+    world: World, excluded: str, change: Callable[[World], object] | None
 ) -> None:
-    world = World(tmp_path)
     for path in ("d/a.md", "d/deep/a.md", "d/deep/b.md", "d/deep/c.md"):
         world.write(path, f"text of {path}")
     await world.mirrored(60)
@@ -103,9 +102,8 @@ async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
 
 @long
 async def test_files_excluded_by_an_upgrade_keep_their_documents_when_their_directory_is_checked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(tmp_path)
     world.write("d/kept.md", "kept")
     world.write("d/a.md", "text of a")
     await world.mirrored(20)

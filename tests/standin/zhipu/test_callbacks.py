@@ -41,8 +41,7 @@ def test_failure_and_later_reembed_trigger_the_callback() -> None:
     assert [body_of(letter)["event"]["status"] for letter in letters(service)] == [2, 1]
 
 
-def test_page_callback_has_its_own_fields() -> None:
-    service = DirectZhipu()
+def test_page_callback_has_its_own_fields(service: DirectZhipu) -> None:
     pages = [{"url": f"https://example.org/{name}", "knowledge_type": 1} for name in ("a", "b")]
     pages[1] |= {"callback_url": URL}
     body = {"knowledge_id": HOME_ID, "upload_detail": pages}
@@ -50,8 +49,7 @@ def test_page_callback_has_its_own_fields() -> None:
     assert [letter.about for letter in letters(service)] == [response[1]["documentId"]]
 
 
-def test_only_requested_and_finished_documents_trigger_callbacks() -> None:
-    service = DirectZhipu()
+def test_only_requested_and_finished_documents_trigger_callbacks(service: DirectZhipu) -> None:
     service.put()
     service.fault("stuck")
     service.put("b.txt", **FIELDS)
@@ -59,8 +57,7 @@ def test_only_requested_and_finished_documents_trigger_callbacks() -> None:
 
 
 @pytest.mark.parametrize(("form", "count"), [("never", 0), ("twice", 2), ("late", 1), ("slow", 1)])
-def test_callbacks_may_be_missing_repeated_or_late(form: str, count: int) -> None:
-    service = DirectZhipu()
+def test_callbacks_may_be_missing_repeated_or_late(service: DirectZhipu, form: str, count: int) -> None:
     service.fault("callback", form=form, seconds=7)
     service.put(**FIELDS)
     assert len(letters(service)) == count
@@ -68,8 +65,7 @@ def test_callbacks_may_be_missing_repeated_or_late(form: str, count: int) -> Non
     assert [letter.slow for letter in letters(service)] == [7.0 if form == "slow" else 0.0] * count
 
 
-def test_callbacks_may_be_wrong() -> None:
-    service = DirectZhipu()
+def test_callbacks_may_be_wrong(service: DirectZhipu) -> None:
     for form in ("other", "status", "malformed"):
         service.fault("callback", form=form)
         service.put(f"{form}.txt", **FIELDS)

@@ -16,8 +16,7 @@ def listed(service: DirectZhipu, ident: str) -> object:
     return service.json("POST", f"/document/slice/image_list/{ident}")["data"]
 
 
-def test_each_placeholder_in_the_text_has_an_address_of_an_image() -> None:
-    service = DirectZhipu()
+def test_each_placeholder_in_the_text_has_an_address_of_an_image(service: DirectZhipu) -> None:
     data = service.json("POST", f"/document/slice/image_list/{service.put(text=TEXT)}")["data"]
     [image] = data["images"]
     assert image["text"] == PLACEHOLDER
@@ -30,8 +29,7 @@ def test_each_placeholder_in_the_text_has_an_address_of_an_image() -> None:
     assert service.app.violations == []
 
 
-def test_a_document_without_images_has_an_empty_list() -> None:
-    service = DirectZhipu()
+def test_a_document_without_images_has_an_empty_list(service: DirectZhipu) -> None:
     assert listed(service, service.put()) == {"images": []}
     assert service.json("POST", "/document/slice/image_list/17")["code"] != 200
 
@@ -39,16 +37,14 @@ def test_a_document_without_images_has_an_empty_list() -> None:
 @pytest.mark.parametrize(
     ("form", "expected"), [("none", {"images": []}), ("null", None), ("missing", {})], ids=str
 )
-def test_images_may_be_missing(form: str, expected: object) -> None:
-    service = DirectZhipu()
+def test_images_may_be_missing(service: DirectZhipu, form: str, expected: object) -> None:
     ident = service.put(text=TEXT)
     service.fault("pictures", form=form)
     assert listed(service, ident) == expected
 
 
 @pytest.mark.parametrize("form", ["others", "malformed"])
-def test_images_may_belong_to_other_documents(form: str) -> None:
-    service = DirectZhipu()
+def test_images_may_belong_to_other_documents(service: DirectZhipu, form: str) -> None:
     ident = service.put(text=TEXT)
     service.fault("pictures", form=form)
     assert PLACEHOLDER not in str(listed(service, ident))

@@ -42,8 +42,7 @@ def test_seed_determines_the_indexing_time() -> None:
 
 
 @pytest.mark.parametrize("content", ["", " \n\t", "\ufeff", "a\0b"])
-def test_file_without_text_fails_to_index(content: str) -> None:
-    service = DirectZhipu()
+def test_file_without_text_fails_to_index(service: DirectZhipu, content: str) -> None:
     item = service.detail(service.put("a.txt", content))
     assert (item["embedding_stat"], item["failInfo"]["embedding_code"]) == (2, 10001)
 
@@ -116,8 +115,7 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("steps", "observed"), SEEN)
-def test_switch_shows_its_effect(steps: list[Any], observed: list[Any]) -> None:
-    service = DirectZhipu()
+def test_switch_shows_its_effect(service: DirectZhipu, steps: list[Any], observed: list[Any]) -> None:
     assert service.observe(*steps) == observed
     assert service.app.violations == []
 
@@ -131,8 +129,7 @@ def test_larger_page_size_is_silently_reduced(cap: int) -> None:
     assert pages[1][0] == f"{cap:03}.txt"
 
 
-def test_list_order_is_a_switch() -> None:
-    service = DirectZhipu()
+def test_list_order_is_a_switch(service: DirectZhipu) -> None:
     numbered(service, 30)
     newest = walked(service, 7, 5)
     service.app.set_behaviour({"order": "oldest"})
@@ -145,8 +142,7 @@ def test_list_order_is_a_switch() -> None:
     assert service.list(size=7)["total"] == 30
 
 
-def test_page_beyond_the_end_is_empty_or_repeats_the_last() -> None:
-    service = DirectZhipu()
+def test_page_beyond_the_end_is_empty_or_repeats_the_last(service: DirectZhipu) -> None:
     numbered(service, 5)
     assert service.names(page=9, size=2) == []
     service.app.set_behaviour({"page_beyond": "repeats"})
@@ -184,8 +180,7 @@ def test_filter_compares_in_each_form(form: str, query: str, expected: list[str]
     assert answer["total"] == len(expected)
 
 
-def test_equal_names_are_allowed_refused_or_replace() -> None:
-    service = DirectZhipu()
+def test_equal_names_are_allowed_refused_or_replace(service: DirectZhipu) -> None:
     first, second = service.put("a.txt", "one"), service.put("a.txt", "two")
     assert service.names() == ["a.txt", "a.txt"]
     service.app.set_behaviour({"equal_names": "refuse"})
@@ -277,8 +272,7 @@ def test_deleted_base_fails_every_call_and_may_be_restored(form: str) -> None:
 
 
 @pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url", "models"])
-def test_optional_routes_may_be_missing(route: str) -> None:
-    service = DirectZhipu()
+def test_optional_routes_may_be_missing(service: DirectZhipu, route: str) -> None:
     ident = service.put()
     calls = {
         "reembed": lambda: service.call("POST", f"/document/embedding/{ident}", {}),
@@ -324,8 +318,9 @@ def test_file_over_the_limit_is_refused_with_435() -> None:
         ({"not_offered": "reembed"}, "reembed, reslice"),
     ],
 )
-def test_invalid_switches_are_refused_and_change_nothing(switches: dict[str, Any], words: str) -> None:
-    service = DirectZhipu()
+def test_invalid_switches_are_refused_and_change_nothing(
+    service: DirectZhipu, switches: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         service.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
     assert service.app.behaviour == ZhipuBehaviour()

@@ -110,8 +110,9 @@ async def outcome(http: Client) -> TargetError | None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, 0), (200, 1302)])
-async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(status: int, code: int) -> None:
-    clock = Clock(1000.0)
+async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(
+    clock: Clock, status: int, code: int
+) -> None:
     settings = {"steady": clock, "sleep": clock.sleep, "classify_response": by_code}
     async with client(
         "http://kb",
@@ -159,8 +160,7 @@ async def test_unreachable_target_is_left_alone_and_probed_by_one_call() -> None
         assert all(isinstance(probe, Unavailable) for probe in probes)
 
 
-async def test_read_request_stops_retrying_once_the_breaker_opens() -> None:
-    clock = Clock(1000.0)
+async def test_read_request_stops_retrying_once_the_breaker_opens(clock: Clock) -> None:
     async with answering(response_bytes(503)) as server:
         async with client(server.url, steady=clock) as http:
             for _ in range(3):
@@ -173,8 +173,7 @@ async def test_read_request_stops_retrying_once_the_breaker_opens() -> None:
     "sign_of_life",
     [response_bytes(200), response_bytes(404), response_bytes(429), response_bytes(401), response_bytes(422)],
 )
-async def test_any_meaningful_response_shows_that_the_target_is_up(sign_of_life: bytes) -> None:
-    clock = Clock(1000.0)
+async def test_any_meaningful_response_shows_that_the_target_is_up(clock: Clock, sign_of_life: bytes) -> None:
     bad = response_bytes(502, b"<html>")
     answers = [bad] * 4 + [sign_of_life] + [bad] * 4
     settings = {"steady": clock, "sleep": clock.sleep}
@@ -224,8 +223,7 @@ async def test_cancelled_probe_does_not_block_later_ones() -> None:
         assert http.breaker.rest is None
 
 
-async def test_concurrent_uploads_share_the_bandwidth_limit() -> None:
-    clock = Clock(1000.0)
+async def test_concurrent_uploads_share_the_bandwidth_limit(clock: Clock) -> None:
     settings = {"steady": clock, "sleep": clock.sleep, "concurrency": 4}
     async with (
         answering(response_bytes()) as server,
