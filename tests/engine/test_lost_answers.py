@@ -44,48 +44,45 @@ def listed(request: pytest.FixtureRequest, world: World) -> World:
 
 @long
 async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(listed: World) -> None:
-    world = listed
-    await world.mirrored(2)
-    world.write("bad.md", "its answers get lost")
-    world.base.faults.append(lost_answer("bad.md"))
-    sent = world.requests("put")
-    await passes(world, 6)
-    assert world.requests("put") - sent == MAX_LOSSES
-    assert world.statuses() == {"ready": 2, "failed": 1}
-    [failed] = world.rows(UploadState.FAILED)
+    await listed.mirrored(2)
+    listed.write("bad.md", "its answers get lost")
+    listed.base.faults.append(lost_answer("bad.md"))
+    sent = listed.requests("put")
+    await passes(listed, 6)
+    assert listed.requests("put") - sent == MAX_LOSSES
+    assert listed.statuses() == {"ready": 2, "failed": 1}
+    [failed] = listed.rows(UploadState.FAILED)
     assert "connection reset" in failed.reason and "kbsync retry" in failed.reason
-    assert world.searchable_texts().keys() == {"f0.md", "f1.md"}
+    assert listed.searchable_texts().keys() == {"f0.md", "f1.md"}
 
 
 @long
 @pytest.mark.parametrize("action", ["retry", "edit"])
 async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> None:
-    world = listed
-    world.write("bad.md", "its answers get lost")
-    world.base.faults.append(lost_answer("bad.md"))
-    await passes(world, 6)
-    sent = world.requests("put")
+    listed.write("bad.md", "its answers get lost")
+    listed.base.faults.append(lost_answer("bad.md"))
+    await passes(listed, 6)
+    sent = listed.requests("put")
     if action == "retry":
-        world.post_request("retry", paths=["bad.md"])
+        listed.post_request("retry", paths=["bad.md"])
     else:
-        world.write("bad.md", "edited")
-    await passes(world, 6)
-    assert world.requests("put") - sent == MAX_LOSSES
-    assert world.statuses() == {"failed": 1}
-    world.base.faults.clear()
-    world.post_request("retry", paths=None)
-    await passes(world, 1)
-    assert world.searchable_texts() == world.on_disk()
+        listed.write("bad.md", "edited")
+    await passes(listed, 6)
+    assert listed.requests("put") - sent == MAX_LOSSES
+    assert listed.statuses() == {"failed": 1}
+    listed.base.faults.clear()
+    listed.post_request("retry", paths=None)
+    await passes(listed, 1)
+    assert listed.searchable_texts() == listed.on_disk()
 
 
 @long
 async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: World) -> None:
-    world = listed
-    await world.mirrored({"bad.md": "old"})
-    world.write("bad.md", "new")
-    world.base.faults.append(lost_answer("bad.md"))
-    await passes(world, 6)
-    assert world.searchable_texts() == {"bad.md": "old"} and world.statuses() == {"failed": 1}
+    await listed.mirrored({"bad.md": "old"})
+    listed.write("bad.md", "new")
+    listed.base.faults.append(lost_answer("bad.md"))
+    await passes(listed, 6)
+    assert listed.searchable_texts() == {"bad.md": "old"} and listed.statuses() == {"failed": 1}
 
 
 @long
@@ -104,17 +101,16 @@ async def test_late_upload_replaces_the_one_that_failed(world: World) -> None:
 
 @long
 async def test_document_that_crashes_kbsync_is_not_retried_at_every_start(listed: World) -> None:
-    world = listed
-    await world.mirrored(1)
-    world.write("bad.md", "kills whoever sends it")
+    await listed.mirrored(1)
+    listed.write("bad.md", "kills whoever sends it")
     for _ in range(12):
-        world.clock.now += HOUR
-        await world.crash(Guillotine(upon=["put start"]))
-    sent = world.requests("put")
-    await passes(world, 2)
-    assert world.requests("put") == sent <= MAX_LOSSES + 1
-    assert world.statuses() == {"ready": 1, "failed": 1}
-    [failed] = world.rows(UploadState.FAILED)
+        listed.clock.now += HOUR
+        await listed.crash(Guillotine(upon=["put start"]))
+    sent = listed.requests("put")
+    await passes(listed, 2)
+    assert listed.requests("put") == sent <= MAX_LOSSES + 1
+    assert listed.statuses() == {"ready": 1, "failed": 1}
+    [failed] = listed.rows(UploadState.FAILED)
     assert "interrupted" in failed.reason and "kbsync retry" in failed.reason
 
 
@@ -151,15 +147,14 @@ async def kill_at(world: World, path: str) -> None:
 
 @long
 async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
-    world = listed
-    world.write("a.md")
-    world.base.faults += [lost_answer(), down("list")]
-    await passes(world, 5)
-    world.base.faults[:] = [down("put"), down("list")]
-    await passes(world, 6)
-    world.base.faults.clear()
-    await passes(world, 1)
-    assert world.searchable_texts() == world.on_disk()
+    listed.write("a.md")
+    listed.base.faults += [lost_answer(), down("list")]
+    await passes(listed, 5)
+    listed.base.faults[:] = [down("put"), down("list")]
+    await passes(listed, 6)
+    listed.base.faults.clear()
+    await passes(listed, 1)
+    assert listed.searchable_texts() == listed.on_disk()
 
 
 @long
@@ -167,15 +162,14 @@ async def test_target_that_answers_no_upload_uses_no_attempts(listed: World) -> 
     """Five different documents in a row get no response, and none is accepted in between: the target is to
     blame.
     """
-    world = listed
-    world.write_many(6)
-    world.base.faults.append(lost_answer())
-    await keep_at_it(world, 1300.0)
-    assert world.requests("put") > 6 * MAX_LOSSES
-    assert world.statuses() == {"pending": 6}
-    world.base.faults.clear()
-    await passes(world, 1)
-    assert world.searchable_texts() == world.on_disk()
+    listed.write_many(6)
+    listed.base.faults.append(lost_answer())
+    await keep_at_it(listed, 1300.0)
+    assert listed.requests("put") > 6 * MAX_LOSSES
+    assert listed.statuses() == {"pending": 6}
+    listed.base.faults.clear()
+    await passes(listed, 1)
+    assert listed.searchable_texts() == listed.on_disk()
 
 
 async def keep_at_it(world: World, seconds: float) -> None:
@@ -188,15 +182,14 @@ async def keep_at_it(world: World, seconds: float) -> None:
 
 @long
 async def test_restart_uses_no_attempts(listed: World) -> None:
-    world = listed
-    world.write("a.md")
+    listed.write("a.md")
     for _ in range(12):
-        world.base.faults[:] = [Fault("put", hang=asyncio.Event(), times=FOR_EVER)]
-        await keep_at_it(world, 40.0)
-    assert world.requests("put") > MAX_LOSSES
-    world.base.faults.clear()
-    await passes(world, 1)
-    assert world.searchable_texts() == world.on_disk()
+        listed.base.faults[:] = [Fault("put", hang=asyncio.Event(), times=FOR_EVER)]
+        await keep_at_it(listed, 40.0)
+    assert listed.requests("put") > MAX_LOSSES
+    listed.base.faults.clear()
+    await passes(listed, 1)
+    assert listed.searchable_texts() == listed.on_disk()
 
 
 @long

@@ -53,8 +53,12 @@ def test_uploaded_document_has_a_batch_and_is_queued() -> None:
     assert (document["created_at"], document["enabled"], document["archived"]) == (1_699_843_200, True, False)
 
 
-def test_document_becomes_available_and_searchable() -> None:
-    dify = DirectDify()
+@pytest.fixture
+def dify() -> DirectDify:
+    return DirectDify()
+
+
+def test_document_becomes_available_and_searchable(dify: DirectDify) -> None:
     one = dify.add("guide.md", "The badge is at the east door")
     request = {"query": "badge"}
     dify.now += 1
@@ -69,8 +73,9 @@ def test_document_becomes_available_and_searchable() -> None:
     )
 
 
-def test_existing_name_is_replaced_in_place_with_a_gap_unless_duplicates_are_refused() -> None:
-    dify = DirectDify()
+def test_existing_name_is_replaced_in_place_with_a_gap_unless_duplicates_are_refused(
+    dify: DirectDify,
+) -> None:
     one = dify.add("guide.md", "old words")
     dify.now += 2
     replaced = json.loads(dify.upload("guide.md", "new words").body)["document"]
@@ -79,8 +84,7 @@ def test_existing_name_is_replaced_in_place_with_a_gap_unless_duplicates_are_ref
     assert dify.add("guide.md", "third words")["id"] != one["id"]
 
 
-def test_list_is_newest_first_and_reports_more_after_a_full_last_page() -> None:
-    dify = DirectDify()
+def test_list_is_newest_first_and_reports_more_after_a_full_last_page(dify: DirectDify) -> None:
     for number in range(4):
         dify.now += 1
         dify.add(f"{number}.md")
@@ -92,8 +96,7 @@ def test_list_is_newest_first_and_reports_more_after_a_full_last_page() -> None:
     assert page["data"][0]["data_source_detail_dict"]["upload_file"]["size"] == len("Hello")
 
 
-def test_keyword_treats_underscores_as_wildcards() -> None:
-    dify = DirectDify()
+def test_keyword_treats_underscores_as_wildcards(dify: DirectDify) -> None:
     for name in ("a_b.md", "axb.md", "c.md"):
         dify.add(name)
     result = dify.json("GET", f"{ROOT}/documents?keyword=a_b")["data"]
@@ -121,8 +124,7 @@ def test_delete_response_depends_on_the_version(form: str, expected: tuple[int, 
     assert error(dify.ask("GET", where)) == (404, "not_found", "Document not found.")
 
 
-def test_archived_document_is_neither_deleted_nor_found() -> None:
-    dify = DirectDify()
+def test_archived_document_is_neither_deleted_nor_found(dify: DirectDify) -> None:
     one = dify.add("guide.md", fault=Fault("hidden", args={"archived": True}))
     dify.now += 2
     row = dify.json("GET", f"{ROOT}/documents/{one['id']}")
@@ -171,8 +173,7 @@ def test_name_over_200_characters_is_cut_before_its_first_dot() -> None:
     assert DirectDify().add(f"1.2 {'n' * 200}.MD")["name"] == "1.md"
 
 
-def test_unknown_keys_and_unknown_bases_have_different_errors() -> None:
-    dify = DirectDify()
+def test_unknown_keys_and_unknown_bases_have_different_errors(dify: DirectDify) -> None:
     assert error(dify.ask("GET", ROOT, key="app-1")) == (401, "unauthorized", "Access token is invalid")
     missing = (404, "not_found", "Dataset not found.")
     assert error(dify.ask("GET", f"/v1/datasets/{NOBODY}/documents")) == missing
@@ -182,8 +183,7 @@ def test_unknown_keys_and_unknown_bases_have_different_errors() -> None:
     )
 
 
-def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
-    dify = DirectDify()
+def test_bases_are_created_once_per_name_listed_and_deleted(dify: DirectDify) -> None:
     created = dify.json("POST", "/v1/datasets", {"name": "Guides", "indexing_technique": "economy"})
     assert (created["provider"], created["document_count"], created["doc_form"]) == ("vendor", 0, None)
     assert error(dify.ask("POST", "/v1/datasets", {"name": "Guides"}))[:2] == (409, "dataset_name_duplicate")
@@ -212,15 +212,13 @@ def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
         (lambda dify: dify.ask("POST", "/v1/datasets", {"name": "n" * 41}), "name is"),
     ],
 )
-def test_invalid_requests_are_refused_and_recorded(ask: Any, message: str) -> None:
-    dify = DirectDify()
+def test_invalid_requests_are_refused_and_recorded(dify: DirectDify, ask: Any, message: str) -> None:
     assert error(ask(dify))[:2] == (400, "invalid_param")
     [violation] = dify.app.violations
     assert message in violation
 
 
-def test_metadata_uses_the_fields_of_the_base() -> None:
-    dify = DirectDify()
+def test_metadata_uses_the_fields_of_the_base(dify: DirectDify) -> None:
     response = dify.ask("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
     made = json.loads(response.body)
     assert (response.status, made["name"], made["type"]) == (201, "author", "string")
@@ -249,8 +247,7 @@ def test_metadata_uses_the_fields_of_the_base() -> None:
         {"more": 1},
     ],
 )
-def test_malformed_metadata_is_a_violation(change: dict[str, Any]) -> None:
-    dify = DirectDify()
+def test_malformed_metadata_is_a_violation(dify: DirectDify, change: dict[str, Any]) -> None:
     response = dify.json("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
     values = [{"id": response["id"], "name": "author", "value": "Ann"}]
     operation = {"document_id": dify.add("a.md")["id"], "metadata_list": values, **change}

@@ -42,8 +42,12 @@ def test_add_returns_id_and_name_and_failures() -> None:
     assert answer["failed"] == []
 
 
-def test_status_is_a_bare_array_and_finally_available() -> None:
-    bot = DirectGptbots()
+@pytest.fixture
+def bot() -> DirectGptbots:
+    return DirectGptbots()
+
+
+def test_status_is_a_bare_array_and_finally_available(bot: DirectGptbots) -> None:
     [stored] = bot.add("test_1.txt")["doc"]
     where = f"/v1/bot/data/detail/list?data_ids={stored['doc_id']}"
     assert bot.ask("GET", where) == [{"data_id": stored["doc_id"], "data_status": "EMBEDDING"}]
@@ -53,9 +57,8 @@ def test_status_is_a_bare_array_and_finally_available() -> None:
 
 @pytest.mark.parametrize(("source_url", "is_kept"), [("", True), ("NULL", False)])
 def test_empty_source_url_keeps_the_old_one_and_the_word_null_clears_it(
-    source_url: str, is_kept: bool
+    bot: DirectGptbots, source_url: str, is_kept: bool
 ) -> None:
-    bot = DirectGptbots()
     [stored] = bot.add("a.txt")["doc"]
     bot.now += 5
     changed: dict[str, Any] = {"knowledge_base_id": HOME_ID, "chunk_token": 600}
@@ -66,15 +69,13 @@ def test_empty_source_url_keeps_the_old_one_and_the_word_null_clears_it(
     assert bool(row["source_url"]) is is_kept
 
 
-def test_ids_encoded_together_are_one_unknown_id() -> None:
-    bot = DirectGptbots()
+def test_ids_encoded_together_are_one_unknown_id(bot: DirectGptbots) -> None:
     first, second = (one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
     assert len(bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}&data_ids={second}")) == 2
     assert bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}%26data_ids%3D{second}") == []
 
 
-def test_update_keeps_the_id_and_serves_the_old_text_until_done() -> None:
-    bot = DirectGptbots()
+def test_update_keeps_the_id_and_serves_the_old_text_until_done(bot: DirectGptbots) -> None:
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
     change = {"knowledge_base_id": HOME_ID, "chunk_token": 600}
@@ -86,8 +87,7 @@ def test_update_keeps_the_id_and_serves_the_old_text_until_done() -> None:
     assert [one["content"] for one in bot.ask("POST", "/v1/vector/match", question)["list"]] == ["Goodbye"]
 
 
-def test_empty_id_lists_search_nothing_and_both_lists_are_united() -> None:
-    bot = DirectGptbots()
+def test_empty_id_lists_search_nothing_and_both_lists_are_united(bot: DirectGptbots) -> None:
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
 
@@ -100,8 +100,7 @@ def test_empty_id_lists_search_nothing_and_both_lists_are_united() -> None:
     assert count_hits(group_ids=["other"], data_ids=[stored["doc_id"]]) == 1
 
 
-def test_delete_always_says_ok() -> None:
-    bot = DirectGptbots()
+def test_delete_always_says_ok(bot: DirectGptbots) -> None:
     ids = ",".join(one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
     assert bot.ask("DELETE", f"/v1/bot/doc/batch/delete?doc={ids},f00") == {"code": 0, "message": "OK"}
     listed = bot.ask("GET", f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size=10")
@@ -133,8 +132,9 @@ def test_key_of_another_region_is_40127() -> None:
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_documented_restrictions_are_enforced_and_recorded(change: dict[str, Any]) -> None:
-    bot = DirectGptbots()
+def test_documented_restrictions_are_enforced_and_recorded(
+    bot: DirectGptbots, change: dict[str, Any]
+) -> None:
     assert bot.add("a.txt", **change)["code"] == 40000
     assert len(bot.app.violations) == 1
     assert bot.app.snapshot()["documents"] == []
@@ -158,8 +158,7 @@ def test_switches_are_validated() -> None:
             DirectGptbots().app.set_behaviour(wrong)
 
 
-def test_foreign_deletion_by_id_or_name() -> None:
-    bot = DirectGptbots()
+def test_foreign_deletion_by_id_or_name(bot: DirectGptbots) -> None:
     [first, _] = bot.add("a.txt", "b.txt")["doc"]
     bot.app.put_foreign({"delete": first["doc_id"]})
     bot.app.put_foreign({"delete": "b.txt"})
@@ -171,8 +170,7 @@ def test_foreign_deletion_by_id_or_name() -> None:
 MAKE = "/v1/bot/knowledge/base/create"
 
 
-def test_base_is_created_and_returned_with_its_description() -> None:
-    bot = DirectGptbots()
+def test_base_is_created_and_returned_with_its_description(bot: DirectGptbots) -> None:
     made = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})
     [_, row] = bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]
     assert made == {"knowledge_base_id": row["id"]}
@@ -191,15 +189,13 @@ def test_base_is_created_and_returned_with_its_description() -> None:
         {"name": "guides", "desc": "How to", "model": "3"},
     ],
 )
-def test_base_with_missing_or_unknown_fields_is_refused(body: Any) -> None:
-    bot = DirectGptbots()
+def test_base_with_missing_or_unknown_fields_is_refused(bot: DirectGptbots, body: Any) -> None:
     assert bot.ask("POST", MAKE, body)["code"] == 40000
     assert len(bot.app.violations) == 1
     assert len(bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]) == 1
 
 
-def test_retry_covers_every_failed_document_of_the_bot_and_returns_the_count() -> None:
-    bot = DirectGptbots()
+def test_retry_covers_every_failed_document_of_the_bot_and_returns_the_count(bot: DirectGptbots) -> None:
     other = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})["knowledge_base_id"]
     fails = Fault("fails", args={"name": "bad*"})
     bot.add("bad.txt", "good.txt", fault=fails)
@@ -232,8 +228,9 @@ MATCH = "/v1/vector/match"
     ],
     ids=str,
 )
-def test_search_accepts_the_documented_fields_within_their_limits(change: dict[str, Any]) -> None:
-    bot = DirectGptbots()
+def test_search_accepts_the_documented_fields_within_their_limits(
+    bot: DirectGptbots, change: dict[str, Any]
+) -> None:
     legal = {"embedding_rate": 0, "doc_correlation": 0.95, "rerank_version": "BCE-Rerank"}
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **legal}) == {"total": 0, "list": []}
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **change})["code"] == 40000

@@ -49,8 +49,12 @@ def test_empty_server_counts_nothing() -> None:
     assert (status, body) == (200, {"status_counts": dict.fromkeys(words, 0)})
 
 
-def test_file_is_accepted_and_processed_under_an_id_derived_from_its_name() -> None:
-    server = DirectLightrag()
+@pytest.fixture
+def server() -> DirectLightrag:
+    return DirectLightrag()
+
+
+def test_file_is_accepted_and_processed_under_an_id_derived_from_its_name(server: DirectLightrag) -> None:
     status, body = server.upload("readme.md")
     assert (status, body["status"]) == (200, "success")
     assert body["message"].startswith("File 'readme.md' uploaded successfully.")
@@ -61,8 +65,7 @@ def test_file_is_accepted_and_processed_under_an_id_derived_from_its_name() -> N
     assert [row["status"] for row in server.rows()] == ["processed"]
 
 
-def test_same_text_under_another_name_fails_and_stays_in_the_list() -> None:
-    server = DirectLightrag()
+def test_same_text_under_another_name_fails_and_stays_in_the_list(server: DirectLightrag) -> None:
     server.upload("readme.md")
     server.upload("copy.md")
     [copy] = [row for row in server.rows() if row["file_path"] == "copy.md"]
@@ -72,8 +75,7 @@ def test_same_text_under_another_name_fails_and_stays_in_the_list() -> None:
     assert copy["metadata"]["original_doc_id"] == README_ID
 
 
-def test_name_is_accepted_once() -> None:
-    server = DirectLightrag()
+def test_name_is_accepted_once(server: DirectLightrag) -> None:
     server.upload("readme.md")
     server.now += 2
     status, body = server.upload("readme.md", b"another text")
@@ -103,16 +105,14 @@ def test_deletion_waits_for_indexing_and_uploads_wait_for_deletion() -> None:
     assert server.rows() == []
 
 
-def test_deleting_an_unknown_document_starts_and_fails() -> None:
-    server = DirectLightrag()
+def test_deleting_an_unknown_document_starts_and_fails(server: DirectLightrag) -> None:
     assert server.ask("DELETE", DELETE, {"doc_ids": ["doc-nope"]})[1]["status"] == "deletion_started"
     server.now += 1
     message = server.ask("GET", "/documents/pipeline_status")[1]["latest_message"]
     assert message == "Deletion completed: 0 successful, 1 failed"
 
 
-def test_search_finds_passages_with_their_files() -> None:
-    server = DirectLightrag()
+def test_search_finds_passages_with_their_files(server: DirectLightrag) -> None:
     server.upload("readme.md")
     question = {"query": "kbsync folder", "mode": "naive"}
     _, nothing = server.ask("POST", "/query/data", question)
@@ -125,8 +125,7 @@ def test_search_finds_passages_with_their_files() -> None:
     assert response["data"]["references"] == [{"reference_id": "1", "file_path": "readme.md"}]
 
 
-def test_file_without_text_fails() -> None:
-    server = DirectLightrag()
+def test_file_without_text_fails(server: DirectLightrag) -> None:
     server.upload("empty.md", b" \n")
     server.now += 2
     [row] = server.rows()
@@ -142,8 +141,7 @@ def test_file_without_text_fails() -> None:
         ("bad.exe", "Unsupported file type."),
     ],
 )
-def test_invalid_names_are_refused(name: str, detail: str) -> None:
-    server = DirectLightrag()
+def test_invalid_names_are_refused(server: DirectLightrag, name: str, detail: str) -> None:
     status, body = server.upload(name)
     assert status == 400
     assert body["detail"].startswith(detail)
@@ -161,8 +159,7 @@ def test_invalid_names_are_refused(name: str, detail: str) -> None:
         ("/query/data", {"query": "kestrel", "chunk_top_k": 1001}),
     ],
 )
-def test_out_of_range_fields_are_refused(path: str, body: Any) -> None:
-    server = DirectLightrag()
+def test_out_of_range_fields_are_refused(server: DirectLightrag, path: str, body: Any) -> None:
     assert server.ask("POST", path, body)[0] == 422
     assert len(server.app.violations) == 1
 

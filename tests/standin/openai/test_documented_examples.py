@@ -31,8 +31,12 @@ class DirectOpenai(Direct):
         return self.ask("POST", FILES, {"file_id": file_id, **fields})
 
 
-def test_file_is_returned_as_in_the_reference() -> None:
-    there = DirectOpenai()
+@pytest.fixture
+def there() -> DirectOpenai:
+    return DirectOpenai()
+
+
+def test_file_is_returned_as_in_the_reference(there: DirectOpenai) -> None:
     file_id = there.upload("salesOverview.pdf")
     _, page = there.ask("GET", "/v1/files?purpose=assistants")
     [file] = page["data"]
@@ -47,8 +51,7 @@ def test_file_is_returned_as_in_the_reference() -> None:
     assert (page["first_id"], page["last_id"], page["has_more"]) == (file_id, file_id, False)
 
 
-def test_attached_file_is_in_progress_and_then_completed() -> None:
-    there = DirectOpenai()
+def test_attached_file_is_in_progress_and_then_completed(there: DirectOpenai) -> None:
     file_id = there.upload()
     status, row = there.attach(file_id, attributes={"path": "a.md"})
     assert status == 200
@@ -77,8 +80,7 @@ def test_deleted_file_leaves_its_stores_except_at_ogx() -> None:
         assert len(there.ask("GET", FILES)[1]["data"]) == left
 
 
-def test_pages_continue_after_the_last_id() -> None:
-    there = DirectOpenai()
+def test_pages_continue_after_the_last_id(there: DirectOpenai) -> None:
     ids = [there.upload(f"{n}.md") for n in range(5)]
     for document_id in ids:
         there.attach(document_id)
@@ -149,8 +151,7 @@ def test_missing_object_returns_an_error_object(dialect: str, unknown: int) -> N
     assert there.ask("DELETE", "/v1/files/file-0")[0] == 404
 
 
-def test_wrong_key_is_refused() -> None:
-    there = DirectOpenai()
+def test_wrong_key_is_refused(there: DirectOpenai) -> None:
     status, body = there.ask("GET", FILES, key="sk-other")
     assert (status, body["error"]["code"]) == (401, "invalid_api_key")
 
@@ -178,8 +179,7 @@ def test_wrong_key_is_refused() -> None:
     ],
     ids=["17 keys", "long value", "long key", "list", "small pieces", "overlap", "unknown field"],
 )
-def test_undocumented_request_is_a_violation(fields: dict[str, Any]) -> None:
-    there = DirectOpenai()
+def test_undocumented_request_is_a_violation(there: DirectOpenai, fields: dict[str, Any]) -> None:
     status, _ = there.attach(there.upload(), **fields)
     assert status == 400
     assert len(there.app.violations) == 1
@@ -188,7 +188,6 @@ def test_undocumented_request_is_a_violation(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "target", [f"{FILES}?limit=101", f"{FILES}?limit=0", f"{FILES}?order=up", f"{FILES}?page=2"]
 )
-def test_page_sizes_are_limited(target: str) -> None:
-    there = DirectOpenai()
+def test_page_sizes_are_limited(there: DirectOpenai, target: str) -> None:
     assert there.ask("GET", target)[0] == 400
     assert there.app.violations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from kbsync_standin.openwebui import HOME_ID
 from tests.standin.direct import Direct
 
@@ -35,16 +37,19 @@ class DirectOpenWebui(Direct):
         return [fact["file_id"] for fact in answer["metadatas"][0]]
 
 
-def test_metadata_of_any_name_is_returned_as_sent() -> None:
-    there = DirectOpenWebui()
+@pytest.fixture
+def there() -> DirectOpenWebui:
+    return DirectOpenWebui()
+
+
+def test_metadata_of_any_name_is_returned_as_sent(there: DirectOpenWebui) -> None:
     row = there.upload("readme.md", b"# Hello", source_id="A-17", tags=["a", "b"])
     sent = {"knowledge_id": HOME_ID, "source_id": "A-17", "tags": ["a", "b"]}
     assert row["meta"]["data"] == sent
     assert there.ask("GET", f"/api/v1/files/{row['id']}")[1]["meta"]["data"] == sent
 
 
-def test_upload_is_pending_then_processing_then_listed_with_its_metadata() -> None:
-    there = DirectOpenWebui()
+def test_upload_is_pending_then_processing_then_listed_with_its_metadata(there: DirectOpenWebui) -> None:
     row = there.upload("readme.md", b"# Hello\n\nkbsync mirrors a folder.")
     assert row["data"] == {"status": "pending"}
     assert (row["hash"], row["filename"], row["meta"]["size"]) == (None, "readme.md", 33)
@@ -59,8 +64,7 @@ def test_upload_is_pending_then_processing_then_listed_with_its_metadata() -> No
     assert there.status(row["id"]) == "completed"
 
 
-def test_equal_text_is_refused_and_removal_deletes_all_its_passages() -> None:
-    there = DirectOpenWebui()
+def test_equal_text_is_refused_and_removal_deletes_all_its_passages(there: DirectOpenWebui) -> None:
     first, second = (there.upload(name, b"kestrels") for name in ("a.md", "b.md"))
     there.now += 2  # the server checked both before it stored either
     assert {there.status(one["id"]) for one in (first, second)} == {"completed"}
@@ -74,8 +78,7 @@ def test_equal_text_is_refused_and_removal_deletes_all_its_passages() -> None:
     assert there.ask("GET", f"{KB}/files")[1]["total"] == 1
 
 
-def test_file_deleted_while_indexing_leaves_its_passages() -> None:
-    there = DirectOpenWebui()
+def test_file_deleted_while_indexing_leaves_its_passages(there: DirectOpenWebui) -> None:
     row = there.upload("a.md", b"kestrels")
     assert there.ask("DELETE", f"/api/v1/files/{row['id']}") == (
         200,
@@ -86,16 +89,14 @@ def test_file_deleted_while_indexing_leaves_its_passages() -> None:
     assert there.app.violations == ["delete: a.md is being indexed, its passages will stay"]
 
 
-def test_completed_status_does_not_imply_that_the_base_exists() -> None:
-    there = DirectOpenWebui()
+def test_completed_status_does_not_imply_that_the_base_exists(there: DirectOpenWebui) -> None:
     row = there.upload("a.md", b"kestrels", knowledge_id="4e741f2c-6b1d-4f0c-9a53-000000000000")
     there.now += 2
     assert there.status(row["id"]) == "completed"
     assert there.ask("GET", f"{KB}/files")[1]["total"] == 0
 
 
-def test_errors_have_a_detail_and_wrong_paths_an_html_page() -> None:
-    there = DirectOpenWebui()
+def test_errors_have_a_detail_and_wrong_paths_an_html_page(there: DirectOpenWebui) -> None:
     lost = {"detail": "We could not find what you're looking for :/"}
     assert there.ask("GET", "/api/v1/knowledge/nope") == (404, lost)
     assert there.ask("GET", "/api/v1/knowledge/nope/files") == (400, lost)
@@ -108,8 +109,7 @@ def test_errors_have_a_detail_and_wrong_paths_an_html_page() -> None:
     assert there.app.violations == []
 
 
-def test_invalid_client_requests_are_recorded() -> None:
-    there = DirectOpenWebui()
+def test_invalid_client_requests_are_recorded(there: DirectOpenWebui) -> None:
     there.ask("POST", f"{KB}/file/add", {"file": "x"})
     there.ask("GET", f"{KB}/files?size=100")
     assert len(there.app.violations) == 2

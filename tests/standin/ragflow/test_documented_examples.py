@@ -38,8 +38,12 @@ class DirectRagflow(Direct):
 FORM = {"authorization": f"Bearer {KEY}", "content-type": "multipart/form-data; boundary=x"}
 
 
-def test_upload_returns_each_document_and_parses_none() -> None:
-    service = DirectRagflow()
+@pytest.fixture
+def service() -> DirectRagflow:
+    return DirectRagflow()
+
+
+def test_upload_returns_each_document_and_parses_none(service: DirectRagflow) -> None:
     answer = service.upload("test1.txt", "test2.md")
     assert answer["code"] == 0
     assert [(one["name"], one["run"], one["size"]) for one in answer["data"]] == [
@@ -49,14 +53,12 @@ def test_upload_returns_each_document_and_parses_none() -> None:
     assert all(one["dataset_id"] == HOME_ID and len(one["id"]) == 32 for one in answer["data"])
 
 
-def test_existing_name_gets_a_number_ignoring_case_and_accents() -> None:
-    service = DirectRagflow()
+def test_existing_name_gets_a_number_ignoring_case_and_accents(service: DirectRagflow) -> None:
     names = [service.upload(name)["data"][0]["name"] for name in ("a.md", "a.md", "A.md", "á.md", "a(1).md")]
     assert names == ["a.md", "a(1).md", "A(2).md", "á(3).md", "a(4).md"]
 
 
-def test_invalid_uploads_are_refused() -> None:
-    service = DirectRagflow()
+def test_invalid_uploads_are_refused(service: DirectRagflow) -> None:
     empty = service.send("POST", DOCUMENTS, headers=FORM, content=b"--x--")
     assert json.loads(empty.body) == {"code": 101, "message": "No file part!"}
     assert service.upload("a.exe")["message"] == "a.exe: This type of file has not been supported yet!"
@@ -64,8 +66,7 @@ def test_invalid_uploads_are_refused() -> None:
     assert len(service.app.violations) == 2
 
 
-def test_document_is_parsed_on_request_and_then_found() -> None:
-    service = DirectRagflow()
+def test_document_is_parsed_on_request_and_then_found(service: DirectRagflow) -> None:
     [one] = service.stored("a.md")
     question = {"question": "ragflow", "dataset_ids": [HOME_ID]}
     assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 100
@@ -80,8 +81,7 @@ def test_document_is_parsed_on_request_and_then_found() -> None:
     assert (chunk["document_id"], chunk["content"]) == (one, "ragflow content")
 
 
-def test_disabled_document_is_not_found() -> None:
-    service = DirectRagflow()
+def test_disabled_document_is_not_found(service: DirectRagflow) -> None:
     [one] = service.stored("a.md")
     service.ask("POST", CHUNKS, {"document_ids": [one]})
     service.now += 2
@@ -90,14 +90,12 @@ def test_disabled_document_is_not_found() -> None:
     assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
 
 
-def test_search_among_unknown_documents_is_refused() -> None:
-    service = DirectRagflow()
+def test_search_among_unknown_documents_is_refused(service: DirectRagflow) -> None:
     question = {"question": "ragflow", "dataset_ids": [HOME_ID], "document_ids": ["0" * 32]}
     assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 102
 
 
-def test_list_is_paged_and_filtered_by_ids_name_and_keywords() -> None:
-    service = DirectRagflow()
+def test_list_is_paged_and_filtered_by_ids_name_and_keywords(service: DirectRagflow) -> None:
     ids = service.stored("b.md", "a.md", "ab.md")
     assert [doc["name"] for doc in service.ask("GET", f"{DOCUMENTS}?page_size=2")["data"]["docs"]] == [
         "ab.md",
@@ -152,8 +150,7 @@ def test_dataset_with_a_pipeline_is_started_by_another_call() -> None:
     assert service.run_of(one) == "RUNNING"
 
 
-def test_datasets_are_created_listed_changed_and_deleted() -> None:
-    service = DirectRagflow()
+def test_datasets_are_created_listed_changed_and_deleted(service: DirectRagflow) -> None:
     first, second = (service.ask("POST", DATASETS, {"name": "test_1"})["data"] for _ in range(2))
     assert (first["name"], second["name"]) == ("test_1", "test_1(1)")
     assert service.ask("PUT", f"{DATASETS}/{first['id']}", {"description": "d"})["code"] == 0
@@ -168,8 +165,7 @@ def test_datasets_are_created_listed_changed_and_deleted() -> None:
     assert len(service.app.violations) == 1
 
 
-def test_wrong_key_and_foreign_dataset_are_reported() -> None:
-    service = DirectRagflow()
+def test_wrong_key_and_foreign_dataset_are_reported(service: DirectRagflow) -> None:
     assert service.ask("GET", DATASETS, key="another")["code"] == 401
     answer = service.ask("GET", f"{DATASETS}/{'0' * 32}/documents")
     assert answer == {"code": 102, "message": f"You don't own the dataset {'0' * 32}. "}

@@ -205,181 +205,168 @@ async def test_copy_is_searchable_after_its_twin_was_deleted_at_ogx(tmp_path: Pa
             assert matches == ({left} if left else set())
 
 
-class Ogx:
-    """A mirror at OGX: the texts that searches find, and the path of each."""
+async def search(world: OpenaiWorld, question: str) -> set[str]:
+    """Return the names of the documents that searches find."""
+    async with world.running():
+        hits = await world.make_target().search(Query(question))
+    ids = {hit.remote_id for hit in hits}
+    return {document["name"] for document in world.documents() if document["id"] in ids}
 
-    def __init__(self, world: OpenaiWorld) -> None:
-        self.world = world
 
-    async def search(self, question: str) -> set[str]:
-        async with self.world.running():
-            hits = await self.world.make_target().search(Query(question))
-        ids = {hit.remote_id for hit in hits}
-        return {document["name"] for document in self.world.documents() if document["id"] in ids}
-
-    async def delete(self, path: str) -> None:
-        self.world.delete(path)
-        await self.world.once()
+async def delete(world: OpenaiWorld, path: str) -> None:
+    world.delete(path)
+    await world.once()
 
 
 @pytest.fixture
-async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
+async def ogx(tmp_path: Path) -> AsyncIterator[OpenaiWorld]:
     async with OpenaiWorld(tmp_path, dialect="ogx", reembed_tries=1).serving() as world:
-        yield Ogx(world)
+        yield world
         assert world.app.violations == []
         [store] = world.app.bases.values()
         assert set(store.holders.values()) <= store.files.keys(), "passages of a file that is gone"
 
 
 @long
-async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(ogx: Ogx) -> None:
+async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(ogx: OpenaiWorld) -> None:
     """Its bytes changed, its text didn't."""
-    world = ogx.world
-    await world.mirrored({"a.pdf": "%one\nthe kestrel hovers"})
-    world.clock.now += 10
-    await world.mirrored({"a.pdf": "%two\nthe kestrel hovers"})
-    assert len(await ogx.search("kestrel")) == 1
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.orphans() == []
+    await ogx.mirrored({"a.pdf": "%one\nthe kestrel hovers"})
+    ogx.clock.now += 10
+    await ogx.mirrored({"a.pdf": "%two\nthe kestrel hovers"})
+    assert len(await search(ogx, "kestrel")) == 1
+    assert ogx.bytes_by_path(searchable=True) == sha_of_folder(ogx)
+    assert ogx.orphans() == []
 
 
 @long
-async def test_different_texts_of_equal_length_are_left_alone(ogx: Ogx) -> None:
-    world = ogx.world
+async def test_different_texts_of_equal_length_are_left_alone(ogx: OpenaiWorld) -> None:
     for path in ("a.md", "b.md"):
-        world.write(path, f"text of {path}")
-    await world.once()
-    world.server.requests.clear()
-    await ogx.delete("a.md")
-    assert world.request_count("put-back") == 0 and world.request_count("text") == 2
+        ogx.write(path, f"text of {path}")
+    await ogx.once()
+    ogx.server.requests.clear()
+    await delete(ogx, "a.md")
+    assert ogx.request_count("put-back") == 0 and ogx.request_count("text") == 2
 
 
 @long
-async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(ogx: Ogx) -> None:
-    world = ogx.world
-    theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
-    await world.mirrored({"a.md": "one and the same text", "other.md": "another"})
-    await ogx.delete("a.md")
-    assert await ogx.search("same") == {"theirs.md"}
-    [one] = [document for document in world.documents() if document["name"] == "theirs.md"]
+async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(ogx: OpenaiWorld) -> None:
+    theirs = ogx.plant("theirs.md", "one and the same text", attributes={"team": "support"})
+    await ogx.mirrored({"a.md": "one and the same text", "other.md": "another"})
+    await delete(ogx, "a.md")
+    assert await search(ogx, "same") == {"theirs.md"}
+    [one] = [document for document in ogx.documents() if document["name"] == "theirs.md"]
     assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
 
 
 @long
-async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_was_deleted(ogx: Ogx) -> None:
-    world = ogx.world
-    theirs = world.plant("theirs.md", "one and the same text")
-    await world.mirrored({"a.md": "one and the same text", "other.md": "another"})
-    del world.app.documents[theirs]  # OGX keeps the document
-    await ogx.delete("a.md")
-    [store] = world.app.bases.values()
+async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_was_deleted(
+    ogx: OpenaiWorld,
+) -> None:
+    theirs = ogx.plant("theirs.md", "one and the same text")
+    await ogx.mirrored({"a.md": "one and the same text", "other.md": "another"})
+    del ogx.app.documents[theirs]  # OGX keeps the document
+    await delete(ogx, "a.md")
+    [store] = ogx.app.bases.values()
     assert theirs in store.files and theirs in store.holders.values()
-    assert world.bytes_by_path() == sha_of_folder(world)
+    assert ogx.bytes_by_path() == sha_of_folder(ogx)
 
 
 @long
-async def test_text_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
-    world = ogx.world
+async def test_text_others_have_too_is_found_under_our_path(ogx: OpenaiWorld) -> None:
     for path in ("a.md", "b.md"):
-        world.write(path, "one and the same text")
-    await world.once()
-    world.plant("theirs.md", "one and the same text")
-    await ogx.delete("b.md")
-    [ours] = world.documents_of("a.md")
-    assert await ogx.search("same") == {ours["name"]}
+        ogx.write(path, "one and the same text")
+    await ogx.once()
+    ogx.plant("theirs.md", "one and the same text")
+    await delete(ogx, "b.md")
+    [ours] = ogx.documents_of("a.md")
+    assert await search(ogx, "same") == {ours["name"]}
 
 
 @long
 @enumerated()
 @pytest.mark.parametrize("op", ["text", "delete", "put-back", "delete-file"])
 @pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
-async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: Ogx, op: str, kind: str) -> None:
-    world = ogx.world
-    theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
+async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: OpenaiWorld, op: str, kind: str) -> None:
+    theirs = ogx.plant("theirs.md", "one and the same text", attributes={"team": "support"})
     for path in ("a.md", "b.md"):
-        world.write(path, "one and the same text")
-    await world.once()
-    world.play(kind, op=op, times=7)
-    await ogx.delete("b.md")
-    await world.ends_equal()
-    assert len(await ogx.search("same")) == 1
-    assert {document["id"]: document["attributes"] for document in world.documents()}[theirs] == {
+        ogx.write(path, "one and the same text")
+    await ogx.once()
+    ogx.play(kind, op=op, times=7)
+    await delete(ogx, "b.md")
+    await ogx.ends_equal()
+    assert len(await search(ogx, "same")) == 1
+    assert {document["id"]: document["attributes"] for document in ogx.documents()}[theirs] == {
         "team": "support"
     }
-    assert world.orphans() == []
+    assert ogx.orphans() == []
 
 
 @long
 @enumerated("step")
 @pytest.mark.parametrize("step", range(1, 17))
-async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> None:
-    world = ogx.world
-    theirs = world.plant("theirs.md", "one and the same text")
+async def test_kill_while_restoring_a_twin_is_repaired(ogx: OpenaiWorld, step: int) -> None:
+    theirs = ogx.plant("theirs.md", "one and the same text")
     for path in ("a.md", "b.md"):
-        world.write(path, "one and the same text")
-    await world.once()
-    world.delete("b.md")
-    await world.crash(Guillotine(stop_at=step))
-    await world.ends_equal()
-    assert len(world.documents()) == 2 and theirs in {document["id"] for document in world.documents()}
-    assert len(await ogx.search("same")) == 1
-    assert world.orphans() == []
+        ogx.write(path, "one and the same text")
+    await ogx.once()
+    ogx.delete("b.md")
+    await ogx.crash(Guillotine(stop_at=step))
+    await ogx.ends_equal()
+    assert len(ogx.documents()) == 2 and theirs in {document["id"] for document in ogx.documents()}
+    assert len(await search(ogx, "same")) == 1
+    assert ogx.orphans() == []
 
 
 @long
-async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: Ogx) -> None:
+async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: OpenaiWorld) -> None:
     """Its size differs from its old version's."""
-    world = ogx.world
-    await world.mirrored({"a.pdf": "%one\nthe kestrel hovers"})
-    world.clock.now += 10
-    world.write("a.pdf", "%another\nthe kestrel hovers")
-    await world.crash(Guillotine(upon=["DELETE answer"]))
-    assert await ogx.search("kestrel") == set()
-    await world.once()
-    assert len(await ogx.search("kestrel")) == 1
-    assert world.orphans() == []
+    await ogx.mirrored({"a.pdf": "%one\nthe kestrel hovers"})
+    ogx.clock.now += 10
+    ogx.write("a.pdf", "%another\nthe kestrel hovers")
+    await ogx.crash(Guillotine(upon=["DELETE answer"]))
+    assert await search(ogx, "kestrel") == set()
+    await ogx.once()
+    assert len(await search(ogx, "kestrel")) == 1
+    assert ogx.orphans() == []
 
 
 @long
-async def test_kill_before_restoring_a_twin_is_repaired_after_a_lost_state(ogx: Ogx) -> None:
-    world = ogx.world
+async def test_kill_before_restoring_a_twin_is_repaired_after_a_lost_state(ogx: OpenaiWorld) -> None:
     for path in ("a.md", "b.md"):
-        world.write(path, "one and the same text")
-    await world.once()
-    world.delete("b.md")
-    await world.crash(Guillotine(upon=["DELETE answer"]))
-    assert await ogx.search("same") == set()
-    world.lose_state()
-    world.clock.now += HOURS
-    await world.once()
-    assert len(await ogx.search("same")) == 1
-    assert world.orphans() == []
+        ogx.write(path, "one and the same text")
+    await ogx.once()
+    ogx.delete("b.md")
+    await ogx.crash(Guillotine(upon=["DELETE answer"]))
+    assert await search(ogx, "same") == set()
+    ogx.lose_state()
+    ogx.clock.now += HOURS
+    await ogx.once()
+    assert len(await search(ogx, "same")) == 1
+    assert ogx.orphans() == []
 
 
 async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
-    ogx: Ogx, monkeypatch: pytest.MonkeyPatch
+    ogx: OpenaiWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = ogx.world
     for path in ("a.md", "b.md"):
-        world.write(path, "one and the same text " * 2000)
-    await world.mirrored({"c.md": "another"})
-    ids = {world.path_of(document): document["id"] for document in world.documents()}
+        ogx.write(path, "one and the same text " * 2000)
+    await ogx.mirrored({"c.md": "another"})
+    ids = {ogx.path_of(document): document["id"] for document in ogx.documents()}
     monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
-    async with world.running():
-        outcomes = await world.make_target().delete([ids["b.md"], ids["c.md"]])
+    async with ogx.running():
+        outcomes = await ogx.make_target().delete([ids["b.md"], ids["c.md"]])
     assert isinstance(outcomes[ids["b.md"]], Unavailable) and outcomes[ids["c.md"]] is None
-    assert len(await ogx.search("same")) == 1
-    assert {document["id"] for document in world.documents()} == {ids["a.md"], ids["b.md"]}
+    assert len(await search(ogx, "same")) == 1
+    assert {document["id"] for document in ogx.documents()} == {ids["a.md"], ids["b.md"]}
 
 
 @long
 async def test_text_added_while_its_twin_is_deleted_is_searchable(
-    ogx: Ogx, monkeypatch: pytest.MonkeyPatch
+    ogx: OpenaiWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = ogx.world
-    await world.mirrored({"a.md": "one and the same text"})
-    [old] = world.documents()
-    async with world.client() as target:
+    await ogx.mirrored({"a.md": "one and the same text"})
+    [old] = ogx.documents()
+    async with ogx.client() as target:
         request, puts = target._client.request, list[asyncio.Task[Any]]()
 
         async def request_meanwhile(op: str, *args: Any, **more: Any) -> Any:
@@ -391,22 +378,21 @@ async def test_text_added_while_its_twin_is_deleted_is_searchable(
         monkeypatch.setattr(target._client, "request", request_meanwhile)
         assert await target.delete([old["id"]]) == {old["id"]: None}
         [[new]] = await asyncio.gather(*puts)
-    assert len(await ogx.search("same")) == 1
-    assert [document["id"] for document in world.documents()] == [new.remote_id]
+    assert len(await search(ogx, "same")) == 1
+    assert [document["id"] for document in ogx.documents()] == [new.remote_id]
 
 
 @long
-async def test_concurrent_deletions_share_one_list_request(ogx: Ogx) -> None:
-    world = ogx.world
-    await world.mirrored(30)
-    ids = [document["id"] for document in world.documents()]
-    async with world.client() as target:
+async def test_concurrent_deletions_share_one_list_request(ogx: OpenaiWorld) -> None:
+    await ogx.mirrored(30)
+    ids = [document["id"] for document in ogx.documents()]
+    async with ogx.client() as target:
         await target.base()
-        world.server.requests.clear()
+        ogx.server.requests.clear()
         outcomes = await asyncio.gather(*(target.delete([document_id]) for document_id in ids))
     assert all(list(outcome.values()) == [None] for outcome in outcomes)
-    assert world.request_count("list") <= 2
-    assert world.documents() == [] == world.orphans()
+    assert ogx.request_count("list") <= 2
+    assert ogx.documents() == [] == ogx.orphans()
 
 
 async def test_address_without_its_version_is_reported(
@@ -528,13 +514,12 @@ async def test_ogx_search_shows_a_text_of_several_files_once(tmp_path: Path) -> 
 
 
 @long
-async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(ogx: Ogx) -> None:
-    world = ogx.world
+async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(ogx: OpenaiWorld) -> None:
     for number in range(10, 50):
-        world.write(f"f{number}.md", f"text {number}")
-    await world.once()
-    going = [document["id"] for document in world.documents()][:20]
-    world.server.requests.clear()
-    async with world.running():
-        assert await world.make_target().delete(going) == dict.fromkeys(going)
-    assert world.request_count("text") == 40 and world.request_count("put-back") == 0
+        ogx.write(f"f{number}.md", f"text {number}")
+    await ogx.once()
+    going = [document["id"] for document in ogx.documents()][:20]
+    ogx.server.requests.clear()
+    async with ogx.running():
+        assert await ogx.make_target().delete(going) == dict.fromkeys(going)
+    assert ogx.request_count("text") == 40 and ogx.request_count("put-back") == 0
