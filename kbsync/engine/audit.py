@@ -585,8 +585,8 @@ class RegularAudit:
         # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
         if stray is None or stray.row is None or stray.whose not in (Whose.ENDED, Whose.MARK):
             return False
-        row = tx.uploads.get(stray.row.id)
-        if row is not None and row.state is UploadState.TOMBSTONE and row.remote_id == stray.remote_id:
+        row = tx.uploads.get(stray.row.id, UploadState.TOMBSTONE)
+        if row is not None and row.remote_id == stray.remote_id:
             retired = lifecycle.still_there(row, self._journal.timing)
             tx.uploads.save(retired)
             return retired.state is UploadState.RETIRING

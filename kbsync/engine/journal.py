@@ -25,6 +25,7 @@ from kbsync.core.model import (
     NEEDS_CHANGE,
     NO_STAMP,
     SELECTED,
+    SERVING,
     UNREADABLE,
     WITHOUT_FILE,
     Desired,
@@ -553,8 +554,7 @@ class Journal:
         """
         claimed = []
         for number in numbers:
-            upload = tx.uploads.get(number)
-            if upload is None or upload.state is not UploadState.INTENDED:
+            if (upload := tx.uploads.get(number, UploadState.INTENDED)) is None:
                 continue
             address, reason = addresses.get(number), ""
             if address is not None and tx.uploads.is_in_doubt(address):
@@ -579,8 +579,7 @@ class Journal:
 
     def record_unsendable(self, tx: Tx, number: int) -> None:
         """Record that the file no longer has the intended bytes, so the next check makes a new decision."""
-        upload = tx.uploads.get(number)
-        if upload is not None and upload.state is UploadState.INTENDED:
+        if (upload := tx.uploads.get(number, UploadState.INTENDED)) is not None:
             dropped = lifecycle.drop(upload)
             tx.uploads.save(dropped)
             self._doubt_server(tx, dropped, may_be_back=True)
@@ -593,8 +592,7 @@ class Journal:
         """Record the outcome of a put, even if its response was lost. `spent`: count the attempt, because the
         document may have caused the loss.
         """
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.SENDING:
+        if (upload := tx.uploads.get(number, UploadState.SENDING)) is None:
             return None
         if isinstance(outcome, TargetError) and outcome.has_removed:
             self._removed_before(tx, upload)
@@ -667,8 +665,7 @@ class Journal:
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> DocumentEvent | None:
         """Record the status of a document that was being indexed; a failure has already been handled."""
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.INDEXING:
+        if (upload := tx.uploads.get(number, UploadState.INDEXING)) is None:
             return None
         timing = self.timing
         if remedy is Remedy.ORPHAN and self._take_orphan(tx, upload, status.twin):
@@ -735,15 +732,14 @@ class Journal:
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
         """Return whether the target must reindex this document and may be asked to do so now."""
-        upload = None if self.is_paused(tx) else tx.uploads.get(number)
-        is_indexing = upload is not None and upload.state is UploadState.INDEXING
-        return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
+        upload = None if self.is_paused(tx) else tx.uploads.get(number, UploadState.INDEXING)
+        return upload is not None and upload.phase is Phase.TO_CUT
 
     def record_reslice(self, tx: Tx, number: int, remedy: Remedy) -> None:
         """Record that the target was asked to reindex a document; if it can't, a new upload replaces the
         document."""
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
+        upload = tx.uploads.get(number, UploadState.INDEXING)
+        if upload is None or upload.phase is not Phase.TO_CUT:
             return
         timing = self.timing
         match remedy:
@@ -757,8 +753,7 @@ class Journal:
 
     def record_proof(self, tx: Tx, number: int, digest: str | None) -> None:
         """Record the digest of an adopted document's bytes; None if they are not available now."""
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.ADOPTING:
+        if (upload := tx.uploads.get(number, UploadState.ADOPTING)) is None:
             return
         updated = replace(upload, attempts=upload.attempts + 1, due_at=None)
         if digest is None and updated.attempts < PROOF_TRIES:
@@ -920,8 +915,7 @@ class Journal:
 
     def record_delete(self, tx: Tx, number: int, outcome: DeleteOutcome) -> DocumentEvent | None:
         """Record the target's response to a delete."""
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.RETIRING:
+        if (upload := tx.uploads.get(number, UploadState.RETIRING)) is None:
             return None
         timing = self.timing
         # A failed try never served its path, so its deletion takes nothing from searches.
@@ -948,8 +942,7 @@ class Journal:
 
     def record_rename(self, tx: Tx, number: int, label: str) -> DocumentEvent | None:
         """Record that the target has the document under its new path."""
-        upload = tx.uploads.get(number)
-        if upload is None or not upload.state.serves:
+        if (upload := tx.uploads.get(number, *SERVING)) is None:
             return None
         name = self.binding.naming.name(label, upload.digest)
         changed = lifecycle.relabel(upload, label, name)
@@ -959,15 +952,13 @@ class Journal:
 
     def record_rename_failure(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
         """Record that the rename got no response. It can safely be repeated."""
-        upload = tx.uploads.get(number)
-        if upload is not None and upload.state.serves:
+        if (upload := tx.uploads.get(number, *SERVING)) is not None:
             updated = lifecycle.begin_delete(upload)
             tx.uploads.save(lifecycle.delete_put_off(updated, reason, wait, self.timing))
 
     def record_refused_rename(self, tx: Tx, number: int) -> None:
         """Record that the target refuses the new path for this document."""
-        upload = tx.uploads.get(number)
-        if upload is not None and upload.state.serves:
+        if (upload := tx.uploads.get(number, *SERVING)) is not None:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:

@@ -395,8 +395,8 @@ async def find_missing(target: Target, read: SnapshotReader, rows: Sequence[Uplo
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
-        current = tx.uploads.get(row.id)
-        return current is not None and current.state.serves and current.remote_id == row.remote_id
+        current = tx.uploads.get(row.id, *SERVING)
+        return current is not None and current.remote_id == row.remote_id
 
     return await read(
         lambda tx: [row for row in rows if row.remote_id not in present_ids and serves(tx, row)]

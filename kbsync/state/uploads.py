@@ -104,9 +104,10 @@ _NOT_IN_WORK = (Phase.TO_CUT, Phase.NO_ROOM)
 class Uploads(Table):
     """Reads and writes upload rows on one connection."""
 
-    def get(self, upload: int) -> Upload | None:
-        """Return the row with this id."""
-        return next(self._select("WHERE id = ?", (upload,)), None)
+    def get(self, upload: int, *states: UploadState) -> Upload | None:
+        """Return the row with this id; None if there is none, or none in one of these states (if given)."""
+        where = f"WHERE id = ? AND state {_in(states)}" if states else "WHERE id = ?"
+        return next(self._select(where, (upload,)), None)
 
     def at_path(self, mirror: int, binding: int, path: str) -> list[Upload]:
         """Return all uploads of a path in this binding that are not final, oldest first."""
