@@ -314,11 +314,10 @@ class Deletions:
     def _find_deletable(self, tx: Tx, removal: Removal) -> Upload | None:
         """Return the upload if it still serves its path and must be deleted; otherwise drop the removal."""
         entry = tx.entries.get(self._mirror, removal.path)
-        upload = tx.uploads.get(removal.upload)
+        upload = tx.uploads.get(removal.upload, UploadState.SERVING)
         if (
             entry is not None
             and upload is not None
-            and upload.state is UploadState.SERVING
             and upload.path == removal.path
             and removal_cause(desired := self.journal.desired(entry))
             and not desired.keeps
@@ -360,10 +359,9 @@ class Deletions:
 
     def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> None:
         path = removal.path
-        entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload)
+        entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload, UploadState.HELD)
         # An approval covers exactly this document: another one that serves now needs a new decision.
-        is_held = upload is not None and upload.state is UploadState.HELD and upload.path == path
-        if upload is None or not is_held or entry is None:
+        if upload is None or upload.path != path or entry is None:
             tx.removals.release(removal.upload)
             return
         desired = self.journal.desired(entry)
@@ -408,14 +406,6 @@ async def find_returned(
     }
 
 
-async def find_to_keep(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
-    """Return the uploads to keep whose deletion was requested but not confirmed.
-
-    Only a check at the target shows whether the document still exists.
-    """
-    return await store.read(lambda tx: [row for row in rows if _is_to_keep(journal, tx, row)])
-
-
 def begin(
     journal: Journal,
     tx: Tx,
@@ -430,26 +420,29 @@ def begin(
     A document whose path is selected again continues to serve. A document that another row also needs (after
     an in-place update) stays. `postponed`: ids not to delete now. `is_full`: don't wait for a successor,
     which may need the space. `statuses`: the target's results, by remote id, for the documents that
-    `find_to_keep` returns.
+    `is_to_keep` selects.
     """
     started = []
     for number in numbers:
         before = tx.uploads.get(number)
         if before is not None:
             journal.decide(tx, before.path)  # the decision may have changed
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.RETIRING:
+        if (upload := tx.uploads.get(number, UploadState.RETIRING)) is None:
             continue
         # An update in place leaves two rows with one document: it is deleted only if neither needs it.
-        rows = tx.uploads.by_remote(journal.binding.id, upload.remote_id or "")
+        remote_id = upload.remote_id or ""
+        rows = tx.uploads.by_remote(journal.binding.id, remote_id)
+        state = DocState.MISSING
+        if is_to_keep(journal, tx, upload):
+            state = statuses.get(remote_id, DocStatus(DocState.UNKNOWN)).state
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.mark_gone(upload, journal.timing))
         elif number in postponed:
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
-        elif (state := _state_if_kept(journal, tx, upload, statuses)) is DocState.READY:
+        elif state is DocState.READY:
             tx.uploads.save(lifecycle.serve(upload, attempts=0, postponed=0))
             journal.decide(tx, upload.path)
-        elif state not in (None, DocState.MISSING):
+        elif state is not DocState.MISSING:
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
         elif (waiting := _put_off(journal, tx, upload, is_full=is_full)) is not None:
             tx.uploads.save(waiting)
@@ -480,17 +473,11 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
     return None
 
 
-def _state_if_kept(
-    journal: Journal, tx: Tx, upload: Upload, statuses: Mapping[str, DocStatus]
-) -> DocState | None:
-    """Return the new state of a document to keep; None if it may be deleted."""
-    if not _is_to_keep(journal, tx, upload):
-        return None
-    status = statuses.get(upload.remote_id or "")
-    return DocState.UNKNOWN if status is None else status.state
+def is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
+    """Return whether a document whose deletion was requested but not confirmed is to be kept.
 
-
-def _is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
+    Only a check at the target shows whether it still exists.
+    """
     desired = _desired(journal, tx, upload)
     if desired is None or not desired.keeps or not removal_cause(desired) or upload.attempts == 0:
         return False

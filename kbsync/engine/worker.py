@@ -202,18 +202,10 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is set. After a failed round, wait and retry, regardless of the error."""
-        is_begun = False
         while not self._stopping:
             self._wake.clear()
             try:
-                if not is_begun:
-                    # an earlier run may have found the account full
-                    with contextlib.suppress(StateError):
-                        found_none, _ = await self._store.read(self._room)
-                        self._halts.is_full = found_none
-                    is_begun = True
                 seconds = await self._round()
-                self._has_read = True
                 if not self._tasks:
                     self.rested.set()
             except StateError as error:
@@ -270,9 +262,6 @@ class Worker:
         binding = self._journal.binding
         return tx.uploads.replaced(binding.mirror, binding.id, self._clock.wall(), limit)
 
-    def _room(self, tx: Tx) -> tuple[bool, bool]:
-        return tx.uploads.room(self._journal.binding.mirror, self._journal.binding.id)
-
     async def _read_next(self, listing: float = 0.0, poll: float = 0.0) -> float | None:
         binding = self._journal.binding
         return await self._store.read(
@@ -318,9 +307,11 @@ class Worker:
             self._poller.paused_failures.clear()
         # How many documents may check whether the account has space again; None if it has.
         tries = None
-        if self._halts.is_full:
-            _, is_trying = await self._store.read(self._room)
-            tries = 0 if is_trying else 1
+        if self._halts.is_full or not self._has_read:  # an earlier run may have found it full
+            full, is_trying = await self._store.read(lambda tx: tx.uploads.room(binding.mirror, binding.id))
+            self._halts.is_full |= full
+            tries = (0 if is_trying else 1) if self._halts.is_full else None
+        self._has_read = True
         # One list at a time; uploads lost meanwhile share the next.
         is_listing = self._start(due.unsure, self._list_lost)
         self._is_listing = self._is_listing or is_listing
@@ -622,7 +613,17 @@ class Worker:
         for row in rows:
             if postponed.get(row.id):
                 self._rechecks.add([row.path])
-        statuses = await self._query_statuses(await deletions.find_to_keep(self._store, self._journal, rows))
+
+        def find_to_keep(tx: Tx) -> list[str]:
+            return [row.remote_id or "" for row in rows if deletions.is_to_keep(self._journal, tx, row)]
+
+        statuses: Mapping[str, DocStatus] = {}
+        if ids := await self._store.read(find_to_keep):
+            try:
+                statuses = await self._target.status(ids)
+                self._halts.record_response()
+            except TargetError as error:
+                await self._note_errors([error], 1)
         numbers, is_full = [row.id for row in rows], self._halts.is_full
 
         def begin(tx: Tx) -> list[Upload]:
@@ -650,18 +651,6 @@ class Worker:
 
         self._report(await self._store.write(record))
         await self._note_errors([a for a in outcomes.values() if a is not None], len(outcomes))
-
-    async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
-        """Return the target's reports on these documents; none if it doesn't respond."""
-        if not rows:
-            return {}
-        try:
-            statuses = await self._target.status([row.remote_id or "" for row in rows])
-        except TargetError as error:
-            await self._note_errors([error], 1)
-            return {}
-        self._halts.record_response()
-        return statuses
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """Rename documents and record this at the end, since repeating a rename is harmless."""
