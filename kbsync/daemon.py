@@ -305,14 +305,9 @@ class Daemon:
     async def _end_reload_messages(self, store: StateStore, numbers: Sequence[int]) -> None:
         """Remove messages after the reload. While they are there, messages for mirrors that are in no config
         yet are kept. A command that changes the config during the reload sends another message."""
-
-        def end(tx: Tx) -> None:
-            for number in numbers:
-                tx.inbox.done(number)
-
         if numbers:
             with contextlib.suppress(StateError):
-                await store.write(end)
+                await store.write(lambda tx: tx.inbox.done(*numbers))
 
     async def _reload_requested(self, store: StateStore) -> None:
         """Reload the config or secrets that SIGHUP or halted mirrors request. The whole config includes the

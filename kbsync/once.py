@@ -36,7 +36,6 @@ from kbsync.permissions import make_private_folder
 from kbsync.signals import ReceiveSignal, Signals
 from kbsync.state import lock
 from kbsync.state.db import DamagedError, set_aside
-from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.threads import Threads, in_own_threads
 
@@ -352,13 +351,9 @@ def open_state(
 def _end_reload_messages(store: StateStore) -> None:
     """Remove requests to reload the config, which is read after this."""
 
-    def end(tx: Tx) -> None:
-        for number in tx.inbox.reloads():
-            tx.inbox.done(number)
-
     with contextlib.suppress(StateError):
-        if store.read_now(lambda tx: tx.inbox.reloads()):
-            store.submit(end).result()
+        if numbers := store.read_now(lambda tx: tx.inbox.reloads()):
+            store.submit(lambda tx: tx.inbox.done(*numbers)).result()
 
 
 def _with_current_config(

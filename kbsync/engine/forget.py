@@ -108,8 +108,7 @@ async def forget(
         await target.leave()
 
     def drop(tx: Tx) -> None:
-        for message in tx.inbox.waiting(record.name):
-            tx.inbox.done(message.id)
+        tx.inbox.done(*(message.id for message in tx.inbox.waiting(record.name)))
         mark_undecided(tx, record.id)
         tx.forgotten.keep(record.id, record.name, PROVEN)
         tx.mirrors.remove(record.id)

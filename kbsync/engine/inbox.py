@@ -92,13 +92,8 @@ class Inbox:
             except Exception as error:
                 result.dropped.append((message, bug_in_words(error)))
         result.dropped += [(message, "no mirror has this name") for message in unknown]
-
-        def remove(tx: Tx) -> None:
-            for message, _ in result.dropped:
-                tx.inbox.done(message.id)
-
-        if result.dropped:
-            await self._store.write(remove)
+        if dropped := [message.id for message, _ in result.dropped]:
+            await self._store.write(lambda tx: tx.inbox.done(*dropped))
         return result
 
     async def _carry_out(self, message: Message, result: InboxResult) -> None:

@@ -77,9 +77,9 @@ class Messages(Table):
         """Return the requests to reload the config."""
         return [number for (number,) in self._db.execute("SELECT id FROM inbox WHERE verb = ?", (RELOAD,))]
 
-    def done(self, message: int) -> None:
-        """Remove a message that was carried out or dropped."""
-        self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
+    def done(self, *messages: int) -> None:
+        """Remove messages that were carried out or dropped."""
+        self._db.executemany("DELETE FROM inbox WHERE id = ?", ((message,) for message in messages))
 
     def rename_mirror(self, old_name: str, new_name: str) -> None:
         """Readdress the messages for a renamed mirror to its new name."""
