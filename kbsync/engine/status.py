@@ -488,9 +488,7 @@ def mirror_status(
 
     `at_work`: a kbsync holds the state. `unwritten`: a halt that the state can't store.
     """
-    halt = record.halt or unwritten or _find_held(tx, record, command_line)
-    if halt is not None:
-        halt = with_retry_command(halt, record.name, command_line, at_work=at_work)
+    halt = _shown_halt(tx, record, command_line, at_work, unwritten)
     tally = tx.mirrors.tally(record.id)
     numbers = {status.word: tally.get(status, 0) for status in SHOWN}
     numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.is_excluded)
@@ -526,15 +524,15 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
     record, halt = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
     if record is None or halt is not None:
         return halt
-    command_line, at_work = mirror.context.command_line, mirror.context.at_work
-    return mirror_status(
-        tx,
-        record,
-        now=mirror.clock.wall(),
-        command_line=command_line,
-        at_work=at_work,
-        unwritten=disk_halt(mirror.store.path),
-    ).halt
+    context, unwritten = mirror.context, disk_halt(mirror.store.path)
+    return _shown_halt(tx, record, context.command_line, context.at_work, unwritten)
+
+
+def _shown_halt(
+    tx: Tx, record: MirrorRecord, command_line: CommandLine, at_work: bool, unwritten: Halt | None
+) -> Halt | None:
+    halt = record.halt or unwritten or _find_held(tx, record, command_line)
+    return halt and with_retry_command(halt, record.name, command_line, at_work=at_work)
 
 
 def never_ran(
