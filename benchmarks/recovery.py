@@ -31,11 +31,10 @@ from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, _watched
 from kbsync import logs, once
 from kbsync.config.reader import load
 from kbsync.core.model import SELECTED, FileKind, Presence, Purpose, Status, Upload, UploadState
-from kbsync.engine.reconcile import StateTree
 from kbsync.engine.settings import Binding
 from kbsync.installation import Installation
 from kbsync.once import open_state
-from kbsync.source.scan import FolderListing, Scan
+from kbsync.source.scan import FolderListing, Scan, StoredTree
 from kbsync.state.files import FileRow, join
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -160,7 +159,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         run = once.make_mirror(installation, installation.mirrors[0], store)
         binding = asyncio.run(bound(run))
         filler = Filler(binding, app, itertools.count())
-        every = Scan(binding.settings.root, StateTree(store.read_now, binding.mirror), binding.rules)
+        every = Scan(binding.settings.root, StoredTree(store.read_now, binding.mirror), binding.rules)
         for page in iter(lambda: list(itertools.islice(every, 20)), []):
             record(store, filler, page)
         store.submit(lambda tx: tx.mirrors.pass_ended(binding.mirror, time.time(), True)).result()

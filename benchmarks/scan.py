@@ -19,7 +19,7 @@ from tree import ensure
 
 from kbsync.core.model import Formats
 from kbsync.core.selection import Rules
-from kbsync.source.scan import EntryRow, Scan
+from kbsync.source.scan import EntryRow, Scan, StoredTree
 from kbsync.state.files import FolderRow
 
 ROUNDS = 5
@@ -41,8 +41,8 @@ SETTINGS = {
 }
 
 
-class Table:
-    """A `scanner.KnownTree` over one scratch database."""
+class Table(StoredTree):
+    """Stored rows in a scratch database."""
 
     def __init__(self, path: Path, layout: str, setting: str = "") -> None:
         is_new = not path.exists()

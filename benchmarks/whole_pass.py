@@ -23,10 +23,9 @@ from kbsync.config.model import folder_config
 from kbsync.core.model import SELECTED, FileKind, Presence, Status
 from kbsync.core.selection import Rules
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
 from kbsync.once import open_state
-from kbsync.source.scan import FolderListing, Scan
+from kbsync.source.scan import FolderListing, Scan, StoredTree
 from kbsync.state.files import FileRow, join
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -39,7 +38,7 @@ def fill(installation: Installation) -> None:
     with open_state(installation, print) as (_, store):
         run = passes.make_mirror(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
-        tree = StateTree(store.read_now, run.id)
+        tree = StoredTree(store.read_now, run.id)
         page: list[FolderListing] = []
         for listing in Scan(run.settings.root, tree, rules):
             page.append(listing)

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.quiet import Settling, is_old_enough
@@ -36,7 +35,7 @@ from kbsync.source.read import (
     digest,
 )
 from kbsync.source.roots import error_words_at
-from kbsync.source.scan import EntryRow, FolderListing, Scan, ScanSummary
+from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredTree
 from kbsync.source.stat import (
     PathStat,
     RulesUnknown,
@@ -47,8 +46,7 @@ from kbsync.source.stat import (
     stat_in_mounts,
     stat_path,
 )
-from kbsync.state.db import unbind
-from kbsync.state.files import FileRow, FolderRow, join, split
+from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.threads import searches_first
@@ -175,36 +173,6 @@ def _outcome(stored: FileRow | None, decision: FileDecision) -> str:
     return "same content" if decision.digest == stored.digest else "other content"
 
 
-class StateTree:
-    """One mirror's stored files for a scan, one directory at a time. Raises `StateError`.
-
-    `read` runs a function on the state, in the scan's thread.
-    """
-
-    def __init__(self, read: Callable[[Callable[[Tx], Any]], Any], mirror: int) -> None:
-        self._read = read
-        self._mirror = mirror
-
-    def rows(self, directory: str) -> set[EntryRow]:
-        """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory.
-
-        SQLite returns names that aren't UTF-8 as bytes; the set is rebuilt only if there are any.
-        """
-        rows: set[Any] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
-        if any(type(row[0]) is bytes for row in rows):
-            return {(unbind(row[0]), *row[1:]) for row in rows}
-        return rows
-
-    def folders(self, directory: str) -> dict[str, FolderRow]:
-        """Return the stored subdirectories by name."""
-        return {row.path: row for row in self._read(lambda tx: tx.folders.below(self._mirror, directory))}
-
-    def folder(self, directory: str) -> FolderRow | None:
-        """Return the directory's own row."""
-        row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
-        return row
-
-
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
@@ -275,7 +243,7 @@ class Reconciler:
     async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
         """Compare a tree with the state. `deep`: read every file, regardless of its timestamp."""
         binding = self._journal.binding
-        tree = StateTree(self._store.read_now, self._mirror)
+        tree = StoredTree(self._store.read_now, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pages = _ScanPages(listings, lambda: self._stopping)
         number = number or next(self._numbers)

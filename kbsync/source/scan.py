@@ -8,11 +8,11 @@ single thread: `stat` takes most of the time, and more threads would only conten
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Self
 
 from kbsync.core.model import NO_STAMP, UNMOUNTED, FileChoice, FileKind, Formats, Stamp, Verdict
 from kbsync.core.selection import Rules
@@ -26,7 +26,9 @@ from kbsync.source.roots import (
     mounts_below,
 )
 from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, storable, with_ignore_file
+from kbsync.state.db import unbind
 from kbsync.state.files import FolderRow
+from kbsync.state.read_only import Tx
 
 EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
@@ -34,17 +36,34 @@ EntryRow = tuple[str, int, int, int, int]
 _NO_RULES = Rules(None, (), Formats())
 
 
-class StoredTree(Protocol):
-    """The stored rows of a mirror; queried twice for each directory."""
+class StoredTree:
+    """One mirror's stored files, queried twice for each directory. Raises `StateError`.
+
+    `read` runs a function on the state, in the scan's thread.
+    """
+
+    def __init__(self, read: Callable[[Callable[[Tx], Any]], Any], mirror: int) -> None:
+        self._read = read
+        self._mirror = mirror
 
     def rows(self, directory: str) -> set[EntryRow]:
-        """Return every entry stored directly in `directory` that is not a folder, mirrored or not."""
+        """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory.
+
+        SQLite returns names that aren't UTF-8 as bytes; the set is rebuilt only if there are any.
+        """
+        rows: set[Any] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
+        if any(type(row[0]) is bytes for row in rows):
+            return {(unbind(row[0]), *row[1:]) for row in rows}
+        return rows
 
     def folders(self, directory: str) -> dict[str, FolderRow]:
-        """Return the stored folders directly in `directory`, by name."""
+        """Return the stored subdirectories by name."""
+        return {row.path: row for row in self._read(lambda tx: tx.folders.below(self._mirror, directory))}
 
     def folder(self, directory: str) -> FolderRow | None:
-        """Return the row of `directory` itself ("" is the root)."""
+        """Return the directory's own row."""
+        row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
+        return row
 
 
 @dataclass(frozen=True, slots=True)

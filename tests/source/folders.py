@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.contract.target import Limits
 from kbsync.core.selection import Rules
-from kbsync.source.scan import EntryRow, FolderListing, Scan
+from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredTree
 from kbsync.state.files import FolderRow
 
 OBSTACLES = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN]
@@ -43,8 +43,8 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-class Tree:
-    """A `StoredTree` that learns from listings as a state would."""
+class Tree(StoredTree):
+    """A tree that learns from listings as a state would."""
 
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, EntryRow]] = {}

@@ -15,10 +15,9 @@ from typing import TypeVar
 from kbsync.cli.context import open_state
 from kbsync.core.model import NO_STAMP, FileKind, Formats, Presence
 from kbsync.core.selection import Rules
-from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
 from kbsync.source.read import StableDigest, Unstable, digest
-from kbsync.source.scan import FolderListing, FoundEntry, Scan
+from kbsync.source.scan import FolderListing, FoundEntry, Scan, StoredTree
 from kbsync.state.files import FileRow, join
 from kbsync.state.read_only import ReadOnlyState, Tx
 
@@ -40,7 +39,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
         comparison = _Comparison(root, state, record.id, is_given_up)
         # Limits affect the upload, not the scan.
         rules = Rules(mirror.include, mirror.exclude, Formats())
-        with closing(Scan(root, StateTree(comparison.read, record.id), rules)) as scan:
+        with closing(Scan(root, StoredTree(comparison.read, record.id), rules)) as scan:
             try:
                 return any(map(comparison.is_changed, scan))
             except _GivenUpError:
