@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kbsync.cli.context import not_yet, read_state, reader, unmade
-from kbsync.cli.exit_codes import MirrorError, concerning, worst
+from kbsync.cli.exit_codes import ORDER, code_of, concerning
 from kbsync.cli.output import Output, cells
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
@@ -85,18 +85,14 @@ class CommandMirrors:
         if answered:
             return  # notes name the others
         passed = {report.status.name for report in fresh if report.has_passed}
-        failures = list[MirrorError]()
-        for name, error in errors.items():
-            if name in passed or not isinstance(error, UsageError):
-                try:
-                    with concerning(name), unmade(self.installation):
-                        raise error
-                except MirrorError as failure:
-                    failures.append(failure)
-        if failures:
-            code = worst(failure.code for failure in failures)
-            raise next(failure for failure in failures if failure.code == code)
-        raise not_yet(self.installation)
+        failures = [
+            (name, e) for name, e in errors.items() if name in passed or not isinstance(e, UsageError)
+        ]
+        if not failures:
+            raise not_yet(self.installation)
+        name, error = min(failures, key=lambda failure: ORDER.index(code_of(failure[1])))
+        with concerning(name), unmade(self.installation):
+            raise error
 
 
 def search_once(installation: Installation, query: Query, *, images: bool, as_json: bool) -> SearchReply:
