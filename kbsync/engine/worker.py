@@ -387,7 +387,10 @@ class Worker:
     ) -> bool:
         """Run the work. Returns False if the outcomes couldn't be recorded."""
         try:
-            await work(rows)
+            try:
+                await work(rows)
+            except TargetError as error:
+                await self._note_errors([error], 1)
             self._halts.record_job_end()
             return True
         except StateError as error:
@@ -459,7 +462,7 @@ class Worker:
 
     async def _take_turn(self, lane: Lane, charge: float, rows: Sequence[Upload]) -> None:
         started = self._clock.steady()
-        work = {Lane.DELETE: self._delete, Lane.RENAME: self._rename, Lane.PROVE: self._prove}
+        work = {Lane.DELETE: self._delete, Lane.RENAME: self._rename, Lane.PROVE: self._poller.prove}
         try:
             await work.get(lane, self._send)(rows)
         finally:
@@ -566,9 +569,6 @@ class Worker:
             matches = await lost_uploads.find_uploads(
                 self._store, self._journal.binding, self._target, rows, self._halts.record_response
             )
-        except TargetError as error:
-            await self._note_errors([error], 1)
-            return
         finally:
             # Pause for about the duration of the list: a list of thousands takes minutes.
             now, self._is_listing = self._clock.steady(), False
@@ -592,20 +592,12 @@ class Worker:
             if halted is not None:
                 self._halts.is_full = halted.halt == "quota"
                 await self._halt(halted)
-        except TargetError as error:
-            await self._note_errors([error], 1)
         finally:
             self._polling -= 1
             # Leave the slot free for the duration of the poll: a single slot must also serve saved files.
             now = self._clock.steady()
             pause = min(now - started, self._journal.binding.limits.poll_first)
             self._next_poll = max(self._next_poll, now + pause)
-
-    async def _prove(self, rows: Sequence[Upload]) -> None:
-        try:
-            await self._poller.prove(rows)
-        except TargetError as error:
-            await self._note_errors([error], 1)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
         identity = self._mirror.identity
