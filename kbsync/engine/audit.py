@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kbsync.contract.target import Listed, SupportsDigest, Target
+from kbsync.contract.target import SupportsDigest, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import (
     TAG,
@@ -135,43 +135,34 @@ class Audit:
 
         `is_read`: its bytes were read, if the target returns them.
         """
-        if (upload := self._sender(claim, tx)) is not None:
+        binding, listed = self._binding, claim.listed
+        if claim.whose not in (Whose.PATH, Whose.FOREIGN):
+            return claim.whose in (Whose.ENDED, Whose.MARK)
+        entry = tx.entries.get(binding.mirror, claim.path)
+        has_same_bytes = entry is not None and has_bytes(entry, listed)
+        # A copy of one of our files may have the name of another mirror's upload without a response.
+        if not has_same_bytes and (upload := sent_by_other(binding, listed, tx)) is not None:
             self.others[upload.mirror] += 1
             return False
-        if claim.whose is Whose.PATH and claim.row is None:
-            is_stray = self._may_be_copy(claim.listed, tx, is_read)
-        elif claim.whose is Whose.PATH and self._binding.limits.marks and claim.listed.upload_id is None:
-            # It was in the base before the first pass. kbsync would have marked it (promise 6).
-            entry = tx.entries.get(self._binding.mirror, claim.path)
-            has_same_bytes = entry is not None and has_bytes(entry, claim.listed)
-            is_stray = has_same_bytes or self._binding.abilities.adopt == "name"
+        if claim.whose is Whose.FOREIGN:
+            is_stray = False
+        elif claim.row is not None:
+            # One without a mark was in the base before the first pass. kbsync would have marked it (promise
+            # 6).
+            is_unmarked = binding.limits.marks and listed.upload_id is None
+            is_stray = has_same_bytes or not is_unmarked or binding.abilities.adopt == "name"
+        # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12). It is
+        # reported if another state marked it, or if it has one of our tags and the bytes of that tag.
+        elif was_sent_by_kbsync(binding, listed) or entry is None:
+            is_stray = was_sent_by_kbsync(binding, listed)
+        elif is_read:
+            is_stray = has_same_bytes
         else:
-            is_stray = claim.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
+            can_be_read = binding.abilities.reads and not binding.limits.marks
+            is_stray = can_be_read and listed.size in (None, entry.stamp.size)
         # The web page may belong to a link file that is being sent.
-        self.foreign += not is_stray and not claim.doubts and claim.whose in (Whose.PATH, Whose.FOREIGN)
+        self.foreign += not is_stray and not claim.doubts
         return is_stray
-
-    def _sender(self, claim: Claim, tx: Tx) -> Upload | None:
-        """Return the upload by another mirror that got no response and that the document belongs to. None if
-        there is none, or if the document is a copy of one of our files.
-        """
-        if claim.whose not in (Whose.PATH, Whose.FOREIGN):
-            return None
-        entry = tx.entries.get(self._binding.mirror, claim.path)
-        is_copy = entry is not None and has_bytes(entry, claim.listed)
-        return None if is_copy else sent_by_other(self._binding, claim.listed, tx)
-
-    def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
-        """Return whether a document without a row may be a second copy of one of our files."""
-        # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
-        # It is reported if another state marked it, or if it has one of our tags and the bytes of that tag.
-        binding, entry = self._binding, tx.entries.get(self._binding.mirror, listed.path or "")
-        if was_sent_by_kbsync(binding, listed) or entry is None:
-            return was_sent_by_kbsync(binding, listed)
-        if is_read:
-            return has_bytes(entry, listed)
-        can_be_read = binding.abilities.reads and not binding.limits.marks
-        return can_be_read and listed.size in (None, entry.stamp.size)
 
     # -- documents that the list lacks -------------------------------------------------------------------
 
