@@ -26,8 +26,6 @@ _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\ud800-\udfff]")
 _SAFE = "".join({chr(code) for code in range(0x21, 0x7F)} - set('<>"\\^`{|}'))
 
-Sections = Mapping[str, Mapping[str, str]]
-
 
 class NoLink(ValueError):
     """The file contains no address that a service could fetch; `str()` says why."""
@@ -56,9 +54,12 @@ def read_address(path: str, content: bytes) -> str:
         case "webloc":
             return checked(_from_plist(content))
         case "desktop":
-            return checked(_from_desktop(_sections(content)))
+            section = _section(content, "Desktop Entry")
+            if (kind := section.get("type", "")) != "Link":
+                raise NoLink(f"is not a link: its Type is {kind[:40] or 'missing'}")
         case _:
-            return checked(_from_shortcut(_sections(content)))
+            section = _section(content, "InternetShortcut")
+    return checked(section.get("url", ""))
 
 
 def checked(text: str) -> str:
@@ -119,23 +120,6 @@ def _in_ascii(parts: SplitResult) -> str:
         raise NoLink("its address has a host that cannot be looked up") from None
 
 
-def _from_shortcut(sections: Sections) -> str:
-    section = sections.get("internetshortcut")
-    if section is None:
-        raise NoLink("has no section [InternetShortcut]")
-    return section.get("url", "")
-
-
-def _from_desktop(sections: Sections) -> str:
-    section = sections.get("desktop entry")
-    if section is None:
-        raise NoLink("has no section [Desktop Entry]")
-    kind = section.get("type", "")
-    if kind != "Link":
-        raise NoLink(f"is not a link: its Type is {kind[:40] or 'missing'}")
-    return section.get("url", "")
-
-
 def _from_plist(content: bytes) -> str:
     import plistlib  # few files need it, and it loads an XML parser
 
@@ -150,9 +134,9 @@ def _from_plist(content: bytes) -> str:
     return address
 
 
-def _sections(content: bytes) -> Sections:
-    """Return the sections, with keys in lower case. If a key is repeated, the first one counts; lines without
-    a key are ignored."""
+def _section(content: bytes, name: str) -> Mapping[str, str]:
+    """Return a section, with keys in lower case. If a key is repeated, the first one counts; lines without a
+    key are ignored. Raises NoLink if there is no such section."""
     # configparser refuses files that Windows and desktops accept: with equal keys, or lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
@@ -163,7 +147,9 @@ def _sections(content: bytes) -> Sections:
         elif "=" in line and line[0] not in "#;":
             key, _, value = line.partition("=")
             current.setdefault(key.strip().lower(), value.strip())
-    return sections
+    if name.lower() not in sections:
+        raise NoLink(f"has no section [{name}]")
+    return sections[name.lower()]
 
 
 def _text(content: bytes) -> str:
