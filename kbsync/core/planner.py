@@ -88,9 +88,12 @@ class Action:
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     """Return the steps to take now; empty if there are none yet. `uploads` excludes final ones."""
-    if serving(uploads) is None and (marked := _newest_marked(uploads, desired)):
+    marked = [upload for upload in uploads if upload.is_marked]
+    if marked and serving(uploads) is None:
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
-        return () if is_awaited else (Action(Step.SERVE, marked.id),)
+        # The file's own document, otherwise the newest.
+        best = max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id))
+        return () if is_awaited else (Action(Step.SERVE, best.id),)
     if is_undecided(desired):
         return ()
     if cause := removal_cause(desired):
@@ -98,14 +101,6 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
     if desired.verdict.choice is not FileChoice.SELECTED:
         return ()
     return _keep(desired, uploads, abilities)
-
-
-def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, out of those at the target that are proven to be ours: the file's own,
-    otherwise the newest.
-    """
-    marked = [upload for upload in uploads if upload.is_marked]
-    return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
 
 
 def is_undecided(desired: Desired) -> bool:
