@@ -118,7 +118,7 @@ async def forget_mirror(
                 deleted += await delete_left(store, listed, target, report_more)
     if record is not None and deleting is not None and binding is not None:
         async with open_base(installation, deleting, holdings.name, binding) as target:
-            deleted += await forget(store, record, target, delete_documents=True, report=report_more)
+            deleted += await forget(store, record, target, report=report_more)
     elif record is not None:
         await forget(store, record)
     bases = [holdings.binding, *(leftover.base for leftover in holdings.leftovers)]

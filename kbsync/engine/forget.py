@@ -78,23 +78,20 @@ async def forget(
     record: MirrorRecord,
     target: Target | None = None,
     *,
-    delete_documents: bool = False,
     clock: Clock | None = None,
     report: Report = lambda _deleted: None,
 ) -> int:
     """Delete all of a mirror's rows; return how many of its documents were deleted first.
 
-    With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove to be
-    ours, in the knowledge base that the mirror is bound to. For uploads without a response it first searches
+    With a `target`, this deletes exactly the documents that rows prove to be ours, in the knowledge base that
+    the mirror is bound to. For uploads without a response it first searches
     the target's list, and waits until it can no longer be lagging. The ids of all others stay in the state.
     The caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the rows of
     deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError` if it
     opens another base.
     """
     deleted = 0
-    if delete_documents and record.binding is not None:
-        if target is None:
-            raise KbsyncError(f"{record.name}: can't delete its documents without a target")
+    if target is not None and record.binding is not None:
         base, number = await target.base(), record.binding
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         if binding is None or not leads_to(target, base, binding):

@@ -27,7 +27,7 @@ async def forgotten(world: World, claim: Callable[[Tx], None] = lambda tx: None)
         await store.write(claim)
         record = await store.read(lambda tx: tx.mirrors.named("docs"))
         assert record is not None
-        return await forget(store, record, open_target(world), delete_documents=True)
+        return await forget(store, record, open_target(world))
 
 
 def owned_by_docs(world: World) -> Belongings:

@@ -28,7 +28,7 @@ async def forgotten(world: World) -> int:
     async with world.running() as store:
         record = await store.read(lambda tx: tx.mirrors.named("docs"))
         assert record is not None
-        return await forget(store, record, open_target(world), delete_documents=True, clock=world.clock)
+        return await forget(store, record, open_target(world), clock=world.clock)
 
 
 async def lose_answers(world: World, *, late: float | None = None) -> None:
