@@ -57,7 +57,7 @@ class Belongings:
 
 def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
     """Return what forgetting the mirror would remove from the state or delete."""
-    owned = tx.uploads.owned(record.id, PROVEN)
+    owned = tx.uploads.owned(record.id)
     own_count = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
     bindings = ((tx.mirrors.binding(number), count) for number, count in owned.items())
@@ -107,7 +107,7 @@ async def forget(
     def drop(tx: Tx) -> None:
         tx.inbox.done(*(message.id for message in tx.inbox.waiting(record.name)))
         mark_undecided(tx, record.id)
-        tx.forgotten.keep(record.id, record.name, PROVEN)
+        tx.forgotten.keep(record.id, record.name)
         tx.mirrors.remove(record.id)
         tx.mirrors.remove_unused_bindings()
 
@@ -122,7 +122,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
     """
 
     def record_left(tx: Tx) -> list[ForgottenBase]:
-        tx.forgotten.keep(record.id, record.name, PROVEN, binding.id)
+        tx.forgotten.keep(record.id, record.name, binding.id)
         tx.uploads.lose(record.id, binding.id)
         note_left_behind(tx, record.id, record.binding or 0)
         return tx.forgotten.bases(record.name)

@@ -539,9 +539,4 @@ class Entries:
 
     def oldest_since(self, mirror: int) -> float | None:
         """Return when the longest-waiting file became pending or indexing; None if none waits."""
-        sql = (
-            "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"
-        )
-        row = self._db.execute(sql, (mirror,)).fetchone()
-        return None if row is None else float(row[0])
+        return next((row.since for row in self.waiting(mirror, 1)), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kbsync.core.model import PROVEN, UploadState
+from kbsync.core.model import PROVEN
 from kbsync.dataclass import dataclass
 from kbsync.state.db import Table
 from kbsync.state.mirrors import BindingRecord
@@ -24,11 +24,12 @@ class ForgottenBase:
     documents: int
 
 
+_PROVEN = f"IN ({', '.join(str(int(state)) for state in PROVEN)})"
 _UNCLAIMED = (
     "NOT EXISTS (SELECT 1 FROM binding b CROSS JOIN upload u"  # noqa: S608
     " ON u.binding = b.id AND u.remote_id = d.remote_id"
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
-    f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
+    f" AND u.state {_PROVEN})"
 )
 """Rows of documents that no mirror has adopted since. Once adopted, only the mirror's row proves that a
 document is ours."""
@@ -37,10 +38,9 @@ document is ours."""
 class Forgotten(Table):
     """Reads and writes the remaining documents of forgotten mirrors on one connection."""
 
-    def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
-        """Keep the ids of a mirror's documents in these states under its `name`, for one binding or all."""
-        listed = ", ".join(str(int(state)) for state in states)
-        owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state IN ({listed})"
+    def keep(self, mirror: int, name: str, binding: int | None = None) -> None:
+        """Keep the ids of a mirror's documents under its `name`, for one binding or all."""
+        owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state {_PROVEN}"
         owned += " AND (:binding IS NULL OR u.binding = :binding)"
         values = {"mirror": mirror, "name": name, "binding": binding}
         self._db.execute(

@@ -15,6 +15,7 @@ from kbsync.core.model import (
     IN_FLIGHT,
     ON_THE_WAY,
     OUTCOME_OPEN,
+    PROVEN,
     SERVING,
     TO_BE_DONE,
     UNANSWERED,
@@ -278,8 +279,7 @@ class Uploads(Table):
         """Return sent uploads that the target is, or may be, still working on."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
-            f" AND state {_in((UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING))}"
-            " AND phase NOT IN (?, ?)"
+            f" AND state {_in(IN_FLIGHT)} AND phase NOT IN (?, ?)"
         )
         rows = self._db.execute(sql, (mirror, binding, *_NOT_IN_WORK))
         return {int(number) for (number,) in rows}
@@ -326,11 +326,11 @@ class Uploads(Table):
         """Return the highest id."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
-    def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
-        """Return the remote ids of a mirror's documents in these states, by binding."""
+    def owned(self, mirror: int) -> dict[int, int]:
+        """Return how many documents a mirror has that rows prove to be ours, by binding."""
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
-            f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(states)} GROUP BY binding"
+            f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(PROVEN)} GROUP BY binding"
         )
         return {int(binding): int(n) for binding, n in self._db.execute(sql, (mirror,))}
 
@@ -386,11 +386,7 @@ class Uploads(Table):
         """Return rows that have this remote id in the base of this binding, regardless of the prefix, newest
         first.
         """
-        where = (
-            "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"
-            " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"
-            " WHERE mine.id = ?) AND remote_id = ? ORDER BY id DESC"
-        )
+        where = f"WHERE binding {_IN_BASE} AND remote_id = ? ORDER BY id DESC"
         return list(self._select(where, (binding, remote_id)))
 
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
@@ -415,11 +411,8 @@ class Uploads(Table):
         """Return uploads with this name and without a response, in the base of this binding, regardless of
         the prefix.
         """
-        where = (
-            "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"  # noqa: S608
-            " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"
-            f" WHERE mine.id = ?) AND name = ? AND {_NAMED} AND state {_in(OUTCOME_OPEN)} ORDER BY id DESC"
-        )
+        open_ones = f"name = ? AND {_NAMED} AND state {_in(OUTCOME_OPEN)}"
+        where = f"WHERE binding {_IN_BASE} AND {open_ones} ORDER BY id DESC"
         return list(self._select(where, (binding, bind(name))))
 
     # -- several rows at once
@@ -515,6 +508,12 @@ _TWICE = (
 """States in which a path may have only one row: each with the condition for a conflict, and the change to the
 former mirror's row.
 """
+
+_IN_BASE = (
+    "IN (SELECT other.id FROM binding mine JOIN binding other ON other.target = mine.target"
+    " AND other.address = mine.address AND other.base = mine.base WHERE mine.id = ?)"
+)
+"""The condition that a binding is of the same base as another one, regardless of the prefix."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated verbatim so that SQLite uses the index."""

@@ -76,7 +76,6 @@ class OpenAccount:
         """Return the number of documents in a base that the state proves to be ours, including those of
         former mirrors.
         """
-        from kbsync.core.model import PROVEN
 
         location = (self.bases.address, base_id)
 
@@ -84,7 +83,7 @@ class OpenAccount:
             total = 0
             for record in tx.mirrors.all():
                 # A mirror may have used several bases; count only this one.
-                for number, owned in tx.uploads.owned(record.id, PROVEN).items():
+                for number, owned in tx.uploads.owned(record.id).items():
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == location:
                         total += owned
