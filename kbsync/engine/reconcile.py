@@ -463,8 +463,7 @@ class Reconciler:
                 files.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
         batch = _next_batch(iter(files))
         remaining = [*await self._classify_batch(batch), *files[len(batch) :]]
-        await self._note_absent(checked)
-        await self._note_undecidable(checked)
+        await self._note_others(checked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
@@ -533,40 +532,34 @@ class Reconciler:
             return None
         return rules if entered.choice is FileChoice.SELECTED else None
 
-    async def _note_absent(self, checked: Sequence[CheckedPath]) -> None:
+    async def _note_others(self, checked: Sequence[CheckedPath]) -> None:
+        """Record the paths where no file was found, and the mirrored files that changed in a directory whose
+        rules can't be used: they are unreadable until the rules are corrected."""
         absent = [
             (path, stat)
             for path, stat, _ in checked
             if stat.presence is not Presence.PRESENT or stat.lacks_file
         ]
-        if absent:
-            absent = await recheck_mounts(self._store, self._journal.binding, absent)
-            for path, stat in absent:
-                if stat.lacks_file:
-                    self._forget(path)
-
-            def record(tx: Tx) -> None:
-                for path, stat in absent:
-                    if stat.lacks_file:
-                        folder, name = split(path)
-                        tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
-                    elif stat.presence is Presence.UNKNOWN:
-                        self._journal.record_unknown_file(tx, path)
-
-            await self._store.write(record)
-            self._on_work()
-
-    async def _note_undecidable(self, checked: Sequence[CheckedPath]) -> None:
-        """Record that mirrored files changed in a directory whose rules can't be used: they are unreadable
-        until the rules are corrected."""
-        files = [
+        undecidable = [
             FileSeen(path, stat.stamp, problem=str(rules))
             for path, stat, rules in checked
             if stat.stamp is not None and stat.kind is FileKind.FILE and isinstance(rules, RulesUnknown)
         ]
+        if not absent and not undecidable:
+            return
+        absent = await recheck_mounts(self._store, self._journal.binding, absent)
+        for path, stat in absent:
+            if stat.lacks_file:
+                self._forget(path)
 
         def record(tx: Tx) -> list[DocumentEvent | None]:
-            stored = [(file, tx.entries.get(self._mirror, file.path)) for file in files]
+            for path, stat in absent:
+                if stat.lacks_file:
+                    folder, name = split(path)
+                    tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
+                elif stat.presence is Presence.UNKNOWN:
+                    self._journal.record_unknown_file(tx, path)
+            stored = [(file, tx.entries.get(self._mirror, file.path)) for file in undecidable]
             return [
                 self._journal.observe(tx, file)
                 for file, entry in stored
@@ -575,9 +568,8 @@ class Reconciler:
                 and entry.stamp != file.stamp
             ]
 
-        if files:
-            self._report(await self._store.write(record))
-            self._on_work()
+        self._report(await self._store.write(record))
+        self._on_work()
 
     # -- files being written ---------------------------------------------------------------------------
 
@@ -622,8 +614,7 @@ class Reconciler:
         batch = _next_batch(iter(files))
         remaining = await self._classify_batch(batch)
         forced &= {file.path for file in batch[: len(batch) - len(remaining)]}
-        await self._note_absent(checked)
-        await self._note_undecidable(checked)
+        await self._note_others(checked)
         for path in forced:
             if path in self.settling:  # for example, it vanished while it was read
                 self.settling.restart(path, self._clock.steady())
