@@ -591,10 +591,8 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
         tx.entries.forget_first_misses(binding.mirror)
         tx.removals.forget_first_misses(binding.mirror)
         journal.recover(tx)
-        now = clock.wall()
-        tx.uploads.bring_forward(binding.mirror, binding.id, now)
         # A user who starts kbsync expects an attempt, since the target may work again.
-        tx.uploads.retry_now(binding.mirror, binding.id, now)
+        tx.uploads.retry_now(binding.mirror, binding.id, clock.wall())
 
     await store.write(recover)
     await store.read(journal.recall)

@@ -301,15 +301,8 @@ class Deletions:
         tx.removals.hold(self._mirror, removal.path)
         tx.uploads.save(lifecycle.hold(upload))
         self.journal.decide(tx, removal.path)
-        tx.history.add(
-            self._mirror,
-            self.clock.wall(),
-            HistoryEvent.HELD,
-            removal.path,
-            document_id=upload.remote_id,
-            size=upload.known_size,
-            reason=CAUSES.get(removal.cause, ""),
-        )
+        reason = CAUSES.get(removal.cause, "")
+        self.journal.add_to_history(tx, HistoryEvent.HELD, removal.path, upload, reason=reason)
 
     def _find_deletable(self, tx: Tx, removal: Removal) -> Upload | None:
         """Return the upload if it still serves its path and must be deleted; otherwise drop the removal."""

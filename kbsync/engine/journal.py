@@ -214,7 +214,10 @@ class Journal:
         # instance one sent before the state was lost.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
             tx.uploads.move(mirror, self.binding.id, old, file.path)
-            self._record_kept_rename(tx, old, file.path)
+            server, abilities = serving(self.uploads(tx, file.path)), self.binding.abilities
+            if server is not None and not abilities.renames and abilities.rename_policy == "keep":
+                # This changes nothing at the target.
+                self._record(tx, DocumentEvent("document.renamed", server), old)
             tx.removals.drop(mirror, old)
             tx.entries.remove(mirror, old)
         stored = tx.entries.get(mirror, file.path)
@@ -289,16 +292,6 @@ class Journal:
             return None
         label = folder_label(folder)
         return self._record_unsent(tx, "document.failed", label, 0, problem, may_succeed=True)
-
-    def _record_kept_rename(self, tx: Tx, former: str, path: str) -> None:
-        """Record in the history a rename that changes nothing at the target (`renames: keep`)."""
-        mirror, abilities = self.binding.mirror, self.binding.abilities
-        server = serving(self.uploads(tx, path))
-        if server is not None and not abilities.renames and abilities.rename_policy == "keep":
-            document, now = server.remote_id, self._clock.wall()
-            event = HistoryEvent.RENAMED
-            size = server.known_size
-            tx.history.add(mirror, now, event, path, former=former, document_id=document, size=size)
 
     def await_quiet(self, tx: Tx, path: str, *, is_selected: bool) -> None:
         """Record that the file is being written: it is pending, and any later scan rechecks it (promise 8).
@@ -418,15 +411,14 @@ class Journal:
             reason = "the config says `deletions: never`"
         else:
             reason = "" if removal is None else WITHDRAWN.get(removal.cause, "")
-        tx.history.add(
-            self.binding.mirror,
-            self._clock.wall(),
-            HistoryEvent.KEPT,
-            desired.path,
-            document_id=upload.remote_id,
-            size=upload.known_size,
-            reason=reason,
-        )
+        self.add_to_history(tx, HistoryEvent.KEPT, desired.path, upload, reason=reason)
+
+    def add_to_history(
+        self, tx: Tx, event: HistoryEvent, path: str, upload: Upload, *, former: str = "", reason: str = ""
+    ) -> None:
+        """Add what happens now to a file's document to the history. `former`: the path before a rename."""
+        mirror, now, id_, size = self.binding.mirror, self._clock.wall(), upload.remote_id, upload.known_size
+        tx.history.add(mirror, now, event, path, former=former, document_id=id_, size=size, reason=reason)
 
     def _carry_out(
         self, tx: Tx, desired: Desired, rows: dict[int, Upload], action: Action, fresh: bool
@@ -962,7 +954,8 @@ class Journal:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
-        """Mark every upload in flight as unsure, except the `busy` ones, which are still running.
+        """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Bring rows
+        forward that a clock which ran ahead postponed.
 
         `spent`: count the attempt, because the document may be to blame, for instance if it crashed kbsync.
         """
@@ -974,6 +967,7 @@ class Journal:
             if not spent:  # a restart doesn't extend the wait
                 doubted = replace(doubted, attempts=max(0, doubted.attempts - 1))
             self._save_and_decide(tx, doubted)
+        tx.uploads.bring_forward(self.binding.mirror, self.binding.id, self._clock.wall())
 
     def _save_and_decide(self, tx: Tx, changed: Upload) -> None:
         """Save the row, then re-evaluate its path."""
@@ -988,16 +982,9 @@ class Journal:
         if kind is HistoryEvent.UPLOADED and event.replaced:
             kind = HistoryEvent.REPLACED
         if kind is not None:
-            tx.history.add(
-                self.binding.mirror,
-                self._clock.wall(),
-                kind,
-                event.path,
-                former="" if former == event.path else former,
-                document_id=upload.remote_id,
-                size=upload.known_size,
-                reason=upload.reason if kind is HistoryEvent.FAILED else "",
-            )
+            former = "" if former == event.path else former
+            reason = upload.reason if kind is HistoryEvent.FAILED else ""
+            self.add_to_history(tx, kind, event.path, upload, former=former, reason=reason)
         return event
 
     def _make_event(self, upload: Upload) -> DocumentEvent:

@@ -337,8 +337,6 @@ class Worker:
         if lost != self._recovered or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
             await self._store.write(lambda tx: self._journal.recover(tx, busy, spent=False))
-            binding, now = self._journal.binding, self._clock.wall()
-            await self._store.write(lambda tx: tx.uploads.bring_forward(binding.mirror, binding.id, now))
         self._recovered, self._ahead = lost, ahead
 
     async def _until_next(self, *, held_back: bool) -> float:
