@@ -88,19 +88,26 @@ class Action:
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     """Return the steps to take now; empty if there are none yet. `uploads` excludes final ones."""
-    marked = [upload for upload in uploads if upload.is_marked]
-    if marked and serving(uploads) is None:
+    server, marked = serving(uploads), [upload for upload in uploads if upload.is_marked]
+    if server is None and marked:
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         # The file's own document, otherwise the newest.
         best = max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id))
         return () if is_awaited else (Action(Step.SERVE, best.id),)
-    if is_undecided(desired):
+    cause = removal_cause(desired)
+    if is_undecided(desired) or (not cause and desired.verdict.choice is not FileChoice.SELECTED):
         return ()
-    if cause := removal_cause(desired):
-        return _keep_without_file(uploads) if desired.keeps else _remove_all(uploads, cause, abilities)
-    if desired.verdict.choice is not FileChoice.SELECTED:
-        return ()
-    return _keep(desired, uploads, abilities)
+    if cause and not desired.keeps:
+        return _remove_all(uploads, cause, abilities)
+    if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
+        return (Action(Step.SERVE, returning.id),)
+    restored: tuple[Action, ...] = ()
+    if server is not None:
+        restored = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
+    if cause:  # the document that serves stays without approval; uploads never sent or failed don't
+        unsent = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
+        return (*restored, *_remove_all(unsent, GONE, Abilities()))
+    return (*restored, *_keep(desired, uploads, server, abilities))
 
 
 def is_undecided(desired: Desired) -> bool:
@@ -138,18 +145,6 @@ def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> 
     return tuple(action for action in actions if action is not None)
 
 
-def _keep_without_file(uploads: Sequence[Upload]) -> tuple[Action, ...]:
-    """Keep the document that serves, without approval; remove uploads that were never sent or failed."""
-    server = serving(uploads)
-    if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
-        return (Action(Step.SERVE, returning.id),)
-    actions: tuple[Action, ...] = ()
-    if server is not None:
-        actions = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
-    unsent = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
-    return (*actions, *_remove_all(unsent, GONE, Abilities()))
-
-
 def _remove(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
     match upload.state:
         case UploadState.INTENDED:
@@ -169,34 +164,30 @@ def _remove(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
             return None
 
 
-def _keep(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    server = serving(uploads)
-    if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
-        return (Action(Step.SERVE, returning.id),)
-    restored: tuple[Action, ...] = ()
-    if server is not None:
-        restored = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
+def _keep(
+    desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
+) -> tuple[Action, ...]:
     if server is not None and _same_content(server, desired):
         label = _relabel(server, desired, abilities)
         if label is not None:
-            return (*restored, *label, *_supersede(desired, uploads, server, abilities))
+            return (*label, *_supersede(desired, uploads, server, abilities))
     chosen = _choose(desired, uploads, server, abilities)
     if chosen is not None:
-        return (*restored, *_supersede(desired, uploads, chosen, abilities), *_advance(chosen, server))
+        return (*_supersede(desired, uploads, chosen, abilities), *_advance(chosen, server))
     # The only document is being written, or one that may serve has the wanted content under another name.
     if abilities.updates and any(u.state.in_flight for u in uploads):
-        return restored
+        return ()
     if server is None and any(_may_serve(u) and _same_content(u, desired) for u in uploads):
-        return restored
+        return ()
     if server is None and (unread := next((u for u in uploads if _is_unread(u, desired, abilities)), None)):
         return (Action(Step.PROVE, unread.id),)
     if server is not None and not desired.may_renew and only_recipe_differs(server, desired, abilities):
         label = _relabel(server, desired, abilities) or ()
-        return (*restored, *label, *_supersede(desired, uploads, None, abilities))
+        return (*label, *_supersede(desired, uploads, None, abilities))
     if failed := next((u for u in uploads if _can_be_cut_again(u, desired, abilities)), None):
-        return (*restored, *_supersede(desired, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
+        return (*_supersede(desired, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
     replaced = server.id if server else None
-    return (*restored, *_supersede(desired, uploads, None, abilities), Action(Step.SEND, replaced))
+    return (*_supersede(desired, uploads, None, abilities), Action(Step.SEND, replaced))
 
 
 def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:

@@ -68,8 +68,8 @@ MISTAKES = {
     "kept-goes-after-all": Mistake(
         "with `deletions: never` the document of a deleted file is deleted",
         "kbsync/core/planner.py",
-        "return _keep_without_file(uploads) if desired.keeps else _remove_all(uploads, cause, abilities)",
-        "return _remove_all(uploads, cause, abilities)",
+        "    if cause and not desired.keeps:\n",
+        "    if cause:\n",
         ("tests/core/test_planner.py",),
     ),
     "kept-goes-unasked": Mistake(
