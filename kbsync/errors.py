@@ -101,6 +101,10 @@ class Unsure(TargetError):
     """The document may have been stored: check before resending it."""
 
 
+NO_RESULT = Unsure("the target returned no result for it")
+"""The outcome for a document that a response doesn't mention."""
+
+
 def untried(error: TargetError) -> TargetError:
     """Return the outcome for documents that are not sent because they would fail for the same reason as
     `error`."""

@@ -24,7 +24,7 @@ from kbsync.engine.clock import Clock, SystemClock
 from kbsync.engine.listing import MAX_OPEN_UPLOADS, is_tagged
 from kbsync.engine.lost_uploads import FoundUpload, find_uploads
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of
-from kbsync.errors import KbsyncError, TargetError, Unsure
+from kbsync.errors import NO_RESULT, KbsyncError, TargetError
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.inbox import BindingFact
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
@@ -152,14 +152,11 @@ async def delete_left(
     while ids := await store.read(lambda tx: tx.forgotten.documents(base.id, after, PAGE)):  # noqa: B023
         after = ids[-1]
         for batches in _rounds(target, ids):
-            outcomes = await _delete(target, batches)
-            deleted_ids = [remote_id for remote_id, outcome in outcomes.items() if outcome is None]
+            deleted_ids, reasons = await _delete(target, batches)
             await store.write(lambda tx: tx.forgotten.remove(base.id, deleted_ids))  # noqa: B023
             deleted += len(deleted_ids)
             report(deleted)
-            failures += [
-                (remote_id, outcome.reason) for remote_id, outcome in outcomes.items() if outcome is not None
-            ]
+            failures += reasons.items()
     if failures:
         raise StillThere(f"{base.name}: {_describe(failures)}; {deleted} were; try again")
     await target.leave()
@@ -268,17 +265,13 @@ async def _delete_all(
         for batches in _rounds(target, list(by_id)):
             round_rows = [row for batch in batches for remote_id in batch for row in by_id[remote_id]]
             await store.write(lambda tx: _have_checked(tx, round_rows, timing))  # noqa: B023
-            outcomes = await _delete(target, batches)
-            deleted_ids = [remote_id for remote_id, outcome in outcomes.items() if outcome is None]
+            deleted_ids, reasons = await _delete(target, batches)
             deleted_rows = [row for remote_id in deleted_ids for row in by_id[remote_id]]
             await store.write(lambda tx: _record_deleted(tx, deleted_rows, timing))  # noqa: B023
             deleted += len(deleted_ids)
             report(deleted)
             failures += [
-                (row.path, outcome.reason)
-                for remote_id, outcome in outcomes.items()
-                if outcome is not None
-                for row in by_id[remote_id]
+                (row.path, reason) for remote_id, reason in reasons.items() for row in by_id[remote_id]
             ]
     if failures:
         raise StillThere(
@@ -299,21 +292,22 @@ def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]
         yield [ids_of_round[first : first + size] for first in range(0, len(ids_of_round), size)]
 
 
-async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> Mapping[str, DeleteOutcome]:
-    """Delete the documents of one round. Return each id's outcome, in order."""
+async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
+    """Delete the documents of one round. Return the ids of those deleted, and why others could not be."""
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:
-            results = await target.delete(batch)
+            return await target.delete(batch)
         except TargetError as error:
             return dict.fromkeys(batch, error)
-        silent = Unsure("the target returned no result for it")
-        return {remote_id: results.get(remote_id, silent) for remote_id in batch}
 
     outcomes: dict[str, DeleteOutcome] = {}
     for results in await asyncio.gather(*map(delete, batches)):
         outcomes.update(results)
-    return outcomes
+    ids = [remote_id for batch in batches for remote_id in batch]
+    errors = {remote_id: outcomes.get(remote_id, NO_RESULT) for remote_id in ids}
+    reasons = {remote_id: error.reason for remote_id, error in errors.items() if error is not None}
+    return [remote_id for remote_id in ids if remote_id not in reasons], reasons
 
 
 def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
