@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -132,6 +132,10 @@ class DocumentEvent:
     def replaced(self) -> bool:
         """Whether it replaced an older version."""
         return self.phases is not None and self.upload.predecessor is not None
+
+
+ReportEvents = Callable[[Iterable[DocumentEvent | None]], None]
+"""Gets the events of a transaction; None for steps that have none."""
 
 
 class Remedy(enum.Enum):

@@ -242,14 +242,14 @@ class BoundMirror:
         self.rechecks = Rechecks(mirror.settings, mirror.clock, mirror.wake)
         store, clock = mirror.store, mirror.clock
         self.bodies = Bodies(journal.binding)
-        self.worker = Worker(mirror, journal, target, self.bodies, self.rechecks, on_event=self._count_event)
+        self.worker = Worker(mirror, journal, target, self.bodies, self.rechecks, report=self._count_events)
         self.reconciler = Reconciler(
             store,
             journal,
             clock,
             on_work=self._rows_written,
             keep=self.bodies.keep,
-            on_event=self._count_event,
+            report=self._count_events,
             page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # only a daemon waits for turns
         )
         self.awaited = AwaitedFiles(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
@@ -487,17 +487,16 @@ class BoundMirror:
         self.may_wait = True
         self.worker.wake()
 
-    def _count_event(self, event: DocumentEvent) -> None:
-        self.may_wait = True
-        self.rechecks.forget(event.path)
-        is_replaced = event.event == "document.ready" and event.replaced
-        if counter := "replaced" if is_replaced else COUNTED.get(event.event):
-            self.mirror.counts[counter] += 1
+    def _count_events(self, events: Iterable[DocumentEvent | None]) -> None:
         name, command_line = self.mirror.settings.name, self.mirror.context.command_line
-        reason = with_approve_command(event.upload.reason, name, command_line)
-        if reason != event.upload.reason:
-            event = replace(event, upload=replace(event.upload, reason=reason))
-        self.mirror.on_event(event)
+        for event in filter(None, events):
+            self.may_wait = True
+            self.rechecks.forget(event.path)
+            is_replaced = event.event == "document.ready" and event.replaced
+            if counter := "replaced" if is_replaced else COUNTED.get(event.event):
+                self.mirror.counts[counter] += 1
+            reason = with_approve_command(event.upload.reason, name, command_line)
+            self.mirror.on_event(replace(event, upload=replace(event.upload, reason=reason)))
 
 
 @dataclass(slots=True, eq=False)

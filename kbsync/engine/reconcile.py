@@ -20,7 +20,7 @@ from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import IGNORE_FILE, Rules, person_part
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
-from kbsync.engine.journal import DocumentEvent, FileSeen, Journal
+from kbsync.engine.journal import DocumentEvent, FileSeen, Journal, ReportEvents
 from kbsync.engine.settings import Binding
 from kbsync.logs import is_debugging, log_debug
 from kbsync.source.hints import Hint, HintKind
@@ -195,7 +195,7 @@ class Reconciler:
     """Compares the disk with the state for one mirror.
 
     `on_work`: called if rows were written that may concern the worker. `keep`: gets the bytes of a file that
-    keeps changing, to be sent as read. `on_event`: gets files that fail or are skipped before any upload, and
+    keeps changing, to be sent as read. `report`: gets files that fail or are skipped before any upload, and
     directories that can't be listed. `page_seconds`: the time after which the rest of a batch is left for the
     next.
     """
@@ -208,7 +208,7 @@ class Reconciler:
         *,
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
-        on_event: Callable[[DocumentEvent], None] = lambda _event: None,
+        report: ReportEvents = lambda _events: None,
         page_seconds: float = math.inf,
     ) -> None:
         settings = journal.binding.settings
@@ -217,7 +217,7 @@ class Reconciler:
         self._clock = clock
         self._on_work = on_work
         self._keep = keep
-        self._on_event = on_event
+        self._report = report
         self._page_seconds = page_seconds
         self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
         self._samples: dict[str, Sample] = {}
@@ -619,11 +619,6 @@ class Reconciler:
             if path in self.settling:  # for example, it vanished while it was read
                 self.settling.restart(path, self._clock.steady())
         return forced
-
-    def _report(self, events: Iterable[DocumentEvent | None]) -> None:
-        for event in events:
-            if event is not None:
-                self._on_event(event)
 
     async def _classify_all(self, files: Iterable[FoundFile]) -> bool:
         """Check files and record the results, a batch at a time. Returns False if stopped before the end."""

@@ -28,11 +28,11 @@ from kbsync.dataclass import dataclass
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import end_tasks, wait_for_any
 from kbsync.engine.halts import STATE_PAUSE
-from kbsync.engine.journal import DocumentEvent, Journal
+from kbsync.engine.journal import DocumentEvent, Journal, ReportEvents
 from kbsync.engine.polling import Poller
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
-from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
+from kbsync.errors import NO_RESULT, Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
@@ -155,7 +155,7 @@ class Worker:
     """One mirror's worker.
 
     The mirror's `halts` decide whether anything may be sent. `rechecks` gets files that no longer have the
-    bytes to send, and missing ones that returned; `on_event` gets the finished work.
+    bytes to send, and missing ones that returned; `report` gets the finished work.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Worker:
         bodies: Bodies,
         rechecks: Rechecks,
         *,
-        on_event: Callable[[DocumentEvent], None],
+        report: ReportEvents,
     ) -> None:
         self._mirror = mirror
         self._store = store = mirror.store
@@ -174,7 +174,7 @@ class Worker:
         self._target = target
         self._clock = clock = mirror.clock
         self._halts = mirror.halts
-        self._on_event = on_event
+        self._report = report
         self._rechecks = rechecks
         self._bodies = bodies
         self._poller = Poller(store, journal, target)
@@ -635,7 +635,7 @@ class Worker:
         def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
             return [
-                self._journal.record_delete(tx, row.id, outcomes.get(row.remote_id or "", _SILENT))
+                self._journal.record_delete(tx, row.id, outcomes.get(row.remote_id or "", NO_RESULT))
                 for row in started
             ]
 
@@ -699,16 +699,8 @@ class Worker:
         if self._halts.halted is None:
             await self._halts.halt(error)
 
-    def _report(self, events: Sequence[DocumentEvent | None]) -> None:
-        for event in events:
-            if event is not None:
-                self._on_event(event)
-
     async def _report_progress(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that the target works: puts or polls made documents searchable. A rename does not count."""
         self._report(events)
         self._halts.record_progress(events)
         await self._halts.end_if_over()
-
-
-_SILENT = Unsure("the target returned no result for it")
