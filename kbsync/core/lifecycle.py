@@ -540,9 +540,10 @@ def mark_gone(upload: Upload, timing: Timing) -> Upload:
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:
-    """Poll a serving document again, because it may have been deleted."""
+    """Poll a serving document again, because it may have been deleted. If it is still there, it doesn't count
+    as uploaded again."""
     changes: dict[str, Any] = {"checked_at": timing.now, "due_at": timing.now, **_RESET_COUNTERS}
-    return replace(upload, state=UploadState.INDEXING, **changes)
+    return replace(upload, state=UploadState.INDEXING, sent_at=None, **changes)
 
 
 def hold(upload: Upload) -> Upload:

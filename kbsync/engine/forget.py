@@ -320,8 +320,7 @@ def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
             for other in tx.uploads.at_path(row.mirror, row.binding, row.path):
                 if other.version == row.version and other.state is UploadState.INDEXING:
                     tx.uploads.save(lifecycle.retire(other, timing))
-            # Like an adopted document: if it is still there, it doesn't count as uploaded again.
-            tx.uploads.save(replace(lifecycle.poll_again(row, timing), sent_at=None))
+            tx.uploads.save(lifecycle.poll_again(row, timing))
             tx.removals.release(row.id)
             tx.entries.set_status(row.mirror, row.path, Status.INDEXING, timing.now)
 

@@ -149,6 +149,19 @@ async def test_reverted_rename_during_an_outage_leaves_a_document(
 
 
 @long
+async def test_document_that_survived_a_failed_rename_is_not_uploaded_again(world: World) -> None:
+    await moved(world)
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
+    await world.once(budget=5.0)
+    world.base.faults.clear()
+    world.move("b.md", "a.md")
+    puts = world.requests("put")
+    await world.once()
+    assert world.searchable_texts() == world.on_disk()
+    assert (world.run.counts, world.requests("put")) == ({}, puts)
+
+
+@long
 async def test_files_deleted_while_their_new_documents_are_made_need_approval(world: World) -> None:
     await world.mirrored(12)
     for number in range(12):
