@@ -205,7 +205,7 @@ class PathExplanation:
         whole["uploads"] = [
             {
                 "id": upload.id,
-                "state": _state_word(upload),
+                "state": upload.state.name.lower().replace("_", " "),
                 "document_id": upload.remote_id,
                 "label": upload.label,
                 "attempts": upload.attempts,
@@ -219,10 +219,6 @@ class PathExplanation:
             counts = {status: n for status, n in self.below.items() if n or status is not Status.KEPT}
             whole["below"] = {status.word: n for status, n in counts.items()}
         return whole
-
-
-def _state_word(upload: Upload) -> str:
-    return upload.state.name.lower().replace("_", " ")
 
 
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
@@ -308,7 +304,8 @@ def _add_state(
         for hold in tx.holds.current(record.id):
             if hold.id == removal.hold:
                 evidence.held_for, evidence.is_approved = removal.cause, hold.approved_at is not None
-    if evidence.is_unknown and tx.folders.get(record.id, path) is None:
+    is_known = tx.folders.get(record.id, path) is not None
+    if evidence.is_unknown and not is_known:
         evidence.similar_path = _find_similar(tx, record.id, path)
     evidence.halt = _halt(tx, settings, record, root, context)
     pause = tx.pauses.current(record.id, now)
@@ -325,7 +322,6 @@ def _add_state(
             break
     evidence.was_scanned = record.last_pass is not None
     # A missing directory counts as one while the state has it.
-    is_known = tx.folders.get(record.id, path) is not None
     if stat.kind is FileKind.FOLDER or (stat.kind is None and is_known):
         below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
         items = Items(tx, record, None, context.command_line)

@@ -117,7 +117,12 @@ class MirrorLoop:
         wait = FIRST_RETRY
         while not self.stop.is_set():
             try:
-                await self._wait_out_pause()
+                # While the mirror is paused, don't read the folder or query the target.
+                while not self.stop.is_set() and await self.mirror.find_pause() is not None:
+                    self.started.set()
+                    self.compared.set()
+                    self.mirror.wake.clear()
+                    await self._rest_unwatched(CHECK_EVERY)
             except StateError as error:
                 await self._report_failure(error)
             if self.stop.is_set():
@@ -148,14 +153,6 @@ class MirrorLoop:
             elif self.mirror.halts.is_about(CREDENTIALS):
                 await self._reload(ReloadScope.SECRETS)
             wait = min(MAX_RETRY_PAUSE, wait * 2)
-
-    async def _wait_out_pause(self) -> None:
-        """Wait while the mirror is paused, without reading the folder or querying the target."""
-        while not self.stop.is_set() and await self.mirror.find_pause() is not None:
-            self.started.set()
-            self.compared.set()
-            self.mirror.wake.clear()
-            await self._rest_unwatched(CHECK_EVERY)
 
     async def _settle_for_pause(self, bound: BoundMirror) -> None:
         """Wait for the outcome of requests sent before the pause; the worker starts nothing meanwhile."""
