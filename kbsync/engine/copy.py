@@ -59,7 +59,12 @@ async def copy(
     binding = journal.binding
     await store.write(journal.recover)
     await store.read(journal.recall)
-    await _settle_unsure(store, journal, target)
+    started_at = journal.timing.now
+    # Find the documents that a killed copy stored, so that they aren't resent.
+    async for unsure in uploads_in(binding, store.read, (UploadState.UNSURE,)):
+        for match in await find_uploads(store, binding, target, unsure):
+            search = partial(journal.record_search, number=match.row.id, listed=match.listed)
+            await store.write(partial(search, started_at=started_at))
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     # The next pass decides about every file for this base, including files deleted or changed meanwhile.
@@ -74,17 +79,6 @@ async def copy(
             after = rows[-1].id
             sending = await store.write(partial(_announce, journal, rows, copied))
             await _send(store, journal, sending, read, send, copied)
-
-
-async def _settle_unsure(store: StateStore, journal: Journal, target: Target) -> None:
-    """Find the documents that a killed copy stored, so that they aren't resent."""
-    binding, started_at = journal.binding, journal.timing.now
-    async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
-        for match in await find_uploads(store, binding, target, rows):
-            record = partial(
-                journal.record_search, number=match.row.id, listed=match.listed, started_at=started_at
-            )
-            await store.write(record)
 
 
 def _announce(

@@ -226,15 +226,9 @@ class Deletions:
             return 0  # files wait for their second check: decide about related deletions together
         if await self.identity() is None:
             return 0
-        await self._drop_others()
-        held_count = await self.store.write(self._decide_all)
-        await self._carry_out_decided()
-        return held_count
 
-    async def _drop_others(self) -> None:
-        """Drop deletions that no longer qualify."""
-
-        def drop(removals: Sequence[Removal], tx: Tx) -> None:
+        def drop_others(removals: Sequence[Removal], tx: Tx) -> None:
+            """Drop deletions that no longer qualify."""
             for removal in removals:
                 self._find_deletable(tx, removal)
 
@@ -242,7 +236,10 @@ class Deletions:
             after = ""
             while removals := await self.store.read(partial(self._read_removals, hold, after)):
                 after = removals[-1].path
-                await self.store.write(partial(drop, removals))
+                await self.store.write(partial(drop_others, removals))
+        held_count = await self.store.write(self._decide_all)
+        await self._carry_out_decided()
+        return held_count
 
     def _read_removals(self, hold: Hold, after: str, tx: Tx, *, held: bool = False) -> list[Removal]:
         return tx.removals.page(hold, after, PAGE, held=held)

@@ -664,7 +664,12 @@ class Journal:
         if (upload := tx.uploads.get(number, UploadState.INDEXING)) is None:
             return None
         timing = self.timing
-        if remedy is Remedy.ORPHAN and self._take_orphan(tx, upload, status.twin):
+        orphan = self.orphan_with(tx, upload, status.twin) if remedy is Remedy.ORPHAN else None
+        if orphan is not None and upload.purpose is Purpose.SERVE:
+            # A file that was renamed while the state was lost gets its old document back.
+            tx.uploads.save(lifecycle.retire(upload, timing))
+            tx.uploads.give(orphan.id, upload.path)
+            self.decide(tx, upload.path)
             return None
         match status.state:
             case DocState.READY:
@@ -713,18 +718,6 @@ class Journal:
                 ):
                     return row
         return None
-
-    def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
-        """Replace the failed upload with the file's old document. Happens if the file was renamed while the
-        state was lost.
-        """
-        orphan = self.orphan_with(tx, upload, twin)
-        if orphan is None or upload.purpose is not Purpose.SERVE:
-            return False
-        tx.uploads.save(lifecycle.retire(upload, self.timing))
-        tx.uploads.give(orphan.id, upload.path)
-        self.decide(tx, upload.path)
-        return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
         """Return whether the target must reindex this document and may be asked to do so now."""
@@ -805,8 +798,11 @@ class Journal:
         `doubt`: a document that may belong to this web page, without proof.
         """
         upload = tx.uploads.get(number)
-        if upload is not None and listed is not None and self._is_taken(tx, upload, listed):
-            listed = None
+        is_by_name = upload is not None and upload.remote_id is None and not self.binding.limits.marks
+        if listed is not None and is_by_name:  # another upload may have the document
+            holders = tx.uploads.holders(self.binding.id, listed.remote_id)
+            if any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders):
+                listed = None
         match upload:
             case Upload(state=UploadState.UNSURE) if listed is None:
                 changed = lifecycle.not_found(upload, self.timing, started_at)
@@ -826,13 +822,6 @@ class Journal:
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
             return self._send_after_loss(tx, changed)
         return None
-
-    def _is_taken(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
-        """Return whether another upload has a document that belongs to this one only by its name."""
-        if upload.remote_id is not None or self.binding.limits.marks:
-            return False
-        holders = tx.uploads.holders(self.binding.id, listed.remote_id)
-        return any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders)
 
     def _send_after_loss(self, tx: Tx, lost: Upload) -> DocumentEvent | None:
         """Resend a lost upload. The count of losses continues, and too many of them fail the upload (promise

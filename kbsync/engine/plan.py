@@ -345,7 +345,16 @@ class PrivatePass:
         await reconciler.scan()
         await reconciler.recheck_racy()
         await reconciler.check(inbox_result.recheck)
-        await self._wait_for_quiet(reconciler)
+        # Wait for files with timestamps in the future, or that changed while they were read.
+        await clock.sleep(EMPTY_FACTOR * self._settings.settle)
+        settling = reconciler.settling
+        for _ in range(2 * len(settling.paths())):  # a file that reads differently each time is always due
+            if not settling.due(clock.steady(), 1):
+                break
+            await reconciler.settle_due()
+        # A file that changed again is being written now.
+        stamps = {path: settling.stamp(path) for path in settling.paths()}
+        self._busy = {path: stamp.size for path, stamp in stamps.items() if stamp is not None}
         # A file that was missed once is checked a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
         await reconciler.check(await deletions.check_again())
@@ -362,18 +371,6 @@ class PrivatePass:
             return await attach.same_root(self._settings, self.root)
         except Halted:
             return None
-
-    async def _wait_for_quiet(self, reconciler: Reconciler) -> None:
-        """Wait for files with timestamps in the future, or that changed while they were read."""
-        await self._clock.sleep(EMPTY_FACTOR * self._settings.settle)
-        settling = reconciler.settling
-        for _ in range(2 * len(settling.paths())):  # a file that reads differently each time is always due
-            if not settling.due(self._clock.steady(), 1):
-                break
-            await reconciler.settle_due()
-        # A file that changed again is being written now.
-        stamps = {path: settling.stamp(path) for path in settling.paths()}
-        self._busy = {path: stamp.size for path, stamp in stamps.items() if stamp is not None}
 
     # -- the steps in the rows ----------------------------------------------------------------------------
 
