@@ -217,10 +217,7 @@ class Daemon:
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
-                messages = await self._find_reload_messages(store)
-                async with self._switching:
-                    await self._reload_requested(store)
-                await self._end_reload_messages(store, messages)
+                await self._reload_requested(store)
                 self._begin_removals(store)
         await self._cancel_removals(list(self._removing), "kbsync ended")
         ready_task.cancel()
@@ -293,35 +290,29 @@ class Daemon:
 
     # -- the config and its secrets, read again ---------------------------------------------------------
 
-    async def _find_reload_messages(self, store: StateStore) -> Sequence[int]:
-        """Handle messages from commands that changed the config as if SIGHUP had arrived, even on a
-        terminal. Returns their numbers."""
-        with contextlib.suppress(StateError):
-            if numbers := await store.read(lambda tx: tx.inbox.reloads()):
-                self._hangup.set()
-            return numbers
-        return ()
-
-    async def _end_reload_messages(self, store: StateStore, numbers: Sequence[int]) -> None:
-        """Remove messages after the reload. While they are there, messages for mirrors that are in no config
-        yet are kept. A command that changes the config during the reload sends another message."""
-        if numbers:
-            with contextlib.suppress(StateError):
-                await store.write(lambda tx: tx.inbox.done(*numbers))
-
     async def _reload_requested(self, store: StateStore) -> None:
-        """Reload the config or secrets that SIGHUP or halted mirrors request. The whole config includes the
-        secrets.
+        """Reload the config or secrets that SIGHUP, commands that changed the config, or halted mirrors
+        request. The whole config includes the secrets.
         """
-        requests = self._reloads.take()
-        if self._hangup.is_set() or any(request.scope is ReloadScope.CONFIG for request in requests):
-            self._hangup.clear()
-            with self._reports.reloading():
-                await self._read_config(store)
-        elif requests:
-            await self._read_secrets(store, [request.mirror for request in requests])
-        for request in requests:
-            request.done.set()
+        messages = list[int]()
+        with contextlib.suppress(StateError):
+            messages = await store.read(lambda tx: tx.inbox.reloads())
+        async with self._switching:
+            requests = self._reloads.take()
+            is_whole = any(request.scope is ReloadScope.CONFIG for request in requests)
+            if messages or is_whole or self._hangup.is_set():
+                self._hangup.clear()
+                with self._reports.reloading():
+                    await self._read_config(store)
+            elif requests:
+                await self._read_secrets(store, [request.mirror for request in requests])
+            for request in requests:
+                request.done.set()
+        # Not earlier: while a message is there, messages for mirrors that are in no config yet are kept. A
+        # command that changes the config during the reload sends another one.
+        if messages:
+            with contextlib.suppress(StateError):
+                await store.write(lambda tx: tx.inbox.done(*messages))
 
     async def _read_config(self, store: StateStore) -> None:
         """Accept the new config completely or not at all; unchanged mirrors continue without interruption."""
