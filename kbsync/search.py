@@ -306,7 +306,12 @@ async def _find(
     """
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
-        _refuse_rerank(searched, query)
+        for mirror in searched:
+            if query.rerank and not mirror.target.reranks:
+                raise UsageError(
+                    f"--rerank: mirror {mirror.name} has no ranking model; configure a service in "
+                    "target.rerank, or search without --rerank"
+                )
         # An absolute pattern is compared with the folders' real paths.
         planned = await in_mirror_threads("", in_thread(searches, searched, query))
         run = search_soon if soon else search_mirrors
@@ -331,15 +336,6 @@ async def _find(
         known = [words for words in unknown if words is not None]
         notes = _notes_on_syntax(searched, query)
         return best, errors, answered, known if len(known) == len(unknown) else [], notes
-
-
-def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:
-    for mirror in searched:
-        if query.rerank and not mirror.target.reranks:
-            raise UsageError(
-                f"--rerank: mirror {mirror.name} has no ranking model; configure a service in "
-                "target.rerank, or search without --rerank"
-            )
 
 
 def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -> FoundDocument:
