@@ -73,6 +73,18 @@ def test_chart_words_precede_its_values():
     assert text == "## One\n\nChart: Revenue\n\n|  | North |\n| --- | --- |\n| 2024 | 12.5 |"
 
 
+def test_words_of_newer_charts_are_read():
+    chart = (
+        f'<cx:chartSpace xmlns:cx="cx" {NAMES}><cx:data><cx:strDim><cx:lvl><cx:pt idx="0">Lamps</cx:pt>'
+        '<cx:pt idx="1">Oil</cx:pt></cx:lvl></cx:strDim><cx:numDim><cx:lvl><cx:pt idx="0">12.5</cx:pt>'
+        "</cx:lvl></cx:numDim></cx:data><cx:title><a:p><a:r><a:t>Costs</a:t></a:r></a:p></cx:title>"
+        "<cx:series><cx:tx><cx:txData><cx:v>North</cx:v></cx:txData></cx:tx></cx:series></cx:chartSpace>"
+    )
+    parts = {RELATIONS: relations(("r1", "chartEx", "../charts/c.xml")), "ppt/charts/c.xml": chart}
+    text = text_of(with_parts(pptx([(shape(2, "One", "title"), "")]), parts))
+    assert text == "## One\n\nChart: Costs, Lamps, Oil, 12.5, North"
+
+
 def test_comments_and_replies_name_their_authors():
     new = (
         f'<cmLst {NAMES}><cm authorId="{{A}}"><replyLst><reply authorId="{{B}}"><txBody><a:p><a:r><a:t>Done.'

@@ -248,7 +248,7 @@ def _beside(archive: Archive, part: str) -> Iterator[str]:
             continue
         yield from paragraphs(root)
         if kind == "drawing":
-            for chart in parts_of(archive, name, "chart"):
+            for chart in (*parts_of(archive, name, "chart"), *parts_of(archive, name, "chartEx")):
                 yield from paragraphs(chart)
         for comment in (*root.iter("comment"), *root.iter("threadedComment")):
             text = one_line(

@@ -159,6 +159,10 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
         if others := [word for word in words if word not in in_tables]:
             blocks.append("Chart: " + ", ".join(others))
         blocks += map(pipe_table, tables)
+    for chart in parts_of(archive, part, "chartEx"):  # kinds of charts since Office 2016, such as waterfalls
+        values = (one_line(value.text or "") for value in chart.iter() if value.tag in ("v", "pt"))
+        if words := dict.fromkeys([*paragraphs(chart), *filter(None, values)]):
+            blocks.append("Chart: " + ", ".join(words))
     return blocks
 
 
