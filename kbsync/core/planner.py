@@ -232,7 +232,8 @@ def _choose(
             return upload
         if upload.state is UploadState.FAILED:
             return upload
-    if server and server.digest == desired.digest:
+    # After a rename, another state may have sent the file already.
+    if server and server.digest == desired.digest and server.label == desired.path:
         return None
     return _adoptable(desired, uploads, server, abilities)
 

@@ -133,6 +133,7 @@ ROWS: list[tuple[str, Desired, list[Upload], Abilities, list[Action]]] = [
         [],
     ),
     ("a copy is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
+    ("but it saves a rename an upload", WANTED, [MOVED, up(2, S.ADOPTING)], PLAIN, [Keep(1), Serve(2)]),
     ("a page is known by its address, whatever its file is called", WANTED, [NAMED], PLAIN, [Keep(1)]),
     ("a rename is a new label", WANTED, [MOVED], RENAMES, [Keep(1), Relabel(1)]),
     ("one that was refused is a successor", WANTED, [UNRENAMED], RENAMES, [Keep(1), Send(1)]),

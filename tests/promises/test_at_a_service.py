@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -46,6 +47,26 @@ def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuSandbox, kind: s
     desk.once()
     assert (stored(desk), desk.service.request_count("upload")) == (FILES, FILES)
     assert desk.service.digests() == digests_in(desk.docs)
+
+
+@long
+def test_file_renamed_while_the_state_was_lost_is_not_sent_again_by_a_restored_one(
+    desk: ZhipuSandbox,
+) -> None:
+    desk.once()
+    assert desk.run("state", "backup", desk.root / "backup.db").code == 0
+    shutil.rmtree(desk.state)
+    (desk.docs / "f1.md").rename(desk.docs / "moved.md")
+    assert desk.once()["uploaded"] == 1
+    shutil.rmtree(desk.state)
+    desk.state.mkdir()
+    shutil.copyfile(desk.root / "backup.db", desk.state / "state.db")
+    for _ in range(2):
+        assert desk.once()["uploaded"] == 0
+        assert stored(desk) == FILES + 1
+        assert desk.service.digests() == digests_in(desk.docs)
+    [audited] = desk.run("verify", "--json").json["mirrors"]
+    assert audited["ok"]
 
 
 # -- 7: same bytes, no work --------------------------------------------------------------------------------
