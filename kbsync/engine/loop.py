@@ -235,7 +235,9 @@ class MirrorLoop:
         if is_check_due:
             # All mirrors at the same time, so that an idle daemon wakes up once.
             self._next_check = (clock.steady() // CHECK_EVERY + 1) * CHECK_EVERY
-        if self._was_woken or (is_check_due and self.mirror.quiet_period() is not None):
+        # A command may have been killed before it could wake this process.
+        may_pause = bound.worker.is_paused or self.mirror.quiet_period() is not None
+        if self._was_woken or (is_check_due and may_pause):
             self._was_woken = False
             if await self.mirror.find_pause() is not None:
                 return 0.0

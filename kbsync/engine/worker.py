@@ -178,7 +178,8 @@ class Worker:
         self._rechecks = rechecks
         self._bodies = bodies
         self._poller = Poller(store, journal, target)
-        self._is_paused = False  # as the last round read it
+        self.is_paused = False
+        """Whether the mirror was paused at the last round."""
         self._turns = FairTurns()
         self._next_poll = self._next_list = 0.0
         self._is_listing = False
@@ -302,8 +303,8 @@ class Worker:
                 )
             return due, is_paused
 
-        due, self._is_paused = await self._store.read(find)
-        if not self._is_paused:
+        due, self.is_paused = await self._store.read(find)
+        if not self.is_paused:
             self._poller.paused_failures.clear()
         # How many documents may check whether the account has space again; None if it has.
         tries = None
@@ -342,7 +343,7 @@ class Worker:
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
             return MAX_REST  # a task wakes the worker at its end
-        if self._is_paused:
+        if self.is_paused:
             return BUSY_REST
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)

@@ -120,8 +120,8 @@ async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: Wor
     async def work(mirror: Mirror, store: StateStore) -> None:
         while world.puts() < 3:
             await world.clock.sleep(0.1)
+        # By a command that is killed before it can wake the daemon.
         await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(world.clock.wall())))
-        wake(world.state)
         world.write("late.md")
         await world.clock.sleep(120.0)
         while mirror.bound is not None:  # real threads that watched the folder end
