@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, BaseCard, DocStatus, Limits, Listed, Outgoing
-from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.errors import Halted, Rejected
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.metadata import MetadataSender
@@ -114,11 +114,6 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         if self._config.metadata == "sent":
             self._metadata.add(stored.id, document, self._context.prefix)
         return Accepted(stored.id, name=stored.name, created=stored.created)
-
-    def missing_call_error(self, error: Rejected) -> TargetError:
-        """Return an error that kbsync retries a few times: a server without this call may not be Dify at
-        all."""
-        return Rejected(error.reason, code=error.code, may_pass=True)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Poll new documents soon, and together, because metadata can be sent only after the upload."""

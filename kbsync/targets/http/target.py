@@ -436,9 +436,14 @@ class ServiceTarget(Target, Generic[Row]):
         """
         return isinstance(error, Rejected) and error.code == GONE
 
-    def missing_call_error(self, error: Rejected) -> TargetError:
-        """Return the error for an upload if the base exists but the service lacks the upload call."""
-        return Unavailable(error.reason, code=error.code)
+    def missing_call_error(self, error: Rejected) -> Rejected:
+        """Return the error for an upload if the base exists but the service lacks the upload call.
+
+        The response probably didn't come from the service, so the engine retries a few times; it may be about
+        this document only (promise 9).
+        """
+        reason = f"refused, although the {self.calls_base} exists: {error.reason}"
+        return Rejected(reason, code=error.code, may_pass=True)
 
     # -- what follows
 
@@ -465,7 +470,7 @@ class ServiceTarget(Target, Generic[Row]):
             return replace(stored, name="") if stored.name == document.name else stored
         except Rejected as error:
             is_call_missing = isinstance(error, NotOffered) or self.is_gone(error)
-            outcome = self.missing_call_error(error) if is_call_missing else error
+            outcome: TargetError = self.missing_call_error(error) if is_call_missing else error
             if is_call_missing or self.refuses_alike:
                 outcome = await self._check_base_first(outcome)
             outcome.has_removed = error.has_removed

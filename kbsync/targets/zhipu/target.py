@@ -196,13 +196,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         finally:
             self._space.ended(document.size)
 
-    def missing_call_error(self, error: Rejected) -> TargetError:
-        """Return an error to retry: if the base exists but the upload call doesn't, the response probably
-        didn't come from the service.
-        """
-        reason = f"refused, although the knowledge base exists: {error.reason}"
-        return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
-
     async def _upload_page(self, document: Outgoing) -> Accepted:
         """Send the URL in a link file, which the service fetches. Raises `Unfit` for a file without one."""
         address, missing = address_in(document), self._client.missing

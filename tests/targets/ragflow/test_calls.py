@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kbsync.accounts.account import BaseRequest, account_of
-from kbsync.contract.target import DocState
+from kbsync.contract.target import Accepted, DocState
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync_standin.faults import Fault
 from tests.share import long
@@ -56,6 +56,18 @@ async def test_gateway_without_the_call_blames_no_document(served_world: Any) ->
     await served_world.target.status([one])
     served_world.server.advance(5)
     assert (await served_world.target.status([one]))[one].state is DocState.READY
+
+
+async def test_upload_answered_as_if_the_call_were_missing_blocks_no_other_document(
+    served_world: Any,
+) -> None:
+    """A firewall may answer so for one document, and the dataset exists."""
+    served_world.server.faults.add(Fault("status", "upload", effect=False, args={"status": 404}))
+    documents = [served_world.document("a.md", "alpha"), served_world.document("b.md", "beta")]
+    first, second = await served_world.target.put(documents)
+    assert isinstance(first, Rejected) and first.may_pass
+    assert first.reason.startswith("refused, although the dataset exists: ")
+    assert isinstance(second, Accepted)
 
 
 async def test_dataset_counts_as_deleted_only_when_the_server_says_so(served_world: Any) -> None:
