@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -153,15 +153,22 @@ def only_remote(installation: Installation) -> MirrorConfig:
 
     Raises `UsageError` if there is none, or more than one.
     """
-    remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
-    if len(remote) == 1:
-        return remote[0]
-    names = ", ".join(mirror.name for mirror in remote or installation.mirrors)
-    if remote:
-        raise UsageError(f"several mirrors use a service; choose one with --mirror: {names}")
+    if (mirror := only_one(filter(is_remote, installation.mirrors), "a service")) is not None:
+        return mirror
+    names = ", ".join(mirror.name for mirror in installation.mirrors)
     raise UsageError(
         f"{names}: kbsync manages its own indexes, built-in or in a database; this command is for services"
     )
+
+
+def only_one(mirrors: Iterable[MirrorConfig], target: str) -> MirrorConfig | None:
+    """Return the only one of these mirrors; None if there is none. `target`: what they use, for the
+    `UsageError` if there are several."""
+    several = list(mirrors)
+    if len(several) > 1:
+        names = ", ".join(mirror.name for mirror in several)
+        raise UsageError(f"several mirrors use {target}; choose one with --mirror: {names}")
+    return next(iter(several), None)
 
 
 def is_remote(mirror: MirrorConfig) -> bool:

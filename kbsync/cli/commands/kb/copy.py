@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.commands.kb.account import only_one
 from kbsync.cli.context import choose, prepare, set_up_logs
 from kbsync.cli.exit_codes import MirrorError, code_of, concerning
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
@@ -50,7 +51,13 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     again to continue. The built-in knowledge base is kept.
     """
     installation = choose(choices)
-    mirror = _only_database(installation)
+    databases = (mirror for mirror in installation.mirrors if mirror.target.type == "postgres")
+    if (mirror := only_one(databases, "PostgreSQL")) is None:
+        names = ", ".join(f"{mirror.name} ({mirror.target.type})" for mirror in installation.mirrors)
+        raise UsageError(
+            f"no mirror has a target of type postgres to copy into: {names}; "
+            "change the target in the config first, then copy"
+        )
     set_up_logs(choices)
     folder = (source_dir or installation.default_base(mirror)).absolute()
     began = time.monotonic()
@@ -79,21 +86,6 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
         print_message(f"continue with: {installation.command_line('--once')}")
         end = installation.command_line(f"forget {mirror.name} --left-behind")
         print_message(f"the old knowledge base is unchanged; to delete its documents: {end}")
-
-
-def _only_database(installation: Installation) -> MirrorConfig:
-    """Return the only mirror whose target is a database. Raises `UsageError`."""
-    mirrors = [mirror for mirror in installation.mirrors if mirror.target.type == "postgres"]
-    if len(mirrors) == 1:
-        return mirrors[0]
-    if mirrors:
-        names = ", ".join(mirror.name for mirror in mirrors)
-        raise UsageError(f"several mirrors use PostgreSQL; choose one with --mirror: {names}")
-    names = ", ".join(f"{mirror.name} ({mirror.target.type})" for mirror in installation.mirrors)
-    raise UsageError(
-        f"no mirror has a target of type postgres to copy into: {names}; "
-        "change the target in the config first, then copy"
-    )
 
 
 def _open_source(folder: Path) -> SqliteStore:
