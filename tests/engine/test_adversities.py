@@ -253,6 +253,8 @@ async def test_deletion_does_not_wait_for_a_clock_set_back(
 class Still:
     """A watcher that never reports anything."""
 
+    is_local = True
+
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self.hints = HintSet()
         self.rescan_wanted, self.rescan_reason, self.rescan_every = False, "", 900.0

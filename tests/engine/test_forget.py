@@ -194,6 +194,7 @@ FACTS = [
     f"{fact}:1"
     for fact in (
         "audit",
+        "audit-request",
         "base",
         "note",
         "pause",
