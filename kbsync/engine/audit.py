@@ -331,10 +331,11 @@ class Repairs:
         if row is not None and is_marked and row.remote_id is None:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
-        # Somebody copied the marked document, and the file is gone.
-        entry = tx.entries.get(binding.mirror, stray.path)
-        is_orphan = is_marked and (entry is None or entry.presence is Presence.GONE)
-        if not (binding.limits.embedded or is_orphan or self._original(tx, stray)):
+        # Somebody copied the marked document, or another state uploaded it under a name that proves it ours.
+        entry, by_name = tx.entries.get(binding.mirror, stray.path), binding.abilities.adopt == "name"
+        is_orphan = (is_marked or by_name) and (entry is None or entry.presence is Presence.GONE)
+        is_replaced = by_name and serving(self._journal.uploads(tx, stray.path)) is not None
+        if not (binding.limits.embedded or is_orphan or is_replaced or self._original(tx, stray)):
             return False
         # Without a recipe it cannot be mistaken for a document that a file needs.
         adopted = adopting(binding, replace(stray, listed=replace(stray.listed, recipe="")), timing.now)

@@ -158,6 +158,29 @@ async def test_file_changed_meanwhile_replaces_the_upload_where_names_are_proof(
     assert len(world.base.documents) == 3
 
 
+@long
+@pytest.mark.parametrize("kind", ["orphaned", "duplicate"])
+@pytest.mark.parametrize("adopt", ["content", "name"])
+async def test_repair_removes_the_upload_of_another_state_where_names_are_proof(
+    world: World, adopt: str, kind: str
+) -> None:
+    world.settings = replace(world.settings, adopt=adopt)
+    await world.mirrored(3)
+    other = replace(world.base.searchable("f0.md")[0], remote_id="of another state")
+    world.base._documents[other.remote_id] = other
+    if kind == "orphaned":
+        world.delete("f0.md")
+    else:
+        world.write("f0.md", "new words")
+    await world.once()
+    findings = await verified(world)
+    assert paths(findings) == {kind: ["f0.md"]}
+    world.post_request("repair", **(repair_request(findings) or {"base": findings.base}))
+    await world.once()
+    assert (other.remote_id in world.base.documents) is (adopt == "content")
+    assert (await verified(world)).ok is (adopt == "name")
+
+
 @pytest.mark.parametrize("adopt", ["content", "name"])
 async def test_plain_names_are_adopted_by_their_bytes(world: World, adopt: str) -> None:
     world.settings = replace(world.settings, names="plain", adopt=adopt)
