@@ -44,7 +44,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "3")),
     "ics": ("calendars", "read_ics", "1"),
     "vcf": ("calendars", "read_vcf", "2"),
-    "canvas": ("canvas", "read_canvas", "2"),
+    "canvas": ("canvas", "read_canvas", "3"),
     "ipynb": ("notebook", "read_ipynb", "7"),
 }
 """The readers by extension: the module in this folder, its function and the function's version. All run
