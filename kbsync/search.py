@@ -32,7 +32,7 @@ from kbsync.engine.search import (
 from kbsync.engine.status import CREDENTIALS, forgotten_bases, iso, why_old
 from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.freshness import Freshness, Note, freshness_reader
-from kbsync.index.snippet import without_markup
+from kbsync.index.snippet import plain_heading, without_markup
 from kbsync.installation import Installation
 from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import gather, in_mirror_threads, in_thread
@@ -469,10 +469,11 @@ def shortened(
     """Return the hit with shorter passages, limited to the best `passages`. `plain`: without markup."""
 
     def shorten(passage: Passage) -> Passage:
-        text = passage.text
+        text, headings = passage.text, passage.headings
         if plain:
-            text = without_markup(text, hit.path, [hit.hit.title or "", *passage.headings])
-        return replace(passage, text=text[:longest])
+            text = without_markup(text, hit.path, [hit.hit.title or "", *headings])
+            headings = tuple(plain_heading(heading, hit.path) for heading in headings)
+        return replace(passage, text=text[:longest], headings=headings)
 
     return replace(hit, hit=replace(hit.hit, passages=tuple(map(shorten, hit.hit.passages[:passages]))))
 

@@ -19,7 +19,7 @@ from kbsync.engine.search import FoundDocument, Unmatched, find_unmatched
 from kbsync.engine.status import clock_time, iso
 from kbsync.errors import UsageError
 from kbsync.freshness import Freshness, freshness_reader
-from kbsync.index.snippet import snippet, without_markup
+from kbsync.index.snippet import plain_heading, snippet, without_markup
 from kbsync.installation import Installation
 from kbsync.search import SearchReply, filters_in_words, notes_on, open_all, search, why_lines
 from kbsync.state.read_only import SnapshotReader
@@ -197,7 +197,8 @@ def as_of(document: FoundDocument) -> list[str]:
 def heading_trail(document: FoundDocument, passage: Passage | None) -> str:
     """Return the headings above a passage, or the document's title; "" if it has neither."""
     headings = passage.headings if passage else ()
-    return " › ".join(headings) or document.hit.title or ""
+    trail = " › ".join(plain_heading(heading, document.path) for heading in headings)
+    return trail or plain_heading(document.hit.title or "", document.path)
 
 
 def excerpt(

@@ -118,6 +118,15 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     return "\n".join(parts).removesuffix(_AFTER_HEADING) or " ".join(titles)
 
 
+def plain_heading(heading: str, path: str) -> str:
+    """Return a heading of the document at `path` without the markup of links, emphasis and code, if people
+    wrote it in Markdown."""
+    is_typed = not needs_parser(path) or extension_of(path) in _MARKDOWN_INSIDE
+    if flavour_of(path) is not Flavour.MARKDOWN or not is_typed:
+        return heading
+    return " ".join(_without_inline(heading.replace(_MASK, "\ufffd")).split()) or heading
+
+
 def _without_inline(text: str) -> str:
     """Return Markdown without the markup of links, emphasis and code. Code itself stays as it is."""
     ticks = list(_TICKS.finditer(text))

@@ -122,14 +122,16 @@ def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored
 
 @long
 def test_people_see_no_markup_and_no_repeated_heading(sandbox: Sandbox) -> None:
-    sandbox.write("backups.md", "# Backups\n\nBackups run at night:\n\n```sh\n# as root\nbackup --now\n```\n")
+    fence = "```sh\n# as root\nbackup --now\n```\n"
+    sandbox.write("backups.md", f"# `Backups`\n\nBackups run at night:\n\n{fence}")
     sandbox.configure()
     assert sandbox.run("--once").code == 0
     first, second = sandbox.run("search", "backups").out.splitlines()
     assert first.startswith("backups.md  Backups  line 1")
     assert second.strip() == "Backups run at night: # as root backup --now"
     [passage] = sandbox.run("search", "backups", "--json").json["hits"][0]["passages"]
-    assert passage["text"].startswith("# Backups\n\nBackups run"), "programs get it as it is"
+    assert passage["text"].startswith("# `Backups`\n\nBackups run"), "programs get it as it is"
+    assert passage["headings"] == ["`Backups`"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from kbsync.index.dates import date_forms
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder, Vectors
 from kbsync.index.search import Search, behind, spread, with_unranked
-from kbsync.index.snippet import snippet, without_markup
+from kbsync.index.snippet import plain_heading, snippet, without_markup
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
@@ -820,6 +820,21 @@ def test_chinese_snippet_highlights_pairs() -> None:
 def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
     result = snippet(text, query, 200)
     assert [result.text[start:end] for start, end in result.spans] == marked
+
+
+@pytest.mark.parametrize(
+    ("path", "heading", "shown"),
+    [
+        ("a.md", "Class: `Bell` and [docs](https://x.example)", "Class: Bell and docs"),
+        ("a.md", "**Lamps** <a id='x'></a> ![built](badge.svg)", "Lamps built"),
+        ("a.md", "``", "``"),
+        ("a.ipynb", "`run()`", "run()"),
+        ("a.docx", "`run()` *", "`run()` *"),
+        ("a.txt", "*run*", "*run*"),
+    ],
+)
+def test_heading_is_shown_without_markup(path: str, heading: str, shown: str) -> None:
+    assert plain_heading(heading, path) == shown
 
 
 @pytest.mark.parametrize(
