@@ -344,6 +344,8 @@ OPENAI_ROWS = [
     Row("openai", "attach", 400, inner("unsupported file"), Rejected, code="400"),
     Row("openai", "upload", 413, inner("too large"), Rejected, code="413"),
     Row("openai", "status", 404, PAGE, NotOffered, code="404"),
+    Row("openai", "base", 404, detail("Not Found"), NotOffered, code="404"),
+    Row("openai", "base", 404, inner("No vector store found"), Rejected, code=GONE),
     Row("openai", "status", 500, inner("The server had an error"), Unsure, code="500"),
 ]
 

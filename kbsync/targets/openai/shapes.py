@@ -239,8 +239,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Rejected, call={rules.CHAT}, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
     # OGX: its embedding model is unavailable, which is no document's fault.
     ErrorRule(Unavailable, status={400, 404}, pattern=_LACKS_MODEL, as_code="model"),
-    # The service's message for a path that it doesn't have.
-    ErrorRule(NotOffered, status={404}, pattern=_NO_CALL, hint=_BASE_URL_HINT, as_code=rules.GONE),
+    # A message for a path that the server doesn't have, which says nothing about a store or file.
+    ErrorRule(NotOffered, status={404}, pattern=_NO_CALL, hint=_BASE_URL_HINT),
     # OGX responds to this call with an empty body.
     ErrorRule(None, status={204}, call={PUT_BACK}),
     # OpenAI: no such store or file.

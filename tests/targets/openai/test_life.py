@@ -403,6 +403,9 @@ async def test_address_without_its_version_is_reported(
     async with world.running():
         with pytest.raises(NotOffered, match="base_url"):
             await account_of(world.make_target()).bases.list_all()
+        # The server knows no such path; the store may exist.
+        with pytest.raises(NotOffered, match="base_url"):
+            await world.make_target().base()
     world.app.violations.clear()
 
 
