@@ -1,4 +1,4 @@
-"""Measures how one large log changes the ranking of the files beside it: 376 files, with and without the log.
+"""Measures how one large log changes the ranking of other files: 376 files, with and without the log.
 
 python benchmarks/big_log.py FOLDER [--megabytes 60] [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
 

@@ -39,7 +39,7 @@ TINY = 1_000_000
 
 @contextmanager
 def place() -> Iterator[tuple[Path, Path]]:
-    """Create an empty folder and a state directory beside it."""
+    """Create an empty folder and a state directory next to it."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "docs", Path(temporary) / "state"
         folder.mkdir()

@@ -190,7 +190,7 @@ def search_until(dsn: str, queries: Sequence[Query], ended: Event, times: Any) -
 
 
 def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, writes: bool) -> float:
-    """Return one writer's documents per second beside so many searchers; print the searchers' times."""
+    """Return one writer's documents per second alongside so many searchers; print the searchers' times."""
     ended, written, times = SPAWNED.Event(), SPAWNED.Value("q", 0), SPAWNED.Queue()
     workers = [
         SPAWNED.Process(target=search_until, args=(dsn, queries[at::searchers], ended, times))

@@ -1,7 +1,7 @@
 """Compares a scan of an unchanged tree with `find -printf` for the same stat fields on the same tree.
 
 `python benchmarks/scan.py DIR [FILES FOLDERS]` creates the tree if it doesn't exist, stores it in a table
-beside it and prints for each layout of that table: seconds, the ratio to find, peak memory.
+next to it and prints for each layout of that table: seconds, the ratio to find, peak memory.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def fill(folder: Path, count: int) -> None:
 
 
 def ensure(root: Path, files: int, leaves: int) -> Path:
-    """Return `root`, and build it unless a file beside it says that an earlier run did."""
+    """Return `root`, and build it unless a file next to it says that an earlier run did."""
     mark = root.with_name(root.name + ".built")
     if not mark.exists():
         build(root, files, leaves)

@@ -156,7 +156,7 @@ class Mirror:
 def _watched(process: subprocess.Popen[bytes]) -> tuple[float, resource.struct_rusage]:
     """Peak MiB and usage of a process, when it has ended.
 
-    The peak that `wait4` tells is no less than that of the process that started it.
+    The peak that `wait4` reports is at least that of the process that started it.
     """
     peak_mib = 0.0
     while True:

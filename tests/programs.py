@@ -28,7 +28,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
 
 
 def find_program(program: str) -> str | None:
-    """Return the path of the program, beside this Python or on PATH."""
+    """Return the path of the program, next to this Python or on PATH."""
     beside = str(Path(sys.executable).parent)
     return shutil.which(program, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
 

@@ -2,7 +2,7 @@
 
 It checks the environment it runs in. The size on disk is the sum of all files of kbsync and its requirements,
 bytecode included. The download size is that of the same files packed as wheels; packing takes some seconds,
-so the figures are cached beside the environment. The project's limits are 60 MB to download and 180 MB on
+so the figures are cached next to the environment. The project's limits are 60 MB to download and 180 MB on
 disk.
 """
 

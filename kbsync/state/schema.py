@@ -229,7 +229,7 @@ def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
 
 def is_restored(path: Path) -> bool:
     """Return whether the file is older than its last use, as a restored backup is."""
-    # kbsync always leaves its WAL file beside it. Without one, the file comes from a backup, or the WAL was
+    # kbsync always leaves its WAL file next to it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()
 

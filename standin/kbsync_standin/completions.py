@@ -75,7 +75,9 @@ KIND = (
 
 
 def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
-    """Answer a valid request. `head`: the fields beside the choices; `args`: the fault's arguments."""
+    """Answer a valid request. `head`: the fields in addition to the choices; `args`: the fault's
+    arguments.
+    """
     text = answer_to(body["messages"][-1]["content"])
     if body.get("stream", False):
         return event_stream(list(_events(text, head, args)), args)

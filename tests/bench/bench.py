@@ -163,4 +163,4 @@ class SharedBench(Bench):
 
     @abstractmethod
     def target(self) -> AbstractAsyncContextManager[Target | Any]:
-        """Open another client beside the mirror's, for as long as the context lasts."""
+        """Open another client alongside the mirror's, for as long as the context lasts."""

@@ -64,7 +64,7 @@ WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
 
 @dataclass
 class AskSandbox:
-    """A mirror of two files at a service, beside another user's document."""
+    """A mirror of two files at a service, next to another user's document."""
 
     sandbox: Sandbox
     server: Server

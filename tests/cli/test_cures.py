@@ -383,7 +383,7 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuSandbo
         explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
         printed["explain"] = explained.partition("run `")[2].partition("`")[0]
     assert set(printed.values()) == {log_line["cure"]}, printed
-    with lock.held(zhipu.root / "odd state"):  # beside a running kbsync no second one may start
+    with lock.held(zhipu.root / "odd state"):  # while a kbsync runs, no second one may start
         assert mirror(zhipu, flags)["halt"]["cure"].startswith("kbsync retry --mirror handbook ")
     assert paste(zhipu, log_line["cure"]).code == 3  # as long as the cause remains, it is a halt
     end(zhipu)

@@ -350,7 +350,7 @@ PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuSandbox]:
-    """Mirror a folder beside another user's documents."""
+    """Mirror a folder next to another user's documents."""
     files = {
         "guides/hours.txt": "The office opens at nine.\n\nThe office closes at five.\n",
         "archive/office.md": "Long ago the office opens at ten.\n",
@@ -650,7 +650,7 @@ def lagging(sandbox: Sandbox) -> Sandbox:
 
 
 def notes(sandbox: Sandbox, query: str, *options: str) -> list[str]:
-    """Return the notes beside the hits, which are the same on stderr and in the JSON."""
+    """Return the notes on the hits, which are the same on stderr and in the JSON."""
     ran = sandbox.run("search", query, "--json", *options)
     assert ran.code == 0, ran.err
     report: list[str] = ran.json.get("notes", [])

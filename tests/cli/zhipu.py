@@ -159,7 +159,7 @@ def zhipu_sandbox(root: Path, **options: Any) -> Iterator[ZhipuSandbox]:
 
 @contextlib.contextmanager
 def filled_zhipu_sandbox(root: Path, files: Mapping[str, str], foreign_text: str) -> Iterator[ZhipuSandbox]:
-    """Yield a sandbox with mirrored `files` (paths and texts), beside another user's document, for tests
+    """Yield a sandbox with mirrored `files` (paths and texts), next to another user's document, for tests
     that only read.
     """
     with zhipu_sandbox(root) as zhipu:

@@ -37,7 +37,7 @@ def problem_lines(folder: Path, text: str | bytes, **environ: str) -> list[str]:
 
 
 def mirror(folder: Path, settings: str = "", **environ: str) -> MirrorConfig:
-    """Return the only mirror of a config with `settings`, lines of `key: value`, beside name and folder."""
+    """Return the only mirror of a config with `settings` (lines of `key: value`), name and folder."""
     return read(folder, with_settings(settings), **environ).mirrors[0]
 
 

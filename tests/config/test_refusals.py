@@ -118,7 +118,7 @@ BESIDE: list[tuple[str, str]] = [
     ("notify: {command: [a], on: [halt]}", "1 notify.on[0]: 'halt' is not valid; allowed: halted, recovered"),
     ("state_dir: 5", "1 state_dir: 5 is not a path"),
 ]
-"""Settings beside the mirrors."""
+"""Settings other than the mirrors."""
 
 WHOLE: list[tuple[str, str]] = [
     ("state_dir: /x", "mirrors: is required"),

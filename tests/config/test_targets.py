@@ -1,4 +1,4 @@
-"""Tests the settings of targets at services, their callback URLes, and how a target is opened."""
+"""Tests the settings of targets at services, their callback URLs, and how a target is opened."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAST = f'type: zhipu, api_key: {KEY}, knowledge_id: "1734786402936664064"'
 
 
 def zhipu(folder: Path, settings: str = "", **environ: str) -> ZhipuTargetConfig:
-    """Return the target of a mirror with `settings` beside the required ones."""
+    """Return the target of a mirror with `settings` in addition to the required ones."""
     target = mirror(folder, f"target: {{{LEAST}{settings and ', '}{settings}}}", **environ).target
     assert isinstance(target, ZhipuTargetConfig)
     return target

@@ -36,7 +36,7 @@ class CrashedMirror:
 
     @asynccontextmanager
     async def serving(self, **settings: Any) -> AsyncIterator[CrashedMirror]:
-        """Mirror everything, beside another user's document; `settings`: the mirror's."""
+        """Mirror everything, next to another user's document; `settings`: the mirror's."""
         async with self.bench.serving():
             self.world.settings = replace(self.world.settings, **settings)
             self.world.write_many(FILES)

@@ -1,6 +1,6 @@
 """Runs the commands of a page one after the other in one folder, like a reader at a terminal.
 
-A stand-in that a page starts is a real process; it continues beside the other commands, as in another
+A stand-in that a page starts is a real process; it continues alongside the other commands, as in another
 terminal, until a new one takes its port or the page ends. The pages' port is replaced by a free one.
 """
 

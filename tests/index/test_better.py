@@ -1,4 +1,4 @@
-"""Better vectors: made while the target is idle, next to the built-in ones, gone with their passage."""
+"""Tests that better vectors are computed while the target is idle, and deleted with their passage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def vector_of(text: str) -> bytes:
 
 
 class FakeModel:
-    """Makes vectors of texts; `gate` holds it back, `error` fails."""
+    """Computes vectors of texts; `gate` delays it, `error` makes it fail."""
 
     def __init__(self, name: str = "better/1") -> None:
         self.name = name

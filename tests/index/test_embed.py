@@ -188,7 +188,7 @@ def test_graph_that_pools_itself_is_trusted(tmp_path: Path) -> None:
 
 
 def described(folder: Path, **files: object) -> Path:
-    """Write a model of token vectors with files of sentence-transformers beside it, `__` for `/` in their
+    """Write a model of token vectors with files of sentence-transformers next to it, `__` for `/` in their
     names.
     """
     graph(folder, pooled=False)
@@ -202,7 +202,7 @@ def described(folder: Path, **files: object) -> Path:
 def pooled_by(folder: Path, **settings: object) -> list[float]:
     """Return the vector of `one two three three` in a model with this pooling, its largest number 1."""
     model = OnnxEmbedder(described(folder, **{"1_Pooling__config": settings}))
-    [_, vector] = model.embed(["two", "one two three three"])  # one with padding beside it
+    [_, vector] = model.embed(["two", "one two three three"])  # one with padding next to it
     return [round(float(number) / max(vector), 3) for number in vector]
 
 

@@ -1,4 +1,4 @@
-"""Each hit says how its score is made up, from the same numbers that put it in its place."""
+"""Tests that each hit explains its score with the numbers that determined its rank."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def reasons(searcher: Search, question: str, path: str) -> Reasons:
 
 
 def check_sums(hits: list[Hit]) -> None:
-    """Check that the parts of each score make it, and so the order."""
+    """Check that the parts of each score add up to it, and that the scores are in order."""
     scores = list[float]()
     for hit in hits:
         why = hit.reasons
@@ -193,7 +193,7 @@ def test_translated_hit_names_the_translated_words(searcher: Search) -> None:
 
 
 class Reversing:
-    """A ranking model that prefers what the index likes least."""
+    """A ranking model that prefers the hits that the index ranks last."""
 
     model, most_texts = "reversing", 10
 

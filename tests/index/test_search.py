@@ -57,7 +57,7 @@ def entry(number: int, path: str, text: str, modified: float = 1.0) -> Entry:
 def searching(
     folder: Path, texts: Iterable[tuple[str, str]], encoder: Encoder = ENCODER
 ) -> Iterator[tuple[Search, Writer]]:
-    """What searches an index of these texts, and what writes it."""
+    """A reader and a writer of an index of these texts."""
     index = Writer(folder)
     index.put([entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)], ENCODER)
     with closing(index), closing(SqliteStore(folder, writer=None)) as store:
@@ -142,7 +142,7 @@ def test_unrelated_documents_are_excluded(searcher: Search) -> None:
 
 def test_similarity_of_unrelated_texts_is_known_only_for_the_built_in_model(tmp_path: Path) -> None:
     class Other(LocalEncoder):
-        """As a model of which nothing is known."""
+        """Like a model whose minimum cosine is unknown."""
 
         least_cosine = LocalEncoder(tmp_path).least_cosine
 
@@ -460,7 +460,7 @@ OTHER_SPELLINGS = (
 def test_british_and_american_spelling_and_irregular_plurals_find_each_other(
     tmp_path: Path, question: str, written: str
 ) -> None:
-    """Also if some document has the word as asked for."""
+    """Even if a document has the word as typed."""
     texts = [("right.md", f"We need this: {written}."), ("other.md", "We need that.")]
     with searching(tmp_path, [*texts, ("same.md", f"Nothing but {question} here.")]) as (searcher, _):
         assert set(paths(searcher.search(Query(question)))[:2]) == {"same.md", "right.md"}
@@ -746,7 +746,7 @@ def test_warm_searcher_sees_every_change(tmp_path: Path) -> None:
 
 
 def test_no_hit_mixes_two_documents(tmp_path: Path) -> None:
-    """A service takes its time, and the numbers of passages that are deleted meanwhile are given again."""
+    """The service is slow, and the numbers of passages deleted meanwhile are reused."""
 
     class Ranker:
         model, most_texts = "slow", 10
@@ -757,7 +757,7 @@ def test_no_hit_mixes_two_documents(tmp_path: Path) -> None:
             return [(at, 0.9 - at / 10) for at in reversed(range(len(texts)))]
 
         def close(self) -> None:
-            """There is nothing to let go of."""
+            """Do nothing: it holds no resources."""
 
     texts = [("a.md", "red wine from France"), ("b.md", "white wine from Spain")]
     with searching(tmp_path, texts) as (_, index), closing(SqliteStore(tmp_path, writer=None)) as store:

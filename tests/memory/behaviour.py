@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 EqualNames = Literal["allow", "refuse", "replace"]
-"""Whether a second document of one name is stored beside the first, refused, or replaces it."""
+"""Whether a second document of one name is stored next to the first, refused, or replaces it."""
 
 FOREVER = sys.maxsize
 """A number of times without end."""

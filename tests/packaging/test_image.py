@@ -145,7 +145,7 @@ def test_health_check_exit_codes_suit_container_engines(tmp_path: Path, code: in
     "file", sorted(ROOT.glob("[de]*/**/compose.yaml")), ids=lambda file: file.parent.name
 )
 def test_compose_container_restarts_after_a_reboot(file: Path) -> None:
-    """Docker's `on-failure` starts nothing at boot if the daemon was stopped orderly."""
+    """Docker's `on-failure` starts nothing at boot if the daemon was stopped cleanly."""
     compose = yaml.safe_load(file.read_text())
     assert compose["services"]["kbsync"]["restart"] == "unless-stopped"
 

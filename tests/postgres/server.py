@@ -117,7 +117,7 @@ class Server:
                 time.sleep(0.05)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it, with every connection: SIGINT in good order, SIGQUIT at once, like a crash."""
+        """End it, with every connection: SIGINT for a clean shutdown, SIGQUIT for one like a crash."""
         self.process.send_signal(number)
         self.process.wait(30)
 

@@ -58,7 +58,7 @@ class Trial:
 
     `under`: switches of the service during the trial. `blames_document`: the service rejects a document,
     which a person sees, and it is sent again on request. `asking`: the operation that a pass is made to call,
-    if it is another one. `twins`: documents that can't be proven ours stay beside new ones, and `verify`
+    if it is another one. `twins`: documents that can't be proven ours stay next to new ones, and `verify`
     reports them.
     """
 
@@ -111,7 +111,7 @@ class FaultyMirror:
         bench.on_change = look_for_gaps
 
     async def begin(self, *ops: str) -> None:
-        """Mirror four files beside another user's document; then cause a pass to call `ops`."""
+        """Mirror four files next to another user's document; then cause a pass to call `ops`."""
         if "file" in ops:
             self.world.settings = replace(self.world.settings, names="plain")
         for name in FILES:

@@ -24,7 +24,7 @@ WORDS = ["substring", "exact", "case_insensitive"]
 
 
 async def in_a_crowd(world: RemoteWorld) -> None:
-    """Mirror a few of our files beside many other documents."""
+    """Mirror a few of our files next to many other documents."""
     await world.mirrored(6)
     for number in range(MANY):
         world.plant(f"theirs{number}.md", "something of theirs")

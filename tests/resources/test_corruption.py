@@ -134,7 +134,7 @@ async def spoilt_after(world: World, number: int) -> bool:
 def overwrite(state: Path) -> None:
     """Overwrite the state as a program does that uses the disk directly.
 
-    In place: if the file were empty for a moment, any process opening it then would remove the files beside
+    In place: if the file were empty for a moment, any process opening it then would remove the files next to
     it.
     """
     for file in (state, state.with_name("state.db-wal")):

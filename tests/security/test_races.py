@@ -25,7 +25,7 @@ CALLS = ("open", "stat", "fstat", "readv", "scandir", "read", "dup")
 
 
 class SwappedFolder:
-    """A mirrored folder with `sub/file.txt`, and beside it a folder with a file of the same name."""
+    """A mirrored folder with `sub/file.txt`, and next to it a folder with a file of the same name."""
 
     def __init__(self, above: Path) -> None:
         self.root, self.outside = above / "root", above / "outside"

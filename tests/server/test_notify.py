@@ -189,7 +189,9 @@ def test_command_environment_excludes_our_library_settings(tmp_path: Path) -> No
 
 @pytest.fixture
 def parent(tmp_path: Path) -> list[str]:
-    """A command that hangs, as does its child, whose number is written to the last argument."""
+    """A command that hangs, as does its child, whose process id it writes to the file in the last
+    argument.
+    """
     os.mkfifo(tmp_path / "fifo")
     script = 'cat "$0" & echo $! >"$1.new"; mv "$1.new" "$1"; exec cat "$0"'
     return ["/bin/sh", "-c", script, str(tmp_path / "fifo"), str(tmp_path / "child")]
@@ -201,7 +203,7 @@ async def child_of(parent: list[str]) -> int:
 
 
 def lives(pid: int) -> bool:
-    """And is not a process that only waits for somebody to ask how it ended."""
+    """And it isn't a zombie."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -264,7 +266,7 @@ async def test_command_running_as_another_user_is_not_waited_for(monkeypatch: py
 
 
 class Recipient:
-    """An address that keeps what it gets and answers as its path says; of 0 it gives no answer."""
+    """A server that records requests and answers with the status in the path; 0: no answer."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -341,7 +343,7 @@ ROW = Upload(1, 1, 1, "y.pdf", "y.pdf", "y.pdf", "d", 1, "r", UploadState.SERVIN
 
 
 class NotifiedMirror:
-    """Notifications of one mirror on a clock of the test's, and the notices that a command got."""
+    """Notifications of one mirror on the test's clock, and the notices that its command received."""
 
     def __init__(self, folder: Path, command: str = 'cat >>"$0"') -> None:
         structlog.reset_defaults()  # whatever a command that ran in this process before has set

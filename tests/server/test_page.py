@@ -225,7 +225,7 @@ def show_mirrors(monkeypatch: pytest.MonkeyPatch, mirrors: Sequence[dict[str, An
 async def test_most_severe_mirror_comes_first_and_opens_the_page(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of exit codes, 2, 3, 4, 1; changes beside a running kbsync are no problem."""
+    """In the order of exit codes, 2, 3, 4, 1; changes outside a running kbsync are no problem."""
     mirrors = list[dict[str, Any]]()
     show_mirrors(monkeypatch, mirrors)
     async with open_view(scene(tmp_path), page) as view:

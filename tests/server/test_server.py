@@ -59,7 +59,7 @@ def test_request_content_is_never_logged(port: int, content: bytes, caplog: pyte
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Return whether the other side closes the connection, orderly or not, without a response."""
+    """Return whether the other side closes the connection, cleanly or not, without a response."""
     try:
         return connection.recv(1) == b""
     except ConnectionResetError:

@@ -29,8 +29,8 @@ class Probe:
     under it.
 
     `file`: name, bytes and type of the part `file_field` of a form, `form` its other fields. `headers`: those
-    beside the ones in every request of the side; None removes one of these. `keep`: word → the path of its
-    value in the response, such as `data.0.id`. `until`: the condition on the body until which to repeat.
+    in addition to those in every request of the side; None removes one of these. `keep`: word → the path of
+    its value in the response, such as `data.0.id`. `until`: the condition on the body until which to repeat.
     """
 
     name: str

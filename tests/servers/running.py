@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast
 from tests.servers.probe import Probe
 
 NAMES = ("openai", "openwebui", "lightrag", "mcp")
-"""Each is a module of this folder, with its packages in a file beside it. `mcp`: programs that call ours."""
+"""Each is a module of this folder, with its packages in a file next to it. `mcp`: programs that call ours."""
 
 VARIABLE = "KBSYNC_SERVERS"
 """JSON with the worlds' data about each server, by name. Without it no test here is collected."""

@@ -20,7 +20,9 @@ PATIENCE = 60.0
 
 
 def machine(**changes: object) -> Machine:
-    """The real machine but for `changes`, and without mounts that this test machine happens to have."""
+    """The real machine, except for `changes`, and without the mounts that this test machine happens to
+    have.
+    """
     return replace(Machine(mounts=lambda: ()), **changes)  # type: ignore[arg-type]
 
 
@@ -48,7 +50,7 @@ class Hearing:
         self.wakes += 1
 
     def covers(self, path: str) -> bool:
-        """Some hint asks to look at `path`."""
+        """Return whether some hint is about `path`."""
         above = {path, *ancestors(path)}
         trees = (HintKind.TREE, HintKind.GONE_TREE)
         return any(

@@ -1,4 +1,4 @@
-"""Tests each fault that the server plays itself, as a client sees it, with and without the work done."""
+"""Tests each fault that the server itself injects, as a client sees it, with and without the work done."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_state_of_the_oldest_schema_becomes_equal_to_a_new_one(tmp_path: Path) -
 
 
 def test_mount_points_of_the_oldest_schema_have_no_known_disk(tmp_path: Path) -> None:
-    """So the disks mounted there and at the root are learnt, and nothing is held."""
+    """So kbsync records the disks mounted there and at the root, and holds nothing."""
     path = tmp_path / "state.db"
     with closing(open_writer(path)) as old:
         old.execute(oldest_tables())

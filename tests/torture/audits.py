@@ -28,7 +28,7 @@ AUDITS = 4
 
 LOOKS = ("list", "detail", "file", "base", "capacity", "retrieve")
 SWEEPS, FOR_EACH, BESIDES = 3, 8, 12
-"""The most complete reads of a list; polls for each affected document; polls beside these."""
+"""The most complete reads of a list; polls for each affected document; polls in addition to these."""
 
 ZHIPU_LISTS: tuple[dict[str, Any], ...] = (
     {},

@@ -117,7 +117,7 @@ _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SIGN_IN_PLACE = re.compile(
     r"""(?:
-        (?<![a-z]) [^\x00-\x7f]{1,2} (?![a-z])  # alone or beside a digit: £10, ± 5, § 3
+        (?<![a-z]) [^\x00-\x7f]{1,2} (?![a-z])  # alone or next to a digit: £10, ± 5, § 3
         | (?<![a-z]) [©’‘“”„–—…•«»‹›†‡\xa0\xad]{1,2} | [©®™’‘“”„–—…•«»‹›†‡\xa0\xad]{1,2} (?!\w)
         | (?<=[a-z]) [’–—…\xad] (?=[a-z])
         | (?<=\b[a-z]) [¹²³ªº] \b | (?<=\b[kcdm]m) [²³] \b | (?<=\bft) [²³] \b
@@ -134,7 +134,7 @@ _BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
 _ASTRAY = re.compile(  # above or below no letter, in Thai and Hebrew
     "[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u05b0-\u05c7](?<![ก-ฮ\u0e31-\u0e4eא-ת\u05b0-\u05c7].)"
 )
-_TOUCHING = re.compile(  # a sign directly beside a letter outside ASCII
+_TOUCHING = re.compile(  # a sign directly next to a letter outside ASCII
     r"[¹²³€£¥¢§±¶µ¼½¾×÷¬¦©®™†‡‰¤°](?:(?=[^\W\d_\x00-\x7f])|(?<=[^\W\d_\x00-\x7f].))"
 )
 _UNWESTERN = re.compile(  # the ends of words in Latvian and Polish, ļ and ď, and rows of accents

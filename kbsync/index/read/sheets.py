@@ -124,7 +124,7 @@ def _table(sheet: calamine.CalamineSheet, details: _Details) -> str:
     for (first, column), (last, last_column) in sheet.merged_cell_ranges or ():
         if column != last_column:
             continue
-        # One name beside several rows belongs to each of them.
+        # One name next to several rows belongs to each of them.
         for number in range(max(0, first - top) + 1, min(last - top + 1, len(rows))):
             if 0 <= column - left < len(rows[number]):
                 rows[number][column - left] = rows[first - top][column - left]

@@ -204,5 +204,5 @@ class GptbotsApplication(Bot):
         return {"total": len(rows), "list": rows}
 
     def add_extra_fields(self, value: Any) -> Any:
-        """Add unknown fields, but never beside a business code."""
+        """Add unknown fields, but never together with a business code."""
         return value if isinstance(value, dict) and "code" in value else super().add_extra_fields(value)

@@ -249,7 +249,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         ]
         rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
         for row in rows:
-            # Texts appear beside their scores, always or on request.
+            # Texts appear next to their scores, always or on request.
             text = texts[row["index"]]
             if dialect in ("newapi", "vllm") or (dialect == "jina" and body.get("return_documents")):
                 row["document"] = {"text": text}

@@ -31,14 +31,14 @@ PICTURE = f"data:image/png;base64,{base64.b64encode(b'a goat in a boat').decode(
 
 @dataclass
 class VectorAnswer:
-    """An answer: its status and its JSON."""
+    """A response: its status and its JSON."""
 
     status: int
     body: Any
 
 
 class DirectVectors:
-    """The application, asked without a server."""
+    """The application, called without a server."""
 
     def __init__(self, **switches: Any) -> None:
         self.app = application(KEY)
@@ -58,7 +58,7 @@ class DirectVectors:
 
 
 def embedding(dialect: str, texts: list[str]) -> dict[str, Any]:
-    """The request of a dialect's documents."""
+    """Return the request in a dialect's documentation."""
     match dialect:
         case "tei":
             return {"inputs": texts, "normalize": True, "truncate": True}

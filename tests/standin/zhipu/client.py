@@ -1,4 +1,4 @@
-"""A client without a network: builds requests as clients do, reads responses, holds the clock."""
+"""A client without a network: builds requests as clients do, reads responses, and controls the clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = "127.0.0.1:9000"
 
 
 class DirectZhipu:
-    """One application at a standing clock. `fault(...)` is played in the next request."""
+    """One application with a stopped clock. `fault(...)` sets a fault for the next request."""
 
     def __init__(self, seed: int = 0, vectorize: tuple[float, float] = (0.0, 0.0), **switches: Any) -> None:
         self.clock = StandInClock(lambda: START)
@@ -74,7 +74,7 @@ class DirectZhipu:
         return json.loads(self.upload_answer(name, text.encode(), **fields).body)
 
     def put(self, name: str = "probe.txt", text: str = "hello world", **fields: Any) -> str:
-        """Upload; the new document's id."""
+        """Upload a document and return its id."""
         return str(self.upload(name, text, **fields)["data"]["successInfos"][0]["documentId"])
 
     def list(self, **query: Any) -> Any:
@@ -108,10 +108,11 @@ class DirectZhipu:
     # -- changes and reads, step by step
 
     def observe(self, *steps: Step) -> list[Any]:
-        """What each look of these steps saw.
+        """Carry out the steps, and return the results of those in `LOOKS`.
 
-        A number is seconds that go by, a tuple a fault that the next request meets, a dictionary switches. A
-        word is a call or one of `LOOKS`; it is about `a.txt` unless it names another document.
+        A number advances the clock by so many seconds, a tuple sets a fault for the next request, a
+        dictionary sets switches. A word is a call or one of `LOOKS`; it is about `a.txt` unless it names
+        another document.
         """
         matching = []
         for step in steps:
@@ -146,7 +147,7 @@ class DirectZhipu:
         self.call(*calls[step])
 
     def fields_of(self, name: str, *fields: str) -> list[Any]:
-        """These fields of a document's detail."""
+        """Return these fields of a document's detail."""
         return values(self.detail(self.ids[name]), *fields)
 
 

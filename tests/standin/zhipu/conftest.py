@@ -1,4 +1,4 @@
-"""One application with a standing clock for each test."""
+"""One application with a stopped clock for each test."""
 
 from __future__ import annotations
 

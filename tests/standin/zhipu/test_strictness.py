@@ -18,7 +18,7 @@ UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"
 
 
 def refused(service: DirectZhipu, response: Any, words: str) -> None:
-    """Answered `code` 400 inside HTTP 200, and noted in one sentence with `words`."""
+    """Check for `code` 400 inside HTTP 200, and for one recorded violation that contains `words`."""
     assert response["code"] == 400
     assert response["message"].startswith("参数错误")
     assert len(service.app.violations) == 1

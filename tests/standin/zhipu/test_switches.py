@@ -54,7 +54,7 @@ FORMS = {"404": (404, 404), "code": (200, 400), "null": (200, 200)}
 SLOW = {"vectorize": [5, 5]}
 
 SEEN: list[tuple[list[Any], list[Any]]] = [
-    # An old status is shown for a while after a re-embed, or an old reason beside the status 0.
+    # An old status is shown for a while after a re-embed, or an old reason together with status 0.
     (
         [
             {"stale_stat": 10.0},

@@ -1,4 +1,4 @@
-"""Tests the management of applications and callback URLes: sent, read, and never repeated."""
+"""Tests the management of applications and callback URLs: sent, read, and never repeated."""
 
 from __future__ import annotations
 
