@@ -36,9 +36,16 @@ class Pauses(Table):
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)))
 
     def current(self, mirror: int, now: float) -> Pause | None:
-        """Return the mirror's pause, unless it is over at `now`."""
+        """Return the mirror's pause, unless it is over at `now`.
+
+        If the clock was set back since it began, it begins now: it must not take longer than requested.
+        """
         pause = self.stored(mirror)
-        return None if pause is None or (pause.until is not None and now >= pause.until) else pause
+        if pause is None or pause.until is None:
+            return pause
+        if pause.since > now:
+            pause = Pause(now, now + pause.until - pause.since, pause.is_quiet)
+        return None if pause.until is not None and now >= pause.until else pause
 
     def stored(self, mirror: int) -> Pause | None:
         """Return the mirror's pause, even if it is over but not deleted yet."""

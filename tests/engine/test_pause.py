@@ -82,6 +82,20 @@ async def test_pause_that_is_over_stays_over_when_the_clock_is_set_back(
     assert world.searchable_texts() == world.on_disk()
 
 
+@pytest.mark.parametrize("set_back", [300.0, 86400.0 * 3650])
+async def test_pause_takes_no_longer_than_requested_when_the_clock_is_set_back(
+    world: World, set_back: float
+) -> None:
+    await world.mirrored(1)
+    pause(world, 600.0)
+    world.clock.now += 100.0
+    world.clock.skew -= set_back
+    world.write("new.md")
+    assert not (await world.once()).complete
+    world.clock.now += 601.0
+    assert (await world.once()).complete
+
+
 async def test_pause_that_is_not_over_survives_every_check_of_it(world: World) -> None:
     await world.mirrored(1)
     pause(world, 600.0)
