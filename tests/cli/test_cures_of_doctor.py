@@ -120,6 +120,21 @@ def test_permissions_are_granted_and_revoked(
     is_cured(sandbox, check_of(sandbox, check))
 
 
+@only_root
+@long
+@proves("sudo -u {} {}", "doctor")
+def test_state_of_a_service_stays_with_its_user(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    of_another(sandbox.state, 0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "user_name", lambda number: "kbsync" if number == OTHER else "ada")
+        patch.setattr(os, "access", lambda path, *_: path != sandbox.state)
+        check = found_by(sandbox, "state")
+    assert check["cure"].startswith("sudo -u kbsync kbsync doctor")
+    assert "ada cannot write" in check["detail"] and "belongs to kbsync" in check["detail"]
+    assert paste(sandbox, check["cure"]).code == 0
+
+
 # -- the machine -----------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,11 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         return
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
         fix = f"sudo chown -R {user()} {shell_word(str(state_dir))}"
-        yield wrong("state", f"{user()} cannot write to {state_dir}", fix, Code.USAGE)
+        detail, owner = f"{user()} cannot write to {state_dir}", lock.user_name(state_dir.stat().st_uid)
+        if owner not in (user(), "root") and not owner.isdecimal():  # a service's user needs it
+            detail = f"{detail}, which belongs to {owner}"
+            fix = f"sudo -u {owner} {installation.command_line('doctor')}"
+        yield wrong("state", detail, fix, Code.USAGE)
         return
     if state_dir.stat().st_mode & stat.S_IWOTH:
         # A pass refuses it as well.
