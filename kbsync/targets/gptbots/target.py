@@ -7,10 +7,11 @@ response says so about this document, and searchable if `data_status` says so ab
 
 from __future__ import annotations
 
-import math
+import asyncio
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -54,6 +55,12 @@ MAX_PAGE_NUMBERS = 20_000
 
 MAX_LOOKUP_PAGES = 12
 """Maximum number of pages to read for one document before reading the whole list."""
+
+PAGE_LIFETIME = 1.0
+"""Seconds for which a page's rows stay valid during a burst of requests.
+
+`update_time` has whole seconds.
+"""
 
 MAX_PASSAGES = 50
 """The maximum of `top_k`, in passages; several may belong to one document."""
@@ -146,8 +153,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     After an update the service may still report the state of the old version for a while. A final state
     counts for the new version if another state came in between, or if the document's `update_time` differs
     from the one in the update's marker, which also works after a restart. The target remembers the page of a
-    document, but not its row: others change documents, too, and with an outdated `update_time` a change would
-    count as searchable too early (promise 10).
+    document, but its row only for a moment: others change documents, too, and with an outdated `update_time`
+    a change would count as searchable too early (promise 10).
     """
 
     _config: GptbotsTargetConfig
@@ -185,6 +192,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # document.
         self._count: int | None = None
         self._page_numbers: dict[str, int] = {}
+        self._recent_rows: dict[str, tuple[float, MarkedRow]] = {}
+        self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return the recipe by which the service splits `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or
@@ -249,7 +258,16 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
         if not ids:
             return {}
-        rows = await self._find_rows(ids)
+        async with self._turn:  # after the wait, the rows of the last lookup may be usable
+            now, lookup = self._steady(), Lookup(self._count)
+            self._recent_rows = {
+                doc_id: (at, row)
+                for doc_id, (at, row) in self._recent_rows.items()
+                if at > now - PAGE_LIFETIME
+            }
+            rows = {doc_id: self._recent_rows[doc_id][1] for doc_id in ids if doc_id in self._recent_rows}
+            rows |= await self._find_rows([doc_id for doc_id in ids if doc_id not in rows], lookup)
+            self._recent_rows |= {row.id: (now, row) for row in lookup.rows.values()}
         # Without its `update_time`, a changed document would look like its previous version (promise 10).
         unlisted = [doc_id for doc_id in ids if doc_id not in rows]
         if unlisted and (statuses := await self._data_statuses(unlisted)):
@@ -300,6 +318,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         ids = [item.doc_id for item in batch if item.doc_id]
         self._trusted.difference_update(ids)
         self._update_started |= dict.fromkeys(ids, self._steady())
+        self._drop_recent(ids)
         try:
             body = partial(api.stream_of, batch, self._base)
             response = await self._client.request_once(op, method, path, body)
@@ -371,7 +390,11 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         doubtful = [
             doc_id for doc_id, word in words.items() if word in _FINAL and doc_id not in self._trusted
         ]
-        listed = await self._find_rows([*absent, *doubtful])
+        listed: Mapping[str, MarkedRow] = {}
+        if absent or doubtful:
+            async with self._turn:
+                listed = await self._find_rows([*absent, *doubtful], Lookup(self._count))
+        self._drop_recent(ids)
         states = {doc_id: self._state_of(doc_id, word, listed) for doc_id, word in words.items()}
         states |= {doc_id: UNKNOWN if doc_id in listed else MISSING for doc_id in absent}
         for doc_id, status in states.items():
@@ -421,17 +444,37 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 self._page_numbers[row.id] = number
         return page
 
-    async def _find_rows(self, ids: Collection[str]) -> dict[str, MarkedRow]:
+    def _drop_recent(self, ids: Iterable[str]) -> None:
+        """Drop the cached rows of these ids."""
+        for doc_id in ids:
+            self._recent_rows.pop(doc_id, None)
+
+    async def _find_rows(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
         """Return the current rows of `ids`. Reads the whole list only if it doesn't find an id otherwise."""
-        lookup, known = Lookup(self._count), self._page_numbers
         # Look up ids with a known page first: their pages show where the others are.
-        for doc_id in sorted(ids, key=lambda doc_id: known.get(doc_id, math.inf)):
+        for doc_id in sorted(
+            ids, key=lambda doc_id: (doc_id not in self._page_numbers, self._page_numbers.get(doc_id, 0))
+        ):
             for _ in range(MAX_LOOKUP_PAGES):
-                if doc_id in lookup.rows or (number := lookup.next_page(doc_id, known.get(doc_id))) is None:
+                number = (
+                    None
+                    if doc_id in lookup.rows
+                    else lookup.next_page(doc_id, self._page_numbers.get(doc_id))
+                )
+                if number is None:
                     break
                 lookup.take(number, await self._request_page(number, PAGE_SIZE))
         listed = {doc_id: lookup.rows[doc_id] for doc_id in ids if doc_id in lookup.rows}
-        return listed | await self._rows_among(set(ids) - listed.keys())
+        missing = set(ids) - listed.keys()
+        if missing:
+            async with aclosing(self.rows()) as rows:
+                async for row in rows:
+                    if row.id in missing:
+                        listed[row.id] = row
+                        missing.discard(row.id)
+                    if not missing:
+                        break
+        return listed
 
     # -- searches
 

@@ -599,18 +599,10 @@ class ServiceTarget(Target, Generic[Row]):
             async for row in rows:
                 yield row
 
-    async def _rows_among(self, ids: Iterable[str]) -> dict[str, Row]:
-        """Return the rows of those `ids` that the list has; read it only until all are found."""
-        missing, listed = set(ids), dict[str, Row]()
-        if missing:
-            async with aclosing(self.rows()) as rows:
-                async for row in rows:
-                    if row.id in missing:
-                        listed[row.id] = row
-                        missing.discard(row.id)
-                    if not missing:
-                        break
-        return listed
+    async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
+        """Return the rows of those `ids` that the list has."""
+        wanted = set(ids)
+        return {row.id: row async for row in self.rows() if row.id in wanted}
 
     async def _request_page(self, number: int, size: int) -> ListPage[Row]:
         return await self._translate_refusal(self.page(number, size))
