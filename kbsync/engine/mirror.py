@@ -496,7 +496,9 @@ class BoundMirror:
             if counter := "replaced" if is_replaced else COUNTED.get(event.event):
                 self.mirror.counts[counter] += 1
             reason = with_approve_command(event.upload.reason, name, command_line)
-            self.mirror.on_event(replace(event, upload=replace(event.upload, reason=reason)))
+            if reason != event.upload.reason:
+                event = replace(event, upload=replace(event.upload, reason=reason))
+            self.mirror.on_event(event)
 
 
 @dataclass(slots=True, eq=False)
