@@ -414,12 +414,12 @@ class RegularAudit:
     def __init__(self, mirror: Mirror, journal: Journal, target: Target, worker: Worker) -> None:
         self._mirror, self._journal, self._target, self._worker = mirror, journal, target, worker
         self._store, self._clock = mirror.store, mirror.clock
-        self._was_requested = asyncio.Event()
+        self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
 
     def wake(self) -> None:
         """Check now whether an audit is due, because a user has requested one."""
-        self._was_requested.set()
+        self._wake.set()
 
     @property
     def _may_work(self) -> bool:
@@ -436,8 +436,8 @@ class RegularAudit:
                 seconds = MAX_REST
             if seconds <= 0:
                 seconds = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
-            await wait_for_any(self._clock, min(MAX_REST, seconds), self._was_requested)
-            self._was_requested.clear()
+            await wait_for_any(self._clock, min(MAX_REST, seconds), self._wake)
+            self._wake.clear()
 
     async def run_due(self) -> None:
         """Run an audit in a pass, if one is due. If it fails, the next pass tries again."""
@@ -448,7 +448,7 @@ class RegularAudit:
         """Return the seconds until the next audit."""
         binding, now = self._journal.binding, self._clock.wall()
         recorded, request = await self._store.read(
-            lambda tx: (last_audit(tx, binding.mirror), self._request(tx))
+            lambda tx: (last_audit(tx, binding.mirror), self._read_request(tx))
         )
         if recorded is None or recorded.binding != binding.id:
             # A new base needs no audit yet: everything known about it was just read.
@@ -460,7 +460,7 @@ class RegularAudit:
             await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         return 0.0 if request else last.ended + binding.settings.deep_rescan - now
 
-    def _request(self, tx: Tx) -> str:
+    def _read_request(self, tx: Tx) -> str:
         return tx.meta.get(MirrorFact.AUDIT_REQUEST, self._journal.binding.mirror)
 
     async def try_once(self) -> bool:
@@ -481,7 +481,7 @@ class RegularAudit:
     async def audit(self) -> AuditResult:
         """Run the audit. If it raises `TargetError`, `StateError` or `PutOffError`, it records nothing."""
         started, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
-        request = await self._store.read(self._request)
+        request = await self._store.read(self._read_request)
         target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
         audit = Audit(binding, target, self._store.read, MAX_STRAYS)
         await audit.read_list()
@@ -513,7 +513,7 @@ class RegularAudit:
 
         def record(tx: Tx) -> None:
             keep_last_audit(tx, binding.mirror, last)
-            if self._request(tx) == request:
+            if self._read_request(tx) == request:
                 tx.meta.set(MirrorFact.AUDIT_REQUEST, binding.mirror, "")
 
         await self._store.write(record)

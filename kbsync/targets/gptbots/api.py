@@ -132,8 +132,8 @@ async def list_bases(client: Client) -> tuple[BaseCard, ...]:
     return (await client.read("base", "/v1/bot/knowledge/base/page", bases_of)).rows
 
 
-_TIME = 8
-"""Length of an id's beginning that is its time of creation."""
+_TIME_LENGTH = 8
+"""An id begins with this many characters of its time of creation."""
 
 
 @dataclass(slots=True)
@@ -161,15 +161,15 @@ class Lookup:
             return known
         if self.count is None:
             return 1 if not self._pages else None
-        times = [row.id[:_TIME] for _, rows in sorted(self._pages.items()) for row in rows]
+        times = [row.id[:_TIME_LENGTH] for _, rows in sorted(self._pages.items()) for row in rows]
         is_rising, is_falling = times == sorted(times), times == sorted(times, reverse=True)
         if not (is_rising or is_falling):
             return None
         # Use the page size that the server really uses.
         size = max(map(len, self._pages.values()), default=0) or PAGE_SIZE
-        low, high, near, time = 1, -(-self.count // size), {known}, remote_id[:_TIME]
+        low, high, near, time = 1, -(-self.count // size), {known}, remote_id[:_TIME_LENGTH]
         for number, rows in self._pages.items():
-            first, last = (rows[0].id[:_TIME], rows[-1].id[:_TIME]) if rows else (time, time)
+            first, last = (rows[0].id[:_TIME_LENGTH], rows[-1].id[:_TIME_LENGTH]) if rows else (time, time)
             if not rows or (time < first if is_rising else time > first):
                 high = min(high, number - 1)
             elif time > last if is_rising else time < last:

@@ -76,7 +76,6 @@ class OpenAccount:
         """Return the number of documents in a base that the state proves to be ours, including those of
         former mirrors.
         """
-
         location = (self.bases.address, base_id)
 
         def count(tx: Tx) -> int:
