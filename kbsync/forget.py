@@ -1,5 +1,5 @@
-"""Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds its
-documents, opens their knowledge bases, and deletes them if requested.
+"""Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds its documents, opens
+their knowledge bases, and deletes them if requested.
 
 It first deletes the documents of former mirrors with this name. If that fails, the mirror itself is
 unchanged.

@@ -242,7 +242,7 @@ def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
     """Return a new ADOPTING row for a document in the base that may be ours."""
     listed, path = claim.listed, claim.path
     is_signed = binding.limits.marks and listed.upload_id is not None
-    is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.OURS
+    is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.OURS_UNNEEDED
     is_ready = listed.state is DocState.READY
     if is_marked:
         phase = Phase.MARKED_READY if is_ready else Phase.MARKED

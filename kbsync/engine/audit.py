@@ -137,7 +137,7 @@ class Audit:
         """
         binding, listed = self._binding, claim.listed
         if claim.whose not in (Whose.PATH, Whose.FOREIGN):
-            return claim.whose is Whose.OURS
+            return claim.whose is Whose.OURS_UNNEEDED
         entry = tx.entries.get(binding.mirror, claim.path)
         has_same_bytes = entry is not None and has_bytes(entry, listed)
         # A copy of one of our files may have the name of another mirror's upload without a response.
@@ -575,7 +575,7 @@ class RegularAudit:
 
     def _retire(self, kind: str, stray: Claim | None, tx: Tx) -> bool:
         # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
-        if stray is None or stray.row is None or stray.whose is not Whose.OURS:
+        if stray is None or stray.row is None or stray.whose is not Whose.OURS_UNNEEDED:
             return False
         row = tx.uploads.get(stray.row.id, UploadState.TOMBSTONE)
         if row is not None and row.remote_id == stray.remote_id:

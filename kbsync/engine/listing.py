@@ -56,7 +56,7 @@ class Whose(enum.Enum):
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
     OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is awaited
-    OURS = enum.auto()  # ours, but no upload needs it; proven by id, mark, lost upload's name or base
+    OURS_UNNEEDED = enum.auto()  # ours, but not needed; proven by id, mark, lost upload's name or base
     PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror
     OTHERS = enum.auto()  # it belongs to another mirror of this state
     FOREIGN = enum.auto()
@@ -97,7 +97,7 @@ class Claim:
         """Whether the document is or may be ours, although it belongs to no row and to no open upload."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
-        return not is_known and not self.uploads and self.whose in (Whose.OURS, Whose.PATH)
+        return not is_known and not self.uploads and self.whose in (Whose.OURS_UNNEEDED, Whose.PATH)
 
     @property
     def is_overtaken(self) -> bool:
@@ -180,10 +180,10 @@ def identify(
     if uploads and (marks or is_free):  # a document updated in place has the id of its predecessor
         if not proves_content(binding) or any(row.state in UNANSWERED for row in uploads):
             return Claim(Whose.OPEN, listed, uploads=uploads)
-        return Claim(Whose.OURS, _at_path_of(uploads[0], listed), uploads[0], uploads)
+        return Claim(Whose.OURS_UNNEEDED, _at_path_of(uploads[0], listed), uploads[0], uploads)
     if holder is not None and not _is_mine(binding, holder):
         return Claim(Whose.OTHERS, listed, holder)
-    unproven = Whose.OURS if binding.limits.embedded else Whose.PATH
+    unproven = Whose.OURS_UNNEEDED if binding.limits.embedded else Whose.PATH
     if holder is not None:
         listed_at_path = _at_path_of(holder, listed)
         listed_at_path = replace(
@@ -191,10 +191,10 @@ def identify(
         )
         if holder.state is UploadState.ADOPTING and not holder.is_marked:
             return Claim(unproven, listed_at_path, holder)
-        whose = Whose.ROW if _needs_document(holder) else Whose.OURS
+        whose = Whose.ROW if _needs_document(holder) else Whose.OURS_UNNEEDED
         return Claim(whose, listed_at_path, holder, reported=listed if marks else None)
     if fitting and marks:
-        return Claim(Whose.OURS, _at_path_of(fitting[0], listed), fitting[0])
+        return Claim(Whose.OURS_UNNEEDED, _at_path_of(fitting[0], listed), fitting[0])
     doubts = tuple(row for row, fit in fits if fit is False)
     return Claim(Whose.FOREIGN if listed.path is None else unproven, listed, doubts=doubts)
 

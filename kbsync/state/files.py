@@ -424,10 +424,8 @@ class Entries:
         row up to the end of the page is read.
         """
         folder, name = split(after)
-        source, where = (
-            _BY_FOLDER,
-            "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6",
-        )
+        source = _BY_FOLDER
+        where = "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
         if statuses:
             where += f" AND e.status IN ({', '.join(str(int(status)) for status in statuses)})"
         if statuses and all(status in NOTED for status in statuses):

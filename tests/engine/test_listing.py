@@ -66,20 +66,20 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (TAGGED, named(), [row(S.INDEXING)], [], Whose.ROW),
         (TAGGED, named(), [row(S.FAILED)], [], Whose.ROW),
         (TAGGED, named(), [row(S.RETIRING)], [], Whose.ROW),
-        (TAGGED, named(), [row(S.RETIRING, attempts=3)], [], Whose.OURS),
-        (TAGGED, named(), [TOMBSTONE], [], Whose.OURS),
-        (TAGGED, named(), [GONE], [], Whose.OURS),
+        (TAGGED, named(), [row(S.RETIRING, attempts=3)], [], Whose.OURS_UNNEEDED),
+        (TAGGED, named(), [TOMBSTONE], [], Whose.OURS_UNNEEDED),
+        (TAGGED, named(), [GONE], [], Whose.OURS_UNNEEDED),
         (TAGGED, named(), [GONE, SERVES], [], Whose.ROW),
         (TAGGED, named(), [row(S.ADOPTING)], [], Whose.PATH),
-        (MARKS, marked(), [row(S.ADOPTING, phase=Phase.MARKED)], [], Whose.OURS),
+        (MARKS, marked(), [row(S.ADOPTING, phase=Phase.MARKED)], [], Whose.OURS_UNNEEDED),
         (TAGGED, named(), [others_upload(S.SERVING)], [], Whose.OTHERS),
         (TAGGED, named(), [others_upload(S.GONE)], [], Whose.OTHERS),
         (TAGGED, named(), [others_upload(S.SERVING), GONE], [], Whose.OTHERS),
-        (TAGGED, named(), [others_upload(S.GONE), GONE], [], Whose.OURS),
+        (TAGGED, named(), [others_upload(S.GONE), GONE], [], Whose.OURS_UNNEEDED),
         # It has the name and length of an open upload, and no row has its id.
         (TAGGED, named(), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(), [], [row(S.SENDING)], Whose.OPEN),
-        (TAGGED, named(), [], [LOST], Whose.OURS),
+        (TAGGED, named(), [], [LOST], Whose.OURS_UNNEEDED),
         (TAGGED, named(), [], [LOST, UNSURE], Whose.OPEN),
         (TAGGED, named(NAME.replace(".md", "(1).md")), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(size=None), [], [UNSURE], Whose.OPEN),
@@ -88,23 +88,23 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (TAGGED, named(created_after=-200.0), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(created_after=-300.0), [], [UNSURE], Whose.PATH),
         (TAGGED, named(), [SERVES], [UNSURE], Whose.ROW),
-        (TAGGED, named(), [GONE], [UNSURE], Whose.OURS),
+        (TAGGED, named(), [GONE], [UNSURE], Whose.OURS_UNNEEDED),
         (IDS_RETURN, named(), [GONE], [UNSURE], Whose.OPEN),
-        (IDS_RETURN, named(), [TOMBSTONE], [UNSURE], Whose.OURS),
+        (IDS_RETURN, named(), [TOMBSTONE], [UNSURE], Whose.OURS_UNNEEDED),
         (PLAIN, named("a.md"), [], [row(S.UNSURE, name="a.md")], Whose.OPEN),
         (PLAIN, named("a.md"), [], [row(S.PRESUMED_LOST, name="a.md")], Whose.OPEN),
         # It has the mark of an upload that is open, or has no document or another one.
         (MARKS, marked(), [], [UNSURE], Whose.OPEN),
-        (MARKS, marked(), [], [LOST], Whose.OURS),
+        (MARKS, marked(), [], [LOST], Whose.OURS_UNNEEDED),
         (MARKS, marked(), [SERVES], [UNSURE], Whose.OPEN),  # updated in place
         (MARKS, marked(digest=OTHER), [], [UNSURE], Whose.PATH),
         (MARKS, marked(), [], [others_upload(S.UNSURE)], Whose.PATH),
-        (MARKS, marked(), [], [row(S.DROPPED)], Whose.OURS),
-        (MARKS, marked(path=None), [], [row(S.DROPPED)], Whose.OURS),
-        (MARKS, marked(), [], [row(S.SERVING, remote_id="6")], Whose.OURS),
+        (MARKS, marked(), [], [row(S.DROPPED)], Whose.OURS_UNNEEDED),
+        (MARKS, marked(path=None), [], [row(S.DROPPED)], Whose.OURS_UNNEEDED),
+        (MARKS, marked(), [], [row(S.SERVING, remote_id="6")], Whose.OURS_UNNEEDED),
         (MARKS, marked(), [SERVES], [SERVES], Whose.ROW),
-        (EMBEDDED, marked(), [], [], Whose.OURS),
-        (EMBEDDED, marked(), [others_upload(S.SERVING)], [], Whose.OURS),
+        (EMBEDDED, marked(), [], [], Whose.OURS_UNNEEDED),
+        (EMBEDDED, marked(), [others_upload(S.SERVING)], [], Whose.OURS_UNNEEDED),
         # No row decides: its mark or its name may.
         (MARKS, marked(), [], [], Whose.PATH),
         (MARKS, marked(None), [], [], Whose.PATH),
@@ -121,7 +121,7 @@ def test_owner_of_a_listed_document(
     claim = identify(binding_with(limits), listed, holders, candidates, trusts_times=True)
     assert claim.whose is owner
     assert claim.path == ("" if owner in (Whose.FOREIGN, Whose.OTHERS) else "a.md")
-    is_open = owner is Whose.OPEN or (owner is Whose.OURS and LOST in candidates)
+    is_open = owner is Whose.OPEN or (owner is Whose.OURS_UNNEEDED and LOST in candidates)
     assert claim.uploads == (tuple(candidates) if is_open else ())
 
 

@@ -61,7 +61,7 @@ class _Book:
         """Return a chapter's text. A chapter without any heading gets its title from the table of
         contents."""
         page = decode_declared(self.archive.read(part))
-        text = read_html(page, has_menu_alone=part not in self._contents).text
+        text = read_html(page, falls_back_to_menu=part not in self._contents).text
         title = self._titles.get(part)
         if not text or not title or any(line.startswith("#") for line in text.split("\n")):
             return text

@@ -379,10 +379,10 @@ def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
     return is_hidden and tag not in ("html", "body")
 
 
-def read_html(text: str, *, has_menu_alone: bool = True) -> Parsed:
+def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
     """Return a decoded page as Markdown; its title is the page's own or the first heading.
 
-    `has_menu_alone`: whether a page with nothing but navigation has its text.
+    `falls_back_to_menu`: whether to return the navigation of a page that has no other text.
     """
     # A mark that opens and never closes is text. The library would search for the end again from each of
     # them.
@@ -397,7 +397,7 @@ def read_html(text: str, *, has_menu_alone: bool = True) -> Parsed:
         body = page.result()
         seen_after_all = page.left_open
         if not body.strip():
-            seen_after_all |= {"noscript", "svg", "hidden"} | ({"nav"} if has_menu_alone else set())
+            seen_after_all |= {"noscript", "svg", "hidden"} | ({"nav"} if falls_back_to_menu else set())
         if not seen_after_all & unseen:
             break
         # Unclosed elements hide nothing, and a menu or a drawing is better than an empty page.

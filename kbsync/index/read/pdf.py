@@ -317,7 +317,8 @@ class _PageReader:
             left, right = min(left for left, _ in places), max(right for _, right in places)
             words.append(_Word("".join(units), left, right, is_rtl))
         words.sort(key=lambda word: word.left)
-        for before, word in pairwise(words):  # Windows 11
+        # A number after a Latin word is part of its run ("Windows 11").
+        for before, word in pairwise(words):
             word.is_left_to_right |= before.is_left_to_right and not word.is_right_to_left
         letters = Counter[bool]()
         for word in words:
