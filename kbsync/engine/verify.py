@@ -140,7 +140,7 @@ async def verify_mirror(
             halt = halt_for(error, settings, context)
         else:
             stale, served, kept_orphans, unchecked = await asyncio.to_thread(
-                _check_folder, private, state, clock.wall(), context.at_work
+                lambda: _FolderCheck(private, state, clock.wall(), is_watched=context.at_work).run()
             )
         # A lagging list still has documents deleted a moment ago.
         rows = [stray.row for stray in audit.strays]
@@ -197,89 +197,111 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 # -- the folder ----------------------------------------------------------------------------------------
 
 
-def _check_folder(
-    private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
-) -> tuple[list[Discrepancy], ...]:
-    """Return stale files, documents of missing files that a pass would delete but has not begun to, documents
-    that a pass would keep, and directories that could not be compared.
+class _FolderCheck:
+    """Finds the problems that the folder's files show. Reads the disk, so it may block.
 
-    The first two are checked a second time, since a document may have been handled after the private pass
-    began. `is_watched`: a kbsync is running and gets time for changes that are only seconds old.
+    Each is checked a second time, since a document may have been handled after the private pass began.
     """
-    plan, binding = private.list_changes(), private.binding
-    stale, orphaned = list[Discrepancy](), list[Discrepancy]()
-    young = now - binding.settings.settle - GRACE
 
-    def is_there(path: str) -> bool:
-        stat = stat_path(binding.settings.root, path, private.root)
-        return stat.stamp is not None and not (is_watched and stat.stamp.newest > young)
+    def __init__(self, private: PrivatePass, state: ReadOnlyState, now: float, *, is_watched: bool) -> None:
+        """`is_watched`: a kbsync is running and gets time for changes that are only seconds old."""
+        self._private, self._state, self._is_watched = private, state, is_watched
+        self._binding, self._root = private.binding, private.binding.settings.root
+        self._plan = private.list_changes()
+        self._young = now - self._binding.settings.settle - GRACE
 
-    def is_unhandled(path: str, tx: Tx) -> bool:
+    def run(self) -> tuple[list[Discrepancy], ...]:
+        """Return what the methods below find, in their order."""
+        return self.find_stale(), self.find_orphaned(), self.find_kept(), self.find_unchecked()
+
+    def find_stale(self) -> list[Discrepancy]:
+        """Return documents older than their files, and files without a document."""
+        plan, stale = self._plan, list[Discrepancy]()
+        for line in plan.rename:
+            if self._state.read(partial(self._is_misnamed, line.path)) and self._is_there(line.path):
+                why = f"the knowledge base has its document under the path {line.source}"
+                stale.append(self._discrepancy(line.path, why))
+        for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
+            for line in lines:
+                if self._state.read(partial(self._is_unhandled, line.path)) and self._is_there(line.path):
+                    why = "the file is newer than its document, and nothing is pending for it"
+                    if kind == "upload":
+                        why = "the file is new, has no document yet, and nothing is pending for it"
+                    elif kind == "rename":
+                        why = f"the file was renamed from {line.source} after its document was created"
+                    stale.append(self._discrepancy(line.path, why))
+        for failure in plan.failed:
+            if (refused := failure.refused) is not None and self._is_there(failure.path):
+                what = "the file is newer than its document"
+                if refused.label != failure.path:
+                    what = f"the file was renamed from {refused.label}"
+                why = f"{what}, and the target refused it: {failure.note}"
+                stale.append(Discrepancy(failure.path, refused.remote_id, why))
+        return stale
+
+    def find_orphaned(self) -> list[Discrepancy]:
+        """Return documents of missing files that a pass would delete but has not begun to."""
+        orphaned = list[Discrepancy]()
+        for line in [*self._plan.delete, *self._plan.held]:
+            orphan = None if line.cause == RECIPE else self._state.read(partial(self._find_orphan, line.path))
+            if orphan is not None and self._is_overdue(line, orphan[1]):
+                why = f"{CAUSES[line.cause]}, but its document is still searchable"
+                orphaned.append(Discrepancy(line.path, orphan[0].remote_id, why))
+        return orphaned
+
+    def find_kept(self) -> list[Discrepancy]:
+        """Return documents of missing files that a pass would keep."""
+        kept = list[Discrepancy]()
+        for line in self._plan.keep or ():
+            if (server := self._private.server(line.path)) is not None:
+                why = f"{CAUSES.get(line.cause, UNSEEN)}; its document is kept"
+                kept.append(Discrepancy(line.path, server.remote_id, why))
+        return kept
+
+    def find_unchecked(self) -> list[Discrepancy]:
+        """Return directories that could not be compared."""
+        folders = [failure for failure in self._plan.failed if failure.path.endswith("/")]
+        return [Discrepancy(folder.path, None, folder.note) for folder in folders]
+
+    def _discrepancy(self, path: str, why: str) -> Discrepancy:
+        server = self._private.server(path)
+        return Discrepancy(path, None if server is None else server.remote_id, why)
+
+    def _is_there(self, path: str) -> bool:
+        stamp = stat_path(self._root, path, self._private.root).stamp
+        return stamp is not None and not (self._is_watched and stamp.newest > self._young)
+
+    def _is_unhandled(self, path: str, tx: Tx) -> bool:
         """Return whether the state has neither these bytes nor pending work for the file."""
-        row, planned_row = tx.entries.get(binding.mirror, path), private.entry(path)
+        row, planned_row = tx.entries.get(self._binding.mirror, path), self._private.entry(path)
         if row is not None and row.status in (Status.PENDING, Status.INDEXING):
             return False
         # With equal bytes the base or the recipe changed, not the file.
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
-    def is_misnamed(path: str, tx: Tx) -> bool:
+    def _is_misnamed(self, path: str, tx: Tx) -> bool:
         """Return whether our state has the file's document under the file's own path."""
-        rows = tx.uploads.at_path(binding.mirror, binding.id, path)
+        rows = tx.uploads.at_path(self._binding.mirror, self._binding.id, path)
         return any(row.state.serves and row.label == path for row in rows)
 
-    def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
+    def _find_orphan(self, path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """Return a missing file's document and its row, if the deletion hasn't begun."""
-        server = serving(tx.uploads.at_path(binding.mirror, binding.id, path))
-        row = tx.entries.get(binding.mirror, path)
-        if server is None or row is None or tx.removals.get(binding.mirror, path) is not None:
+        mirror = self._binding.mirror
+        server = serving(tx.uploads.at_path(mirror, self._binding.id, path))
+        row = tx.entries.get(mirror, path)
+        if server is None or row is None or tx.removals.get(mirror, path) is not None:
             return None
         return None if row.status in (Status.PENDING, Status.INDEXING) else (server, row)
 
-    def is_overdue(line: Planned, row: FileRow) -> bool:
+    def _is_overdue(self, line: Planned, row: FileRow) -> bool:
         """Return whether the file's document should have been deleted by now, with some tolerance."""
         if line.cause != "gone":
             return True
-        [(_, stat)] = stat_exactly(binding.settings.root, [line.path], private.root)
+        [(_, stat)] = stat_exactly(self._root, [line.path], self._private.root)
         if not stat.lacks_file:
             return False
-        if is_watched:  # only the directory's time shows when a file was deleted
-            parent = stat_path(binding.settings.root, split(line.path)[0], private.root)
-            is_young = parent.stamp is None or parent.stamp.newest > young
+        if self._is_watched:  # only the directory's time shows when a file was deleted
+            parent = stat_path(self._root, split(line.path)[0], self._private.root)
+            is_young = parent.stamp is None or parent.stamp.newest > self._young
             return not is_young and row.presence is not Presence.MISSING
         return True
-
-    for line in plan.rename:
-        if state.read(partial(is_misnamed, line.path)) and is_there(line.path):
-            server = private.server(line.path)
-            why = f"the knowledge base has its document under the path {line.source}"
-            stale.append(Discrepancy(line.path, None if server is None else server.remote_id, why))
-    for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
-        for line in lines:
-            if state.read(partial(is_unhandled, line.path)) and is_there(line.path):
-                why = "the file is newer than its document, and nothing is pending for it"
-                if kind == "upload":
-                    why = "the file is new, has no document yet, and nothing is pending for it"
-                elif kind == "rename":
-                    why = f"the file was renamed from {line.source} after its document was created"
-                server = private.server(line.path)
-                stale.append(Discrepancy(line.path, None if server is None else server.remote_id, why))
-    for line in [*plan.delete, *plan.held]:
-        orphaned_document = None if line.cause == RECIPE else state.read(partial(find_orphan, line.path))
-        if orphaned_document is not None and is_overdue(line, orphaned_document[1]):
-            why = f"{CAUSES[line.cause]}, but its document is still searchable"
-            orphaned.append(Discrepancy(line.path, orphaned_document[0].remote_id, why))
-    kept_orphans = []
-    for line in plan.keep or ():
-        if (server := private.server(line.path)) is not None:
-            why = f"{CAUSES.get(line.cause, UNSEEN)}; its document is kept"
-            kept_orphans.append(Discrepancy(line.path, server.remote_id, why))
-    for failure in plan.failed:
-        if failure.refused is not None and is_there(failure.path):
-            why = f"the file is newer than its document, and the target refused it: {failure.note}"
-            if failure.refused.label != failure.path:
-                was = failure.refused.label
-                why = f"the file was renamed from {was}, and the target refused it: {failure.note}"
-            stale.append(Discrepancy(failure.path, failure.refused.remote_id, why))
-    folders = [failure for failure in plan.failed if failure.path.endswith("/")]
-    unchecked = [Discrepancy(folder.path, None, folder.note) for folder in folders]
-    return stale, orphaned, kept_orphans, unchecked
