@@ -408,8 +408,9 @@ class ListenerApp:
         arrives."""
         payload = await self._payload_of(request)
         mirror, seconds = self._mirror_in(payload), payload.get("seconds")
-        is_time = isinstance(seconds, int | float) and 0 < seconds <= MAX_PAUSE
-        if seconds is not None and not is_time:
+        # JSON's true is an int in Python.
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_number and 0 < seconds <= MAX_PAUSE):
             raise HTTPException(400, f"seconds must be a number up to {MAX_PAUSE:.0f}")
 
         def begin(tx: Tx, number: int, now: float) -> None:
