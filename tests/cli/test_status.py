@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import apsw
 import pytest
 
-from kbsync import __version__
+from kbsync import __version__, freshness
 from kbsync.cli.commands.status_display import speed
 from kbsync.cli.commands.status_watch import changes, framed, in_one_line
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, late
+from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.text import format_size
-from kbsync.engine.status import DocumentCounts, MirrorStatus
+from kbsync.engine.status import DocumentCounts, FileStatus, Items, MirrorStatus
 from kbsync.index import better
 from kbsync.state import db, lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.pauses import Pause
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
@@ -85,6 +90,48 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Sandbox) ->
     assert "KEPT" not in output  # a column only for mirrors with `deletions: never`
     assert "guides/hours.txt" in output
     assert "\x1b[2J" not in output
+
+
+@pytest.mark.parametrize("readable", [0, 1])
+def test_json_stays_valid_when_the_state_fails_while_it_is_printed(
+    mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch, readable: int
+) -> None:
+    every = Items.__iter__
+
+    def fails(items: Items) -> Iterator[FileStatus]:
+        yield from itertools.islice(every(items), readable)
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(Items, "__iter__", fails)
+    ran = mirrored.run("status", "--json", "--documents", "--folder", "docs")
+    [mirror] = ran.json["mirrors"]
+    assert (mirror["name"], len(mirror["items"])) == ("docs", readable)
+    assert "the disk failed" in mirror["error"]
+    assert (ran.code, ran.err) == (4, f"kbsync: {mirror['error']}\n")
+
+
+def test_json_names_a_mirror_whose_state_fails_and_has_the_others(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (sandbox.home / name for name in ("a", "b", "c")):
+        folder.mkdir()
+        (folder / "note.md").write_text("text")
+        sandbox.run("--once", "--folder", folder).check_success()
+
+    def status_in(tx: Tx, mirror: MirrorConfig, *args: Any, **options: Any) -> MirrorStatus:
+        if mirror.name == "b" and "documents" in options:
+            raise apsw.IOError("disk I/O error")
+        return freshness_status_in(tx, mirror, *args, **options)
+
+    freshness_status_in = freshness.status_in
+    monkeypatch.setattr(freshness, "status_in", status_in)
+    ran = sandbox.run("status", "--json", cwd=sandbox.home)
+    assert [(item["name"], "error" in item) for item in ran.json["mirrors"]] == [
+        ("a", False),
+        ("b", True),
+        ("c", False),
+    ]
+    assert ran.code == 4
 
 
 @long

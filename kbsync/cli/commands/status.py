@@ -9,12 +9,12 @@ import click
 
 from kbsync import __version__
 from kbsync.cli.context import choose_all, read_state
-from kbsync.cli.exit_codes import Code
+from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
 from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
-from kbsync.cli.output import Output
+from kbsync.cli.output import Output, print_message
 from kbsync.config.kinds import parse_duration
 from kbsync.core.text import format_size, printable
-from kbsync.errors import UsageError
+from kbsync.errors import KbsyncError, UsageError
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def command(
     output = Output()
     reports_of = [(installation, mirror_reports(installation)) for installation in installations]
     reports = [report for _, those in reports_of for report in those]
+    code = _checked(reports, max_age) if check else Code.MIRRORED
     if as_json:
-        _print_json(output, installations, documents=documents)
+        code = worst([code, _print_json(output, installations, documents=documents)])
     else:
         from kbsync.cli.commands.status_display import (
             better,
@@ -110,7 +111,7 @@ def command(
             for installation in installations:
                 for mirror in installation.mirrors:
                     print_documents(output, installation, mirror)
-    return _checked(reports, max_age) if check else Code.MIRRORED
+    return code
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
@@ -119,7 +120,6 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
     `report.late`, given the same `max_age`, prints the reasons.
     """
-    from kbsync.cli.exit_codes import worst
     from kbsync.engine.status import is_fresh
 
     if max_age is None:
@@ -130,8 +130,9 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     return worst(codes)
 
 
-def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> None:
-    """Print the contract's JSON piece by piece, since there may be very many documents.
+def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> Code:
+    """Print the contract's JSON piece by piece, since there may be very many documents. Return the code of
+    the first error: a mirror whose state fails meanwhile gets an `error`, so that the JSON stays valid.
 
     With several installations, each mirror says whether kbsync is running for it.
     """
@@ -141,7 +142,7 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
     def running(installation: Installation) -> str:
         return json.dumps(running_json(lock.find_holder(installation.state_dir)))
 
-    is_one = len(installations) == 1
+    is_one, codes = len(installations) == 1, list[Code]()
     daemon = running(installations[0]) if is_one else "null"
     output.write(f'{{"version": "{__version__}", "running": {daemon}, "mirrors": [')
     between = ""
@@ -149,17 +150,32 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
         for mirror in installation.mirrors:
             output.write(between)
             between = ", "
+            # What precedes the `error`; empty once the mirror's object is complete.
+            begin_error = json.dumps({"name": mirror.name, "folder": str(mirror.folder)})[:-1] + ", "
 
             def write(
                 tx: Tx, installation: Installation = installation, mirror: MirrorConfig = mirror
             ) -> None:
+                nonlocal begin_error
                 at_work = lock.is_held(installation.state_dir)
                 status = status_in(tx, mirror, installation, at_work=at_work, documents=documents)
                 pieces = status.json_pieces()
                 first = next(pieces)
                 output.write(first if is_one else f'{{"running": {running(installation)}, {first[1:]}')
+                begin_error = "], " if documents else ""
                 for piece in pieces:
                     output.write(piece)
+                begin_error = ""
 
-            read_state(installation, write)
+            try:
+                read_state(installation, write)
+            except (KbsyncError, OSError) as error:
+                code = code_of(error)
+                if code is None:
+                    raise
+                codes.append(code)
+                print_message(sentence_of(error))
+                if begin_error:
+                    output.write(f'{begin_error}"error": {json.dumps(sentence_of(error))}}}')
     output.line(f'], "state_bytes": {sum(map(state_bytes, installations))}}}')
+    return worst(codes)
