@@ -51,6 +51,30 @@ def worst(codes: Iterable[Code]) -> Code:
     return next((code for code in ORDER if code in present), Code.MIRRORED)
 
 
+def unwritten(code: Code) -> Code:
+    """Return the exit code of a command that ended with `code` but couldn't write its result: a temporary
+    problem, unless `code` is more severe or says that the command was interrupted.
+    """
+    return code if code not in (Code.MIRRORED, *ORDER) else worst([code, Code.PASSING])
+
+
+class UnwrittenError(KbsyncError):
+    """stdout couldn't be written; the command ends with `code`."""
+
+    def __init__(self, cause: OSError, code: Code) -> None:
+        super().__init__(sentence_of(cause))
+        self.code = unwritten(code)
+
+
+@contextmanager
+def printing_result(code: Code) -> Iterator[None]:
+    """Inside the context, a command prints its result, and ends with `code`. Raises `UnwrittenError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwrittenError(error, code) from error
+
+
 class MirrorError(KbsyncError):
     """An error of one `mirror`: `str()` names the mirror, `code` is that of the cause."""
 
@@ -120,7 +144,7 @@ _FIXES = {
 def code_of(error: Exception) -> Code | None:
     """Return the exit code for an error that users can cause; None for a bug."""
     match error:
-        case MirrorError():
+        case MirrorError() | UnwrittenError():
             return error.code
         # `NotOffered`: the service lacks this call, so a retry won't help.
         case UsageError() | ForeignError() | PermissionError() | NotOffered():

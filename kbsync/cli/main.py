@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of
 from kbsync.cli.options import Choices, GlobalOption, examples, folder_options, json_option, shared_options
 from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
@@ -304,10 +304,11 @@ def _run(arguments: Sequence[str]) -> int:
         code_or_none = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
         )
-        with ignore_closed_pipe(sys.stdout):
+        code = Code(code_or_none or 0)
+        with printing_result(code), ignore_closed_pipe(sys.stdout):
             # If this fails, for example on a full disk, a script would read truncated output.
             sys.stdout.flush()
-        return int(code_or_none or 0)
+        return code
     except SystemExit as end:
         if end.code != 1:
             raise  # of a signal
@@ -325,9 +326,9 @@ def _run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return Code.INTERRUPTED
     except Exception as error:
-        code = code_of(error)
-        if code is None:
+        error_code = code_of(error)
+        if error_code is None:
             print_message("this is a bug in kbsync; please report it with the traceback above", error)
             return Code.BROKEN
         print_message(sentence_of(error))
-        return code
+        return error_code

@@ -23,7 +23,7 @@ import pytest
 import kbsync
 from kbsync import logs
 from kbsync.cli.commands import status
-from kbsync.cli.exit_codes import Code, worst
+from kbsync.cli.exit_codes import Code, unwritten, worst
 from kbsync.cli.report import LEVELS
 from kbsync.contract.target import Outgoing, TargetContext
 from kbsync.errors import Halted, Rejected
@@ -242,6 +242,33 @@ def test_unwritable_results_are_an_error(sandbox: Sandbox) -> None:
         _, errors = process.communicate()
     assert process.returncode == Code.PASSING
     assert errors == b"kbsync: stdout: no space left on device; free some space\n"
+
+
+@long
+@pytest.mark.parametrize("fails", ["at the end", "while it is printed"])
+def test_unwritable_results_hide_no_decision_that_is_needed(sandbox: Sandbox, fails: str) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    sandbox.run("--once").check_success()
+    (sandbox.docs / "a.md").unlink()
+    python = [sys.executable, *(["-u"] if fails == "while it is printed" else [])]
+    for words in ("--once", "--once --json", "status --check", "status --check --json --documents"):
+        with open("/dev/full", "wb") as full:
+            process = subprocess.run(
+                [*python, "-m", "kbsync", *words.split()],
+                env={**os.environ, "HOME": str(sandbox.home)},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        assert process.returncode == Code.PERSON, (words, process.stderr)
+        assert process.stderr.count(b"no space left on device") == 1
+
+
+def test_unwritable_results_of_an_interrupted_pass_leave_its_exit_code() -> None:
+    for code in (Code.INTERRUPTED, Code.TERMINATED, Code.BROKEN):
+        assert unwritten(code) is code
+    assert unwritten(Code.MIRRORED) is unwritten(Code.FAILED) is Code.PASSING
+    assert unwritten(Code.USAGE) is Code.USAGE
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "help options", "completion bash", "kb --help"])

@@ -14,7 +14,7 @@ import structlog
 from kbsync import __version__, logs
 from kbsync import once as one_pass
 from kbsync.cli.context import choose, prepare, unless_running
-from kbsync.cli.exit_codes import Code, worst
+from kbsync.cli.exit_codes import Code, printing_result, worst
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, print_message, route_messages
 from kbsync.cli.report import (
@@ -164,10 +164,11 @@ def _once(choices: Choices, hard: HardEnd, signals: Signals, *, as_json: bool) -
         end = await one_pass.once(installation, progress, signals)
         reports = mirror_reports(end.installation, end.ends)
         code = Code(128 + end.signal) if end.signal is not None else worst(report.code for report in reports)
-        if as_json:
-            Output().json(_to_json(end, reports))
-        else:
-            report(end.installation, end, reports, code, quiet=choices.quiet, logged=logged)
+        with printing_result(code):
+            if as_json:
+                Output().json(_to_json(end, reports))
+            else:
+                report(end.installation, end, reports, code, quiet=choices.quiet, logged=logged)
         # A parser or an upload may hold a thread for minutes.
         hard.now()
         return code

@@ -9,7 +9,7 @@ import click
 
 from kbsync import __version__
 from kbsync.cli.context import choose_all, read_state
-from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
+from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of, worst
 from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.config.kinds import parse_duration
@@ -76,9 +76,9 @@ def command(
     reports_of = [(installation, mirror_reports(installation)) for installation in installations]
     reports = [report for _, those in reports_of for report in those]
     code = _checked(reports, max_age) if check else Code.MIRRORED
-    if as_json:
-        code = worst([code, _print_json(output, installations, documents=documents)])
-    else:
+    with printing_result(code):
+        if as_json:
+            return worst([code, _print_json(output, installations, documents=documents)])
         from kbsync.cli.commands.status_display import (
             better,
             print_documents,
