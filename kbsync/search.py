@@ -429,13 +429,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     ]
     translated = " of the translation" * reasons.is_translated
     words = f"words{translated} {reasons.words:.2f}: {'; '.join(names)}" if names else "none of the words"
-    if reasons.cosine is None:
-        meaning = "meaning not compared"
-    elif reasons.cosine - reasons.meaning > _VISIBLE:
-        weight = reasons.meaning / reasons.cosine
-        meaning = f"meaning {reasons.meaning:.2f} = {weight:.1f} × {reasons.cosine:.2f}, for a translation"
-    else:
-        meaning = f"meaning {reasons.meaning:.2f}"
+    meaning = "meaning not compared" if reasons.cosine is None else f"meaning {reasons.meaning:.2f}"
     together = f" · together {reasons.together:.2f}" if reasons.together > _VISIBLE else ""
     others = list[str]()
     if reasons.is_named:

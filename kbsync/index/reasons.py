@@ -32,9 +32,8 @@ def reasons_for(
     `question`: the readable text whose words found it. `unknown`: words that no document has. `ranked`: see
     `Reasons`.
     """
-    is_translated = candidate.translated is not None
     matched = candidate.matched() if candidate.matched is not None else MatchedTerms({}, {}, 0.0)
-    weight = (TRANSLATED if is_translated else 1.0) / (matched.total or 1.0)
+    weight = (TRANSLATED if candidate.is_translated else 1.0) / (matched.total or 1.0)
     text = "\n".join([*passage.headings, passage.text])
     name = naming_text(passage.title, (), passage.path)
     codes, words = dict(candidate.codes), list[MatchedWord]()
@@ -46,10 +45,10 @@ def reasons_for(
         in_name=_matched_words(matched.name, weight, question, unknown, name),
         words=candidate.words,
         meaning=max(0.0, candidate.meaning),
-        cosine=candidate.meaning / (candidate.translated or 1.0) or None,
+        cosine=candidate.meaning or None,
         score=candidate.score,
         together=candidate.together,
-        is_translated=is_translated,
+        is_translated=candidate.is_translated,
         is_named=candidate.is_named,
         size=candidate.size,
         size_weight=weight_of_size(candidate.size),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -186,9 +187,12 @@ class Search:
         vector = self._vector(text)
         better = self._better_question(text)
         translation = self._translate(text)
-        # For an English question, the vector of its Chinese words adds nothing to its own.
-        is_chinese = has_cjk(text)
-        other_vector = self._vector(translation) if translation and is_chinese else vector
+        other_vector, other_better = vector, better
+        if translation and has_cjk(text):
+            # For an English question, the vector of its Chinese words adds nothing to its own.
+            other_vector = _weaker(self._vector(translation))
+            # The better model knows both languages, so it compares the question itself.
+            other_better = better and replace(better, others=TRANSLATED)
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
@@ -206,8 +210,8 @@ class Search:
                 candidates = snapshot.candidates(terms, model, vector, deep, least, better)
                 if translation:
                     words = terms_of(translation)
-                    others = snapshot.candidates(words, model, other_vector, deep, least, better)
-                    candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
+                    others = snapshot.candidates(words, model, other_vector, deep, least, other_better)
+                    candidates = _merged(candidates, others)
                 candidates = _with_codes(snapshot, candidates, code_shares)
                 ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)
             scattered = _words_only_in(_unknown_codes(snapshot, text, unknown), text)
@@ -288,17 +292,18 @@ def _variants(terms: Sequence[Term]) -> dict[str, str]:
     return {term.stem: term.surface for term in others if term.stem not in stems}
 
 
-def _merged(
-    candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk], share: float
-) -> list[CandidateChunk]:
-    """Merge both lists; a chunk in both keeps its better score.
+def _weaker(vector: Vector | None) -> Vector | None:
+    """Return the vector of a translation, shortened so that its cosines count less."""
+    return None if vector is None else array("f", (TRANSLATED * number for number in vector.tolist()))
 
-    `share`: the weight of the vector score in `translated`, less than 1 if the vector is the translation's.
-    """
+
+def _merged(
+    candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
+) -> list[CandidateChunk]:
+    """Merge both lists; a chunk in both keeps its better score."""
     merged = {candidate.chunk: candidate for candidate in candidates}
     for candidate in translated:
-        words, meaning = TRANSLATED * candidate.words, share * candidate.meaning
-        other = replace(candidate, words=words, meaning=meaning, is_named=False, translated=share)
+        other = replace(candidate, words=TRANSLATED * candidate.words, is_named=False, is_translated=True)
         if other.chunk not in merged or other.score > merged[other.chunk].score:
             merged[other.chunk] = other
     return list(merged.values())
@@ -387,7 +392,7 @@ def _with_sentences(
         in_sentences = [name, *map(stems, sentences(passage.text))]
         together = share_together(candidate.idf, in_sentences, around, scattered_stems)
         together = min(1.0, together + sum(code_shares[code] for code in candidate.codes))
-        together *= 1.0 if candidate.translated is None else TRANSLATED
+        together *= TRANSLATED if candidate.is_translated else 1.0
         candidate = replace(candidate, together=together)
         return replace(item, candidate=candidate, score=item.score + candidate.score - item.candidate.score)
 
@@ -499,6 +504,6 @@ def _explain(item: _Scored, passage: StoredPassage, question: _Question) -> Reas
     from kbsync.index.reasons import reasons_for
 
     candidate = item.candidate
-    text = question.text if candidate.translated is None else question.translation
+    text = question.translation if candidate.is_translated else question.text
     ranked = item.score if question.is_reranked and item.score != candidate.score else None
     return reasons_for(candidate, passage, text, question.unknown, ranked)

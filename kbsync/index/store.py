@@ -70,11 +70,11 @@ class CandidateChunk:
     vector with the question's, 0 without one. `is_named`: the question is the document's file name. `size`:
     the number of chunks in its document; 1 if the chunk can't match by chance.
 
-    `matched` returns the terms of `words` if the query asks for an explanation. `translated`: for a chunk
-    that the question's translation found, the share of the cosine in `meaning`. `codes`: the question's codes
-    that the chunk has as written, with their shares of `words`. `may_have_code`: the chunk has the words of
-    a code one after the other. `idf`: that of the question's terms. `together`: the share of the question in
-    one sentence of the chunk (`weights.share_together`), 0 unless the chunk is one of the best.
+    `matched` returns the terms of `words` if the query asks for an explanation. `is_translated`: the
+    question's translation found it. `codes`: the question's codes that the chunk has as written, with their
+    shares of `words`. `may_have_code`: the chunk has the words of a code one after the other. `idf`: that of
+    the question's terms. `together`: the share of the question in one sentence of the chunk
+    (`weights.share_together`), 0 unless the chunk is one of the best.
     """
 
     chunk: int
@@ -84,7 +84,7 @@ class CandidateChunk:
     is_named: bool = False
     size: int = 1
     matched: Callable[[], MatchedTerms] | None = None
-    translated: float | None = None
+    is_translated: bool = False
     codes: Mapping[str, float] = field(default_factory=dict)
     may_have_code: bool = False
     idf: Mapping[Term, float] = field(default_factory=dict)
@@ -148,13 +148,15 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 @dataclass(frozen=True, slots=True)
 class BetterQuestion:
     """A question as embedded by a better model: the model's name and the vector. Its cosines times `scale`,
-    plus `offset`, are comparable to those from the model that embeds all passages.
+    plus `offset`, are comparable to those from the model that embeds all passages. `others`: the factor for
+    the cosines of passages that have no vector from the better model.
     """
 
     model: str
     vector: NDArray[np.float32]
     scale: float
     offset: float
+    others: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

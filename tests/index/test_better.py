@@ -21,6 +21,8 @@ from kbsync.errors import Rejected, Unavailable
 from kbsync.index import better as better_module
 from kbsync.index.better import E5, PACKAGE, BetterModel, Filler, is_installed
 from kbsync.index.fence.parser import PassageEncoder
+from kbsync.index.glossary import Glossary
+from kbsync.index.search import Search
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS, Cosines
@@ -29,6 +31,7 @@ from kbsync.index.store import BetterQuestion
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
+from tests.index.test_glossary import install
 from tests.index.test_index import Fake, Stepping, entry, is_sound, stored
 from tests.index.test_local_target import document, parse, put
 from tests.share import long
@@ -39,7 +42,7 @@ NUMBERS = 384
 
 def vector_of(text: str) -> bytes:
     """A vector that depends on the text alone, or on its meaning: bread."""
-    meaning = "bread" if any(word in text for word in ("loaf", "Brot")) else text
+    meaning = "bread" if any(word in text for word in ("loaf", "Brot", "面包")) else text
     seed = int.from_bytes(hashlib.sha256(meaning.encode()).digest()[:8])
     numbers = np.random.default_rng(seed).standard_normal(NUMBERS)
     return (numbers / np.linalg.norm(numbers)).astype(np.float16).tobytes()
@@ -132,6 +135,41 @@ async def test_passage_is_searchable_immediately_and_later_by_its_better_vector(
     await wait_until_filled(tmp_path, model, 2)
     assert await search(target, "Brot") == ["folder/1.md"]
     assert model.embedded == list(texts)
+
+
+async def test_better_vector_counts_fully_if_the_words_are_those_of_a_translation(
+    tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    install(tmp_path / "site", "麵包 面包 [mian4 bao1] /loaf/")
+    await put(target, document(1, "A loaf needs an hour."), document(2, "A lamp needs an hour."))
+    await wait_until_filled(tmp_path, model, 2)
+    with closing(SqliteStore(tmp_path / "kb", writer=None)) as store:
+        for question in ("面包", "loaf"):
+            searcher = Search(store, module.LocalEncoder(), glossary=Glossary(tmp_path), better=model)
+            hit = searcher.search(Query(question, explain=True))[0]
+            assert hit.reasons is not None
+            assert (hit.path, hit.reasons.is_translated) == ("folder/1.md", question == "面包")
+            assert hit.reasons.meaning == pytest.approx(1.0, abs=0.01)
+
+
+def test_cosines_of_a_translation_count_less_beside_better_ones() -> None:
+    """Passages without a better vector are compared with the translation, which may be wrong."""
+    random = np.random.default_rng(7)
+    count = vectors._MIN_BETTER_SLOTS
+    numbers = random.standard_normal((2 * count, NUMBERS))
+    numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
+    values = np.zeros(SLOTS, np.float32)
+    values[: 2 * count] = numbers @ numbers[0]
+    better = np.zeros(SLOTS, np.float32)
+    better[:count] = values[:count]
+    changed = dict[float, Cosines]()
+    for others in (1.0, 0.5):
+        changed[others] = Cosines({0: 0}, values.copy())
+        changed[others].replace_by_better(Cosines({0: 0}, better.copy()), 1.0, 0.0, others)
+    full, half = (list(changed[others].of(range(2 * count)).values()) for others in (1.0, 0.5))
+    assert half[:count] == pytest.approx(full[:count])
+    assert half[count:] == pytest.approx([value / 2 for value in full[count:]])
 
 
 async def test_equal_passages_share_a_vector_deleted_with_the_last_of_them(

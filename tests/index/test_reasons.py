@@ -14,6 +14,7 @@ from kbsync.index.glossary import Glossary
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
+from kbsync.index.weights import TRANSLATED
 from kbsync.index.words import terms_of
 from tests.index.test_search import ENCODER, entry
 from tests.share import long
@@ -188,8 +189,8 @@ def test_translated_hit_names_the_translated_words(searcher: Search) -> None:
     english = reasons(searcher, "温度", "notes/sensor.txt")
     assert english.is_translated
     assert [word.word for word in english.in_text] == ["temperature"]
-    assert english.cosine is not None
-    assert 0 < english.meaning < english.cosine
+    translation = reasons(searcher, "temperature", "notes/sensor.txt")
+    assert english.meaning == pytest.approx(TRANSLATED * translation.meaning, abs=1e-3)
 
 
 class Reversing:

@@ -540,7 +540,7 @@ async def test_excerpt_of_a_hit_has_the_match_in_its_own_part(open_scene: Scene)
 async def test_hit_is_explained_on_request(open_scene: Scene) -> None:
     reasons = Reasons((MatchedWord("txet", 0.4, "text"),), (), 0.4, 0.2, 0.2, 0.3)
     translated = Reasons(
-        (), (MatchedWord("text", 0.12),), 0.12, 0.24, 0.4, 0.18, is_translated=True, ranked=0.2
+        (), (MatchedWord("text", 0.12),), 0.12, 0.24, 0.24, 0.18, is_translated=True, ranked=0.2
     )
     hits = [Hit("1", 0.3, (), "f0.md", reasons=reasons), Hit("2", 0.25, (), "f1.md")]
     hits.append(Hit("3", 0.2, (), "f2.md", reasons=translated))
@@ -552,7 +552,7 @@ async def test_hit_is_explained_on_request(open_scene: Scene) -> None:
         ["words 0.40: txet → text · meaning 0.20"],
         ["score 0.25 from the service, which gives no reasons"],
         [
-            "words of the translation 0.12: in the name: text · meaning 0.24 = 0.6 × 0.40, for a translation",
+            "words of the translation 0.12: in the name: text · meaning 0.24",
             "the ranking model changed its score from 0.18",
         ],
     ]

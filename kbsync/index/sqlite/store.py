@@ -303,7 +303,7 @@ class Reader:
                 better_model = vectors.find_model(self._connection, better.model)
                 if better_model is not None:
                     others, combined = self._better_matrix.start(better_model, better.vector), cosines()
-                    combined.replace_by_better(others(), better.scale, better.offset)
+                    combined.replace_by_better(others(), better.scale, better.offset, better.others)
                     cosines = lambda: combined  # noqa: E731
             self._last_cosines = vector, cosines
         return self._last_cosines[1]
