@@ -80,15 +80,13 @@ class HardEnd:
 
     def __init__(self) -> None:
         self._code: int | None = None
-        self._timer: threading.Timer | None = None
+        self._armed, self._over = threading.Event(), threading.Event()
 
     def arm(self, code: int) -> None:
         """End the process with this code after `STOP_LATEST` seconds, unless it has ended by then."""
-        if self._timer is None:
+        if self._code is None:
             self._code = code
-            self._timer = threading.Timer(STOP_LATEST, os._exit, (code,))
-            self._timer.daemon = True
-            self._timer.start()
+            self._armed.set()
 
     def now(self) -> None:
         """End the process now if `arm` has been called, without waiting for threads, because everything is
@@ -101,12 +99,19 @@ class HardEnd:
             os._exit(self._code)
 
     def __enter__(self) -> HardEnd:
+        # Start the thread now: when memory or processes have run out, `arm` could not start one.
+        threading.Thread(target=self._wait, name="kbsync-end", daemon=True).start()
         return self
 
+    def _wait(self) -> None:
+        self._armed.wait()
+        if not self._over.wait(STOP_LATEST) and self._code is not None:
+            os._exit(self._code)
+
     def __exit__(self, *_error: object) -> None:
-        """Cancel the timer, so that the process continues."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Let the process continue."""
+        self._over.set()
+        self._armed.set()
 
 
 class Signals:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import apsw
 import pytest
 
-from kbsync.signals import Signals
+from kbsync.signals import HardEnd, Signals
+from tests.share import long
 
 NUMBER = signal.SIGUSR1
 PATIENCE = 60.0
@@ -46,3 +49,40 @@ def test_signal_handlers_are_restored() -> None:
     with Signals([signal.SIGTERM]):
         pass
     assert (signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1), threading.active_count()) == before
+
+
+BUSY_WITHOUT_MEMORY = """
+import resource, signal, time
+from kbsync.signals import HardEnd, Signals
+from tests.share import long
+with HardEnd() as end, Signals([signal.SIGTERM], lambda number: end.arm(128 + number)):
+    # No new thread gets a stack.
+    resource.setrlimit(resource.RLIMIT_AS, (2**20, resource.RLIM_INFINITY))
+    print("busy", flush=True)
+    while True:
+        time.sleep(0.1)
+"""
+
+
+@long
+def test_busy_process_ends_although_it_can_start_no_thread() -> None:
+    with subprocess.Popen([sys.executable, "-c", BUSY_WITHOUT_MEMORY], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"busy\n"
+        process.terminate()
+        try:
+            assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("is_armed", [True, False])
+def test_process_continues_once_its_work_is_over(monkeypatch: pytest.MonkeyPatch, is_armed: bool) -> None:
+    ends = list[int]()
+    monkeypatch.setattr(os, "_exit", ends.append)
+    with HardEnd() as end:
+        [waiting] = [thread for thread in threading.enumerate() if thread.name == "kbsync-end"]
+        if is_armed:
+            end.arm(143)
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    assert ends == []
