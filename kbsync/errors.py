@@ -5,6 +5,8 @@ A target translates its service's codes into these, in its own folder and nowher
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import Any
 
 
@@ -13,6 +15,23 @@ def system_reason(error: Exception) -> str:
     others.
     """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+
+
+OUT_OF_MEMORY = "kbsync gets no more memory; free some, or raise the limit of its process"
+
+_NO_MEMORY = re.compile("failed to map segment|cannot allocate memory|can't start new thread", re.IGNORECASE)
+"""What the dynamic linker says about a library, and Python about a thread."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether the system's refusal of memory caused this error, which then is no bug."""
+    cause: BaseException | None = error
+    while cause is not None:
+        is_refusal = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
+        if is_refusal or _NO_MEMORY.search(str(cause)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 class KbsyncError(Exception):

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.errors import Halted, KbsyncError, Rejected, TargetError, Unavailable, system_reason
+from kbsync.errors import (
+    OUT_OF_MEMORY,
+    Halted,
+    KbsyncError,
+    Rejected,
+    TargetError,
+    Unavailable,
+    lacks_memory,
+    system_reason,
+)
 from kbsync.source.roots import error_words
 from kbsync.state.db import lacks_inodes
 
@@ -32,6 +41,13 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
         "embedding-dimensions",
         f"the model {model} returned vectors with {before} dimensions until now, and now returns {now}",
         fix="set embedding.dimensions in the config; documents are then reindexed",
+    )
+
+
+def out_of_memory() -> Halted:
+    """Return the error for a process that gets no more memory."""
+    return Halted(
+        "out-of-memory", f"{OUT_OF_MEMORY}; a running kbsync then continues by itself", fix="ulimit -v"
     )
 
 
@@ -60,6 +76,8 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     is_full = isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT)
     if is_full or (isinstance(error, apsw.CantOpenError) and lacks_inodes(folder)):
         return no_space("the index", folder)
+    if isinstance(error, apsw.NoMemError) or lacks_memory(error):
+        return out_of_memory()
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,
         errno.EACCES,

@@ -28,7 +28,7 @@ from kbsync.cli.report import LEVELS
 from kbsync.contract.target import Outgoing, TargetContext
 from kbsync.errors import Halted, Rejected
 from kbsync.index.document import Flavour, Parsed
-from kbsync.index.errors import storage_error
+from kbsync.index.errors import out_of_memory, storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
@@ -160,13 +160,18 @@ async def put(target: LocalTarget) -> None:
         await target.aclose()
 
 
-@proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config; documents are then reindexed")
+@proves(
+    "df {} {}",
+    "ls -ld {}",
+    "ulimit -v",
+    "set embedding.dimensions in the config; documents are then reindexed",
+)
 def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
     folder = sandbox.add_folder("a base")
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
-    errors = [storage_error(folder, error) for error in full]
+    errors = [*(storage_error(folder, error) for error in full), out_of_memory()]
     assert f"no space left for the index in {folder}; free some" in str(errors[0])
-    assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
+    assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0, 0]
 
     Writer(folder).close()
     lacking = LocalTargetConfig(embedding=EmbeddingConfig(type="onnx", path=folder / "gone"), max_bytes=100)

@@ -152,6 +152,11 @@ async def test_damaged_index_is_set_aside_and_recreated(target: LocalTarget, tmp
         (apsw.IOError("disk I/O error"), None),
         (OSError(errno.ENOSPC, "No space left on device"), "disk-full"),
         (UsageError("no weights; reinstall them"), "embedding"),
+        (MemoryError(), "out-of-memory"),
+        (ImportError("libgfortran.so.5: failed to map segment from shared object"), "out-of-memory"),
+        (RuntimeError("can't start new thread"), "out-of-memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out-of-memory"),
+        (Unavailable("embed: answered 500: cannot allocate memory"), None),
     ],
 )
 async def test_disk_errors_never_blame_a_document(

@@ -38,11 +38,11 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import NO_TEXT, SCANNED
 from kbsync.core.text import extension_of
-from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
+from kbsync.errors import Halted, Rejected, TargetError, UsageError, lacks_memory, untried
 from kbsync.index.chunk import CHUNKER, chunk
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
-from kbsync.index.errors import unknown_document
+from kbsync.index.errors import out_of_memory, unknown_document
 from kbsync.index.glossary import Glossary
 from kbsync.index.pipeline import Cutter, Parse, Pipeline, cut_here
 from kbsync.index.read import formats
@@ -89,6 +89,17 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
         marks=True,
         embedded=True,
     )
+
+
+def _failure_of(error: Exception) -> TargetError | None:
+    """Return the error that ends a put; None for a bug."""
+    match error:
+        case TargetError():
+            return error
+        case UsageError():  # the model can't be read
+            return Halted("embedding", str(error))
+        case _:
+            return out_of_memory() if lacks_memory(error) else None
 
 
 def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
@@ -374,9 +385,10 @@ class IndexedTarget(Target):
                         outcomes.append(Accepted(str(outcome), ready=is_ready, replaced=replaced))
                     else:
                         outcomes.append(outcome)
-        except (TargetError, UsageError) as error:
-            # UsageError means that the model can't be read.
-            failed = Halted("embedding", str(error)) if isinstance(error, UsageError) else error
+        except Exception as error:
+            failed = _failure_of(error)
+            if failed is None:
+                raise
             if not outcomes:
                 raise failed from error
             # The batches before the error are stored.
