@@ -233,6 +233,8 @@ def limit(memory_bytes: int) -> None:
         # container.
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        memory_bytes = memory_bytes if hard < 0 else min(memory_bytes, hard)  # no process may raise it
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = 64 if allowed < 0 else min(64, allowed)
