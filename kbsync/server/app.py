@@ -422,9 +422,11 @@ class ListenerApp:
     async def resume(self, request: Request) -> Response:
         """End the `mirror`'s pause."""
         mirror = self._mirror_in(await self._payload_of(request))
-        await self._in_time(
-            self._run_query(partial(self._write, mirror, lambda tx, number, now: tx.pauses.end(number, now)))
-        )
+
+        def end(tx: Tx, number: int, now: float) -> None:
+            tx.pauses.end(number, now, self._runs[mirror].settings.quiet_hours)
+
+        await self._in_time(self._run_query(partial(self._write, mirror, end)))
         return _accepted("resume", mirror, status=200)
 
     async def add(self, request: Request) -> Response:

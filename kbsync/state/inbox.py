@@ -94,7 +94,7 @@ class MirrorFact(StrEnum):
     BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
     DECISION_TERMS = "terms"  # the terms under which its files were decided
     PAUSE = "pause"  # see `state.pauses`
-    RESUMED = "resumed"  # when a user last ended a pause
+    RESUMED = "resumed"  # when a user last ended a pause, if that was in quiet hours
     SCANS = "scans"  # "yes" if scanned pages were read when it last ran
     NOTE = "note"  # its target's last notice while work continues
     SETTINGS = "settings"  # the part of the terms that a person sets

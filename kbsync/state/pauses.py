@@ -8,8 +8,10 @@ the pause is on disk.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 
+from kbsync.core.quiet_hours import QuietHours, current_period
 from kbsync.dataclass import dataclass
 from kbsync.state.db import Table
 from kbsync.state.inbox import Meta, MirrorFact
@@ -52,11 +54,12 @@ class Pauses(Table):
         known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
         return Pause(**json.loads(known)) if known else None
 
-    def end(self, mirror: int, now: float) -> None:
-        """End the mirror's pause, if there is one; quiet hours that began before `now` are over, too."""
+    def end(self, mirror: int, now: float, quiet_hours: Iterable[QuietHours]) -> None:
+        """End the mirror's pause, if there is one; its current `quiet_hours` are over, too."""
         meta = Meta(self._db)
         meta.set(MirrorFact.PAUSE, mirror, "")
-        meta.set(MirrorFact.RESUMED, mirror, str(now))
+        # Quiet hours that the config gets later begin, even if their period began before now.
+        meta.set(MirrorFact.RESUMED, mirror, str(now) if current_period(quiet_hours, now) else "")
 
     def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
         """Return the pause that should apply now. `quiet`: the current quiet hours; None outside of quiet

@@ -41,7 +41,7 @@ def rows_of(world: World) -> list[Upload]:
 
 
 def resume(world: World) -> None:
-    world.change(lambda tx: tx.pauses.end(MIRROR, world.clock.wall()))
+    world.change(lambda tx: tx.pauses.end(MIRROR, world.clock.wall(), world.settings.quiet_hours))
 
 
 async def test_pass_over_a_paused_mirror_sends_no_request_and_changes_nothing(world: World) -> None:
@@ -145,7 +145,7 @@ async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: Wor
         requests_before = len(world.base.requests)
         await world.clock.sleep(900.0)
         assert len(world.base.requests) == requests_before
-        await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
+        await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall(), world.settings.quiet_hours))
         while world.searchable_texts() != world.on_disk():
             await world.clock.sleep(1.0)
 
@@ -286,11 +286,11 @@ async def test_resume_skips_the_current_quiet_hours_also_after_a_restart(world: 
     await world.mirrored(1)
     world.write("new.md")
     quiet(world, (-60.0, 36000.0), (43200.0, 50400.0))
-    next_begin = world.clock.wall() + 43200.0
+    next_begin, quiet_hours = world.clock.wall() + 43200.0, world.settings.quiet_hours
 
     async def resumed(mirror: Mirror, store: StateStore) -> None:
         await until(lambda: mirror.is_paused)
-        await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
+        await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall(), quiet_hours))
         await until(lambda: world.searchable_texts() == world.on_disk())
         # A user's pause in quiet hours ends at its own time.
         now = world.clock.wall()
@@ -319,6 +319,15 @@ async def test_pass_runs_in_quiet_hours_but_not_during_a_user_pause(world: World
     assert world.searchable_texts() == world.on_disk()
     pause(world)
     assert not (await world.once()).complete
+
+
+@long
+async def test_quiet_hours_set_after_a_resume_begin_at_once(world: World) -> None:
+    await world.mirrored(1)
+    pause(world)
+    resume(world)
+    quiet(world, (-3600.0, 3600.0))
+    await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))
 
 
 @long

@@ -17,6 +17,7 @@ from kbsync.cli.context import (
 )
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
+from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.core.text import format_list, printable
 from kbsync.state import lock
 
@@ -40,7 +41,8 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
     def end(tx: Tx) -> None:
         for mirror, record in find_records(tx, installation):
             if tx.pauses.current(record.id, now := time.time()) is not None:
-                tx.pauses.end(record.id, now)
+                quiet_hours = parse_quiet_hours(installation.mirror(mirror).quiet_hours or "")
+                tx.pauses.end(record.id, now, quiet_hours)
                 resumed.append(mirror)
 
     if find_paused(installation):
