@@ -189,6 +189,27 @@ def test_links_of_cells_keep_their_address(parser):
     assert "| [Lamp](https://lamps.example/1) | 12.5 |\n| Chair | 80 |" in text_of(parser, raw)
 
 
+def test_displayed_values_links_and_merged_labels_keep_their_cell_below_empty_rows(parser):
+    rows = """<row r="4"><c r="C4" t="inlineStr"><is><t>Deck</t></is></c><c r="D4" s="5"><v>0.5</v></c></row>
+<row r="5"><c r="D5"><v>7</v></c></row><row r="6"><c r="D6"><v>8</v></c></row>"""
+    more = """<mergeCells count="1"><mergeCell ref="C4:C5"/></mergeCells>
+<hyperlinks><hyperlink ref="D6" r:id="rId1"/></hyperlinks>"""
+    link = relations(("rId1", "hyperlink", "https://lamps.example/1")).replace(
+        "/>", ' TargetMode="External"/>'
+    )
+    sheet = worksheet(rows).replace("</sheetData>", f"</sheetData>{more}")
+    added = {SHEET: sheet, "xl/styles.xml": STYLES, "xl/worksheets/_rels/sheet1.xml.rels": link}
+    text = text_of(parser, zipped({**parts_of(xlsx()), **added}))
+    assert "| Deck | 50% |\n| --- | --- |\n| Deck | 7 |\n|  | [8](https://lamps.example/1) |" in text
+
+
+def test_displayed_values_of_opendocument_sheets_keep_their_cell_below_empty_rows(parser):
+    empty = '<table:table-row table:number-rows-repeated="3"><table:table-cell/></table:table-row>'
+    cells = "<table:table-cell/>" + typed("percentage", 'value="0.125"', "12.5 %")
+    table = f'<table:table table:name="S">{empty}<table:table-row>{cells}</table:table-row></table:table>'
+    assert text_of(parser, ods(table), "ods") == "## S\n\n| 12.5 % |\n| --- |"
+
+
 def test_title_comes_from_the_properties_and_never_from_a_sheet_name(parser):
     core = '<x xmlns:dc="y"><dc:title>Prices of lamps</dc:title><keywords>lamp, chair</keywords></x>'
     stated = parser.parse("x.xlsx", BytesBody(with_part(xlsx(), "docProps/core.xml", core.encode())))

@@ -114,20 +114,21 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
 def _table(sheet: calamine.CalamineSheet, details: _Details) -> str:
     """Return the cells of a sheet as a table, without empty rows and columns."""
     rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
-    top, left = sheet.start or (0, 0)
+    # The rows begin with the sheet's first row, even if that is empty, but with the first column in use.
+    _, left = sheet.start or (0, 0)
     for row, column, text in details.displayed:
-        if 0 <= row - top < len(rows) and 0 <= column - left < len(rows[row - top]):
-            rows[row - top][column - left] = text
+        if 0 <= row < len(rows) and 0 <= column - left < len(rows[row]):
+            rows[row][column - left] = text
     for row, column, address in details.links:
-        if 0 <= row - top < len(rows) and 0 <= column - left < len(rows[row - top]):
-            rows[row - top][column - left] = linked(rows[row - top][column - left], address)
+        if 0 <= row < len(rows) and 0 <= column - left < len(rows[row]):
+            rows[row][column - left] = linked(rows[row][column - left], address)
     for (first, column), (last, last_column) in sheet.merged_cell_ranges or ():
         if column != last_column:
             continue
         # One name next to several rows belongs to each of them.
-        for number in range(max(0, first - top) + 1, min(last - top + 1, len(rows))):
+        for number in range(first + 1, min(last + 1, len(rows))):
             if 0 <= column - left < len(rows[number]):
-                rows[number][column - left] = rows[first - top][column - left]
+                rows[number][column - left] = rows[first][column - left]
     rows = [row for row in rows if any(row)]
     columns = [number for number in range(max(map(len, rows), default=0)) if any(row[number] for row in rows)]
     cells = [[row[number] for number in columns] for row in rows]
