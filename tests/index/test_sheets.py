@@ -231,6 +231,43 @@ def test_sparse_sheet_is_read_without_its_empty_cells(parser):
     assert "| 1999 |" in text and len(text) < 50_000
 
 
+def with_stray_cell(reference: str) -> bytes:
+    """A workbook with a table of formatted, merged and linked cells, and a cell far from it."""
+    rows = """<row r="3"><c r="C3" t="inlineStr"><is><t>Deck</t></is></c><c r="E3" s="5"><v>0.5</v></c></row>
+<row r="4" spans="3:5"><c r="C4" s="1"/><c r="E4" s="7"><v>42</v></c></row>
+<row r="7"><c r="E7"><v>7</v></c></row>"""
+    stray = f'<row r="{reference.lstrip("DFGXZ")}"><c r="{reference}"><v>99</v></c></row>'
+    links = "".join(f'<hyperlink ref="{cell}" r:id="rId1"/>' for cell in ("E7", "A1", "D3", "D4:E4"))
+    more = f'<mergeCells count="1"><mergeCell ref="C3:C4"/></mergeCells><hyperlinks>{links}</hyperlinks>'
+    sheet = worksheet(rows + stray).replace("</sheetData>", f"</sheetData>{more}")
+    link = relations(("rId1", "hyperlink", "https://lamps.example/1")).replace(
+        "/>", ' TargetMode="External"/>'
+    )
+    added = {SHEET: sheet, "xl/styles.xml": STYLES, "xl/worksheets/_rels/sheet1.xml.rels": link}
+    return zipped({**parts_of(xlsx({"S": []})), **added})
+
+
+def test_cells_at_opposite_corners_of_a_sheet_are_read(parser):
+    text = text_of(parser, with_stray_cell("XFD1048576"))
+    assert text == text_of(parser, with_stray_cell("ZZ500")) == text_of(parser, with_stray_cell("G9"))
+    for row in (
+        "| Deck | 50% |  |",
+        "| Deck | 00042 |  |",
+        "|  | [7](https://lamps.example/1) |  |",
+        "|  |  | 99 |",
+    ):
+        assert row in text
+
+
+@pytest.mark.parametrize("dimension", ["A1", "A1:XFD1048576", "C3:E7"])
+def test_sheet_whose_dimension_is_wrong_is_read(parser, dimension):
+    raw = with_stray_cell("G9")
+    sheet = parts_of(raw)[SHEET].replace(
+        b"<sheetData>", f'<dimension ref="{dimension}"/><sheetData>'.encode()
+    )
+    assert text_of(parser, with_part(raw, SHEET, sheet)) == text_of(parser, raw)
+
+
 @long
 def test_percentages_take_little_more_memory_than_numbers():
     def peak_bytes(style: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
@@ -30,6 +31,7 @@ Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
 _MAX_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
+_MAX_GAPS = 100_000  # maximum number of empty cells of an xlsx sheet that calamine is left to fill
 _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
@@ -59,15 +61,16 @@ def read_xlsx(raw: bytes) -> Parsed:
 
     styles = archive.xml("xl/styles.xml")
     formats = {} if styles is None else dict(_formats(styles))
+    sparse = {part: sheet for part in parts.values() if (sheet := _without_gaps(archive.read(part)))}
 
     def details(name: str) -> _Details:
         if not (part := parts.get(name)):
             return _Details()
-        sheet = archive.read(part)
+        sheet = sparse.get(part) or archive.read(part)
         displayed = _formatted(sheet, formats) if formats else ()
         return _Details(list(_beside(archive, part)), displayed, _links(sheet, archive.addresses(part)))
 
-    text = _read(archive.for_parser(), details)
+    text = _read(archive.for_parser(sparse), details)
     archive.require_text(text)
     title, tags = archive.stated("")
     return Parsed(text, title=title, tags=tags)
@@ -113,7 +116,7 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
 
 def _table(sheet: calamine.CalamineSheet, details: _Details) -> str:
     """Return the cells of a sheet as a table, without empty rows and columns."""
-    rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
+    rows = [["" if cell == "" else _shown(cell) for cell in row] for row in sheet.iter_rows()]
     # The rows begin with the sheet's first row, even if that is empty, but with the first column in use.
     _, left = sheet.start or (0, 0)
     for row, column, text in details.displayed:
@@ -212,6 +215,45 @@ def _links(sheet: bytes, addresses: Mapping[str, str]) -> Iterator[tuple[int, in
         cell = _CELL.match(attributes.get(b"ref", b""))
         if cell and (address := addresses.get(attributes.get(b"id", b"").decode("utf-8", "replace"))):
             yield int(cell[2]) - 1, _column(cell[1]), address
+
+
+_DIMENSION = re.compile(rb'<(?:\w{1,9}:)?dimension ref="(?:[A-Z]{1,3}[0-9]{1,7}:)?([A-Z]{1,3})([0-9]{1,7})"')
+_WITH_VALUE = re.compile(rb'<(?:\w{1,9}:)?c r="([A-Z]{1,3})([0-9]{1,7})"[^<>]{0,300}(?<!/)>')
+_PLACED = re.compile(
+    rb'(<(?:\w{1,9}:)?(?:c r|mergeCell ref|hyperlink(?: [^<>]{0,3000})? ref)=")'
+    rb'([A-Z]{1,3})([0-9]{1,7})(?::([A-Z]{1,3})([0-9]{1,7}))?"'
+)
+
+
+def _without_gaps(sheet: bytes) -> bytes:
+    """Return an xlsx sheet without its empty rows and columns; b"" if it has few of them.
+
+    calamine allocates all cells from the first to the last: 17 billion if two are in opposite corners.
+    """
+    most = _MAX_GAPS + len(sheet) // 12  # a cell takes 23 bytes or more, so half of the cells may be empty
+    if (used := _DIMENSION.search(sheet, 0, 10_000)) and int(used[2]) * (_column(used[1]) + 1) <= most:
+        return b""
+    row_numbers, letters = set[bytes](), set[bytes]()
+    for cell in _WITH_VALUE.finditer(sheet):
+        letters.add(cell[1])
+        row_numbers.add(cell[2])
+    rows, columns = sorted(map(int, row_numbers)), sorted(map(_column, letters))
+    if not rows or rows[-1] * (columns[-1] - columns[0] + 1) <= most:
+        return b""
+
+    def moved(place: re.Match[bytes]) -> bytes:
+        tag, column, row, last_column, last_row = place.groups()
+        right, down = bisect_left(columns, _column(column)), bisect_left(rows, int(row))
+        is_kept = columns[right : right + 1] == [_column(column)] and rows[down : down + 1] == [int(row)]
+        if not is_kept and b"mergeCell" not in tag:  # an empty cell: outside the table
+            return tag + _reference(len(rows), len(columns)).encode() + b'"'
+        reference = _reference(down, right)
+        if last_row:
+            last = bisect_right(rows, int(last_row)) - 1, bisect_right(columns, _column(last_column)) - 1
+            reference += ":" + _reference(max(down, last[0]), max(right, last[1]))
+        return tag + reference.encode() + b'"'
+
+    return _PLACED.sub(moved, sheet)
 
 
 @lru_cache(maxsize=1_000)

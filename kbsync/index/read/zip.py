@@ -9,7 +9,7 @@ import io
 import posixpath
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -99,12 +99,14 @@ class Archive:
             thumbnails = "docProps/", "Thumbnails/"
             raise without_text(pictures=not all(name.startswith(thumbnails) for name in pictures))
 
-    def for_parser(self) -> bytes:
-        """Return the archive for a parser that unpacks everything; pictures, audio and video become empty."""
+    def for_parser(self, replaced: Mapping[str, bytes] = {}) -> bytes:
+        """Return the archive for a parser that unpacks everything, with some parts `replaced`; pictures,
+        audio and video become empty.
+        """
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
             for name in self.names:
-                target.writestr(name, b"" if _is_medium(name) else self.read(name))
+                target.writestr(name, b"" if _is_medium(name) else replaced.get(name) or self.read(name))
         return out.getvalue()
 
     def read(self, name: str) -> bytes:
