@@ -17,6 +17,8 @@ from tests.cli.terminal import Begin
 from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox, tidied
 from tests.share import long
 
+pytestmark = long
+
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
 
@@ -63,7 +65,6 @@ def said_to(zhipu: ZhipuSandbox, text: str, *words: str) -> tuple[int, str, str]
 BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["application", "model"])
 
 
-@long
 @BY
 def test_each_line_is_a_question_in_the_same_conversation(
     zhipu: ZhipuSandbox, by: tuple[str, ...], sent_messages: list[Any]
@@ -79,7 +80,6 @@ def test_each_line_is_a_question_in_the_same_conversation(
     assert HOURS not in now["content"].splitlines()[-1]
 
 
-@long
 @BY
 def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuSandbox, by: tuple[str, ...]) -> None:
     process = zhipu.start("ask", "-i", *by, "--json", "--whole", stdin=subprocess.PIPE)
@@ -96,7 +96,6 @@ def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuSandbox, by: 
     assert process.returncode == 0
 
 
-@long
 @BY
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_interrupted_answer_is_not_added_to_the_history(
@@ -116,7 +115,6 @@ def test_interrupted_answer_is_not_added_to_the_history(
         assert "error" not in second
 
 
-@long
 def test_selection_applies_to_every_question(zhipu: ZhipuSandbox) -> None:
     code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
@@ -127,14 +125,12 @@ def test_selection_applies_to_every_question(zhipu: ZhipuSandbox) -> None:
     assert err.count("the question wasn't sent") == 2
 
 
-@long
 def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuSandbox) -> None:
     code, out, _ = said_to(zhipu, f"{COSTS}\n", OPENS)
     assert code == 0
     assert out.index(HOURS) < out.index(COFFEE)
 
 
-@long
 def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(key_revoked=True)
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
@@ -151,7 +147,6 @@ def ask_terminal(zhipu: ZhipuSandbox, terminal: Begin) -> Begin:
     return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
-@long
 def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:
     before = zhipu.files()
     terminal = ask_terminal()
@@ -165,7 +160,6 @@ def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuSandbox, ask_termi
     assert zhipu.files() == before, "nothing of it is stored"
 
 
-@long
 @BY
 def test_interrupt_stops_only_the_current_answer(
     zhipu: ZhipuSandbox, ask_terminal: Begin, by: tuple[str, ...], sent_messages: list[Any]
@@ -186,7 +180,6 @@ def test_interrupt_stops_only_the_current_answer(
     assert [len(one) for one in sent_messages] == [1, 1]
 
 
-@long
 def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:
     """readline doesn't check for signals right after its output: some of these would be missed."""
     for _ in range(6):
@@ -197,7 +190,6 @@ def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuSandbox, ask_ter
         assert "Traceback" not in terminal.output
 
 
-@long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
 def test_terminal_settings_are_restored(

@@ -27,8 +27,9 @@ from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.ports import free_port
 from tests.share import long
 
+pytestmark = long
 
-@long
+
 def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write("broken.pdf", "this is no pdf")
@@ -64,7 +65,6 @@ def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
     assert not lock.is_held(sandbox.state)
 
 
-@long
 def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
@@ -85,7 +85,6 @@ def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox)
     assert daemon.end() == 0
 
 
-@long
 def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     daemon = sandbox.watch("--folder", "docs", "--quiet")
@@ -94,7 +93,6 @@ def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
     assert daemon.end() == 0
 
 
-@long
 def test_second_kbsync_is_refused_after_the_lock_file_was_deleted(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure()
@@ -106,7 +104,6 @@ def test_second_kbsync_is_refused_after_the_lock_file_was_deleted(sandbox: Sandb
     assert daemon.end() == 0
 
 
-@long
 @pytest.mark.parametrize("options", [(), ("--folder", "docs")], ids=["config", "folder"])
 def test_daemon_continues_after_its_state_directory_was_deleted(
     sandbox: Sandbox, options: tuple[str, ...]
@@ -136,7 +133,6 @@ def test_daemon_continues_after_its_state_directory_was_deleted(
 CHANGE = re.compile(r"^\d\d:\d\d:\d\d ([-+~>!]) (.+?)(?: \d+\.\d s)?$")
 
 
-@long
 def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox, terminal: Begin) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write("b.md", "beta")
@@ -186,7 +182,6 @@ def close(daemon: Terminal) -> None:
     os.close(daemon.our_end)
 
 
-@long
 @pytest.mark.parametrize(
     "end",
     [close, lambda daemon: daemon.process.send_signal(signal.SIGHUP)],
@@ -204,7 +199,6 @@ def test_daemon_ends_with_its_terminal(
     assert not lock.is_held(sandbox.state)
 
 
-@long
 def test_daemon_ignoring_sighup_outlives_its_terminal(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
@@ -237,7 +231,6 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
     return seen
 
 
-@long
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])
 def test_log_format_option_replaces_the_terminal_view(
     sandbox: Sandbox, terminal: Begin, options: tuple[str, str]
@@ -250,7 +243,6 @@ def test_log_format_option_replaces_the_terminal_view(
         assert all(json.loads(line)["event"] for line in output.splitlines() if line)
 
 
-@long
 @proves("status", "rescan")
 def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha", "broken.pdf": "this is no pdf"})
@@ -274,7 +266,6 @@ def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
     assert [json.loads(line)["event"] for line in rest.splitlines()][-1] == "daemon.stopped"
 
 
-@long
 def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) -> None:
     notices = sandbox.root / "notices"
     sandbox.write("grown.md", "short")
@@ -299,7 +290,6 @@ def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) ->
     assert daemon.end() == 0
 
 
-@long
 @pytest.mark.parametrize(
     ("name", "content"), [("damaged.pdf", "%PDF-1.4 cut off"), ("large.md", "large " * 999)]
 )
@@ -347,7 +337,6 @@ TIME_WAIT = "06"
 """The state of a socket in /proc/net/tcp that belongs to no process."""
 
 
-@long
 def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuSandbox) -> None:
     for n in range(4, 20):
         zhipu.write(f"f{n}.md", f"text of f{n}")
@@ -362,7 +351,6 @@ def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuSandbox) -> None:
     assert daemon.end() == 0
 
 
-@long
 def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuSandbox) -> None:
     daemon = start_daemon(zhipu, hurried=True)
     zhipu.service.turn(money_gone=True)
@@ -379,7 +367,6 @@ def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuSandbox) -> None:
     assert daemon.end() == 0
 
 
-@long
 @pytest.mark.parametrize("pastes_fix", [False, True], ids=["by itself", "when the cure is pasted"])
 def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, pastes_fix: bool) -> None:
     """If more than the key was wrong, it isn't used before the fix, which needs no key."""
@@ -412,7 +399,6 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, pastes_fix: bool) -> No
     assert daemon.end() == 0
 
 
-@long
 @pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
 def test_sigterm_does_not_wait_for_heavy_work(sandbox: Sandbox, mode: tuple[str, ...], code: int) -> None:
     for number in range(10):  # each one takes a while to embed

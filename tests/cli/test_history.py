@@ -9,8 +9,9 @@ import time
 from tests.cli.sandbox import Sandbox
 from tests.share import long
 
+pytestmark = long
 
-@long
+
 def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox) -> None:
     for number in range(10):
         sandbox.write(f"sub/f{number}.md", f"text {number}")
@@ -53,7 +54,6 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox)
         assert ran.code == 2 and says in ran.err
 
 
-@long
 def test_history_says_why_a_hold_ended_without_approval(sandbox: Sandbox) -> None:
     texts = {f"f{number}.md": f"text {number}" for number in range(8)}
     sandbox.mirror(texts)
@@ -79,7 +79,6 @@ def test_history_says_why_a_hold_ended_without_approval(sandbox: Sandbox) -> Non
         ]
 
 
-@long
 def test_times_have_the_same_forms_in_history_and_search(sandbox: Sandbox) -> None:
     sandbox.write("new.md", "the heron")
     old = sandbox.write("old.md", "the heron")

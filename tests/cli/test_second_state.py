@@ -16,6 +16,8 @@ from tests.cli.sandbox import Sandbox
 from tests.postgres.server import Server
 from tests.share import long
 
+pytestmark = long
+
 
 @pytest.fixture(params=["local", "postgres", "zhipu"])
 def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KnowledgeBase]:
@@ -71,7 +73,6 @@ def check_mirrored(sandbox: Sandbox, base: KnowledgeBase, folder: Path, prefix: 
     assert sandbox.run("verify").code == 0
 
 
-@long
 def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -84,7 +85,6 @@ def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     check_mirrored(sandbox, base, moved)
 
 
-@long
 def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -99,7 +99,6 @@ def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
         assert base.documents("a/") == []
 
 
-@long
 @pytest.mark.parametrize("turned", [False, True])
 def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase, turned: bool
@@ -112,7 +111,6 @@ def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_document
         check_mirrored(sandbox, second, docs)
 
 
-@long
 def test_mirrors_of_one_folder_are_told_apart_by_their_base(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -123,7 +121,6 @@ def test_mirrors_of_one_folder_are_told_apart_by_their_base(
         assert len(base.documents("")) == len(files_of(docs))
 
 
-@long
 def test_mirror_whose_name_is_reused_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -135,7 +132,6 @@ def test_mirror_whose_name_is_reused_keeps_its_documents(
         assert base.documents("") == files_of(docs)
 
 
-@long
 @PROVING
 def test_alternating_states_of_a_mirror_leave_no_duplicates(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
@@ -150,7 +146,6 @@ def test_alternating_states_of_a_mirror_leave_no_duplicates(
         check_mirrored(sandbox, base, docs)
 
 
-@long
 @PROVING
 def test_copied_state_notices_work_of_its_copy(sandbox: Sandbox, docs: Path, base: KnowledgeBase) -> None:
     passed(sandbox, mirror("handbook", docs, base), state="one")
@@ -175,7 +170,6 @@ def restore(sandbox: Sandbox) -> None:
         (sandbox.state / f"state.db{suffix}").unlink()
 
 
-@long
 def test_commands_leave_a_restored_state_recognizable(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -198,7 +192,6 @@ def check_plan(sandbox: Sandbox) -> None:
     assert not any(ran[kind] for kind in ("uploaded", "replaced", "renamed", "deleted", "held"))
 
 
-@long
 def test_plan_of_a_restored_state_knows_newer_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -210,7 +203,6 @@ def test_plan_of_a_restored_state_knows_newer_documents(
     check_plan(sandbox)
 
 
-@long
 def test_database_put_back_as_of_the_former_run_is_repaired(
     sandbox: Sandbox, docs: Path, postgres: Server
 ) -> None:
@@ -226,7 +218,6 @@ def test_database_put_back_as_of_the_former_run_is_repaired(
     check_mirrored(sandbox, of_database(postgres, database), docs)
 
 
-@long
 @PROVING
 def test_plan_knows_the_work_of_another_state(sandbox: Sandbox, docs: Path, base: KnowledgeBase) -> None:
     passed(sandbox, mirror("handbook", docs, base), state="one")
@@ -239,7 +230,6 @@ def test_plan_knows_the_work_of_another_state(sandbox: Sandbox, docs: Path, base
     check_plan(sandbox)
 
 
-@long
 @PROVING
 def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
@@ -254,7 +244,6 @@ def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
     assert base.documents("") == []
 
 
-@long
 @pytest.mark.parametrize("name", ["zhipu", "dify", "ragflow", "gptbots", "openai", "openwebui"])
 def test_documents_adopted_after_a_lost_state_count_as_adopted_and_as_planned(
     name: str, sandbox: Sandbox, docs: Path
@@ -278,7 +267,6 @@ def test_documents_adopted_after_a_lost_state_count_as_adopted_and_as_planned(
         assert counts == [ran["uploaded"], ran["replaced"], ran["deleted"]], ran
 
 
-@long
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
 def test_size_of_an_adopted_document_is_its_files_or_left_out(
     name: str, sandbox: Sandbox, docs: Path
@@ -299,7 +287,6 @@ def test_size_of_an_adopted_document_is_its_files_or_left_out(
         assert sizes["f2.md"] == size and -1 not in sizes.values()
 
 
-@long
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
 def test_lost_state_takes_over_duplicates_of_two_states(name: str, sandbox: Sandbox, docs: Path) -> None:
     """Two documents of one file with the same bytes, both with a mark of ours."""
@@ -313,7 +300,6 @@ def test_lost_state_takes_over_duplicates_of_two_states(name: str, sandbox: Sand
         assert sorted(digest for _, digest in base.documents("")) == sorted(digests)
 
 
-@long
 @pytest.mark.parametrize("name", ["zhipu", "dify", "ragflow", "gptbots", "openai", "openwebui"])
 def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: Sandbox, docs: Path) -> None:
     """No service says who wrote last, so the first state sends the second one's documents again."""
@@ -338,7 +324,6 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: San
         assert ran.code == 1 and "gone.md" in ran.out
 
 
-@long
 def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: Sandbox, docs: Path) -> None:
     other = sandbox.add_folder("other", {"one.md": "the only one"})
     with zhipu() as base:

@@ -12,8 +12,9 @@ from kbsync.state import lock
 from tests.cli.sandbox import Sandbox, eventually
 from tests.share import long
 
+pytestmark = long
 
-@long
+
 def test_backup_is_a_consistent_private_copy(failed: Sandbox) -> None:
     copy = failed.root / "copy.db"
     with lock.held(failed.state):  # also while another process works
@@ -26,7 +27,6 @@ def test_backup_is_a_consistent_private_copy(failed: Sandbox) -> None:
     database.close()
 
 
-@long
 def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "a word"})
     state = apsw.Connection(str(sandbox.state / "state.db"))
@@ -45,7 +45,6 @@ def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbo
     assert sandbox.run("state", "backup", folder / "copy.db").code == 2
 
 
-@long
 def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> None:
     """Folder, config and state were copied there, so every inode and path is different."""
     for name in ("old", "new"):

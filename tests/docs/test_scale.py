@@ -19,6 +19,8 @@ from tests.postgres.test_mirror import Host, documents
 from tests.programs import ran, write_program
 from tests.share import long
 
+pytestmark = long
+
 PAGE = ROOT / "docs" / "scale.md"
 BACK_UP, RESTORE, REPAIR = (block.text for block in blocks(PAGE, "sh"))
 STATEMENTS = [each for block in blocks(PAGE, "sql") for each in block.text.split(";\n") if each.strip()]
@@ -53,7 +55,6 @@ def ids(host: Host) -> dict[str, int]:
     return dict(host.server.run("kb", "SELECT shown, id FROM kbsync.document"))
 
 
-@long
 def test_restored_older_dump_is_repaired_in_both_directions(host: Host) -> None:
     for number in range(4):
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
@@ -77,7 +78,6 @@ def test_restored_older_dump_is_repaired_in_both_directions(host: Host) -> None:
     assert left_over(host.server, "kb") == []
 
 
-@long
 def test_older_dump_with_its_old_uuid_loses_nothing_once_repaired(host: Host) -> None:
     """As after a fail-over to a replica that lagged: the states don't notice."""
     for number in range(2):
@@ -99,7 +99,6 @@ def test_older_dump_with_its_old_uuid_loses_nothing_once_repaired(host: Host) ->
     assert host.having("heron") == ["2.md"]
 
 
-@long
 def test_daemon_continues_in_a_restored_database(host: Host) -> None:
     host.write("0.md", "The kestrel.\n")
     daemon = host.watch(hurried=True)
@@ -114,7 +113,6 @@ def test_daemon_continues_in_a_restored_database(host: Host) -> None:
     assert daemon.end() == 0
 
 
-@long
 def test_every_statement_runs_and_returns_what_the_page_says(host: Host) -> None:
     server = host.server
     with open_store(server, "kb", "one/") as one, open_store(server, "kb", "two/") as two:

@@ -16,6 +16,8 @@ from tests.cli.knowledge_bases import documents_in, files_of
 from tests.cli.sandbox import Sandbox
 from tests.share import long
 
+pytestmark = long
+
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
@@ -37,7 +39,6 @@ def count_created(sandbox: Sandbox) -> int:
     return int(ran.json["uploaded"] + ran.json["replaced"])
 
 
-@long
 def test_renamed_mirror_uploads_nothing_and_is_searchable_under_its_new_name(sandbox: Sandbox) -> None:
     rename_mirror(sandbox, "manual")
     assert count_created(sandbox) == 0
@@ -63,7 +64,6 @@ def rename_mirror(sandbox: Sandbox, new: str) -> None:
     sandbox.config.write_text(sandbox.config.read_text().replace("name: handbook", f"name: {new}"))
 
 
-@long
 @pytest.mark.parametrize("last_name", ["manual", "handbook", "notes"])
 @pytest.mark.parametrize("is_renamed", [False, True])
 def test_mirror_rename_survives_a_kill_anywhere(sandbox: Sandbox, is_renamed: bool, last_name: str) -> None:
@@ -78,7 +78,6 @@ def test_mirror_rename_survives_a_kill_anywhere(sandbox: Sandbox, is_renamed: bo
     assert [p.name for p in (sandbox.state / "kb").iterdir()] == [last_name]
 
 
-@long
 def test_failed_base_rename_is_reported_and_documents_are_kept(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +97,6 @@ def test_failed_base_rename_is_reported_and_documents_are_kept(
     assert [p.name for p in (sandbox.state / "kb").iterdir()] == ["manual"]
 
 
-@long
 def test_moved_folder_with_equal_content_uploads_nothing(sandbox: Sandbox) -> None:
     moved = sandbox.docs.with_name("moved")
     shutil.copytree(sandbox.docs, moved)
@@ -108,13 +106,11 @@ def test_moved_folder_with_equal_content_uploads_nothing(sandbox: Sandbox) -> No
     assert count_created(sandbox) == 0
 
 
-@long
 def test_lost_index_is_rebuilt_immediately(sandbox: Sandbox) -> None:
     shutil.rmtree(sandbox.state / "kb")
     assert count_created(sandbox) == 6
 
 
-@long
 def test_damaged_index_is_rebuilt_immediately(sandbox: Sandbox) -> None:
     index = sandbox.state / "kb" / "handbook" / "index.db"
     raw = bytearray(index.read_bytes())
@@ -129,7 +125,6 @@ def test_damaged_index_is_rebuilt_immediately(sandbox: Sandbox) -> None:
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold deleted documents
 
 
-@long
 def test_restored_knowledge_base_has_each_document_once(sandbox: Sandbox) -> None:
     base, away = sandbox.state / "kb" / "handbook", sandbox.home / "away"
     base.rename(away)
@@ -144,7 +139,6 @@ def test_restored_knowledge_base_has_each_document_once(sandbox: Sandbox) -> Non
     assert sandbox.run("verify").code == 0
 
 
-@long
 def test_pass_after_restoring_an_older_base_leaves_nothing_stale(sandbox: Sandbox) -> None:
     base, backup = sandbox.state / "kb" / "handbook", sandbox.home / "backup"
     shutil.copytree(base, backup)
@@ -171,7 +165,6 @@ def check_base(sandbox: Sandbox) -> None:
     assert sandbox.run("verify").code == 0
 
 
-@long
 def test_base_that_is_one_run_old_is_repaired_by_the_next_pass(sandbox: Sandbox) -> None:
     copy = sandbox.home / "copy"
     shutil.copytree(sandbox.state / "kb" / "handbook", copy)
@@ -192,7 +185,6 @@ def test_base_that_is_one_run_old_is_repaired_by_the_next_pass(sandbox: Sandbox)
     check_base(sandbox)
 
 
-@long
 def test_base_older_than_most_documents_gets_them_again_without_asking(sandbox: Sandbox) -> None:
     copy = sandbox.home / "copy"
     shutil.copytree(sandbox.state / "kb" / "handbook", copy)
@@ -231,7 +223,6 @@ def kill(sandbox: Sandbox, moment: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], env=env, check=False).returncode == 137
 
 
-@long
 def test_base_ahead_of_the_state_after_a_kill_causes_no_comparison(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +236,6 @@ def test_base_ahead_of_the_state_after_a_kill_causes_no_comparison(
     check_base(sandbox)
 
 
-@long
 def test_older_base_is_noticed_after_a_kill(sandbox: Sandbox) -> None:
     copy = sandbox.home / "copy"
     shutil.copytree(sandbox.state / "kb" / "handbook", copy)
@@ -256,7 +246,6 @@ def test_older_base_is_noticed_after_a_kill(sandbox: Sandbox) -> None:
     check_base(sandbox)
 
 
-@long
 def test_older_base_put_back_under_a_daemon_is_repaired_by_its_next_rescan(sandbox: Sandbox) -> None:
     sandbox.configure("rescan: 1s")
     daemon = sandbox.watch()
@@ -270,7 +259,6 @@ def test_older_base_put_back_under_a_daemon_is_repaired_by_its_next_rescan(sandb
     check_base(sandbox)
 
 
-@long
 def test_folder_and_state_put_back_rename_their_documents_back(sandbox: Sandbox) -> None:
     copy = sandbox.home / "copy"
     copy.mkdir()

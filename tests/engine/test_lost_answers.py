@@ -18,6 +18,8 @@ from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.share import long
 
+pytestmark = long
+
 HOUR = 3600.0
 FOR_EVER = 1_000_000
 
@@ -42,7 +44,6 @@ def listed(request: pytest.FixtureRequest, world: World) -> World:
     return world
 
 
-@long
 async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(listed: World) -> None:
     await listed.mirrored(2)
     listed.write("bad.md", "its answers get lost")
@@ -56,7 +57,6 @@ async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(list
     assert listed.searchable_texts().keys() == {"f0.md", "f1.md"}
 
 
-@long
 @pytest.mark.parametrize("action", ["retry", "edit"])
 async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> None:
     listed.write("bad.md", "its answers get lost")
@@ -76,7 +76,6 @@ async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> 
     assert listed.searchable_texts() == listed.on_disk()
 
 
-@long
 async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: World) -> None:
     await listed.mirrored({"bad.md": "old"})
     listed.write("bad.md", "new")
@@ -85,7 +84,6 @@ async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: 
     assert listed.searchable_texts() == {"bad.md": "old"} and listed.statuses() == {"failed": 1}
 
 
-@long
 async def test_late_upload_replaces_the_one_that_failed(world: World) -> None:
     world.limits = replace(world.limits, list_lag=5.0)
     world.write("bad.md", "late")
@@ -99,7 +97,6 @@ async def test_late_upload_replaces_the_one_that_failed(world: World) -> None:
     assert world.searchable_texts() == world.on_disk() and world.statuses() == {"ready": 1}
 
 
-@long
 async def test_document_that_crashes_kbsync_is_not_retried_at_every_start(listed: World) -> None:
     await listed.mirrored(1)
     listed.write("bad.md", "kills whoever sends it")
@@ -114,7 +111,6 @@ async def test_document_that_crashes_kbsync_is_not_retried_at_every_start(listed
     assert "interrupted" in failed.reason and "kbsync retry" in failed.reason
 
 
-@long
 async def test_documents_of_the_same_batch_do_not_fail_together(world: World) -> None:
     """The target accepts many at once; from the third try on, an interrupted document is sent alone."""
     world.limits = replace(world.limits, batch=8, concurrency=1)
@@ -145,7 +141,6 @@ async def kill_at(world: World, path: str) -> None:
         world.target_type = world.target_type.__base__  # type: ignore[assignment]
 
 
-@long
 async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
     listed.write("a.md")
     listed.base.faults += [lost_answer(), down("list")]
@@ -157,7 +152,6 @@ async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
     assert listed.searchable_texts() == listed.on_disk()
 
 
-@long
 async def test_target_that_answers_no_upload_uses_no_attempts(listed: World) -> None:
     """Five different documents in a row get no response, and none is accepted in between: the target is to
     blame.
@@ -180,7 +174,6 @@ async def keep_at_it(world: World, seconds: float) -> None:
         await world.clock.sleep(seconds)
 
 
-@long
 async def test_restart_uses_no_attempts(listed: World) -> None:
     listed.write("a.md")
     for _ in range(12):
@@ -192,7 +185,6 @@ async def test_restart_uses_no_attempts(listed: World) -> None:
     assert listed.searchable_texts() == listed.on_disk()
 
 
-@long
 async def test_unwritable_state_uses_no_attempts(world: World) -> None:
     """The outcome of an upload can't be recorded: that is no document's fault."""
     world.write("a.md")

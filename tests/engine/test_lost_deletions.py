@@ -15,6 +15,8 @@ from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.share import long
 
+pytestmark = long
+
 
 def use_another_base(world: World) -> MemoryBase:
     """Return the base that the mirror no longer uses."""
@@ -32,7 +34,6 @@ async def collect(world: World, count: int) -> None:
             await bound.turn()
 
 
-@long
 @pytest.mark.parametrize(
     ("deleted", "status"),
     [(6, "held"), (1, "pending")],  # pending: still being collected
@@ -73,7 +74,6 @@ def no_folder(world: World) -> None:
     (world.root / "d").rmdir()
 
 
-@long
 @pytest.mark.parametrize("change", [None, no_folder, lambda world: world.write("d/a.md", "written again")])
 @pytest.mark.parametrize("excluded", ["d/", "deep/"])
 async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
@@ -100,7 +100,6 @@ async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
     assert (await verified(world)).ok
 
 
-@long
 async def test_files_excluded_by_an_upgrade_keep_their_documents_when_their_directory_is_checked_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,8 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
 from tests.share import long
 
+pytestmark = long
+
 PATIENCE = 60.0
 
 
@@ -109,7 +111,6 @@ def daemon(tmp_path: Path) -> WatchingWorld:
     return world
 
 
-@long
 async def test_deletions_renames_and_directory_moves_are_followed(daemon: WatchingWorld) -> None:
     async with daemon.run_daemon():
         daemon.write("dir/x.md", "x")
@@ -131,7 +132,6 @@ def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWor
     return daemon
 
 
-@long
 async def test_moved_files_are_recognized_however_long_the_scan_takes(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +154,6 @@ async def test_moved_files_are_recognized_however_long_the_scan_takes(
     assert hasty.base.effects_of("delete") == []
 
 
-@long
 async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +189,6 @@ async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
         assert hasty.base.effects_of("delete") == []
 
 
-@long
 async def test_moved_and_touched_file_is_recognized(hasty: WatchingWorld) -> None:
     async with hasty.run_daemon():
         sent = hasty.puts()
@@ -203,7 +201,6 @@ async def test_moved_and_touched_file_is_recognized(hasty: WatchingWorld) -> Non
     assert hasty.base.effects_of("delete") == []
 
 
-@long
 @pytest.mark.parametrize("is_moved_there", [True, False])
 async def test_document_of_a_file_is_deleted_once_a_folder_has_its_name(
     hasty: WatchingWorld, is_moved_there: bool
@@ -222,7 +219,6 @@ async def test_document_of_a_file_is_deleted_once_a_folder_has_its_name(
         await until(hasty.mirrors_disk)
 
 
-@long
 async def test_edit_through_one_hard_link_updates_the_documents_of_all(daemon: WatchingWorld) -> None:
     """The kernel reports only the path that was written through."""
     daemon.settings = replace(daemon.settings, rescan=3600.0)
@@ -237,7 +233,6 @@ async def test_edit_through_one_hard_link_updates_the_documents_of_all(daemon: W
         assert daemon.searchable_texts()["sub/h3.md"] == "first, edited"
 
 
-@long
 async def test_only_files_with_several_names_are_looked_up_by_inode(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +254,6 @@ async def test_only_files_with_several_names_are_looked_up_by_inode(
         assert set(inodes) == {(daemon.root / "f1.md").stat().st_ino}
 
 
-@long
 async def test_missing_path_is_deleted_while_its_inode_is_written_continuously(hasty: WatchingWorld) -> None:
     async with hasty.run_daemon():
         hasty.move("f1.md", "sub/moved.md")
@@ -277,7 +271,6 @@ async def write_on(path: Path) -> None:
         await asyncio.sleep(0.02)
 
 
-@long
 async def test_vanished_root_halts_and_recovers(daemon: WatchingWorld) -> None:
     async with daemon.run_daemon():
         away = daemon.root.with_name("away")
@@ -292,7 +285,6 @@ async def test_vanished_root_halts_and_recovers(daemon: WatchingWorld) -> None:
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
-@long
 async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: WatchingWorld) -> None:
     async with daemon.run_daemon() as store:
 
@@ -318,7 +310,6 @@ async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: Watch
         await until(daemon.mirrors_disk)
 
 
-@long
 async def test_secrets_are_reloaded_only_when_a_refused_key_is_retried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,7 +325,6 @@ async def test_secrets_are_reloaded_only_when_a_refused_key_is_retried(
             assert reloads.scopes == scopes
 
 
-@long
 async def test_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
     ahead, tries = [0.0], iter([OSError(errno.ENOSPC, "no watch is left")])
 
@@ -356,7 +346,6 @@ async def test_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: 
     assert "the kernel allows" in matching_lines[0]["why"] and matching_lines[1]["why"] == ""
 
 
-@long
 async def test_retargeted_symlink_is_followed_and_deletes_nothing_without_approval(
     daemon: WatchingWorld,
 ) -> None:
@@ -374,7 +363,6 @@ async def test_retargeted_symlink_is_followed_and_deletes_nothing_without_approv
         assert len(daemon.searchable_texts()) == 11
 
 
-@long
 async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorld) -> None:
     async with daemon.run_daemon():
         daemon.root.rename(daemon.root.with_name("away"))
@@ -390,7 +378,6 @@ async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorl
 # -- state that a restart must keep ----------------------------------------------------------------------
 
 
-@long
 async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,7 +394,6 @@ async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
         assert daemon.base.effects_of("delete") == []
 
 
-@long
 async def test_deletions_need_no_extra_approval_after_another_folder_was_scanned(
     daemon: WatchingWorld,
 ) -> None:
@@ -439,7 +425,6 @@ async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
     store.close()
 
 
-@long
 async def test_deletions_in_another_folder_need_approval_until_it_was_scanned(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,7 +456,6 @@ def audited(tmp_path: Path) -> WatchingWorld:
     return daemon
 
 
-@long
 async def test_documents_deleted_by_others_are_restored_automatically(audited: WatchingWorld) -> None:
     async with audited.run_daemon():
         audited.base.lose(audited.base.searchable("f3.md")[0].remote_id)
@@ -479,7 +463,6 @@ async def test_documents_deleted_by_others_are_restored_automatically(audited: W
     assert audited.puts() == 11
 
 
-@long
 async def test_base_emptied_by_others_halts_until_repair(audited: WatchingWorld) -> None:
     async with audited.run_daemon() as store:
         lost = [audited.base.searchable(f"f{i}.md")[0].remote_id for i in range(8)]
@@ -516,7 +499,6 @@ def overlaid(layers: Path, folder: Path) -> Iterator[Path]:
             subprocess.run(["umount", folder], check=True)
 
 
-@long
 @pytest.mark.skipif(os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount")
 async def test_folder_without_events_is_polled_until_one_arrives(tmp_path: Path) -> None:
     daemon = WatchingWorld(tmp_path)

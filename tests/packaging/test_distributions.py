@@ -57,7 +57,6 @@ def metadata(unpacked: Path) -> Message:
     return message_from_string(next(unpacked.glob("*.dist-info/METADATA")).read_text())
 
 
-@long
 def test_wheel_contains_only_the_program(unpacked: Path) -> None:
     there = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
     program = {
@@ -117,7 +116,6 @@ def test_sdist_equals_the_checkout(built: Path) -> None:
     assert listed and {name for name in listed if (ROOT / name).is_file()} - there == set()
 
 
-@long
 def test_unpacked_sdist_mirrors_and_searches(unpacked: Path, tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()

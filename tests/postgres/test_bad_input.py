@@ -19,6 +19,8 @@ from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
 
+pytestmark = long
+
 SECRET = "hush-hush"
 
 
@@ -114,7 +116,6 @@ TROUBLES = (
 )
 
 
-@long
 @pytest.mark.parametrize("problem", TROUBLES, ids=lambda problem: problem.name)
 def test_pass_reports_the_database_problem_and_the_next_one_continues(
     host: Host, problem: BadDatabase
@@ -136,7 +137,6 @@ def test_pass_reports_the_database_problem_and_the_next_one_continues(
     assert (host.having("kestrel"), host.having("heron")) == (["a.md"], ["b.md"])
 
 
-@long
 def test_missing_psycopg_is_reported_with_its_install_command(host: Host, tmp_path: Path) -> None:
     missing = tmp_path / "missing" / "psycopg"
     missing.mkdir(parents=True)
@@ -155,7 +155,6 @@ def test_missing_psycopg_is_reported_with_its_install_command(host: Host, tmp_pa
     assert "Traceback" not in ran.stderr
 
 
-@long
 def test_daemon_continues_once_the_password_is_fixed_at_the_server_or_in_its_file(host: Host) -> None:
     server = host.server
     dsn = f"{with_password(server, 'keeper')} dbname={host.database}"
@@ -181,7 +180,6 @@ def test_daemon_continues_once_the_password_is_fixed_at_the_server_or_in_its_fil
     assert SECRET not in daemon.log.read_text()
 
 
-@long
 def test_dsn_file_naming_another_database_fills_that_one(host: Host) -> None:
     server, other = host.server, host.server.database()
     file = keep(host, server.dsn(host.database))

@@ -59,7 +59,6 @@ def test_full_table_disk_halts_and_recovers_automatically(postgres: Server) -> N
         postgres.run("postgres", "DROP TABLESPACE small")
 
 
-@long
 def test_full_server_log_disk_causes_a_pause_and_loses_nothing() -> None:
     """The server ends with a panic, and starts again when there is room."""
     with Server(min_wal_size="32MB", max_wal_size="48MB") as server:

@@ -15,6 +15,8 @@ from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.share import long
 
+pytestmark = long
+
 
 class Host(Sandbox):
     """A machine that mirrors its `docs` into a database under a prefix."""
@@ -52,7 +54,6 @@ def documents(server: Server, database: str) -> list[Any]:
     )
 
 
-@long
 def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
     assert one.run("plan").code == 0
@@ -77,7 +78,6 @@ def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: 
     assert left_over(postgres, one.database) == []
 
 
-@long
 def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgres: Server) -> None:
     for host in hosts:
         host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
@@ -96,7 +96,6 @@ def halt_of(host: Host) -> Any:
     return host.run("status", "--json").json["mirrors"][0]["halt"]
 
 
-@long
 def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
     for host in hosts:
@@ -116,7 +115,6 @@ def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server)
     assert two.run("verify").code == 0
 
 
-@long
 def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     hosts: list[Host], postgres: Server
 ) -> None:
@@ -132,7 +130,6 @@ def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     assert documents(postgres, one.database) == [("", "two/x.md")]
 
 
-@long
 def test_recreated_database_is_filled_again(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "# Falcons\n\nThe kestrel.\n")
@@ -142,7 +139,6 @@ def test_recreated_database_is_filled_again(hosts: list[Host], postgres: Server)
     assert one.having("kestrel") == ["a.md"]
 
 
-@long
 def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "The kestrel.\n")
@@ -158,7 +154,6 @@ def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -
     assert left_over(postgres, one.database) == []
 
 
-@long
 @pytest.mark.parametrize("victim", ["host", "server"])
 def test_kill_mid_pass_leaves_one_document_per_file(hosts: list[Host], postgres: Server, victim: str) -> None:
     one, _ = hosts

@@ -22,6 +22,8 @@ from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.share import enumerated, long
 
+pytestmark = long
+
 
 class Vectors:
     """An embedding service that records its texts."""
@@ -153,7 +155,6 @@ def contents(server: Server, database: str) -> list[Any]:
 NOTHING = {"uploaded": 0, "replaced": 0, "renamed": 0, "deleted": 0, "held": 0, "failed": 0}
 
 
-@long
 def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Moving) -> None:
     fill(moving)
     questions = ("kestrel", "nest of bird 3", "heron 250")
@@ -187,7 +188,6 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     assert len(moving.vectors.requested_texts) == 1
 
 
-@long
 def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Moving) -> None:
     fill(moving)
     moving.write("birds/0.md", "# Bird 0\n\nThe merlin.\n")
@@ -204,7 +204,6 @@ def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Movin
     assert left_over(moving.server, moving.database) == []
 
 
-@long
 def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(moving: Moving) -> None:
     fill(moving)
     moving.write("birds/7.md", "It grew. " * 20_000)
@@ -223,7 +222,6 @@ def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(mo
     assert moving.documents() == ["birds/5.md", "birds/6.md", "birds/7.md", "table.csv", "été.txt"]
 
 
-@long
 @pytest.mark.parametrize("continuation", ["copy", "pass", "files change"])
 def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
     fill(moving, 150)
@@ -264,7 +262,6 @@ def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
         assert moving.having("merlin") == ["birds/1.md", "birds/40.md", "birds/90.md"]
 
 
-@long
 def test_documents_with_vectors_of_another_model_are_left_to_the_next_pass(moving: Moving) -> None:
     fill(moving, 3)
     moving.postgres(model="other")
@@ -273,7 +270,6 @@ def test_documents_with_vectors_of_another_model_are_left_to_the_next_pass(movin
     assert counts_of(moving.once()) == {**NOTHING, "uploaded": 5}
 
 
-@long
 def test_documents_already_sent_by_a_pass_are_not_copied(moving: Moving) -> None:
     fill(moving, 3)
     moving.postgres()
@@ -286,7 +282,6 @@ def test_documents_already_sent_by_a_pass_are_not_copied(moving: Moving) -> None
     assert moving.having("merlin") == ["birds/0.md"]
 
 
-@long
 def test_second_copy_restores_nothing_deleted_or_renamed(moving: Moving) -> None:
     fill(moving)
     moving.postgres()
@@ -309,7 +304,6 @@ def test_second_copy_restores_nothing_deleted_or_renamed(moving: Moving) -> None
     assert moving.run("verify").code == 0
 
 
-@long
 def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     fill(moving, 3)
     other = moving.server.database()
@@ -350,7 +344,6 @@ def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     assert (moving.base / "owner").exists()
 
 
-@long
 def test_base_recreated_in_the_same_database_leaves_nothing_behind(moving: Moving) -> None:
     moving.postgres()
     fill(moving, 3)
@@ -422,7 +415,6 @@ def at_a_server_that_is_away(moving: Moving) -> str:
     return "host=127.0.0.1 port=1 dbname=kb user=kbsync password=pw-sEcReT"
 
 
-@long
 @enumerated()
 @pytest.mark.parametrize(
     ("before", "code", "message"),
@@ -450,7 +442,6 @@ def test_base_that_cannot_be_copied_is_refused_and_unchanged(
     assert message in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
 
 
-@long
 def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
     fill(moving, 2)
     moving.postgres()
@@ -460,7 +451,6 @@ def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
     assert "stop it first" in ran.err
 
 
-@long
 def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving) -> None:
     fill(moving, 4)
     other = moving.server.database()
@@ -482,7 +472,6 @@ def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving)
     assert moving.vectors.requested_texts == []
 
 
-@long
 def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     folder = moving.root / "elsewhere"
     moving.local(f", path: {folder}")
@@ -495,7 +484,6 @@ def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     assert counts_of(moving.once()) == NOTHING
 
 
-@long
 def test_database_password_is_never_shown(moving: Moving) -> None:
     fill(moving, 1)
     moving.postgres(dsn=moving.server.dsn(moving.database) + " password=pw-sEcReT")
@@ -522,7 +510,6 @@ def test_database_password_is_never_shown(moving: Moving) -> None:
     assert any("copies" in line and "none" in line for line in moving.run("doctor").out.splitlines())
 
 
-@long
 def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(moving: Moving) -> None:
     moving.write("a.md", "The kestrel.\n")
     moving.postgres(prefix="other/")
@@ -541,7 +528,6 @@ def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(mo
     assert left_over(moving.server, moving.database) == []
 
 
-@long
 def test_database_config_is_written_without_its_dsn(moving: Moving) -> None:
     moving.config.unlink()
     moving.write("a.md", "The kestrel.\n")

@@ -67,7 +67,6 @@ def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(
         assert left_over(postgres, database) == []
 
 
-@long
 def test_server_restart_behind_a_pooler_causes_a_pause(postgres: Pooled) -> None:
     with open_store(postgres, postgres.database()) as store:
         [first] = put(store, entry(1, "kestrel"))
@@ -108,7 +107,6 @@ def test_statements_a_pooler_refuses_halt(
     assert "hush" not in str(caught.value)
 
 
-@long
 def test_two_owners_alternate_in_one_server_session(postgres: Pooled, database: str) -> None:
     """Settings of one transaction must not affect the next transaction of another client."""
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:

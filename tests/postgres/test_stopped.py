@@ -19,6 +19,8 @@ from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
 
+pytestmark = long
+
 
 class Drowsy(Host):
     """A host whose processes stop in the middle of their first change, on request."""
@@ -53,7 +55,6 @@ def is_stopped(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-@long
 @pytest.mark.parametrize("stop_at", [*range(13), "copy"])
 def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
     pair: tuple[Drowsy, Drowsy], postgres: Server, stop_at: int | str
@@ -85,7 +86,6 @@ def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
     assert (ran["uploaded"], ran["replaced"], ran["renamed"]) == (0, 0, 0)
 
 
-@long
 def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
     postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +113,6 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
         assert left_over(postgres, database) == []
 
 
-@long
 @pytest.mark.parametrize(
     ("stop_at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
 )

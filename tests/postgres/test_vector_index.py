@@ -20,6 +20,8 @@ from tests.postgres.base import Numbers, entry, open_store, put
 from tests.postgres.server import Server
 from tests.share import long
 
+pytestmark = long
+
 MANY = 600
 INDEX = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('kbsync.vector_hnsw_1')"
 OF_VECTORS = "SELECT count(*)::int FROM pg_indexes WHERE schemaname = 'kbsync' AND indexdef LIKE '%hnsw%'"
@@ -46,7 +48,6 @@ def a_writer_that_does_not_end(postgres: Server, database: str) -> Iterator[None
         yield
 
 
-@long
 def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +90,6 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
         assert postgres.run(database, OF_VECTORS) == [(1,)]
 
 
-@long
 def test_vector_index_matches_the_query(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as store, open_store(postgres, database, "b/") as other:
         fill(store)
@@ -109,7 +109,6 @@ def test_vector_index_matches_the_query(postgres: Server, database: str) -> None
         assert any("vector_hnsw_1" in line for (line,) in plan), plan
 
 
-@long
 def test_interrupted_index_build_is_repeated(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
         fill(store)
@@ -129,7 +128,6 @@ def test_interrupted_index_build_is_repeated(postgres: Server, database: str) ->
         assert postgres.run(database, INDEX) == [(True,)]
 
 
-@long
 @pytest.mark.parametrize("is_orphan", [True, False])
 def test_index_is_not_built_twice_concurrently(postgres: Server, database: str, is_orphan: bool) -> None:
     """Even if the host that started it was killed, or its role is invisible to ours."""
@@ -172,7 +170,6 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, database: str, 
         assert still == statement
 
 
-@long
 def test_role_without_index_privileges_says_so_once_and_continues(
     postgres: Server, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:

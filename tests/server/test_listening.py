@@ -26,6 +26,8 @@ from tests.ports import free_address
 from tests.server.client import TOKEN
 from tests.share import long
 
+pytestmark = long
+
 
 def config(listen: str | None, token: Secret | None = None) -> Config:
     return Config(mirrors=(), http=None if listen is None else HttpConfig(listen, token))
@@ -52,7 +54,6 @@ async def is_gone(listen: str) -> bool:
     return False
 
 
-@long
 async def test_listens_only_where_the_config_says(listening: HttpListener) -> None:
     listen = free_address()
     await listening.switch_to(config(None))
@@ -63,7 +64,6 @@ async def test_listens_only_where_the_config_says(listening: HttpListener) -> No
     assert await is_gone(listen)
 
 
-@long
 async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,6 @@ async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
 
-@long
 async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(listening: HttpListener) -> None:
     old = free_address()
     port = old.rpartition(":")[2]
@@ -90,7 +89,6 @@ async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(listen
     assert await is_gone(old)
 
 
-@long
 async def test_unavailable_address_leaves_the_listener_unchanged(listening: HttpListener) -> None:
     old = free_address()
     await listening.switch_to(config(old))
@@ -101,7 +99,6 @@ async def test_unavailable_address_leaves_the_listener_unchanged(listening: Http
     assert await status(old) == 200
 
 
-@long
 async def test_token_changes_without_a_gap(listening: HttpListener) -> None:
     listen = free_address()
     await listening.switch_to(config(listen))
@@ -120,7 +117,6 @@ async def test_token_changes_without_a_gap(listening: HttpListener) -> None:
     assert await status(listen) == 200
 
 
-@long
 async def test_old_address_is_retried_when_neither_is_available(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +138,6 @@ async def test_old_address_is_retried_when_neither_is_available(
     assert await status(old) == 200
 
 
-@long
 async def test_listener_cancelled_during_startup_is_closed(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +174,6 @@ class Run:
         raise RuntimeError("a mistake of ours does not end the listening")
 
 
-@long
 async def test_callback_reaches_only_its_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}

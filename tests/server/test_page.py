@@ -176,7 +176,6 @@ async def one(tmp_path: Path, page: Page) -> AsyncIterator[View]:
         assert page.messages == []
 
 
-@long
 async def test_page_updates_without_a_reload(one: View) -> None:
     await one.until("document.querySelector('.mirror')")
     assert "No documents yet" in await one.text("main")
@@ -355,7 +354,6 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         assert one._page.messages == []
 
 
-@long
 async def test_requested_audit_reports_its_result(one: View) -> None:
     base = one.world.base
     await one.scene.mirrored(3)
@@ -395,7 +393,6 @@ async def is_grey(view: View, since: float) -> None:
     assert await view.run(FAINT) == []
 
 
-@long
 async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(
     tmp_path: Path, page: Page
 ) -> None:
@@ -411,7 +408,6 @@ async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_e
         assert await view.text("#sentence") == "All 3 documents are searchable"
 
 
-@long
 async def test_hanging_daemon_is_shown_as_gone(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,7 +420,6 @@ async def test_hanging_daemon_is_shown_as_gone(
         assert time.monotonic() - since < 5.0
 
 
-@long
 async def test_tabs_in_the_background_leave_the_connections_to_the_page_in_front(one: View) -> None:
     """Chromium opens six connections to a host for all of its tabs; a stream takes one."""
     clients = one.scene.listener_app.hub.clients
@@ -470,7 +465,6 @@ async def test_request_without_a_response_ends_with_a_message(
         await one.wait_for_text("No response within 1 s; close other pages of kbsync", "#toast")
 
 
-@long
 async def test_page_shows_why_the_listener_refuses_it(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +503,6 @@ async def test_back_never_leaves_the_page(one: View) -> None:
     assert await one.run("location.hash") == "#/"
 
 
-@long
 async def test_foreign_names_and_texts_are_shown_as_text(one: View) -> None:
     big = one.world.limits.max_bytes + 1
     for number, name in enumerate(HOSTILE):
@@ -679,7 +672,6 @@ def test_page_is_small_and_names_no_other_host() -> None:
         assert " style=" not in text, name
 
 
-@long
 async def test_only_page_assets_are_served() -> None:
     listened = Listened(token=TOKEN)
     listened.door._app = Starlette(routes=[Route("/", app.asset), Route("/assets/{name}", app.asset)])
@@ -1074,7 +1066,6 @@ async def test_action_after_a_restart_is_sent_with_the_new_word(tmp_path: Path, 
         assert not await one.run("document.getElementById('ask').open")
 
 
-@long
 async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(tmp_path: Path, page: Page) -> None:
     async with open_view(scene(tmp_path), page) as one:
         await one.scene.mirrored(1)
@@ -1089,7 +1080,6 @@ async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(tmp_pat
             assert await one.text("#results-title") == "1 document found"
 
 
-@long
 async def test_view_opened_while_kbsync_is_stopped_is_shown_when_it_is_back(
     tmp_path: Path, page: Page
 ) -> None:

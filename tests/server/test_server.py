@@ -17,6 +17,8 @@ from kbsync.server.listener import bind_sockets
 from tests.server.client import Listened, send_raw, serve
 from tests.share import long
 
+pytestmark = long
+
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -26,7 +28,6 @@ def port() -> Iterator[int]:
         yield one
 
 
-@long
 def test_server_answers_once_and_closes(port: int) -> None:
     answer = send_raw(port, GET + GET)
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -34,14 +35,12 @@ def test_server_answers_once_and_closes(port: int) -> None:
     assert b"server:" not in answer.lower()
 
 
-@long
 def test_endless_request_head_is_refused(port: int) -> None:
     endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.MAX_HEAD_BYTES)
     assert send_raw(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
 
-@long
 @pytest.mark.parametrize(
     "content",
     [
@@ -66,7 +65,6 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
-@long
 @pytest.mark.parametrize("request_part", [b"", GET[:20], GET[:-2]], ids=repr)
 def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, request_part: bytes) -> None:
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.01)
@@ -78,7 +76,6 @@ def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, r
         assert is_closed(silent)
 
 
-@long
 def test_excess_requests_get_an_error_response() -> None:
     async def answer_never(
         _scope: object, receive: Callable[[], Awaitable[dict[str, str]]], _send: object
@@ -96,7 +93,6 @@ def test_excess_requests_get_an_error_response() -> None:
         assert send_raw(port, GET).startswith(b"HTTP/1.1 503 ")
 
 
-@long
 def test_health_is_reported_despite_many_silent_connections(port: int) -> None:
     with ExitStack() as opened:
         for number in range(10 * listener.MAX_CONNECTIONS):
@@ -107,7 +103,6 @@ def test_health_is_reported_despite_many_silent_connections(port: int) -> None:
         assert send_raw(port, GET).startswith(b"HTTP/1.1 200 ")
 
 
-@long
 def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> None:
     in_use = r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"
     with serve(Listened().door) as (thread, port):

@@ -19,6 +19,8 @@ from tests.service import early, held_up, importing, stuck
 from tests.service.manager import PATIENCE, manager_in
 from tests.share import enumerated, long
 
+pytestmark = long
+
 CONFIG = """\
 {level}
 mirrors:
@@ -27,7 +29,6 @@ mirrors:
 """
 
 
-@long
 def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox, other = Sandbox(tmp_path), tmp_path / "other"
     sandbox.write("a.md", "alpha")
@@ -92,7 +93,6 @@ def start_daemon(
     return subprocess.Popen(command, cwd=sandbox.root, env=env, stdin=stdin, stderr=subprocess.PIPE)
 
 
-@long
 @enumerated()
 @pytest.mark.parametrize("moment", early.MOMENTS)
 def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
@@ -108,7 +108,6 @@ def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
     assert {line["level"] for line in lines} == {"info"}
 
 
-@long
 @pytest.mark.parametrize("module", ["kbsync.cli.main", "kbsync.cli.commands.watch", "kbsync.daemon"])
 def test_sighup_during_the_imports_reloads_the_config(tmp_path: Path, module: str) -> None:
     sandbox = Sandbox(tmp_path)
@@ -129,7 +128,6 @@ def test_sighup_during_the_imports_reloads_the_config(tmp_path: Path, module: st
         process.kill()
 
 
-@long
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
     ("words", "module"),
@@ -148,7 +146,6 @@ def test_stop_during_the_imports_has_the_exit_code_of_a_later_one(
     assert b"document.ready" not in err and b"Traceback" not in err
 
 
-@long
 @pytest.mark.parametrize("words", [(), ("status",), ("--once",)], ids=["watch", "status", "once"])
 def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Started from a terminal, SIGHUP ends kbsync; only a service reloads its config."""
@@ -165,7 +162,6 @@ def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: t
     assert b"watch.started" not in err
 
 
-@long
 @pytest.mark.parametrize("module", ["kbsync.cli.main", ""], ids=["with SIGHUP", "in the background"])
 def test_terminal_that_closes_during_the_imports_ends_the_daemon(tmp_path: Path, module: str) -> None:
     sandbox = Sandbox(tmp_path)
@@ -184,7 +180,6 @@ def test_terminal_that_closes_during_the_imports_ends_the_daemon(tmp_path: Path,
     assert lock.holding(sandbox.state) is False
 
 
-@long
 def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
     sandbox.configure()
@@ -202,7 +197,6 @@ def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
         process.kill()
 
 
-@long
 @pytest.mark.parametrize("problem", ["slow", "full"])
 def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, problem: str) -> None:
     """The start is cancelled because the config changed, or because the state can't be written for a

@@ -20,10 +20,11 @@ from tests.torture.mess import FILES, Mess
 from tests.torture.repaired import REPAIRED
 from tests.torture.repairs import RepairedMirror
 
+pytestmark = long
+
 STEADY = tuple(Discrepancy(f"f{number}.md", None, "so") for number in range(FILES))
 
 
-@long
 @pytest.mark.parametrize("service", MIRRORS)
 def test_foreign_changes_are_repaired(service: str, tmp_path: Path) -> None:
     tally = audit(service, 1, tmp_path / "mirror", turns=2)
@@ -41,7 +42,6 @@ def deleting(service: str, folder: Path) -> RepairedMirror:
     return Deleting(folder, random.Random(1))
 
 
-@long
 @enumerated()
 @pytest.mark.parametrize("service", REPAIRED)
 async def test_repair_that_does_nothing_is_detected(
@@ -52,7 +52,6 @@ async def test_repair_that_does_nothing_is_detected(
         await deleting(service, tmp_path).live(1)
 
 
-@long
 @enumerated()
 @pytest.mark.parametrize(
     ("change", "message"),

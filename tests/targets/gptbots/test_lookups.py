@@ -13,6 +13,8 @@ from tests.remote.world import sha_of_folder
 from tests.services.gptbots import GptbotsWorld, ServedGptbots
 from tests.share import enumerated, long
 
+pytestmark = long
+
 MANY = 5_000
 BESIDES = 5
 """The list requests that a change may cost, without those for the pages with its own documents."""
@@ -24,7 +26,6 @@ async def served_world() -> AsyncIterator[ServedGptbots]:
         yield world
 
 
-@long
 async def test_concurrent_change_by_another_client_does_not_complete_ours(
     served_world: ServedGptbots,
 ) -> None:
@@ -48,7 +49,6 @@ async def test_concurrent_change_by_another_client_does_not_complete_ours(
     await theirs.aclose()
 
 
-@long
 @pytest.mark.parametrize("is_new", [True, False])
 async def test_observation_of_one_version_does_not_apply_to_the_next(
     served_world: ServedGptbots, is_new: bool
@@ -91,7 +91,6 @@ async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
     world.server.requests.clear()
 
 
-@long
 @enumerated()
 @pytest.mark.parametrize("switches", [{}, {"vectorize": [20, 20], "stale_status": 60}], ids=str)
 @pytest.mark.parametrize(("order", "before"), [("newest", 0.0), ("newest", 0.37), ("oldest", 0.81)])
@@ -111,7 +110,6 @@ async def test_change_among_many_documents_reads_a_few_list_pages(
         assert looks >= 3
 
 
-@long
 async def test_list_position_of_a_document_is_remembered_when_the_list_is_unordered(
     served_world: ServedGptbots,
 ) -> None:
@@ -128,7 +126,6 @@ async def test_list_position_of_a_document_is_remembered_when_the_list_is_unorde
     assert await served_world.find("merlin") == {remote_id}
 
 
-@long
 @enumerated()
 @pytest.mark.parametrize("page_cap", [0, 10])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
