@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,16 @@ def postgres() -> Iterator[Any]:
     server = Server()
     yield server
     server.close()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Any]:
+    """Run kbsync with a home and a folder of its own; its processes don't outlive the test."""
+    from tests.cli.sandbox import Sandbox
+
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.cli.commands import init
 from kbsync.index import better
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import OrdinarySandbox, Sandbox
 from tests.cli.terminal import Begin, Terminal
 from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 
@@ -31,8 +31,9 @@ def without_better_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
+def ordinary(tmp_path: Path) -> Iterator[Sandbox]:
+    """Yield a sandbox whose kbsync lacks root's privileges."""
+    sandbox = OrdinarySandbox(tmp_path)
     yield sandbox
     sandbox.close()
 

@@ -13,7 +13,7 @@ import pytest
 from kbsync.index import scans
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
-from tests.cli.sandbox import OrdinarySandbox, Sandbox
+from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import ZhipuSandbox
 from tests.index import samples
 from tests.share import enumerated, long
@@ -201,25 +201,22 @@ def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sand
 
 @long
 @pytest.mark.parametrize("is_seen", [True, False], ids=["after a pass", "before"])
-def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen: bool) -> None:
-    sandbox = OrdinarySandbox(tmp_path)
-    sandbox.write("a.md", "alpha")
-    sandbox.write("shut/b.md", "beta")
+def test_unlistable_directory_is_reported_as_unreadable(ordinary: Sandbox, is_seen: bool) -> None:
+    ordinary.write("a.md", "alpha")
+    ordinary.write("shut/b.md", "beta")
     if is_seen:
-        assert sandbox.go("--once", "--folder", "docs").code == 0
-    (sandbox.docs / "shut").chmod(0)
-    ran = sandbox.go("explain", "shut", "--folder", "docs")
-    (sandbox.docs / "shut").chmod(0o755)
+        assert ordinary.go("--once", "--folder", "docs").code == 0
+    (ordinary.docs / "shut").chmod(0)
+    ran = ordinary.go("explain", "shut", "--folder", "docs")
+    (ordinary.docs / "shut").chmod(0o755)
     assert ran.code == 0
     assert "It is a directory that cannot be read: permission denied" in ran.out
-    sandbox.close()
 
 
 @long
-def test_state_that_may_not_be_read_is_no_temporary_problem(tmp_path: Path) -> None:
-    sandbox = OrdinarySandbox(tmp_path)
-    sandbox.mirror({"a.md": "alpha"})
-    (sandbox.state / "state.db").chmod(0)
+def test_state_that_may_not_be_read_is_no_temporary_problem(ordinary: Sandbox) -> None:
+    ordinary.mirror({"a.md": "alpha"})
+    (ordinary.state / "state.db").chmod(0)
     for command in (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"]):
-        ran = sandbox.go(*command)
+        ran = ordinary.go(*command)
         assert (ran.code, "run as the user who owns it" in ran.err) == (2, True), (command, ran.err)

@@ -39,7 +39,7 @@ from kbsync.targets.services.config import EmbeddingConfig
 from tests.cli.catalogue import AT_A_DATABASE, CODES, ELSEWHERE, MIRRORS, Trouble
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
-from tests.cli.sandbox import OrdinarySandbox, Sandbox
+from tests.cli.sandbox import Sandbox
 from tests.cli.troubles import Evidence, troubled_sandbox
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -379,13 +379,11 @@ def test_docs_list_every_halt_event_and_code() -> None:
 
 @long
 @pytest.mark.parametrize("closed", ["state", "above"])
-def test_state_of_another_user_is_named_as_such(tmp_path: Path, closed: str) -> None:
-    sandbox = OrdinarySandbox(tmp_path)
-    sandbox.prepare({"a.md": "a cat"})
-    assert sandbox.go("--once").code == 0
-    folder = sandbox.state if closed == "state" else sandbox.state.parent
+def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) -> None:
+    ordinary.prepare({"a.md": "a cat"})
+    assert ordinary.go("--once").code == 0
+    folder = ordinary.state if closed == "state" else ordinary.state.parent
     folder.chmod(0)
-    ran = sandbox.go("--once")
+    ran = ordinary.go("--once")
     folder.chmod(0o700)
     assert ran.code == 2 and "run as the user who owns it" in ran.err
-    sandbox.close()

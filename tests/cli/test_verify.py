@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from pathlib import Path
 
 import apsw
 import pytest
 
-from tests.cli.sandbox import OrdinarySandbox, Sandbox, eventually
+from tests.cli.sandbox import Sandbox, eventually
 from tests.share import long
 
 
@@ -68,15 +67,14 @@ def test_verify_finds_documents_without_passages(sandbox: Sandbox, damage: str, 
 
 
 @long
-def test_verify_names_a_folder_that_it_could_not_read(tmp_path: Path) -> None:
-    sandbox = OrdinarySandbox(tmp_path)
-    sandbox.prepare(
+def test_verify_names_a_folder_that_it_could_not_read(ordinary: Sandbox) -> None:
+    ordinary.prepare(
         {"a.md": "alpha", "shut/b.md": "beta", "shut.md": "a file whose name begins like the folder's"}
     )
-    assert sandbox.go("--once").code == 0
-    (sandbox.docs / "shut").chmod(0)
-    printed, verified = sandbox.go("verify"), sandbox.go("verify", "--json")
-    (sandbox.docs / "shut").chmod(0o755)
+    assert ordinary.go("--once").code == 0
+    (ordinary.docs / "shut").chmod(0)
+    printed, verified = ordinary.go("verify"), ordinary.go("verify", "--json")
+    (ordinary.docs / "shut").chmod(0o755)
     assert (printed.code, verified.code) == (1, 1)
     assert printed.out.splitlines() == [
         "unchecked  shut/  cannot be listed: permission denied; let the user that runs kbsync read it",
@@ -84,19 +82,16 @@ def test_verify_names_a_folder_that_it_could_not_read(tmp_path: Path) -> None:
     ]
     [mirror] = verified.json["mirrors"]
     assert (mirror["ok"], mirror["unchecked"], mirror["missing"]) == (False, ["shut/"], [])
-    assert sandbox.go("verify").out == "handbook: all is well\n"
-    sandbox.close()
+    assert ordinary.go("verify").out == "handbook: all is well\n"
 
 
 @long
-def test_folder_excluded_from_the_mirror_needs_no_check(tmp_path: Path) -> None:
-    sandbox = OrdinarySandbox(tmp_path)
-    sandbox.prepare({"a.md": "alpha", "shut/b.md": "beta"}, "exclude: [shut/]")
-    assert sandbox.go("--once").code == 0
-    (sandbox.docs / "shut").chmod(0)
-    assert sandbox.go("verify").code == 0
-    (sandbox.docs / "shut").chmod(0o755)
-    sandbox.close()
+def test_folder_excluded_from_the_mirror_needs_no_check(ordinary: Sandbox) -> None:
+    ordinary.prepare({"a.md": "alpha", "shut/b.md": "beta"}, "exclude: [shut/]")
+    assert ordinary.go("--once").code == 0
+    (ordinary.docs / "shut").chmod(0)
+    assert ordinary.go("verify").code == 0
+    (ordinary.docs / "shut").chmod(0o755)
 
 
 @long

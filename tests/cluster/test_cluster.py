@@ -542,12 +542,11 @@ def test_config_accepts_a_cluster_address_only_for_our_own_index(
 
 
 def test_missing_distributed_package_comes_with_its_install_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(Sandbox(tmp_path)) as sandbox:
-        sandbox.prepare({"a.md": "A walrus.\n"}, "prepare: {dask: 'tcp://127.0.0.1:9'}\n")
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        ran = sandbox.run("--once")
-        assert ran.code == 2
-        assert re.search("prepare.dask needs the package distributed; .* install '?distributed", ran.err)
-        assert sandbox.run("plan").code == 0  # commands that only read need no cluster
+    sandbox.prepare({"a.md": "A walrus.\n"}, "prepare: {dask: 'tcp://127.0.0.1:9'}\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    ran = sandbox.run("--once")
+    assert ran.code == 2
+    assert re.search("prepare.dask needs the package distributed; .* install '?distributed", ran.err)
+    assert sandbox.run("plan").code == 0  # commands that only read need no cluster

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.cli.sandbox import Sandbox, eventually
 from tests.cluster.programs import Programs
 from tests.share import long
 from tests.targets.http.authorities import authority
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
-    yield sandbox
-    sandbox.close()
 
 
 def checked(sandbox: Sandbox, **environ: str) -> tuple[int, list[dict[str, str]]]:

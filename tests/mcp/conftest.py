@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import sandbox, zhipu
+from tests.cli.conftest import zhipu
 
-__all__ = ["sandbox", "zhipu"]
+__all__ = ["zhipu"]

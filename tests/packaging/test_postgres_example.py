@@ -184,8 +184,9 @@ def initialized(postgres: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 @long
-def test_example_fills_the_database_its_script_creates(initialized: Server, tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_example_fills_the_database_its_script_creates(
+    initialized: Server, sandbox: Sandbox, tmp_path: Path
+) -> None:
     sandbox.write("a.md", "The kestrel.\n")
     sandbox.config.parent.mkdir(parents=True)
     (tmp_path / "dsn").write_text(initialized.dsn("kb", "kbsync"))

@@ -154,8 +154,7 @@ def test_10_http_200_is_not_success(desk: ZhipuSandbox) -> None:
     assert desk.state_of("new.md")["state"] == "failed"
 
 
-def test_11_gone_is_gone(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_11_gone_is_gone(sandbox: Sandbox) -> None:
     sandbox.configure()
     secret = sandbox.write("secret.md", "The password is xylophone-4711.")
     sandbox.write("other.md", "Lunch is at noon.")

@@ -73,8 +73,7 @@ def churning(folder: Path) -> Iterator[None]:
 
 
 @long
-def test_pass_ends_while_files_come_and_go(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_pass_ends_while_files_come_and_go(sandbox: Sandbox) -> None:
     config = sandbox.configure("settle_longest: 3s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 300ms"))
     for number in range(12):

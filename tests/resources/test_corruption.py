@@ -218,13 +218,12 @@ async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
 
 
 def test_pass_reports_a_damaged_state_that_cannot_be_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def spoilt(run: Mirror) -> PassEnd:
         overwrite(run.store.path)
         return await run_once(run)
 
-    sandbox = Sandbox(tmp_path)
     sandbox.prepare({"a.md": "alpha"})
     monkeypatch.setattr(once, "set_aside", ReadOnlyDisk())
     monkeypatch.setattr(once, "run_once", spoilt)

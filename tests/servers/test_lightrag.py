@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,6 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
         record_property("difference", one)
     assert verdict.unknown == []
     assert verdict.idle == []
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
-    yield sandbox
-    sandbox.close()
 
 
 def test_folder_is_mirrored(sandbox: Sandbox, servers: dict[str, Any]) -> None:

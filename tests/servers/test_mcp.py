@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,6 @@ from tests.mcp.test_http import serving
 from tests.ports import free_address
 from tests.servers.mcp import KNOWN, PASSED, of_node
 from tests.servers.probe import compare
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
-    yield sandbox
-    sandbox.close()
 
 
 def test_mcp_conformance_test_over_http_passes(

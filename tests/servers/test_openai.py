@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -107,13 +107,6 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
     for one in verdict.known_messages:
         record_property("difference", one)
     assert verdict.unknown == [] and verdict.idle == []
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
-    yield sandbox
-    sandbox.close()
 
 
 def test_mirror_works_at_the_real_server(servers: dict[str, Any], sandbox: Sandbox) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -99,13 +99,6 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
         record_property("difference", one)
     assert verdict.unknown == []
     assert verdict.idle == []
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    there = Sandbox(tmp_path)
-    yield there
-    there.close()
 
 
 def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], sandbox: Sandbox) -> None:

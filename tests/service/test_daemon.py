@@ -29,8 +29,10 @@ mirrors:
 """
 
 
-def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox, other = Sandbox(tmp_path), tmp_path / "other"
+def test_service_reports_its_lifecycle_to_systemd(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
     sandbox.write("a.md", "alpha")
     other.mkdir()
     sandbox.config.parent.mkdir(parents=True)
@@ -50,23 +52,20 @@ def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
         monkeypatch.setenv("WATCHDOG_USEC", "60000000")
         process = sandbox.start()
-        try:
-            manager.until("READY=1")
-            manager.until("STATUS=1 ready, 0 pending, 0 failed")
-            reload()
-            reload("log_level: debug")
-            sandbox.write("seen.md", "beta")
-            manager.until("STATUS=2 ready, 0 pending, 0 failed")
-            reload("log_level: warning")
-            sandbox.write("unseen.md", "gamma")
-            manager.until("STATUS=3 ready, 0 pending, 0 failed")
-            reload("log_levl: debug")
-            manager.until("STATUS=the config was refused; the old one stays in use; 3 ready")
-            process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0
-        finally:
-            process.kill()
+        manager.until("READY=1")
+        manager.until("STATUS=1 ready, 0 pending, 0 failed")
+        reload()
+        reload("log_level: debug")
+        sandbox.write("seen.md", "beta")
+        manager.until("STATUS=2 ready, 0 pending, 0 failed")
+        reload("log_level: warning")
+        sandbox.write("unseen.md", "gamma")
+        manager.until("STATUS=3 ready, 0 pending, 0 failed")
+        reload("log_levl: debug")
+        manager.until("STATUS=the config was refused; the old one stays in use; 3 ready")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
         heard = manager.so_far()
     log = [json.loads(line) for line in err.decode().splitlines()]
     assert "WATCHDOG=1" in heard
@@ -90,13 +89,14 @@ def start_daemon(
     env = {"HOME": str(sandbox.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **variables}
     assert driver.__file__ is not None
     command = [sys.executable, driver.__file__, "--log-format", "json", *words]
-    return subprocess.Popen(command, cwd=sandbox.root, env=env, stdin=stdin, stderr=subprocess.PIPE)
+    return sandbox.keep(
+        subprocess.Popen(command, cwd=sandbox.root, env=env, stdin=stdin, stderr=subprocess.PIPE)
+    )
 
 
 @enumerated()
 @pytest.mark.parametrize("moment", early.MOMENTS)
-def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_signal_during_startup_is_not_lost(sandbox: Sandbox, moment: str) -> None:
     sandbox.configure()
     process = start_daemon(early, sandbox, MOMENT=moment)
     _, err = process.communicate(timeout=PATIENCE)
@@ -109,23 +109,19 @@ def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["kbsync.cli.main", "kbsync.cli.commands.watch", "kbsync.daemon"])
-def test_sighup_during_the_imports_reloads_the_config(tmp_path: Path, module: str) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_sighup_during_the_imports_reloads_the_config(sandbox: Sandbox, module: str) -> None:
     sandbox.configure()
     process = start_daemon(importing, sandbox, MODULE=module, stdin=subprocess.DEVNULL)
-    try:
-        assert process.stderr is not None
-        events = [""]
-        while events[-1] != "config.read":
-            line = process.stderr.readline()
-            assert line, (process.wait(PATIENCE), events)
-            events.append(json.loads(line)["event"])
-        assert "daemon.started" in events
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0
-    finally:
-        process.kill()
+    assert process.stderr is not None
+    events = [""]
+    while events[-1] != "config.read":
+        line = process.stderr.readline()
+        assert line, (process.wait(PATIENCE), events)
+        events.append(json.loads(line)["event"])
+    assert "daemon.started" in events
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -135,9 +131,8 @@ def test_sighup_during_the_imports_reloads_the_config(tmp_path: Path, module: st
     ids=["watch", "once", "late in once"],
 )
 def test_stop_during_the_imports_has_the_exit_code_of_a_later_one(
-    tmp_path: Path, words: tuple[str, ...], module: str, name: str
+    sandbox: Sandbox, words: tuple[str, ...], module: str, name: str
 ) -> None:
-    sandbox = Sandbox(tmp_path)
     sandbox.write("a.md", "alpha")
     sandbox.configure()
     process = start_daemon(importing, sandbox, *words, MODULE=module, SIGNAL=name, stdin=subprocess.DEVNULL)
@@ -147,9 +142,8 @@ def test_stop_during_the_imports_has_the_exit_code_of_a_later_one(
 
 
 @pytest.mark.parametrize("words", [(), ("status",), ("--once",)], ids=["watch", "status", "once"])
-def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_sighup_during_the_imports_still_ends_a_command(sandbox: Sandbox, words: tuple[str, ...]) -> None:
     """Started from a terminal, SIGHUP ends kbsync; only a service reloads its config."""
-    sandbox = Sandbox(tmp_path)
     sandbox.configure()
     ours, theirs = pty.openpty()
     try:
@@ -163,59 +157,46 @@ def test_sighup_during_the_imports_still_ends_a_command(tmp_path: Path, words: t
 
 
 @pytest.mark.parametrize("module", ["kbsync.cli.main", ""], ids=["with SIGHUP", "in the background"])
-def test_terminal_that_closes_during_the_imports_ends_the_daemon(tmp_path: Path, module: str) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_terminal_that_closes_during_the_imports_ends_the_daemon(sandbox: Sandbox, module: str) -> None:
     sandbox.configure()
     ours, theirs = pty.openpty()
     os.close(ours)
     try:
         process = start_daemon(importing, sandbox, MODULE=module, stdin=theirs)
-        try:
-            _, err = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
+        _, err = process.communicate(timeout=PATIENCE)
     finally:
         os.close(theirs)
     assert process.returncode == 0, err
     assert lock.holding(sandbox.state) is False
 
 
-def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_shutdown_does_not_wait_for_a_hanging_thread(sandbox: Sandbox) -> None:
     sandbox.configure()
     process = start_daemon(stuck, sandbox)
-    try:
-        assert process.stderr is not None
-        while json.loads(process.stderr.readline())["event"] != "watch.started":
-            pass
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0
-        with lock.held(sandbox.state):
-            pass
-    finally:
-        process.kill()
+    assert process.stderr is not None
+    while json.loads(process.stderr.readline())["event"] != "watch.started":
+        pass
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    with lock.held(sandbox.state):
+        pass
 
 
 @pytest.mark.parametrize("problem", ["slow", "full"])
-def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, problem: str) -> None:
+def test_failed_start_leaves_the_embedded_base_unlocked(sandbox: Sandbox, problem: str) -> None:
     """The start is cancelled because the config changed, or because the state can't be written for a
     moment.
     """
-    sandbox = Sandbox(tmp_path)
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
     process = start_daemon(held_up, sandbox, TROUBLE=problem)
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            event = json.loads(line)["event"]
-            if event == "beginning":
-                config.write_text(config.read_text().replace("settle: 100ms", "settle: 200ms"))
-                process.send_signal(signal.SIGHUP)
-            if event == "document.ready":
-                break
-        assert sandbox.search("alpha") == ["a.md"]
-    finally:
-        process.kill()
-        process.communicate()
+    assert process.stderr is not None
+    for line in process.stderr:
+        event = json.loads(line)["event"]
+        if event == "beginning":
+            config.write_text(config.read_text().replace("settle: 100ms", "settle: 200ms"))
+            process.send_signal(signal.SIGHUP)
+        if event == "document.ready":
+            break
+    assert sandbox.search("alpha") == ["a.md"]

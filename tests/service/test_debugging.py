@@ -70,8 +70,7 @@ async def test_each_file_check_logs_differences_and_the_decision(
 
 
 @long
-def test_debug_details_are_logged_only_when_enabled(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path)
+def test_debug_details_are_logged_only_when_enabled(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
     output = sandbox.run("--once", "--log-level", "debug").err
     assert '"outcome": "new"' in output
