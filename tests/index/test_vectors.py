@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import random
 import re
 import sys
+import threading
 from array import array
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
+import apsw
 import numpy as np
 import pytest
 
@@ -20,8 +24,9 @@ from kbsync.contract.searching import Query
 from kbsync.index import weights
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.search import Search
+from kbsync.index.sqlite import readahead, vectors
 from kbsync.index.sqlite import store as sqlite_store
-from kbsync.index.sqlite import vectors
+from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.words import terms_of
@@ -138,6 +143,51 @@ def test_a_search_fails_if_its_vectors_cannot_be_compared_and_the_next_one_finds
             with pytest.raises(ZeroDivisionError):
                 search.search(Query("apple and pear"))
         assert [hit.path for hit in search.search(Query("apple and pear"))] == expected
+
+
+@long
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems need no hints or ignore them")
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_first_search_has_vectors_read_ahead_unless_they_are_in_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    advised = list[tuple[int, int]]()
+
+    def read(descriptor: int, buffers: list[bytearray], offset: int, flags: int) -> int:
+        assert (offset, flags) == (4_096, os.RWF_NOWAIT)
+        if is_cached:
+            return 1
+        raise BlockingIOError
+
+    class AtOnce(threading.Thread):
+        def start(self) -> None:
+            self.run()
+
+    with closing(Writer(tmp_path)) as writer:
+        texts = [(at, f"{at}.md", f"{at} {FRUITS[at % 10]} in a basket") for at in range(1, 600)]
+        first, *_ = writer.put([entry(*each) for each in texts[:400]], ENCODER)
+        assert isinstance(first, int)
+        writer.delete(range(first, first + 300, 7))  # the pages of later vectors are scattered
+        writer.put([entry(*each) for each in texts[400:]], ENCODER)
+        assert writer.scrub()
+        with closing(SqliteStore(tmp_path, writer=None)) as store:
+            expected = Search(store, ENCODER).search(Query("apple and pear"))
+        with closing(SqliteStore(tmp_path, writer=None)) as store, monkeypatch.context() as patch:
+            patch.setattr(vectors, "_FEW_SLOTS", 0)
+            patch.setattr(os, "preadv", read)
+            patch.setattr(os, "posix_fadvise", lambda _, start, length, __: advised.append((start, length)))
+            patch.setattr(readahead, "threading", SimpleNamespace(Event=threading.Event, Thread=AtOnce))
+            assert Search(store, ENCODER).search(Query("apple and pear")) == expected
+    if is_cached:
+        assert not advised
+        return
+    pages = {start // 4_096 + at for start, length in advised for at in range(1, length // 4_096 + 1)}
+    with closing(apsw.Connection(str(tmp_path / FILE))) as connection:
+        find = "SELECT pageno FROM dbstat WHERE name = 'block' AND pagetype = 'overflow'"
+        of_vectors = {page for (page,) in connection.execute(find)}
+    assert len(of_vectors) > 60
+    assert of_vectors <= pages
+    assert len(pages) < 1.2 * len(of_vectors)
 
 
 @long

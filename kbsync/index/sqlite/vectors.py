@@ -26,7 +26,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.index.embed import NUMBER_BYTES
 from kbsync.index.errors import dimensions_changed
+from kbsync.index.sqlite.readahead import reading_ahead
 from kbsync.index.weights import DEPTH, SAMPLED_VECTORS, least_cosine
 
 if TYPE_CHECKING:
@@ -556,9 +557,11 @@ class Matrix:
         places = {segment: block for block, segment in enumerate(segments)}
         buffer, values = bytearray(SLOTS * model.width), array("f")
         rows = memoryview(buffer).cast("H", (SLOTS, model.dimensions))
-        for _ in self._read_blocks(buffer, places):
-            products: Any = simsimd.cdist(row, rows, "dot", dtype="f16", out_dtype="f32")
-            values.frombytes(memoryview(products).tobytes())
+        is_large = len(places) * SLOTS > _FEW_SLOTS
+        with reading_ahead(self._connection) if is_large else nullcontext():
+            for _ in self._read_blocks(buffer, places):
+                products: Any = simsimd.cdist(row, rows, "dot", dtype="f16", out_dtype="f32")
+                values.frombytes(memoryview(products).tobytes())
         return Cosines(places, values, partial(self._compute, model, vector))
 
     def _refresh(self, model: Model, versions: Mapping[int, int]) -> None:
