@@ -7,7 +7,7 @@ the last one, and rows move from page to page while others add and delete docume
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import field
 from datetime import UTC, datetime
@@ -280,6 +280,37 @@ def real_size(page: ListPage[T], size: int) -> int:
     """
     count = len(page.rows)
     return size if count == page.total or not _MIN_PAGE_CAP <= count < size else count
+
+
+R = TypeVar("R", bound=DocumentRow)
+
+
+async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple[dict[str, R], int]:
+    """Return the rows of `ids` on the pages with the newest documents, and the number of pages read: at most
+    one for each id.
+
+    Few services document the order of their list. If the first page is oldest first, the newest documents are
+    on the last one. Stops at a page without any of them.
+    """
+    rows: dict[str, R] = {}
+    number, step, size, requests = 1, 1, PAGE_SIZE, 0
+    # Read a page only if it saves more than one request.
+    while (number > 1 or not requests) and len(ids) - len(rows) > requests + 1:
+        page = await fetch_page(number, size)
+        requests += 1
+        found = {row.id: row for row in page.rows if row.id in ids and row.id not in rows}
+        rows |= found
+        if requests == 1:
+            size = real_size(page, size)
+            times = [row.created for row in page.rows if row.created is not None]
+            last = -(-(page.total or 0) // size)
+            if last > 1 and times and times[0] < times[-1]:
+                number, step = last, -1
+                continue
+        if not found or (step > 0 and len(page.rows) < size):
+            break
+        number += step
+    return rows, requests
 
 
 class ListSweep(Generic[T]):

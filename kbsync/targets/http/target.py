@@ -54,7 +54,6 @@ from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.errors import ResponseClassifier
 from kbsync.targets.http.reading import (
-    PAGE_SIZE,
     DocumentRow,
     FetchPage,
     ListPage,
@@ -62,6 +61,7 @@ from kbsync.targets.http.reading import (
     T,
     batches,
     check_shown,
+    find_on_pages,
     hits_of,
 )
 from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
@@ -507,15 +507,16 @@ class ServiceTarget(Target, Generic[Row]):
         return states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
-        """Return the rows on the first pages of the list, and the ids to query individually."""
-        rows: dict[str, Row] = {}
-        number, is_more = 1, True
-        # Read a page only if it saves more than one request.
-        while is_more and len(ids) - len(rows) > number:
-            page = await self._request_page(number, PAGE_SIZE)
-            rows |= {row.id: row for row in page.rows if row.id in ids}
-            number, is_more = number + 1, bool(page.rows)
-        return rows, [remote_id for remote_id in ids if remote_id not in rows]
+        """Return the rows on the newest pages of the list, and the ids to query individually: never send more
+        requests than there are ids (ADR 15).
+        """
+        try:
+            rows, requests = await find_on_pages(self.page, set(ids))
+        except Rejected:  # the list isn't available
+            await self.base()
+            rows, requests = {}, 1
+        rest = [remote_id for remote_id in ids if remote_id not in rows]
+        return rows, rest[: len(ids) - requests]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
         """Return each document, or the error that reading it raised; None if it is gone and the base still

@@ -45,10 +45,7 @@ from kbsync.targets.zhipu.config import (
 )
 from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
 from kbsync.targets.zhipu.shapes import Images, ZhipuDocument
-from kbsync.targets.zhipu.upload import AccountSpace, PageResults, find_on_pages, read_receipt
-
-MAX_SINGLE_POLLS = 2
-"""Maximum number of documents to poll one by one; for more, pages of the list are cheaper."""
+from kbsync.targets.zhipu.upload import AccountSpace, read_receipt
 
 CAPACITY_TIMEOUT = 5.0
 """Maximum seconds to wait for the account's capacity, including retries; after that uploads continue without
@@ -304,24 +301,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if isinstance(document, TargetError):
             raise document
         return document
-
-    async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
-        """Read the states of many ids from pages of the list, and of few ids one by one; never send more
-        requests than there are ids (ADR 15).
-        """
-        results = PageResults()
-        if len(ids) > MAX_SINGLE_POLLS:
-            try:
-                results = await find_on_pages(self.page, ids)
-            except Rejected:  # the list isn't available
-                await self.base()
-                results.requests = 1
-        # Poll the oldest first; the newest can wait for the next poll.
-        rest = sorted(
-            (doc_id for doc_id in ids if doc_id not in results.rows),
-            key=lambda doc_id: shapes.created_of(doc_id) or 0.0,
-        )
-        return results.rows, rest[: len(ids) - results.requests]
 
     async def _states_of(self, rows: Mapping[str, ZhipuDocument]) -> Mapping[str, DocStatus]:
         states = {doc_id: row.status for doc_id, row in rows.items()}

@@ -1,24 +1,20 @@
-"""Checks the account's space for an upload, parses the upload's response, and finds many documents at once on
-pages of the list (ADR 15).
-"""
+"""Checks the account's space for an upload, and parses the upload's response."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import field
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kbsync.contract.target import Accepted, Capacity
 from kbsync.core.text import format_size
-from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import PAGE_SIZE, object_of, real_size
+from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
-from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
+from kbsync.targets.zhipu.shapes import FailInfo, data_of
 
 UNKNOWN_FOR = 180.0
 """Seconds before kbsync requests the account's capacity again after a request that failed."""
@@ -164,57 +160,3 @@ def receipt_error(failure: FailInfo, name: str) -> TargetError:
     reason = f"{sentence} ({message or 'no reason is given'})"
     case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=message)
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
-
-
-_WORTH_A_PAGE = 3  # request fewer ids one by one
-
-
-@dataclass(slots=True)
-class PageResults:
-    """The documents on the pages read so far. `requests`: the number of requested pages."""
-
-    rows: dict[str, ZhipuDocument] = field(default_factory=dict)
-    requests: int = 0
-
-
-async def find_on_pages(
-    fetch_page: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]
-) -> PageResults:
-    """Find `ids` on as few pages of the list as possible; the caller handles those that don't appear soon.
-
-    Starts with the newest documents, because those are pending: on the first page or, if the list is oldest
-    first, on the last one. The order of the list is undocumented, so the times in the ids of the read pages
-    decide. Never requests more pages than ids, and remembers nothing between calls.
-    """
-    results, missing, earlier_ids = PageResults(), set(ids), set[str]()
-    number, step, size, misses = 1, 1, PAGE_SIZE, 0
-    while results.requests < len(ids):
-        page = await fetch_page(number, size)
-        results.requests += 1
-        listed = {row.id: row for row in page.rows if row.id in missing}
-        results.rows |= listed
-        missing -= listed.keys()
-        misses += not listed
-        times = [created for row in page.rows if (created := created_of(row.id)) is not None]
-        is_timed = len(times) >= max(2, len(page.rows))
-        is_oldest_first = is_timed and times == sorted(times) and times[0] < times[-1]
-        is_newest_first = is_timed and times == sorted(times, reverse=True)
-        if results.requests == 1:
-            size = real_size(page, size)
-        # a total below the number of listed rows is wrong
-        has_total = page.total is not None and page.total >= len(page.rows)
-        last = max(1, -(-(page.total or 0) // size)) if has_total else None
-        if missing and results.requests == 1 and is_oldest_first and last is not None and last > 1:
-            number, step = last, -1
-            continue
-        expected: Collection[str] = missing
-        if is_oldest_first or is_newest_first:
-            # the remaining pages have older documents, in either direction
-            expected = [doc_id for doc_id in missing if (created_of(doc_id) or 0.0) <= min(times)]
-        page_ids = {row.id for row in page.rows}
-        is_end = number <= 2 if step < 0 else last is not None and number >= last
-        if len(expected) < _WORTH_A_PAGE or misses * 10 > len(expected) or page_ids <= earlier_ids or is_end:
-            break
-        earlier_ids |= page_ids
-        number += step
-    return results

@@ -58,11 +58,15 @@ async def test_missing_base_halts(reply: Any) -> None:
 # ---- status
 
 
-async def test_one_or_two_documents_are_polled_by_detail() -> None:
-    service = ScriptedService(detail=[by_id({"1": ok(row("1", 1)), "2": ok(row("2", 0))})])
-    states = await target(service).status(["1", "2", "1"])
+async def test_single_document_is_polled_by_detail_and_several_by_a_page() -> None:
+    rows = {"total": 2, "list": [row("1", 1), row("2", 0)]}
+    service = ScriptedService(detail=[ok(row("1", 1))], list=[ok(rows)])
+    subject = target(service)
+    assert (await subject.status(["1", "1"]))["1"].state is DocState.READY
+    assert service.counts == {"detail": 1}
+    states = await subject.status(["1", "2"])
     assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
-    assert service.counts == {"detail": 2}
+    assert service.counts == {"detail": 1, "list": 1}
 
 
 async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_missing() -> None:
@@ -93,8 +97,9 @@ async def test_base_is_checked_once_for_all_missing_documents() -> None:
 
 
 async def test_unreadable_document_does_not_hide_the_others() -> None:
-    service = ScriptedService(detail=[by_id({"1": ok(row("1", 1)), "2": (503, "")})])
-    states = await target(service).status(["1", "2"])
+    empty = ok({"total": 0, "list": []})
+    service = ScriptedService(list=[empty], detail=[by_id({"1": ok(row("1", 1)), "2": (503, "")})])
+    states = await target(service).status(["1", "2", "3"])
     assert states["1"].state is DocState.READY
     assert states["2"].state is DocState.UNKNOWN
     assert states["2"].reason
@@ -102,7 +107,7 @@ async def test_unreadable_document_does_not_hide_the_others() -> None:
 
 async def test_unreachable_target_is_reported() -> None:
     with pytest.raises(Unavailable):
-        await target(ScriptedService(detail=[(503, "")])).status(["1", "2"])
+        await target(ScriptedService(detail=[(503, "")])).status(["1"])
     with pytest.raises(Unavailable):
         await target(ScriptedService(list=[(503, "")])).status(["1", "2", "3"])
 

@@ -11,9 +11,8 @@ import pytest
 
 from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.http.reading import ListPage, ListSweep
+from kbsync.targets.http.reading import ListPage, ListSweep, find_on_pages
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
-from kbsync.targets.zhipu.upload import find_on_pages
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import ScriptedService, failed, ok, row, snowflake, target
 
@@ -22,7 +21,7 @@ READY = DocStatus(DocState.READY)
 
 def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
     """Return documents created one per second, oldest first."""
-    return [ZhipuDocument(snowflake(since + n), f"{n}.md", None, None, READY) for n in range(count)]
+    return [ZhipuDocument(snowflake(since + n), f"{n}.md", None, since + n, READY) for n in range(count)]
 
 
 class PagedList:
@@ -178,7 +177,7 @@ def shown_ids(documents: list[ZhipuDocument]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "is_newest_first", "shape", "requests"),
+    ("count", "is_newest_first", "shape", "expected"),
     [
         (150, True, {}, [(1, 100), (2, 100)]),
         (60, False, {}, [(1, 100), (11, 100), (10, 100)]),
@@ -187,29 +186,29 @@ def shown_ids(documents: list[ZhipuDocument]) -> set[str]:
     ids=["newest first", "oldest first", "smaller pages than asked for"],
 )
 async def test_newest_documents_are_found_at_the_end_where_they_are(
-    count: int, is_newest_first: bool, shape: dict[str, Any], requests: list[tuple[int, int]]
+    count: int, is_newest_first: bool, shape: dict[str, Any], expected: list[tuple[int, int]]
 ) -> None:
     documents = rows(1030)
     shelf = PagedList(documents[::-1] if is_newest_first else documents, **shape)
     wanted = shown_ids(documents[-count:])
-    listing = await find_on_pages(shelf, wanted)
-    assert listing.rows.keys() == wanted
-    assert shelf.requests == requests
+    found, _ = await find_on_pages(shelf, wanted)
+    assert found.keys() == wanted
+    assert shelf.requests == expected
 
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
-    listing = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
-    assert not listing.rows
-    assert listing.requests == 1
+    found, requests = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
+    assert not found
+    assert requests == 1
 
 
 async def test_few_old_documents_are_polled_instead_of_reading_pages() -> None:
     documents = rows(5000)
     shelf = PagedList(documents[::-1])
-    listing = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
-    assert len(listing.rows) == 100
+    found, _ = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
+    assert len(found) == 100
     assert len(shelf.requests) == 1
 
 
@@ -227,13 +226,13 @@ async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
         "shuffled": documents[1::2] + documents[::2],
     }
     shelf = PagedList(shelf_order[order], falsify=with_total(lambda _, __: total))
-    listing = await find_on_pages(shelf, ids)
-    assert listing.requests <= len(ids)
-    assert listing.requests + len(ids) - len(listing.rows) <= len(ids) + 1 + len(ids) // 10
+    found, requests = await find_on_pages(shelf, ids)
+    assert requests <= len(ids)
+    assert requests + len(ids) - len(found) <= len(ids) + 1 + len(ids) // 10
 
 
 async def test_list_that_repeats_itself_is_abandoned() -> None:
     shelf = PagedList(rows(100)[::-1], falsify=with_total(lambda _, __: None), beyond_repeats=True)
-    listing = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
-    assert len(listing.rows) == 100
-    assert listing.requests <= 2
+    found, requests = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
+    assert len(found) == 100
+    assert requests <= 2
