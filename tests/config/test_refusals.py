@@ -97,7 +97,7 @@ MIRROR: list[tuple[str, str]] = [
         "key of the account; or api_key_file, a file that contains it",
     ),
     ("target: {type: zhipu, api_key: k}", "knowledge_id: is required: the id of the knowledge base"),
-    ("target: {type: zhipu, api_key: k, knowledge_id: 17}", "17 is a number, which loses digits; put quotes"),
+    ("target: {type: zhipu, api_key: k, knowledge_id: 17}", "17 is not valid; allowed: an id in quotes"),
     ("target: {type: zhipu, api_key: k, knowledge_id: ''}", "'' is not valid; allowed: an id in quotes"),
     ("target: {type: zhipu, api_key: Bearer k.T0KEN, knowledge_id: '5'}", "api_key: the value is not valid"),
     ("target: {type: zhipu, api_key: ключ, knowledge_id: '5'}", "api_key: the value is not valid"),
@@ -182,7 +182,6 @@ RULES: list[tuple[str, str, str]] = [
     ("a", "parse_image: 1", "parse_image: 1 is not valid; allowed: true, false"),
     ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not accept csv files; allowed for it: 3, 7"),
     ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not accept md files; allowed for it: 1, 2, 5"),
-    ("*.json", "knowledge_type: 1", "1 does not accept json files; this target doesn't accept"),
     ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not valid; allowed: a whole number, at least 1"),
     ("*.url", "word_num_limit: 500", "word_num_limit: does not apply to pages; remove it"),
 ]

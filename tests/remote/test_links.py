@@ -12,7 +12,6 @@ from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import Unsure
 from kbsync.state.read_only import Tx
-from kbsync.targets.zhipu.config import link_body, slicing_of
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import RemoteWorld
 from tests.share import enumerated, long
@@ -278,13 +277,3 @@ async def test_page_is_not_foreign_to_verify(world: RemoteWorld, names: str) -> 
     await world.mirrored({"faq.url": shortcut(), "a.md": "text"})
     findings = await world.verify()
     assert (findings.ok, findings.foreign) == (True, 0)
-
-
-def test_link_settings_reach_the_service() -> None:
-    settings = {"knowledge_type": 5, "custom_separator": ["#"], "sentence_size": 500, "parse_image": True}
-    callback = {"callback_url": "https://kb.example.org/callback/secret"}
-    page = {"url": PAGE, "knowledge_type": 5, "custom_separator": ["#"], "sentence_size": 500}
-    assert link_body("7", PAGE, slicing_of("a.url", settings), callback) == {
-        "knowledge_id": "7",
-        "upload_detail": [page | callback],
-    }

@@ -8,7 +8,6 @@ after a crash between the two: so a document's name identifies it, and metadata 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urljoin
 
@@ -93,7 +92,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def _send(self, document: Outgoing, fields: Mapping[str, object]) -> Accepted:
         # By default Dify replaces any document with the same name, even one that kbsync didn't upload, and
         # removes its text from the index at once (api/tasks/duplicate_document_indexing_task.py).
-        data = json.dumps({"duplicate": False, **fields})
+        data = {"duplicate": False, **fields}
         part = FilePart("file", document.name, document.body)
         try:
             response = await self._client.post_form(

@@ -101,8 +101,9 @@ def json_body(text: bytes) -> RequestBody:
     return RequestBody(JSON, len(text), [text], ExitStack())
 
 
-def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
-    """Return a multipart body: the fields in order, then the file. Raises `BodyMissingError`.
+def form_body(fields: Mapping[str, Any], part: FilePart) -> RequestBody:
+    """Return a multipart body: the fields in order, then the file. Raises `BodyMissingError`. A value that
+    isn't text is sent as JSON.
 
     httpx writes names as raw UTF-8 in quotes, like browsers, and never `filename*`, which many Java parsers
     drop.
@@ -110,7 +111,11 @@ def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
     with ExitStack() as files:
         file = files.enter_context(MeasuredFile(part.body))
         sent_file = (part.filename, cast(BinaryIO, file), part.content_type)
-        form = httpx.Request("POST", "http://form", data=dict(fields), files={part.name: sent_file})
+        data = {
+            name: value if isinstance(value, str) else json_text(value).decode()
+            for name, value in fields.items()
+        }
+        form = httpx.Request("POST", "http://form", data=data, files={part.name: sent_file})
         assert isinstance(form.stream, httpx.SyncByteStream)
         size = int(form.headers["content-length"])
         return RequestBody(form.headers["content-type"], size, form.stream, files.pop_all())

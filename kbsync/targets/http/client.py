@@ -274,7 +274,7 @@ class Client:
             raise Unavailable(f"{op}: {self.host} did not answer within {seconds:g} s", code="late") from None
 
     async def post_form(
-        self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart
+        self, op: str, path: str, *, fields: Mapping[str, Any], file: FilePart
     ) -> HttpResponse:
         """POST a form with one file, without retries.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from contextlib import aclosing, suppress
@@ -149,7 +148,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         is_text = extension_of(document.path) in TEXTS
         file = FilePart("file", name, document.body, "text/plain" if is_text else None)
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
-        fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
+        fields = {"metadata": metadata | ({"directory_id": folder_id} if folder_id else {})}
         response = await self._client.post_form("upload", "/api/v1/files/", fields=fields, file=file)
         stored = reading.require_document("upload", file_of(response.body))
         return Accepted(stored.id, created=stored.created or None)

@@ -19,10 +19,8 @@ from kbsync.config.kinds import (
     Bytes,
     Choice,
     Fraction,
-    RefusedValue,
     ValueKind,
     Whole,
-    format_value,
     invalid_value,
 )
 from kbsync.config.problems import Conflict, Loc
@@ -37,19 +35,6 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://open.bigmodel.cn/api"
 _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
-
-
-class KnowledgeId(BaseId):
-    """The config value for a knowledge base's id: a string, because many parsers lose digits of 19-digit
-    numbers.
-    """
-
-    def read(self, value: object) -> str:
-        """Parse the id."""
-        # 19 digits don't fit into the 53 bits that many YAML and JSON parsers keep of a number.
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            raise RefusedValue(f"{format_value(value)} is a number, which loses digits; put quotes around it")
-        return super().read(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +145,9 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         Choice("send the `key`, or short-lived tokens signed with it (`jwt`), which need a correct clock"),
     ] = "key"
     knowledge_id: Annotated[
-        str, KnowledgeId("the id of the knowledge base, in quotes", "1734786402936664064")
+        # In quotes, because many parsers lose digits of 19-digit numbers.
+        str,
+        BaseId("the id of the knowledge base, in quotes", "1734786402936664064"),
     ]
     chat_model: Annotated[
         str,
@@ -216,27 +203,15 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
                 yield (key, f"applies to knowledge_type {CUSTOM} only; set that as well, or remove this key")
-        extension = _extension(match)
+        extension = extension_of(match)
         if extension in LINKS and "word_num_limit" in settings:
             yield "word_num_limit", f"does not apply to pages; remove it from the rules for {extension} files"
-        extensions = SLICES.get(number) if isinstance(number, int) else None
-        if extensions and extension and extension not in extensions:
-            legal = [method for method, extensions in SLICES.items() if extension in extensions]
-            allowed = (
-                f"allowed for it: {_listed(legal)}" if legal else "this target doesn't accept this file type"
+        legal = [method for method, extensions in SLICES.items() if extension in extensions]
+        if legal and number is not None and number not in legal:
+            yield (
+                "knowledge_type",
+                f"{number} does not accept {extension} files; allowed for it: {_listed(legal)}",
             )
-            yield "knowledge_type", f"{number} does not accept {extension} files; {allowed}"
-
-
-def _extension(match: str) -> str:
-    """Return the extension of all files that a pattern matches; "" if it may match others, such as a folder's
-    files.
-    """
-    last = match.rpartition("/")[2]
-    stem, _, extension = last.rpartition(".")
-    known = any(extension.lower() in extensions for extensions in SLICES.values())
-    is_surely_one = stem and extension.isalnum() and (known or stem.endswith("*"))
-    return extension.lower() if is_surely_one else ""
 
 
 def _listed(numbers: Iterable[int]) -> str:
@@ -244,71 +219,46 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 EXTENSIONS = frozenset(extension for extensions in SLICES.values() for extension in extensions)
-_SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # the service's default for type 5
+_CUSTOM_DEFAULTS = {"custom_separator": ["\n"], "sentence_size": 300}  # the service's, for type 5
 
 
-@dataclass(frozen=True, slots=True)
-class Slicing:
-    """How to split one document. `separators` and `sentence_size` (characters) need type 5.
-
-    `word_limit`: the service ignores words beyond this number; None: no limit. Only an upload can set it.
-    """
-
-    knowledge_type: int
-    separators: tuple[str, ...] = ()
-    sentence_size: int | None = None
-    parse_image: bool = False
-    word_limit: int | None = None
-
-    @property
-    def recipe(self) -> str:
-        """The recipe of these settings, short and readable.
-
-        `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`.
-        """
-        # Every user's state contains these texts; a different form would upload everything again.
-        rule = json.dumps([self.separators, self.sentence_size]).encode()
-        custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
-        limit = f"!w{self.word_limit}" if self.word_limit is not None else ""
-        return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}{limit}"
-
-
-def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
-    """Return how to split the document `name`: the `settings` (keys as in `SLICING`) that its extension
-    allows.
+def slicing_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how to split the document `name`, as fields of a request: the `settings` (keys as in `SLICING`)
+    that its extension allows.
     """
     extension = extension_of(name)
-    is_page = extension in LINKS
     # `SLICING` has checked the values, but one rule may apply to files of several formats.
-    wanted = settings.get("knowledge_type", TITLES)
-    if extension not in SLICES[wanted]:
-        wanted = ROWS if extension in SLICES[ROWS] else TITLES
-    images = settings.get("parse_image", False) and not is_page
-    limit = None if is_page else settings.get("word_num_limit")
-    if wanted != CUSTOM:
-        return Slicing(wanted, parse_image=images, word_limit=limit)
-    separators = tuple(settings.get("custom_separator", _SEPARATORS))
-    return Slicing(CUSTOM, separators, settings.get("sentence_size", _SENTENCE_SIZE), images, limit)
+    number = settings.get("knowledge_type", TITLES)
+    if extension not in SLICES[number]:
+        number = ROWS if extension in SLICES[ROWS] else TITLES
+    fields = {"knowledge_type": number}
+    if number == CUSTOM:
+        fields |= {key: settings.get(key, default) for key, default in _CUSTOM_DEFAULTS.items()}
+    if extension not in LINKS:
+        fields |= {key: settings[key] for key in ("parse_image", "word_num_limit") if settings.get(key)}
+    return fields
 
 
-def recipe_of(
-    knowledge_type: int | None,
-    separators: tuple[str, ...] | None,
-    sentence_size: int | None,
-    parse_image: bool | None,
-) -> str | None:
-    """Return a listed document's recipe; None if the list doesn't say enough.
+def reslicing_of(slicing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that can split a stored document again."""
+    return {key: slicing[key] for key in ("knowledge_type", *_CUSTOM_DEFAULTS) if key in slicing}
 
-    The list doesn't include the word limit, so if the state is lost, kbsync uploads documents that have one
-    again.
+
+def recipe_of(slicing: Mapping[str, Any]) -> str | None:
+    """Return the recipe of a sent or listed document, short and readable; None if the list doesn't say
+    enough.
+
+    `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`. The list doesn't include the word limit, so if the
+    state is lost, kbsync uploads documents that have one again.
     """
-    if knowledge_type is None or parse_image is None:
+    # Every user's state contains these texts; a different form would upload everything again.
+    number, images = slicing["knowledge_type"], slicing.get("parse_image", False)
+    rule = [slicing.get(key) for key in _CUSTOM_DEFAULTS]
+    if number is None or images is None or (number == CUSTOM and not all(rule)):
         return None
-    if knowledge_type != CUSTOM:
-        return Slicing(knowledge_type, parse_image=parse_image).recipe
-    if not separators or sentence_size is None:
-        return None
-    return Slicing(CUSTOM, separators, sentence_size, parse_image).recipe
+    custom = f":{hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:8]}" if number == CUSTOM else ""
+    limit = f"!w{slicing['word_num_limit']}" if "word_num_limit" in slicing else ""
+    return f"k{number}{custom}{':images' if images else ''}{limit}"
 
 
 def describe_recipe(recipe: str) -> str:
@@ -319,37 +269,3 @@ def describe_recipe(recipe: str) -> str:
     custom = f" (separators and size {match[2]})" if match[2] else ""
     limit = f" and word_num_limit {match[4]}" if match[4] else ""
     return f"knowledge_type {match[1]}{custom}{' with parse_image' if match[3] else ''}{limit}"
-
-
-def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
-    """Return the form fields of an upload, without the file."""
-    fields = {"req_id": f"kbsync-{upload_id}", **reslice_body(slicing)}
-    fields |= {"parse_image": True} if slicing.parse_image else {}
-    fields |= {} if slicing.word_limit is None else {"word_num_limit": slicing.word_limit}
-    return form_of(fields)
-
-
-def form_of(fields: Mapping[str, object]) -> dict[str, str]:
-    """Return a form's fields, with lists and objects as JSON text."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in fields.items()
-    }
-
-
-def link_body(
-    knowledge_id: str, address: str, slicing: Slicing, callback: Mapping[str, object]
-) -> dict[str, object]:
-    """Return the JSON body of `POST /document/upload_url` for one web page; `callback`: its callback fields,
-    if any.
-    """
-    page = {"url": address, **reslice_body(slicing), **callback}
-    return {"knowledge_id": knowledge_id, "upload_detail": [page]}
-
-
-def reslice_body(slicing: Slicing) -> dict[str, object]:
-    """Return the JSON body of `PUT /document/{id}`."""
-    body: dict[str, object] = {"knowledge_type": slicing.knowledge_type}
-    if slicing.knowledge_type == CUSTOM:
-        body |= {"custom_separator": list(slicing.separators), "sentence_size": slicing.sentence_size}
-    return body

@@ -147,12 +147,12 @@ def _document(item: Fields) -> ZhipuDocument:
     """
     name, url = item.text("name"), item.text("url")
     parse_image, failure = item.flag("parse_image"), item.object("failInfo")
-    recipe = recipe_of(
-        item.integer("knowledge_type"),
-        _separators(item.get("custom_separator")),
-        item.integer("sentence_size"),
-        parse_image,
-    )
+    slicing = {
+        "knowledge_type": item.integer("knowledge_type"),
+        "custom_separator": _separators(item.get("custom_separator")),
+        "sentence_size": item.integer("sentence_size"),
+        "parse_image": parse_image,
+    }
     # Parse strictly: a string "1" or an unknown number must not count as ready (promise 10).
     stat = item.get("embedding_stat")
     state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
@@ -162,7 +162,7 @@ def _document(item: Fields) -> ZhipuDocument:
         item.count("length"),
         None,
         DocStatus(state),
-        recipe=recipe,
+        recipe=recipe_of(slicing),
         addresses=tuple(text for text in (name, url) if is_address(text)),
         url=url,
         parse_image=parse_image,
@@ -173,13 +173,13 @@ def _document(item: Fields) -> ZhipuDocument:
     return replace(document, status=document.failed(has_room=False))
 
 
-def _separators(value: object) -> tuple[str, ...] | None:
+def _separators(value: object) -> list[str] | None:
     """Return a list, a list as JSON text, or one plain separator."""
     if isinstance(value, str):
         listed = parse_json(value)
         value = listed if isinstance(listed, list) else [value]
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
+        return value
     return None
 
 

@@ -37,11 +37,9 @@ from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     ZhipuTargetConfig,
     describe_recipe,
-    form_of,
-    link_body,
-    reslice_body,
+    recipe_of,
+    reslicing_of,
     slicing_of,
-    upload_fields,
 )
 from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
 from kbsync.targets.zhipu.shapes import Images, ZhipuDocument
@@ -107,7 +105,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return the recipe for splitting `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
-        return slicing_of(path, settings).recipe
+        return recipe_of(slicing_of(path, settings)) or ""
 
     @property
     def bytes_left(self) -> int | None:
@@ -180,13 +178,14 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def _upload_file(self, document: Outgoing) -> Accepted:
         await self._space.take(document.name, document.size)
         try:
-            slicing = slicing_of(document.name, document.settings)
+            fields = {"req_id": f"kbsync-{document.upload_id}", **self._callback}
+            fields |= slicing_of(document.name, document.settings)
             # Without retries. After an unclear response the outcome is unsure, and the engine looks for the
             # document by its name (promise 3).
             response = await self._client.post_form(
                 "upload",
                 f"/document/upload_document/{shapes.path_part(self._config.knowledge_id)}",
-                fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
+                fields=fields,
                 file=FilePart("files", document.name, document.body, None),
             )
             return read_receipt(response.body, document.name)
@@ -196,8 +195,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def _upload_page(self, document: Outgoing) -> Accepted:
         """Send the URL in a link file, which the service fetches. Raises `Unfit` for a file without one."""
         address, missing = address_in(document), self._client.missing
-        slicing = slicing_of(document.path, document.settings)
-        body = link_body(self._config.knowledge_id, address, slicing, self._callback)
+        page = {"url": address, **slicing_of(document.path, document.settings), **self._callback}
+        body = {"knowledge_id": self._config.knowledge_id, "upload_detail": [page]}
         try:
             with missing.remembered("upload-url"):
                 sending = self._client.post("upload-url", "/document/upload_url", json=body)
@@ -207,10 +206,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
-            page = read_receipt(response.body, address, key="url")
+            stored = read_receipt(response.body, address, key="url")
         except Rejected as error:  # a page that the service can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
-        return Accepted(page.remote_id)  # the document doesn't have a name that we chose, by which to find it
+        return Accepted(
+            stored.remote_id
+        )  # the document doesn't have a name that we chose, by which to find it
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id. "Not found" counts as success if a check confirms it and the base
@@ -242,9 +243,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         slicing, document = slicing_of(path, settings), await self._document(remote_id)
         if document is None:
             raise _not_found()
-        if (document.parse_image or False) != slicing.parse_image:
+        if bool(document.parse_image) != ("parse_image" in slicing):
             raise NotOffered("reslicing can't change whether images are read")
-        body = {**reslice_body(slicing), **self._callback}
+        body = {**reslicing_of(slicing), **self._callback}
         call = f"/document/{shapes.path_part(remote_id)}"
         await self._request_again(
             "reslice", remote_id, self._client.request("reslice", "PUT", call, json=body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     SLICES,
     describe_recipe,
-    reslice_body,
+    recipe_of,
+    reslicing_of,
     slicing_of,
-    upload_fields,
 )
 from kbsync.targets.zhipu.shapes import document_of
-from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, ok, row, target
+from tests.targets.zhipu.scripted import BASE, FIRST_ID, ScriptedService, document, ok, row, stored, target
 
 CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
 
@@ -23,7 +24,7 @@ CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_si
 @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
 def test_tables_are_sliced_by_rows_and_texts_by_paragraphs(extension: str) -> None:
     kind = "k3" if extension in {"xls", "xlsx", "csv"} else "k1"
-    assert slicing_of(f"deep/x.{extension.upper()}", {}).recipe == kind
+    assert recipe_of(slicing_of(f"deep/x.{extension.upper()}", {})) == kind
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_tables_are_sliced_by_rows_and_texts_by_paragraphs(extension: str) -> No
     ],
 )
 def test_recipe_consists_of_the_slicing_settings(path: str, settings: dict[str, Any], recipe: str) -> None:
-    assert slicing_of(path, settings).recipe == recipe
+    assert recipe_of(slicing_of(path, settings)) == recipe
 
 
 def test_recipes_without_a_limit_equal_those_of_former_versions() -> None:
@@ -56,33 +57,55 @@ def test_recipes_without_a_limit_equal_those_of_former_versions() -> None:
         "k5:d42b5f56": {"knowledge_type": 5},
         "k5:9372a862": CUSTOM,
     }
-    assert [slicing_of("a.pdf", given).recipe for given in former.values()] == list(former)
+    assert [recipe_of(slicing_of("a.pdf", given)) for given in former.values()] == list(former)
 
 
-def test_word_limit_is_sent_as_digits_when_set() -> None:
-    assert upload_fields(slicing_of("a.md", {"word_num_limit": 500}), 7)["word_num_limit"] == "500"
-    assert "word_num_limit" not in upload_fields(slicing_of("a.md", {}), 7)
-    assert "word_num_limit" not in reslice_body(slicing_of("a.md", {"word_num_limit": 500}))
+def test_stored_document_is_split_again_without_a_word_limit() -> None:
+    slicing = slicing_of("a.md", {**CUSTOM, "word_num_limit": 500, "parse_image": True})
+    assert reslicing_of(slicing) == CUSTOM
+    assert slicing == {**CUSTOM, "word_num_limit": 500, "parse_image": True}
 
 
 def test_custom_separators_and_sizes_make_their_own_recipes() -> None:
     def recipe(**changes: Any) -> str:
-        return slicing_of("a.md", {**CUSTOM, **changes}).recipe
+        return recipe_of(slicing_of("a.md", {**CUSTOM, **changes})) or ""
 
     assert recipe().startswith("k5:")
     assert len({recipe(), recipe(sentence_size=501), recipe(custom_separator=["\n\n"])}) == 3
     assert recipe(parse_image=True) == f"{recipe()}:images"
 
 
-def test_form_fields_depend_on_the_type() -> None:
-    assert upload_fields(slicing_of("a.csv", CUSTOM), 7) == {"knowledge_type": "3", "req_id": "kbsync-7"}
-    assert upload_fields(slicing_of("a.md", {**CUSTOM, "parse_image": True}), 7) == {
-        "knowledge_type": "5",
-        "custom_separator": '["\\n\\n", "。"]',
-        "sentence_size": "500",
-        "parse_image": "true",
-        "req_id": "kbsync-7",
-    }
+async def test_form_fields_depend_on_the_type() -> None:
+    service = ScriptedService(upload=[stored()])
+    custom = {**CUSTOM, "parse_image": True, "word_num_limit": 500}
+    for name, settings, fields in (
+        ("a.csv", CUSTOM, {"knowledge_type": "3"}),
+        (
+            "a.md",
+            custom,
+            {
+                "knowledge_type": "5",
+                "custom_separator": '["\\n\\n","。"]',
+                "sentence_size": "500",
+                "parse_image": "true",
+                "word_num_limit": "500",
+            },
+        ),
+    ):
+        await target(service).put([document(name, **settings)])
+        sent = service.requests[-1].content.decode()
+        parts = dict(re.findall(r'name="(\w+)"\r\n\r\n(.*?)\r\n--', sent))
+        assert parts == {"req_id": "kbsync-7", **fields}
+
+
+async def test_link_settings_reach_the_service() -> None:
+    service = ScriptedService(upload_url=[stored()])
+    callback = {"callback_url": "https://kb.example.org/callback/secret"}
+    subject = target(service, **callback)
+    link = document("a.url", b"[InternetShortcut]\nURL=https://x.example/0\n", **CUSTOM, parse_image=True)
+    await subject.put([link])
+    page = {"url": "https://x.example/0", **CUSTOM, **callback}
+    assert service.body("upload_url") == {"knowledge_id": BASE, "upload_detail": [page]}
 
 
 @pytest.mark.parametrize(
@@ -102,18 +125,18 @@ def test_form_fields_depend_on_the_type() -> None:
 def test_listed_document_has_a_recipe_when_the_list_has_enough_fields(
     fields: dict[str, Any], recipe: str | None
 ) -> None:
-    document = document_of(ok(row(**fields)), FIRST_ID)
-    assert document is not None
-    assert document.recipe == recipe
+    listed = document_of(ok(row(**fields)), FIRST_ID)
+    assert listed is not None
+    assert listed.recipe == recipe
 
 
 @pytest.mark.parametrize("separators", [["\n\n", "。"], '["\\n\\n", "。"]'])
 @pytest.mark.parametrize("size", [500, "500"])
 def test_recipe_of_a_listed_document_equals_the_sent_one(separators: Any, size: Any) -> None:
     fields = {"knowledge_type": 5, "custom_separator": separators, "sentence_size": size}
-    document = document_of(ok(row(**fields)), FIRST_ID)
-    assert document is not None
-    assert document.recipe == slicing_of("a.md", CUSTOM).recipe
+    listed = document_of(ok(row(**fields)), FIRST_ID)
+    assert listed is not None
+    assert listed.recipe == recipe_of(slicing_of("a.md", CUSTOM))
 
 
 def test_limits_come_from_the_service_and_the_config() -> None:
@@ -151,5 +174,5 @@ def test_every_recipe_can_be_described() -> None:
         CUSTOM,
         *({"knowledge_type": n, "parse_image": images} for n in SLICES for images in (True, False)),
     ]
-    recipes = {slicing_of(f"a.{extension}", one).recipe for extension in EXTENSIONS for one in asked}
+    recipes = {recipe_of(slicing_of(f"a.{extension}", one)) for extension in EXTENSIONS for one in asked}
     assert len({describe_recipe(recipe) for recipe in recipes} - {""}) == len(recipes)
