@@ -8,16 +8,14 @@ order; if a document isn't found that way, the whole list is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
-from typing import Any
 
 from kbsync.contract.target import BaseCard, Body, Outgoing
 from kbsync.dataclass import dataclass
-from kbsync.targets.gptbots.config import Cutting
+from kbsync.targets.gptbots.config import cutting_of
 from kbsync.targets.gptbots.shapes import MarkedRow, bases_of
-from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
+from kbsync.targets.http.bodies import RequestBody, base64_size, json_text, json_with_files
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage
 
@@ -43,7 +41,7 @@ class UploadItem:
 
     index: int
     document: Outgoing
-    cutting: Cutting
+    kind: str
     file_name: str
     source_url: str
     doc_id: str = ""
@@ -53,25 +51,6 @@ class UploadItem:
     def size(self) -> int:
         """The document's size in a request, in bytes."""
         return base64_size(self.document.size)
-
-
-class RequestSize:
-    """Determines how many documents the service accepts in one request: it next tries twice the largest
-    accepted number.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.now, self._limit = min(limit, MAX_FILES), limit
-
-    def record_accepted(self, count: int) -> None:
-        """Record that the service accepted a request with this many documents."""
-        if count >= self.now:
-            self.now = min(self._limit, 2 * self.now)
-
-    def record_refused(self, count: int) -> None:
-        """Record that this many documents were, or may have been, too many: return to the accepted number."""
-        self._limit = max(1, count // 2)
-        self.now = min(self.now, self._limit)
 
 
 def batches_of(
@@ -84,12 +63,12 @@ def batches_of(
     `notes.md.txt` aren't sent together: in a response with names without extensions, the second one's name
     would be the first one's full name.
     """
-    open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
+    open_batches: dict[tuple[str, bool], list[UploadItem]] = {}
     for item in items:
         if item.document.is_retry:
             yield (item,)
             continue
-        batch = open_batches.setdefault((item.cutting, bool(item.doc_id)), [])
+        batch = open_batches.setdefault((item.document.recipe, bool(item.doc_id)), [])
         is_namesake = any(
             item.file_name in (other.file_name, other.file_name.rpartition(".")[0])
             or other.file_name == item.file_name.rpartition(".")[0]
@@ -109,22 +88,18 @@ def batches_of(
 
 def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
     """Return the request body in pieces."""
-    first = batch[0]
-    beginning = {"knowledge_base_id": base, **first.cutting.fields}
-    pieces: list[bytes | Body] = [_text(beginning)[:-1] + b',"files":[']
+    first = batch[0].document
+    beginning = {"knowledge_base_id": base, **cutting_of(first.path, first.settings)}
+    pieces: list[bytes | Body] = [json_text(beginning)[:-1] + b',"files":[']
     for number, item in enumerate(batch):
-        about: dict[str, Any] = {"doc_id": item.doc_id} if item.doc_id else {}
+        about = {"doc_id": item.doc_id} if item.doc_id else {}
         about |= {"file_name": item.file_name, "source_url": item.source_url}
         comma = b"," if number else b""
         if item.address:
-            pieces.append(comma + _text(about | {"file_url": item.address}))
+            pieces.append(comma + json_text(about | {"file_url": item.address}))
         else:
-            pieces += [comma + _text(about)[:-1] + b',"file_base64":"', item.document.body, b'"}']
+            pieces += [comma + json_text(about)[:-1] + b',"file_base64":"', item.document.body, b'"}']
     return json_with_files([*pieces, b"]}"])
-
-
-def _text(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:

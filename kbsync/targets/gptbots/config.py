@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -122,61 +121,40 @@ MB).
 CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
-class DocumentKind(enum.StrEnum):
-    """The service's kind for a document, which determines the calls to use; it can't change."""
-
-    TEXT = "text"
-    SPREADSHEET = "spreadsheet"
-    QA = "qa"
+_LETTERS = {"text": "t", "spreadsheet": "x", "qa": "q"}
 
 
-_LETTERS = {DocumentKind.TEXT: "t", DocumentKind.SPREADSHEET: "x", DocumentKind.QA: "q"}
+def kind_of(path: str, settings: Mapping[str, Any]) -> str:
+    """Return the service's kind for a document, which determines the calls to use; it can't change."""
+    if extension_of(path) not in _SHEETS:
+        return "text"
+    return "qa" if settings.get("kind") == "qa" else "spreadsheet"
 
 
-@dataclass(frozen=True, slots=True)
-class Cutting:
-    """How to split one document: by `chunk_token` or `splitter`, and with `header_row` for tables."""
-
-    kind: DocumentKind
-    chunk_token: int | None = CHUNK_TOKEN
-    splitter: str | None = None
-    header_row: int | None = None
-
-    @property
-    def recipe(self) -> str:
-        """The recipe of these settings, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
-        rule = str(self.chunk_token)
-        if self.splitter is not None:
-            rule = f"s{hashlib.sha256(self.splitter.encode('utf-8', 'replace')).hexdigest()[:8]}"
-        header = f"h{self.header_row}" if self.header_row is not None else ""
-        return f"{_LETTERS[self.kind]}{rule}{header}"
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The settings as fields of a request."""
-        fields = {
-            "purpose": "QA_FILE" if self.kind is DocumentKind.QA else None,
-            "chunk_token": self.chunk_token,
-            "splitter": self.splitter,
-            "header_row": self.header_row,
-        }
-        return {key: value for key, value in fields.items() if value is not None}
-
-
-def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
-    """Return how to split the document at `path`; ignores settings that don't fit its kind."""
-    is_sheet = extension_of(path) in _SHEETS
-    kind = DocumentKind.SPREADSHEET if is_sheet else DocumentKind.TEXT
-    if is_sheet and settings.get("kind") == "qa":
-        kind = DocumentKind.QA
+def cutting_of(path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how to split the document at `path`, as fields of a request; ignores settings that don't fit its
+    kind.
+    """
+    kind = kind_of(path, settings)
+    fields: dict[str, Any] = {"purpose": "QA_FILE"} if kind == "qa" else {}
     # The call for spreadsheets has no `splitter`; in other calls `splitter` takes precedence anyway.
-    splitter = None if kind is DocumentKind.SPREADSHEET else settings.get("splitter")
-    return Cutting(
-        kind,
-        settings.get("chunk_token", CHUNK_TOKEN) if splitter is None else None,
-        splitter,
-        settings.get("header_row", HEADER_ROW) if is_sheet else None,
-    )
+    if "splitter" in settings and kind != "spreadsheet":
+        fields["splitter"] = settings["splitter"]
+    else:
+        fields["chunk_token"] = settings.get("chunk_token", CHUNK_TOKEN)
+    if kind != "text":
+        fields["header_row"] = settings.get("header_row", HEADER_ROW)
+    return fields
+
+
+def recipe_of(path: str, settings: Mapping[str, Any]) -> str:
+    """Return the recipe of the document at `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+    fields = cutting_of(path, settings)
+    rule = fields.get("chunk_token")
+    if rule is None:
+        rule = f"s{hashlib.sha256(fields['splitter'].encode('utf-8', 'replace')).hexdigest()[:8]}"
+    header = f"h{fields['header_row']}" if "header_row" in fields else ""
+    return f"{_LETTERS[kind_of(path, settings)]}{rule}{header}"
 
 
 def describe_recipe(recipe: str) -> str:
@@ -184,12 +162,12 @@ def describe_recipe(recipe: str) -> str:
     match = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if match is None:
         return ""
-    kind = "kind qa, " if match[1] == _LETTERS[DocumentKind.QA] else ""
+    kind = "kind qa, " if match[1] == _LETTERS["qa"] else ""
     rule = f"chunk_token {match[2]}" if match[2] else f"splitter {match[3]}"
     return f"{kind}{rule}{f', header_row {match[4]}' if match[4] else ''}"
 
 
-def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
+def kind_of_recipe(recipe: str | None) -> str | None:
     """Return the kind of document that has this `recipe`; None if unknown."""
     letter = (recipe or "")[:1]
     return next((kind for kind, other in _LETTERS.items() if other == letter), None)

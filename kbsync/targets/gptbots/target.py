@@ -24,17 +24,17 @@ from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.gptbots import api, shapes
-from kbsync.targets.gptbots.api import Lookup, RequestSize, UploadItem
+from kbsync.targets.gptbots.api import Lookup, UploadItem
 from kbsync.targets.gptbots.config import (
     EXTENSIONS,
     FETCHED,
     MAX_BYTES,
     MAX_PDF_BYTES,
-    DocumentKind,
     GptbotsTargetConfig,
-    cutting_of,
     describe_recipe,
+    kind_of,
     kind_of_recipe,
+    recipe_of,
 )
 from kbsync.targets.gptbots.shapes import FileResult, MarkedRow, Marker, classify_response
 from kbsync.targets.http.bodies import without_none
@@ -181,10 +181,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             paid=True,
         )
         self._base = self._config.knowledge_base_id
-        # The number of documents in a request.
-        self._new = RequestSize(api.MAX_FILES)
-        self._changed = {kind: RequestSize(api.MAX_FILES) for kind in DocumentKind}
-        self._changed[DocumentKind.TEXT] = RequestSize(api.MAX_CHANGED_TEXTS)
+        # The maximum number of documents in a request, by kind and whether they are updates.
+        self._max_files = {("text", True): api.MAX_CHANGED_TEXTS}
         # For these ids the next final state is that of the version sent last.
         self._trusted: set[str] = set()
         self._update_started: dict[str, float] = {}
@@ -196,9 +194,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return the recipe by which the service splits `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or
-        `q600h1`."""
-        return cutting_of(path, settings).recipe
+        """Return the recipe by which the service splits `path`."""
+        return recipe_of(path, settings)
 
     async def card(self, base_id: str) -> BaseCard:
         """Find a base in the list of all bases, because the service has no call for a single one."""
@@ -278,32 +275,37 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def _upload_item(self, index: int, document: Outgoing, rows: Mapping[str, MarkedRow]) -> UploadItem:
         address = address_in(document) if is_link(document.path) else ""
-        cutting = cutting_of(document.path, document.settings)
+        kind = kind_of(document.path, document.settings)
         changed = rows.get(document.replaces or "")
         # Questions and answers become a new document, because an update can't set how to split them.
-        is_same_kind = changed is not None and kind_of_recipe(changed.recipe) in (None, cutting.kind)
-        if not is_same_kind or cutting.kind is DocumentKind.QA:
+        is_same_kind = changed is not None and kind_of_recipe(changed.recipe) in (None, kind)
+        if not is_same_kind or kind == "qa":
             changed = None
         # The marker of an update contains the `update_time` from before the update.
         was = None if changed is None else changed.updated or 0
         path = self._context.prefix + document.path
-        marker = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
+        marker = Marker(path, document.digest, document.upload_id, document.recipe, was)
         return UploadItem(
             index,
             document,
-            cutting,
+            kind,
             _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
             shapes.write_marker(self._config.source_url_prefix, marker),
             (document.replaces or "") if changed is not None else "",
             address,
         )
 
-    def _request_size(self, item: UploadItem) -> RequestSize:
-        return self._changed[item.cutting.kind] if item.doc_id else self._new
+    def _most_files(self, item: UploadItem) -> int:
+        return self._max_files.get((item.kind, bool(item.doc_id)), api.MAX_FILES)
+
+    def _record_refused(self, batch: Sequence[UploadItem]) -> None:
+        """Record that this many documents were, or may have been, too many for one request."""
+        fewer = min(self._most_files(batch[0]), max(1, len(batch) // 2))
+        self._max_files[batch[0].kind, bool(batch[0].doc_id)] = fewer
 
     async def _send(self, items: Iterable[UploadItem]) -> dict[int, PutOutcome]:
         outcomes: dict[int, PutOutcome] = {}
-        for batch in api.batches_of(items, lambda item: self._request_size(item).now):
+        for batch in api.batches_of(items, self._most_files):
             outcomes |= await self._deliver(batch)
         return outcomes
 
@@ -311,9 +313,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Send one request without retries; if the service refuses it as a whole, send each half
         separately.
         """
-        first, is_update = batch[0], bool(batch[0].doc_id)
+        is_update = bool(batch[0].doc_id)
         op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
-        path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # each kind has its own paths
+        path = f"/v1/bot/doc/{batch[0].kind}/{verb}"  # each kind has its own paths
         # The request changes these documents, so their last states are outdated.
         ids = [item.doc_id for item in batch if item.doc_id]
         self._trusted.difference_update(ids)
@@ -330,10 +332,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return await self._retry_refused(batch, error)
         except TargetError as error:
             if isinstance(error, Unsure) and len(batch) > api.MAX_FILES:  # the number may be to blame
-                self._request_size(first).record_refused(len(batch))
+                self._record_refused(batch)
             return {item.index: error for item in batch}
         outcomes = outcomes_of(results, batch)
-        self._request_size(first).record_accepted(len(batch))
         if not is_update:  # a new document has only one version, so its next final state counts
             stored = [outcome for outcome in outcomes.values() if isinstance(outcome, Accepted)]
             self._trusted.update(outcome.remote_id for outcome in stored)
@@ -349,7 +350,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return {batch[0].index: error}
         middle = len(batch) // 2
         if error.code == shapes.TOO_MANY:  # the documentation allows 20; a refusal shows the bot's real limit
-            self._request_size(batch[0]).record_refused(len(batch))
+            self._record_refused(batch)
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kbsync.contract.target import Accepted
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.gptbots import shapes
-from kbsync.targets.gptbots.api import RequestSize, UploadItem, batches_of, stream_of
-from kbsync.targets.gptbots.config import cutting_of, describe_recipe, kind_of_recipe
+from kbsync.targets.gptbots.api import UploadItem, batches_of, stream_of
+from kbsync.targets.gptbots.config import cutting_of, describe_recipe, kind_of, kind_of_recipe, recipe_of
 from kbsync.targets.gptbots.shapes import (
     FileResult,
     Marker,
@@ -67,23 +67,22 @@ def test_damaged_marker_leaves_the_path_and_a_foreign_address_has_none() -> None
     ],
 )
 def test_recipes(path: str, settings: dict[str, Any], recipe: str, description: str) -> None:
-    cutting = cutting_of(path, settings)
-    assert cutting.recipe == recipe
-    assert kind_of_recipe(recipe) is cutting.kind
+    assert recipe_of(path, settings) == recipe
+    assert kind_of_recipe(recipe) == kind_of(path, settings)
     assert describe_recipe(recipe) == description
-    fields = cutting.fields
+    fields = cutting_of(path, settings)
     assert ("chunk_token" in fields) is not ("splitter" in fields)
 
 
 def test_only_questions_and_answers_have_a_purpose() -> None:
     questions, table = cutting_of("a.csv", {"kind": "qa"}), cutting_of("a.csv", {})
-    assert questions.fields == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 1}
-    assert table.fields == {"chunk_token": 600, "header_row": 1}
+    assert questions == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 1}
+    assert table == {"chunk_token": 600, "header_row": 1}
 
 
 def item(name: str, position: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
-    document = outgoing(name, text, upload_id=position + 1, recipe="t600")
-    return UploadItem(position, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
+    document = outgoing(name, text, upload_id=position + 1, recipe=recipe_of(name, {}))
+    return UploadItem(position, document, kind_of(name, {}), name, f"{BASE}/{name}", doc_id)
 
 
 def results(**body: Any) -> tuple[FileResult, ...]:
@@ -164,17 +163,6 @@ def test_batches_are_limited_by_number_bytes_kind_and_name() -> None:
         1,
     ]
     assert len(list(batches_of([item("a.md", 0, "7"), item("b.md", 1, "7")], ten))) == 2
-
-
-def test_requests_grow_while_they_are_accepted() -> None:
-    size = RequestSize(50)
-    for count in (3, 10, 12, 20, 40, 50, 50):
-        size.record_accepted(count)
-    assert size.now == 50
-    size.record_refused(50)
-    size.record_accepted(25)
-    assert size.now == 25
-    assert RequestSize(4).now == 4
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 64])
