@@ -289,6 +289,9 @@ class RemoteTargetConfig(TargetConfig):
     opens: ClassVar[str]
     """Module and class of its target, `package.module:Class`; the class is a `ServiceTarget`."""
 
+    shares_base: ClassVar[bool] = True
+    """Whether mirrors may share a knowledge base; False if the target doesn't store their prefixes."""
+
     id_setting: ClassVar[str] = ""
     """The key that identifies the knowledge base; "" if the service has a single one."""
 

@@ -12,8 +12,6 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 from kbsync.dataclass import dataclass
 
-BASE_URL = "https://api.dify.ai/v1"
-
 _ALWAYS = "txt markdown md mdx pdf html htm xlsx xls docx csv vtt properties"
 FORMATS = {
     "dify": frozenset(_ALWAYS.split()),
@@ -30,7 +28,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     """A knowledge base at Dify. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["dify"], Choice("`dify`: a knowledge base at Dify")] = "dify"
-    base_url: Annotated[str, BaseUrl("the URL of the API, including `/v1`")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the URL of the API, including `/v1`")] = "https://api.dify.ai/v1"
     api_key: Annotated[Secret, Confidential("the key of the knowledge API, not of an app", *KEY_ALLOWED)]
     dataset_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9")
@@ -49,4 +47,3 @@ class DifyTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.dify.target:DifyTarget"
     id_setting: ClassVar[str] = "dataset_id"
-    shares_base: ClassVar[bool] = True

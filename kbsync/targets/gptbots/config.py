@@ -15,7 +15,6 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
 
-BASE_URL = "https://api-sg.gptbots.ai"
 MARKER_BASE = "https://kbsync.invalid"
 
 
@@ -75,7 +74,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["gptbots"], Choice("`gptbots`: a knowledge base at GPTBots")] = "gptbots"
     base_url: Annotated[
         str, BaseUrl("the URL of the API, in the key's region: `api-sg`, `api-jp` or `api-th`")
-    ] = BASE_URL
+    ] = "https://api-sg.gptbots.ai"
     api_key: Annotated[Secret, Confidential("the key of the bot", *KEY_ALLOWED)]
     knowledge_base_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "67457fea6f658672d6482542")
@@ -93,7 +92,6 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
     id_setting: ClassVar[str] = "knowledge_base_id"
-    shares_base: ClassVar[bool] = True
     document_settings: ClassVar[Mapping[str, ValueKind]] = CUTTING
 
     @classmethod

@@ -14,7 +14,6 @@ from kbsync.dataclass import dataclass
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
 
-BASE_URL = "http://127.0.0.1:9621"
 MAX_BYTES = 104_857_600
 """Maximum file size in bytes, unless the server's MAX_UPLOAD_SIZE differs (LightRAG 1.5.7, api/config.py)."""
 
@@ -24,7 +23,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     """The only knowledge base of a LightRAG server. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["lightrag"], Choice("`lightrag`: a LightRAG server")] = "lightrag"
-    base_url: Annotated[str, BaseUrl("the server's URL, with its API prefix if it has one")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the server's URL, including any API prefix")] = "http://127.0.0.1:9621"
     api_key: Annotated[Secret, Confidential("the server's `LIGHTRAG_API_KEY`", *KEY_ALLOWED)]
     mode: Annotated[
         Literal["naive", "local", "global", "hybrid", "mix"],
@@ -38,7 +37,6 @@ class LightragTargetConfig(RemoteTargetConfig):
     ] = MAX_BYTES
 
     opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"
-    shares_base: ClassVar[bool] = True
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (

@@ -10,8 +10,6 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, chat_model
 from kbsync.dataclass import dataclass
 
-BASE_URL = "https://api.openai.com/v1"
-
 OFFICE = frozenset({"doc", "docx", "pptx"})
 
 _TEXTS = "c cpp cs css go html java js json md php py rb sh tex ts txt"
@@ -33,7 +31,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     ] = "openai"
     base_url: Annotated[
         str, BaseUrl("the URL of the API, or of a server with the same API, including the version path")
-    ] = BASE_URL
+    ] = "https://api.openai.com/v1"
     api_key: Annotated[Secret, Confidential("the key of the project", *KEY_ALLOWED)]
     vector_store_id: Annotated[
         str, BaseId("the id of the vector store, in quotes", "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2")
@@ -45,7 +43,6 @@ class OpenaiTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
     id_setting: ClassVar[str] = "vector_store_id"
-    shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: "at OGX, not at OpenAI: files with equal text share their passages, which searches find "
         "under one of their paths; when kbsync deletes one of its files, it at once restores the passages "

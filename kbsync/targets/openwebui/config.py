@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
 
 
-BASE_URL = "http://127.0.0.1:8080"
-
-
 _TEXTS = """
 md markdown txt rst adoc org tex csv tsv json jsonl xml yaml yml toml html htm log ini conf sql
 py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
@@ -36,7 +33,9 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base on an Open WebUI server")] = (
         "openwebui"
     )
-    base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without `/api`")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without `/api`")] = (
+        "http://127.0.0.1:8080"
+    )
     api_key: Annotated[
         Secret, Confidential("an API key of a user with write access to the knowledge base", *KEY_ALLOWED)
     ]
@@ -49,7 +48,6 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.openwebui.target:OpenWebuiTarget"
     id_setting: ClassVar[str] = "knowledge_id"
-    shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         3: (
             "each file becomes one document; but if kbsync is killed, or a response is lost, while "

@@ -9,10 +9,6 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 from kbsync.dataclass import dataclass
 
-BASE_URL = "http://127.0.0.1:9380"
-"""The default URL of a RAGFlow server running in containers."""
-
-
 MAX_BYTES = 128 * 1024 * 1024
 """Maximum size in bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload may be
 larger."""
@@ -23,7 +19,7 @@ class RagflowTargetConfig(RemoteTargetConfig):
     """A RAGFlow dataset. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["ragflow"], Choice("`ragflow`: a dataset on a RAGFlow server")] = "ragflow"
-    base_url: Annotated[str, BaseUrl("the server's URL, without `/api/v1`")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the server's URL, without `/api/v1`")] = "http://127.0.0.1:9380"
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
@@ -32,7 +28,6 @@ class RagflowTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"
     id_setting: ClassVar[str] = "dataset_id"
-    shares_base: ClassVar[bool] = True
 
 
 _TEXTS = "txt md mdx html htm json jsonl epub eml"

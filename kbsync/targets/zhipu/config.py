@@ -33,7 +33,6 @@ from kbsync.dataclass import dataclass
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
 
-BASE_URL = "https://open.bigmodel.cn/api"
 _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 
 
@@ -139,7 +138,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["zhipu"], Choice("`zhipu`: a knowledge base at Zhipu BigModel")] = "zhipu"
     base_url: Annotated[
         str, BaseUrl("the URL of the API; requests go to `{base_url}/llm-application/open/…`")
-    ] = BASE_URL
+    ] = "https://open.bigmodel.cn/api"
     auth: Annotated[
         Literal["key", "jwt"],
         Choice("send the `key`, or short-lived tokens signed with it (`jwt`), which need a correct clock"),
@@ -177,7 +176,6 @@ class ZhipuTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.zhipu.target:ZhipuTarget"
     id_setting: ClassVar[str] = "knowledge_id"
-    shares_base: ClassVar[bool] = True
     room_for_path: ClassVar[int] = 60
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
 

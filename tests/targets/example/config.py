@@ -19,3 +19,4 @@ class ExampleTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "tests.targets.example.target:ExampleTarget"
     id_setting: ClassVar[str] = "base"
+    shares_base: ClassVar[bool] = False
