@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import BaseCard, DocState, DocStatus
+from kbsync.contract.target import BaseCard, DocStatus
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -47,14 +47,7 @@ class Dataset:
 def dataset_of(payload: Fields) -> Dataset:
     """Return a knowledge base (api/fields/dataset_fields.py)."""
     technique = payload.text("indexing_technique")
-    card = BaseCard(
-        payload["id"],
-        payload.text("name"),
-        payload.text("description"),
-        payload.text("embedding_model"),
-        payload.count("document_count"),
-        settings={"indexing_technique": technique} if technique else {},
-    )
+    card = reading.card_in(payload, "indexing_technique")
     # `DatasetRuntimeMode` in api/models/enums.py; versions before pipelines have no mode.
     runtime = printable(payload.text("runtime_mode"))[:40]
     if runtime in ("", "general"):
@@ -116,18 +109,18 @@ def status_of(payload: Fields) -> DocStatus:
             words = payload.text("error")
             return rules.failed(words, "error", is_quota=_PLAN.search(words) is not None)
         case "completed" if payload.get("archived") is True:
-            return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
+            return rules.failed(_HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if payload.get("enabled") is False:
-            return DocStatus(DocState.FAILED, _HIDDEN.format("disabled"), "disabled", is_final=True)
+            return rules.failed(_HIDDEN.format("disabled"), "disabled", is_final=True)
         # Dify reports a document without passages as completed. Lists have its word count, details its
         # segment count.
         case "completed" if 0 in (payload.count("word_count"), payload.count("segment_count")):
-            return DocStatus(DocState.FAILED, "Dify found no text in it", "no-text")
+            return rules.failed("Dify found no text in it", "no-text")
         case "completed" if payload.get("enabled") is True and payload.get("archived") is False:
-            return DocStatus(DocState.READY)
+            return rules.READY
         case str(word) if word in _WORKING:
-            return DocStatus(DocState.INDEXING)
-    return DocStatus(DocState.UNKNOWN)
+            return rules.INDEXING
+    return rules.UNKNOWN
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from kbsync.contract.searching import Hit, Passage
-from kbsync.contract.target import DocStatus, Listed
+from kbsync.contract.target import BaseCard, DocStatus, Listed
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable, Unsure
@@ -241,6 +241,13 @@ def page_in(listed: object, total: object, read: Callable[[object], T | None]) -
         return None
     rows = map(read, listed)
     return ListPage(tuple(row for row in rows if row is not None), count_of(total))
+
+
+def card_in(row: Fields, setting: str) -> BaseCard:
+    """Return a knowledge base whose fields have the usual names. `setting`: the setting to show with it."""
+    settings = {setting: row.text(setting)} if row.text(setting) else {}
+    name, description, model = row.text("name"), row.text("description"), row.text("embedding_model")
+    return BaseCard(row["id"], name, description, model, row.count("document_count"), settings=settings)
 
 
 Match = tuple[str, Passage]

@@ -335,14 +335,15 @@ READY, INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
 MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
 
 
-def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:
+def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final: bool = False) -> DocStatus:
     """Return the status of a document that the service failed to index, with its reason.
 
     `is_quota`: the account is to blame, not the document; a reason that mentions money implies it.
+    `is_final`: see `DocStatus`.
     """
     reason = printable(" ".join(words.split()))[:MAX_MESSAGE_LENGTH] or "the service gives no reason"
     halt = "quota" if is_quota or says_money(words) else ""
-    return DocStatus(DocState.FAILED, reason, code, halt)
+    return DocStatus(DocState.FAILED, reason, code, halt, is_final)
 
 
 P = TypeVar("P")

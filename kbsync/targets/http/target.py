@@ -421,8 +421,8 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return which `ids` an existing base still has. Required with `remove_several`."""
-        raise NotImplementedError
+        """Return which `ids` an existing base still has, after `remove_several`."""
+        return (await self._rows_among(ids)).keys()
 
     @abstractmethod
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:

@@ -8,21 +8,18 @@ docs/references/http_api_reference.md, and api/apps/restful_apis for what it omi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard, DocState, DocStatus
-from kbsync.core.text import number_in, printable
-from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
-from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
+from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
-_MAX_MESSAGE_LENGTH = 200
 # Messages of errors under a refusal's code, and of refusals under an error's code.
+_SERVER_ERRORS = frozenset({"100", "105", *map(str, range(500, 600))})
 _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNORECASE)
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
 _FILES_FULL = re.compile(r"exceed the maximum file number", re.IGNORECASE)
@@ -30,15 +27,7 @@ _NO_INDEX = re.compile(r"\ANo chunk found")
 _KEY = "check api_key, and that it may use the dataset"
 
 
-def _is_refusal(case: ErrorCase) -> bool:
-    """Return whether the code says that the server refused the request, rather than tried and failed."""
-    code = number_in(case.code)
-    return code is not None and not 500 <= code < 600 and code not in (100, 105)
-
-
 RULES: tuple[ErrorRule, ...] = (
-    # A chat completion has no envelope.
-    ErrorRule(None, code={"completion"}),
     # According to the reference, every response has a code (promise 10).
     ErrorRule(Unsure, status=rules.SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
     # A wrong key or an inactive user (api/apps/restful_apis).
@@ -49,6 +38,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
     rules.slow_down(code={"429"}),
+    # Every version has this call, so the response came from a gateway in front of it.
+    ErrorRule(Unavailable, call={"base"}, status={404, 405, 501}, hint=rules.NO_CALL_HINT),
     # A path that the server doesn't have.
     ErrorRule(NotOffered, code={"404"}, hint=rules.NO_CALL_HINT),
     # A search in a dataset without an index, as before its first document.
@@ -57,74 +48,69 @@ RULES: tuple[ErrorRule, ...] = (
     rules.no_quota(pattern=_FILES_FULL, reported=True, hint="the server accepts no more files"),
     # The document is to blame, although the code is a server error.
     ErrorRule(Rejected, pattern=_BLAMED, reported=True),
-    # Any message about a busy server, which may have carried out the request.
-    rules.slow_down(pattern=rules.BUSY, unless=_BROKE, when=_is_refusal),
+    # The server tried and failed, and may have carried out the request.
+    ErrorRule(Unsure, code=_SERVER_ERRORS),
+    # The same under a refusal's code.
+    ErrorRule(Unsure, pattern=_BROKE, reported=True),
+    # Any message about a busy server.
+    rules.slow_down(pattern=rules.BUSY, reported=True),
     # No room for any document.
-    rules.no_room(when=_is_refusal),
+    rules.no_room(reported=True),
     # Nearly every refusal is 102, so the target checks the dataset before it blames a document.
-    ErrorRule(Rejected, unless=_BROKE, when=_is_refusal),
-    # A server error.
-    ErrorRule(Unsure, reported=True),
+    ErrorRule(Rejected, reported=True),
 )
 """RAGFlow's rules. Most errors come with HTTP 200; without a code the HTTP status decides."""
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
+    if rules.is_completion(response):  # it has no envelope
+        return None
     body = response.fields
     code = body.integer("code")
-    is_bare = code is None and response.body is not None
     case = case_of(
         response,
-        codes={"completion"} if rules.is_completion(response) else {"none"} if is_bare else (),
-        code=str(code) if code else "",
-        message=body.text("message")[:_MAX_MESSAGE_LENGTH] if code else "",
+        codes={"none"} if code is None and response.body is not None else (),
+        code=str(code or ""),
+        message=body.text("message"),
         is_error=bool(code),
         is_of_document=response.op == "upload",
     )
     return classify(case, RULES)
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedDocument(DocumentRow):
-    """A document in a list or in the response to an upload. `is_unstarted`: nobody has requested its
-    parsing."""
-
-    is_unstarted: bool = False
-
-
 @reading.row_reader
-def _document(row: Fields) -> ParsedDocument:
+def _document(row: Fields) -> DocumentRow:
     name, created = row.text("name"), row.seconds("create_time")
     # RAGFlow repairs a damaged PDF before storing it, so its size differs from the file's.
     size = None if name.lower().endswith(".pdf") else row.count("size")
-    word = (row.id("run") or "").upper()
-    run = _RUNS.get(word, word)
-    return ParsedDocument(row["id"], name, size, created, _status(run, row), is_unstarted=run == "UNSTART")
+    return DocumentRow(row["id"], name, size, created, _status(row))
 
 
-_RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"}
-"""Names of the values of `run`, which some versions return as numbers."""
+UNSTARTED = DocStatus(DocState.INDEXING, code="UNSTART")
+"""The status of a document whose parsing nobody has requested."""
 
 
-def _status(run: str, row: Fields) -> DocStatus:
-    """Return a document's status."""
-    match run:
-        case "UNSTART" | "RUNNING":
-            return DocStatus(DocState.INDEXING)
-        case "CANCEL":
-            return rules.failed("its parsing was stopped in RAGFlow", run)
-        case "FAIL":
-            return rules.failed(_last_words(row.get("progress_msg")), run)
-        case "DONE" if row.id("status") == "0":
+def _status(row: Fields) -> DocStatus:
+    """Return a document's status. Some versions return `run` as a number."""
+    match (row.id("run") or "").upper():
+        case "UNSTART" | "0":
+            return UNSTARTED
+        case "RUNNING" | "1":
+            return rules.INDEXING
+        case "CANCEL" | "2":
+            return rules.failed("its parsing was stopped in RAGFlow", "CANCEL")
+        case "FAIL" | "4":
+            return rules.failed(_last_words(row.get("progress_msg")), "FAIL")
+        case "DONE" | "3" if row.id("status") == "0":
             words = "it is disabled in RAGFlow; retry it to upload it again"
-            return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
-        case "DONE" if row.count("chunk_count") == 0:  # parsed without an error, but searches never find it
+            return rules.failed(words, "disabled", is_final=True)
+        case "DONE" | "3" if row.count("chunk_count") == 0:  # without an error, but searches never find it
             words = f"RAGFlow found no text in it: {_last_words(row.get('progress_msg'))}"
-            return DocStatus(DocState.FAILED, words, "no-chunks")
-        case "DONE":
-            return DocStatus(DocState.READY)
-    return DocStatus(DocState.UNKNOWN)
+            return rules.failed(words, "no-chunks")
+        case "DONE" | "3":
+            return rules.READY
+    return rules.UNKNOWN
 
 
 def _last_words(value: object) -> str:
@@ -133,12 +119,12 @@ def _last_words(value: object) -> str:
     The log is a string or a list of lines.
     """
     lines = value if isinstance(value, list) else reading.text_of(value).splitlines()
-    messages = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
+    messages = [line for line in lines if isinstance(line, str) and line.strip()]
     errors = [line for line in messages if "ERROR" in line.upper()]
-    return ([*messages, *errors] or [""])[-1][:_MAX_MESSAGE_LENGTH]
+    return ([*messages, *errors] or [""])[-1]
 
 
-def page_of(body: Any) -> ListPage[ParsedDocument] | None:
+def page_of(body: Any) -> ListPage[DocumentRow] | None:
     """Return a page of documents; None if the shape is unexpected.
 
     The reference calls the count `total_datasets` instead of `total`.
@@ -147,7 +133,7 @@ def page_of(body: Any) -> ListPage[ParsedDocument] | None:
     return reading.page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
-def stored_of(body: Any) -> ParsedDocument | None:
+def stored_of(body: Any) -> DocumentRow | None:
     """Return the document that an upload created; None if the response has none, or several."""
     page = reading.page_in(reading.object_of(body).get("data"), None, _document)
     return page.rows[0] if page and len(page.rows) == 1 else None
@@ -161,10 +147,7 @@ def bases_of(body: Any) -> ListPage[BaseCard] | None:
 @reading.row_reader
 def base_of(row: Fields) -> BaseCard:
     """Return a dataset."""
-    method, count = row.text("chunk_method"), row.count("document_count")
-    name, description = row.text("name"), row.text("description")
-    settings = {"chunk_method": method} if method else {}
-    return BaseCard(row["id"], name, description, row.text("embedding_model"), count, settings=settings)
+    return reading.card_in(row, "chunk_method")
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
@@ -177,17 +160,10 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 def passage_of(chunk: Fields) -> Passage:
     """Return a passage from a search or from an answer's sources."""
-    score = chunk.number("similarity") or 0.0
-    return Passage(chunk.text("content"), page=_page(chunk), score=score)
-
-
-def _page(chunk: Mapping[str, Any]) -> int | None:
-    """Return the page, counted from 1, for PDFs only: for other formats the field counts chunks
-    (rag/nlp/__init__.py).
-    """
-    positions = chunk.get("positions")
-    first = positions[0] if isinstance(positions, list) and positions else None
     name = reading.text_of(chunk.get("document_keyword") or chunk.get("document_name"))
-    if not (isinstance(first, list) and first and name.endswith(".pdf")):
-        return None
-    return reading.count_of(first[0]) or None
+    page = None
+    match chunk.get("positions"):
+        # Pages count from 1; for other formats the field counts chunks (rag/nlp/__init__.py).
+        case [[first, *_], *_] if name.endswith(".pdf"):
+            page = reading.count_of(first) or None
+    return Passage(chunk.text("content"), page=page, score=chunk.number("similarity") or 0.0)

@@ -10,30 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import (
-    Accepted,
-    BaseCard,
-    DocState,
-    DocStatus,
-    Limits,
-    Listed,
-    Outgoing,
-    PutOutcome,
-)
+from kbsync.contract.target import Accepted, BaseCard, DocStatus, Limits, Listed, Outgoing, PutOutcome
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_document
-from kbsync.targets.http.rules import MISSING
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, batches, require_document
+from kbsync.targets.http.rules import MISSING, failed
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
-from kbsync.targets.ragflow.shapes import ParsedDocument
+from kbsync.targets.ragflow.shapes import UNSTARTED
 
 MAX_IDS = 100
 """Maximum number of ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
@@ -47,7 +38,7 @@ MAX_CHUNKS = 100
 DATASETS = "/api/v1/datasets"
 
 
-class RagflowTarget(ServiceTarget[ParsedDocument]):
+class RagflowTarget(ServiceTarget[DocumentRow]):
     """One dataset."""
 
     classify_response = staticmethod(shapes.classify_response)
@@ -67,13 +58,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one of the user's datasets."""
-        try:
-            cards = await self._client.read("base", DATASETS, shapes.bases_of, params={"id": base_id})
-        except NotOffered as error:  # not the server's own response, so the dataset may exist
-            raise Unavailable(error.reason, code=error.code) from error
-        except Rejected as error:
-            raise self.no_base(base_id, error.reason) from error
-        for card in cards.rows:
+        path = f"{DATASETS}?{urlencode({'id': base_id})}"
+        for card in (await self._read_base(base_id, path, shapes.bases_of)).rows:
             if card.id == base_id:
                 return card
         raise self.no_base(base_id, "it is not in the list")
@@ -85,29 +71,22 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         order.
         """
         outcomes = await super().put(documents)
-        with contextlib.suppress(
-            TargetError
-        ):  # the documents are stored; `status` handles those whose parsing didn't start
+        # The documents are stored; `status` handles those whose parsing didn't start.
+        with contextlib.suppress(TargetError):
             await self._parse([outcome.remote_id for outcome in outcomes if isinstance(outcome, Accepted)])
         return outcomes
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Store a document, then send its metadata."""
+        """Store a document, then send its path and tags as metadata, which chats can filter by."""
         file = FilePart("file", document.name, document.body)
         response = await self._client.post_form("upload", self._documents, fields={}, file=file)
         stored = require_document("upload", shapes.stored_of(response.body))
-        await self._describe(stored.id, document)
-        return Accepted(stored.id, name=stored.name)
-
-    async def _describe(self, remote_id: str, document: Outgoing) -> None:
-        """Send a document's path and tags, which chats can filter by.
-
-        They are optional, so this never raises an error.
-        """
-        path = f"{self._documents}/{quote(remote_id, safe='')}"
+        path = f"{self._documents}/{quote(stored.id, safe='')}"
+        # Metadata is optional, so an error doesn't count.
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
             fields = metadata_of(document, self._context.prefix)
             await self._client.request("describe", "PUT", path, json={"meta_fields": fields})
+        return Accepted(stored.id, name=stored.name)
 
     async def _parse(self, ids: Sequence[str]) -> None:
         """Request parsing without retries: RAGFlow would refuse a second request for documents in
@@ -132,25 +111,24 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the states, a hundred per request, and start parsing the unparsed documents."""
-        states: dict[str, DocStatus] = {}
-        for part in batches(ids, MAX_IDS):
-            rows = await self._rows(part)
-            states |= dict.fromkeys(part, MISSING) | {row.id: row.status for row in rows.values()}
-            unparsed = [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
-            states |= await self._start_parsing(unparsed)
+        """Return the states, and start parsing the unparsed documents."""
+        rows = await self._rows_among(ids)
+        states = dict.fromkeys(ids, MISSING) | {row.id: row.status for row in rows.values()}
+        unparsed = [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
+        for part in batches(unparsed, MAX_IDS):
+            states |= await self._start_parsing(part)
         return states
 
-    def _needs_parsing(self, row: ParsedDocument) -> bool:
+    def _needs_parsing(self, row: DocumentRow) -> bool:
         """Return whether to start parsing: true if nobody has and none of our earlier requests is still in
         flight.
 
         A late second request would parse the document twice, and searches would miss it in the meantime.
         """
         is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
-        is_due = is_old and self._steady() >= self._parsing_until.get(row.id, -math.inf)
+        is_due = self._steady() >= self._parsing_until.get(row.id, -math.inf)
         # Parsing costs money, so a read-only command doesn't start it.
-        return row.is_unstarted and is_due and not self._context.read_only
+        return row.status == UNSTARTED and is_old and is_due and not self._context.read_only
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Start parsing the unparsed documents; return the status of those that RAGFlow refuses to parse."""
@@ -163,9 +141,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
                 alone = [await self._start_parsing([remote_id]) for remote_id in ids]
                 return {remote_id: state for states in alone for remote_id, state in states.items()}
             # An earlier request may have started it meanwhile; RAGFlow then refuses this one.
-            row = (await self._rows(ids)).get(ids[0])
-            if row and row.is_unstarted:
-                return {ids[0]: DocStatus(DocState.FAILED, error.reason, error.code)}
+            if any(row.status == UNSTARTED for row in (await self._rows_among(ids)).values()):
+                return {ids[0]: failed(error.reason, error.code)}
         return {}
 
     async def reembed(self, remote_id: str) -> None:
@@ -182,34 +159,35 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         response = await self._client.request("delete", "DELETE", self._documents, json={"ids": list(ids)})
         return not response.fields.object("data").get("errors")
 
-    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return which `ids` have a row."""
-        return (await self._rows(ids)).keys()
-
     # -- lists
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain `name` without its extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same file, stored twice
-        return await self._listed_on(self._request_list(_page_query(1, PAGE_SIZE, keywords=stem)))
+        return await self._listed_on(self.page(1, PAGE_SIZE, urlencode({"keywords": stem})))
 
-    async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
-        """Return a page of the list, oldest documents first, so that new ones appear on the last page."""
-        return await self._request_list(_page_query(number, size, orderby="create_time", desc="false"))
+    async def page(
+        self, number: int, size: int, query: str = "orderby=create_time&desc=false"
+    ) -> ListPage[DocumentRow]:
+        """Return a page of the list, by default oldest documents first, so that new ones appear on the last
+        page.
+        """
+        params = {"page": str(number), "page_size": str(size)}
+        return await self._client.read("list", f"{self._documents}?{query}", shapes.page_of, params=params)
 
-    async def _request_list(self, query: str) -> ListPage[ParsedDocument]:
-        return await self._client.read("list", f"{self._documents}?{query}", shapes.page_of)
-
-    async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
-        """Return the rows of the `ids` that exist; at most `MAX_IDS` ids."""
-        query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', remote_id) for remote_id in ids])}"
-        page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
-        rows = {row.id: row for row in page.rows}
-        # Versions before 0.25.1 ignore `ids` and return the first page of all documents.
-        is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
-        if is_whole and rows.keys() <= wanted:
-            return rows
-        return await self._rows_among(ids)
+    async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, DocumentRow]:
+        """Return the rows of the `ids` that exist, a hundred per request."""
+        rows: dict[str, DocumentRow] = {}
+        for part in batches(ids, MAX_IDS):
+            query = urlencode({"ids": part}, doseq=True)
+            page = await self._translate_refusal(self.page(1, PAGE_SIZE, query))
+            listed = {row.id: row for row in page.rows}
+            # Versions before 0.25.1 ignore `ids` and return the first page of all documents.
+            is_whole = page.total is not None and page.total <= len(page.rows)
+            if not (is_whole or listed.keys() == set(part)):
+                return await super()._rows_among(ids)
+            rows |= {remote_id: listed[remote_id] for remote_id in part if remote_id in listed}
+        return rows
 
     # -- searches
 
@@ -217,16 +195,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Search the dataset, or a few documents."""
         body: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
         body |= {"page": 1, "page_size": MAX_CHUNKS}
-        few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MAX_IDS else {}
         call = "search", "/api/v1/retrieval", shapes.matches_of
-        try:
-            return await self._client.read(*call, json=body | few)
-        except Rejected:
-            if not few:
-                raise
-            # One of the documents is gone, so RAGFlow refuses the search.
-            return await self._client.read(*call, json=body)
-
-
-def _page_query(number: int, size: int, **more: str) -> str:
-    return urlencode({"page": number, "page_size": size, **more})
+        if 0 < len(query.among) <= MAX_IDS:
+            # RAGFlow refuses the search if one of the documents is gone.
+            with contextlib.suppress(Rejected):
+                return await self._client.read(*call, json=body | {"document_ids": list(query.among)})
+        return await self._client.read(*call, json=body)
