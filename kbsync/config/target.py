@@ -295,6 +295,9 @@ class RemoteTargetConfig(TargetConfig):
     id_setting: ClassVar[str] = ""
     """The key that identifies the knowledge base; "" if the service has a single one."""
 
+    refused: ClassVar[Mapping[tuple[str, str], str]] = {}
+    """Settings of a mirror (key and value) that this type can't have, each with the reason and the fix."""
+
     room_for_path: ClassVar[int] = 0
     """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
 
@@ -326,6 +329,9 @@ class RemoteTargetConfig(TargetConfig):
         if is_in_the_clear(self.base_url):
             yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
         yield from ca_file_conflicts(self.ca_file, loc)
+        for (key, value), message in self.refused.items():
+            if getattr(mirror, key) == value:
+                yield Conflict((*loc[:-1], key), message)
         if self.room_for_path and Naming(mirror.prefix, mirror.names).short_of("x" * self.room_for_path):
             message = "is so long that no room is left for paths in document names; choose a shorter one"
             yield Conflict((*loc[:-1], "prefix"), message)

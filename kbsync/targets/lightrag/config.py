@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Bytes, Choice
-from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseUrl, RemoteTargetConfig
 from kbsync.dataclass import dataclass
-
-if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
 
 MAX_BYTES = 104_857_600
 """Maximum file size in bytes, unless the server's MAX_UPLOAD_SIZE differs (LightRAG 1.5.7, api/config.py)."""
@@ -49,11 +45,8 @@ class LightragTargetConfig(RemoteTargetConfig):
             "reason names that document"
         ),
     }
-
-    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between the block, located at `loc`, and its mirror."""
-        yield from RemoteTargetConfig.conflicts(self, mirror, loc)
-        # The server can't return a file's bytes, so only the name can identify a document.
-        if mirror.names == "plain":
-            message = "plain names can't identify documents at this server; remove the setting, or use tagged"
-            yield Conflict((*loc[:-1], "names"), message)
+    # The server can't return a file's bytes, so only the name can identify a document.
+    refused: ClassVar[Mapping[tuple[str, str], str]] = {
+        ("names", "plain"): "plain names can't identify documents at this server; remove the setting, or use "
+        "tagged"
+    }

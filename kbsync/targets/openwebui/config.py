@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice
-from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, chat_model
 from kbsync.dataclass import dataclass
-
-if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
-
 
 _TEXTS = """
 md markdown txt rst adoc org tex csv tsv json jsonl xml yaml yml toml html htm log ini conf sql
@@ -56,11 +51,8 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
             "appear twice"
         )
     }
-
-    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between the block, located at `loc`, and its mirror."""
-        yield from RemoteTargetConfig.conflicts(self, mirror, loc)
-        # Every file of the base has a path, so by the path alone other people's files would look like ours.
-        if mirror.adopt == "name":
-            message = "names can't identify our documents at this server; remove the setting, or use content"
-            yield Conflict((*loc[:-1], "adopt"), message)
+    # Every file of the base has a path, so by the path alone other people's files would look like ours.
+    refused: ClassVar[Mapping[tuple[str, str], str]] = {
+        ("adopt", "name"): "names can't identify our documents at this server; remove the setting, or use "
+        "content"
+    }
