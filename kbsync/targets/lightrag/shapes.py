@@ -9,14 +9,15 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
-from kbsync.errors import NameTaken, TargetError, Unavailable, Unsure
+from kbsync.errors import NameTaken, TargetError, Unavailable
 from kbsync.targets.http import rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, count_of
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of, page_in, row_reader
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 BUSY_PAUSE = 3.0
@@ -75,7 +76,6 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     is_busy = response.is_success and body.get("status") == "busy"
     case = case_of(
         response,
-        codes={"busy"} if is_busy else (),
         code="busy" if is_busy else "",
         message=detail or body.text("message"),
         is_error=bool(detail) and not response.is_success,
@@ -135,16 +135,22 @@ class Row(DocumentRow):
         return DocStatus(DocState.FAILED, reason, "duplicate", twin=twin.id if twin else "")
 
 
-def page_of(response: HttpResponse) -> ListPage[Row]:
-    """Return a page of the list."""
-    rows = response.fields.objects("documents")
-    total = response.fields.object("pagination").get("total_count")
-    return ListPage(tuple(row for row in map(_row, rows) if row.server_id), count_of(total))
+def count_in(body: Any) -> int | None:
+    """Return the number of documents of the server; None if the shape is unexpected."""
+    return object_of(body).object("status_counts").count("all")
 
 
+def page_of(body: Any) -> ListPage[Row] | None:
+    """Return a page of the list; None if it has no count."""
+    fields = object_of(body)
+    page = page_in(fields.get("documents"), fields.object("pagination").get("total_count"), _row)
+    return None if page is None or page.total is None else page
+
+
+@row_reader
 def _row(item: Fields) -> Row:
     metadata = item.object("metadata")
-    name, server_id = item.text("file_path"), item.text("id")
+    name, server_id = item.text("file_path"), item["id"]
     twin = metadata.text("original_doc_id") if metadata.get("is_duplicate") is True else ""
     remote_id = name if document_id(name) == server_id else server_id
     created, status = item.seconds("created_at"), _status(item)
@@ -156,9 +162,9 @@ def _status(item: Fields) -> DocStatus:
         case "failed":
             return rules.failed(item.text("error_msg"))
         case "processed":
-            return DocStatus(DocState.READY)
+            return rules.READY
         case word:
-            return DocStatus(DocState.INDEXING if word in UNFINISHED else DocState.UNKNOWN)
+            return rules.INDEXING if word in UNFINISHED else rules.UNKNOWN
 
 
 def is_deleting(response: HttpResponse) -> bool:
@@ -175,13 +181,10 @@ def all_deleted(response: HttpResponse, number: int) -> bool:
     return done is not None and int(done[1]) == number
 
 
-def receipt(response: HttpResponse) -> None:
-    """Raise `Unsure` if the response to an upload doesn't confirm that the server has the file."""
-    body = response.fields
-    if body.get("status") != "success" or not body.text("track_id"):
-        raise Unsure(
-            f"upload: the response doesn't confirm the upload: {response.excerpt}", code="no-receipt"
-        )
+def receipt_in(body: Any) -> str | None:
+    """Return the id of an upload; None if the response doesn't confirm that the server has the file."""
+    fields = object_of(body)
+    return fields.id("track_id") if fields.get("status") == "success" else None
 
 
 def passages(response: HttpResponse) -> Iterator[tuple[str, Passage]]:

@@ -13,14 +13,14 @@ from contextlib import aclosing
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_document
 from kbsync.targets.http.rules import MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
-from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id
+from kbsync.targets.lightrag.shapes import BUSY_PAUSE, FINISHED, UNFINISHED, Row, document_id
 
 _OFFICE = "docx epub odt pdf pptx rtf textpack xlsx"
 _TEXTS = "bat c conf cpp css csv go h hpp htm html ini java js json less log md mdx php properties py rb scss"
@@ -70,13 +70,8 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def base(self) -> Base:
         """Check the server. It has one base, without an id."""
-        response = await self._client.request("base", "GET", "/documents/status_counts")
-        counts = response.fields.object("status_counts")
-        if (total := counts.count("all")) is None:
-            raise Unavailable(
-                f"base: the response of {response.host} has no document count: {response.excerpt}"
-            )
-        return Base(self._config.base_url, total, self._config.base_url)
+        count = await self._client.read("base", "/documents/status_counts", shapes.count_in)
+        return Base(self._config.base_url, count, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send a document, after deleting the old one with the same text: the server would refuse a second
@@ -86,8 +81,6 @@ class LightragTarget(ServiceTarget[Row]):
         if old is not None and key(old) != key(document.name):
             old = None  # the old document has different bytes and stays until the new one is searchable
         failure = (await self.delete([old]))[old] if old is not None else None
-        if isinstance(failure, Unsure):  # the deletion is unsure; nothing was uploaded
-            raise Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
         if failure is not None:
             raise failure
         try:
@@ -100,7 +93,8 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def _send(self, document: Outgoing, name: str) -> None:
         file = FilePart("file", name, document.body)
-        shapes.receipt(await self._client.post_form("upload", "/documents/upload", fields={}, file=file))
+        response = await self._client.post_form("upload", "/documents/upload", fields={}, file=file)
+        require_document("upload", shapes.receipt_in(response.body))
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
         """Upload the file under its old name, because the server refused the new name after the old document
@@ -125,46 +119,42 @@ class LightragTarget(ServiceTarget[Row]):
         last. Search the whole list for the others, and for the originals of duplicates; if the list was read
         just now, they are UNKNOWN.
         """
+        wanted, absent = set(ids), UNKNOWN
         rows: dict[str, Row] = {}
-        wanted = set(ids)
+        others: dict[str, Row] = {}  # by the server's ids
 
         def add(row: Row) -> None:
+            others[row.server_id] = row
+            if not row.is_refusal:
+                rows[row.id] = row
             if row.is_failed_upload:
                 rows.setdefault(row.name, row.as_document())
-            elif not row.is_refusal:
-                rows[row.id] = row
 
-        async def find(last_page: float, words: Sequence[str] | None = None) -> bool:
-            """Read pages up to `last_page`; return whether that was the whole list."""
-            number = 1
-            while number <= last_page and not rows.keys() >= wanted:
-                page = await self._translate_refusal(
-                    self._request_sorted(number, RECENT, "updated_at", "desc", words)
-                )
+        recent = {"sort_field": "updated_at", "sort_direction": "desc"}
+        unfinished, finished = ({**recent, "status_filters": words} for words in (UNFINISHED, FINISHED))
+        for query, last_page in ((recent, 1), (unfinished, math.inf), (finished, 1 + len(wanted) // RECENT)):
+            number, is_end = 0, False
+            while number < last_page and not (is_end or rows.keys() >= wanted):
+                number += 1
+                page = await self._translate_refusal(self.page(number, RECENT, **query))
                 for row in page.rows:
                     add(row)
-                if not page.rows or number * RECENT >= (page.total or 0):
-                    return True
-                number += 1
-            return False
-
-        if not await find(1):
-            await find(math.inf, shapes.UNFINISHED)
-            await find(1 + len(wanted) // RECENT, shapes.FINISHED)
-        others, absent = {row.server_id: row for row in rows.values()}, UNKNOWN
+                is_end = not page.rows or number * RECENT >= (page.total or 0)
+            if is_end and query is recent:  # that was the whole list
+                break
         unknown = {
             remote_id
             for remote_id in wanted
-            if remote_id not in rows or rows[remote_id].duplicate_of not in {"", *others}
+            if not (old := rows.get(remote_id)) or (old.duplicate_of and old.duplicate_of not in others)
         }
         if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
-                rows |= {row.id: row async for row in self.rows()}
+                async for row in self.rows():
+                    add(row)
             finally:
                 self._next_whole = self._steady() + min(MAX_PAUSE, len(rows) / PAGE_SIZE)
-            others, absent = {row.server_id: row for row in rows.values()}, MISSING
-            unknown = wanted - rows.keys()
+            absent, unknown = MISSING, wanted - rows.keys()
         return {
             remote_id: absent if remote_id in unknown else rows[remote_id].status_among(others)
             for remote_id in ids
@@ -215,23 +205,12 @@ class LightragTarget(ServiceTarget[Row]):
                     listed_ids.add(row.id)
                     yield row
 
-    async def page(self, number: int, size: int) -> ListPage[Row]:
-        """Return a page of the list, sorted by id, so that documents keep their place while the server
-        indexes them.
+    async def page(self, number: int, size: int, **more: object) -> ListPage[Row]:
+        """Return a page of the list, by default sorted by id, so that documents keep their place while the
+        server indexes them.
         """
-        return await self._request_sorted(number, size, "id", "asc")
-
-    async def _request_sorted(
-        self, number: int, size: int, key: str, direction: str, words: Sequence[str] | None = None
-    ) -> ListPage[Row]:
-        body = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
-        if words:
-            body["status_filters"] = list(words)
-        response = await self._client.request("list", "POST", "/documents/paginated", json=body)
-        page = shapes.page_of(response)
-        if page.total is None:
-            raise Unavailable(f"can't read the list: {response.excerpt}")
-        return page
+        body = {"page": number, "page_size": size, "sort_field": "id", "sort_direction": "asc", **more}
+        return await self._client.read("list", "/documents/paginated", shapes.page_of, json=body)
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Search; request more passages if the engine will filter them by path, type or date."""

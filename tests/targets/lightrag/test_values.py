@@ -11,6 +11,7 @@ import pytest
 from kbsync.contract.target import DocState
 from kbsync.errors import Unsure
 from kbsync.targets.http.errors import HttpResponse
+from kbsync.targets.http.reading import require_document
 from kbsync.targets.lightrag import shapes
 from tests.config.reading import problems, with_settings
 
@@ -24,7 +25,14 @@ def answered(status: int, body: Any, op: str = "upload") -> HttpResponse:
 )
 def test_upload_without_a_receipt_is_unsure(body: Any) -> None:
     with pytest.raises(Unsure):
-        shapes.receipt(answered(200, body))
+        require_document("upload", shapes.receipt_in(body))
+
+
+def listed(**fields: Any) -> shapes.Row:
+    """Return the only row of a page."""
+    page = shapes.page_of({"documents": [{"id": "doc-1"} | fields], "pagination": {"total_count": 1}})
+    assert page is not None
+    return page.rows[0]
 
 
 WORDS = {
@@ -42,10 +50,8 @@ WORDS = {
 
 @pytest.mark.parametrize("status", [*WORDS, None, 3, True])
 def test_only_the_servers_status_words_set_a_state(status: Any) -> None:
-    page = shapes.page_of(
-        answered(200, {"documents": [{"id": "doc-1", "file_path": "a.md", "status": status}]})
-    )
-    assert page.rows[0].status.state is (WORDS[status] if isinstance(status, str) else DocState.UNKNOWN)
+    state = listed(file_path="a.md", status=status).status.state
+    assert state is (WORDS[status] if isinstance(status, str) else DocState.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +64,13 @@ def test_only_the_servers_status_words_set_a_state(status: Any) -> None:
     ],
 )
 def test_times_are_utc_unless_stated_otherwise(text: Any, seconds: float | None) -> None:
-    [row] = shapes.page_of(answered(200, {"documents": [{"id": "doc-1", "created_at": text}]})).rows
-    assert row.created == seconds
+    assert listed(created_at=text).created == seconds
 
 
 def test_remembered_refusal_is_not_a_document() -> None:
     rows = [{"id": f"{kind}-{'a' * 32}", "file_path": "a.md"} for kind in ("dup", "doc")]
-    page = shapes.page_of(answered(200, {"documents": rows, "pagination": {"total_count": 2}}))
+    page = shapes.page_of({"documents": rows, "pagination": {"total_count": 2}})
+    assert page is not None
     assert [row.is_refusal for row in page.rows] == [True, False]
     assert page.total == 2
 
@@ -74,8 +80,7 @@ def test_id_is_derived_from_the_name() -> None:
 
 
 def test_non_unicode_name_uses_the_id_reported_by_the_server() -> None:
-    body = {"documents": [{"id": f"doc-{'a' * 32}", "file_path": "\ud800.md"}]}
-    [row] = shapes.page_of(answered(200, body)).rows
+    row = listed(id=f"doc-{'a' * 32}", file_path="\ud800.md")
     assert (row.id, row.name) == (row.server_id, "\ud800.md")
 
 
