@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,18 +29,17 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class Dataset:
     """A knowledge base.
 
-    `doc_form`: how Dify splits its documents; "" before the first one. `runtime`: "" if Dify itself splits
-    uploaded files; otherwise the component that does, such as `rag_pipeline`. `retrieval`: its search
-    settings, as in a request. `fields`: the metadata fields by name; None if this version of Dify has no
-    metadata.
+    `doc_form`: how Dify splits its documents; "" before the first one. `kind`: "" for a general base;
+    otherwise, in words, the kind of a base that accepts no uploaded files. `retrieval`: its search settings,
+    as in a request. `fields`: the metadata fields by name, with "" for a field that kbsync can't fill; None
+    if this version of Dify has no metadata.
     """
 
     card: BaseCard
-    provider: str
     doc_form: str
-    runtime: str = ""
-    retrieval: Mapping[str, Any] = field(default_factory=dict)
-    fields: Mapping[str, str] | None = None
+    kind: str
+    retrieval: Mapping[str, Any]
+    fields: dict[str, str] | None
 
 
 @reading.row_reader
@@ -49,23 +48,25 @@ def dataset_of(payload: Fields) -> Dataset:
     technique = payload.text("indexing_technique")
     card = reading.card_in(payload, "indexing_technique")
     # `DatasetRuntimeMode` in api/models/enums.py; versions before pipelines have no mode.
-    runtime = printable(payload.text("runtime_mode"))[:40]
-    if runtime in ("", "general"):
-        runtime = "rag_pipeline" if payload.id("pipeline_id") else ""
+    mode = printable(payload.text("runtime_mode"))[:40]
+    kind = "" if mode in ("", "general") else f"of the kind {mode}"
+    if mode == "rag_pipeline" or (not kind and payload.id("pipeline_id")):
+        kind = "a knowledge pipeline of Dify"
+    if payload.text("provider") == "external":
+        kind = "external to Dify"
     # Without settings of its own, a base has Dify's defaults (api/services/hit_testing_service.py).
     method = "keyword_search" if technique == "economy" else "semantic_search"
     retrieval = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
     own = _without_nulls(payload.object("retrieval_model_dict"))
     retrieval |= {key: own[key] for key in _RETRIEVAL if key in own}
-    doc_form, provider = payload.text("doc_form"), payload.text("provider")
-    return Dataset(card, provider, doc_form, runtime, retrieval, _fields(payload.get("doc_metadata")))
+    return Dataset(card, payload.text("doc_form"), kind, retrieval, _fields(payload.get("doc_metadata")))
 
 
 _RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
 _RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
-def _fields(value: object) -> Mapping[str, str] | None:
+def _fields(value: object) -> dict[str, str] | None:
     """Return the metadata fields by name (`DatasetDocMetadataResponse`)."""
     if not isinstance(value, list):
         return None
@@ -145,7 +146,6 @@ _A_MINUTE = 60.0
 _PLAN = re.compile(
     r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
 )
-_RATE = re.compile(r"rate limit")
 _NOT_FOUND = frozenset({"not_found", "invalid_param"})
 _NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECASE)
 _NO_DOCUMENT = re.compile(r"\ADocument")
@@ -172,9 +172,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 
 
 def _limits(case: ErrorCase) -> bool:
-    return case.status in (403, 429) or bool(
-        _RATE.search(case.matched_text) or rules.BUSY.search(case.matched_text)
-    )
+    return case.status in (403, 429) or rules.BUSY.search(case.matched_text) is not None
 
 
 _PLAN_HINT = "check the plan or the model provider's account"
@@ -192,12 +190,10 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure, status=rules.SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.
     rules.no_quota(pattern=rules.MONEY, reported=True, hint=_PLAN_HINT),
-    # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
-    rules.slow_down(pattern=_RATE, reported=True, as_code=LIMITED, pause=_A_MINUTE),
     # RFC 6585.
-    rules.slow_down(status={429}, reported=True, as_code=LIMITED, pause=_A_MINUTE),
-    # Any other message about a busy server.
-    rules.slow_down(pattern=rules.BUSY, reported=True),
+    rules.slow_down(status={429}, reported=True, pause=_A_MINUTE),
+    # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
+    rules.slow_down(pattern=rules.BUSY, reported=True, pause=_A_MINUTE),
     # The plan's space is used up: also `forbidden`.
     rules.no_room(reported=True),
     # Any other plan limit is `forbidden` or `invalid_param`; the message tells them apart.
@@ -230,19 +226,7 @@ RULES: tuple[ErrorRule, ...] = (
 """Dify uses one code for many errors, so most rules check the message first."""
 
 SENTENCES = {
-    "unauthorized": "Dify rejected the API key",
-    "forbidden": "access is forbidden",
     "invalid_param": "a field or the file is invalid; for a file, check its size and format",
-    "file_too_large": "the file is too large for this installation of Dify",
-    "unsupported_file_type": "this installation of Dify doesn't accept this format",
     "archived_document_immutable": "the document is archived in Dify; unarchive it there",
-    "document_indexing": "Dify is still working on the document",
-    "dataset_not_initialized": "the knowledge base isn't ready for searches",
-    "dataset_name_duplicate": "a knowledge base with this name already exists",
-    "dataset_in_use": "apps use the knowledge base; remove it from them first",
-    "dataset_indexing_in_progress": "documents of the knowledge base are still being indexed",
-    "provider_not_initialize": "Dify has no model for this; choose one under Settings > Model Provider",
-    "provider_quota_exceeded": "the model provider's quota is used up",
-    "completion_request_error": "the model provider failed",
 }
-"""A sentence for each known code."""
+"""A sentence for each code whose message says too little."""

@@ -68,15 +68,10 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def _read_dataset(self) -> Dataset:
         dataset = await self._read_base(self._config.dataset_id, self._root, shapes.dataset_of)
-        if dataset.provider == "external" or dataset.runtime:
-            is_pipeline = dataset.runtime == "rag_pipeline"
-            what = "a knowledge pipeline" if is_pipeline else f"of the kind {dataset.runtime}"
-            reason = (
-                f"is {what} of Dify and accepts no uploaded files; set dataset_id to a general knowledge base"
-            )
-            if dataset.provider == "external":
-                reason = "is external to Dify and accepts no documents; choose another dataset_id"
-            raise Halted("knowledge-base-missing", f"knowledge base {dataset.card.id} {reason}")
+        if dataset.kind:
+            reason = f"knowledge base {dataset.card.id} is {dataset.kind} and accepts no uploaded files"
+            fix = "set dataset_id to a general knowledge base"
+            raise Halted("knowledge-base-missing", f"{reason}; {fix}")
         self._dataset = dataset
         return dataset
 
