@@ -8,18 +8,22 @@ after a crash between the two: so a document's name identifies it, and metadata 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, BaseCard, DocStatus, Limits, Listed, Outgoing
-from kbsync.errors import Halted, Rejected
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
-from kbsync.targets.dify.metadata import MetadataSender
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document
+from kbsync.targets.http.metadata import metadata_of
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document, require_shape
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
@@ -33,6 +37,20 @@ REQUIRED_SETTINGS: Mapping[str, object] = {
     "process_rule": {"mode": "automatic"},
 }
 """Settings to send with the first document of an unused base: the defaults of Dify's console."""
+
+METADATA_BATCH = 100
+"""Maximum number of documents in one metadata request (api/controllers/service_api/dataset/metadata.py)."""
+
+MAX_WAITING_DOCUMENTS = 1000
+"""Maximum number of documents whose metadata is waiting to be sent; beyond that, kbsync drops the oldest
+metadata.
+"""
+
+PATIENCE = 15.0
+"""Maximum delay of a poll by metadata, in seconds."""
+
+PAUSE = 600.0
+"""Seconds to wait after a failed metadata request: refused requests also count towards the plan's limit."""
 
 
 def base_path(base_id: str) -> str:
@@ -55,7 +73,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
         self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
-        self._metadata = MetadataSender(self._client, self._root, self._read_dataset, self._steady)
+        self._metadata: dict[str, Mapping[str, str]] = {}  # of uploaded documents, to be sent
+        self._metadata_turn, self._no_metadata_until = asyncio.Lock(), -math.inf
 
     async def base(self) -> Base:
         """Check the base."""
@@ -106,13 +125,13 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
         stored = require_document("upload", shapes.document_of(response.fields.get("document")))
         if self._config.metadata == "sent":
-            self._metadata.add(stored.id, document, self._context.prefix)
+            self._keep_metadata(stored.id, document)
         return Accepted(stored.id, name=stored.name, created=stored.created)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Poll new documents soon, and together, because metadata can be sent only after the upload."""
         states = await super()._states(ids)
-        await self._metadata.send(self._dataset)
+        await self._send_metadata()
         return states
 
     async def row(self, remote_id: str) -> DocumentRow | None:
@@ -123,7 +142,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def remove(self, remote_id: str) -> None:
         """Delete a document, and drop its unsent metadata."""
-        self._metadata.forget((remote_id,))
+        # Dify refuses a metadata request that names a missing document.
+        self._metadata.pop(remote_id, None)
         await self._client.request("delete", "DELETE", self._path(remote_id))
 
     async def find(self, name: str) -> Sequence[Listed]:
@@ -147,6 +167,70 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     def _path(self, remote_id: str) -> str:
         return f"{self._root}/documents/{quote(remote_id, safe='')}"
+
+    # -- metadata, which is optional: a failure never fails a document
+
+    def _keep_metadata(self, remote_id: str, document: Outgoing) -> None:
+        """Queue a document's path and tags for sending."""
+        with contextlib.suppress(OSError):
+            values = metadata_of(document, self._context.prefix)
+            # A Dify field holds one value; there are no lists.
+            self._metadata[remote_id] = {
+                name: ", ".join(value) if isinstance(value, list) else value for name, value in values.items()
+            }
+        while len(self._metadata) > MAX_WAITING_DOCUMENTS:
+            del self._metadata[next(iter(self._metadata))]
+
+    async def _send_metadata(self) -> None:
+        """Send the queued metadata, unless a request failed recently. Never raises `TargetError`."""
+        if self._dataset is None or self._dataset.fields is None:
+            self._metadata.clear()
+            return
+        async with self._metadata_turn:
+            while self._metadata and self._steady() >= self._no_metadata_until:
+                part = dict(islice(self._metadata.items(), METADATA_BATCH))
+                try:
+                    async with self._client.time_limit("describe", PATIENCE):
+                        await self._describe(part, self._dataset.fields)
+                except TargetError as error:
+                    if isinstance(error, Unavailable) and error.untried:
+                        return
+                    self._no_metadata_until = self._steady() + PAUSE
+                    if isinstance(error, Unavailable | Unsure) or error.code == shapes.LIMITED:
+                        return
+                for remote_id in part:
+                    self._metadata.pop(remote_id, None)
+
+    async def _describe(self, part: Mapping[str, Mapping[str, str]], fields: dict[str, str]) -> None:
+        """Send the metadata of some documents; create the fields that the base lacks."""
+        for name in dict.fromkeys(name for values in part.values() for name in values):
+            if name not in fields:
+                fields[name] = await self._create_field(name)
+        operations = []
+        for remote_id, values in part.items():
+            entries = [
+                {"id": fields[name], "name": name, "value": value}
+                for name, value in values.items()
+                if fields[name]  # somebody may have created the field as a number
+            ]
+            if entries:  # a partial update keeps the values that users have set
+                operation = {"document_id": remote_id, "metadata_list": entries, "partial_update": True}
+                operations.append(operation)
+        if operations:
+            path = f"{self._root}/documents/metadata"
+            await self._client.request("describe", "POST", path, json={"operation_data": operations})
+
+    async def _create_field(self, name: str) -> str:
+        try:
+            body = {"type": "string", "name": name}
+            response = await self._client.post("create-field", f"{self._root}/metadata", json=body)
+            return require_shape("create-field", response.fields.id("id"))
+        except Rejected as error:
+            # Another mirror may have created it a moment ago.
+            known = {} if error.code == shapes.LIMITED else ((await self._read_dataset()).fields or {})
+            if name not in known:
+                raise
+            return known[name]
 
     # -- searches
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.targets.dify import metadata
-from kbsync.targets.dify.metadata import BATCH, MAX_WAITING_DOCUMENTS, PAUSE
+from kbsync.targets.dify import target
+from kbsync.targets.dify.target import MAX_WAITING_DOCUMENTS, METADATA_BATCH, PAUSE
 from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
 from tests.services.dify import DifyWorld
@@ -93,7 +93,7 @@ async def test_rate_limit_pauses_only_metadata_and_pending_ones_are_sent_later(s
 async def test_unanswered_metadata_request_is_soon_abandoned(
     served_world: Any, monkeypatch: pytest.MonkeyPatch, op: str
 ) -> None:
-    monkeypatch.setattr(metadata, "PATIENCE", 0.1)
+    monkeypatch.setattr(target, "PATIENCE", 0.1)
     served_world.server.faults.add(Fault("hang", op, times=0))
     for path in ("a.md", "b.md", "c.md"):
         await served_world.make_ready(served_world.document(path, path))
@@ -143,13 +143,13 @@ async def test_version_without_metadata_is_not_asked(served_world: Any) -> None:
 async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: Any) -> None:
     sent = [f"id-{number}" for number in range(MAX_WAITING_DOCUMENTS + 5)]
     for one in sent:
-        served_world.target._metadata.add(one, served_world.document("a.md", "alpha"), "")
+        served_world.target._keep_metadata(one, served_world.document("a.md", "alpha"))
     served_world.server.faults.add(Fault("error", "describe", effect=False))
     await served_world.target.base()
-    waiting = served_world.target._metadata._waiting
+    waiting = served_world.target._metadata
     assert list(waiting) == sent[5:]
     await served_world.target.status([])
-    assert list(waiting) == sent[5 + BATCH :]
+    assert list(waiting) == sent[5 + METADATA_BATCH :]
 
 
 async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> None:
