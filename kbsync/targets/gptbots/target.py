@@ -199,10 +199,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Find a base in the list of all bases, because the service has no call for a single one."""
-        for card in await api.list_bases(self._client):
-            if card.id == base_id:
-                return card
-        raise self.no_base(base_id, "the key's bot doesn't list it")
+        cards = await api.list_bases(self._client)
+        return self._card_among(base_id, cards, "the key's bot doesn't list it")
 
     async def base(self) -> Base:
         """Check the base, and remember its number of documents."""

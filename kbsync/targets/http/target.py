@@ -284,6 +284,13 @@ class ServiceTarget(Target, Generic[Row]):
                 raise
             raise self.no_base(base_id, error.reason, error.code) from error
 
+    def _card_among(self, base_id: str, cards: Iterable[BaseCard], words: str) -> BaseCard:
+        """Return the base with this id. Raises the error of `no_base`, with `words`, if the list lacks it."""
+        for card in cards:
+            if card.id == base_id:
+                return card
+        raise self.no_base(base_id, words)
+
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """Return a target for the same base whose requests first wait for `pace`, and then pass the same
         gate.

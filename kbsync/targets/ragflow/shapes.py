@@ -8,6 +8,7 @@ docs/references/http_api_reference.md, and api/apps/restful_apis for what it omi
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 from kbsync.contract.searching import Passage
@@ -24,14 +25,13 @@ _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNO
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
 _FILES_FULL = re.compile(r"exceed the maximum file number", re.IGNORECASE)
 _NO_INDEX = re.compile(r"\ANo chunk found")
-_KEY = "check api_key, and that it may use the dataset"
 
 
 RULES: tuple[ErrorRule, ...] = (
     # According to the reference, every response has a code (promise 10).
     ErrorRule(Unsure, status=rules.SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
     # A wrong key or an inactive user (api/apps/restful_apis).
-    rules.no_access(code={"401", "109", "403"}, hint=_KEY),
+    rules.no_access(code={"401", "109", "403"}, hint="check api_key, and that it may use the dataset"),
     # RAGFlow passes on the model provider's message: an empty account, also under 429.
     rules.no_quota(pattern=rules.MONEY, reported=True, hint="check the account at the model provider"),
     # RetCode.RUNNING: the server is still working on the document.
@@ -66,13 +66,12 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
     if rules.is_completion(response):  # it has no envelope
         return None
-    body = response.fields
-    code = body.integer("code")
+    code = response.fields.integer("code")
     case = case_of(
         response,
         codes={"none"} if code is None and response.body is not None else (),
         code=str(code or ""),
-        message=body.text("message"),
+        message=response.fields.text("message"),
         is_error=bool(code),
         is_of_document=response.op == "upload",
     )
@@ -144,10 +143,8 @@ def bases_of(body: Any) -> ListPage[BaseCard] | None:
     return reading.page_in(reading.object_of(body).get("data"), None, base_of)
 
 
-@reading.row_reader
-def base_of(row: Fields) -> BaseCard:
-    """Return a dataset."""
-    return reading.card_in(row, "chunk_method")
+base_of = reading.row_reader(partial(reading.card_in, setting="chunk_method"))
+"""Returns a dataset."""
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:

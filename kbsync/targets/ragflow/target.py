@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from kbsync.contract.searching import Passage, Query
@@ -29,12 +28,6 @@ from kbsync.targets.ragflow.shapes import UNSTARTED
 MAX_IDS = 100
 """Maximum number of ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
 
-BATCH = 10
-"""Maximum number of documents to parse or delete with one request."""
-
-MAX_CHUNKS = 100
-"""Number of passages that a search requests: the maximum page size."""
-
 DATASETS = "/api/v1/datasets"
 
 
@@ -47,7 +40,8 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     refuses_alike = True
     most_ids = MAX_IDS
     _config: RagflowTargetConfig
-    takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
+    # One request starts the parsing of ten documents.
+    takes = Limits(EXTENSIONS, batch=10, list_lag=1.0)
 
     def prepare(self) -> None:
         """Set the API paths and the in-memory caches."""
@@ -59,10 +53,8 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     async def card(self, base_id: str) -> BaseCard:
         """Return one of the user's datasets."""
         path = f"{DATASETS}?{urlencode({'id': base_id})}"
-        for card in (await self._read_base(base_id, path, shapes.bases_of)).rows:
-            if card.id == base_id:
-                return card
-        raise self.no_base(base_id, "it is not in the list")
+        cards = await self._read_base(base_id, path, shapes.bases_of)
+        return self._card_among(base_id, cards.rows, "it is not in the list")
 
     # -- documents
 
@@ -181,20 +173,18 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         for part in batches(ids, MAX_IDS):
             query = urlencode({"ids": part}, doseq=True)
             page = await self._translate_refusal(self.page(1, PAGE_SIZE, query))
-            listed = {row.id: row for row in page.rows}
             # Versions before 0.25.1 ignore `ids` and return the first page of all documents.
             is_whole = page.total is not None and page.total <= len(page.rows)
-            if not (is_whole or listed.keys() == set(part)):
+            if not is_whole and {row.id for row in page.rows} != set(part):
                 return await super()._rows_among(ids)
-            rows |= {remote_id: listed[remote_id] for remote_id in part if remote_id in listed}
+            rows |= {row.id: row for row in page.rows if row.id in part}
         return rows
 
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Search the dataset, or a few documents."""
-        body: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
-        body |= {"page": 1, "page_size": MAX_CHUNKS}
+        """Search the dataset, or a few documents, for a page of passages."""
+        body = {"question": query.text, "dataset_ids": [self._config.dataset_id], "page_size": PAGE_SIZE}
         call = "search", "/api/v1/retrieval", shapes.matches_of
         if 0 < len(query.among) <= MAX_IDS:
             # RAGFlow refuses the search if one of the documents is gone.
