@@ -232,6 +232,8 @@ _FIELDS = (
 _JOINED = "entry e JOIN folder f ON e.folder = f.id"
 _BY_FOLDER = "folder f CROSS JOIN entry e ON e.folder = f.id"
 _NOTED = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
+_RACY = "entry e INDEXED BY entry_racy CROSS JOIN folder f ON e.folder = f.id"
+_BY_INO = "entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
 # Repeats the condition of the index literally, so that SQLite uses it.
 _IS_NOTED = "e.status IN (1, 2, 3, 4)"
 _MISSED = (
@@ -240,8 +242,7 @@ _MISSED = (
 )
 """Files that one check has missed."""
 _READ_WITH_INO = (
-    "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
-    " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
+    f"SELECT f.path, e.name FROM {_BY_INO} WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"  # noqa: S608
 )
 """Files that kbsync has read and that have the given inode number."""
 _UPSERT = (
@@ -372,7 +373,7 @@ class Entries:
         """Discard the times of first checks, because a new process does both checks itself."""
         # Check pending files again, regardless of their stamp: missed files start no work.
         self._db.execute(
-            "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
+            "UPDATE entry INDEXED BY entry_missing SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
             " size = iif(status = ?, -1, size) WHERE presence = 1"
             " AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
             (int(Status.PENDING), mirror),
@@ -443,12 +444,12 @@ class Entries:
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
         """Return present files that may have changed without a new stamp (`racy`)."""
-        return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
+        return list(self._select(_RACY, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
         """Return files whose last stamp has this inode and whose bytes have this digest."""
         where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
-        return list(self._select(_JOINED, where, (ino, bytes.fromhex(digest), mirror)))
+        return list(self._select(_BY_INO, where, (ino, bytes.fromhex(digest), mirror)))
 
     def paths_with_ino(self, mirror: int, ino: int) -> list[str]:
         """Return the paths of files that were read and whose last stamp has this inode."""

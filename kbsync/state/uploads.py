@@ -251,7 +251,8 @@ class Uploads(Table):
         pauses[int(UploadState.SERVING)] = little
         cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
         sql = (
-            "UPDATE upload SET due_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
+            "UPDATE upload INDEXED BY upload_due SET due_at = :now"  # noqa: S608
+            " WHERE mirror = :mirror AND binding = :binding"
             f" AND due_at IS NOT NULL AND state {_in(MAX_PAUSES)}"
             f" AND due_at > :now + CASE state {cases} END"
         )

@@ -330,6 +330,32 @@ async def test_next_due_time_is_found_without_reading_idle_rows(store: StateStor
     assert len(steps) < 50
 
 
+UNCHANGED: dict[str, Callable[[Tx, int], object]] = {
+    "files to be reread": lambda tx, m: tx.entries.racy(m, 10),
+    "files missed by an earlier process": lambda tx, m: tx.entries.forget_first_misses(m),
+    "files with an inode": lambda tx, m: tx.entries.with_ino(m, 7, "ab" * 32),
+    "uploads that the clock put off": lambda tx, m: tx.uploads.bring_forward(m, 1, 2.0),
+}
+
+
+@long
+@pytest.mark.parametrize("wanted", UNCHANGED)
+async def test_rows_of_a_pass_are_found_without_reading_unchanged_files(
+    store: StateStore, wanted: str
+) -> None:
+    def fill(tx: Tx) -> int:
+        m = mirror(tx)
+        for n in range(1000):
+            tx.entries.put(m, entry(f"{n}/a.md"))
+            tx.uploads.add(replace(upload(m, f"{n}/a.md", UploadState.SERVING), due_at=None))
+        return m
+
+    m, steps = await store.write(fill), list[int]()
+    store._writer.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
+    await store.write(lambda tx: UNCHANGED[wanted](tx, m))
+    assert len(steps) < 50
+
+
 class NoTemporaryFiles(apsw.VFS):
     """A file system without temporary files: SQLite creates them outside our names."""
 
