@@ -49,11 +49,9 @@ class StoredTree:
     def rows(self, directory: str) -> set[EntryRow]:
         """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory.
 
-        SQLite returns names that aren't UTF-8 as bytes; the set is rebuilt only if there are any.
+        A name that isn't UTF-8 is still bytes, as SQLite returns it.
         """
-        rows: set[Any] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
-        if any(type(row[0]) is bytes for row in rows):
-            return {(unbind(row[0]), *row[1:]) for row in rows}
+        rows: set[EntryRow] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
         return rows
 
     def folders(self, directory: str) -> dict[str, FolderRow]:
@@ -299,6 +297,7 @@ class Scan(Iterator[FolderListing]):
         stored_rows = self._known.rows(folder.path)
         has_same_rows = stored_rows == folder.rows
         if not has_same_rows:  # only then, so that unchanged files cost nothing
+            stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}
             folder.rows = {(name, size, *storable(*others)) for name, size, *others in folder.rows}
             has_same_rows = stored_rows == folder.rows
         had_problem = stored_folder is not None and bool(stored_folder.problem)
