@@ -33,7 +33,7 @@ from kbsync.state.db import (
     transaction,
 )
 from kbsync.state.lock import holding
-from kbsync.state.read_only import ReadOnlyState, Tx, copy_into, within
+from kbsync.state.read_only import ReadOnlyState, Tx, within
 
 T = TypeVar("T")
 GROUP = 512
@@ -167,10 +167,6 @@ class StateStore:
             with suppress(apsw.Error):  # a damaged file, or one that is closed
                 empty_wal(self._writer)
         self._writer.close()
-
-    def backup(self, destination: apsw.Connection) -> None:
-        """Copy a consistent snapshot of the state into an open, empty database."""
-        copy_into(self._reader, destination)
 
     def _commit_waiting(self) -> None:
         """Commit all waiting writes. Called once for each write, so a call may find that an earlier one did
