@@ -12,7 +12,7 @@ from kbsync.core.text import printable
 from kbsync.errors import Rejected
 from kbsync.targets.http.reading import Fields
 from kbsync.targets.openai.api import remove, rows
-from kbsync.targets.openai.shapes import mark_in
+from kbsync.targets.openai.shapes import is_marked
 from kbsync.targets.openai.target import OpenaiTarget
 
 DESCRIPTION = "description"
@@ -62,7 +62,7 @@ class OpenaiBases(Bases):
         interruption, the user can run this again.
         """
         path = f"/vector_stores/{base_id}"
-        our_ids = [row["id"] async for row in rows(self._client, "list", f"{path}/files") if mark_in(row)]
+        our_ids = [row["id"] async for row in rows(self._client, "list", f"{path}/files") if is_marked(row)]
         for file_id in our_ids:
             await remove(self._client, "delete-file", f"/files/{file_id}")
         await remove(self._client, "delete-base", path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kbsync.targets.http.reading import Fields
-from kbsync.targets.openai.shapes import mark_in
+from kbsync.targets.openai.shapes import is_marked, row_of
 from kbsync_standin.faults import Fault
 from kbsync_standin.openai.project import HOME_ID, Attached
 from tests.bench.bench import Change, OwnDocument
@@ -36,10 +36,7 @@ class OpenaiWorld(RemoteWorld):
         return [file["name"] for file in files if file["id"] not in attached | self.foreign]
 
     def path_of(self, document: dict[str, Any]) -> str | None:
-        mark = mark_in(Fields(document))
-        if mark is None or not mark.path.startswith(self.settings.prefix):
-            return None
-        return mark.path.removeprefix(self.settings.prefix)
+        return row_of(Fields(document), self.settings.prefix).path
 
 
 class ServedOpenai(ServedWorld):
@@ -101,8 +98,8 @@ class OpenaiBench(ZhipuBench):
 
     def _path_in(self, attached: Attached) -> str:
         """Return the file's path, whatever its prefix."""
-        mark = mark_in(Fields(attributes=attached.attributes))
-        path = attached.file.sent_name if mark is None else mark.path
+        row = Fields(attributes=attached.attributes)
+        path = row_of(row).name if is_marked(row) else attached.file.sent_name
         return path.removeprefix(
             next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
         )
@@ -118,8 +115,7 @@ class OpenaiBench(ZhipuBench):
     def describe(self, attached: Attached) -> OwnDocument:
         status, path = attached.status(self.world.app.clock.now()), self._path_in(attached)
         search_result = (path, attached.file.content.decode()) if status == "completed" else None
-        mark = mark_in(Fields(attributes=attached.attributes))
-        recipe = "" if mark is None else mark.recipe
+        recipe = row_of(Fields(attributes=attached.attributes)).recipe or ""
         return OwnDocument(
             attached.id,
             attached.file.sent_name,

@@ -10,7 +10,7 @@ from pathlib import Path
 from kbsync.core.names import Naming
 from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync.targets.lightrag.shapes import document_id
-from kbsync.targets.openai.shapes import Mark
+from kbsync.targets.openai.shapes import path_attributes
 from kbsync.targets.openwebui.shapes import metadata_of
 from kbsync_standin.dify.workspace import DifyDocument
 from kbsync_standin.faults import Fault
@@ -110,8 +110,9 @@ class OpenaiMirror(RepairedMirror):
     def plant_lookalike(self, path: str, text: str) -> None:
         """Sometimes with the same bytes as ours."""
         text = self.chance.choice((text, self.text(path)))
-        mark = Mark(path, sha256(text.encode()).hexdigest(), ANOTHER, "auto")
-        planted = self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
+        mark = f"{sha256(text.encode()).hexdigest()} {ANOTHER} auto"
+        attributes = {"file_id": "file-theirs", "kbsync": mark, **path_attributes(path)}
+        planted = self.bench.add_foreign(path, text, attributes=attributes)
         self.expect_marked(planted, path, text)
 
     def give_name(self, document: OwnDocument, name: str) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.contract.target import DocState
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import Fields, require_shape
+from kbsync.targets.http.rules import READY
 from kbsync.targets.openai import api
-from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
+from kbsync.targets.openai.shapes import PUT_BACK, FileNames, is_marked, status_of
 
 FILES_PAGE = 10_000
 """Maximum number of the account's files in one response (the service's reference, "List files")."""
@@ -43,12 +43,8 @@ class SharedPassages:
         """
         leaving = frozenset(ids)
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
-        stay = [
-            row
-            for file_id, row in rows.items()
-            if file_id not in leaving and status_of(row).state is DocState.READY
-        ]
-        stay.sort(key=lambda row: mark_in(row) is None)
+        stay = [row for file_id, row in rows.items() if file_id not in leaving and status_of(row) == READY]
+        stay.sort(key=is_marked, reverse=True)
         by_length: dict[int | None, list[str]] = {}
         for row in stay:
             by_length.setdefault(row.count("usage_bytes"), []).append(row["id"])

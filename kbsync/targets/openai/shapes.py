@@ -15,7 +15,7 @@ import re
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState, DocStatus, Outgoing
+from kbsync.contract.target import DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
@@ -43,22 +43,18 @@ def page_of(response: HttpResponse) -> tuple[list[Fields], str]:
     return rows, rows[-1]["id"] if has_more else ""
 
 
-_STATES = {
-    "in_progress": DocState.INDEXING,
-    "completed": DocState.READY,
-    "failed": DocState.FAILED,
-    "cancelled": DocState.FAILED,
-}
-
-
 def status_of(row: Fields) -> DocStatus:
     """Return the status that a file in a store reports."""
-    state = _STATES.get(row.text("status"), DocState.UNKNOWN)
-    if state is not DocState.FAILED:
-        return DocStatus(state)
-    error = row.object("last_error")
-    code = error.text("code")
-    return rules.failed(error.text("message"), code, is_quota=code in _QUOTA)
+    match row.text("status"):
+        case "in_progress":
+            return rules.INDEXING
+        case "completed":
+            return rules.READY
+        case "failed" | "cancelled":
+            error = row.object("last_error")
+            code = error.text("code")
+            return rules.failed(error.text("message"), code, is_quota=code in _QUOTA)
+    return rules.UNKNOWN
 
 
 def passages_of(response: HttpResponse) -> list[Match]:
@@ -101,51 +97,42 @@ _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe
 _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What kbsync stores in a file's attributes. `path` includes the mirror's prefix."""
+def path_attributes(path: str) -> dict[str, str]:
+    """Return the attributes that hold a path, which includes the mirror's prefix.
 
-    path: str
-    digest: str
-    upload_id: int
-    recipe: str
-
-    def attributes(self, remote_id: str) -> dict[str, str]:
-        """Return the attributes to send. Raises `Rejected` for a path that doesn't fit."""
-        text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
-        # What counts as a character is undocumented; a non-ASCII character may count as two.
-        length = MAX_VALUE_LENGTH if text.isascii() else MAX_VALUE_LENGTH // 2
-        pieces = [text[start : start + length] for start in range(0, len(text), length)]
-        if len(pieces) > len(PATH_KEYS):
-            raise Rejected("the path is too long to be stored with the file", code="path")
-        mark = f"{self.digest} {self.upload_id} {self.recipe}"
-        return {"file_id": remote_id, "kbsync": mark, **dict(zip(PATH_KEYS, pieces, strict=False))}
+    Raises `Rejected` for a path that doesn't fit.
+    """
+    text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), path)
+    # What counts as a character is undocumented; a non-ASCII character may count as two.
+    length = MAX_VALUE_LENGTH if text.isascii() else MAX_VALUE_LENGTH // 2
+    pieces = [text[start : start + length] for start in range(0, len(text), length)]
+    if len(pieces) > len(PATH_KEYS):
+        raise Rejected("the path is too long to be stored with the file", code="path")
+    return dict(zip(PATH_KEYS, pieces, strict=False))
 
 
-def mark_in(row: Fields) -> Mark | None:
-    """Return the mark of a file in a store; None if the file isn't ours."""
-    attributes = row.object("attributes")
-    match = _MARK.fullmatch(attributes.text("kbsync"))
-    encoded = "".join(attributes.text(key) for key in PATH_KEYS)
-    if match is None or not encoded:
-        return None
-    try:
-        path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate, which our marks never contain
-        return None
-    return Mark(path, match["digest"], int(match["upload"]), match["recipe"])
-
-
-def row_of(row: Fields, prefix: str) -> DocumentRow:
+def row_of(row: Fields, prefix: str = "") -> DocumentRow:
     """Return a file in a store as a row.
 
     Without our mark, or under another prefix, it belongs to somebody else.
     """
-    created, status = row.count("created_at"), status_of(row)
-    if (mark := mark_in(row)) is None:
-        return DocumentRow(row["id"], row["id"], None, created, status)
-    about = reading.path_below(prefix, mark.path), mark.digest, mark.upload_id, mark.recipe
-    return DocumentRow(row["id"], mark.path, None, created, status, *about)
+    remote_id, created, status = row.text("id"), row.count("created_at"), status_of(row)
+    attributes = row.object("attributes")
+    match = _MARK.fullmatch(attributes.text("kbsync"))
+    encoded = "".join(attributes.text(key) for key in PATH_KEYS)
+    try:
+        path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate, which our marks never contain
+        path = ""
+    if match is None or not path:
+        return DocumentRow(remote_id, remote_id, None, created, status)
+    mark = reading.path_below(prefix, path), match["digest"], int(match["upload"]), match["recipe"]
+    return DocumentRow(remote_id, path, None, created, status, *mark)
+
+
+def is_marked(row: Fields) -> bool:
+    """Return whether a file in a store has the mark of any mirror."""
+    return row_of(row).digest is not None
 
 
 _PLAIN = Naming(style="plain")

@@ -16,13 +16,13 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocS
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, require_shape
-from kbsync.targets.http.rules import GONE, INDEXING
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, require_document, require_shape
+from kbsync.targets.http.rules import GONE, INDEXING, READY
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
 from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
-from kbsync.targets.openai.shapes import Mark, mark_in, status_of
+from kbsync.targets.openai.shapes import status_of
 
 MAX_PASSAGES = 50
 """The service's maximum of `max_num_results`."""
@@ -70,12 +70,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(store_id, self._prefix)
-        # Files still to be attached, by upload id and digest; then files that may be attached by now, and
-        # since when.
+        # Files still to be attached, by upload id and digest, and files whose attach request has an unknown
+        # outcome, each with the time.
         self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
         self._attaching: dict[str, float] = {}
-        # Files whose attach request has an unknown outcome.
-        self._unconfirmed: set[str] = set()
         # The model of the vectors at OGX, where files with equal text share passages; "" at other servers.
         self._vector_model: str | None = None
         self._cleaned_at: float | None = None
@@ -117,24 +115,22 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def upload(self, document: Outgoing) -> Accepted:
         """Store the file and attach it."""
         key, remote_id = (document.upload_id, document.digest), ""
-        mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
+        attributes = shapes.path_attributes(self._prefix + document.path)
+        attributes["kbsync"] = f"{document.digest} {document.upload_id} {document.recipe}"
         try:
-            mark.attributes("")
             # Attaching has its own rate limit: if the file had to wait for it, don't upload the file again.
             if key not in self._uploaded:
                 self._uploaded[key] = await self._upload(document), self._steady()
             remote_id, _ = self._uploaded[key]
             async with self._attach_slots:
-                row = await self._attach(remote_id, mark)
+                row = await self._attach(remote_id, {"file_id": remote_id, **attributes})
         except Rejected:
             self._uploaded.pop(key, None)
             if remote_id:  # the file didn't become a document
                 await api.remove(self._client, "delete-file", f"/files/{remote_id}")
             raise
         self._uploaded.pop(key, None)
-        if row is None:
-            self._attaching[remote_id] = self._steady()
-        return Accepted(remote_id, ready=row is not None and status_of(row).state is DocState.READY)
+        return Accepted(remote_id, ready=row is not None and status_of(row) == READY)
 
     async def _upload(self, document: Outgoing) -> str:
         """Store the file, which doesn't make a document yet; return its id.
@@ -148,31 +144,31 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             response = await self._client.post_form(
                 "upload", "/files", fields={"purpose": "assistants"}, file=part
             )
-            if remote_id := response.fields.id("id"):
-                return remote_id
-            raise Unsure("upload: the response has no file id", code="no-id")
+            return require_document("upload", response.fields.id("id"))
         except Unsure as error:
             newest = api.rows(self._client, "files", "/files", 1, purpose="assistants")
             if row_ids := [row["id"] async for row in newest if self._names.is_of(document, row)]:
                 return str(row_ids[0])
             raise Unavailable(error.reason, code=error.code) from error
 
-    async def _attach(self, remote_id: str, mark: Mark) -> Fields | None:
+    async def _attach(self, remote_id: str, attributes: Mapping[str, str]) -> Fields | None:
         """Attach a stored file, which makes it a document.
 
         OGX responds only after indexing; None: it may still be indexing.
         """
-        body, began = {"file_id": remote_id, "attributes": mark.attributes(remote_id)}, self._steady()
+        body, began = {"file_id": remote_id, "attributes": attributes}, self._steady()
         row: Fields | None = None
         try:
             row = (await self._client.post("attach", self._files, json=body)).fields
         except Unsure as error:
-            self._unconfirmed.add(remote_id)
+            self._attaching[remote_id] = self._steady()
             with suppress(Unavailable):
                 row = await self._read_file(remote_id)
             # Never attach a file twice concurrently: OGX would list it twice and never remove it.
             if row is None and self._steady() - began <= SLOW_ATTACH_AFTER:
                 raise Unavailable(error.reason, code=error.code) from error
+        if not row:
+            self._attaching[remote_id] = self._steady()
         return row or None
 
     # -- status
@@ -280,7 +276,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
         Deletes files that are waiting to be attached, because the next run would upload them again.
         """
-        waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._unconfirmed]
+        waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._attaching]
         self._uploaded.clear()
         with suppress(TargetError, TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -295,13 +291,12 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         Raises `Rejected` for a file that isn't ours.
         """
         row = await self._read_file(remote_id) or Fields()
-        if (mark := mark_in(row)) is None:
+        if not shapes.is_marked(row):
             await self.base()
             raise Rejected("rename: the file is not in the store, or doesn't have our mark", code=GONE)
-        renamed = replace(mark, path=self._prefix + path).attributes(remote_id)
         # Keep attributes that others set: their searches may filter by them.
         attributes = {key: value for key, value in row["attributes"].items() if key not in shapes.PATH_KEYS}
-        body = {"attributes": attributes | renamed}
+        body = {"attributes": attributes | shapes.path_attributes(self._prefix + path)}
         await self._client.request("rename", "POST", f"{self._files}/{remote_id}", json=body)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:

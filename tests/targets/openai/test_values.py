@@ -17,9 +17,10 @@ from kbsync.targets.openai.shapes import (
     MAX_ATTRIBUTES,
     MAX_VALUE_LENGTH,
     FileNames,
-    Mark,
-    mark_in,
+    is_marked,
     page_of,
+    path_attributes,
+    row_of,
     status_of,
 )
 from tests.targets.bodies import outgoing
@@ -29,23 +30,22 @@ DIGEST = hashlib.sha256(b"hello").hexdigest()
 
 @given(st.binary(min_size=1, max_size=300).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
 def test_mark_round_trips_for_any_path(path: str) -> None:
-    mark = Mark(path, DIGEST, 7, "auto")
-    attributes = mark.attributes("file-1")
+    attributes = path_attributes(path) | {"kbsync": f"{DIGEST} 7 auto"}
     assert all(len(value) <= MAX_VALUE_LENGTH and value.strip() == value for value in attributes.values())
-    assert mark_in(Fields(attributes=attributes)) == mark
+    row = row_of(Fields(attributes=attributes))
+    assert (row.path, row.digest, row.upload_id, row.recipe) == (path, DIGEST, 7, "auto")
 
 
 @pytest.mark.parametrize("path", ["d/" * 2046 + "a.md", "手册/" * 512 + "a.md"], ids=["ascii", "cjk"])
 def test_longest_path_fits_into_the_attributes(path: str) -> None:
-    mark = Mark(path, DIGEST, 7, "auto")
-    attributes = mark.attributes("file-1")
-    assert len(attributes) <= MAX_ATTRIBUTES
-    assert mark_in(Fields(attributes=attributes)) == mark
+    attributes = path_attributes(path) | {"kbsync": f"{DIGEST} 7 auto"}
+    assert len(attributes) < MAX_ATTRIBUTES
+    assert row_of(Fields(attributes=attributes)).path == path
 
 
 def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
     with pytest.raises(Rejected):
-        Mark("\udcff" * 4096, DIGEST, 7, "auto").attributes("file-1")
+        path_attributes("\udcff" * 4096)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
     ],
 )
 def test_document_without_a_complete_mark_is_foreign(attributes: Any) -> None:
-    assert mark_in(Fields(attributes=attributes)) is None
+    assert not is_marked(Fields(attributes=attributes))
 
 
 @pytest.mark.parametrize(
