@@ -197,11 +197,3 @@ def test_entries_are_found_by_file_folder_and_former_path_and_removed_with_their
         assert [entry.mirror for entry in tx.history.newest((number, other), 0.0, 9)] == ["other"]
 
     world.change(work)
-
-
-async def test_unreadable_file_is_recorded_once(world: World) -> None:
-    world.limits = replace(world.limits, max_bytes=10)
-    world.write("big.md", "x" * 100)
-    for _ in range(2):
-        await world.once()
-    assert events(world) == [("failed", "big.md")]

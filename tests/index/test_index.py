@@ -188,19 +188,6 @@ def test_unstorable_document_keeps_its_old_version_and_the_others(index: Writer,
     is_sound(index)
 
 
-def test_equal_texts_share_a_vector_until_the_last_is_deleted(index: Writer) -> None:
-    fake = Fake()
-    index.put([entry(1, "same", "one"), entry(2, "same", "two")], fake)
-    assert sorted(fake.embedded) == ["one", "same", "two"]
-    index.put([entry(3, "same", "three", replaces=1)], fake)
-    assert fake.embedded[3:] == ["three"]
-    index.delete([2])
-    assert slots_in_use(index) == 2
-    index.delete([3])
-    assert slots_in_use(index) == 0
-    assert index._connection.execute("SELECT count(*) FROM block").get == 0
-
-
 def test_free_slot_is_reused(index: Writer) -> None:
     index.put([entry(1, *(f"text {at}" for at in range(SLOTS)))], Fake())
     index.put([entry(2, "more")], Fake())
