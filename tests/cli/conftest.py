@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,19 @@ from typing import Any
 import pytest
 
 from kbsync.cli.commands import init
+from kbsync.core.model import Status
 from kbsync.index import better
+from kbsync.state.store import StateStore
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application as vectors
 from tests.cli.sandbox import OrdinarySandbox, Sandbox
 from tests.cli.terminal import Begin, Terminal
 from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
+
+SECRET = "secret-for-tests"
 
 GUIDES = {
     "install.md": "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n",
@@ -64,6 +71,26 @@ def failed(sandbox: Sandbox) -> Sandbox:
     sandbox.prepare({"good.md": "text", "broken.pdf": "this is no pdf", "scans/torn.pdf": "nor is this"})
     assert sandbox.run("--once").code == 1
     return sandbox
+
+
+@pytest.fixture
+def waiting(sandbox: Sandbox) -> Sandbox:
+    """A mirror whose pass ended just now; one of its six documents has waited since."""
+    sandbox.mirror({f"{number}.md": f"document {number}" for number in range(6)})
+    store = StateStore(sandbox.state / "state.db")
+    mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
+    assert mirror is not None
+    store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()
+    store.close()
+    return sandbox
+
+
+@pytest.fixture
+def models() -> Iterator[Server]:
+    """Run embedding and rerank services."""
+    server = Server(vectors(f"id.{SECRET}"))
+    with server.in_thread():
+        yield server
 
 
 @pytest.fixture

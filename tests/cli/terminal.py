@@ -15,6 +15,9 @@ from collections.abc import Callable
 from tests.cli.sandbox import UNSET, Sandbox
 from tests.warm import Warm
 
+SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+"""Sequences that show and leave a program's own screen."""
+
 OF_DESKTOPS = (
     "COLUMNS",
     "LINES",

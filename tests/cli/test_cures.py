@@ -421,9 +421,7 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
 
 @long
 def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(sandbox: Sandbox) -> None:
-    for number in range(8):
-        sandbox.write(f"{number}.md", f"document {number}")
-    sandbox.configure()
+    sandbox.prepare({f"{number}.md": f"document {number}" for number in range(8)})
     daemon = sandbox.watch(until="daemon.watching")
     eventually(lambda: sandbox.status()["documents"]["ready"] == 8)
     remove(sandbox, 7)

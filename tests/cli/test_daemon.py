@@ -94,8 +94,7 @@ def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
 
 
 def test_second_kbsync_is_refused_after_the_lock_file_was_deleted(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     daemon = sandbox.watch(until="daemon.watching")
     (sandbox.state / "lock").unlink()
     refused = sandbox.run("--once")

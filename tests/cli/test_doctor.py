@@ -20,7 +20,7 @@ from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
-from kbsync_standin.vectors import application as vectors
+from tests.cli.conftest import SECRET
 from tests.cli.cures import proves
 from tests.cli.sandbox import Ran, Sandbox, words_of
 from tests.cli.zhipu import KEY, ZhipuSandbox
@@ -33,9 +33,6 @@ from tests.targets.http.servers import serving
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
     """Return the checks by name, one of each."""
     return {check["name"]: check for check in ran.json["checks"]}
-
-
-SECRET = "secret-for-tests"
 
 
 def names_with(ran: Ran, result: str) -> set[str]:
@@ -158,14 +155,6 @@ def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
     assert checks["detail"].endswith(message.format(file=file, config=moved))
     assert wrong not in checks["detail"]
     assert words_of(checks["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
-
-
-@pytest.fixture
-def models() -> Iterator[Server]:
-    """Run embedding and rerank services."""
-    server = Server(vectors(f"id.{SECRET}"))
-    with server.in_thread():
-        yield server
 
 
 @long

@@ -13,9 +13,7 @@ pytestmark = long
 
 
 def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox) -> None:
-    for number in range(10):
-        sandbox.write(f"sub/f{number}.md", f"text {number}")
-    sandbox.configure()
+    sandbox.prepare({f"sub/f{number}.md": f"text {number}" for number in range(10)})
     ran = sandbox.run("history")
     assert ran.code == 2 and "has not been mirrored yet" in ran.err
     sandbox.once()

@@ -13,10 +13,9 @@ from tests.share import long
 @pytest.fixture
 def changed(sandbox: Sandbox) -> Sandbox:
     """A mirror in whose folder every kind of change has happened."""
-    for name in ("same", "edited", "moved", "gone", "dropped"):
-        sandbox.write(f"{name}.md", f"this is {name}\n" * 40)
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror(
+        {f"{name}.md": f"this is {name}\n" * 40 for name in ("same", "edited", "moved", "gone", "dropped")}
+    )
     sandbox.write("edited.md", "now it is another text")
     (sandbox.docs / "moved.md").rename(sandbox.docs / "new place.md")
     (sandbox.docs / "gone.md").unlink()
@@ -91,10 +90,9 @@ def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
 @long
 def test_kept_documents_are_planned_counted_and_verified(sandbox: Sandbox) -> None:
     """Every command counts it as correct, and nothing waits for anybody."""
-    for name in ("same", "gone", "dropped"):
-        sandbox.write(f"{name}.md", f"this is {name}\n")
-    sandbox.configure("deletions: never")
-    sandbox.once()
+    sandbox.mirror(
+        {f"{name}.md": f"this is {name}\n" for name in ("same", "gone", "dropped")}, "deletions: never"
+    )
     (sandbox.docs / "gone.md").unlink()
     sandbox.write(".kbsyncignore", "dropped.md\n")
     out = sandbox.run("plan").out

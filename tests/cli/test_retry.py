@@ -52,10 +52,7 @@ def test_commands_before_the_first_pass_name_the_command_to_run(sandbox: Sandbox
 @long
 def test_replaced_folder_is_approved_as_it_is(sandbox: Sandbox) -> None:
     """If another folder has replaced the mirrored one, the fix of the halt accepts it."""
-    for number in range(4):
-        sandbox.write(f"{number}.md", f"text {number}")
-    sandbox.configure()
-    sandbox.run("--once")
+    sandbox.mirror({f"{number}.md": f"text {number}" for number in range(4)})
     shutil.copytree(sandbox.docs, sandbox.root / "copy")
     sandbox.docs.rename(sandbox.root / "old")
     (sandbox.root / "copy").rename(sandbox.docs)

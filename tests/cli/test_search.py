@@ -33,17 +33,15 @@ from kbsync.errors import Unavailable
 from kbsync.freshness import Note
 from kbsync.search import SearchReply
 from kbsync.state import lock
-from kbsync.state.store import StateStore
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync_standin.server import Server
-from kbsync_standin.vectors import application as vectors
-from tests.cli.conftest import ODD
+from tests.cli.conftest import ODD, SECRET
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox, words_of
-from tests.cli.terminal import Begin
+from tests.cli.terminal import FIRST_SCREEN, SECOND_SCREEN, Begin
 from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox
 from tests.share import long
 
@@ -123,9 +121,7 @@ def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored
 @long
 def test_people_see_no_markup_and_no_repeated_heading(sandbox: Sandbox) -> None:
     fence = "```sh\n# as root\nbackup --now\n```\n"
-    sandbox.write("backups.md", f"# `Backups`\n\nBackups run at night:\n\n{fence}")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"backups.md": f"# `Backups`\n\nBackups run at night:\n\n{fence}"})
     first, second = sandbox.run("search", "backups").out.splitlines()
     assert first.startswith("backups.md  Backups  line 1")
     assert second.strip() == "Backups run at night: # as root backup --now"
@@ -418,17 +414,6 @@ def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: Zh
     assert ranks == [0, 0, 1, 1, 2, 2]
 
 
-SECRET = "secret-for-tests"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """Run embedding and rerank services."""
-    server = Server(vectors(f"id.{SECRET}"))
-    with server.in_thread():
-        yield server
-
-
 def aim(sandbox: Sandbox, url: str, rerank: str = "", *, dialect: str = "openai") -> None:
     """Configure a built-in knowledge base with embeddings and reranking from these addresses."""
     service = {"api_key": f"id.{SECRET}", "model": "words"}
@@ -442,20 +427,20 @@ AWAY = "http://127.0.0.1:9"
 
 
 @long
-def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, server: Server) -> None:
-    aim(sandbox, server.url, server.url)
+def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, models: Server) -> None:
+    aim(sandbox, models.url, models.url)
     sandbox.write("bees.md", "bees make honey in a beehive")
     sandbox.write("taxes.md", "the tax return is due in may")
     sandbox.write("honey.md", "honey honey honey and more honey")
     assert sandbox.run("--once").code == 0
     assert sandbox.search("bees make honey")[:2] == ["bees.md", "honey.md"]
     assert sandbox.search("bees make honey", "--rerank")[0] == "bees.md"
-    aim(sandbox, server.url)
+    aim(sandbox, models.url)
     refused = sandbox.run("search", "bees", "--rerank")
     assert (refused.code, "target.rerank" in refused.err) == (2, True)
     for embedding, rerank, says in (
-        (AWAY, server.url, "searched by words alone"),
-        (server.url, AWAY, "in kbsync's own order"),
+        (AWAY, models.url, "searched by words alone"),
+        (models.url, AWAY, "in kbsync's own order"),
     ):
         aim(sandbox, embedding, rerank)
         ran = sandbox.go("search", "tax return", "--json")  # a process: other tests don't set up its log
@@ -465,8 +450,8 @@ def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, server:
 
 
 @long
-def test_picture_is_found_by_text(sandbox: Sandbox, server: Server) -> None:
-    aim(sandbox, server.url, dialect="newapi")
+def test_picture_is_found_by_text(sandbox: Sandbox, models: Server) -> None:
+    aim(sandbox, models.url, dialect="newapi")
     sandbox.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
     sandbox.write("taxes.md", "the tax return is due in may")
     sandbox.write("broken.png", b"no picture")
@@ -475,9 +460,6 @@ def test_picture_is_found_by_text(sandbox: Sandbox, server: Server) -> None:
     assert sandbox.search("a beehive under a tree")[0] == "garden.png"
     sandbox.configure()
     assert sandbox.run("plan", "--json").json["mirrors"][0]["delete"] == []  # deselected, but left
-
-
-SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 
 
 MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
@@ -634,21 +616,6 @@ def test_terminal_is_restored_however_search_ends(
 # -- documents that a search misses ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def lagging(sandbox: Sandbox) -> Sandbox:
-    """A mirror after a pass, with one document waiting."""
-    for number in range(3):
-        sandbox.write(f"{number}.md", f"document {number}")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
-    store = StateStore(sandbox.state / "state.db")
-    mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
-    assert mirror is not None
-    store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()
-    store.close()
-    return sandbox
-
-
 def notes(sandbox: Sandbox, query: str, *options: str) -> list[str]:
     """Return the notes on the hits, which are the same on stderr and in the JSON."""
     ran = sandbox.run("search", query, "--json", *options)
@@ -754,13 +721,13 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
 
 
 @long
-def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Sandbox) -> None:
+def test_unindexed_documents_are_reported_with_and_without_hits(waiting: Sandbox) -> None:
     waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):
-        assert notes(lagging, word) == [waits]
-        assert waits in lagging.run("search", word, "--files").err
-    with lock.held(lagging.state):
-        assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
+        assert notes(waiting, word) == [waits]
+        assert waits in waiting.run("search", word, "--files").err
+    with lock.held(waiting.state):
+        assert notes(waiting, "document") == ["handbook: 1 file is not indexed yet"]
 
 
 @long
@@ -790,12 +757,12 @@ def test_search_with_filters_only_names_the_commands_that_list_documents(sandbox
 
 
 @long
-def test_search_during_the_first_pass_says_so(lagging: Sandbox) -> None:
-    with contextlib.closing(apsw.Connection(str(lagging.state / "state.db"))) as database:
+def test_search_during_the_first_pass_says_so(waiting: Sandbox) -> None:
+    with contextlib.closing(apsw.Connection(str(waiting.state / "state.db"))) as database:
         database.execute("UPDATE mirror SET last_pass = NULL")
-    with lock.held(lagging.state):
-        assert notes(lagging, "document") == [
-            "handbook: the first pass is under way; searchable so far: 2 of 3 files"
+    with lock.held(waiting.state):
+        assert notes(waiting, "document") == [
+            "handbook: the first pass is under way; searchable so far: 5 of 6 files"
         ]
 
 

@@ -50,10 +50,7 @@ def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> 
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
     old, new = Sandbox(tmp_path / "old"), Sandbox(tmp_path / "new")
-    for number in range(4):
-        old.write(f"sub/{number}.md", f"word number{number}")
-    old.configure()
-    assert old.run("--once").code == 0
+    old.mirror({f"sub/{number}.md": f"word number{number}" for number in range(4)})
     shutil.copytree(old.docs, new.docs, dirs_exist_ok=True, copy_function=shutil.copyfile)
     new.configure()
     new.state.mkdir(parents=True)

@@ -24,7 +24,6 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, late
 from kbsync.config.model import MirrorConfig
-from kbsync.core.model import Status
 from kbsync.core.text import format_size
 from kbsync.engine.status import DocumentCounts, FileStatus, Items, MirrorStatus
 from kbsync.index import better
@@ -32,12 +31,11 @@ from kbsync.state import db, lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.pauses import Pause
 from kbsync.state.read_only import Tx
-from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
-from tests.cli.terminal import Begin
+from tests.cli.terminal import FIRST_SCREEN, SECOND_SCREEN, Begin
 from tests.share import long
 
 
@@ -164,21 +162,6 @@ def test_full_disk_of_the_state_is_a_halt_that_no_state_stores(
     checked = mirrored.run("status", "--check", "--folder", "docs")
     assert checked.code == 4
     assert f"unexpected error: {detail}" in checked.out
-
-
-@pytest.fixture
-def waiting(sandbox: Sandbox) -> Sandbox:
-    """A mirror whose pass ended just now; one of its six documents has waited since."""
-    for number in range(6):
-        sandbox.write(f"{number}.md", f"document {number}")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
-    store = StateStore(sandbox.state / "state.db")
-    mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
-    assert mirror is not None
-    store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()
-    store.close()
-    return sandbox
 
 
 def passed(sandbox: Sandbox, ago: float | None) -> None:
@@ -325,8 +308,7 @@ def test_suggested_command_repeats_the_options_and_works(sandbox: Sandbox) -> No
 def test_occasional_passes_cause_no_not_running_warning(
     sandbox: Sandbox, rescan: str, ago: int, is_reported: bool
 ) -> None:
-    sandbox.prepare({"a.md": "alpha"}, f"rescan: {rescan}")
-    sandbox.run("--once")
+    sandbox.mirror({"a.md": "alpha"}, f"rescan: {rescan}")
     passed(sandbox, ago)
     assert [RUN in line for line in wrong(sandbox)] == [True] * is_reported
     # If a line reports it, so does the exit code.
@@ -340,8 +322,7 @@ def test_occasional_passes_cause_no_not_running_warning(
 
 @long
 def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
-    sandbox.prepare({"a.md": "alpha"}, "rescan: 10m")
-    sandbox.run("--once")
+    sandbox.mirror({"a.md": "alpha"}, "rescan: 10m")
     passed(sandbox, 240)
     for quiet, line in (((), 1), (("-q",), 0)):
         ran = sandbox.run("status", "--check", "--max-age", "1m", *quiet)
@@ -494,9 +475,6 @@ def test_most_severe_problem_comes_first_in_exit_code_order(
     assert [line.split()[0] for line in frame.table[-6:]] == order
     named_first = dict.fromkeys(line.split()[1].rstrip(":") for line in frame.wrong)
     assert [name for name in named_first if name in order] == ["unread", "held", "down", "failed"]
-
-
-SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 
 
 def test_watch_prints_one_line_per_change_without_a_terminal() -> None:

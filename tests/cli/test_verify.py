@@ -21,8 +21,7 @@ def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
 
 @long
 def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox) -> None:
-    sandbox.prepare({"a.md": "alpha"})
-    sandbox.run("--once")
+    sandbox.mirror({"a.md": "alpha"})
     sandbox.write("a.md", "alpha, changed")
     verification = sandbox.run("verify", "--json")
     assert (verification.code, verification.json["mirrors"][0]["stale"]) == (1, ["a.md"])
@@ -48,10 +47,9 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox
     ],
 )
 def test_verify_finds_documents_without_passages(sandbox: Sandbox, damage: str, missing: list[str]) -> None:
-    sandbox.write("a.md", "# Falcons\n\nThe kestrel.\n\n# Waders\n\nThe heron.\n")
-    sandbox.write("b.md", "# Gulls\n\nThe tern.\n")
-    sandbox.configure()
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror(
+        {"a.md": "# Falcons\n\nThe kestrel.\n\n# Waders\n\nThe heron.\n", "b.md": "# Gulls\n\nThe tern.\n"}
+    )
     with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
         index.execute(damage)
     verification = sandbox.run("verify", "--json")
@@ -141,23 +139,6 @@ def test_findings_of_several_mirrors_follow_the_name_of_their_mirror(sandbox: Sa
 def documents(sandbox: Sandbox) -> list[str]:
     with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
         return [path for (path,) in index.execute("SELECT path FROM document ORDER BY path")]
-
-
-@long
-def test_repair_requested_for_one_base_does_not_affect_the_next(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "# Falcons\n\nThe kestrel.\n")
-    sandbox.configure()
-    sandbox.run("--once")
-    with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
-        index.execute("DELETE FROM chunk")
-    assert sandbox.run("verify", "--repair").code == 1
-    with closing(apsw.Connection(str(sandbox.state / "state.db"))) as state:
-        request = state.execute("SELECT at, verb, mirror, args FROM inbox").fetchall()
-    sandbox.run("--once")  # the damaged index is set aside, and the new one's documents get the same ids
-    with closing(apsw.Connection(str(sandbox.state / "state.db"))) as state:
-        state.executemany("INSERT INTO inbox(at, verb, mirror, args) VALUES (?, ?, ?, ?)", request)
-    assert sandbox.run("--once", "--json").json["uploaded"] == 0
-    assert documents(sandbox) == ["a.md"]
 
 
 @long

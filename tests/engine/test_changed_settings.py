@@ -217,9 +217,7 @@ async def test_deletions_and_settings_changes_are_held_separately(world: World) 
     assert halt(world)["reason"] == "deletions-held"
     for words in ("6 of 10 documents would be deleted", "4 of 10 documents (40 B)"):
         assert words in halt(world)["detail"]
-    for n, text in texts.items():
-        world.write(f"f{n}.md", text)
-    await world.once()
+    await world.mirrored({f"f{n}.md": text for n, text in texts.items()})
     assert halt(world)["detail"].startswith("10 of 10 documents")
     assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.searchable_texts())
 

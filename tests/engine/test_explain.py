@@ -426,8 +426,7 @@ async def test_restoring_the_old_name_clears_the_failure(renamed: World) -> None
 
 async def test_refused_rename_is_no_failure_where_old_names_are_kept(renamed: World) -> None:
     renamed.settings = replace(renamed.settings, renames="keep")
-    renamed.write(NEW, "as it was")  # checked again
-    await renamed.once()
+    await renamed.mirrored({NEW: "as it was"})  # checked again
     assert renamed.statuses() == {"ready": 4}
 
 

@@ -70,9 +70,7 @@ async def test_pass_uploads_at_once_what_an_earlier_one_could_not(world: World) 
 
 
 async def test_restored_held_file_is_served_without_an_upload(world: World) -> None:
-    for path, text in (await all_held(world)).items():
-        world.write(path, text)
-    await world.once()
+    await world.mirrored(await all_held(world))
     assert world.statuses() == {"ready": 3}
     assert world.puts() == 3
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
@@ -425,9 +423,7 @@ async def test_deletions_that_wait_for_approval_count_too(tmp_path: Path) -> Non
 
 async def turned_away(world: World) -> MemoryBase:
     """The base that had x, y and z; the mirror uses another one now."""
-    for name in "xyz":
-        world.write(f"{name}.md", f"text of {name}")
-    await world.once()
+    await world.mirrored({f"{name}.md": f"text of {name}" for name in "xyz"})
     first, world.base = world.base, MemoryBase(clock=world.clock.wall)
     world.base.id = "another"
     await world.ends_equal()

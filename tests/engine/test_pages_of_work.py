@@ -122,9 +122,7 @@ async def test_files_restored_after_a_kill_leave_no_question(
     tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async for world in killed_while_holding(tmp_path, monkeypatch):
-        for n in range(10):
-            world.write(f"f{n}.md", f"text of f{n}")
-        await world.once()
+        await world.mirrored({f"f{n}.md": f"text of f{n}" for n in range(10)})
         assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []  # noqa: B023
         assert world.searchable_texts() == world.on_disk()
 

@@ -186,8 +186,7 @@ async def test_document_that_survived_its_deletion_is_found_while_its_file_fails
     await world.once()
     world.base._documents[old.remote_id] = old
     fails(world, "put")
-    world.write("f0.md", "text of f0")
-    await world.once()
+    await world.mirrored({"f0.md": "text of f0"})
     world.clock.now += 60.0
     assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
     await repair(world)

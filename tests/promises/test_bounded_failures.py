@@ -39,9 +39,7 @@ async def test_retry_delays_grow_during_an_outage(
 ) -> None:
     """In the second half of the time requests are rare."""
     async with RemoteWorld(tmp_path).serving() as world:
-        world.write("gone.md", "one")
-        world.write("kept.md", "two")
-        await world.once()
+        await world.mirrored({"gone.md": "one", "kept.md": "two"})
         world.delete("gone.md")
         world.write("new.md", "three")
         world.clock.now += 10

@@ -106,8 +106,7 @@ async def test_older_document_is_explained_and_left_alone_after_lost_state(named
     await named.mirrored(10)
     named.lose_state()
     named.clock.now += 10
-    named.write("f2.md", "another text")
-    await named.once()
+    await named.mirrored({"f2.md": "another text"})
     await named.repair()
     second_check = await named.verify()
     assert paths(second_check) == {"duplicate": ["f2.md"]}

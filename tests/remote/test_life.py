@@ -221,8 +221,7 @@ async def test_foreign_document_keeps_its_name(world: RemoteWorld, policy: str) 
     world.delete("f0.md")
     await world.mirrored({"keep.md": "hello"})
     foreign = world.plant(ours, "his own")
-    world.write("f0.md", "text of f0")  # the bytes that give this same name
-    await world.once()
+    await world.mirrored({"f0.md": "text of f0"})  # the bytes that give this same name
     assert world.statuses() == {"ready": 2}
     if policy != "replace":
         assert world.keeps_foreign()

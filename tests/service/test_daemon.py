@@ -133,8 +133,7 @@ def test_sighup_during_the_imports_reloads_the_config(sandbox: Sandbox, module: 
 def test_stop_during_the_imports_has_the_exit_code_of_a_later_one(
     sandbox: Sandbox, words: tuple[str, ...], module: str, name: str
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     process = start_daemon(importing, sandbox, *words, MODULE=module, SIGNAL=name, stdin=subprocess.DEVNULL)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == (128 + signal.Signals[name] if words else 0), err

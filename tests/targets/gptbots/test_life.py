@@ -156,9 +156,7 @@ async def test_lost_upload_is_not_confused_with_the_same_upload_of_another_mirro
     theirs = await two_mirrors(world)
     world.play("lost-answer", op="add", effect=False)
     await world.ends_equal()
-    for path in ("f0.md", "f1.md"):
-        world.write(path, f"another text of {path}")
-    await world.once()
+    await world.mirrored({path: f"another text of {path}" for path in ("f0.md", "f1.md")})
     assert [document for document in world.documents() if document in theirs] == theirs
 
 

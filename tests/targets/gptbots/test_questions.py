@@ -17,9 +17,7 @@ FILES = ("faq.csv", "more.csv")
 @pytest.fixture
 async def world(world: GptbotsWorld) -> GptbotsWorld:
     world.settings = replace(world.settings, document_settings=lambda _: {"kind": "qa"}, fingerprint="qa")
-    for name in FILES:
-        world.write(name, f"question,answer\nwho,{name}\n")
-    await world.once()
+    await world.mirrored({name: f"question,answer\nwho,{name}\n" for name in FILES})
     assert {document["kind"] for document in world.documents()} == {"qa"}
     world.clock.now += 10
     world.server.requests.clear()
@@ -28,9 +26,7 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
 
 async def edited(world: GptbotsWorld, *names: str, text: str = "you") -> None:
     """Change these files and mirror them."""
-    for name in names:
-        world.write(name, f"question,answer\nwho,{text}\n")
-    await world.once()
+    await world.mirrored(dict.fromkeys(names, f"question,answer\nwho,{text}\n"))
 
 
 def effects(world: GptbotsWorld) -> list[str]:

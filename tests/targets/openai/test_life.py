@@ -240,9 +240,7 @@ async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(og
 
 @long
 async def test_different_texts_of_equal_length_are_left_alone(ogx: OpenaiWorld) -> None:
-    for path in ("a.md", "b.md"):
-        ogx.write(path, f"text of {path}")
-    await ogx.once()
+    await ogx.mirrored({path: f"text of {path}" for path in ("a.md", "b.md")})
     ogx.server.requests.clear()
     await delete(ogx, "a.md")
     assert ogx.request_count("put-back") == 0 and ogx.request_count("text") == 2
@@ -273,9 +271,7 @@ async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_
 
 @long
 async def test_text_others_have_too_is_found_under_our_path(ogx: OpenaiWorld) -> None:
-    for path in ("a.md", "b.md"):
-        ogx.write(path, "one and the same text")
-    await ogx.once()
+    await ogx.mirrored(dict.fromkeys(("a.md", "b.md"), "one and the same text"))
     ogx.plant("theirs.md", "one and the same text")
     await delete(ogx, "b.md")
     [ours] = ogx.documents_of("a.md")
@@ -288,9 +284,7 @@ async def test_text_others_have_too_is_found_under_our_path(ogx: OpenaiWorld) ->
 @pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
 async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: OpenaiWorld, op: str, kind: str) -> None:
     theirs = ogx.plant("theirs.md", "one and the same text", attributes={"team": "support"})
-    for path in ("a.md", "b.md"):
-        ogx.write(path, "one and the same text")
-    await ogx.once()
+    await ogx.mirrored(dict.fromkeys(("a.md", "b.md"), "one and the same text"))
     ogx.play(kind, op=op, times=7)
     await delete(ogx, "b.md")
     await ogx.ends_equal()
@@ -306,9 +300,7 @@ async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: OpenaiWorld
 @pytest.mark.parametrize("step", range(1, 17))
 async def test_kill_while_restoring_a_twin_is_repaired(ogx: OpenaiWorld, step: int) -> None:
     theirs = ogx.plant("theirs.md", "one and the same text")
-    for path in ("a.md", "b.md"):
-        ogx.write(path, "one and the same text")
-    await ogx.once()
+    await ogx.mirrored(dict.fromkeys(("a.md", "b.md"), "one and the same text"))
     ogx.delete("b.md")
     await ogx.crash(Guillotine(stop_at=step))
     await ogx.ends_equal()
@@ -332,9 +324,7 @@ async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: OpenaiWor
 
 @long
 async def test_kill_before_restoring_a_twin_is_repaired_after_a_lost_state(ogx: OpenaiWorld) -> None:
-    for path in ("a.md", "b.md"):
-        ogx.write(path, "one and the same text")
-    await ogx.once()
+    await ogx.mirrored(dict.fromkeys(("a.md", "b.md"), "one and the same text"))
     ogx.delete("b.md")
     await ogx.crash(Guillotine(upon=["DELETE answer"]))
     assert await search(ogx, "same") == set()
@@ -508,9 +498,7 @@ async def test_ogx_reads_all_text_formats_and_others_are_excluded(tmp_path: Path
 
 async def test_ogx_search_shows_a_text_of_several_files_once(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
-        for name in ("a.md", "b.md", "c.md"):
-            world.write(name, "all about kestrels")
-        await world.once()
+        await world.mirrored(dict.fromkeys(("a.md", "b.md", "c.md"), "all about kestrels"))
         async with world.running():
             [hit] = await world.make_target().search(Query("kestrels"))
         assert len(hit.passages) == 1
@@ -518,9 +506,7 @@ async def test_ogx_search_shows_a_text_of_several_files_once(tmp_path: Path) -> 
 
 @long
 async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(ogx: OpenaiWorld) -> None:
-    for number in range(10, 50):
-        ogx.write(f"f{number}.md", f"text {number}")
-    await ogx.once()
+    await ogx.mirrored({f"f{number}.md": f"text {number}" for number in range(10, 50)})
     going = [document["id"] for document in ogx.documents()][:20]
     ogx.server.requests.clear()
     async with ogx.running():

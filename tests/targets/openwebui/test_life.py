@@ -57,9 +57,7 @@ def is_mirrored(world: OpenWebuiWorld) -> bool:
 async def test_simultaneous_copies_are_all_searchable(world: OpenWebuiWorld, looks_late: bool) -> None:
     """The server lets several in at once, and would remove them together."""
     world.turn(looks_late=looks_late)
-    for number in range(6):
-        world.write(f"copy{number}.md", "all about kestrels")
-    await world.once()
+    await world.mirrored({f"copy{number}.md": "all about kestrels" for number in range(6)})
     assert world.statuses() == {"ready": 6}
     assert len(await search(world, "kestrels")) == 6
     world.clock.now += 10
