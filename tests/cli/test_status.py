@@ -90,6 +90,23 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Sandbox) ->
     assert "\x1b[2J" not in output
 
 
+def test_damaged_state_of_one_folder_leaves_the_others_shown(sandbox: Sandbox) -> None:
+    folders = [sandbox.home / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "note.md").write_text("text")
+        sandbox.run("--once", "--folder", folder).check_success()
+    [state] = sandbox.home.rglob("a-*/state.db")
+    state.write_bytes(b"no database" * 1000)
+    shown = sandbox.run("status", cwd=sandbox.home)
+    assert (shown.code, f"{folders[1]}: not running; last pass" in shown.out) == (4, True), shown.err
+    assert f"{state} is damaged" in shown.err
+    first, second = sandbox.run("status", "--json", cwd=sandbox.home).json["mirrors"]
+    assert "is damaged" in first["error"] and second["documents"]["ready"] == 1
+    assert sandbox.run("status", "--check", cwd=sandbox.home).code == 4
+    assert sandbox.run("status", "--folder", folders[0]).out == ""
+
+
 @pytest.mark.parametrize("readable", [0, 1])
 def test_json_stays_valid_when_the_state_fails_while_it_is_printed(
     mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch, readable: int
@@ -232,7 +249,7 @@ def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> N
     daemon = sandbox.watch("--folder", other)
     daemon.wait_for_event("daemon.watching")
     lines = sandbox.run("status").out.splitlines()
-    assert re.fullmatch(rf"{sandbox.docs}: not running; last pass \d+(\.\d)? s ago", lines[0])
+    assert re.fullmatch(rf"{sandbox.docs}: not running; last pass \d+(\.\d)? (s|min) ago", lines[0])
     assert re.fullmatch(rf"{other}: running since \d\d:\d\d \(pid {daemon.process.pid}\)", lines[1])
     first, second = sandbox.run("status", "--json", "--documents").json["mirrors"]
     assert (first["running"], second["running"]["pid"]) == (None, daemon.process.pid)

@@ -73,12 +73,23 @@ def command(
     from kbsync.freshness import state_bytes
 
     output = Output()
-    reports_of = [(installation, mirror_reports(installation)) for installation in installations]
+    reports_of: list[tuple[Installation, list[MirrorReport]]] = []
+    errors = list[Exception]()
+    for installation in installations:
+        try:
+            reports_of.append((installation, mirror_reports(installation)))
+        except (KbsyncError, OSError) as error:
+            if len(installations) == 1 or code_of(error) is None:
+                raise
+            errors.append(error)  # the other folders have states of their own
     reports = [report for _, those in reports_of for report in those]
-    code = _checked(reports, max_age) if check else Code.MIRRORED
+    codes = [code_of(failure) or Code.BROKEN for failure in errors]
+    code = worst([*codes, _checked(reports, max_age) if check else Code.MIRRORED])
     with printing_result(code):
         if as_json:
             return worst([code, _print_json(output, installations, documents=documents)])
+        for failure in errors:
+            print_message(sentence_of(failure))
         from kbsync.cli.commands.status_display import (
             better,
             print_documents,
@@ -98,17 +109,17 @@ def command(
             notes = map(output.dim, unkept(reports))
             progress = filter(None, [*map(speed, reports), *map(better, reports)])
             lines = list(table_lines(output, reports))
-            if size := sum(map(state_bytes, installations)):
+            if size := sum(state_bytes(installation) for installation, _ in reports_of):
                 where = f" in {installations[0].state_dir}" if len(installations) == 1 else ""
                 lines.append(output.dim(printable(f"state: {format_size(size)}{where}")))
             lines += [*progress, *notes]
             for installation, those in reports_of:
                 folder = printable(str(installation.config.mirrors[0].folder))
-                which = f"{folder}: " if len(reports_of) > 1 else ""
+                which = f"{folder}: " if len(installations) > 1 else ""
                 output.line(f"{which}{running_line(installation, those)}")
         output.lines([*wrong, *([""] if wrong else []), *lines])
         if documents and not choices.quiet:
-            for installation in installations:
+            for installation, _ in reports_of:
                 for mirror in installation.mirrors:
                     print_documents(output, installation, mirror)
     return code
