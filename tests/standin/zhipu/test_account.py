@@ -6,20 +6,8 @@ import hashlib
 import json
 
 from kbsync_standin.forms import parse_form as parse
-from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
+from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.client import START, DirectZhipu
-
-
-def test_journal_lists_effects_in_order(service: DirectZhipu) -> None:
-    ident = service.put("a.txt", "one")
-    service.clock.advance(7)
-    service.call("DELETE", f"/document/{ident}")
-    digest = hashlib.sha256(b"one").hexdigest()
-    common = {"id": ident, "name": "a.txt", "sha256": digest}
-    assert service.app.journal() == [
-        {"n": 1, "at": START, "effect": "stored", **common},
-        {"n": 2, "at": START + 7, "effect": "deleted", **common},
-    ]
 
 
 def test_snapshot_shows_the_actual_state(service: DirectZhipu) -> None:
@@ -54,19 +42,6 @@ def test_reading_the_snapshot_is_not_a_poll(service: DirectZhipu) -> None:
     ident = service.put()
     service.app.snapshot()
     assert service.stat(ident) == 0
-
-
-def test_reset_leaves_one_empty_base(service: DirectZhipu) -> None:
-    ident = service.put()
-    service.app.set_behaviour({"order": "oldest", "base": "deleted"})
-    service.call("GET", "/nowhere")
-    service.app.reset()
-    assert (service.app.journal(), service.app.violations) == ([], [])
-    assert service.app.behaviour == ZhipuBehaviour()
-    assert service.app.snapshot()["bases"] == [
-        {"id": HOME_ID, "name": "handbook", "documents": 0, "hidden": False}
-    ]
-    assert service.call("GET", f"/document/{ident}").status == 404
 
 
 def test_foreign_uploads_and_deletions(service: DirectZhipu) -> None:
