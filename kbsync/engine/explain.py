@@ -31,7 +31,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
-from kbsync.core.selection import IGNORE_FILE, Rules
+from kbsync.core.selection import DEFAULT, EXCLUDED_BY, IGNORE_FILE, Rules
 from kbsync.core.text import format_duration, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
@@ -436,10 +436,11 @@ def _decided_by(selection: Selection) -> str:
 
 def _undo(selection: Selection) -> str:
     """Return how to make the file searchable."""
-    rule = selection.verdict.rule
+    rule, reason = selection.verdict.rule, selection.verdict.reason
     match selection.verdict.choice:
-        case FileChoice.EXCLUDED if rule == "default":
-            return "re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!.obsidian/`"
+        case FileChoice.EXCLUDED if rule == DEFAULT:
+            pattern = reason.removeprefix(EXCLUDED_BY) if reason.startswith(EXCLUDED_BY) else ".obsidian/"
+            return f"re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!{pattern}`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED if rule == IGNORE_FILE:

@@ -79,7 +79,9 @@ WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncign
     [
         (SECRET, "sub/secret1.md", [WHY, "change sub/.kbsyncignore:3"]),
         ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["directory above it is not scanned", "exclude[0]"]),
-        ({"notes~": "x"}, "notes~", ["negated pattern in `exclude` or .kbsyncignore"]),
+        ({"notes~": "x"}, "notes~", ["negated pattern in `exclude` or .kbsyncignore, such as `!*~`"]),
+        ({"a.sync-conflict-1.md": "x"}, "a.sync-conflict-1.md", ["such as `!*.sync-conflict-*`"]),
+        ({".wiki/a.md": "x"}, ".wiki/a.md", ["hidden", "such as `!.obsidian/`"]),
         ({"a.txt": "x"}, "a.txt", ["add a pattern for it to `include`"]),
         (SECRET, "sub/.kbsyncignore", ["kbsync and isn't mirrored; no rule can include it."]),
         ({"draft.md": "x"}, "draft.md", ["!draft.md (include[2]); change include[2], or add a pattern"]),
