@@ -113,46 +113,48 @@ _TIME_LENGTH = 8
 
 @dataclass(slots=True)
 class Lookup:
-    """The pages read so far during one lookup. `count`: the number of documents in the list; None:
-    unknown."""
+    """The pages read so far during one lookup, and their rows."""
 
-    count: int | None = None
     rows: dict[str, MarkedRow] = field(default_factory=dict)
     _pages: dict[int, Sequence[MarkedRow]] = field(default_factory=dict)
 
     def take(self, number: int, page: ListPage[MarkedRow]) -> None:
         """Record a page."""
-        self.count = self.count if page.total is None else page.total
         self._pages[number] = page.rows
         self.rows |= {row.id: row for row in page.rows}
 
-    def next_page(self, remote_id: str, known: int | None) -> int | None:
+    def next_page(self, remote_id: str, known: int | None, count: int | None) -> int | None:
         """Return the page to read next for a document that hasn't been found yet; None if no page is more
         likely than another.
 
-        `known`: the page that had it before. With fifty pages, bisection reads at most five unneeded pages.
+        `known`: the page that had it before. `count`: the number of documents in the list; None: unknown.
         """
         if known is not None and known not in self._pages:
             return known
-        if self.count is None:
+        if count is None:
             return 1 if not self._pages else None
-        times = [row.id[:_TIME_LENGTH] for _, rows in sorted(self._pages.items()) for row in rows]
-        is_rising, is_falling = times == sorted(times), times == sorted(times, reverse=True)
-        if not (is_rising or is_falling):
+        times = {
+            number: [row.id[:_TIME_LENGTH] for row in rows] for number, rows in sorted(self._pages.items())
+        }
+        in_order = [time for page_times in times.values() for time in page_times]
+        is_rising = in_order == sorted(in_order)
+        if not is_rising and in_order != sorted(in_order, reverse=True):
             return None
         # Use the page size that the server really uses.
-        size = max(map(len, self._pages.values()), default=0) or PAGE_SIZE
-        low, high, near, time = 1, -(-self.count // size), {known}, remote_id[:_TIME_LENGTH]
-        for number, rows in self._pages.items():
-            first, last = (rows[0].id[:_TIME_LENGTH], rows[-1].id[:_TIME_LENGTH]) if rows else (time, time)
-            if not rows or (time < first if is_rising else time > first):
+        size = max(map(len, times.values()), default=0) or PAGE_SIZE
+        low, high, time = 1, -(-count // size), remote_id[:_TIME_LENGTH]
+        for number, page_times in times.items():
+            if not page_times:
                 high = min(high, number - 1)
-            elif time > last if is_rising else time < last:
-                low = max(low, number + 1)
-            elif time not in (first, last):
+            elif min(page_times) < time < max(page_times):
                 return None
+            elif min(page_times) == time == max(page_times):
+                known = number  # the rest of that second is on the pages next to it
+            elif (time <= min(page_times)) == is_rising:
+                high = min(high, number - 1)
             else:
-                near.add(number)  # created in the same second as a document at the page's edge
-        unread = [number for number in range(low, high + 1) if number not in self._pages]
-        neighbors = [number for number in unread if not near.isdisjoint({number - 1, number + 1})]
-        return neighbors[0] if neighbors else unread[len(unread) // 2] if unread else None
+                low = max(low, number + 1)
+        # It is probably near the page that had it before; otherwise bisect.
+        middle = (low + high + 1) // 2 if known is None else known
+        unread = (number for number in range(low, high + 1) if number not in times)
+        return min(unread, key=lambda number: abs(number - middle), default=None)

@@ -8,10 +8,10 @@ response says so about this document, and searchable if `data_status` says so ab
 from __future__ import annotations
 
 import asyncio
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -22,7 +22,7 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import is_link
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.gptbots import api, shapes
 from kbsync.targets.gptbots.api import Lookup, UploadItem
 from kbsync.targets.gptbots.config import (
@@ -254,7 +254,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         if not ids:
             return {}
         async with self._turn:  # after the wait, the rows of the last lookup may be usable
-            now, lookup = self._steady(), Lookup(self._count)
+            now, lookup = self._steady(), Lookup()
             self._recent_rows = {
                 doc_id: (at, row)
                 for doc_id, (at, row) in self._recent_rows.items()
@@ -366,41 +366,37 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     # -- states
 
-    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states of the versions sent last; UNKNOWN if unavailable, MISSING if the document isn't
-        in the list either.
+    async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, MarkedRow], Sequence[str]]:
+        """Return all ids, because the list has no states."""
+        return {}, ids
 
-        Raises `Halted`, and `TargetError` if nothing could be read at all.
-        """
-        words: dict[str, str] = {}
-        unseen: set[str] = set()
-        for part in batches(ids, MAX_IDS):
-            try:
-                statuses = await self._data_statuses(part)
-                words |= {doc_id: statuses[doc_id] for doc_id in part if doc_id in statuses}
-            except Halted:
-                raise
-            except TargetError:
-                if not words:
-                    raise
-                unseen.update(part)
+    async def _read_details(self, ids: Iterable[str]) -> dict[str, MarkedRow | TargetError | None]:
+        """Return the states of the versions sent last; None if the document isn't in the list either."""
+        details: dict[str, MarkedRow | TargetError | None] = {}
+        words: dict[str, str | None] = {}
+        for part, answer in (await self._call_each(batches(ids, MAX_IDS), self._data_statuses)).items():
+            if isinstance(answer, TargetError):
+                details |= dict.fromkeys(part, answer)
+            else:
+                words |= {doc_id: answer.get(doc_id) for doc_id in part}
         self._trusted.update(doc_id for doc_id, word in words.items() if word and word not in _FINAL)
-        absent = [doc_id for doc_id in ids if doc_id not in words and doc_id not in unseen]
-        doubtful = [
-            doc_id for doc_id, word in words.items() if word in _FINAL and doc_id not in self._trusted
+        unclear = [
+            doc_id
+            for doc_id, word in words.items()
+            if word is None or (word in _FINAL and doc_id not in self._trusted)
         ]
         listed: Mapping[str, MarkedRow] = {}
-        if absent or doubtful:
+        if unclear:
             async with self._turn:
-                listed = await self._find_rows([*absent, *doubtful], Lookup(self._count))
-        self._drop_recent(ids)
-        states = {doc_id: self._state_of(doc_id, word, listed) for doc_id, word in words.items()}
-        states |= {doc_id: UNKNOWN if doc_id in listed else MISSING for doc_id in absent}
-        for doc_id, status in states.items():
+                listed = await self._find_rows(unclear, Lookup())
+        self._drop_recent(words)
+        for doc_id, word in words.items():
+            status = self._status_of(doc_id, word, listed)
             if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # done: drop it
                 self._trusted.discard(doc_id)
                 self._update_started.pop(doc_id, None)
-        return {doc_id: states.get(doc_id, UNKNOWN) for doc_id in ids}
+            details[doc_id] = None if status is MISSING else MarkedRow(doc_id, "", None, None, status)
+        return details
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Return `data_status` of the ids that the service knows; resend a refused request in halves."""
@@ -414,12 +410,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         middle = len(ids) // 2
         return {**await self._data_statuses(ids[:middle]), **await self._data_statuses(ids[middle:])}
 
-    def _state_of(self, remote_id: str, word: str, listed: Mapping[str, MarkedRow]) -> DocStatus:
+    def _status_of(self, remote_id: str, word: str | None, listed: Mapping[str, MarkedRow]) -> DocStatus:
+        row = listed.get(remote_id)
+        if word is None:
+            return UNKNOWN if row else MISSING
         state = _FINAL.get(word)
         if state is None:
             return INDEXING if word else UNKNOWN
         if remote_id not in self._trusted:
-            row = listed.get(remote_id)
             if row is None:
                 return UNKNOWN
             started_at = self._update_started.get(remote_id)
@@ -448,32 +446,20 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         for doc_id in ids:
             self._recent_rows.pop(doc_id, None)
 
-    async def _find_rows(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
+    async def _find_rows(self, ids: Iterable[str], lookup: Lookup) -> dict[str, MarkedRow]:
         """Return the current rows of `ids`. Reads the whole list only if it doesn't find an id otherwise."""
         # Look up ids with a known page first: their pages show where the others are.
-        for doc_id in sorted(
-            ids, key=lambda doc_id: (doc_id not in self._page_numbers, self._page_numbers.get(doc_id, 0))
-        ):
+        for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):
             for _ in range(MAX_LOOKUP_PAGES):
-                number = (
-                    None
-                    if doc_id in lookup.rows
-                    else lookup.next_page(doc_id, self._page_numbers.get(doc_id))
-                )
+                if doc_id in lookup.rows:
+                    break
+                number = lookup.next_page(doc_id, self._page_numbers.get(doc_id), self._count)
                 if number is None:
                     break
                 lookup.take(number, await self._request_page(number, PAGE_SIZE))
-        listed = {doc_id: lookup.rows[doc_id] for doc_id in ids if doc_id in lookup.rows}
-        missing = set(ids) - listed.keys()
-        if missing:
-            async with aclosing(self.rows()) as rows:
-                async for row in rows:
-                    if row.id in missing:
-                        listed[row.id] = row
-                        missing.discard(row.id)
-                    if not missing:
-                        break
-        return listed
+        if missing := set(ids) - lookup.rows.keys():
+            lookup.rows |= await self._rows_among(missing)
+        return {doc_id: lookup.rows[doc_id] for doc_id in ids if doc_id in lookup.rows}
 
     # -- searches
 

@@ -143,6 +143,7 @@ def address_in(document: Outgoing) -> str:
 _STILL_THERE = "the service confirmed the deletion but still has the document"
 
 P = TypeVar("P")
+S = TypeVar("S")
 Row = TypeVar("Row", bound=DocumentRow)
 
 
@@ -344,23 +345,23 @@ class ServiceTarget(Target, Generic[Row]):
         return outcome
 
     async def _call_each(
-        self, ids: Iterable[str], call: Callable[[str], Awaitable[P]]
-    ) -> dict[str, P | TargetError]:
-        """Run a call for each document; return each one's result or error.
+        self, subjects: Iterable[S], call: Callable[[S], Awaitable[P]]
+    ) -> dict[S, P | TargetError]:
+        """Run a call for each document, or each batch of ids; return each one's result or error.
 
-        After a `Halted` the remaining documents get the same outcome, without a request.
+        After a `Halted` the remaining ones get the same outcome, without a request.
         """
-        outcomes: dict[str, P | TargetError] = {}
+        outcomes: dict[S, P | TargetError] = {}
         halted: Halted | None = None
-        waiting = iter(ids)
+        waiting = iter(subjects)
 
         async def call_some() -> None:
             nonlocal halted
-            for remote_id in waiting:
+            for subject in waiting:
                 try:
-                    outcomes[remote_id] = halted or await call(remote_id)
+                    outcomes[subject] = halted or await call(subject)
                 except TargetError as error:
-                    outcomes[remote_id] = error
+                    outcomes[subject] = error
                     halted = error if isinstance(error, Halted) else halted
 
         # Start only as many calls as the gate lets in: more would wait there, and still run after a `Halted`.
@@ -608,9 +609,15 @@ class ServiceTarget(Target, Generic[Row]):
                 yield row
 
     async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
-        """Return the rows of those `ids` that the list has."""
-        wanted = set(ids)
-        return {row.id: row async for row in self.rows() if row.id in wanted}
+        """Return the rows of those `ids` that the list has; read it until all of them are found."""
+        wanted, found = set(ids), dict[str, Row]()
+        async with aclosing(self.rows()) as rows:
+            async for row in rows:
+                if row.id in wanted:
+                    found[row.id] = row
+                if len(found) == len(wanted):
+                    break
+        return found
 
     async def _request_page(self, number: int, size: int) -> ListPage[Row]:
         return await self._translate_refusal(self.page(number, size))
