@@ -140,17 +140,10 @@ WRONG_TYPE = re.compile(
 
 _NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{rules.PERMISSION.pattern}", re.IGNORECASE)
 
-_VOCABULARY = (
-    NOT_FOUND,
-    _NAME_TAKEN,
-    _ONE_THING,
-    rules.MONEY,
-    SURELY_FULL,
-    _FULL,
-    rules.BUSY,
-    WRONG_TYPE,
-    rules.PERMISSION,
-)
+_PATTERNS = (rules.MONEY, rules.BUSY, NOT_FOUND, _NAME_TAKEN, _NOT_FULL, SURELY_FULL, _FULL, WRONG_TYPE)
+_VOCABULARY = re.compile("|".join(one.pattern for one in _PATTERNS), re.IGNORECASE)
+"""All words that the rules look for."""
+
 _FILE = rules.file_names(EXTENSIONS)
 """Matches text that looks like a file name with an accepted extension.
 
@@ -177,8 +170,7 @@ def without_names(text: str, *names: str) -> str:
             text = text.replace(name, " ")
         stem = name.rpartition(".")[0] or name
         # Don't remove a name that is one of the service's own words, such as 余额.
-        speaks = any(pattern.search(stem) for pattern in _VOCABULARY)
-        if speaks and not any(pattern.fullmatch(stem) for pattern in _VOCABULARY):
+        if _VOCABULARY.search(stem) and not _VOCABULARY.fullmatch(stem):
             text = text.replace(stem, " ")
     return _FILE.sub(" ", text)
 
@@ -211,8 +203,9 @@ RECEIPT, INDEXED = "receipt", "indexed"
 index.
 """
 
-_OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234"})
+_OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234", "api_error"})
 _OF_THE_REQUEST = bigmodel.BAD_REQUEST | {"413", "435"}
+_FORBIDDEN = frozenset({"403", "permission_error"})
 _NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 """HTTP statuses under which "does not exist" refers to a key or an account."""
@@ -251,7 +244,12 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, call={"base"}, status={404, 405}, when=lambda case: case.is_page),
     # -- codes with one meaning
     # Page of error codes: the key.
-    ErrorRule(Halted, code=bigmodel.BAD_KEY | {"401"}, halt="credentials", hint=KEY_ADVICE),
+    ErrorRule(
+        Halted,
+        code=bigmodel.BAD_KEY | {"401", "authentication_error"},
+        halt="credentials",
+        hint=KEY_ADVICE,
+    ),
     # Page of error codes: the account.
     _no_rights(code=bigmodel.BAD_ACCOUNT | {"434"}),
     # Page of error codes: money and plans.
@@ -259,7 +257,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Seen in production: an empty account under 429, like a rate limit.
     _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, pattern=rules.MONEY),
     # Page of error codes: rate limits.
-    rules.slow_down(code=bigmodel.RATE_LIMIT),
+    rules.slow_down(code=bigmodel.RATE_LIMIT | {"rate_limit_error", "overloaded_error"}),
     # Page of error codes: unreachable services and timeouts.
     ErrorRule(Unavailable, code={"408", "1120"}),
     # Page of error codes: failures during processing.
@@ -269,13 +267,13 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: the request is wrong.
     ErrorRule(Rejected, code=_OF_THE_REQUEST),
     # For a call about one document, this doesn't blame the key.
-    _is_forbidden(code={"403"}),
+    _is_forbidden(code=_FORBIDDEN),
     # kbsync can do without the call.
-    ErrorRule(NotOffered, code={"403"}, call=OPTIONAL),
+    ErrorRule(NotOffered, code=_FORBIDDEN, call=OPTIONAL),
     # A required call is forbidden.
-    _no_rights(code={"403"}),
+    _no_rights(code=_FORBIDDEN),
     # No such document or base.
-    ErrorRule(NotFound, code={"404"}),
+    ErrorRule(NotFound, code={"404", "not_found_error"}),
     # The account may not use a required call.
     _no_rights(code={"1220"}, when=lambda case: case.call not in OPTIONAL),
     # The call doesn't exist, or the account may not use it.
@@ -315,36 +313,21 @@ RULES: tuple[ErrorRule, ...] = (
     _no_room(call={INDEXED}, code={"10002"}),
     # The manual's example of a reason (3.2.2).
     ErrorRule(Rejected, call={RECEIPT}, pattern=WRONG_TYPE, says="the service doesn't accept this format"),
-    # Next to a file in the response to its upload.
-    _name_taken(call={RECEIPT}, says="the service already has a document with this name"),
+    # Next to a file in the response to its upload, or with a vague or unknown code.
+    _name_taken(
+        call={"upload", RECEIPT},
+        when=_agrees,
+        says="the service already has a document with this name",
+    ),
     # A refusal without a reason doesn't blame the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
-    # As above, with the vague code.
-    _name_taken(call={"upload"}, code={"400"}, when=_agrees),
     # A wrong parameter, according to the manual.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
     rules.slow_down(code={"429"}, when=_agrees),
     # An internal error.
     ErrorRule(Unsure, code={"500"}, when=_agrees),
-    # -- bodies that have a type and no code
-    # Other products of the host: authentication_error.
-    _no_rights(code={"authentication_error"}),
-    # As 403.
-    _is_forbidden(code={"permission_error"}),
-    # As 403.
-    ErrorRule(NotOffered, code={"permission_error"}, call=OPTIONAL),
-    # As 403.
-    _no_rights(code={"permission_error"}),
-    # As 429.
-    rules.slow_down(code={"rate_limit_error", "overloaded_error"}),
-    # As 404.
-    ErrorRule(NotFound, code={"not_found_error"}),
-    # As 500.
-    ErrorRule(Unsure, code={"api_error"}),
     # -- a failure too, as its body says under 200 (promise 10)
-    # As above, with an unknown code.
-    _name_taken(call={"upload"}, status=rules.SUCCESS),
     # An unknown code also counts as a failure (promise 10).
     ErrorRule(Rejected, status=rules.SUCCESS),
 )
@@ -360,28 +343,29 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     body = response.fields
     error = body.object("error")
     source = error or body
-    code, kind = source.id("code") or "", error.text("type")
+    code = source.id("code") or ""
     message = source.text("message") or source.text("msg")
     if not (code or error) and str(response.status) in ("434", "435"):
         code = str(response.status)  # HTTP statuses that only this service uses
     case = case_of(
         response,
-        codes={code, kind} - {""},
+        # Other products of the host name the kind of error instead of a code: authentication_error.
+        codes={code or error.text("type")} - {""},
         code=code,
         message=quote_message(message),
         matched_text=without_names(message),
         is_error=bool(error) or code not in ("", "200"),
         is_of_document=response.op in _OF_ONE_DOCUMENT,
     )
-    return classify(case, RULES, partial(_describe, kind=kind))
+    return classify(case, RULES, _describe)
 
 
-def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
+def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     """Return our message, followed by the service's code and message."""
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else rules.describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
-    named = f"code {case.code}" if case.code else kind
+    named = f"code {case.code}" if case.code else "".join(case.codes)
     inside = ": ".join(part for part in (named, case.message) if part)
     return f"{sentence} ({inside})" if inside else sentence
 
