@@ -95,9 +95,10 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     if marker is None:
         # A document with another URL isn't ours, whatever its name (promise 6).
         parsed = None if url else Naming(prefix, "plain").read_mangled(name)
-        path = parsed.path if parsed else None
-        return MarkedRow(remote_id, name, None, created, rules.UNKNOWN, path, updated=updated)
-    about = reading.path_below(prefix, marker.path), marker.digest, marker.upload_id, marker.recipe
+        path, marker = parsed.path if parsed else None, Marker("")
+    else:
+        path = reading.path_below(prefix, marker.path)
+    about = path, marker.digest, marker.upload_id, marker.recipe
     row = MarkedRow(remote_id, marker.path or name, None, created, rules.UNKNOWN, *about)
     return replace(row, updated=updated, was=marker.was)
 
@@ -122,11 +123,9 @@ def _result(item: object, *, is_stored: bool) -> FileResult:
     For failed files, adds return names, updates return ids, and some versions return objects with either.
     """
     fields = reading.object_of(item)
-    doc_id = next(
-        (doc_id for key in _IDS if (doc_id := fields.id(key))), "" if fields else reading.id_of(item) or ""
-    )
-    name = next((name for key in _NAMES if (name := fields.text(key))), "")
-    return FileResult(doc_id, name, is_stored)
+    doc_id = next(filter(None, map(fields.id, _IDS)), "" if fields else reading.id_of(item) or "")
+    name = next(filter(None, map(fields.text, _NAMES)), "")
+    return FileResult(doc_id or "", name, is_stored)
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
@@ -240,7 +239,12 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response; return None on success."""
-    code, message = _error_in(response.body)
+    body = response.fields
+    # An error is flat, or inside `error`, which may be a text; 0 means success.
+    source = body.object("error") or body
+    code = source.id("code") or ("" if body.get("error") is None else "error")
+    code = "" if code == "0" else code
+    message = source.text("message") or body.text("error")
     case = case_of(
         response,
         codes={code} - {""},
@@ -335,18 +339,3 @@ SENTENCES = {
     "429": "too many requests",
 }
 """The meanings of the known codes."""
-
-
-def _error_in(body: Any) -> tuple[str, str]:
-    """Return the code and message of an error, flat or inside `error`; the code is "" if it is missing or
-    0."""
-    if not isinstance(body, dict):
-        return "", ""
-    inner = body.get("error")
-    source = inner if isinstance(inner, dict) else body
-    code, message = source.get("code"), source.get("message")
-    text = "" if code is None or isinstance(code, bool) else str(code).strip()
-    if not text and isinstance(inner, dict | str):
-        text = "error"
-    words = message if isinstance(message, str) else (inner if isinstance(inner, str) else "")
-    return ("" if text == "0" else text), words
