@@ -20,7 +20,7 @@ from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, objects_in
 from kbsync.targets.http.rules import is_completion
-from kbsync.targets.zhipu.errors import classify_response, quote_message
+from kbsync.targets.zhipu.errors import quote_message
 from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -39,8 +39,12 @@ class ZhipuAnswers:
         config, _, self._client = target.access
         self.applications, self.model = applications, config.chat_model
         self._knowledge_id = config.knowledge_id
-        classify_response = target.classify_response.reading(classify_chat)
-        platform = self._client.with_base_url(config.base_url, classify_response)
+
+        def classify_chat(response: HttpResponse) -> TargetError | None:
+            """Classify a response to a chat completion, which has no code of success."""
+            return None if is_completion(response) else target.classify_response(response)
+
+        platform = self._client.with_base_url(config.base_url, classify_chat)
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:
@@ -169,8 +173,3 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         hides = item.flag("hide_positions")
         hits.append(with_images(Hit(remote_id, 0.0, tuple(passages), hides_positions=hides), images))
     return tuple(hits)
-
-
-def classify_chat(response: HttpResponse) -> TargetError | None:
-    """Classify the response to a chat request. A completion is a success, although it has no envelope."""
-    return None if is_completion(response) else classify_response(response)

@@ -26,7 +26,7 @@ from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.rules import by_status
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.errors import classify_response
-from kbsync.targets.zhipu.upload import read_receipt
+from kbsync.targets.zhipu.shapes import read_receipt
 from tests.index import samples
 
 

@@ -1,7 +1,7 @@
 """Parses the service's responses defensively, and builds search requests, without I/O.
 
 Parsers ignore unknown fields; ids may be strings or integers; numbers may be strings of digits. Only
-`embedding_stat` is parsed strictly (`upload.status_of`).
+`embedding_stat` is parsed strictly.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Image, Passage
-from kbsync.contract.target import Capacity, DocState, DocStatus
+from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus
 from kbsync.core.links import is_address
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
+from kbsync.errors import Rejected, TargetError, Unsure
 from kbsync.targets.http import reading
 from kbsync.targets.http.bodies import parse_json, without_none
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T
+from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
-from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
+from kbsync.targets.zhipu.errors import INDEXED, RECEIPT, NoRoom, quote_message, refusal, without_names
 
 MAX_QUERY_LENGTH = 1000
 """Maximum length of a query in characters."""
 
 MAX_PASSAGES = 20
 """The service's maximum of `top_k`, requested if the engine will filter the passages."""
+
+FAILED_INFOS = "failedInfos"
 
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: a document's time must be between them
@@ -114,6 +118,53 @@ class ZhipuDocument(DocumentRow):
         if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
             return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
         return DocStatus(DocState.FAILED, reason, failure.code)
+
+
+def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
+    """Return a document's outcome from the response to its upload; code 200 alone isn't a success (promise
+    10).
+
+    `name`: the value sent under `key`, a file's name or a page's `url`. A single success counts, regardless
+    of its name. If the response lists the document both as stored and as failed, or not at all, the outcome
+    is `Unsure`.
+    """
+    content = reading.object_of(data_of(body))
+    stored = {
+        remote_id: info.text(key)
+        for info in content.objects("successInfos")
+        if (remote_id := info.id("documentId")) is not None
+    }
+    failed = [
+        FailInfo(info.text("failReason"), name=info.text(key)) for info in content.objects(FAILED_INFOS)
+    ]
+    candidates = (
+        list(stored) if len(stored) == 1 else [remote_id for remote_id in stored if stored[remote_id] == name]
+    )
+    if len(candidates) == 1:
+        stored_name = stored[candidates[0]]
+        is_of_others = stored_name == name and all(info.name not in ("", name) for info in failed)
+        if not failed or is_of_others:
+            return Accepted(candidates[0], name=stored_name)
+    if stored:
+        raise Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
+    if failed:
+        info = next((failure for failure in failed if failure.name == name), failed[0])
+        raise receipt_error(info, name)
+    raise Unsure(f"the service's response lists {name} neither as stored nor as failed", code="no-receipt")
+
+
+def receipt_error(failure: FailInfo, name: str) -> TargetError:
+    """Return the error for one file in the response.
+
+    `failReason` is free text: its words, without the document's name, decide whether the account or the
+    document is to blame.
+    """
+    message = quote_message(failure.text)
+    rule = refusal(RECEIPT, message, without_names(failure.text, name, failure.name))
+    sentence = rule.says or "the service refused the document"
+    reason = f"{sentence} ({message or 'no reason is given'})"
+    case = ErrorCase(RECEIPT, code=FAILED_INFOS, message=message)
+    return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 
 ZhipuPage = ListPage[ZhipuDocument]

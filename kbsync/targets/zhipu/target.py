@@ -8,6 +8,10 @@ so, and "not found" counts only while the knowledge base itself still responds t
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
+import json
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,7 +36,6 @@ from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import shapes
-from kbsync.targets.zhipu.api import ALARMING, ROOT, ZhipuClassifier, sign_token
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     ZhipuTargetConfig,
@@ -41,9 +44,18 @@ from kbsync.targets.zhipu.config import (
     reslicing_of,
     slicing_of,
 )
-from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
-from kbsync.targets.zhipu.shapes import Images, ZhipuDocument
-from kbsync.targets.zhipu.upload import AccountSpace, read_receipt
+from kbsync.targets.zhipu.errors import NoRoom, NotFound, ZhipuClassifier, is_gone
+from kbsync.targets.zhipu.shapes import Images, ZhipuDocument, read_receipt
+from kbsync.targets.zhipu.space import AccountSpace
+
+ROOT = "/llm-application/open"
+"""The path prefix of all calls, after `base_url`."""
+
+LIFE = 210.0
+"""Seconds for which a token is valid, as in the service's own client."""
+
+ALARMING = 300.0
+"""Clock difference in seconds above which the times in ids don't count."""
 
 CAPACITY_TIMEOUT = 5.0
 """Maximum seconds to wait for the account's capacity, including retries; after that uploads continue without
@@ -60,6 +72,19 @@ MAX_DOCUMENTS = 20
 """Maximum number of documents to request pictures for, best first: the number of passages in a response."""
 
 _STILL_THERE = Unsure("the service reports the document as missing, but still has it", code="still-there")
+
+
+def sign_token(key_id: str, secret: str, now: float) -> str:
+    """Return a JSON web token, HS256, with times in milliseconds, as the service requires."""
+    head = {"alg": "HS256", "sign_type": "SIGN"}
+    payload = {"api_key": key_id, "exp": round((now + LIFE) * 1000), "timestamp": round(now * 1000)}
+    parts = (json.dumps(part, separators=(",", ":")).encode() for part in (head, payload))
+    text = ".".join(map(_base64, parts))
+    return f"{text}.{_base64(hmac.digest(secret.encode(), text.encode(), hashlib.sha256))}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def base_path(base_id: str) -> str:

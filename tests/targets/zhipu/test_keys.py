@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from kbsync.errors import Halted
-from kbsync.targets.zhipu.api import sign_token
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.target import ZhipuTarget
+from kbsync.targets.zhipu.target import ZhipuTarget, sign_token
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application

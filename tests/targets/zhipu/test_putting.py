@@ -11,8 +11,8 @@ import pytest
 
 from kbsync.contract.target import Accepted, Capacity, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.zhipu.space import AccountSpace
 from kbsync.targets.zhipu.target import ZhipuTarget
-from kbsync.targets.zhipu.upload import AccountSpace
 from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, document, failed, ok, row, stored, target
 
 CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}

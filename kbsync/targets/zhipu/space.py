@@ -1,25 +1,18 @@
-"""Checks the account's space for an upload, and parses the upload's response."""
+"""Checks the account's space for an upload."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from kbsync.contract.target import Accepted, Capacity
+from kbsync.contract.target import Capacity
 from kbsync.core.text import format_size
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import object_of
-from kbsync.targets.http.rules import ErrorCase
-from kbsync.targets.zhipu import errors
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
-from kbsync.targets.zhipu.shapes import FailInfo, data_of
 
 UNKNOWN_FOR = 180.0
 """Seconds before kbsync requests the account's capacity again after a request that failed."""
-
-FAILED_INFOS = "failedInfos"
 
 _MOMENT = 5.0  # estimated seconds until uploads in progress have ended
 
@@ -113,50 +106,3 @@ class AccountSpace:
 def _lacks_words(room: Capacity | None) -> bool:
     """Return whether the account has no words left, even if it has bytes."""
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
-
-
-def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
-    """Return a document's outcome from the response to its upload; code 200 alone isn't a success (promise
-    10).
-
-    `name`: the value sent under `key`, a file's name or a page's `url`. A single success counts, regardless
-    of its name. If the response lists the document both as stored and as failed, or not at all, the outcome
-    is `Unsure`.
-    """
-    content = object_of(data_of(body))
-    stored = {
-        remote_id: info.text(key)
-        for info in content.objects("successInfos")
-        if (remote_id := info.id("documentId")) is not None
-    }
-    failed = [
-        FailInfo(info.text("failReason"), name=info.text(key)) for info in content.objects(FAILED_INFOS)
-    ]
-    candidates = (
-        list(stored) if len(stored) == 1 else [remote_id for remote_id in stored if stored[remote_id] == name]
-    )
-    if len(candidates) == 1:
-        stored_name = stored[candidates[0]]
-        is_of_others = stored_name == name and all(info.name not in ("", name) for info in failed)
-        if not failed or is_of_others:
-            return Accepted(candidates[0], name=stored_name)
-    if stored:
-        raise Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
-    if failed:
-        info = next((failure for failure in failed if failure.name == name), failed[0])
-        raise receipt_error(info, name)
-    raise Unsure(f"the service's response lists {name} neither as stored nor as failed", code="no-receipt")
-
-
-def receipt_error(failure: FailInfo, name: str) -> TargetError:
-    """Return the error for one file in the response.
-
-    `failReason` is free text: its words, without the document's name, decide whether the account or the
-    document is to blame.
-    """
-    message = errors.quote_message(failure.text)
-    rule = errors.refusal(errors.RECEIPT, message, errors.without_names(failure.text, name, failure.name))
-    sentence = rule.says or "the service refused the document"
-    reason = f"{sentence} ({message or 'no reason is given'})"
-    case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=message)
-    return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
