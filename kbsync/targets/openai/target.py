@@ -86,16 +86,14 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         """Check the store. Raises `Halted("knowledge-base-missing")` if it doesn't exist or has expired."""
         store = await self.read_store(self._config.vector_store_id)
         if store.get("status") == "expired":
-            why = "it has expired (see its expires_after)"
-            raise self.no_base(self._config.vector_store_id, why)
+            raise self.no_base(self._config.vector_store_id, "it has expired (see its expires_after)")
         base_id = require_shape("base", store.id("id"))
         metadata = store.object("metadata")
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
             self.takes = replace(self.takes, extensions=await self._readable_extensions())
         self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
-        documents = store.object("file_counts").count("total")
-        return Base(base_id, documents, self._config.base_url)
+        return Base(base_id, store.object("file_counts").count("total"), self._config.base_url)
 
     async def read_store(self, store_id: str) -> Fields:
         """Return a vector store. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
