@@ -424,7 +424,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """Delete at most `most_ids` documents; return True if the response proves it for each.
 
-        Required with `most_ids`.
+        Required with `most_ids` or `deletes_in_turn`, unless `_remove_batch` is overridden.
         """
         raise NotImplementedError
 

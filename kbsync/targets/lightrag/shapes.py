@@ -31,8 +31,6 @@ _NO_ROUTE = re.compile(r"\ANot Found\Z")
 _STORED = re.compile(r"\ADocument storage already contains")
 _LEFT_BEHIND = re.compile(r"\AInput directory already contains")
 _BARE_ID = re.compile(r"(?:doc|dup|error)-[0-9a-f]{32}")
-_REFUSAL_ID, _FAILED_UPLOAD_ID = "dup-", "error-"
-_DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
 
 UNFINISHED = ("pending", "parsing", "analyzing", "processing", "preprocessed")
 FINISHED = ("processed", "failed")
@@ -109,14 +107,14 @@ class Row(DocumentRow):
         """Whether the row is the record of an upload that was refused because its name was in use, not a
         document.
         """
-        return self.server_id.startswith(_REFUSAL_ID)
+        return self.server_id.startswith("dup-")
 
     @property
     def is_failed_upload(self) -> bool:
         """Whether the row is the record of an accepted upload for which the server could not create a
         document (`apipeline_enqueue_error_documents`). The row occupies the name until it is deleted.
         """
-        return self.server_id.startswith(_FAILED_UPLOAD_ID)
+        return self.server_id.startswith("error-")
 
     def as_document(self) -> Row:
         """Return the record of a failed upload as the row of the document of its name."""
@@ -177,8 +175,7 @@ def is_deleting(response: HttpResponse) -> bool:
 
 def all_deleted(response: HttpResponse, number: int) -> bool:
     """Return whether the server's last message says that it deleted this many documents."""
-    done = _DONE.fullmatch(response.fields.text("latest_message"))
-    return done is not None and int(done[1]) == number
+    return response.fields.get("latest_message") == f"Deletion completed: {number} successful, 0 failed"
 
 
 def receipt_in(body: Any) -> str | None:

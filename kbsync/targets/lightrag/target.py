@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Limits, Outgoing
+from kbsync.contract.target import Accepted, Base, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
@@ -48,8 +48,6 @@ PASSAGES, MAX_PASSAGES = 4, 200
 its token budget.
 """
 
-_STILL_THERE = "the server says that the deletion is finished, but still has the document"
-
 
 class LightragTarget(ServiceTarget[Row]):
     """The only knowledge base of a server."""
@@ -80,8 +78,7 @@ class LightragTarget(ServiceTarget[Row]):
         old, key = document.replaces, self._naming.key
         if old is not None and key(old) != key(document.name):
             old = None  # the old document has different bytes and stays until the new one is searchable
-        failure = (await self.delete([old]))[old] if old is not None else None
-        if failure is not None:
+        if old is not None and (failure := (await self.delete([old]))[old]):
             raise failure
         try:
             await self._send(document, document.name)
@@ -160,21 +157,17 @@ class LightragTarget(ServiceTarget[Row]):
             for remote_id in ids
         }
 
-    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete a batch; return the result that the server reports on completion, or that its list shows."""
+    async def remove_several(self, ids: Sequence[str]) -> bool:
+        """Delete a batch; return whether the server reports its success, or its list has no row of it."""
         if await self._delete_rows([*map(document_id, ids)]):
-            return dict.fromkeys(ids)
+            return True
         # The server counts missing documents as failures.
         rows = await self._rows_among(ids)
         # The id of a failed upload's record doesn't follow from the name.
         records = [row.server_id for row in rows.values() if row.server_id != document_id(row.id)]
         if records:
             await self._delete_rows(records)
-            rows = await self._rows_among(ids)
-        return {
-            remote_id: Unavailable(_STILL_THERE, code="still-there") if remote_id in rows else None
-            for remote_id in ids
-        }
+        return not rows
 
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids; return whether the server says that it deleted all of them."""
