@@ -88,9 +88,11 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def _read_dataset(self) -> Dataset:
         dataset = await self._read_base(self._config.dataset_id, self._root, shapes.dataset_of)
         if dataset.kind:
-            reason = f"knowledge base {dataset.card.id} is {dataset.kind} and accepts no uploaded files"
-            fix = "set dataset_id to a general knowledge base"
-            raise Halted("knowledge-base-missing", f"{reason}; {fix}")
+            raise Halted(
+                "knowledge-base-missing",
+                f"knowledge base {dataset.card.id} is {dataset.kind} and accepts no uploaded files; "
+                "set dataset_id to a general knowledge base",
+            )
         self._dataset = dataset
         return dataset
 
