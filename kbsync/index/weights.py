@@ -183,8 +183,9 @@ def saturation_of(term: Term) -> float:
     return _BM25_SATURATION if len(term.stem) == 1 and has_cjk(term.stem) else _SATURATION
 
 
-FEW_DOCUMENTS = 20
-"""Up to this many documents, the share of chunks with a term is as informative as the share of documents.
+FEW_DOCUMENTS = 40
+"""With fewer documents, the share of chunks with a term is informative, too. With more, it isn't used,
+because a single large log has most of the chunks (ADR 9).
 """
 
 
@@ -231,7 +232,7 @@ def select_terms(
     terms: Sequence[Term], frequencies: Mapping[Term, Frequency], documents: int, chunks: int
 ) -> TermWeights:
     """Return the terms' weights. `documents` and `chunks`: the total numbers of documents and chunks."""
-    share = documents / (documents + FEW_DOCUMENTS)
+    share = min(1.0, documents / FEW_DOCUMENTS)
     prefixes = {term.stem for term in terms if term.goes_on}
     # The last word of an unfinished question counts as a whole word only if some document has it.
     candidates = [
