@@ -447,8 +447,9 @@ def command_context(installation: Installation) -> CommandContext:
     from kbsync.engine.plan import CommandContext
     from kbsync.once import identities_of
 
-    configured = identities_of(installation.config)
-    return CommandContext(configured, installation.command_line, lock.is_held(installation.state_dir))
+    configured, at_work = identities_of(installation.config), lock.is_held(installation.state_dir)
+    has_config = installation.config.path is not None
+    return CommandContext(configured, installation.command_line, at_work, has_config)
 
 
 async def for_each_mirror(

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,8 @@ async def explain_path(
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
     evidence, root = await asyncio.to_thread(_read_disk, settings, rules, path, now)
+    if not context.has_config and evidence.selection is not None:
+        evidence.selection = _named_by_option(evidence.selection)
     await read(lambda tx: _add_state(tx, evidence, settings, root, context, now))
     await _query_target(target, evidence, text)
     sentences = _Sentences(settings, evidence, context, now)
@@ -434,6 +437,13 @@ def _decided_by(selection: Selection) -> str:
     return f" ({rule})" if rule and not is_fixed else ""
 
 
+def _named_by_option(selection: Selection) -> Selection:
+    """Return the decision with the option as its rule, instead of a config's key."""
+    verdict = selection.verdict
+    is_excluded = verdict.choice is FileChoice.EXCLUDED and verdict.rule.startswith("exclude[")
+    return replace(selection, verdict=replace(verdict, rule="--exclude")) if is_excluded else selection
+
+
 def _undo(selection: Selection) -> str:
     """Return how to make the file searchable."""
     rule, reason = selection.verdict.rule, selection.verdict.reason
@@ -445,6 +455,8 @@ def _undo(selection: Selection) -> str:
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED if rule == IGNORE_FILE:
             return "no rule can include it"
+        case FileChoice.EXCLUDED if rule == "--exclude":
+            return "pass other patterns with --exclude to the next pass, or --exclude '' for none"
         case FileChoice.EXCLUDED if rule.startswith("include["):
             return f"change {rule}, or add a pattern for it below"
         case FileChoice.EXCLUDED:

@@ -62,12 +62,14 @@ AGAIN = "the target cannot rename"
 class CommandContext:
     """The context of a read-only command: the config's mirrors, and how to write commands.
 
-    `at_work`: another process holds the state and makes passes itself.
+    `at_work`: another process holds the state and makes passes itself. `has_config`: the patterns are in a
+    config, not in options of the command line.
     """
 
     configured: Sequence[MirrorIdentity] = ()
     command_line: Callable[[str], str] = lambda command: f"kbsync {command}"
     at_work: bool = False
+    has_config: bool = True
 
 
 NO_CONTEXT = CommandContext()

@@ -573,7 +573,8 @@ class ListenerApp:
         installation, run = self._mirrors.installation, self._runs.get(name)
         if run is None:
             raise Unavailable("the mirror isn't running at the moment; try again")
-        context = CommandContext(identities_of(installation.config), installation.command_line, at_work=True)
+        configured, has_config = identities_of(installation.config), installation.config.path is not None
+        context = CommandContext(configured, installation.command_line, at_work=True, has_config=has_config)
         async with self._mirrors.target(installation.mirror(name)) as target:
             read = self.state_reader.read
             work = explain_path(run.settings, target, read, run.clock, path, context=context, text=True)
