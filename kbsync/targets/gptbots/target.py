@@ -93,31 +93,26 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
     extension. A document that the response names both as stored and as failed, or not at all, is `Unsure`.
     """
 
-    def find_results(*names: str) -> list[int]:
+    def results_named(*names: str) -> list[FileResult]:
         wanted = {_composed(name) for name in names if name}
-        return [number for number, words in enumerate(words_of) if not wanted.isdisjoint(words)]
+        return [result for result in results if not wanted.isdisjoint(words_of(result))]
 
-    # An update's id is known in advance and takes precedence over names; a new document's id isn't known.
-    is_update = bool(batch[0].doc_id)
-    words_of = [
-        {_composed(word) for word in (result.name, result.id)}
-        if not result.is_stored
-        else {_composed(result.id if is_update and result.id else result.name)}
-        for result in results
-    ]
+    def words_of(result: FileResult) -> set[str]:
+        if not result.is_stored:
+            return {_composed(result.name), _composed(result.id)}
+        # An update's id is known in advance and takes precedence over names; a new document's id isn't known.
+        return {_composed(result.id if batch[0].doc_id and result.id else result.name)}
+
     # Match whole names and ids first; a name without its extension can only be one of the remaining ones.
-    meant = {item.index: find_results(item.file_name, item.doc_id) for item in batch}
-    matched = {number for numbers in meant.values() for number in numbers}
+    found = {item.index: results_named(item.file_name, item.doc_id) for item in batch}
+    rest = [result for result in results if not any(result in some for some in found.values())]
     for item in batch:
-        if not meant[item.index]:
-            bare = find_results(item.file_name.rpartition(".")[0])
-            meant[item.index] = [number for number in bare if number not in matched]
-    # A result of the only document is about it, whatever its name.
-    if len(batch) == 1 and not meant[batch[0].index]:
-        meant[batch[0].index] = list(range(len(results)))
-    by_index = {index: [results[number] for number in numbers] for index, numbers in meant.items()}
-    holders = Counter(doc_id for some in by_index.values() for doc_id in _stored_ids(some))
-    return {item.index: _outcome(item, by_index[item.index], holders) for item in batch}
+        if not found[item.index]:
+            bare = results_named(item.file_name.rpartition(".")[0])
+            # A result of the only document is about it, whatever its name.
+            found[item.index] = rest if len(batch) == 1 else [result for result in bare if result in rest]
+    holders = Counter(doc_id for some in found.values() for doc_id in _stored_ids(some))
+    return {item.index: _outcome(item, found[item.index], holders) for item in batch}
 
 
 def _stored_ids(results: Sequence[FileResult]) -> set[str]:
