@@ -83,7 +83,8 @@ def test_pass_reports_what_is_wrong_where_and_how_to_fix_it(row: Trouble, eviden
 
 @long
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
-def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence) -> None:
+def test_status_has_reason_detail_hint_and_the_exit_code_of_a_pass(row: Trouble, evidence: Evidence) -> None:
+    assert evidence.checked[row.name] == row.code
     halt = evidence.mirrors_before[row.name]["halt"]
     assert (halt["reason"] if halt else "") == row.reason
     if halt:
@@ -95,12 +96,6 @@ def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence
         assert [
             words for words in expected_texts(row, evidence) if not any(words in line for line in listed)
         ] == []
-
-
-@long
-@pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
-def test_health_check_exits_like_a_pass_of_this_mirror(row: Trouble, evidence: Evidence) -> None:
-    assert evidence.checked[row.name] == row.code
 
 
 @long

@@ -781,12 +781,8 @@ def test_search_after_the_state_was_lost_says_that_hits_may_be_old(sandbox: Sand
 
 
 @long
-def test_failed_files_are_noted_only_if_nothing_good_was_found(failed: Sandbox) -> None:
+def test_missing_folder_is_reported_and_failed_files_if_nothing_good_was_found(failed: Sandbox) -> None:
     assert notes(failed, "text") == []
-
-
-@long
-def test_missing_folder_and_failed_documents_are_reported(failed: Sandbox) -> None:
     assert notes(failed, "xqzzyplk") == ["handbook: 2 files failed; kbsync status says why"]
     failed.docs.rename(failed.root / "away")
     assert failed.run("--once").code == 3
