@@ -186,25 +186,6 @@ async def test_slow_attaching_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-@long
-async def test_copy_is_searchable_after_its_twin_was_deleted_at_ogx(tmp_path: Path) -> None:
-    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
-        for path in ("a.md", "b.md", "c.md"):
-            world.write(path, "one and the same text" if path != "c.md" else "another")
-        await world.once()
-        for gone, left in (("b.md", "a.md"), ("a.md", "")):
-            world.delete(gone)
-            await world.once()
-            async with world.running():
-                hits = await world.make_target().search(Query("same"))
-            matches = {
-                world.path_of(document)
-                for document in world.documents()
-                if document["id"] in {h.remote_id for h in hits}
-            }
-            assert matches == ({left} if left else set())
-
-
 async def search(world: OpenaiWorld, question: str) -> set[str]:
     """Return the names of the documents that searches find."""
     async with world.running():
@@ -236,14 +217,6 @@ async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(og
     assert len(await search(ogx, "kestrel")) == 1
     assert ogx.bytes_by_path(searchable=True) == sha_of_folder(ogx)
     assert ogx.orphans() == []
-
-
-@long
-async def test_different_texts_of_equal_length_are_left_alone(ogx: OpenaiWorld) -> None:
-    await ogx.mirrored({path: f"text of {path}" for path in ("a.md", "b.md")})
-    ogx.server.requests.clear()
-    await delete(ogx, "a.md")
-    assert ogx.request_count("put-back") == 0 and ogx.request_count("text") == 2
 
 
 @long
