@@ -176,7 +176,9 @@ def state_errors(path: Path) -> Iterator[None]:
             f"{path}: out of memory; a running kbsync continues by itself when memory is free"
         ) from error
     except apsw.IOError as error:
-        raise StateError(f"{path}: the disk failed ({error}); check the disk and the kernel log") from error
+        # SQLite names no reason if the sync of a copy fails.
+        reason = "" if "not an error" in str(error) else f" ({error})"
+        raise StateError(f"{path}: the disk failed{reason}; check the disk and the kernel log") from error
 
 
 def _fix_for_closed(path: Path) -> str:

@@ -23,10 +23,10 @@ Keeps = Callable[[str], bool]
 """Whether unsynced writes to a file of this name reach the disk by chance."""
 
 
-def built(folder: Path) -> Path:
+def built(folder: Path, source: Path = SOURCE) -> Path:
     """Build the library to preload. Skips or fails the test if that isn't possible."""
-    library = folder / "forgetful.so"
-    command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"]
+    library = folder / f"{source.stem}.so"
+    command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl", "-lpthread"]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     if ".h: No such file or directory" in completed.stderr:
         programs.do_without("what gcc includes")
