@@ -234,9 +234,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             stored = read_receipt(response.body, address, key="url")
         except Rejected as error:  # a page that the service can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
-        return Accepted(
-            stored.remote_id
-        )  # the document doesn't have a name that we chose, by which to find it
+        # The document doesn't have a name that we chose, by which to find it.
+        return Accepted(stored.remote_id)
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id. "Not found" counts as success if a check confirms it and the base
