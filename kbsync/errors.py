@@ -19,8 +19,10 @@ def system_reason(error: Exception) -> str:
 
 OUT_OF_MEMORY = "kbsync gets no more memory; free some, or raise the limit of its process"
 
-_NO_MEMORY = re.compile("failed to map segment|cannot allocate memory|can't start new thread", re.IGNORECASE)
-"""What the dynamic linker says about a library, and Python about a thread."""
+_NO_MEMORY = re.compile(
+    "failed to map segment|cannot allocate memory|can't start new thread|out of memory", re.IGNORECASE
+)
+"""What the dynamic linker says about a library, Python about a thread, and SQLite."""
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -30,7 +30,7 @@ from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
-from kbsync.errors import OUT_OF_MEMORY, KbsyncError, StateError, UsageError, lacks_memory, system_reason
+from kbsync.errors import KbsyncError, StateError, UsageError, lacks_memory, system_reason
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import ReceiveSignal, Signals
@@ -208,11 +208,9 @@ async def _run_isolated(mirror: Mirror) -> PassEnd:
     except KbsyncError:
         raise
     except Exception as error:  # only this mirror's pass ends; the others continue
-        if lacks_memory(error):
-            problem = OUT_OF_MEMORY
-        else:
+        if not lacks_memory(error):
             log.exception("mirror.failed", mirror=mirror.settings.name)
-            problem = bug_in_words(error)
+        problem = bug_in_words(error)
     with contextlib.suppress(StateError):
         await mirror.halts.note_unfinished(FAILING, problem)
     return PassEnd(False, problem)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol, TypeVar
 
+from kbsync.errors import OUT_OF_MEMORY, lacks_memory
+
 T = TypeVar("T")
 
 
@@ -99,7 +101,9 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """Describe a bug in kbsync in one line; the traceback is in the log."""
+    """Describe a bug in kbsync, or a lack of memory, in one line; the log has the traceback of a bug."""
+    if lacks_memory(error):
+        return OUT_OF_MEMORY
     return f"internal error in kbsync (see its log): {type(error).__name__}"
 
 

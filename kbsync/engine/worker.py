@@ -32,7 +32,16 @@ from kbsync.engine.journal import DocumentEvent, Journal, ReportEvents
 from kbsync.engine.polling import Poller
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
-from kbsync.errors import NO_RESULT, Halted, Rejected, StateError, TargetError, Unavailable, Unsure
+from kbsync.errors import (
+    NO_RESULT,
+    Halted,
+    Rejected,
+    StateError,
+    TargetError,
+    Unavailable,
+    Unsure,
+    lacks_memory,
+)
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
@@ -402,7 +411,9 @@ class Worker:
         """Handle an internal error of kbsync: start nothing for a while, longer each time. Returns that time
         in seconds."""
         seconds = self._halts.record_failure(error, self._clock.steady(), of_round=of_round)
-        log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
+        name = self._journal.binding.settings.name
+        if not lacks_memory(error):  # the halt names a lack of memory
+            log.exception("worker.failed", mirror=name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
