@@ -30,7 +30,8 @@ def lacks_memory(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
         is_refusal = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
-        if is_refusal or _NO_MEMORY.search(str(cause)):
+        # kbsync's own errors quote services, which may lack memory themselves.
+        if is_refusal or (not isinstance(cause, KbsyncError) and _NO_MEMORY.search(str(cause))):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

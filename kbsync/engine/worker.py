@@ -411,9 +411,8 @@ class Worker:
         """Handle an internal error of kbsync: start nothing for a while, longer each time. Returns that time
         in seconds."""
         seconds = self._halts.record_failure(error, self._clock.steady(), of_round=of_round)
-        name = self._journal.binding.settings.name
         if not lacks_memory(error):  # the halt names a lack of memory
-            log.exception("worker.failed", mirror=name, again_in=seconds)
+            log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
