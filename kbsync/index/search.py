@@ -190,9 +190,11 @@ class Search:
         other_vector, other_better = vector, better
         if translation and has_cjk(text):
             # For an English question, the vector of its Chinese words adds nothing to its own.
-            other_vector = _weaker(self._vector(translation))
+            other_vector = self._vector(translation)
+            if other_vector is not None:  # shortened, so that its cosines count less
+                other_vector = array("f", (TRANSLATED * number for number in other_vector.tolist()))
             # The better model knows both languages, so it compares the question itself.
-            other_better = better and replace(better, others=TRANSLATED)
+            other_better = better and replace(better, other_factor=TRANSLATED)
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
@@ -290,11 +292,6 @@ def _variants(terms: Sequence[Term]) -> dict[str, str]:
     variants, stems = variants_in(term.surface for term in terms), {term.stem for term in terms}
     others = stemmed(" ".join(variants)) if variants else []
     return {term.stem: term.surface for term in others if term.stem not in stems}
-
-
-def _weaker(vector: Vector | None) -> Vector | None:
-    """Return the vector of a translation, shortened so that its cosines count less."""
-    return None if vector is None else array("f", (TRANSLATED * number for number in vector.tolist()))
 
 
 def _merged(

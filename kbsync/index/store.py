@@ -148,15 +148,15 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 @dataclass(frozen=True, slots=True)
 class BetterQuestion:
     """A question as embedded by a better model: the model's name and the vector. Its cosines times `scale`,
-    plus `offset`, are comparable to those from the model that embeds all passages. `others`: the factor for
-    the cosines of passages that have no vector from the better model.
+    plus `offset`, are comparable to those from the model that embeds all passages. `other_factor`: the factor
+    for the cosines of passages that have no vector from the better model.
     """
 
     model: str
     vector: NDArray[np.float32]
     scale: float
     offset: float
-    others: float = 1.0
+    other_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,8 @@ def _find_descriptor(path: str) -> int | None:
 
 
 def _is_cached(descriptor: int) -> bool:
-    """Return whether a sample of the pointer map is in the page cache, or the file system can't tell."""
+    """Return whether a sample of the pointer map is in the page cache. True if the file system doesn't show
+    it."""
     maps, byte = _find_maps(descriptor), bytearray(1)
     try:
         for offset in maps[:: len(maps) // _SAMPLED + 1]:

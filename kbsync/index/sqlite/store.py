@@ -303,8 +303,9 @@ class Reader:
             if better is not None:
                 better_model = vectors.find_model(self._connection, better.model)
                 if better_model is not None:
-                    others, combined = self._better_matrix.start(better_model, better.vector), cosines()
-                    combined.replace_by_better(others(), better.scale, better.offset, better.others)
+                    wait_for_better = self._better_matrix.start(better_model, better.vector)
+                    combined, factors = cosines(), (better.scale, better.offset, better.other_factor)
+                    combined.replace_by_better(wait_for_better(), *factors)
                     cosines = lambda: combined  # noqa: E731
             self._last_cosines = vector, cosines
         return self._last_cosines[1]

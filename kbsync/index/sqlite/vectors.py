@@ -323,12 +323,14 @@ class Cosines:
             return {}
         return self._compute(slot for slot in slots if slot // SLOTS in self._places)
 
-    def replace_by_better(self, better: Cosines, scale: float, offset: float, others: float = 1.0) -> None:
+    def replace_by_better(
+        self, better: Cosines, scale: float, offset: float, other_factor: float = 1.0
+    ) -> None:
         """For slots with a vector in `better`, set the cosine to `scale` × the better one + `offset`.
 
         The remaining cosines are rescaled to be comparable: by the mean and spread of both cosines over the
-        nearest slots that have both vectors, and then multiplied by `others`. If too few slots have both,
-        nothing changes.
+        nearest slots that have both vectors, and then multiplied by `other_factor`. If too few slots
+        have both, nothing changes.
         """
         import numpy as np
 
@@ -351,7 +353,7 @@ class Cosines:
             )
             ratio = np.clip(second.std() / max(first.std(), 1e-6), 1 / _MAX_SPREAD_RATIO, _MAX_SPREAD_RATIO)
             adjusted = second.mean() + (self._values - first.mean()) * ratio
-            np.copyto(self._values, others * adjusted, where=self._values != 0)
+            np.copyto(self._values, other_factor * adjusted, where=self._values != 0)
         ours[places] = np.where(has_both, values, ours[places])
 
     def of(self, slots: Iterable[int]) -> dict[int, float]:
