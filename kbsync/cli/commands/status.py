@@ -74,22 +74,23 @@ def command(
 
     output = Output()
     reports_of: list[tuple[Installation, list[MirrorReport]]] = []
-    errors = list[Exception]()
+    sentences, codes = list[str](), list[Code]()
     for installation in installations:
         try:
             reports_of.append((installation, mirror_reports(installation)))
         except (KbsyncError, OSError) as error:
-            if len(installations) == 1 or code_of(error) is None:
+            error_code = code_of(error)
+            if len(installations) == 1 or error_code is None:
                 raise
-            errors.append(error)  # the other folders have states of their own
+            sentences.append(sentence_of(error))  # the other folders have states of their own
+            codes.append(error_code)
     reports = [report for _, those in reports_of for report in those]
-    codes = [code_of(failure) or Code.BROKEN for failure in errors]
     code = worst([*codes, _checked(reports, max_age) if check else Code.MIRRORED])
     with printing_result(code):
         if as_json:
             return worst([code, _print_json(output, installations, documents=documents)])
-        for failure in errors:
-            print_message(sentence_of(failure))
+        for sentence in sentences:
+            print_message(sentence)
         from kbsync.cli.commands.status_display import (
             better,
             print_documents,
@@ -142,8 +143,8 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> Code:
-    """Print the contract's JSON piece by piece, since there may be very many documents. Return the code of
-    the first error: a mirror whose state fails meanwhile gets an `error`, so that the JSON stays valid.
+    """Print the contract's JSON piece by piece, since there may be very many documents. Return the worst code
+    of its errors: a mirror whose state fails meanwhile gets an `error`, so that the JSON stays valid.
 
     With several installations, each mirror says whether kbsync is running for it.
     """
