@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,12 +19,6 @@ SOURCE = Path(__file__).with_name("failing.c")
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(tmp_path_factory.mktemp("failing"), SOURCE)
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    with closing(Sandbox(tmp_path)) as sandbox:
-        yield sandbox
 
 
 def run(sandbox: Sandbox, library: Path, disk: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
