@@ -512,6 +512,11 @@ def await_successor(upload: Upload, timing: Timing) -> Upload:
     return replace(upload, due_at=timing.now + timing.limits.poll_first)
 
 
+def await_same_text(upload: Upload, timing: Timing) -> Upload:
+    """Postpone the delete until no upload of the same text is in progress. Its end makes the delete due."""
+    return replace(upload, due_at=timing.now + MAX_PAUSE)
+
+
 def await_file(upload: Upload, timing: Timing) -> Upload:
     """Postpone the delete until a check shows whether the file came back, which may take long."""
     postponed = upload.postponed + 1

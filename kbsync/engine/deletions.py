@@ -443,15 +443,16 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row with its deletion postponed until its file is read or a successor serves, or None if its
-    document may be deleted.
+    """Return the row with its deletion postponed until its file is read, or until its text is searchable in
+    another document; None if its document may be deleted.
     """
     binding = journal.binding
-    # After the state was lost, a renamed file may not be searchable under its new name yet. But if the target
-    # stores each text once, it refuses the new document until this one is deleted.
-    may_be_renamed = upload.sent_at is None and upload.purpose is Purpose.SERVE and not binding.texts_once
-    if not is_full and may_be_renamed and tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest):
-        return lifecycle.await_successor(upload, journal.timing)
+    # The text may have moved to another file: by a copy and a deletion, by an exchange of two files, or by a
+    # rename while the state was lost. But if the target stores each text once, it refuses the new document
+    # until this one is deleted.
+    may_have_moved = upload.purpose is Purpose.SERVE and not binding.texts_once
+    if not is_full and may_have_moved and tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest):
+        return lifecycle.await_same_text(upload, journal.timing)
     desired = _desired(journal, tx, upload)
     rows = [] if desired is None else journal.uploads(tx, desired.path)
     if desired is None or any(row.state.serves for row in rows):

@@ -73,6 +73,9 @@ def _row(upload: Upload) -> list[object]:
     return values
 
 
+_INDEXED_BY_TEXT = (*ON_THE_WAY, UploadState.RETIRING)
+
+
 def _in(states: Iterable[UploadState]) -> str:
     """Return a condition written as in the indexes, so that SQLite recognizes which one fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
@@ -320,8 +323,11 @@ class Uploads(Table):
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
         """Return whether an upload of these bytes is still in progress."""
-        sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
-        return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
+        sql = (
+            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND digest = ?"  # noqa: S608
+            f" AND state {_in(_INDEXED_BY_TEXT)} AND state {_in(ON_THE_WAY)} LIMIT 1"
+        )
+        return self._db.execute(sql, (mirror, binding, digest)).get is not None
 
     def highest(self) -> int:
         """Return the highest id."""

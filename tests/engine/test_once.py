@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,60 @@ async def test_rename_during_a_lost_state_leaves_no_gap(tmp_path: Path, limits: 
     await world.once()
     assert all(was_found)
     assert world.searchable_texts() == world.on_disk()
+
+
+async def find_gaps(world: World, texts: Collection[str]) -> list[set[str]]:
+    """Mirror the folder once. Returns which of the `texts` were not searchable at some moment."""
+    gaps: list[set[str]] = []
+
+    def observe(base: MemoryBase) -> None:
+        missing = set(texts).difference(*base.searchable_texts().values())
+        if missing:
+            gaps.append(missing)
+
+    world.base.observers.append(observe)
+    await world.once()
+    return gaps
+
+
+@pytest.mark.parametrize("limits", [{}, {"list_lag": 1.0}], ids=str)
+async def test_file_copied_and_then_deleted_stays_searchable(tmp_path: Path, limits: dict[str, Any]) -> None:
+    world = World(tmp_path, **limits)
+    world.base.behaviour = Behaviour(indexing_seconds=60.0)
+    await world.mirrored(6)
+    texts = world.on_disk()
+    world.write("moved.md", texts["f0.md"])
+    world.delete("f0.md")
+    assert await find_gaps(world, texts.values()) == []
+    assert world.searchable_texts() == world.on_disk()
+    [ready], [deleted] = world.base.effects_of("ready", path="moved.md"), world.base.effects_of("delete")
+    assert 0 <= deleted.time - ready.time < 20  # after the next poll
+
+
+async def test_original_is_deleted_once_its_copy_has_failed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.mirrored(6)
+    world.base.behaviour = Behaviour(indexing_seconds=60.0, failures=[Failure("moved.md", times=FOREVER)])
+    world.write("moved.md", world.on_disk()["f0.md"])
+    world.delete("f0.md")
+    await world.once()
+    assert world.statuses() == {"ready": 5, "failed": 1}
+    failed, [deleted] = (
+        world.base.effects_of("fail", path="moved.md"),
+        world.base.effects_of("delete", path="f0.md"),
+    )
+    assert 0 <= deleted.time - failed[-1].time < 20
+    assert "f0.md" not in world.searchable_texts()
+
+
+async def test_files_that_exchange_their_texts_stay_searchable(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.base.behaviour = Behaviour(indexing_seconds=60.0, one_at_a_time=True)
+    await world.mirrored({"a.md": "kestrels", "b.md": "herons"})
+    world.write("a.md", "herons")
+    world.write("b.md", "kestrels")
+    assert await find_gaps(world, ["kestrels", "herons"]) == []
+    assert world.searchable_texts() == {"a.md": "herons", "b.md": "kestrels"}
 
 
 async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -> None:

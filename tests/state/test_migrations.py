@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -59,15 +60,19 @@ def parts_of(connection: apsw.Connection) -> set[tuple[str, tuple[str, ...]]]:
     return {(name, tuple(text for (text,) in connection.execute(columns, (name,)))) for _, name in rows}
 
 
-LATER = ("  mount TEXT NOT NULL DEFAULT '',", ",\n  root_mount TEXT NOT NULL DEFAULT ''")
-"""The columns that the oldest schema lacks."""
+LATER = (
+    "  mount TEXT NOT NULL DEFAULT '',",
+    ",\n  root_mount TEXT NOT NULL DEFAULT ''",
+    *re.findall(r"^CREATE.*?;\n(?=CREATE|\Z)", schema.DELETIONS_AFTER_UPLOADS, re.DOTALL | re.MULTILINE),
+)
+"""What the oldest schema lacks."""
 
 
 def oldest_tables() -> str:
     tables = schema.TABLES
-    for column in LATER:
-        assert tables.count(column) == 1
-        tables = tables.replace(column, "")
+    for part in LATER:
+        assert tables.count(part) == 1
+        tables = tables.replace(part, "")
     return tables
 
 
