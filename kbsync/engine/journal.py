@@ -24,6 +24,7 @@ from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
     NEEDS_CHANGE,
     NO_STAMP,
+    ON_THE_WAY,
     SELECTED,
     SERVING,
     UNREADABLE,
@@ -557,12 +558,8 @@ class Journal:
                 # One after the other: if both responses were lost, their documents would be
                 # indistinguishable.
                 reason = "waiting for another document with the same address"
-            # The target accepts no second document with the same text until the failed one is deleted.
-            elif self.binding.texts_once and any(
-                (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
-                for row in self.uploads(tx, upload.path)
-            ):
-                reason = "waiting for an earlier upload of the same text to be deleted"
+            elif self.binding.texts_once:
+                reason = self._await_deletion(tx, upload)
             if reason:
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, DUPLICATE_PAUSE))
                 continue
@@ -572,6 +569,33 @@ class Journal:
             tx.uploads.save(sending)
             claimed.append(sending)
         return claimed
+
+    def _await_deletion(self, tx: Tx, upload: Upload) -> str:
+        """Return which other document must be deleted before the target, which stores each text once, accepts
+        the upload; "" if there is none.
+        """
+        mirror, binding = self.binding.mirror, self.binding.id
+        if tx.uploads.is_retiring(mirror, binding, upload.digest):
+            return "waiting for another document with the same text to be deleted"
+        # This reads many rows, so only after a refusal has shown that there is another document.
+        first = tx.uploads.find_serving(mirror, binding, upload.digest) if upload.repairs else None
+        if first is None or first.path == upload.path or self._find_successor(tx, first) is None:
+            return ""
+        row: Upload | None = first
+        passed = set[str]()
+        while row is not None and row.path != upload.path and row.path not in passed:
+            passed.add(row.path)
+            successor = self._find_successor(tx, row)
+            row = successor and tx.uploads.find_serving(mirror, binding, successor.digest)
+        if row is not None and row.path == upload.path:
+            # Files that exchange their texts would wait for each other, so one of them is deleted now.
+            tx.uploads.save(lifecycle.unwant(lifecycle.retire(first, self.timing)))
+        return "waiting for another document with the same text to be replaced"
+
+    def _find_successor(self, tx: Tx, row: Upload) -> Upload | None:
+        """Return the upload that will replace this document by one with another text."""
+        uploads = self.uploads(tx, row.path)
+        return next((u for u in uploads if u.state in ON_THE_WAY and u.digest != row.digest), None)
 
     def record_unsendable(self, tx: Tx, number: int) -> None:
         """Record that the file no longer has the intended bytes, so the next check makes a new decision."""

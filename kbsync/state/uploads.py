@@ -329,6 +329,20 @@ class Uploads(Table):
         )
         return self._db.execute(sql, (mirror, binding, digest)).get is not None
 
+    def find_serving(self, mirror: int, binding: int, digest: str) -> Upload | None:
+        """Return a document with these bytes that serves. Reads all rows of documents that serve."""
+        where = f"WHERE mirror = ? AND binding = ? AND state {_in(SERVING)} AND digest = ? LIMIT 1"
+        return next(self._select(where, (mirror, binding, digest)), None)
+
+    def is_retiring(self, mirror: int, binding: int, digest: str) -> bool:
+        """Return whether a document with these bytes is about to be deleted."""
+        sql = (
+            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND digest = ? AND postponed = 0"  # noqa: S608
+            f" AND attempts < {RETIRE_TRIES} AND state {_in(_INDEXED_BY_TEXT)} AND state = ? LIMIT 1"
+        )
+        values = mirror, binding, digest, int(UploadState.RETIRING)
+        return self._db.execute(sql, values).get is not None
+
     def highest(self) -> int:
         """Return the highest id."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)

@@ -276,3 +276,61 @@ async def test_nothing_is_taken_that_may_be_foreign(world: World) -> None:
     assert world.statuses() == {"ready": 8, "failed": 1}
     [other] = world.base.searchable("kestrels.md")
     assert other.foreign
+
+
+async def exchange(world: World, count: int = 2) -> None:
+    """Mirror some files, then write each one's text into the next."""
+    names = [f"{n}.md" for n in range(count)]
+    await world.mirrored({name: f"about {name}" for name in names})
+    for name, other in zip(names, (*names[1:], names[0]), strict=True):
+        world.write(name, f"about {other}")
+
+
+@long
+@pytest.mark.parametrize("count", [2, 3])
+async def test_files_that_exchange_their_texts_become_searchable_again(world: World, count: int) -> None:
+    await exchange(world, count)
+    await world.once()
+    assert world.statuses() == {"ready": count}
+    assert world.searchable_texts() == world.on_disk()
+    assert seeming(world) == []
+
+
+@long
+async def test_files_that_exchanged_their_texts_become_searchable_after_a_kill(tmp_path: Path) -> None:
+    for world, guillotine in killed_everywhere(tmp_path):
+        await exchange(world)
+        await world.crash(guillotine)
+        world.clock.now += 100
+        await world.once()
+        assert world.searchable_texts() == world.on_disk(), guillotine.passed[-3:]
+        assert seeming(world) == [], guillotine.passed[-3:]
+
+
+@long
+async def test_rotated_logs_stay_searchable(world: World) -> None:
+    world.base.behaviour = Behaviour(indexing_seconds=60.0)
+    await world.mirrored(
+        {"log.md": "today", "log.1.md": "yesterday", "log.2.md": "before", "note.md": "note"}
+    )
+    world.move("log.1.md", "log.2.md")
+    world.move("log.md", "log.1.md")
+    world.write("log.md", "tomorrow")
+    found: list[set[str]] = []
+    world.base.observers.append(lambda base: found.append(set(base.searchable_texts())))
+    await world.once()
+    assert all(paths == {"log.md", "log.1.md", "log.2.md", "note.md"} for paths in found)
+    assert world.statuses() == {"ready": 4}
+    assert world.searchable_texts() == world.on_disk()
+    assert seeming(world) == []
+
+
+async def test_old_text_of_a_file_whose_new_version_fails_stays(world: World) -> None:
+    await world.mirrored({"a.md": "about kestrels", "c.md": "about herons"})
+    [old] = world.base.searchable("a.md")
+    world.base.behaviour.failures.append(Failure(lambda one: one.path == "a.md", times=FOREVER))
+    world.write("a.md", "about owls")
+    world.write("b.md", "about kestrels")
+    await world.once()
+    assert world.statuses() == {"ready": 1, "failed": 2}
+    assert world.base.searchable("a.md") == [old]

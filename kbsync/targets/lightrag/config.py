@@ -36,9 +36,9 @@ class LightragTargetConfig(RemoteTargetConfig):
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "a changed file stays searchable, but a renamed one is absent until it is indexed again: the "
-            "server accepts a text only once, so kbsync deletes the old document before it uploads the "
-            "renamed file"
+            "a changed file stays searchable, but a renamed one, and one of several that exchange their "
+            "texts, is absent until it is indexed again: the server accepts a text only once, so kbsync "
+            "deletes the old document first"
         ),
         3: (
             "of several files with the same text, one becomes a document; the others fail, and the "
