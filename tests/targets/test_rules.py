@@ -507,7 +507,9 @@ RAGFLOW_ROWS = [
             ("102", "a code as a text", Rejected),
         )
     ),
-    Row("ragflow", "base", 404, flat(404, "Not Found: /api/v1/datasets"), Unavailable, also=(405, 501)),
+    Row("ragflow", "base", 404, flat(404, "Not Found: /api/v1/datasets"), Unavailable, also=(200, 405, 501)),
+    *(Row("ragflow", "base", 200, flat(code, "dataset not found"), Rejected) for code in (102, 108)),
+    Row("ragflow", "base", 200, flat(404, "dataset not found"), NotOffered),
     Row("ragflow", "search", 200, flat(100, "Arrearage: insufficient_quota"), Halted, QUOTA),
     Row("ragflow", "upload", 429, flat(429, "余额不足"), Halted, QUOTA),
     Row("ragflow", "search", 200, flat(102, "No chunk found!"), None),

@@ -25,6 +25,7 @@ _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNO
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
 _FILES_FULL = re.compile(r"exceed the maximum file number", re.IGNORECASE)
 _NO_INDEX = re.compile(r"\ANo chunk found")
+_NO_PATH = re.compile(r"\ANot Found: /")
 
 
 RULES: tuple[ErrorRule, ...] = (
@@ -40,6 +41,8 @@ RULES: tuple[ErrorRule, ...] = (
     rules.slow_down(code={"429"}),
     # Every version has this call, so the response came from a gateway in front of it.
     ErrorRule(Unavailable, call={"base"}, status={404, 405, 501}, hint=rules.NO_CALL_HINT),
+    # The same under HTTP 200: the message names the path, not the dataset (api/apps/__init__.py).
+    ErrorRule(Unavailable, call={"base"}, pattern=_NO_PATH, hint=rules.NO_CALL_HINT),
     # A path that the server doesn't have.
     ErrorRule(NotOffered, code={"404"}, hint=rules.NO_CALL_HINT),
     # A search in a dataset without an index, as before its first document.

@@ -93,3 +93,12 @@ async def test_response_without_a_list_proves_no_missing_dataset_and_no_free_nam
     with pytest.raises(Unavailable, match="unexpected shape"):
         await account_of(served_world.target).bases.create(BaseRequest("guides"))
     assert served_world.server.requests.by_op["create-base"] == 0
+
+
+async def test_response_about_the_path_proves_no_missing_dataset(served_world: Any) -> None:
+    """RAGFlow refuses an unknown dataset with 102 or 108; a gateway may drop the status of its 404."""
+    about_path = {"code": 404, "message": "Not Found: /kb/api/v1/datasets"}
+    for args, means in ((about_path, Unavailable), ({"code": 108, "message": "lacks permission"}, Halted)):
+        served_world.server.faults.add(Fault("code", "base", args=args))
+        with pytest.raises(means):
+            await served_world.target.base()
