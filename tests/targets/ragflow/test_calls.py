@@ -99,6 +99,7 @@ async def test_response_about_the_path_proves_no_missing_dataset(served_world: A
     """RAGFlow refuses an unknown dataset with 102 or 108; a gateway may drop the status of its 404."""
     about_path = {"code": 404, "message": "Not Found: /kb/api/v1/datasets"}
     for args, means in ((about_path, Unavailable), ({"code": 108, "message": "lacks permission"}, Halted)):
-        served_world.server.faults.add(Fault("code", "base", args=args))
+        served_world.server.faults.add(Fault("code", "base", times=0, args=args))
         with pytest.raises(means):
             await served_world.target.base()
+        served_world.server.faults.clear()
