@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import Fields, require_shape
+from kbsync.targets.http.reading import require_shape
 from kbsync.targets.http.rules import READY
 from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, is_marked, status_of
@@ -86,20 +86,21 @@ class SharedPassages:
         response = await self._client.request(
             "text", "GET", f"{self._files}/{file_id}/content", params=params
         )
-        passages = [self._passage(part) for part in response.fields.objects("data")]
-        return require_shape(response.op, passages if passages and all(passages) else None)
-
-    def _passage(self, part: Fields) -> StoredPassage:
-        """Return a passage in a form from which it can be restored; empty if the row is incomplete."""
-        about, vector = part.object("chunk_metadata"), part.get("embedding")
-        if not (about.text("chunk_id") and isinstance(vector, list)):
-            return {}
-        return {
-            "content": part.get("text"),
-            "chunk_id": about["chunk_id"],
-            "metadata": part.get("metadata"),
-            "chunk_metadata": about,
-            "embedding": vector,
-            "embedding_model": self._model,
-            "embedding_dimension": len(vector),
-        }
+        parts = list(response.fields.objects("data"))
+        # An incomplete passage could not be restored.
+        is_whole = parts and all(
+            part.object("chunk_metadata").text("chunk_id") and isinstance(part.get("embedding"), list)
+            for part in parts
+        )
+        return [
+            {
+                "content": part.get("text"),
+                "chunk_id": part["chunk_metadata"]["chunk_id"],
+                "metadata": part.get("metadata"),
+                "chunk_metadata": part["chunk_metadata"],
+                "embedding": part["embedding"],
+                "embedding_model": self._model,
+                "embedding_dimension": len(part["embedding"]),
+            }
+            for part in require_shape(response.op, parts if is_whole else None)
+        ]

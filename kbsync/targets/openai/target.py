@@ -91,7 +91,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         metadata = store.object("metadata")
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
-            self.takes = replace(self.takes, extensions=await self._readable_extensions())
+            with suppress(TargetError):  # a server that doesn't list its readers may read all formats
+                readers = shapes.readers_of(await self._client.request("readers", "GET", "/providers"))
+                if readers and readers <= shapes.PDF_AND_TEXT:
+                    self.takes = replace(self.takes, extensions=EXTENSIONS - OFFICE)
         self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
         return Base(base_id, store.object("file_counts").count("total"), self._config.base_url)
 
@@ -100,14 +103,6 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         if (store := await api.read(self._client, "base", f"/vector_stores/{store_id}")) is None:
             raise self.no_base(store_id)
         return store
-
-    async def _readable_extensions(self) -> frozenset[str]:
-        """Return the formats that this OGX server can read; all formats if it doesn't list its readers."""
-        try:
-            readers = shapes.readers_of(await self._client.request("readers", "GET", "/providers"))
-        except TargetError:
-            return EXTENSIONS
-        return EXTENSIONS - OFFICE if readers and readers <= shapes.PDF_AND_TEXT else EXTENSIONS
 
     # -- put
     async def upload(self, document: Outgoing) -> Accepted:
