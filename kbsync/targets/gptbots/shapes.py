@@ -254,26 +254,16 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         is_error=bool(code),
         is_of_document=response.op in _OF_DOCUMENTS,
     )
-    return classify(case, RULES, _describe)
-
-
-def _describe(case: ErrorCase, rule: ErrorRule) -> str:
-    """Describe an error: the host, our explanation, and the service's code and message."""
-    sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
-    code = "".join(case.codes)
-    return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
-
-
-def _is_open(case: ErrorCase) -> bool:
-    """Return whether the outcome is unknown: no numeric code, an error of a server or gateway, or HTTP
-    200.
-    """
-    number = number_in(case.code)
-    return number is None or number >= 50000 or 500 <= number < 600 or number == 200
+    return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
 
 
 def _leaves_open(case: ErrorCase) -> bool:
-    return case.is_error and (case.status in rules.SERVER_ERROR or _is_open(case))
+    """Return whether the outcome is unknown: an error without a numeric code, with the code 200, or of a
+    server or gateway.
+    """
+    number = number_in(case.code)
+    is_vague = number is None or number >= 50000 or number in range(500, 600) or number == 200
+    return case.is_error and (is_vague or case.status in rules.SERVER_ERROR)
 
 
 def _refuses(case: ErrorCase) -> bool:

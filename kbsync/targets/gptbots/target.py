@@ -460,22 +460,18 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Return the passages, in the ranking model's order if requested."""
-        ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
-        return await search_ranked(
-            lambda ranked: self._send_search(query.text, ranking if ranked else None),
-            ranking is not None,
-            OVERLOADED,
-        )
-
-    async def _send_search(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
         settings = self._config.search
+        ranking = settings.rerank_version or (RANKING if query.rerank else None)
         body = {
-            "prompt": prompt,
+            "prompt": query.text,
             "top_k": MAX_PASSAGES,
             "group_ids": [self._base],  # without `data_ids`: the service would search the union of both
             "embedding_rate": settings.embedding_rate,
             "doc_correlation": settings.doc_correlation,
-            "rerank_version": ranking,
         }
-        json = without_none(body)
-        return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=json)
+
+        async def search(is_ranked: bool) -> Sequence[tuple[str, Passage]]:
+            json = without_none(body | {"rerank_version": ranking if is_ranked else None})
+            return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=json)
+
+        return await search_ranked(search, ranking is not None, OVERLOADED)
