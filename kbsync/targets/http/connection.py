@@ -121,10 +121,16 @@ def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
 
 
 def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.Proxy | None:
-    """Return the proxy for `url`. Raises the same errors as `proxy_host`."""
-    variable, address = ("", endpoint.proxy) if endpoint.proxy else _proxy_of_environment(url)
+    """Return the proxy for `url`, from the config or else the environment. Raises the same errors as
+    `proxy_host`.
+    """
+    variable, address = "", endpoint.proxy
     if not address:
-        return None
+        proxies = getproxies()  # HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
+        key = next((key for key in (url.scheme, "all") if proxies.get(key)), "")
+        if not key or is_direct(url, proxies.get("no", "")):
+            return None
+        variable, address = f"{key.upper()}_PROXY", proxies[key]
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx.InvalidURL):
@@ -140,19 +146,6 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
     if proxy.url.scheme == "https":
         proxy.ssl_context = trust
     return proxy
-
-
-def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
-    """Return the environment variable with the proxy for `url`, and its value: `HTTPS_PROXY` or `HTTP_PROXY`,
-    otherwise `ALL_PROXY`. Both are "" if the host needs no proxy.
-    """
-    proxies = getproxies()
-    if is_direct(url, proxies.get("no", "")):
-        return "", ""
-    for key in (url.scheme, "all"):
-        if proxies.get(key):
-            return f"{key.upper()}_PROXY", proxies[key]
-    return "", ""
 
 
 def is_direct(url: httpx.URL, no_proxy: str) -> bool:
