@@ -168,41 +168,27 @@ def case_of(
     is_of_document: bool = True,
 ) -> ErrorCase:
     """Return a response in the form that rules check. `matched_text` defaults to `message` without names."""
-    excerpt = printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH]
+    shown = response.excerpt
+    if response.status in REDIRECT:
+        # Omit the query, which may be secret and doesn't belong in a base_url, and any name with password.
+        address = re.split(r"[?#]", response.headers.get("location", ""))[0]
+        address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
+        shown = f"to {address}" if address else "without an address"
     return ErrorCase(
         call=response.op,
         status=response.status,
         codes=frozenset(codes) or frozenset({code} - {""}),
         code=code,
-        message=excerpt,
+        message=printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH],
         matched_text=without_files(message) if matched_text is None else matched_text,
         is_error=is_error,
         is_of_document=is_of_document,
         is_json=response.body is not None,
         is_page=response.is_page,
         host=response.host,
-        excerpt=_destination(response) if response.status in REDIRECT else response.excerpt,
+        excerpt=shown,
         retry_after=response.retry_after,
     )
-
-
-def _destination(response: HttpResponse) -> str:
-    # Omit the query, which may be secret and doesn't belong in a base_url, and any name with password.
-    address = re.split(r"[?#]", response.headers.get("location", ""))[0]
-    address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
-    return f"to {address}" if address else "without an address"
-
-
-def plain_case(response: HttpResponse, *, is_of_document: bool = True) -> ErrorCase:
-    """Return the case for a service without its own table, with the message from where most services put
-    it.
-    """
-    body = response.fields
-    error = body.get("error")
-    places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
-    message = next(filter(None, map(text_of, places)), "")
-    is_text = response.body is None and not response.is_page
-    return case_of(response, message=response.text if is_text else message, is_of_document=is_of_document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,10 +306,15 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
 
 
 def by_status(response: HttpResponse, *, is_of_document: bool = True) -> TargetError | None:
-    """Classify a response of a service without its own table by the common rules; return None for 2xx with
-    JSON.
+    """Classify a response of a service without its own table by the common rules, with the message from where
+    most services put it; return None for 2xx with JSON.
     """
-    return classify(plain_case(response, is_of_document=is_of_document))
+    body = response.fields
+    error = body.get("error")
+    places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
+    is_text = response.body is None and not response.is_page
+    message = response.text if is_text else next(filter(None, map(text_of, places)), "")
+    return classify(case_of(response, message=message, is_of_document=is_of_document))
 
 
 def says_money(words: str) -> bool:
