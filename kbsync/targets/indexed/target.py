@@ -91,17 +91,6 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
     )
 
 
-def _failure_of(error: Exception) -> TargetError | None:
-    """Return the error that ends a put; None for a bug."""
-    match error:
-        case TargetError():
-            return error
-        case UsageError():  # the model can't be read
-            return Halted("embedding", str(error))
-        case _:
-            return out_of_memory() if lacks_memory(error) else None
-
-
 def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
     """Return the encoder that `config` selects. Loads nothing and sends nothing. `is_first`: see
     `Endpoint`.
@@ -386,9 +375,15 @@ class IndexedTarget(Target):
                     else:
                         outcomes.append(outcome)
         except Exception as error:
-            failed = _failure_of(error)
-            if failed is None:
-                raise
+            match error:
+                case TargetError():
+                    failed: TargetError = error
+                case UsageError():  # the model can't be read
+                    failed = Halted("embedding", str(error))
+                case _ if lacks_memory(error):
+                    failed = out_of_memory()
+                case _:  # a bug
+                    raise
             if not outcomes:
                 raise failed from error
             # The batches before the error are stored.
