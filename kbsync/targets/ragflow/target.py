@@ -106,21 +106,19 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         """Return the states, and start parsing the unparsed documents."""
         rows = await self._rows_among(ids)
         states = dict.fromkeys(ids, MISSING) | {row.id: row.status for row in rows.values()}
-        unparsed = [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
-        for part in batches(unparsed, MAX_IDS):
+        # Not while a request of ours may be in flight: a late second one would parse the document twice, and
+        # searches would miss it in the meantime.
+        unparsed = [
+            row.id
+            for row in rows.values()
+            if row.status == UNSTARTED
+            and self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
+            and self._steady() >= self._parsing_until.get(row.id, -math.inf)
+        ]
+        # Parsing costs money, so a read-only command doesn't start it.
+        for part in batches(() if self._context.read_only else unparsed, MAX_IDS):
             states |= await self._start_parsing(part)
         return states
-
-    def _needs_parsing(self, row: DocumentRow) -> bool:
-        """Return whether to start parsing: true if nobody has and none of our earlier requests is still in
-        flight.
-
-        A late second request would parse the document twice, and searches would miss it in the meantime.
-        """
-        is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
-        is_due = self._steady() >= self._parsing_until.get(row.id, -math.inf)
-        # Parsing costs money, so a read-only command doesn't start it.
-        return row.status == UNSTARTED and is_old and is_due and not self._context.read_only
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Start parsing the unparsed documents; return the status of those that RAGFlow refuses to parse."""
