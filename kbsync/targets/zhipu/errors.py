@@ -217,13 +217,11 @@ _OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234", "api_err
 _OF_THE_REQUEST = bigmodel.BAD_REQUEST | {"413", "435"}
 _FORBIDDEN = frozenset({"403", "permission_error"})
 _NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
+# A missing permission doesn't blame the key for calls that concern one document, or that aren't required.
+_NEEDS_NO_RIGHTS = (_OF_ONE_DOCUMENT | OPTIONAL | {RECEIPT, INDEXED}) - UPLOADS
+
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 """HTTP statuses under which "does not exist" refers to a key or an account."""
-
-
-def _concerns_the_key(case: ErrorCase) -> bool:
-    """Return whether the key lacks rights for a required call, not for one document."""
-    return case.call in UPLOADS or case.call not in (*_OF_ONE_DOCUMENT, *OPTIONAL, RECEIPT, INDEXED)
 
 
 def _agrees(case: ErrorCase) -> bool:
@@ -313,7 +311,7 @@ RULES: tuple[ErrorRule, ...] = (
     _no_rights(
         pattern=rules.PERMISSION,
         reported=True,
-        when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
+        when=lambda case: case.call not in _NEEDS_NO_RIGHTS and "500" not in case.codes,
         says="access is forbidden",
     ),
     # The account's limit is exceeded. The size, name or damage of one file is a different error, and so is a
