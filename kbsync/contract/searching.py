@@ -53,7 +53,12 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
 
     Raises `UsageError` if the path isn't a valid pattern.
     """
-    tests = [_path_test(path) for path in query.paths]
+    tests: list[Callable[[str], bool]] = []
+    for path in query.paths:
+        try:
+            tests.append(path_matcher(path))
+        except ValueError as error:
+            raise UsageError(f"the path pattern {path!r} is not a gitignore pattern: {error}") from error
     endings = tuple(f".{extension.lower().lstrip('.')}" for extension in query.types)
 
     def selects(path: str, modified: float | None) -> bool:
@@ -73,13 +78,6 @@ def parse_types(values: Iterable[str]) -> tuple[str, ...]:
 
 
 _SEPARATORS = re.compile(r"[\s,]+")
-
-
-def _path_test(path: str) -> Callable[[str], bool]:
-    try:
-        return path_matcher(path)
-    except ValueError as error:
-        raise UsageError(f"the path pattern {path!r} is not a gitignore pattern: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
