@@ -26,7 +26,7 @@ from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import EXTENSIONS as LIGHTRAG_EXTENSIONS
-from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
+from kbsync.targets.services.dialects import DIALECTS, RERANK_PATH
 from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import SENTENCES as SENTENCES_OF_ZHIPU
 from kbsync.targets.zhipu.errors import NotFound
@@ -212,9 +212,9 @@ def test_page_lists_the_reaction_to_each_gptbots_code() -> None:
 
 def test_documented_dialects_are_implemented() -> None:
     in_docs = {cells[0].strip("`"): cells[3] for cells in table(VECTORS, "`type` | speaks to")}
-    assert in_docs.keys() == EMBEDDINGS.keys()
+    assert in_docs.keys() == DIALECTS.keys()
     for dialect, most in in_docs.items():
-        assert most.startswith(f"{EMBEDDINGS[dialect].most_items} passages"), dialect  # type: ignore[index]
+        assert most.startswith(f"{DIALECTS[dialect].most_items} passages"), dialect  # type: ignore[index]
 
 
 def test_calls_of_every_dialect_are_documented() -> None:
@@ -223,10 +223,10 @@ def test_calls_of_every_dialect_are_documented() -> None:
         dialect: [
             f"`POST {one.path}`",
             str(one.most_items),
-            f"`POST {RERANK[dialect].path}`",
-            str(RERANK[dialect].most_texts),
+            f"`POST {RERANK_PATH}`",
+            str(one.most_texts),
         ]
-        for dialect, one in EMBEDDINGS.items()
+        for dialect, one in DIALECTS.items()
     }
 
 

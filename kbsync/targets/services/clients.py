@@ -29,9 +29,9 @@ from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule
 from kbsync.targets.services import bigmodel
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
-    EMBEDDINGS,
+    DIALECTS,
     MAX_QUERY_LENGTH,
-    RERANK,
+    RERANK_PATH,
     EmbeddingItem,
     NonsenseError,
     asks_for_base64,
@@ -269,7 +269,7 @@ class EmbeddingService:
         is_first: bool = False,
     ) -> None:
         self._config = config
-        self._dialect = EMBEDDINGS[config.type]
+        self._dialect = DIALECTS[config.type]
         self._dimensions = config.dimensions
         self.most_items = config.batch or self._dialect.most_items
         """Maximum number of items in one request: the configured or documented number, or fewer after a
@@ -448,10 +448,10 @@ class RerankService:
         is_first: bool = False,
     ) -> None:
         self._config = config
-        self._dialect = RERANK[config.type]
+        self._dialect = DIALECTS[config.type]
         self.most_texts = config.batch or self._dialect.most_texts
         """Maximum number of texts in one request; scores are comparable only within one response."""
-        self._client = _service_client(config, "rerank", self._dialect.path, transport, is_first)
+        self._client = _service_client(config, "rerank", RERANK_PATH, transport, is_first)
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return (index, score) for every text, best first. Texts beyond `most_texts` keep their order at the
@@ -465,7 +465,7 @@ class RerankService:
             return []
         body = rerank_body(self._config, question[:MAX_QUERY_LENGTH], passages)
         async with self._client.time_limit("rerank", SEARCH_TIMEOUT):
-            response = await self._client.request("rerank", "POST", self._dialect.path, json=body)
+            response = await self._client.request("rerank", "POST", RERANK_PATH, json=body)
         try:
             order = order_of(response.body, len(passages))
         except NonsenseError as error:

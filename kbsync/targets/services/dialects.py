@@ -66,42 +66,31 @@ def takes_pictures(config: EmbeddingConfig) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Embeddings:
-    """How a dialect requests vectors. `most_items`, `most_weight`: limits of one request (`Item.weight`)."""
+class Dialect:
+    """The limits of a dialect, and the path of its request for vectors.
 
-    path: str
+    `most_items` and `most_weight` limit one request for vectors (`EmbeddingItem.weight`), `most_texts` one
+    request for a ranking, with at most `max_length` characters in each text.
+    """
+
     most_items: int
     most_weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rerank:
-    """How a dialect requests a ranking. `most_texts`: limit of one request; `max_length`: characters in each
-    text."""
-
-    path: str
     most_texts: int
     max_length: int
+    path: str = "/embeddings"
 
 
 # Documented numbers of items in one request (tei: the default of --max-client-batch-size); kbsync sends fewer
 # after a refusal.
-EMBEDDINGS: Mapping[str, Embeddings] = {
-    "openai": Embeddings("/embeddings", 256, 200_000),
-    "jina": Embeddings("/embeddings", 128, 4_000_000),
-    "newapi": Embeddings("/embeddings", 64, 4_000_000),
-    "zhipu": Embeddings("/embeddings", 64, 200_000),
-    "tei": Embeddings("/embed", 32, 200_000),
-    "vllm": Embeddings("/embeddings", 64, 200_000),
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": Dialect(256, 200_000, 128, 4096),
+    "jina": Dialect(128, 4_000_000, 128, 8192),
+    "newapi": Dialect(64, 4_000_000, 128, 8192),
+    "zhipu": Dialect(64, 200_000, 128, 4096),
+    "tei": Dialect(32, 200_000, 32, 8192, path="/embed"),
+    "vllm": Dialect(64, 200_000, 128, 8192),
 }
-RERANK: Mapping[str, Rerank] = {
-    "openai": Rerank("/rerank", 128, 4096),
-    "jina": Rerank("/rerank", 128, 8192),
-    "newapi": Rerank("/rerank", 128, 8192),
-    "zhipu": Rerank("/rerank", 128, 4096),
-    "tei": Rerank("/rerank", 32, 8192),
-    "vllm": Rerank("/rerank", 128, 8192),
-}
+RERANK_PATH = "/rerank"
 
 
 def asks_for_base64(config: EmbeddingConfig) -> bool:
