@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from kbsync.contract.searching import Hit
@@ -151,12 +152,9 @@ class Bases:
     async def create(self, request: BaseRequest) -> BaseCard:
         """Create a base with a unique name. Raises the same errors as `create_once`."""
         fields, what = self.fields_of(request), f"a {self.target.calls_base}"
-        command = self._context.mirror_command("kb list")
-
-        async def create() -> BaseCard | None:
-            return await self.send_create(request, fields)
-
-        return await create_once(request.name or "", what, self.list_all, create, command)
+        command, name = self._context.mirror_command("kb list"), request.name or ""
+        create = partial(self.send_create, request, fields)
+        return await create_once(name, what, self.list_all, create, command)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, without retries; return None if the response has no id."""

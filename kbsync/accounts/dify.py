@@ -19,8 +19,6 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 }
 """Settings of a new base."""
 
-USUAL = {"indexing_technique": "high_quality"}
-
 MAX_NAME_LENGTH, MAX_DESCRIPTION_LENGTH = 40, 400
 """Maximum length of a name and of a description, in characters
 (api/controllers/service_api/dataset/dataset.py)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -87,16 +87,14 @@ class LightragAnswers:
 
 def references(line: Any) -> tuple[Hit, ...]:
     """Return the documents that an answer is based on, in the order of their numbers in the text."""
-    listed = object_of(line).objects("references")
-    return tuple(
-        Hit(reference.text("file_path"), 1 / rank, tuple(_texts(reference.get("content"), 1 / rank)))
-        for rank, reference in enumerate(listed, 1)
-    )
-
-
-def _texts(content: object, score: float) -> Iterator[Passage]:
-    for text in content if isinstance(content, list) else ():
-        yield Passage(text_of(text), score=score)
+    hits = list[Hit]()
+    for rank, reference in enumerate(object_of(line).objects("references"), 1):
+        texts = reference.get("content")
+        passages = [
+            Passage(text_of(text), score=1 / rank) for text in (texts if isinstance(texts, list) else ())
+        ]
+        hits.append(Hit(reference.text("file_path"), 1 / rank, tuple(passages)))
+    return tuple(hits)
 
 
 def text_in(line: Any) -> str | None:

@@ -330,13 +330,20 @@ def _application_body(request: ApplicationRequest, present: Fields) -> dict[str,
     Raises `Rejected` for values that the service's manual forbids. `present`: the application's current
     fields.
     """
-    _check_application(request)
+    if request.name is not None and not 1 <= len(request.name) <= MAX_NAME_LENGTH:
+        raise Rejected(f"the name has {len(request.name)} characters; allowed: 1 to {MAX_NAME_LENGTH}")
+    if request.description is not None and len(request.description) > MAX_DESCRIPTION_LENGTH:
+        length = len(request.description)
+        raise Rejected(f"the description has {length} characters; allowed: {MAX_DESCRIPTION_LENGTH}")
+    prompt = request.prompt
+    if prompt is not None and any(sum(map(prompt.count, forms)) != 1 for forms in _PLACEHOLDERS):
+        raise Rejected("the prompt must contain {{knowledge}} and {{user}} once each")
     fields = parse_settings(request.settings, {**APPLICATION_SETTINGS, **RECALL_SETTINGS}, "an application")
     recall = {key: fields.pop(key) for key in RECALL_SETTINGS if key in fields}
     body = {
         "name": request.name,
         "desc": request.description,
-        "prompt": request.prompt,
+        "prompt": prompt,
         "model": request.model,
         **fields,
     }
@@ -346,19 +353,6 @@ def _application_body(request: ApplicationRequest, present: Fields) -> dict[str,
     if recall or bases is not None:
         body["knowledge_info"] = {**_recall(bases, present), **recall}
     return without_none(body)
-
-
-def _check_application(request: ApplicationRequest) -> None:
-    if request.name is not None and not 1 <= len(request.name) <= MAX_NAME_LENGTH:
-        raise Rejected(f"the name has {len(request.name)} characters; allowed: 1 to {MAX_NAME_LENGTH}")
-    if request.description is not None and len(request.description) > MAX_DESCRIPTION_LENGTH:
-        raise Rejected(
-            f"the description has {len(request.description)} characters; allowed: {MAX_DESCRIPTION_LENGTH}"
-        )
-    if request.prompt is not None and any(
-        sum(request.prompt.count(form) for form in forms) != 1 for forms in _PLACEHOLDERS
-    ):
-        raise Rejected("the prompt must contain {{knowledge}} and {{user}} once each")
 
 
 def _recall(bases: Sequence[str] | None, present: Fields) -> dict[str, Any]:
