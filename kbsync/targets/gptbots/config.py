@@ -17,6 +17,8 @@ from kbsync.dataclass import dataclass
 
 MARKER_BASE = "https://kbsync.invalid"
 
+# Maximum size of a document (the service's page "update text document": pdf 30 MB, all others 10 MB).
+MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
 """The ranking models listed on the service's page about searches ("vector match", `rerank_version`)."""
@@ -87,8 +89,10 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     )
     max_bytes: Annotated[
         int,
-        Bytes("refuse files larger than this; above 10 MB, only PDFs are accepted", least=1, most=30_000_000),
-    ] = 30_000_000
+        Bytes(
+            "refuse files larger than this; above 10 MB, only PDFs are accepted", least=1, most=MAX_PDF_BYTES
+        ),
+    ] = MAX_PDF_BYTES
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
     id_setting: ClassVar[str] = "knowledge_base_id"
@@ -109,11 +113,6 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         if legal and "kind" in settings and settings["kind"] not in legal:
             yield ("kind", f"{kind} doesn't accept {extension} files; allowed: {', '.join(legal)}")
 
-
-MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
-"""Maximum size of a document in bytes (the service's page "update text document": pdf 30 MB, all others 10
-MB).
-"""
 
 # The service's defaults. kbsync sends them anyway, because a request without any rule is refused.
 CHUNK_TOKEN, HEADER_ROW = 600, 1

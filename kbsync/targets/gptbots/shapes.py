@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -99,8 +98,8 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     else:
         path = reading.path_below(prefix, marker.path)
     about = path, marker.digest, marker.upload_id, marker.recipe
-    row = MarkedRow(remote_id, marker.path or name, None, created, rules.UNKNOWN, *about)
-    return replace(row, updated=updated, was=marker.was)
+    name = marker.path or name
+    return MarkedRow(remote_id, name, None, created, rules.UNKNOWN, *about, updated=updated, was=marker.was)
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:

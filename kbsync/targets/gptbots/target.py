@@ -13,7 +13,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
@@ -29,7 +28,6 @@ from kbsync.targets.gptbots.config import (
     EXTENSIONS,
     FETCHED,
     MAX_BYTES,
-    MAX_PDF_BYTES,
     GptbotsTargetConfig,
     describe_recipe,
     kind_of,
@@ -156,6 +154,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     updates_in_place = True
     reranks = True
+    recipe = staticmethod(recipe_of)
     describe = staticmethod(describe_recipe)
     most_ids = MAX_IDS
 
@@ -163,11 +162,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def prepare(self) -> None:
         """Set the service's limits and the caches of its documents."""
-        most = self._config.max_bytes
         self.takes = Limits(
             EXTENSIONS,
-            max_bytes=min(most, MAX_BYTES),
-            max_bytes_by_extension={"pdf": min(most, MAX_PDF_BYTES)},
+            max_bytes=min(self._config.max_bytes, MAX_BYTES),
+            max_bytes_by_extension={"pdf": self._config.max_bytes},
             links=LINKS,
             batch=api.MAX_CHANGED_TEXTS,
             batch_bytes=api.MAX_REQUEST_BYTES // 4 * 3,
@@ -187,10 +185,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._page_numbers: dict[str, int] = {}
         self._recent_rows: dict[str, tuple[float, MarkedRow]] = {}
         self._turn = asyncio.Lock()
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return the recipe by which the service splits `path`."""
-        return recipe_of(path, settings)
 
     async def card(self, base_id: str) -> BaseCard:
         """Find a base in the list of all bases, because the service has no call for a single one."""
