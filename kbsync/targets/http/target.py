@@ -193,10 +193,7 @@ class ServiceTarget(Target, Generic[Row]):
     """The service's name for a knowledge base."""
 
     def __init__(
-        self,
-        config: RemoteTargetConfig,
-        context: TargetContext,
-        **options: Unpack[ClientOptions],
+        self, config: RemoteTargetConfig, context: TargetContext, **options: Unpack[ClientOptions]
     ) -> None:
         self._config, self._context = config, context
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)

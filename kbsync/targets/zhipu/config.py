@@ -14,15 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from kbsync.config.kinds import (
-    About,
-    Bytes,
-    Choice,
-    Fraction,
-    ValueKind,
-    Whole,
-    invalid_value,
-)
+from kbsync.config.kinds import About, Bytes, Choice, Fraction, ValueKind, Whole, invalid_value
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, chat_model
@@ -145,8 +137,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     ] = "key"
     knowledge_id: Annotated[
         # In quotes, because many parsers lose digits of 19-digit numbers.
-        str,
-        BaseId("the id of the knowledge base, in quotes", "1734786402936664064"),
+        str, BaseId("the id of the knowledge base, in quotes", "1734786402936664064")
     ]
     chat_model: Annotated[
         str,

@@ -229,9 +229,9 @@ def _agrees(case: ErrorCase) -> bool:
     return case.is_success or case.code == str(case.status)
 
 
-_no_money = partial(ErrorRule, Halted, halt="quota", says=_AT_ITS_LIMIT, hint=MONEY_ADVICE)
+_no_money = partial(rules.no_quota, says=_AT_ITS_LIMIT, hint=MONEY_ADVICE)
 _no_room = partial(ErrorRule, NoRoom, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE)
-_no_rights = partial(ErrorRule, Halted, halt="credentials", hint=ACCOUNT_ADVICE)
+_no_rights = partial(rules.no_access, hint=ACCOUNT_ADVICE)
 _is_forbidden = partial(ErrorRule, Rejected, when=lambda case: case.is_of_document, may_pass=True)
 # The manual doesn't document equal names; this message would mean them.
 _name_taken = partial(ErrorRule, NameTaken, pattern=_NAME_TAKEN, unless=NOT_FOUND)
@@ -252,16 +252,11 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, call={"base"}, status={404, 405}, when=lambda case: case.is_page),
     # -- codes with one meaning
     # Page of error codes: the key.
-    ErrorRule(
-        Halted,
-        code=bigmodel.BAD_KEY | {"401", "authentication_error"},
-        halt="credentials",
-        hint=KEY_ADVICE,
-    ),
+    rules.no_access(code=bigmodel.BAD_KEY | {"401", "authentication_error"}, hint=KEY_ADVICE),
     # Page of error codes: the account.
     _no_rights(code=bigmodel.BAD_ACCOUNT | {"434"}),
     # Page of error codes: money and plans.
-    ErrorRule(Halted, code=bigmodel.NO_MONEY, halt="quota", hint=MONEY_ADVICE),
+    rules.no_quota(code=bigmodel.NO_MONEY, hint=MONEY_ADVICE),
     # Seen in production: an empty account under 429, like a rate limit.
     _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, pattern=rules.MONEY),
     # Page of error codes: rate limits.
@@ -323,9 +318,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Rejected, call={RECEIPT}, pattern=WRONG_TYPE, says="the service doesn't accept this format"),
     # Next to a file in the response to its upload, or with a vague or unknown code.
     _name_taken(
-        call={"upload", RECEIPT},
-        when=_agrees,
-        says="the service already has a document with this name",
+        call={"upload", RECEIPT}, when=_agrees, says="the service already has a document with this name"
     ),
     # A refusal without a reason doesn't blame the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),

@@ -1,4 +1,4 @@
-"""Parses the service's responses defensively, and builds search requests, without I/O.
+"""Parses the service's responses defensively, without I/O.
 
 Parsers ignore unknown fields; ids may be strings or integers; numbers may be strings of digits. Only
 `embedding_stat` is parsed strictly.
@@ -7,7 +7,7 @@ Parsers ignore unknown fields; ids may be strings or integers; numbers may be st
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, TargetError, Unsure
 from kbsync.targets.http import reading
-from kbsync.targets.http.bodies import parse_json, without_none
+from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T
 from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
@@ -295,34 +295,6 @@ def with_images(hit: Hit, images: Images) -> Hit:
 
 
 USUAL = ZhipuSearchConfig()
-
-
-def retrieve_body(
-    knowledge_id: str,
-    text: str,
-    top_k: int,
-    among: Sequence[str] = (),
-    search: ZhipuSearchConfig = USUAL,
-    *,
-    rerank: bool = False,
-) -> dict[str, object]:
-    """Return the JSON body of `POST /knowledge/retrieve`. Requires a `text` that isn't empty; an empty
-    `among` searches the whole base.
-
-    `rerank`: the service's ranking model orders the hits, at an extra price.
-    """
-    body: dict[str, object] = {
-        "query": shortened(text),
-        "knowledge_ids": [knowledge_id],
-        "document_ids": list(among) or None,  # never send an empty list
-        "top_k": top_k,
-        "top_n": search.top_n,
-        "recall_method": search.recall_method,
-        "recall_ratio": search.recall_ratio,
-        "fractional_threshold": search.fractional_threshold,
-    }
-    body |= {"rerank_status": 1, "rerank_model": search.rerank_model} if rerank else {}
-    return without_none(body)
 
 
 def words_in(name: str) -> str:

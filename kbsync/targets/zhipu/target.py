@@ -31,13 +31,14 @@ from kbsync.contract.target import (
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.http.bodies import FilePart
+from kbsync.targets.http.bodies import FilePart, without_none
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
+    ZhipuSearchConfig,
     ZhipuTargetConfig,
     describe_recipe,
     recipe_of,
@@ -107,11 +108,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Set the target's limits, its classifier, and the account's shared state."""
         config, context = self._config, self._context
         self.takes = Limits(
-            extensions=EXTENSIONS,
-            list_lag=1.0,
-            ahead=config.concurrency // 2 + 1,
-            links=LINKS,
-            paid=True,
+            extensions=EXTENSIONS, list_lag=1.0, ahead=config.concurrency // 2 + 1, links=LINKS, paid=True
         )
         self.classify_response = ZhipuClassifier(config, context, self._client.skew, self._wall)
         self._space = AccountSpace(self._known_capacity, self._steady)
@@ -343,34 +340,47 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """
         # With the default search settings instead of the config's, because any hit proves that it is
         # searchable.
-        body = shapes.retrieve_body(self._config.knowledge_id, shapes.words_in(name), 1, (remote_id,))
         try:
-            hits = await self._retrieve(body)
+            hits = await self._retrieve(shapes.words_in(name), 1, (remote_id,), shapes.USUAL)
         except NotFound:  # the base exists, so this is about the document
             return False
         return any(doc_id == remote_id for doc_id, _ in hits)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the base, or only the documents that the query names."""
-        base_id, search = self._config.knowledge_id, self._config.search
-        body = partial(shapes.retrieve_body, base_id, query.text, shapes.MAX_PASSAGES, query.among, search)
+        search = partial(self._retrieve, query.text, shapes.MAX_PASSAGES, query.among, self._config.search)
         try:
-            return await search_ranked(
-                lambda ranked: self._retrieve(body(rerank=ranked)), query.rerank, OVERLOADED
-            )
+            return await search_ranked(search, query.rerank, OVERLOADED)
         except NotFound as error:
             raise _no_search(error) from error
 
-    async def _retrieve(self, body: Mapping[str, object]) -> Sequence[tuple[str, Passage]]:
+    async def _retrieve(
+        self, text: str, top_k: int, among: Sequence[str], search: ZhipuSearchConfig, is_ranked: bool = False
+    ) -> Sequence[tuple[str, Passage]]:
+        """Search the base, or only the documents `among`; if `is_ranked`, the service's ranking model orders
+        the hits, at an extra price.
+        """
         missing = self._client.missing
         missing.check("retrieve")
+        body = {
+            "query": shapes.shortened(text),
+            "knowledge_ids": [self._config.knowledge_id],
+            "document_ids": list(among) or None,  # never send an empty list
+            "top_k": top_k,
+            "top_n": search.top_n,
+            "recall_method": search.recall_method,
+            "recall_ratio": search.recall_ratio,
+            "fractional_threshold": search.fractional_threshold,
+            "rerank_status": 1 if is_ranked else None,
+            "rerank_model": search.rerank_model if is_ranked else None,
+        }
         try:
-            asking = self._client.request("retrieve", "POST", "/knowledge/retrieve", json=body)
+            asking = self._client.request("retrieve", "POST", "/knowledge/retrieve", json=without_none(body))
             return shapes.found_of((await self._while_base_answers(asking)).body)
         except NotOffered as error:
             refusal = _no_search(error)
             # if the config requests a ranking model, that may be what is missing
-            raise (refusal if "rerank_model" in body else missing.note("retrieve", refusal)) from error
+            raise (refusal if is_ranked else missing.note("retrieve", refusal)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """Return the hits with their pictures, in the same order; after a failure or a slow response, only
