@@ -164,6 +164,6 @@ def passage_of(chunk: Fields) -> Passage:
     page = None
     match chunk.get("positions"):
         # Pages count from 1; for other formats the field counts chunks (rag/nlp/__init__.py).
-        case [[first, *_], *_] if name.endswith(".pdf"):
+        case [[first, *_], *_] if name.lower().endswith(".pdf"):
             page = reading.count_of(first) or None
     return Passage(chunk.text("content"), page=page, score=chunk.number("similarity") or 0.0)

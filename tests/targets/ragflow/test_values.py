@@ -103,11 +103,11 @@ def test_only_pdf_passages_have_a_page() -> None:
     """Other formats have the number of their chunk in its place."""
     chunk = {"document_id": "d1", "content": "text", "similarity": 0.5, "positions": [[4, 1, 2, 3, 4]]}
     pages = []
-    for name in ("a.pdf", "a.md"):
+    for name in ("a.pdf", "a.PDF", "a.md"):
         hits = matches_of({"code": 0, "data": {"chunks": [{**chunk, "document_keyword": name}]}})
         assert hits is not None
         pages.append(hits[0][1].page)
-    assert pages == [4, None]
+    assert pages == [4, 4, None]
     # As in the reference.
     odd = {**chunk, "document_keyword": "a.pdf", "positions": [""]}
     assert matches_of({"code": 0, "data": {"chunks": [odd]}}) is not None
