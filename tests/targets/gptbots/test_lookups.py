@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import DocState
+from kbsync.errors import Unavailable
 from kbsync.targets.gptbots.target import GptbotsTarget
+from kbsync_standin.faults import Fault
 from tests.remote.world import sha_of_folder
 from tests.services.gptbots import GptbotsWorld, ServedGptbots
 from tests.share import enumerated, long
@@ -150,3 +152,22 @@ async def test_documents_that_moved_to_other_pages_are_found(
     assert isinstance(served_world.target, GptbotsTarget)
     texts = {one["id"]: one["serving"] for one in served_world.app.snapshot()["documents"]}
     assert len({texts[ids[index]] for index in (0, 17, 39)}) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_gateway_without_the_call_for_states_proves_no_document_deleted(
+    served_world: ServedGptbots, status: int
+) -> None:
+    """It says nothing about a document, so the call isn't repeated for each one of them either."""
+    ids = await served_world.make_ready(*(served_world.document(f"{n}.md", f"kestrel {n}") for n in range(8)))
+    faults, requests = served_world.server.faults, served_world.server.requests.by_op
+    faults.add(Fault("status", "status", times=0, effect=False, args={"status": status}))
+    faults.add(Fault("code", "delete", times=0, args={"code": 40000}))
+    before = requests["status"]
+    outcomes = await served_world.target.delete(ids)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes.values())
+    with pytest.raises(Unavailable):
+        await served_world.target.status(ids)
+    assert requests["status"] - before == 2
+    faults.clear()
+    assert await served_world.find("kestrel") == set(ids)
