@@ -485,7 +485,8 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return the state of each remote id, with our key removed from the service's messages."""
-        states, redact = await self._states(tuple(dict.fromkeys(ids))), self._client.redact
+        states = await self._translate_refusal(self._states(tuple(dict.fromkeys(ids))))
+        redact = self._client.redact
         return {
             remote_id: replace(state, reason=redact(state.reason)) if state.reason else state
             for remote_id, state in states.items()
@@ -623,14 +624,14 @@ class ServiceTarget(Target, Generic[Row]):
         """Return the documents on one page, for services whose list has a filter for names (`Finds`)."""
         return [row.listed for row in (await self._translate_refusal(page)).rows]
 
-    async def _translate_refusal(self, page: Awaitable[P]) -> P:
-        """Return a page of the list.
+    async def _translate_refusal(self, documents: Awaitable[P]) -> P:
+        """Return a page of the list, or the states of documents.
 
         Raises `Unavailable` for every refusal while the base exists, because a list without an error must be
-        complete.
+        complete, and the engine would ask again without a pause.
         """
         try:
-            return await page
+            return await documents
         except Rejected as error:
             later = Unavailable(f"can't read the list: {error.reason}", code=error.code)
             raise await self._check_base_first(later) from error

@@ -233,8 +233,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
             read = partial(reading.page_in, total=None, read=file_of)
-            listed = await self._client.read("newest", "/api/v1/files/user/search", read, params=params)
-            page = {row.id: row for row in listed.rows}
+            reading_page = self._client.read("newest", "/api/v1/files/user/search", read, params=params)
+            page = {row.id: row for row in (await self._translate_refusal(reading_page)).rows}
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
@@ -304,7 +304,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """
         params = {"page": str(number), "limit": str(size), **more}
         read = partial(page_of, read=file_of)
-        return await self._client.read("list", f"{self._base}/files", read, params=params)
+        page = self._client.read("list", f"{self._base}/files", read, params=params)
+        return await self._translate_refusal(page)
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -391,7 +392,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _check_list(self, shown: int, claimed: int = 0) -> None:
         """Check the list against its own count, or against the base's files if the list is empty."""
         if not shown:
-            deleted = (await read_inventory(self._client, self._base)).get("deleted")
+            inventory = await self._translate_refusal(read_inventory(self._client, self._base))
+            deleted = inventory.get("deleted")
             claimed = len(reading.require_shape("folders", deleted if isinstance(deleted, list) else None))
         reading.check_shown(shown, claimed, self._config.knowledge_id)
 
