@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kbsync.contract.target import DocState
-from kbsync.errors import Unavailable
+from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.dify.target import DifyTarget
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.target import ServiceTarget
@@ -20,6 +20,7 @@ from kbsync.targets.ragflow.target import RagflowTarget
 from kbsync.targets.registry import TARGETS
 from kbsync.targets.zhipu.target import ROOT, ZhipuTarget
 from tests.targets.blocks import block, target_context
+from tests.targets.bodies import outgoing
 
 BASE = {"id": "b1", "name": "guides", "document_count": 8}
 STORE = {"id": "b1", "file_counts": {"total": 8}}
@@ -45,33 +46,56 @@ BASES: Mapping[str, tuple[type[ServiceTarget[Any]], str, str, Any]] = {
 """For each service: its target, the setting with the base's id, and the call for the base."""
 
 
-@pytest.fixture(params=BASES)
+@pytest.fixture(params=[(service, status) for service in BASES for status in (404, 405)], ids=str)
 async def target(request: pytest.FixtureRequest) -> AsyncIterator[ServiceTarget[Any]]:
-    """A target whose gateway has only the call for the base."""
-    kind, setting, path, response = BASES[request.param]
+    """A target whose gateway soon has only the call for the base; `has_base` says whether it still has it."""
+    service, status = request.param
+    kind, setting, path, response = BASES[service]
 
     def respond(asked: httpx.Request) -> httpx.Response:
         is_base = asked.method == "GET" and asked.url.path == path
-        return httpx.Response(200, json=response) if is_base else httpx.Response(405, text="no such call")
+        if is_base and target.has_base:
+            return httpx.Response(200, json=response)
+        return httpx.Response(status, text="<html><title>no such page</title>")
 
     settings = {"base_url": "https://kb.example", "api_key": "kid4711.secret", setting: "b1"}
     settings.pop("", None)
-    config = block(TARGETS[request.param], **settings)
-    target = kind(config, target_context(), transport=httpx.MockTransport(respond))
+    target: Any = kind(
+        block(TARGETS[service], **settings), target_context(), transport=httpx.MockTransport(respond)
+    )
+    target.has_base = True
     await target.base()
     yield target
     await target.aclose()
 
 
-async def test_states_are_unknown_or_unavailable(target: ServiceTarget[Any]) -> None:
+@pytest.mark.parametrize("has_base", [True, False])
+async def test_states_are_unavailable_or_not_known(target: Any, has_base: bool) -> None:
     """The engine would repeat a refused poll without a pause, and a pass would not end."""
+    target.has_base = has_base
     try:
         states = await target.status([str(number) for number in range(8)])
     except Unavailable:
         return
-    assert {state.state for state in states.values()} == {DocState.UNKNOWN}
+    assert {state.state for state in states.values()} <= {DocState.UNKNOWN, DocState.MISSING}
+    assert has_base or DocState.MISSING not in {state.state for state in states.values()}
 
 
-async def test_list_is_unavailable(target: ServiceTarget[Any]) -> None:
+@pytest.mark.parametrize("has_base", [True, False])
+async def test_list_is_unavailable(target: Any, has_base: bool) -> None:
+    target.has_base = has_base
     with pytest.raises(Unavailable):
         [row async for row in target.list()]
+
+
+async def test_upload_blames_no_document_without_the_base(target: Any) -> None:
+    """The document would count as failed until its file changes (promise 9)."""
+    target.has_base = False
+    [outcome] = await target.put([outgoing("a.md")])
+    assert isinstance(outcome, Unavailable)
+
+
+async def test_upload_may_pass_while_the_base_exists(target: Any) -> None:
+    """A firewall may answer so for one document."""
+    [outcome] = await target.put([outgoing("a.md")])
+    assert isinstance(outcome, Unavailable) or (isinstance(outcome, Rejected) and outcome.may_pass)

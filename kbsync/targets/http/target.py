@@ -337,6 +337,8 @@ class ServiceTarget(Target, Generic[Row]):
         """
         try:
             await self.base()
+        except Rejected as error:  # a gateway lacks this call, too, which is no document's fault
+            return Unavailable(error.reason, code=error.code)
         except TargetError as missing:
             return missing
         return outcome
