@@ -76,16 +76,6 @@ def _match(row: Fields) -> tuple[object, Passage]:
     return remote_id, Passage(text, score=row.number("score") or 0.0)
 
 
-PDF_AND_TEXT = frozenset({"inline::pypdf"})
-"""OGX's file readers that accept only PDF and text."""
-
-
-def readers_of(response: HttpResponse) -> frozenset[str]:
-    """Return the types of OGX's file readers."""
-    rows = response.fields.objects("data")
-    return frozenset(row.text("provider_type") for row in rows if row.get("api") == "file_processors")
-
-
 # -- marks
 MAX_ATTRIBUTES, MAX_VALUE_LENGTH = 16, 512
 """Maximum number of attributes, and maximum length of a value (the service's reference, `attributes`)."""

@@ -24,6 +24,9 @@ from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTarget
 from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
 from kbsync.targets.openai.shapes import status_of
 
+PDF_AND_TEXT = "inline::pypdf"
+"""OGX's file reader that accepts only PDF and text."""
+
 MAX_PASSAGES = 50
 """The service's maximum of `max_num_results`."""
 
@@ -92,8 +95,11 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
             with suppress(TargetError):  # a server that doesn't list its readers may read all formats
-                readers = shapes.readers_of(await self._client.request("readers", "GET", "/providers"))
-                if readers and readers <= shapes.PDF_AND_TEXT:
+                providers = (await self._client.request("readers", "GET", "/providers")).fields.objects(
+                    "data"
+                )
+                readers = [row for row in providers if row.get("api") == "file_processors"]
+                if readers and all(row.get("provider_type") == PDF_AND_TEXT for row in readers):
                     self.takes = replace(self.takes, extensions=EXTENSIONS - OFFICE)
         self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
         return Base(base_id, store.object("file_counts").count("total"), self._config.base_url)
