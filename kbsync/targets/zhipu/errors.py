@@ -41,14 +41,12 @@ _AT_ITS_LIMIT = "the account has reached its limit"
 
 # The service's current pages no longer have applications and callbacks; installations were seen to lack the
 # others.
-_OF_APPLICATIONS = {"applications", *(f"{verb}application" for verb in ("", "create-", "edit-", "delete-"))}
-_OF_CALLBACKS = {"callback", "set-callback", "delete-callback"}
-OPTIONAL = frozenset(
-    {"invoke", "sse-invoke", "slice-info", "chat", "models", "upload-url", "reembed", "reslice"}
-    | {"capacity", "retrieve", "images"}
-    | _OF_APPLICATIONS
-    | _OF_CALLBACKS
+_OPTIONAL = (
+    "invoke sse-invoke slice-info chat models upload-url reembed reslice capacity retrieve images "
+    "applications application create-application edit-application delete-application "
+    "callback set-callback delete-callback"
 )
+OPTIONAL = frozenset(_OPTIONAL.split())
 """Calls that some of the service's installations lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
