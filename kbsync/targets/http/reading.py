@@ -60,11 +60,6 @@ def number(value: object) -> float | None:
     return float(value) if abs(value) < _MAX_NUMBER else None
 
 
-def flag_of(value: object) -> bool | None:
-    """Return a boolean from 0, 1, false or true; None for anything else."""
-    return bool(value) if isinstance(value, int) and value in (0, 1) else None
-
-
 def seconds_of(value: object) -> float | None:
     """Return a time in epoch seconds.
 
@@ -107,8 +102,9 @@ class Fields(dict[str, Any]):
         return number(self.get(key))
 
     def flag(self, key: str) -> bool | None:
-        """Return a boolean."""
-        return flag_of(self.get(key))
+        """Return a boolean from 0, 1, false or true."""
+        value = self.get(key)
+        return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
     def seconds(self, key: str) -> float | None:
         """Return a time in epoch seconds."""
