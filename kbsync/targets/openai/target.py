@@ -256,22 +256,16 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         newest = api.rows(
             self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
         )
+        in_use = attached | self._pending_ids(CLEAN_EVERY)
         orphans = [
             row["id"]
             async for row in newest
-            if row["id"] not in attached
+            if row["id"] not in in_use
             and self._names.is_ours(row)
             and 0 < (row.count("created_at") or 0) < before
         ]
-        pending = self._pending_ids(CLEAN_EVERY)
         # A file may have been attached since the list was read.
-        await self.delete(
-            [
-                file_id
-                for file_id in orphans
-                if file_id not in pending and await self._read_file(file_id) is None
-            ]
-        )
+        await self.delete([file_id for file_id in orphans if await self._read_file(file_id) is None])
 
     async def aclose(self) -> None:
         """Close the target.
