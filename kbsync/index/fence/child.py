@@ -100,14 +100,9 @@ def _value_errors() -> Iterator[None]:
 
 def readers() -> Readers:
     """Return the reader for each format. Loads the parsers; call this after the fences are up."""
-    from importlib import import_module
+    from kbsync.index.read.formats import DOCUMENTS, load_reader
 
-    from kbsync.index.read import formats
-
-    return {
-        extension: getattr(import_module(f"kbsync.index.read.{module}"), name)
-        for extension, (module, name, _) in formats.READERS.items()
-    }
+    return {extension: load_reader(extension) for extension in DOCUMENTS}
 
 
 def recognizers() -> Readers:

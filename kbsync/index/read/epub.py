@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import unquote
 
@@ -12,7 +11,7 @@ from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.html import read_html
 from kbsync.index.read.text import document_title, one_line
-from kbsync.index.read.zip import Archive, damaged, encrypted
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted
 
 _CHAPTERS = ("application/xhtml+xml", "text/html", "image/svg+xml")
 _CONTENTS = "application/x-dtbncx+xml"
@@ -48,14 +47,9 @@ class _Book:
             locked = {unquote(entry.get("URI", "")) for entry in protected.iter("CipherReference")}
             if locked & set(self.chapters):
                 raise encrypted()
-        self._contents = {
-            _resolve(self._main, item.get("href", ""))
-            for item in self._items.values()
-            if "nav" in item.get("properties", "").split()
-        }
-        self._titles = dict[str, str]()
-        for part, title in self._read_contents():
-            self._titles.setdefault(part, title)
+        self._contents, self._titles = set[str](), dict[str, str]()
+        for item in self._items.values():
+            self._read_contents(item)
 
     def chapter(self, part: str) -> str:
         """Return a chapter's text. A chapter without any heading gets its title from the table of
@@ -79,22 +73,24 @@ class _Book:
             name = item.get("fallback", "")
         return ""
 
-    def _read_contents(self) -> Iterator[tuple[str, str]]:
-        """Yield the parts that the tables of contents name, with their titles."""
-        for item in self._items.values():
-            part = _resolve(self._main, item.get("href", ""))
-            is_new = "nav" in item.get("properties", "").split()  # EPUB 3; otherwise the NCX of EPUB 2
-            root = None
-            if is_new or item.get("media-type") == _CONTENTS:
-                with suppress(Rejected):  # a book is readable without one
-                    root = self.archive.xml(part)
-            for entry in () if root is None else root.iter("a" if is_new else "navPoint"):
-                link = entry if is_new else entry.find("content")
-                address = None if link is None else link.get("href" if is_new else "src")
-                label = entry if is_new else entry.find("navLabel")
-                title = "" if label is None else one_line("".join(label.itertext()))
-                if address and title:
-                    yield _resolve(part, address.partition("#")[0]), title
+    def _read_contents(self, item: Element) -> None:
+        """Keep the titles of the chapters if the item is a table of contents."""
+        part = _resolve(self._main, item.get("href", ""))
+        is_new = "nav" in item.get("properties", "").split()  # EPUB 3; otherwise the NCX of EPUB 2
+        if is_new:
+            self._contents.add(part)
+        elif item.get("media-type") != _CONTENTS:
+            return
+        root = None
+        with suppress(Rejected):  # a book is readable without one
+            root = self.archive.xml(part)
+        for entry in () if root is None else root.iter("a" if is_new else "navPoint"):
+            link = entry if is_new else entry.find("content")
+            address = None if link is None else link.get("href" if is_new else "src")
+            label = entry if is_new else entry.find("navLabel")
+            title = "" if label is None else one_line("".join(label.itertext()))
+            if address and title:
+                self._titles.setdefault(_resolve(part, address.partition("#")[0]), title)
 
 
 def _resolve(main: str, address: str) -> str:

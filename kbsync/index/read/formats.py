@@ -11,12 +11,13 @@ Pictures are documents too, searchable by their content if a service embeds them
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from kbsync.contract.target import Body
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
-from kbsync.index.document import Chunk, Flavour, Picture
+from kbsync.index.document import Chunk, Flavour, Parsed, Picture
 
 TEXTS = "7"
 MARKDOWN = "8"
@@ -52,6 +53,14 @@ behind the fence (ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
 """Extensions of all formats except plain text formats, which kbsync decodes itself."""
+
+
+def load_reader(extension: str) -> Callable[[bytes], Parsed]:
+    """Return the reader of a document format. Loads its parser."""
+    module, function, _ = READERS[extension]
+    reader: Callable[[bytes], Parsed] = getattr(import_module(f"kbsync.index.read.{module}"), function)
+    return reader
+
 
 _CODE = word_set(
     """

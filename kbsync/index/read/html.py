@@ -14,7 +14,9 @@ from kbsync.index.read.text import (
     document_title,
     escaped,
     fenced,
+    is_absolute,
     is_note_mark,
+    linked,
     pipe_table,
     tidied,
     unescaped,
@@ -308,16 +310,15 @@ class _Page(HTMLParser):
                 self._inline.append(" ")
 
     def _end_link(self) -> None:
-        """End a link. Keep the address if it is absolute, since it may be the answer; one within the page or
-        site is noise."""
+        """End a link, or drop one that only leads to its own heading."""
         if not self._links:
             return
         target, start = self._links.pop()
         text = " ".join("".join(self._inline[start:]).split())
         if text in _HEADING_MARKS and "#" in target:
             del self._inline[start:]
-        elif text and target.startswith(("http://", "https://", "mailto:")) and len(target) < 300:
-            self._inline[start:] = [text if target in text else f"[{text}]({target.strip()})"]
+        elif text and is_absolute(target):
+            self._inline[start:] = [linked(text, target)]
         elif "#" in target:  # books raise such links by their style
             self._separate_mark(start, is_link=False)
 

@@ -174,22 +174,15 @@ def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> I
     text = ""
     # A stranger's file may raise any exception; the message is complete without it.
     with suppress(Exception), allowance.timer():
-        text = _read_attachment(name, content, level, allowance)
+        if extension_of(name) in ("eml", "mbox"):
+            letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
+            text = "\n\n".join(filter(None, letter))
+        else:
+            text = inner_text(name, content, level)
     if text.strip() and len(text) <= allowance.characters:
         allowance.characters -= len(text)
         yield f"{'#' * min(level, 6)} {one_line(name)}"
         yield text
-
-
-def _read_attachment(name: str, content: bytes, level: int, allowance: _Allowance) -> str:
-    """Return the attachment's text with headings below `level`; "" if kbsync can't read its format."""
-    if extension_of(name) in _MAILS:
-        letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
-        return "\n\n".join(filter(None, letter))
-    return inner_text(name, content, level)
-
-
-_MAILS = ("eml", "mbox")
 
 
 def _header(message: Message, name: str) -> str:
@@ -238,7 +231,11 @@ def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]
     plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
     # mail programs put the best version last
     rich = next((blocks for kind, blocks in reversed(versions) if kind not in _SEPARATE_KINDS), None)
-    if plain is not None and (rich is None or _says_as_much(plain, rich)):
+    plain_words, rich_words = _distinct_words(plain or ()), _distinct_words(rich or ())
+    # The plain version has nearly all words of the rich one, or the rich one is a stub.
+    missing = len(rich_words - plain_words)
+    says_as_much = missing * 10 <= len(rich_words) or len(rich_words) * 2 < len(plain_words)
+    if plain is not None and (rich is None or says_as_much):
         yield from plain
     else:
         yield from rich or ()
@@ -247,13 +244,6 @@ def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]
 
 
 _SEPARATE_KINDS = ("text/plain", "text/calendar", "text/x-amp-html")
-
-
-def _says_as_much(plain: Sequence[str], rich: Sequence[str]) -> bool:
-    """Return whether the plain version has nearly all words of the rich one, or the rich one is a stub."""
-    plain_words, rich_words = _distinct_words(plain), _distinct_words(rich)
-    missing = len(rich_words - plain_words)
-    return missing * 10 <= len(rich_words) or len(rich_words) * 2 < len(plain_words)
 
 
 def _distinct_words(blocks: Sequence[str]) -> set[str]:

@@ -52,21 +52,17 @@ def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
 
 
 def _output_text(output: Mapping[str, Any]) -> str:
+    """Return the text of an output; of several formats the plain one, unless that only names an object of
+    Python that the browser shows in another format."""
     if output.get("output_type") in ("error", "pyerr"):
         return f"{output.get('ename', '')}: {output.get('evalue', '')}"
-    text = output["text"] if "text" in output else _displayed(_mapping(output.get("data")))
-    return separate_controls(_join(text)).rstrip()
-
-
-def _displayed(data: Mapping[str, Any]) -> str:
-    """Return the text of an output in several formats: the plain one, unless that only names an object of
-    Python that the browser shows in another format."""
-    plain = _join(data.get("text/plain"))
-    if plain and (len(data) == 1 or not (plain.startswith("<") and plain.rstrip().endswith(">"))):
-        return plain
-    if text := _join(data.get("text/markdown")) or _join(data.get("text/latex")):
-        return text
-    return read_html(_join(data.get("text/html"))).text
+    data = _mapping(output.get("data"))
+    text = _join(output["text"] if "text" in output else data.get("text/plain"))
+    is_object = text.startswith("<") and text.rstrip().endswith(">")
+    if "text" not in output and (not text or (is_object and len(data) > 1)):
+        text = _join(data.get("text/markdown")) or _join(data.get("text/latex"))
+        text = text or read_html(_join(data.get("text/html"))).text
+    return separate_controls(text).rstrip()
 
 
 def _join(lines: str | Iterable[str] | None) -> str:

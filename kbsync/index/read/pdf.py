@@ -217,21 +217,20 @@ def _is_scanned(document: Any, number: int) -> bool:
         return False
     try:
         area = pdfium.FPDF_GetPageWidthF(page) * pdfium.FPDF_GetPageHeightF(page)
-        count = min(pdfium.FPDFPage_CountObjects(page), _MAX_OBJECTS)
-        covered = sum(_picture_area(pdfium.FPDFPage_GetObject(page, n)) for n in range(count))
+        left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+        covered = 0.0
+        for index in range(min(pdfium.FPDFPage_CountObjects(page), _MAX_OBJECTS)):
+            part = pdfium.FPDFPage_GetObject(page, index)
+            is_picture = pdfium.FPDFPageObj_GetType(part) in _PICTURES
+            if is_picture and pdfium.FPDFPageObj_GetBounds(part, left, bottom, right, top):
+                covered += (right.value - left.value) * (top.value - bottom.value)
         return covered > 0 and covered >= _SCAN_SHARE * area
     finally:
         pdfium.FPDF_ClosePage(page)
 
 
-def _picture_area(part: Any) -> float:
-    """Return the area of a picture, or of the form that some programs wrap a page's picture in."""
-    if pdfium.FPDFPageObj_GetType(part) not in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM):
-        return 0.0
-    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
-    if not pdfium.FPDFPageObj_GetBounds(part, left, bottom, right, top):
-        return 0.0
-    return (right.value - left.value) * (top.value - bottom.value)
+_PICTURES = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
+"""A picture, or a form, which some programs wrap around a page's picture."""
 
 
 class _PageReader:
@@ -259,9 +258,7 @@ class _PageReader:
             if match[0].strip():
                 turn, line = self._line(match[0], match.start(), bool(match[1]))
                 others = turns[turn]
-                if others and _is_same_line(others[-1], line):
-                    _append(others[-1], line)
-                else:
+                if not (others and _extend(others[-1], line)):
                     others.append(line)
         # Text in another direction, such as a mark in the margin, comes last.
         return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
@@ -313,7 +310,8 @@ class _PageReader:
                     places.append((left, right))
             is_rtl = _RIGHT_TO_LEFT.search(match[0]) is not None
             if is_rtl and places[0][0] < places[-1][0]:
-                units = list(_reverse_runs(units[::-1], _is_word_of_ascii))
+                # Numbers and Latin letters read from left to right.
+                units = list(_reverse_runs(units[::-1], lambda unit: unit.isascii() and unit.isalnum()))
             left, right = min(left for left, _ in places), max(right for _, right in places)
             words.append(_Word("".join(units), left, right, is_rtl))
         words.sort(key=lambda word: word.left)
@@ -388,10 +386,6 @@ class _Word:
         self.is_left_to_right = not self.is_right_to_left and any(map(str.isalpha, self.text))
 
 
-def _is_word_of_ascii(unit: str) -> bool:
-    return unit.isascii() and unit.isalnum()
-
-
 def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Iterator[_T]:
     """Yield the items, with each run of those for which `is_in_run` in reverse."""
     for is_run, run in groupby(items, is_in_run):
@@ -399,20 +393,14 @@ def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Itera
         yield from reversed(run_items) if is_run else run_items
 
 
-def _is_same_line(before: Line, line: Line) -> bool:
-    """Return whether `line` continues `before`: pdfium also begins a new line at a subscript or
-    superscript."""
+def _extend(before: Line, line: Line) -> bool:
+    """Append `line` to `before` if it is on the same line, and return whether it is: pdfium also begins a new
+    line at a subscript or superscript."""
     size = min(before.size, line.size)
-    if abs(line.base - before.base) >= _SAME_LINE * size:
+    if max(abs(line.base - before.base), abs(line.left - before.right)) >= _SAME_LINE * size:
         return False
-    is_beside = abs(line.left - before.right) < _SAME_LINE * size
-    is_plain = not (before.cells or line.cells or before.is_hyphenated) and before.is_code == line.is_code
-    return is_beside and is_plain
-
-
-def _append(before: Line, line: Line) -> None:
-    """Continue `before` with `line`."""
-    size = min(before.size, line.size)
+    if before.cells or line.cells or before.is_hyphenated or before.is_code != line.is_code:
+        return False
     is_apart = line.left - before.right > _WORD_GAP * size
     is_apart |= before.text[-1:].isdigit() and line.text[:1].isdigit()
     raised = (line.base - before.base) / size
@@ -425,6 +413,7 @@ def _append(before: Line, line: Line) -> None:
         before.base, before.size = line.base, line.size
     before.text += f" {line.text}" if is_apart else line.text
     before.right, before.is_hyphenated = line.right, line.is_hyphenated
+    return True
 
 
 def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, float, float, float]:
@@ -545,7 +534,11 @@ def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
         sizes[round(line.size * 2) / 2] += len(line.text)
     highest = max(sizes.values(), default=0)
     body = min((size for size, count in sizes.items() if count > 0.8 * highest), default=1.0)
-    levels = _levels({size for size in sizes if size > body * _LARGER})
+    levels, level, before = dict[float, int](), 0, math.inf
+    for size in sorted((size for size in sizes if size > body * _LARGER), reverse=True):
+        if size < before * 0.93:  # nearly equal sizes share a level
+            level, before = min(6, level + 1), size
+        levels[size] = level
     hyphenated = {
         word.lower() for page in pages for line in page.lines for word in _HYPHENATED.findall(line.text)
     }
@@ -562,16 +555,6 @@ def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
             pieces.append(block)
             offset += len(block)
     return "".join(pieces), tuple(starts)
-
-
-def _levels(sizes: set[float]) -> dict[float, int]:
-    """Return the heading level for each font size; nearly equal sizes share a level."""
-    levels, level, before = dict[float, int](), 0, math.inf
-    for size in sorted(sizes, reverse=True):
-        if size < before * 0.93:
-            level, before = min(6, level + 1), size
-        levels[size] = level
-    return levels
 
 
 def _blocks(lines: list[Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:

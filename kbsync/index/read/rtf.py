@@ -263,7 +263,11 @@ class _Reader:
             return
         flow = self._state.flow
         if inner.destination == "fldrslt":
-            self._end_field(inner)
+            instruction = " ".join(self._state.instruction)
+            if instruction.startswith(PAGE_NUMBERS):
+                del flow.line[inner.start :]
+            elif address := _ADDRESS.match(instruction):
+                flow.line[inner.start :] = [linked("".join(flow.line[inner.start :]), address[1])]
             return
         text = inner.flow.end(inner)
         match inner.destination:
@@ -288,15 +292,6 @@ class _Reader:
                 flow.apart.add(text)
             case place if place in _PAGE_TEXTS:
                 self._pages[place[:6]].append(text)
-
-    def _end_field(self, result: _State) -> None:
-        """Remove a page number; add the address of a link."""
-        instruction = " ".join(self._state.instruction)
-        line = self._state.flow.line
-        if instruction.startswith(PAGE_NUMBERS):
-            del line[result.start :]
-        elif address := _ADDRESS.match(instruction):
-            line[result.start :] = [linked("".join(line[result.start :]), address[1])]
 
     def _read_symbol(self, symbol: bytes) -> None:
         if symbol in (b"\\", b"{", b"}"):

@@ -174,17 +174,16 @@ def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
     epoch = datetime.date(1904, 1, 1) if is_1904 else datetime.date(1899, 12, 30)
     series = itertools.islice(chart.iter("ser"), _MAX_SERIES)
     for labels, group in itertools.groupby(series, lambda line: _points(line, ("cat", "xVal"), epoch)):
-        columns = [(_series_name(line), _points(line, ("val", "yVal"))) for line in group]
+        columns = list[tuple[str, dict[str, str]]]()
+        for line in group:
+            name = " ".join(_points(line, ("tx",)).values()) or line.findtext("tx/v", "").strip()
+            columns.append((name, _points(line, ("val", "yVal"))))
         points = list(dict.fromkeys(point for _, values in columns for point in values))[:_MAX_POINTS]
         rows = [
             [labels.get(point, ""), *(values.get(point, "") for _, values in columns)] for point in points
         ]
         if rows:
             yield [["", *(name for name, _ in columns)], *rows]
-
-
-def _series_name(series: Element) -> str:
-    return " ".join(_points(series, ("tx",)).values()) or series.findtext("tx/v", "").strip()
 
 
 def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = None) -> dict[str, str]:

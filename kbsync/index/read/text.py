@@ -17,15 +17,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from importlib import import_module
 
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.chunk import Shape, blocks, plain_title
 from kbsync.index.document import MAX_TITLE_LENGTH, Flavour, Parsed
-from kbsync.index.read import formats
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
-from kbsync.index.read.formats import flavour_of, word_set
+from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS, flavour_of, load_reader, word_set
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
@@ -51,9 +49,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
-        lines = list(_blank_comments(text.split("\n"))) if extension == "vtt" else text.split("\n")
-        # The spoken text, each cue on its own line of the file; times, numbers and marks become blank.
-        spoken = [_cue_text(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
+        spoken = list(_spoken_lines(text.split("\n"), has_comments=extension == "vtt"))
         if not any(spoken):
             raise Rejected("no text in it: it has no cues", code="no-text")
         return Parsed("\n".join(spoken), Flavour.PLAIN)
@@ -77,10 +73,12 @@ def _without_escapes(text: str, extension: str) -> str:
     """Return `text` with its escapes decoded."""
     if extension in _ESCAPING and "\\" in text:
         # In YAML, a backslash is one unless it is quoted: C:\new
-        decode_escape = _decode_escape if extension in ("yaml", "yml") else _decode_space
-        return _ESCAPED.sub(decode_escape, text)
+        spaces = {} if extension in ("yaml", "yml") else _SPACES
+        return _ESCAPED.sub(lambda escape: spaces.get(escape[0]) or _decode_escape(escape), text)
     if extension in _REFERRING and "&#" in text:
-        return _REFERRED.sub(_decode_reference, text)
+        return _REFERRED.sub(
+            lambda escape: _letter(int(escape[1]) if escape[1] else int(escape[2], 16), escape[0]), text
+        )
     if extension in ("tex", "latex") and "\\" in text:
         return _IN_TEX.sub(_compose_tex, text)
     return text
@@ -88,10 +86,6 @@ def _without_escapes(text: str, extension: str) -> str:
 
 _SPACES = {rf"\{letter}": " " for letter in "nrtbf"} | {r"\/": "/"}
 """White space as JSON and Java write it. As it is, its letter would become part of the next word."""
-
-
-def _decode_space(escape: re.Match[str]) -> str:
-    return _SPACES.get(escape[0]) or _decode_escape(escape)
 
 
 def _decode_escape(escape: re.Match[str]) -> str:
@@ -129,11 +123,6 @@ def _compose_tex(letter: re.Match[str]) -> str:
     return composed if len(composed) == 1 else letter[0]
 
 
-def _decode_reference(reference: re.Match[str]) -> str:
-    decimal, hexadecimal = reference.groups()
-    return _letter(int(decimal) if decimal else int(hexadecimal, 16), reference[0])
-
-
 def _letter(code: int, escape: str) -> str:
     """Return the character with that code, or `escape` unchanged if the character has a special meaning in
     the format or isn't printable."""
@@ -157,21 +146,18 @@ def _columns(text: str, extension: str) -> str:
     return "" if is_record or line.count('"') % 2 else line
 
 
-def _blank_comments(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of WebVTT; those of comments, styles and regions become blank."""
+def _spoken_lines(lines: Sequence[str], *, has_comments: bool) -> Iterator[str]:
+    """Yield each line of subtitles as it is spoken: times, numbers, marks and comments become blank."""
     is_start, is_comment = True, False  # of a block, which ends with a blank line
-    for line in lines:
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if is_start:
-            is_comment = line.split(None, 1)[:1] in (["NOTE"], ["STYLE"], ["REGION"])
+            is_comment = has_comments and line.split(None, 1)[:1] in (["NOTE"], ["STYLE"], ["REGION"])
         is_start = not line.strip()
-        yield "" if is_comment else line
-
-
-def _cue_text(line: str, following: str) -> str:
-    is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
-    if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
-        return ""
-    return _CUE_POSITION.sub("", _MARK.sub(_strip_mark, line)).rstrip()
+        is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
+        if is_comment or is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
+            yield ""
+        else:
+            yield _CUE_POSITION.sub("", _MARK.sub(_strip_mark, line)).rstrip()
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
@@ -536,10 +522,12 @@ def linked(text: str, address: str) -> str:
     """Return a link's `text`, with the address if that is absolute, since it may be the answer; one within
     the page or site is noise."""
     text, address = one_line(text), address.strip()
-    is_elsewhere = (
-        address.startswith(("http://", "https://", "mailto:")) and len(address) < _MAX_ADDRESS_LENGTH
-    )
-    return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
+    return f"[{text}]({address})" if text and is_absolute(address) and address not in text else text
+
+
+def is_absolute(address: str) -> bool:
+    """Return whether an address leads out of the site, and isn't too long to show."""
+    return address.startswith(("http://", "https://", "mailto:")) and len(address) < _MAX_ADDRESS_LENGTH
 
 
 _MAX_ADDRESS_LENGTH = 300
@@ -607,10 +595,9 @@ def inner_text(name: str, content: bytes, level: int = 0) -> str:
     """Return the Markdown of a file inside another one, with headings below `level`; "" if kbsync can't read
     its format. Raises whatever its reader raises."""
     extension = extension_of(name)
-    if extension in formats.READERS:
-        module, function, _ = formats.READERS[extension]
-        parsed: Parsed = getattr(import_module(f"kbsync.index.read.{module}"), function)(content)
-    elif extension in formats.EXTENSIONS:
+    if extension in DOCUMENTS:
+        parsed = load_reader(extension)(content)
+    elif extension in EXTENSIONS:
         parsed = parse_text(name, content)
     else:
         return ""

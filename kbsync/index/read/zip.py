@@ -196,8 +196,20 @@ def parse_xml(raw: bytes) -> Element:
         raise Rejected(f"a part of it is larger than {_MAX_XML_BYTES >> 20} MiB", code="too-large")
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
-    parser.StartDoctypeDeclHandler = _refuse_declarations
-    parser.StartElementHandler = lambda tag, attributes: builder.start(_local(tag), _locals(attributes))
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        # Those in a namespace keep a colon: `r:id` becomes `:id`, which differs from `id`.
+        items = attributes.items()
+        builder.start(
+            _local(tag), {(":" + _local(name) if "}" in name else name): value for name, value in items}
+        )
+
+    def refuse_declarations(_name: str, _system: str | None, _public: str | None, has_subset: int) -> None:
+        if has_subset:
+            raise Rejected("its XML declares a document type, which office documents never do", code="bomb")
+
+    parser.StartDoctypeDeclHandler = refuse_declarations
+    parser.StartElementHandler = start
     parser.EndElementHandler = lambda tag: builder.end(_local(tag))
     parser.CharacterDataHandler = builder.data
     try:
@@ -207,19 +219,7 @@ def parse_xml(raw: bytes) -> Element:
         raise damaged("its XML is damaged") from error
 
 
-def _refuse_declarations(name: str, system_id: str | None, public_id: str | None, has_subset: int) -> None:
-    if has_subset:
-        raise Rejected("its XML declares a document type, which office documents never do", code="bomb")
-
-
 def _local(tag: str) -> str:
     """Return the name without its namespace, which is the only difference between strict and transitional
     files."""
     return tag.rpartition("}")[2]
-
-
-def _locals(attributes: dict[str, str]) -> dict[str, str]:
-    """Return attributes by local name; those in a namespace take precedence (`r:id` over `id`) and keep a
-    colon: `:id`.
-    """
-    return {(":" + _local(name) if "}" in name else name): value for name, value in attributes.items()}
