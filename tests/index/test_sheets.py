@@ -159,6 +159,14 @@ def test_opendocument_comments_are_read_with_their_cells(parser):
     assert text_of(parser, ods(table), "ods") == "## S\n\n| Lamp |\n| --- |\n\n**Comment on AA1:** Too dear"
 
 
+def test_title_and_keywords_of_opendocument_sheets_are_read(parser):
+    meta = parts_of(ods())["meta.xml"]
+    keywords = b'<m:keyword xmlns:m="x">lamps, chairs</m:keyword></office:meta>'
+    raw = with_part(ods(), "meta.xml", meta.replace(b"</office:meta>", keywords))
+    parsed = parser.parse("x.ods", BytesBody(raw))
+    assert parsed.title and parsed.tags == ("lamps", "chairs")
+
+
 def test_text_boxes_of_a_sheet_are_read(parser):
     words = "<a:p><a:r><a:t>Ask for a discount</a:t></a:r></a:p>"
     box = f'<wsDr xmlns:a="{DRAWN}"><sp><txBody>{words}</txBody></sp></wsDr>'

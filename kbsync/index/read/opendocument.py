@@ -48,7 +48,7 @@ def read_opendocument(raw: bytes) -> Parsed:
     """Return the document as Markdown, with a page for each slide of a presentation. Raises `Rejected` if it
     has no text."""
     archive = Archive(raw)
-    content, about = opendocument_parts(archive)
+    content, title, tags = opendocument_parts(archive)
     body, styles = content.find("body"), archive.xml("styles.xml")
     if body is None:
         raise damaged(_NO_DOCUMENT)
@@ -60,27 +60,23 @@ def read_opendocument(raw: bytes) -> Parsed:
     else:
         text = tidied(reader.document(body))
     archive.require_text(text)
-    title = None if about is None else about.findtext(".//title")
-    keywords = [] if about is None else [keyword.text or "" for keyword in about.iter("keyword")]
-    return Parsed(
-        text,
-        title=document_title(title, text),
-        tags=split_keywords("\n".join(keywords)),
-        page_starts=starts,
-    )
+    return Parsed(text, title=document_title(title, text), tags=tags, page_starts=starts)
 
 
 _NO_DOCUMENT = "the archive contains no OpenDocument file, or its main part is missing"
 
 
-def opendocument_parts(archive: Archive) -> tuple[Element, Element | None]:
-    """Return the content and the properties of a document. Raises `Rejected` if it is encrypted or has no
-    content."""
+def opendocument_parts(archive: Archive) -> tuple[Element, str | None, tuple[str, ...]]:
+    """Return the content of a document, and the title and the keywords in its properties. Raises `Rejected`
+    if it is encrypted or has no content."""
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
     if (content := archive.xml("content.xml")) is None:
         raise damaged(_NO_DOCUMENT)
-    return content, archive.xml("meta.xml")
+    about = archive.xml("meta.xml")
+    keywords = [] if about is None else [keyword.text or "" for keyword in about.iter("keyword")]
+    title = None if about is None else about.findtext(".//title")
+    return content, title, split_keywords("\n".join(keywords))
 
 
 class _Reader:

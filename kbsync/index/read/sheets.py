@@ -79,11 +79,11 @@ def read_xlsx(raw: bytes) -> Parsed:
 def read_ods(raw: bytes) -> Parsed:
     """Return an OpenDocument spreadsheet as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
-    content, about = opendocument_parts(archive)
+    content, title, tags = opendocument_parts(archive)
     tables = {table.get(":name", ""): table for table in content.iter("table")}
     text = _read(archive.for_parser(), lambda name: _details_of(tables.get(name)))
     archive.require_text(text)
-    return Parsed(text, title=document_title(None if about is None else about.findtext(".//title"), ""))
+    return Parsed(text, title=document_title(title, ""), tags=tags)
 
 
 def read_xls(raw: bytes) -> Parsed:
