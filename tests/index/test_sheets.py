@@ -267,6 +267,28 @@ def test_cells_at_opposite_corners_of_a_sheet_are_read(parser):
         assert row in text
 
 
+def test_cells_at_opposite_corners_of_an_opendocument_sheet_are_read(parser):
+    def text(rows: int, columns: int) -> str:
+        def gap(count: int) -> str:
+            return f'<table:table-cell table:number-columns-repeated="{count}"/>'
+
+        share = typed("percentage", 'value="0.125"', "12.5 %")
+        comment = "<office:annotation><text:p>Why here?</text:p></office:annotation>"
+        stray = ods_cell("Deck").replace("<text:p>", f"{comment}<text:p>")
+        rows_of_cells = (
+            f"<table:table-row>{ods_cell('Lamp')}{gap(columns - 1)}</table:table-row>",
+            f"<table:table-row table:number-rows-repeated='{rows}'>{gap(columns)}</table:table-row>",
+            f"<table:table-row>{gap(1)}{share}{gap(columns - 3)}{stray}</table:table-row>",
+            f"<table:table-row><table:covered-table-cell/>{share}</table:table-row>",
+        )
+        table = f'<table:table table:name="S">{"".join(rows_of_cells)}</table:table>'
+        return text_of(parser, ods(table), "ods")
+
+    table = "| Lamp |  |  |\n| --- | --- | --- |\n|  | 12.5 % | Deck |\n|  | 12.5 % |  |\n\n"
+    assert text(2, 5) == f"## S\n\n{table}**Comment on E4:** Why here?"
+    assert text(1_048_574, 16_384) == f"## S\n\n{table}**Comment on XFD1048576:** Why here?"
+
+
 @pytest.mark.parametrize("dimension", ["A1", "A1:XFD1048576", "C3:E7"])
 def test_sheet_whose_dimension_is_wrong_is_read(parser, dimension):
     raw = with_stray_cell("G9")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
+from itertools import islice
 
 import python_calamine as calamine
 
@@ -31,7 +32,7 @@ Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
 _MAX_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
-_MAX_GAPS = 100_000  # maximum number of empty cells of an xlsx sheet that calamine is left to fill
+_MAX_GAPS = 100_000  # maximum number of empty cells of a sheet that calamine is left to fill
 _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
@@ -80,8 +81,14 @@ def read_ods(raw: bytes) -> Parsed:
     """Return an OpenDocument spreadsheet as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     content, title, tags = opendocument_parts(archive)
-    tables = {table.get(":name", ""): table for table in content.iter("table")}
-    text = _read(archive.for_parser(), lambda name: _details_of(tables.get(name)))
+    details, has_gaps = dict[str, _Details](), False
+    for table in content.iter("table"):
+        comments = list(_comments(table))  # with their cells as a person counts them
+        has_gaps |= _close_gaps(table)
+        displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
+        details[table.get(":name", "")] = _Details(comments, displayed)
+    parts = {"content.xml": _with_repeats(archive.read("content.xml"), content)} if has_gaps else {}
+    text = _read(archive.for_parser(parts), lambda name: details.get(name, _Details()))
     archive.require_text(text)
     return Parsed(text, title=document_title(title, ""), tags=tags)
 
@@ -307,25 +314,86 @@ _DISPLAYED_KINDS = ("percentage", "time")
 _MAX_DISPLAYED_CELLS = 200_000
 
 
-def _details_of(table: Element | None) -> _Details:
-    """Return the comments and the displayed percentages and times of an ods sheet."""
-    blocks, displayed = list[str](), list[tuple[int, int, str]]()
+def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
+    """Yield the cells of an ods sheet, each with its row and column, from 0, and the numbers of rows and
+    columns in which it is repeated."""
     row = 0
-    for row_element in () if table is None else table.iter("table-row"):
+    for row_element in table.iter("table-row"):
         row_count = number_of(row_element.get(":number-rows-repeated"), 1)
         column = 0
         for cell in row_element:
             column_count = number_of(cell.get(":number-columns-repeated"), 1)
-            for annotation in cell.iter("annotation"):
-                if text := _paragraphs(annotation):
-                    blocks.append(f"**Comment on {_reference(row, column)}:** {text}")
-            if cell.get(":value-type") in _DISPLAYED_KINDS and (text := _paragraphs(cell)):
-                for number in range(min(row_count * column_count, _MAX_DISPLAYED_CELLS - len(displayed))):
-                    down, right = divmod(number, column_count)
-                    displayed.append((row + down, column + right, text))
+            yield cell, row, column, row_count, column_count
             column += column_count
         row += row_count
-    return _Details(blocks, displayed)
+
+
+def _comments(table: Element) -> Iterator[str]:
+    """Yield the comments of an ods sheet."""
+    for cell, row, column, *_ in _cells_of(table):
+        for annotation in cell.iter("annotation"):
+            if text := _paragraphs(annotation):
+                yield f"**Comment on {_reference(row, column)}:** {text}"
+
+
+def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
+    """Yield the row and column, from 0, of each percentage and time of an ods sheet, and its displayed
+    value."""
+    for cell, row, column, row_count, column_count in _cells_of(table):
+        if cell.get(":value-type") in _DISPLAYED_KINDS and (text := _paragraphs(cell)):
+            for number in range(row_count * column_count):
+                down, right = divmod(number, column_count)
+                yield row + down, column + right, text
+
+
+def _close_gaps(table: Element) -> bool:
+    """Repeat the empty rows and columns of an ods sheet 0 times if it has many of them; return whether it
+    has. calamine would allocate their cells, as those of an xlsx sheet."""
+    columns, last_row, used_count = set[int](), 0, 0
+    for cell, row, column, row_count, column_count in _cells_of(table):
+        if _has_value(cell):
+            columns.update(range(column, column + min(column_count, _MAX_COLUMNS)))
+            last_row, used_count = row + row_count, used_count + row_count * column_count
+    used = sorted(columns)
+    if not used or last_row * (used[-1] - used[0] + 1) <= _MAX_GAPS + 2 * used_count:
+        return False
+    for row_element in table.iter("table-row"):
+        if not any(map(_has_value, row_element)):
+            row_element.set(":number-rows-repeated", "0")
+    for cell, _, column, _, column_count in _cells_of(table):
+        kept_count = bisect_left(used, column + column_count) - bisect_left(used, column)
+        cell.set(":number-columns-repeated", str(kept_count))
+    return True
+
+
+_MAX_COLUMNS = 16_384
+
+
+def _has_value(cell: Element) -> bool:
+    return bool(cell.get(":value-type") or cell.get(":formula"))
+
+
+_REPEATED = re.compile(
+    rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""
+)
+_REPEATS = re.compile(rb"""\stable:number-(?:rows|columns)-repeated=["'][0-9]*["']""")
+
+
+def _with_repeats(content: bytes, root: Element) -> bytes:
+    """Return the text of an ods document with the repeats of rows and cells as in its elements."""
+    tags = ("table-row", "table-cell", "covered-table-cell")
+    elements = [element for element in root.iter() if element.tag in tags]
+    if len(elements) != len(_REPEATED.findall(content)):  # of another prefix, or in a comment of the XML
+        return content
+    following = iter(elements)
+
+    def repeated(tag: re.Match[bytes]) -> bytes:
+        element = next(following)
+        kind = "rows" if element.tag == "table-row" else "columns"
+        count = number_of(element.get(f":number-{kind}-repeated"), 1)
+        return tag[1] + f' table:number-{kind}-repeated="{count}"'.encode() + _REPEATS.sub(b"", tag[2])
+
+    return _REPEATED.sub(repeated, content)
 
 
 def _paragraphs(parent: Element) -> str:
