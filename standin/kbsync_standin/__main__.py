@@ -10,10 +10,8 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin.application import Application
 from kbsync_standin.faults import Fault, Faults, parse_fault
 from kbsync_standin.kinds import TRANSPORT
 from kbsync_standin.server import Server
@@ -24,21 +22,9 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The parsed command line: the application has its switches set, and the faults are checked."""
-
-    app: Application[Any, Any]
-    host: str
-    port: int
-    latency: float
-    faults: tuple[Fault, ...]
-    list_faults: bool
-    quiet: bool
-
-
-def read_options(arguments: list[str] | None = None) -> Options:
-    """Parse the command line. Raises `SystemExit(2)` after a message on stderr."""
+def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, and add the service's `app` with its switches set. Raises `SystemExit(2)` after
+    a message on stderr."""
     parser = _parser()
     options = parser.parse_args(arguments)
     # Options that are absent get the stand-in's defaults.
@@ -46,15 +32,14 @@ def read_options(arguments: list[str] | None = None) -> Options:
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
         module = importlib.import_module(f"kbsync_standin.{options.service}")
-        app: Application[Any, Any] = module.application(seed=options.seed, **chosen)
+        options.app = module.application(seed=options.seed, **chosen)
         if options.behaviour:
-            app.set_behaviour(dict(options.behaviour))
-        faults = tuple(Faults(app.kinds).validate(fault) for fault in options.fault)
+            options.app.set_behaviour(dict(options.behaviour))
+        for fault in options.faults:
+            Faults(options.app.kinds).validate(fault)
     except ValueError as error:
         parser.error(str(error))
-    return Options(
-        app, options.host, options.port, options.latency, faults, options.list_faults, options.quiet
-    )
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         "--vectorize", type=_span, metavar="1s-5s", help="from an upload until it can be searched"
     )
     parser.add_argument(
-        "--fault", type=_fault, action="append", default=[], metavar="JSON", help="a fault; repeatable"
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        dest="faults",
+        metavar="JSON",
+        help="a fault; repeatable",
     )
     parser.add_argument(
         "--behaviour", type=_switch, action="append", default=[], metavar="KEY=VALUE", help="repeatable"
@@ -148,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     return asyncio.run(_serve(server, options))
 
 
-async def _serve(server: Server, options: Options) -> int:
+async def _serve(server: Server, options: argparse.Namespace) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -155,6 +155,8 @@ class Call:
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
 
+_SIGNED_SWITCHES = ("clock_skew",)
+
 NO_FAULT = Call(Request(0, "", "", "", {}, {}), "", {}, Fault(""))
 """A call without a fault, for changes that other users make."""
 
@@ -272,7 +274,7 @@ class Application(ABC, Generic[B, S]):
         self.violations: list[str] = []
         self._key = self.default_key if key is None else key
         self._seed = seed
-        self._first: B = self._changed(self.switches(), {"vectorize": vectorize})
+        self._first: B = changed(self.switches(), {"vectorize": vectorize})
         self.reset()
 
     def reset(self) -> None:
@@ -305,15 +307,9 @@ class Application(ABC, Generic[B, S]):
 
     # -- switches
 
-    def _changed(self, behaviour: B, switches: Mapping[str, Any]) -> B:
-        """Return the behaviour with these switches set. Raises `ValueError` for an unknown switch or wrong
-        value.
-        """
-        return changed(behaviour, switches)
-
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Change switches. Raises `ValueError` and changes none if one is unknown or has a wrong value."""
-        before, self.behaviour = self.behaviour, self._changed(self.behaviour, switches)
+        before, self.behaviour = self.behaviour, changed(self.behaviour, switches, _SIGNED_SWITCHES)
         if self.behaviour.base != before.base:
             self.change_base(self.behaviour.base)
 

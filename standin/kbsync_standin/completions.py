@@ -85,14 +85,17 @@ def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
     return Response.json({**head, "choices": [choice], "usage": usage_of(text)})
 
 
-def event_stream(parts: list[bytes], args: Mapping[str, Any]) -> Response:
-    """Write the parts as events; `args` can add comments, change line ends and slow them down."""
+def event_stream(
+    parts: list[bytes], args: Mapping[str, Any], kind: str = "text/event-stream;charset=UTF-8"
+) -> Response:
+    """Write the parts as events; `args` can add comments, change line ends and slow them down. `kind`: the
+    content type."""
     if args.get("comments"):
         parts = [piece for part in parts for piece in (b": keep-alive\n\n", part)]
     if args.get("crlf"):
         parts = [part.replace(b"\n", b"\r\n") for part in parts]
-    headers = {"content-type": "text/event-stream;charset=UTF-8"}
-    return Response(200, b"".join(parts), headers, tuple(map(len, parts)), float(args.get("every", 0.0)))
+    every = float(args.get("every", 0.0))
+    return Response(200, b"".join(parts), {"content-type": kind}, tuple(map(len, parts)), every)
 
 
 def answer_to(message: str) -> str:

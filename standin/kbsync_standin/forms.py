@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kbsync_standin.messages import Request
+from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Violation
 
 _PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
@@ -36,14 +36,6 @@ class Part:
             raise Violation(f"the form field {self.name} is not UTF-8") from None
 
 
-def boundary_of(content_type: str) -> str | None:
-    """Return the boundary of a `multipart/form-data` content type; None if it has none or is another type."""
-    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
-        return None
-    match = _BOUNDARY.search(content_type)
-    return (match[1] or match[2]) if match else None
-
-
 def parse_form(boundary: str, body: bytes) -> list[Part]:
     """Parse the parts in order, copying each content once. Raises `Violation`."""
     dashes = b"--" + boundary.encode()
@@ -62,12 +54,15 @@ def parse_form(boundary: str, body: bytes) -> list[Part]:
     return parts
 
 
-def form_in(request: Request, status: int = 400) -> list[Part]:
-    """Parse the parts of a request's form. Raises `Violation`, with `status` if the request has no form."""
-    boundary = boundary_of(request.headers.get("content-type", ""))
-    if boundary is None:
-        raise Violation("the content type is not multipart/form-data with a boundary", status)
-    return parse_form(boundary, request.body)
+def form_in(request: Request, status: int = 400, response: Response | None = None) -> list[Part]:
+    """Parse the parts of a request's form. Raises `Violation`, with `status` or `response` if the request has
+    no form."""
+    content_type = request.headers.get("content-type", "")
+    boundary = _BOUNDARY.search(content_type)
+    if boundary is None or content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        sentence = "the content type is not multipart/form-data with a boundary"
+        raise Violation(sentence, status, response=response)
+    return parse_form(boundary[1] or boundary[2], request.body)
 
 
 def _part(body: bytes, start: int, end: int) -> Part:

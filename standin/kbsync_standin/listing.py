@@ -12,7 +12,9 @@ from typing import Generic, Protocol, TypeVar
 class HasId(Protocol):
     """A row that a list can show."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """Its id."""
 
 
 class HasAge(HasId, Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -12,35 +12,25 @@ if TYPE_CHECKING:
 
     B = TypeVar("B", bound=DataclassInstance)
 
-Reader = Callable[[str, Any], Any]
-"""A function that converts the given value of a switch. Raises `ValueError` with a sentence."""
-
 MAX_NUMBER = 1e18
 _NUMBERS = {int: "a whole number", float: "a number of seconds"}
 
 
-def changed(
-    behaviour: B,
-    switches: Mapping[str, Any],
-    readers: Mapping[str, Reader] | None = None,
-    least: Mapping[str, float] | None = None,
-) -> B:
+def changed(behaviour: B, switches: Mapping[str, Any], signed: Collection[str] = ()) -> B:
     """Return `behaviour`, a frozen dataclass, with `switches` set.
 
-    A switch is one of several words, a boolean, a text, a pair of seconds, or a number of at least 0 or its
-    `least`; `readers` convert all other types. Raises `ValueError` for an unknown switch or a wrong value.
+    A switch is one of several words, a list of them, a boolean, a text, a pair of seconds, or a number; only
+    numbers in `signed` may be negative. Raises `ValueError` for an unknown switch or a wrong value.
     """
     names = [field.name for field in fields(behaviour)]
     if unknown := sorted(set(switches) - set(names)):
         raise ValueError(f"there is no switch {', '.join(unknown)}; there are {', '.join(names)}")
-    kinds, own_readers, from_ = typing.get_type_hints(type(behaviour)), readers or {}, least or {}
-
-    def read(name: str, value: Any) -> Any:
-        if name in own_readers:
-            return own_readers[name](name, value)
-        return _plain(name, kinds[name], value, from_.get(name, 0))
-
-    return replace(behaviour, **{name: read(name, value) for name, value in switches.items()})
+    kinds = typing.get_type_hints(type(behaviour))
+    values = {
+        name: _plain(name, kinds[name], value, -MAX_NUMBER if name in signed else 0)
+        for name, value in switches.items()
+    }
+    return replace(behaviour, **values)
 
 
 def _span(name: str, value: Any) -> tuple[float, float]:
@@ -63,6 +53,12 @@ def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
         return value
     if kind == tuple[float, float]:
         return _span(name, value)
+    if typing.get_origin(kind) is tuple:
+        choices = typing.get_args(typing.get_args(kind)[0])
+        is_list = isinstance(value, list | tuple | set | frozenset)
+        if not is_list or not all(item in choices for item in value):
+            raise ValueError(f"{name} is a list of {', '.join(choices)}, not {value!r}")
+        return tuple(sorted(value))
     if not _is_number(value, kind) or value < least:
         raise ValueError(f"{name} is {_NUMBERS[kind]} from {least} on, not {value!r}")
     return kind(value)

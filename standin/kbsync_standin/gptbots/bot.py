@@ -188,14 +188,11 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         """Describe a document, and the text that searches find."""
         latest = document.coming or document.serving
         address = latest.address if latest else ""
-        details = {
-            "kind": document.kind,
-            "source_url": document.source_url,
-            "rules": dict(document.rules),
+        details = {name: getattr(document, name) for name in ("kind", "source_url", "rules")}
+        return {
+            **super().describe(document),
+            **details,
             "address": address,
-        }
-        details |= {
             "serving": document.serving.sha256 if document.serving else "",
             "text": document.text[:200] if address else "",
         }
-        return {**super().describe(document), **details}

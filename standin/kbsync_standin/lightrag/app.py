@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from kbsync_standin.application import Call, Json, route
-from kbsync_standin.completions import are_messages
+from kbsync_standin.completions import are_messages, event_stream
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.lightrag.storage import Storage
@@ -249,8 +249,7 @@ class LightragApplication(Storage):
         parts = [f"{json.dumps(line)}\n".encode() for line in lines]
         if args.get("end") == "half-line":
             parts.append(b'{"respon')
-        headers, every = {"content-type": "application/x-ndjson"}, float(args.get("every", 0.0))
-        return Response(200, b"".join(parts), headers, tuple(map(len, parts)), every)
+        return event_stream(parts, args, "application/x-ndjson")
 
 
 def _sent_file(request: Request) -> tuple[str, bytes]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar
 
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
+from kbsync_standin.listing import R
 from kbsync_standin.messages import Response
 from kbsync_standin.openai.project import (
     AUTO,
@@ -27,13 +28,6 @@ EMBEDDING: Mapping[str, Any] = {"embedding_model": "models/some-embedding", "emb
 RULES = Rules()
 MODEL = "some-model"
 
-
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-R = TypeVar("R", bound=_HasId)
 
 _STORE_TESTS: Mapping[str, Test] = {
     "name": or_none(is_string),

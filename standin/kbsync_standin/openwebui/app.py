@@ -14,7 +14,7 @@ from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
 from kbsync_standin.openwebui.store import USER_ID, Collection, File, Files
-from kbsync_standin.rules import Refused, Violation, json_object
+from kbsync_standin.rules import Refused, Violation
 
 MODEL = "some-model"
 _USER = {"id": USER_ID, "name": "Admin", "role": "admin", "email": "admin@example.com"}
@@ -33,15 +33,7 @@ _NOT_MADE = "Failed to create directory. A directory with this name may already 
 
 def _body(call: Call, needed: Names[str], optional: Names[str] = ()) -> Json:
     """Parse a JSON object that has these fields. Raises `Violation`."""
-    try:
-        body = json_object(call.request.body)
-    except Violation as violation:
-        raise Violation(str(violation), 422) from None
-    if not set(needed) <= body.keys():
-        raise Violation(f"{', '.join(needed)} are required", 422)
-    if unknown := body.keys() - {*needed, *optional}:
-        raise Violation(f"there is no field {', '.join(sorted(unknown))}", 422)
-    return body
+    return call.body(dict.fromkeys((*needed, *optional), lambda _: True), *needed, status=422)
 
 
 def _card(base: Collection) -> dict[str, Any]:
@@ -345,13 +337,8 @@ class OpenWebuiApplication(Files):
         facts = []
         for _, chunk in hits:
             file = self.documents[chunk.file]
-            metadata = {
-                **file.sent,
-                "name": file.meta["name"],
-                "source": file.meta["name"],
-                "file_id": file.id,
-            }
-            metadata |= {name: file.meta[name] for name in ("content_type", "size", "file_hash")}
+            metadata = file.sent | {"source": file.meta["name"], "file_id": file.id}
+            metadata |= {name: file.meta[name] for name in ("name", "content_type", "size", "file_hash")}
             metadata |= {"embedding_config": "{'engine': 'openai', 'model': 'fake-embed'}"}
             facts.append(metadata | {"hash": chunk.text_hash, "created_by": USER_ID, "start_index": 0})
         return {
@@ -363,11 +350,8 @@ class OpenWebuiApplication(Files):
     @route("POST", "/api/chat/completions", "chat")
     def _chat(self, call: Call) -> Response:
         """Answer as for a caller that wants nothing stored: without the ids of a chat and a session."""
-        body = _body(call, ("messages",), TESTS)
+        body = call.body(TESTS, "messages", status=422)
         if body.get("model") != MODEL:
             raise Refused("Model not found")
-        for name, is_legal in TESTS.items():
-            if name in body and not is_legal(body[name]):
-                raise Violation(f"{name} is {body[name]!r:.80}", 422)
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
         return completion(body, head, call.args_of("stream"))

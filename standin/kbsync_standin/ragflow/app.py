@@ -15,7 +15,7 @@ from kbsync_standin.application import Base, Call, Json, T, route
 from kbsync_standin.forms import form_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
-from kbsync_standin.ragflow.chats import ASSISTANTS, answer, card
+from kbsync_standin.ragflow.chats import ASSISTANTS, CHAT_TESTS, answer, card
 from kbsync_standin.ragflow.datasets import DIGITS, RagflowDocument, User
 from kbsync_standin.rules import (
     Refused,
@@ -28,7 +28,6 @@ from kbsync_standin.rules import (
     is_object,
     is_string,
     is_text,
-    json_object,
     one_of,
     share,
     whole,
@@ -78,12 +77,21 @@ def _are_fields(value: Any) -> bool:
     return all(isinstance(item, str | int | float) for several in lists for item in several)
 
 
-def _body(call: Call) -> Json:
-    """Parse a JSON object. Raises `Violation`."""
+def _body(call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
+    """Parse a JSON object that has no other fields than these. Raises `Violation`."""
     if not call.request.headers.get("content-type", "").startswith("application/json"):
         raise Violation("Unsupported content type: Expected application/json")
-    sentence = "Malformed JSON syntax: Missing commas/brackets or invalid encoding"
-    return json_object(call.request.body, sentence)
+    return call.body(tests, *needed)
+
+
+def _matching(rows: list[T], query: Mapping[str, list[str]], refusal: str) -> list[T]:
+    """Return the rows with the id or the name in the query. Raises `Refused` if there is none."""
+    for key in ("id", "name"):
+        if key in query:
+            rows = [row for row in rows if getattr(row, key) == query[key][0]]
+            if not rows:
+                raise Refused(refusal.format(query[key][0]))
+    return rows
 
 
 class RagflowApplication(User):
@@ -161,23 +169,19 @@ class RagflowApplication(User):
     @route("GET", "/api/v1/datasets", "base")
     def _bases(self, call: Call) -> list[Json]:
         query, rows = self._parse_query(call), list(self.visible_bases().values())[::-1]
-        for key in ("id", "name"):
-            if key in query:
-                rows = [dataset for dataset in rows if getattr(dataset, key) == query[key][0]]
-                if not rows:
-                    raise Refused(f"User 'tenant' lacks permission for dataset '{query[key][0]}'")
+        rows = _matching(rows, query, "User 'tenant' lacks permission for dataset '{}'")
         return [self._card(dataset) for dataset in self._paged(rows, call)]
 
     @route("POST", "/api/v1/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
-        body = Rules().known(_body(call), _BASE, ("name",))
+        body = _body(call, _BASE, "name")
         base = self.add_base(body.pop("name").strip())
         base.settings = body
         return self._card(base)
 
     @route("PUT", "/api/v1/datasets/{id}", "edit-base")
     def _edit_base(self, call: Call) -> Json:
-        body, base = Rules().known(_body(call), _BASE), self.dataset(call.ids["id"])
+        body, base = _body(call, _BASE), self.dataset(call.ids["id"])
         base.name = body.pop("name", base.name)
         base.settings |= body
         return self._card(base)
@@ -196,8 +200,8 @@ class RagflowApplication(User):
         """Parse the ids to delete. Raises `Violation` also for a request to delete all, which no client of
         ours may send.
         """
-        body, dataset = _body(call), call.ids.get("id", "")
-        Rules().only(body, ("ids", "delete_all"))
+        body = _body(call, dict.fromkeys(("ids", "delete_all"), lambda _: True))
+        dataset = call.ids.get("id", "")
         ids: Any = body.get("ids")
         if not are_texts(ids) or body.get("delete_all"):
             if self.behaviour.no_ids == "all":
@@ -270,11 +274,7 @@ class RagflowApplication(User):
             rows = [document for document in rows if document.id in ids]
         keyword = query.get("keywords", [""])[0].lower()
         rows = [document for document in rows if keyword in document.name.lower()]
-        for key in ("id", "name"):
-            if key in query:
-                rows = [document for document in rows if getattr(document, key) == query[key][0]]
-                if not rows:
-                    raise Refused(f"you don't own the document {query[key][0]}")
+        rows = _matching(rows, query, "you don't own the document {}")
         if query.get("desc", ["true"])[0] != "false":
             rows.reverse()
         data: Json = {"docs": [self._row(call, document) for document in self._paged(rows, call)]}
@@ -284,7 +284,7 @@ class RagflowApplication(User):
     def _describe(self, call: Call) -> Json:
         """Set a document's metadata like `update_doc`."""
         base, document = self.dataset(call.ids["id"]), self.documents.get(call.ids["document"])
-        fields = Rules().known(_body(call), {"meta_fields": _are_fields}, ("meta_fields",))["meta_fields"]
+        fields = _body(call, {"meta_fields": _are_fields}, "meta_fields")["meta_fields"]
         if document is None or document.is_deleted or document.base != base.id:
             raise Refused("The dataset doesn't own the document.")
         document.fields = fields
@@ -312,8 +312,7 @@ class RagflowApplication(User):
         is_ingest = "id" not in call.ids
         key = "doc_ids" if is_ingest else "document_ids"
         tests: Mapping[str, Test] = {"run": one_of("1", "2"), "delete": is_flag} if is_ingest else {}
-        needed = (key, "run") if is_ingest else (key,)
-        ids = Rules().known(_body(call), {key: are_texts, **tests}, needed)[key]
+        ids = _body(call, {key: are_texts, **tests}, key, *(("run",) if is_ingest else ()))[key]
         if len(set(ids)) < len(ids):
             raise Violation("Duplicate document ids", code=102)
         if not is_ingest:
@@ -334,11 +333,9 @@ class RagflowApplication(User):
 
     @route("POST", "/api/v1/retrieval", "search")
     def _search(self, call: Call) -> Json:
-        body = Rules().known(_body(call), _QUESTION, ("question", "dataset_ids"))
-        datasets, ids = (
-            [self.dataset(ident).id for ident in body["dataset_ids"]],
-            body.get("document_ids", []),
-        )
+        body = _body(call, _QUESTION, "question", "dataset_ids")
+        datasets = [self.dataset(ident).id for ident in body["dataset_ids"]]
+        ids = body.get("document_ids", [])
         known_ids = {document.id for dataset in datasets for document in self.documents_of(dataset)}
         for ident in ids:
             if ident not in known_ids:
@@ -358,4 +355,5 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/openai/{id}/chat/completions", "chat")
     @route("POST", "/api/v1/chats_openai/{id}/chat/completions", "chat")
     def _chat(self, call: Call) -> Response:
-        return answer(self, call.ids["id"], _body(call), call.args_of("stream"))
+        body = _body(call, CHAT_TESTS, "model", "messages")
+        return answer(self, call.ids["id"], body, call.args_of("stream"))

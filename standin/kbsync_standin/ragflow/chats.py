@@ -66,7 +66,7 @@ def _are_messages(value: Any) -> bool:
     ]
 
 
-_TESTS: Mapping[str, Test] = {
+CHAT_TESTS: Mapping[str, Test] = {
     "model": is_text,
     "messages": _are_messages,
     "stream": is_flag,
@@ -75,8 +75,8 @@ _TESTS: Mapping[str, Test] = {
 
 
 def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Response:
-    """Answer a chat request. `args`: the arguments of the fault `stream`. Raises `Refused`."""
-    Rules().known(body, _TESTS, ("model", "messages"))
+    """Answer a chat request whose fields are legal. `args`: the arguments of the fault `stream`. Raises
+    `Refused`."""
     *_, last = body["messages"]
     Rules().only(last, ("role", "content", "doc_ids"))
     if last["role"] != "user":

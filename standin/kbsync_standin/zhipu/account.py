@@ -15,7 +15,7 @@ from kbsync_standin.application import Application, Json
 from kbsync_standin.completions import CJK, words_of
 from kbsync_standin.rules import is_whole
 from kbsync_standin.zhipu import documents as kept
-from kbsync_standin.zhipu.behaviour import ZhipuBehaviour, changed
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from kbsync_standin.zhipu.documents import HONEST, PLAIN, Passage, Phase, Script, ZhipuBase, ZhipuDocument
 from kbsync_standin.zhipu.faults import KINDS
 from kbsync_standin.zhipu.rules import LEGAL
@@ -90,9 +90,6 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         self._snowflakes = kept.Snowflakes(self._seed)
         self._ordinals = itertools.count()
         super().begin()
-
-    def _changed(self, behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:
-        return changed(behaviour, switches)
 
     def change_base(self, state: str) -> None:
         """Change the base's state; a deleted one returns with its documents."""
@@ -269,17 +266,14 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """Describe a document with its status."""
         phase, details = document.phase(self.now), super().describe(document)
         info = {"code": phase.info.code, "text": phase.info.text} if phase.info else None
-        details |= {
-            "size": document.size,
+        details |= {name: getattr(document, name) for name in ("size", "address", "visits")}
+        return details | {
             "stat": phase.stat,
             "searchable": phase.stat == 1,
             "fail_info": info,
-        }
-        details |= {
             "knowledge_type": document.slicing.knowledge_type,
             "created_ms": int(document.created * 1000),
         }
-        return {**details, "address": document.address, "visits": document.visits}
 
     def snapshot(self) -> Json:
         """Return the whole contents, except a base that clients can't see."""

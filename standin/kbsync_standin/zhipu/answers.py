@@ -19,7 +19,7 @@ from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
 from kbsync_standin.zhipu.faults import disguise_of
-from kbsync_standin.zhipu.rules import FILES, check_head, json_body
+from kbsync_standin.zhipu.rules import FILES, QUERIES
 
 OK = "请求成功"
 _MESSAGES = {
@@ -237,13 +237,18 @@ class Answers(Account):
 
     def check_head(self, call: Call) -> None:
         """Check the request's head, after the faults: a test of a failure may send a wrong request."""
-        check_head(call.request, call.op, self.rules)
+        self.rules.should("cookie" not in call.request.headers, "a cookie was sent")
+        self.rules.only(call.request.query, QUERIES.get(call.op, ()), "the query parameter")
 
     def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
         """Parse JSON that has known fields only, whose values pass their tests. Raises `Violation`."""
-        body = json_body(call.request, tests.keys(), self.rules)
-        self.rules.fields(body, tests, needed)
-        return body
+        rules, text = self.rules, call.request.body
+        kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        rules.should(
+            kind == "application/json", f"the content type is {kind or 'missing'}, not application/json"
+        )
+        rules.should(bool(text), "the body is missing; at least {} is wanted")
+        return rules.body(text or b"{}", tests, needed)
 
     # -- responses
 

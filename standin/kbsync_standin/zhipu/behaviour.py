@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from kbsync_standin import switches as switching
 from kbsync_standin.application import Behaviour
 
-OPTIONAL_ROUTES = (
-    *("upload-url", "reembed", "reslice", "capacity", "retrieve", "chat", "images", "url", "models"),
-    *("applications", "invoke", "sse-invoke", "slice-info", "callback"),
-)
-
+OptionalRoute = Literal[
+    "upload-url", "reembed", "reslice", "capacity", "retrieve", "chat", "images", "url", "models",
+    "applications", "invoke", "sse-invoke", "slice-info", "callback",
+]  # fmt: skip
 MissingForm = Literal["404", "code", "null"]
 
 
@@ -75,27 +72,10 @@ class ZhipuBehaviour(Behaviour):
     unknown_delete: Literal["404", "code", "null", "ok"] = "404"
     stream_form: Literal["quoted", "plain", "wrapped"] = "quoted"
     without_positions: str = ""
-    not_offered: tuple[str, ...] = ()
+    not_offered: tuple[OptionalRoute, ...] = ()
     capacity_bytes: int = 1_000_000_000
     capacity_words: int = 0
     full: Literal["10001", "10002", "refused"] = "10001"
     max_bytes: int = 100_000_000
     zero_balance: bool = False
     money_gone: bool = False
-
-
-_LEAST = {"clock_skew": -switching.MAX_NUMBER}
-
-
-def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:
-    """Return `behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    if "offered" in switches:
-        raise ValueError("there is no switch offered; not_offered lists the routes that answer 404")
-    return switching.changed(behaviour, switches, {"not_offered": _routes}, _LEAST)
-
-
-def _routes(name: str, value: Any) -> tuple[str, ...]:
-    fits = isinstance(value, list | tuple | set | frozenset)
-    if not fits or not all(route in OPTIONAL_ROUTES for route in value):
-        raise ValueError(f"{name} is a list of {', '.join(OPTIONAL_ROUTES)}, not {value!r}")
-    return tuple(sorted(value))

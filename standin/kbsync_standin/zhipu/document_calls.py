@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kbsync_standin.application import Call, Json, route
-from kbsync_standin.forms import boundary_of, parse_form
+from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
 from kbsync_standin.rules import (
     Refused,
@@ -107,11 +107,7 @@ class DocumentCalls(Answers):
     def upload(self, call: Call) -> Json:
         """POST /document/upload_document/{knowledge_id}: store the one file of the form and vectorize it."""
         base = self.known_base(call.ids["id"])
-        boundary = boundary_of(call.request.headers.get("content-type", ""))
-        if boundary is None:
-            sentence = "the content type is not multipart/form-data with a boundary"
-            raise Violation(sentence, response=self.no_such_route(call, 415))
-        form = upload_form(parse_form(boundary, call.request.body), self.rules)
+        form = upload_form(form_in(call.request, response=self.no_such_route(call, 415)), self.rules)
         if len(form.content) > self.behaviour.max_bytes:
             raise Refused("", response=gateway(435, 435))
         behaviour, is_misreported = self.behaviour, call.plays("other-name") and "answer" in call.fault.args

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbsync_standin.forms import Part
-from kbsync_standin.messages import Request
-from kbsync_standin.rules import Rules, Test, Violation, are_texts, is_address, is_object, is_whole
+from kbsync_standin.rules import Rules, Test, are_texts, is_address, is_object, is_whole, json_object
 from kbsync_standin.zhipu.documents import Callback, Slicing, extension
 
 FILES = "/files/"
@@ -29,18 +28,13 @@ OWN_SEPARATORS = 5
 _MAX_DIGITS = 18
 SENTENCE_SIZES = range(20, 2001)
 
-_QUERIES: Mapping[str, frozenset[str]] = {
-    "list": frozenset({"knowledge_id", "page", "size", "word"}),
-    "bases": frozenset({"page", "size"}),
-    "applications": frozenset({"page", "size"}),
-    "file": frozenset({"q-sign-time", "q-signature"}),
+QUERIES: Mapping[str, tuple[str, ...]] = {
+    "list": ("knowledge_id", "page", "size", "word"),
+    "bases": ("page", "size"),
+    "applications": ("page", "size"),
+    "file": ("q-sign-time", "q-signature"),
 }
-
-
-def check_head(request: Request, op: str, rules: Rules) -> None:
-    """Check cookies and query parameters. Raises `Violation`."""
-    rules.should("cookie" not in request.headers, "a cookie was sent")
-    rules.only(request.query, _QUERIES.get(op, frozenset()), "the query parameter")
+"""The query parameters of each operation that has any."""
 
 
 def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rules: Rules) -> None:
@@ -59,20 +53,6 @@ def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rul
         rules.should(is_due, f"{field} goes with knowledge_type 5 only")
     in_range = slicing.sentence_size in SENTENCE_SIZES
     rules.must(in_range, f"sentence_size is {slicing.sentence_size}, not 20 to 2000")
-
-
-def json_body(request: Request, allowed: Collection[str], rules: Rules) -> dict[str, Any]:
-    """Parse a JSON object with known fields only. Raises `Violation`."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    rules.should(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
-    rules.should(bool(request.body), "the body is missing; at least {} is wanted")
-    try:
-        value = json.loads(request.body or b"{}")
-    except ValueError:
-        raise Violation("the body is not JSON") from None
-    rules.must(isinstance(value, dict), "the body is not a JSON object")
-    rules.only(value, allowed)
-    return dict(value)
 
 
 CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_header": is_object}
@@ -131,11 +111,7 @@ def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
     rules.must(is_digits(limit), f"word_num_limit is {limit!r:.80}, not digits")
     rules.must(is_address(texts.get("callback_url", "http://")), "callback_url is not an address")
     header = texts.get("callback_header", "{}")
-    try:
-        headers = json.loads(header)
-    except ValueError:
-        headers = None
-    rules.must(isinstance(headers, dict), f"callback_header is {header!r:.80}, not a JSON object")
+    headers = json_object(header.encode(), f"callback_header is {header!r:.80}, not a JSON object")
     callback = callback_of({**texts, "callback_header": headers})
     return UploadForm(name, file.content, slicing, parse_image == "true", callback, int(limit))
 

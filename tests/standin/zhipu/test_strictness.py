@@ -133,7 +133,7 @@ def test_cookie_is_refused(service: DirectZhipu) -> None:
     ("body", "kind", "words"),
     [
         (b"", "application/json", "at least {}"),
-        (b"{", "application/json", "not JSON"),
+        (b"{", "application/json", "not a JSON object"),
         (b"[]", "application/json", "not a JSON object"),
         (b"{}", "text/plain", "content type is text/plain"),
         (b'{"force": true}', "application/json", "force is not documented"),
