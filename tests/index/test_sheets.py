@@ -167,6 +167,12 @@ def test_title_and_keywords_of_opendocument_sheets_are_read(parser):
     assert parsed.title and parsed.tags == ("lamps", "chairs")
 
 
+def test_indented_opendocument_sheet_is_read(parser):
+    content = parts_of(ods())["content.xml"]
+    indented = content.replace(b"<table:", b"\n  <table:").replace(b"</table:", b"\n  </table:")
+    assert text_of(parser, with_part(ods(), "content.xml", indented), "ods") == text_of(parser, ods(), "ods")
+
+
 def test_text_boxes_of_a_sheet_are_read(parser):
     words = "<a:p><a:r><a:t>Ask for a discount</a:t></a:r></a:p>"
     box = f'<wsDr xmlns:a="{DRAWN}"><sp><txBody>{words}</txBody></sp></wsDr>'

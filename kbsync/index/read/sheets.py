@@ -87,8 +87,9 @@ def read_ods(raw: bytes) -> Parsed:
         has_gaps |= _close_gaps(table)
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
         details[table.get(":name", "")] = _Details(comments, displayed)
-    parts = {"content.xml": _with_repeats(archive.read("content.xml"), content)} if has_gaps else {}
-    text = _read(archive.for_parser(parts), lambda name: details.get(name, _Details()))
+    cells = _BEFORE_CELL.sub(b"", archive.read("content.xml"))
+    cells = _with_repeats(cells, content) if has_gaps else cells
+    text = _read(archive.for_parser({"content.xml": cells}), lambda name: details.get(name, _Details()))
     archive.require_text(text)
     return Parsed(text, title=document_title(title, ""), tags=tags)
 
@@ -203,11 +204,24 @@ def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
 
 
 def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, from 0, of each cell with one of these formats, and its displayed value."""
+    """Yield the row and column, from 0, of each number with one of these formats, and how it is displayed,
+    except if it is too large or has decimals that the format doesn't show."""
     for cell in _FORMATTED.finditer(sheet):
-        letters, row, number, value = cell.groups()
-        if number in formats and (text := _in_format(value, formats[number])):
-            yield int(row) - 1, _column(letters), text
+        letters, row, style, value = cell.groups()
+        if style not in formats:
+            continue
+        with suppress(ValueError):
+            number, (decimals, zeros) = float(value), formats[style].groups()
+            if not abs(number) < _LARGEST_FORMATTED:
+                continue
+            if not zeros:  # half a unit is rounded up, although a float may be just below it
+                text = f"{number * 100 * (1 + 1e-14):.{len(decimals or '')}f}%"
+                yield int(row) - 1, _column(letters), text
+            elif number.is_integer():
+                yield int(row) - 1, _column(letters), f"{int(number):0{len(zeros)}}"
+
+
+_LARGEST_FORMATTED = 1e15
 
 
 _LINK = re.compile(rb"<(?:\w{1,9}:)?hyperlink ([^<>]{1,3000})>")
@@ -270,24 +284,6 @@ def _column(letters: bytes) -> int:
     for letter in letters:
         number = number * 26 + letter - ord("A") + 1
     return number - 1
-
-
-def _in_format(value: bytes, form: re.Match[str]) -> str:
-    """Return a number in its format; "" if it isn't one, or is too large or has decimals that the format
-    doesn't show."""
-    decimals, zeros = form.groups()
-    with suppress(ValueError):
-        number = float(value)
-        if not abs(number) < _LARGEST_FORMATTED:
-            return ""
-        if not zeros:  # half a unit is rounded up, although a float may be just below it
-            return f"{number * 100 * (1 + 1e-14):.{len(decimals or '')}f}%"
-        if number.is_integer():
-            return f"{int(number):0{len(zeros)}}"
-    return ""
-
-
-_LARGEST_FORMATTED = 1e15
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
@@ -372,6 +368,9 @@ _MAX_COLUMNS = 16_384
 def _has_value(cell: Element) -> bool:
     return bool(cell.get(":value-type") or cell.get(":formula"))
 
+
+_BEFORE_CELL = re.compile(rb"(?<=>)\s+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
+"""Matches the indentation of cells, which calamine takes for an error."""
 
 _REPEATED = re.compile(
     rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""
