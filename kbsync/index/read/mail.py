@@ -150,8 +150,20 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
         content = _content(part)
         # programs attach an invitation a second time, as a file
         is_read = _is_shown(part) or (extension_of(name) == "ics" and content.split() in invitations)
-        if not is_read and allowance.allows(len(content)):
-            yield from _attached(name, content, level + 1, allowance)
+        if is_read or not allowance.allows(len(content)):
+            continue
+        text = ""
+        # A stranger's file may raise any exception; the message is complete without it.
+        with suppress(Exception), allowance.timer():
+            if extension_of(name) in ("eml", "mbox"):
+                letter = _letter(_parse(content), level + 2, allowance) if level < DEEPEST else ()
+                text = "\n\n".join(filter(None, letter))
+            else:
+                text = inner_text(name, content, level + 1)
+        if text.strip() and len(text) <= allowance.characters:
+            allowance.characters -= len(text)
+            yield f"{'#' * min(level + 1, 6)} {one_line(name)}"
+            yield text
 
 
 def _content(part: Message) -> bytes:
@@ -167,22 +179,6 @@ def _attachments(message: Message) -> Iterator[Message]:
     if isinstance(payload, list) and message.get_content_maintype() != "message":
         for part in payload:
             yield from _attachments(part) if isinstance(part, Message) else ()
-
-
-def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> Iterator[str]:
-    """Yield a heading and the text of an attachment; nothing if kbsync can't read it."""
-    text = ""
-    # A stranger's file may raise any exception; the message is complete without it.
-    with suppress(Exception), allowance.timer():
-        if extension_of(name) in ("eml", "mbox"):
-            letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
-            text = "\n\n".join(filter(None, letter))
-        else:
-            text = inner_text(name, content, level)
-    if text.strip() and len(text) <= allowance.characters:
-        allowance.characters -= len(text)
-        yield f"{'#' * min(level, 6)} {one_line(name)}"
-        yield text
 
 
 def _header(message: Message, name: str) -> str:
