@@ -545,6 +545,13 @@ def test_nested_messages_are_read_with_their_subjects_to_a_limited_depth(parser)
     assert "## 1.eml" in text and "#### 2.eml" in text and "innermost" not in text
 
 
+def test_every_message_of_an_attached_mailbox_is_decoded(parser):
+    encoded = b"Subject: B\nContent-Transfer-Encoding: base64\n\n" + base64.b64encode(b"at noon")
+    mailbox = samples.mailbox(samples.mail("A", b"lunch"), encoded)
+    text = text_of(parser, "eml", mail_with(attached("old.mbox", mailbox)))
+    assert text.endswith("## old.mbox\n\n### A\n\nlunch\n\n### B\n\nat noon")
+
+
 def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
     body = b"Dear all,\n\nFrom now on we meet at noon.\n\n>From there we walk."
     text = text_of(parser, "mbox", samples.mailbox(samples.mail("A", body), samples.mail("B", b"b")))

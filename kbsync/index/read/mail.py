@@ -115,16 +115,15 @@ def _split(raw: bytes) -> Iterator[Message]:
     """Yield the messages of a mailbox. Each begins, below a blank line, with a line `From …` and then
     headers."""
     first, *pieces = (b"\n\n" + raw.replace(b"\r\n", b"\n")).split(b"\n\nFrom ")
-    lines = list[bytes]() if not _begins_mail(first.lstrip()) else [first.lstrip()]
+    messages = [[first.lstrip()]] if _begins_mail(first.lstrip()) else []
     for piece in pieces:
         _, _, content = piece.partition(b"\n")
-        if not _begins_mail(content):  # a sentence that begins with it
-            lines += [b"\n\nFrom ", piece]
-            continue
-        if lines:
-            yield _parse(b"".join(lines).replace(b"\n>From ", b"\nFrom "))
-        lines = [content]
-    if lines:
+        if _begins_mail(content):
+            messages.append([content])
+        else:  # a sentence that begins with it
+            messages = messages or [[]]
+            messages[-1] += [b"\n\nFrom ", piece]
+    for lines in messages:
         yield _parse(b"".join(lines).replace(b"\n>From ", b"\nFrom "))
 
 
@@ -155,11 +154,12 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
         text = ""
         # A stranger's file may raise any exception; the message is complete without it.
         with suppress(Exception), allowance.timer():
-            if extension_of(name) in ("eml", "mbox"):
-                letter = _letter(_parse(content), level + 2, allowance) if level < DEEPEST else ()
-                text = "\n\n".join(filter(None, letter))
-            else:
+            if extension_of(name) not in ("eml", "mbox"):
                 text = inner_text(name, content, level + 1)
+            elif level < DEEPEST:
+                messages = _split(content) if extension_of(name) == "mbox" else [_parse(content)]
+                blocks = (block for inner in messages for block in _letter(inner, level + 2, allowance))
+                text = "\n\n".join(filter(None, blocks))
         if text.strip() and len(text) <= allowance.characters:
             allowance.characters -= len(text)
             yield f"{'#' * min(level + 1, 6)} {one_line(name)}"
