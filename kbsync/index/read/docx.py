@@ -65,8 +65,8 @@ class _Document:
     def __init__(self, archive: Archive, main: str, *, is_inserted: bool = False) -> None:
         self.is_inserted = is_inserted
         root = archive.xml(main)
-        body = None if root is None else root.find("body")
-        if root is None or body is None:
+        body = root.find("body")
+        if body is None:
             raise damaged("the archive contains no Word document, or its main part is missing")
         self.archive, self._main, self._root, self._body = archive, main, root, body
         self._parts = archive.related(main)
@@ -95,9 +95,8 @@ class _Document:
 
     def _read_notes(self, kind: str) -> dict[str, tuple[_Part, Element]]:
         name = self._named(f"{kind}s")
-        root = self.archive.xml(name)
         part = _Part(self, name)
-        return {} if root is None else {note.get(":id", ""): (part, note) for note in root.iter(kind)}
+        return {note.get(":id", ""): (part, note) for note in self.archive.xml(name).iter(kind)}
 
     def _page_texts(self, tag: str) -> list[str]:
         """Return the distinct headers or footers of the pages."""
@@ -105,15 +104,14 @@ class _Document:
         references = (self._parts.get(part.get(":id", ""), ("", "")) for part in self._root.iter(tag))
         for name in dict.fromkeys(name for _, name in references):
             blocks = Blocks()
-            if (root := self.archive.xml(name)) is not None:
-                _Part(self, name).read(root, blocks)
+            _Part(self, name).read(self.archive.xml(name), blocks)
             texts.append(blocks.text)
         return distinct_texts(texts)
 
     def _named(self, kind: str) -> str:
         return next((name for part_kind, name in self._parts.values() if part_kind == kind), "")
 
-    def _xml(self, kind: str) -> Element | None:
+    def _xml(self, kind: str) -> Element:
         return self.archive.xml(self._named(kind))
 
 
@@ -321,9 +319,8 @@ class _Style:
 
 
 class _Styles:
-    def __init__(self, root: Element | None) -> None:
-        listed = () if root is None else root.iter("style")
-        self._elements = {style.get(":styleId", ""): style for style in listed}
+    def __init__(self, root: Element) -> None:
+        self._elements = {style.get(":styleId", ""): style for style in root.iter("style")}
         usual = (
             name
             for name, style in self._elements.items()
@@ -390,18 +387,14 @@ class _Level:
 class _Numbering:
     """Counts the items of all lists, as Word does, to show their numbers."""
 
-    def __init__(self, root: Element | None) -> None:
-        kinds = (
-            {}
-            if root is None
-            else {definition.get(":abstractNumId", ""): definition for definition in root.iter("abstractNum")}
-        )
+    def __init__(self, root: Element) -> None:
+        kinds = {definition.get(":abstractNumId", ""): definition for definition in root.iter("abstractNum")}
         linked_to = {
             name: definition for definition in kinds.values() if (name := _value(definition, "styleLink"))
         }
         self._lists = dict[str, tuple[str, dict[int, _Level]]]()  # number → its counter and its levels
         self._counts = dict[str, dict[int, int]]()
-        for number in () if root is None else root.iter("num"):
+        for number in root.iter("num"):
             counter = _value(number, "abstractNumId") or ""
             if (kind := kinds.get(counter)) is not None:
                 kind = linked_to.get(_value(kind, "numStyleLink") or "", kind)

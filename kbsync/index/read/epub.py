@@ -32,21 +32,19 @@ class _Book:
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
-        container = archive.xml("META-INF/container.xml")
-        named = None if container is None else next(container.iter("rootfile"), None)
+        named = next(archive.xml("META-INF/container.xml").iter("rootfile"), None)
         self._main = "" if named is None else named.get("full-path", "")
         package = archive.xml(self._main)
-        if package is None:
+        if not len(package):
             raise damaged("it is not an EPUB, or its main part is missing")
         self._items = {item.get("id", ""): item for item in package.iter("item")}
         listed = (self._part(entry.get("idref", "")) for entry in package.iter("itemref"))
         self.chapters = [part for part in listed if part]
         self.title = package.findtext(".//title")
         # Fonts are often encrypted; a book counts as locked only if a chapter is.
-        if (protected := archive.xml("META-INF/encryption.xml")) is not None:
-            locked = {unquote(entry.get("URI", "")) for entry in protected.iter("CipherReference")}
-            if locked & set(self.chapters):
-                raise encrypted()
+        protected = archive.xml("META-INF/encryption.xml").iter("CipherReference")
+        if {unquote(entry.get("URI", "")) for entry in protected} & set(self.chapters):
+            raise encrypted()
         self._contents, self._titles = set[str](), dict[str, str]()
         for item in self._items.values():
             self._read_contents(item)
@@ -81,16 +79,14 @@ class _Book:
             self._contents.add(part)
         elif item.get("media-type") != _CONTENTS:
             return
-        root = None
         with suppress(Rejected):  # a book is readable without one
-            root = self.archive.xml(part)
-        for entry in () if root is None else root.iter("a" if is_new else "navPoint"):
-            link = entry if is_new else entry.find("content")
-            address = None if link is None else link.get("href" if is_new else "src")
-            label = entry if is_new else entry.find("navLabel")
-            title = "" if label is None else one_line("".join(label.itertext()))
-            if address and title:
-                self._titles.setdefault(_resolve(part, address.partition("#")[0]), title)
+            for entry in self.archive.xml(part).iter("a" if is_new else "navPoint"):
+                link = entry if is_new else entry.find("content")
+                address = None if link is None else link.get("href" if is_new else "src")
+                label = entry if is_new else entry.find("navLabel")
+                title = "" if label is None else one_line("".join(label.itertext()))
+                if address and title:
+                    self._titles.setdefault(_resolve(part, address.partition("#")[0]), title)
 
 
 def _resolve(main: str, address: str) -> str:

@@ -49,10 +49,9 @@ def read_opendocument(raw: bytes) -> Parsed:
     has no text."""
     archive = Archive(raw)
     content, title, tags = opendocument_parts(archive)
-    body, styles = content.find("body"), archive.xml("styles.xml")
-    if body is None:
+    if (body := content.find("body")) is None:
         raise damaged(_NO_DOCUMENT)
-    reader = _Reader(archive, [content] if styles is None else [styles, content])
+    reader = _Reader(archive, [archive.xml("styles.xml"), content])
     starts: tuple[int, ...] = ()
     if (presentation := body.find("presentation")) is not None:
         slides = enumerate(presentation.iter("page"), 1)
@@ -71,12 +70,11 @@ def opendocument_parts(archive: Archive) -> tuple[Element, str | None, tuple[str
     if it is encrypted or has no content."""
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
-    if (content := archive.xml("content.xml")) is None:
+    content, about = archive.xml("content.xml"), archive.xml("meta.xml")
+    if not len(content):
         raise damaged(_NO_DOCUMENT)
-    about = archive.xml("meta.xml")
-    keywords = [] if about is None else [keyword.text or "" for keyword in about.iter("keyword")]
-    title = None if about is None else about.findtext(".//title")
-    return content, title, split_keywords("\n".join(keywords))
+    keywords = "\n".join(keyword.text or "" for keyword in about.iter("keyword"))
+    return content, about.findtext(".//title"), split_keywords(keywords)
 
 
 class _Reader:
@@ -167,10 +165,10 @@ class _Reader:
         if b"<!DOCTYPE" in self._archive.read(part):  # formulas from old programs have one
             return
         root = self._archive.xml(part)
-        if root is not None and root.tag == "math":
+        if root.tag == "math":
             signs = (node.text or "" for node in root.iter() if node.tag in ("mi", "mn", "mo", "mtext"))
             blocks.add(one_line(" ".join(signs)))
-        elif root is not None:
+        else:
             self.read(root, blocks)
 
     def _read_paragraph(self, paragraph: Element, blocks: Blocks, mark: str = "", depth: int = 0) -> None:

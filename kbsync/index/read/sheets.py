@@ -52,16 +52,14 @@ def read_xlsx(raw: bytes) -> Parsed:
     archive = Archive(raw)
     main = archive.main_part("xl/workbook.xml")
     workbook = archive.xml(main)
-    if workbook is None:
+    if not len(workbook):
         raise damaged("the archive contains no workbook, or its main part is missing")
     relations = archive.related(main)
     parts = {
         sheet.get("name", ""): relations.get(sheet.get(":id", ""), ("", ""))[1]
         for sheet in workbook.iter("sheet")
     }
-
-    styles = archive.xml("xl/styles.xml")
-    formats = {} if styles is None else dict(_formats(styles))
+    formats = dict(_formats(archive.xml("xl/styles.xml")))
     sparse = {part: sheet for part in parts.values() if (sheet := _without_gaps(archive.read(part)))}
 
     def details(name: str) -> _Details:
@@ -289,9 +287,9 @@ def _column(letters: bytes) -> int:
 def _beside(archive: Archive, part: str) -> Iterator[str]:
     """Yield the text boxes, the chart titles and the comments of an xlsx sheet."""
     for kind, name in archive.related(part).values():
-        root = archive.xml(name) if kind in ("drawing", "comments", "threadedComment") else None
-        if root is None:
+        if kind not in ("drawing", "comments", "threadedComment"):
             continue
+        root = archive.xml(name)
         yield from paragraphs(root)
         if kind == "drawing":
             for chart in (*parts_of(archive, name, "chart"), *parts_of(archive, name, "chartEx")):

@@ -37,7 +37,7 @@ def read_pptx(raw: bytes) -> Parsed:
     archive = Archive(raw)
     main = archive.main_part(_MAIN)
     root = archive.xml(main)
-    if root is None:
+    if not len(root):
         raise damaged("it is not a presentation, or its main part is missing")
     relations = archive.related(main)
     listed = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
@@ -81,8 +81,6 @@ class _Show:
     def slide(self, part: str, number: int) -> str:
         """Return the text of one slide."""
         root = self._archive.xml(part)
-        if root is None:
-            return ""
         addresses = self._archive.addresses(part)
         title, blocks, notes = "", list[str](), list[str]()
         for shape in _shapes(root):
@@ -94,8 +92,8 @@ class _Show:
         for related in parts_of(self._archive, part, "comments"):
             blocks += self._comments(related)
         for name in names_of(self._archive, part, "notesSlide"):
-            page, links = self._archive.xml(name), self._archive.addresses(name)
-            for shape in () if page is None else _shapes(page):
+            links = self._archive.addresses(name)
+            for shape in _shapes(self._archive.xml(name)):
                 notes += self._shape(shape, links)
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
@@ -133,9 +131,9 @@ class _Show:
         """Yield the texts that a slide's layout and master show behind it, each once."""
         for layout in names_of(self._archive, part, "slideLayout"):
             for name in (layout, *names_of(self._archive, layout, "slideMaster")):
-                root = None if name in self._templates else self._archive.xml(name)
+                shapes = () if name in self._templates else _shapes(self._archive.xml(name))
                 self._templates.add(name)
-                for shape in () if root is None else _shapes(root):
+                for shape in shapes:
                     if shape.tag == "sp" and not _placeholder(shape):
                         yield from self._once(paragraphs(shape))
 
@@ -225,9 +223,7 @@ def names_of(archive: Archive, part: str, kind: str) -> list[str]:
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
     """Yield the parts of that kind belonging to another part."""
-    for name in names_of(archive, part, kind):
-        if (root := archive.xml(name)) is not None:
-            yield root
+    return map(archive.xml, names_of(archive, part, kind))
 
 
 def _shapes(root: Element) -> Iterator[Element]:

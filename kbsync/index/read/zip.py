@@ -122,10 +122,10 @@ class Archive:
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
             raise damaged("it is damaged or incomplete") from error
 
-    def xml(self, name: str) -> Element | None:
-        """Return the root of an XML part; None if there is none."""
+    def xml(self, name: str) -> Element:
+        """Return the root of an XML part; an empty element if there is none."""
         raw = self.read(name)
-        return parse_xml(raw) if raw else None
+        return parse_xml(raw) if raw else ElementTree.Element("")
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
         """Return an Office part's relationships, without external ones: id → (last component of the type,
@@ -148,8 +148,7 @@ class Archive:
 
     def _relations(self, name: str) -> Iterator[tuple[Element, str]]:
         folder, base = posixpath.split(name)
-        root = self.xml(posixpath.join(folder, f"_rels/{base}.rels"))
-        for row in root if root is not None else ():
+        for row in self.xml(posixpath.join(folder, f"_rels/{base}.rels")):
             if target := row.get("Target"):
                 yield row, target
 
@@ -162,10 +161,8 @@ class Archive:
         """Return the title and the keywords in the properties of an Office document; without a title, the
         first heading of its text."""
         properties = self.xml("docProps/core.xml")
-        title, keywords = (
-            None if properties is None else properties.findtext(name) for name in ("title", "keywords")
-        )
-        return document_title(title, text), split_keywords(keywords)
+        title = document_title(properties.findtext("title"), text)
+        return title, split_keywords(properties.findtext("keywords"))
 
 
 def _is_medium(name: str) -> bool:
