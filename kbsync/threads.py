@@ -1,7 +1,7 @@
 """Runs blocking calls for coroutines: in threads, or directly in a command without an event loop. Searches
 have priority over indexing. `Threads` gives each mirror its own threads, so a hanging disk doesn't block
 other mirrors. A command that searches a single built-in knowledge base works sequentially; `run_here` spares
-it asyncio and threads, which would take a sixth of its time.
+it asyncio and threads, which would take a sixth of its time. `LoopThread` runs coroutines for blocking calls.
 """
 
 from __future__ import annotations
@@ -100,6 +100,53 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
         return result
     work.close()
     raise AssertionError(f"{work} needs an event loop")
+
+
+class LoopThread:
+    """An event loop in a daemon thread, started by the first call. Safe to use from several threads."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: AbstractEventLoop | None = None
+        self._starting = threading.Lock()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work`; return its result or raise its error."""
+        return self.begin(work).result()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start `work`; cancelling the future ends it."""
+        import asyncio
+
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                # A daemon thread, because a hanging service must not keep a command from ending.
+                threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
+            loop = self._loop
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def close(self, final_work: Coroutine[Any, Any, None]) -> None:
+        """Run `final_work`, then end the loop; do nothing if there is no loop."""
+        import asyncio
+
+        with self._starting:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            final_work.close()
+            return
+        asyncio.run_coroutine_threadsafe(final_work, loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _serve(loop: AbstractEventLoop) -> None:
+    import asyncio
+
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 MAX_YIELD = 0.25

@@ -33,9 +33,9 @@ from kbsync.index.cluster import worker
 from kbsync.index.document import Chunk, Cut, Entry
 from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.errors import scratch_error
-from kbsync.index.loop_thread import LoopThread
 from kbsync.index.pipeline import Cutter
 from kbsync.index.read.formats import needs_parser
+from kbsync.threads import LoopThread
 
 if TYPE_CHECKING:
     from distributed import Client

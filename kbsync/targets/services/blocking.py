@@ -1,6 +1,6 @@
 """Blocking clients of embedding and rerank services, which the index calls from its threads.
 
-The first text or query imports the HTTP library, and the first client asyncio.
+The first text or query imports the HTTP library and asyncio.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kbsync.index.document import Chunk
 from kbsync.index.embed import Vectors
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import EmbeddingItem, identity_of, takes_pictures
+from kbsync.threads import LoopThread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,6 @@ class ServiceEncoder:
 
     def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
         """Set up the encoder without sending a request. `is_first`: see `Endpoint`."""
-        from kbsync.index.loop_thread import LoopThread
-
         self._config, self._is_first = config, is_first
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
@@ -93,7 +92,6 @@ class ServiceRanker:
 
     def __init__(self, config: RerankConfig, *, is_first: bool = False) -> None:
         """Set up the ranker without sending a request. Raises `UsageError` if the URL can't be used."""
-        from kbsync.index.loop_thread import LoopThread
         from kbsync.targets.services.clients import RerankService
 
         self._service: RerankService = RerankService(config, is_first=is_first)
