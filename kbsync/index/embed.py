@@ -199,7 +199,11 @@ class BuiltinEmbedder:
         import numpy as np
 
         if self._table is None:
-            self._table = self._read_table()
+            with _reading(self._weights):
+                content = self._weights.read_bytes()
+            _expect(self._weights, hashlib.sha256(content), WEIGHTS_SHA256)
+            table = np.frombuffer(content, np.float16, offset=_HEADER).reshape(-1, DIMENSIONS)
+            self._table = table.astype(np.float32)
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
         for start in searches_first.pace(range(0, len(texts), _BATCH)):
             batch = list(texts[start : start + _BATCH])
@@ -239,15 +243,6 @@ class BuiltinEmbedder:
             content = self._tokens.read_bytes()
         _expect(self._tokens, hashlib.sha256(content.rstrip()), TOKENIZER_SHA256)
         return content
-
-    def _read_table(self) -> NDArray[np.float32]:
-        """Return all weights, shape (tokens, 256)."""
-        import numpy as np
-
-        with _reading(self._weights):
-            content = self._weights.read_bytes()
-        _expect(self._weights, hashlib.sha256(content), WEIGHTS_SHA256)
-        return np.frombuffer(content, np.float16, offset=_HEADER).reshape(-1, DIMENSIONS).astype(np.float32)
 
     def _read_rows(self, ids: Sequence[int]) -> list[tuple[float, ...]]:
         """Return the 256 weights of each of a few tokens."""
@@ -503,8 +498,15 @@ def onnx_name(folder: Path) -> str:
     Raises `UsageError`.
     """
     graph, tokenizer = _onnx_files(folder)
+    # The weights may be in files next to the graph, which it names.
+    weights = {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
+    if graph.stat().st_size:
+        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for match in _EXTERNAL.finditer(content):
+                name = content[match.end() : match.end() + match[1][0]]
+                weights.add(graph.parent / os.fsdecode(name))
     digest = hashlib.sha256()
-    for path in (graph, *_data_files(graph), tokenizer):
+    for path in (graph, *sorted(filter(Path.is_file, weights)), tokenizer):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     digest.update(repr(_read_usage(tokenizer.parent)).encode())
@@ -512,20 +514,6 @@ def onnx_name(folder: Path) -> str:
 
 
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEntryProto of a tensor's data
-
-
-def _data_files(graph: Path) -> list[Path]:
-    """Return the files next to a graph that hold its weights, if they aren't in the graph itself."""
-    with graph.open("rb") as file:
-        if not graph.stat().st_size:
-            return []
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            names = {
-                content[match.end() : match.end() + match[1][0]] for match in _EXTERNAL.finditer(content)
-            }
-    beside = {graph.parent / os.fsdecode(name) for name in names}
-    beside |= {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
-    return sorted(path for path in beside if path.is_file())
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:

@@ -70,16 +70,14 @@ class Glossary:
         words in Latin letters are kept in its translation.
         """
         with self._opening:
-            self._open()
-            if self._table is None:
+            table = self._table = self._table or self._open()
+            if table is None:
                 return ""
             try:
-                return (
-                    _english(self._table, question) if has_cjk(question) else _chinese(self._table, question)
-                )
+                return _english(table, question) if has_cjk(question) else _chinese(table, question)
             except apsw.Error as error:
                 _log.warning("can't read the dictionary's table: %s", printable(str(error)))
-                self._table.close()
+                table.close()
                 self._table = None
                 return ""
 
@@ -87,11 +85,7 @@ class Glossary:
         """Create the table, unless it exists or access is read-only."""
         with self._opening:
             if not self._read_only:
-                self._open()
-
-    def _open(self) -> None:
-        if self._table is None:
-            self._table = _open_table(self._folder, read_only=self._read_only)
+                self._table = self._table or self._open()
 
     def close(self) -> None:
         """Close the table. May be called again."""
@@ -99,6 +93,33 @@ class Glossary:
             if self._table is not None:
                 self._table.close()
                 self._table = None
+
+    def _open(self) -> apsw.Connection | None:
+        """Return the table of the installed dictionary, rebuilt if the dictionary has changed; None if no
+        dictionary is installed.
+        """
+        spec = importlib.util.find_spec(PACKAGE)
+        locations = spec.submodule_search_locations if spec else None
+        if not locations:
+            return None
+        dictionary, path = Path(locations[0]) / FILE, self._folder / TABLE
+        try:
+            for _ in range(2):
+                try:
+                    if self._read_only:
+                        return _opened(str(path), dictionary, apsw.SQLITE_OPEN_READONLY)
+                    os.close(open_private(path, os.O_RDWR))
+                    return _opened(str(path), dictionary)
+                except (apsw.CorruptError, apsw.NotADBError):
+                    if self._read_only:
+                        break
+                    path.unlink()
+                except (apsw.Error, OSError):
+                    break  # there is none to read, the folder isn't writable, or the disk is full
+            return _opened(":memory:", dictionary)
+        except (OSError, EOFError, zlib.error, UnicodeError) as error:
+            _log.warning("can't read the dictionary in %s: %s", PACKAGE, printable(system_reason(error)))
+            return None
 
 
 def _english(table: apsw.Connection, question: str) -> str:
@@ -165,37 +186,9 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 # -- the table ---------------------------------------------------------------------------------------------
 
 
-def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
-    """Return the table of the installed dictionary, rebuilt if the dictionary has changed; None if no
-    dictionary is installed.
-    """
-    spec = importlib.util.find_spec(PACKAGE)
-    locations = spec.submodule_search_locations if spec else None
-    if not locations:
-        return None
-    dictionary, path = Path(locations[0]) / FILE, folder / TABLE
-    try:
-        for _ in range(2):
-            try:
-                if not read_only:
-                    os.close(open_private(path, os.O_RDWR))
-                return _opened(str(path), dictionary, apsw.SQLITE_OPEN_READONLY if read_only else _WRITE)
-            except (apsw.CorruptError, apsw.NotADBError):
-                if read_only:
-                    break
-                path.unlink()
-            except (apsw.Error, OSError):
-                break  # there is none to read, the folder isn't writable, or the disk is full
-        return _opened(":memory:", dictionary)
-    except (OSError, EOFError, zlib.error, UnicodeError) as error:
-        _log.warning("can't read the dictionary in %s: %s", PACKAGE, printable(system_reason(error)))
-        return None
-
-
-_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-
-
-def _opened(path: str, dictionary: Path, flags: int = _WRITE) -> apsw.Connection:
+def _opened(
+    path: str, dictionary: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+) -> apsw.Connection:
     """Return the table at `path`. A crash leaves either the old table or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
