@@ -32,7 +32,7 @@ from kbsync.index.dates import whole_dates
 from kbsync.index.embed import Encoder
 from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
-from kbsync.index.spelling import Unknown
+from kbsync.index.spelling import Unknown, variants_in
 from kbsync.index.store import (
     BetterQuestion,
     CandidateChunk,
@@ -41,7 +41,6 @@ from kbsync.index.store import (
     StoreSnapshot,
     few_of_each,
 )
-from kbsync.index.variants import variants_in
 from kbsync.index.weights import DEPTH, PASSAGES, READ_DOCUMENTS, TRANSLATED, code_points, share_together
 from kbsync.index.words import (
     Term,
@@ -272,19 +271,20 @@ class Search:
             codes = _unknown_codes(snapshot, text, unknown)
             has_code = len(codes) < len(exact_tokens(text))
             are_all = bool(terms) and len(unknown) == len(terms) and not has_code
-            translation = self._words_of_translation(snapshot, query.text) if are_all else ()
+            translation: tuple[str, ...] = ()
+            if are_all:
+                translated = self._translate(text)
+                absent = {term.word for term in snapshot.unknown(terms_of(translated))}
+                translation = tuple(
+                    word
+                    for word in dict.fromkeys(translated.split())
+                    if not absent & {term.surface for term in stemmed(word)}
+                )
         typed = {term.surface: written for term, written in written_terms(text)}
         parts = {term.surface for term in _words_only_in(codes, text)}
         words = (term for term in unknown if term.written or term.word not in parts)
         instead = {typed.get(term.word, term.word): term.written for term in words}
         return UnknownWords(instead | dict.fromkeys(codes, ""), are_all, translation, codes)
-
-    def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
-        """Return the words in the question's translation that occur in some document."""
-        text = self._translate(readable(question))
-        absent = {term.word for term in snapshot.unknown(terms_of(text))}
-        words = dict.fromkeys(text.split())
-        return tuple(word for word in words if not absent & {term.surface for term in stemmed(word)})
 
 
 def _variants(terms: Sequence[Term]) -> dict[str, str]:

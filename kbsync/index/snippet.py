@@ -15,7 +15,7 @@ from kbsync.index.characters import legible
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of, needs_parser
-from kbsync.index.variants import variants_in
+from kbsync.index.spelling import variants_in
 from kbsync.index.words import (
     characters_of,
     comparable,
@@ -103,7 +103,9 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
             titles.append(block.title)
             lines = [] if block.title in above else [block.title + _AFTER_HEADING]
         elif block.shape is Shape.FENCE:
-            lines = lines[1:-1] if _ends_fence(lines[-1]) else lines[1:]
+            last = lines[-1].strip().lower()
+            is_end = last.startswith(("#+end", "\\end{")) or not any(map(str.isalnum, last))
+            lines = lines[1:-1] if is_end else lines[1:]
         elif block.shape is Shape.TABLE:
             rows = (line.replace("\\|", _MASK) for line in lines if set(line) - set("|-=:+ \t"))
             lines = [row.strip(" \t|").replace(_MASK, "|") for row in rows]
@@ -144,19 +146,10 @@ def _without_inline(text: str) -> str:
             start = end.end()
     masked = "".join([*parts, text[start:]]).replace("`", "")
     if "<" in masked:
-        masked = _HTML.sub(_shown_instead, masked)
+        masked = _HTML.sub(lambda tag: tag["alt"] or tag["address"] or (" " if tag["block"] else ""), masked)
     masked = _OBSIDIAN.sub(r"\1\2", _LINK.sub(r"\1", masked))
     prose = _EMPHASIS.sub(r"\2", masked).split(_MASK)
     return "".join(part for pair in zip(prose, [*codes, ""], strict=True) for part in pair)
-
-
-def _shown_instead(tag: re.Match[str]) -> str:
-    return tag["alt"] or tag["address"] or (" " if tag["block"] else "")
-
-
-def _ends_fence(line: str) -> bool:
-    bare = line.strip().lower()
-    return bare.startswith(("#+end", "\\end{")) or not any(map(str.isalnum, bare))
 
 
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:

@@ -19,7 +19,7 @@ import functools
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import apsw
@@ -115,12 +115,10 @@ _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 def characters_of(run: str) -> Sequence[str]:
     """Return the characters of a run without spaces, each with the vowel signs that follow it."""
-    return run if max(run) < chr(VOWEL_SIGNS) else _signed().findall(run)
+    return run if max(run) < chr(VOWEL_SIGNS) else _SIGNED.findall(run)
 
 
-@functools.cache
-def _signed() -> re.Pattern[str]:
-    return re.compile(f".[{_SIGNS}]*", re.DOTALL)
+_SIGNED = re.compile(f".[{_SIGNS}]*", re.DOTALL)
 
 
 _UNITS = """
@@ -311,11 +309,7 @@ class Tokeniser:
         return list(map(str, tokens))
 
 
-@functools.cache
-def _code() -> re.Pattern[str]:
-    return re.compile("(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[._:/-]{1,2}[A-Za-z0-9]++)+")
-
-
+_CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[._:/-]{1,2}[A-Za-z0-9]++)+")
 MAX_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
@@ -328,7 +322,7 @@ def codes_in(question: str) -> list[str]:
     and letters and digits joined by `.`, `_`, `:`, `/` or `-`, except stop words such as `and/or`."""
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
-    codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _code().finditer(question))])
+    codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _CODE.finditer(question))])
     return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MAX_CODES]
 
 
@@ -363,7 +357,9 @@ def code_test(code: str) -> Callable[[str], bool]:
     decimal comma and, if it begins with a digit, with or without a `v` before it; a date may be written in
     any way."""
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
-        return _date_test(dates)
+        return lambda text: (
+            not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
+        )
     sought = _SEPARATORS_OF_CODES.sub(".", code)
     sought = sought[sought[0] == "v" and sought[1].isdigit() :]
 
@@ -385,10 +381,6 @@ def code_test(code: str) -> Callable[[str], bool]:
 
 
 _COMPACT_DATE = re.compile("(?<![0-9])(?:19|20)[0-9]{4}(?:[0-9]{2})?(?![0-9])")
-
-
-def _date_test(dates: Set[str]) -> Callable[[str], bool]:
-    return lambda text: not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
 
 
 _MAX_SPELLINGS, _MAX_JOINED_WORDS = 32, 4

@@ -23,10 +23,10 @@ from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder, Vectors
 from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import plain_heading, snippet, without_markup
+from kbsync.index.spelling import MAX_VARIANTS, variants_in
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.variants import MAX_VARIANTS, variants_in
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
 from kbsync.index.words import Term, code_test, codes_in, forms_in, terms_of, whole_name_test
 from tests.share import long

@@ -153,7 +153,7 @@ _SEARCHED = {
     "index.dates._before_year": ["1" * 26, ".1" * 13, " .1" * 8, " " + "a" * 25, " .a" * 8, " ,.ram 1" * 3,
                                  " de ram fo 1", " ,ht41 hcram"],
     "index.words._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
-    "index.variants._endings": ["e" * 30 + "n", "al" * 2_000, "bab" * 1_300, "a" * 4_000, "og" * 2_000],
+    "index.spelling._endings": ["e" * 30 + "n", "al" * 2_000, "bab" * 1_300, "a" * 4_000, "og" * 2_000],
     "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                            times("1'111'") + "x", times("1,111") + "é", times("111,"), _DIGITS, times("1 "),
                            times("1-") + "x", _DIGITS + "mmm", times("1 m"), "v" + _DIGITS, times("v1."),
@@ -232,7 +232,7 @@ _SEARCHED = {
     "index.words._WORD": [_LETTERS, _BLANKS],
     "index.words._EXACT": ["a-" * 2_000, "1,1" * 1_300 + "é", "a" * 4_000, "a--" * 1_300 + "-"],
     "index.words._OF_NAMES": [":" * 3_999, "a:" * 2_000, "a" * 4_000],
-    "index.words._code": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000,
+    "index.words._CODE": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000,
         "_" * 4_000, "a__" * 1_300],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
@@ -269,7 +269,7 @@ _SEARCHED = {
     "index.postgres.searching._SURROGATE": [times("\udce9"), _LETTERS],
     "index.search._WORD": [_LETTERS, _BLANKS, times("a_")],
     "index.words.cjk_runs": [times("文"), times("文a")],
-    "index.words._signed": [times("\U000f0e31"), times("ก\U000f0e31")],
+    "index.words._SIGNED": [times("\U000f0e31"), times("ก\U000f0e31")],
     "index.words.unspaced_runs": [times("文"), times("กa"), times("\u0e31")],
     "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
