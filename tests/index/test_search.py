@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -24,7 +25,7 @@ from kbsync.index.embed import Encoder, LocalEncoder, Vectors
 from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import plain_heading, snippet, without_markup
 from kbsync.index.spelling import MAX_VARIANTS, variants_in
-from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.store import MAX_FREQUENCIES, Reader, SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
@@ -1012,3 +1013,20 @@ def test_longer_list_begins_with_the_shorter_one(tmp_path: Path) -> None:
             for count in (11, 21, 51, 101, 201):
                 hits = search.search(Query(question, top_k=count))
                 assert paths(hits) == paths(longest)[:count]
+
+
+@long
+def test_words_of_past_questions_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """In an index that doesn't change: each commit drops what its searches remember."""
+    with searching(tmp_path, [("a.md", "one lonely word")]) as (_, _), closing(Reader(tmp_path)) as reader:
+        sizes = list[int]()
+        tracemalloc.start()
+        try:
+            for first in range(0, 3 * MAX_FREQUENCIES, MAX_FREQUENCIES):
+                with reader.snapshot():
+                    for number in range(first, first + MAX_FREQUENCIES, 1_000):
+                        reader.unknown([Term(f"n{n}", f"n{n}") for n in range(number, number + 1_000)])
+                sizes.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+    assert sizes[2] - sizes[1] < 200_000

@@ -110,31 +110,21 @@ def open_index(folder: Path) -> apsw.Connection:
     """
     path = folder / FILE
     with state_errors(path):
-        connection = _open_sound(path) or open_writer(path)
+        connection: apsw.Connection | None = None
+        try:
+            connection = open_writer(path)
+            reason = _objection(connection, path)
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
+            reason = str(error)
+        if connection is None or reason:
+            if connection is not None:
+                connection.close()
+            set_aside(path, reason)
+            connection = open_writer(path)
         if is_empty(connection):
             _create(connection)
         connection.execute(_BY_PATH)
         return connection
-
-
-def _open_sound(path: Path) -> apsw.Connection | None:
-    """Return the connection to `path` if it is one of our indexes or empty; otherwise return None, and no
-    file is left at `path`."""
-    if not path.exists():
-        return None
-    connection = None
-    try:
-        connection = open_writer(path)
-        if reason := _objection(connection, path):
-            connection.close()
-        else:
-            return connection
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
-        reason = str(error)
-        if connection is not None:
-            connection.close()
-    set_aside(path, reason)
-    return None
 
 
 def _objection(connection: apsw.Connection, path: Path) -> str:

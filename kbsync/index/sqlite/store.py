@@ -79,6 +79,9 @@ from kbsync.state.db import DamagedError, open_reader, state_errors, transaction
 if TYPE_CHECKING:
     from kbsync.index.embed import Vector
 
+MAX_FREQUENCIES = 10_000
+"""Maximum number of words whose frequencies to remember, which takes about 3 MB."""
+
 _NO_FILE = (-1, -1)
 
 _Row = tuple[int, int, int | None, float]
@@ -248,7 +251,8 @@ class Reader:
         by_words_or_code = [*coded.rows.values(), *lexical.rows.values()]
         locations = {chunk: (document, slot) for chunk, document, slot, _ in by_words_or_code}
         points = {chunk: score for chunk, _, _, score in by_words_or_code}
-        by_name = [row for row in self._chunks_by_name(name_scores) if scope.admits(row[1], row[0])]
+        of_names = self._connection.execute(_OF_NAMES, (json.dumps(name_scores.best), NAMED_CHUNKS))
+        by_name = [row for row in of_names if scope.admits(row[1], row[0])]
         cosines, known = None, dict[int, float]()
         if wait_for_cosines is not None:
             cosines = wait_for_cosines()
@@ -396,16 +400,6 @@ class Reader:
         admitted_rows = (row for row in rows if admitted is None or row[0] in admitted)
         named = find_named(question, ((number, unbind(path)) for number, path in admitted_rows))
         return set(named[:DEPTH])
-
-    def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
-        """Yield (chunk, document, slot) of the first chunks of the documents with the best names."""
-        room = NAMED_CHUNKS
-        for document in name_scores.best:
-            if not room:
-                return
-            rows: list[Any] = self._connection.execute(_OF_DOCUMENT, (document, room)).fetchall()
-            yield from ((chunk, document, slot) for chunk, slot in rows)
-            room -= len(rows)
 
     def _with_owners(self, matches: Iterable[tuple[int, float]], selection: _Selection) -> Iterator[_Row]:
         """Yield each match with its document, skipping most of those that `selection` has no room for."""
@@ -601,6 +595,8 @@ class Reader:
             if chunks >= _COUNTED_ROWS:
                 chunks = self._connection.execute(_COUNT_CHUNKS, (expression, MAX_ROWS + 1)).get
             names: int = self._connection.execute(_COUNT_NAMES, (expression, MAX_ROWS + 1)).get
+            if len(self._frequencies) >= MAX_FREQUENCIES:
+                self._frequencies.clear()
             self._frequencies[term] = Frequency(documents, names, chunks)
         return self._frequencies[term]
 
@@ -647,18 +643,17 @@ class Reader:
     def _take_nearest(self, selection: _Selection, cosines: Cosines, least: float) -> None:
         nearest = self._nearest(cosines, least)
         selection.take(islice(nearest, _VISITED))
-        if not selection.is_enough:
-            # The missing documents are distant, for example because of a filter: if they are few, check only
-            # them instead of all nearer chunks.
-            candidates = self._chunks_of(selection)
-            if candidates is None:
-                selection.take(nearest)
-            else:
-                known = cosines.of(slot for *_, slot in candidates)
-                rows = [(*row, known.get(row[2], 0.0)) for row in candidates]
-                selection.take(
-                    sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0]))
-                )
+        if selection.is_enough:
+            return
+        # The missing documents are distant, for example because of a filter: if they are few, check only
+        # them instead of all nearer chunks.
+        candidates = self._chunks_of(selection)
+        if candidates is None:
+            selection.take(nearest)
+            return
+        known = cosines.of(slot for *_, slot in candidates)
+        rows = [(*row, known.get(row[2], 0.0)) for row in candidates]
+        selection.take(sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0])))
 
     def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
         """Return (chunk, document, slot) for all documents still needed; None if there are too many."""
@@ -795,9 +790,12 @@ SELECT chunk.id, run.document, chunk.slot
   FROM json_each(?) CROSS JOIN chunk ON chunk.slot = value CROSS JOIN run ON {_OWN} ORDER BY key, chunk.id
 """  # noqa: S608
 _RUNS = "SELECT first, chunks FROM run WHERE document = ?"
-_OF_DOCUMENT = """
-SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
-  WHERE document = ? ORDER BY place LIMIT ?
+# In the order of the loops, without sorting: a document may have many chunks.
+_OF_NAMES = """
+SELECT chunk.id, run.document, chunk.slot
+  FROM json_each(?) CROSS JOIN run INDEXED BY run_document ON run.document = value
+  CROSS JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
+  LIMIT ?
 """
 _IN_RUN = """
 SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1

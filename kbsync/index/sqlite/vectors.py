@@ -253,29 +253,19 @@ def _write(
     connection: apsw.Connection, width: int, vectors: Mapping[int, bytes], table: str = "block"
 ) -> None:
     """Write vectors into their slots, consecutive ones together."""
-    for first, content in _stretches(vectors):
-        with connection.blob_open("main", table, "vectors", first // SLOTS, True) as blob:
-            blob.seek(first % SLOTS * width)
-            blob.write(content)
+    # Consecutive slots have the same distance from their positions in the list.
+    runs = groupby(enumerate(sorted(vectors)), lambda item: (item[1] // SLOTS, item[1] - item[0]))
+    for (segment, _), run in runs:
+        slots = [slot for _, slot in run]
+        with connection.blob_open("main", table, "vectors", segment, True) as blob:
+            blob.seek(slots[0] % SLOTS * width)
+            blob.write(b"".join(vectors[slot] for slot in slots))
 
 
 def _mark_changed(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
     """Record in the segments of these slots that their vectors changed."""
     segments = {(version, slot // SLOTS) for slot in slots}
     connection.executemany("UPDATE segment SET version = ?1 WHERE id = ?2 AND version <> ?1", segments)
-
-
-def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield consecutive slots of one segment, with their bytes."""
-    first, parts = -1, list[bytes]()
-    for slot in sorted(vectors):
-        if parts and (slot != first + len(parts) or slot % SLOTS == 0):
-            yield first, b"".join(parts)
-            parts = []
-        first = first if parts else slot
-        parts.append(vectors[slot])
-    if parts:
-        yield first, b"".join(parts)
 
 
 _MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
@@ -382,8 +372,11 @@ class Cosines:
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
         """Return the slots at ranks `start` to `stop` whose cosine is above `least`, nearest first."""
         if isinstance(self._values, array) and len(self._values) <= _FEW_SLOTS:
-            few = self._best_of_few(stop)[start:]
-            return self._slots_above(least, few, map(self._values.__getitem__, few))
+            few = self._values.tolist()
+            lowest = min(heapq.nlargest(stop, few), default=0.0)
+            best = (position for position, value in enumerate(few) if value >= lowest)
+            ranked = sorted(best, key=lambda position: (-few[position], position))[start:stop]
+            return self._slots_above(least, ranked, map(few.__getitem__, ranked))
         import numpy as np
 
         if self._rest is not None and stop <= _MAX_NEAREST and (near := self._find_near(stop)) is not None:
@@ -402,13 +395,6 @@ class Cosines:
             top = top[np.argpartition(values[top], -stop)[-stop:]]
         top = top[np.lexsort((top, -values[top]))][start:stop]
         return self._slots_above(least, top.tolist(), values[top].tolist())
-
-    def _best_of_few(self, stop: int) -> list[int]:
-        """Return the positions of the `stop` highest values, highest first, without numpy."""
-        values = self._values.tolist()
-        least = min(heapq.nlargest(stop, values), default=0.0)
-        top = (index for index, value in enumerate(values) if value >= least)
-        return sorted(top, key=lambda index: (-values[index], index))[:stop]
 
     def find_near(self) -> None:
         """Find the slots nearest by the first half of the vectors, which makes `best` fast."""
