@@ -665,7 +665,7 @@ IN_OTHER_ROOMS = {
     "cli/commands/doctor/service.py: dask worker {}",  # tests.cluster.test_doctor
     "install kbsync {} on every worker in the cluster, then restart the workers",  # tests.cluster
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
-    "index/postgres/schema.py: upgrade this kbsync",  # tests.postgres.test_failures
+    "index/postgres/store.py: upgrade this kbsync",  # tests.postgres.test_failures
     "server/auth.py: send the token*",  # tests.mcp.test_http
     "source/read.py: ; free space there or move state_dir",  # tests.source.test_read
     "state/lock.py: *",  # tests.security.test_owners

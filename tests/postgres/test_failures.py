@@ -17,7 +17,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.index.postgres import connections, schema
+from kbsync.index.postgres import connections
 from kbsync.index.postgres import store as store_module
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
@@ -150,7 +150,7 @@ def test_too_old_server_halts(
 def test_newer_layout_is_refused_and_left_alone(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
-        postgres.run(database, "UPDATE kbsync.base SET version = %s", schema.VERSION + 1)
+        postgres.run(database, "UPDATE kbsync.base SET version = %s", store_module.VERSION + 1)
         with open_store(postgres, database) as later:
             for does in (later.check, lambda: later.put([entry(2, "heron")], Numbers())[0]):
                 with pytest.raises(Halted, match="newer kbsync") as caught:

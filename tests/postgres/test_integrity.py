@@ -11,8 +11,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from kbsync.index.postgres import schema, writing
-from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.postgres import writing
+from kbsync.index.postgres.store import TABLES, Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
 from kbsync.index.words import TOKENISER
 from tests.postgres.base import between, entry, find, left_over, open_store, put
@@ -233,7 +233,7 @@ def tables(server: Server, database: str) -> dict[str, object]:
 
 @long
 def test_administrator_scripts_create_what_kbsync_creates(postgres: Server, database: str) -> None:
-    postgres.run(database, schema.TABLES.read_text())
+    postgres.run(database, TABLES.read_text())
     role = f"filler_{database}"
     postgres.run(
         database,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,13 +25,15 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UnmadeErro
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.errors import unknown_document
-from kbsync.index.postgres import schema
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
 from kbsync.index.postgres.errors import index_gone, literal
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
 from kbsync.index.words import TOKENISER
+
+VERSION = 3
+TABLES = Path(__file__).with_name("tables.sql")
 
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -39,7 +42,8 @@ QUIET = 10.0
 vector index."""
 
 _MAX_DIMENSIONS = 4_000  # limit of an index of `halfvec`
-_MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made; 1 is that of the schema
+_CREATING = (0x6B62_7379, 1)  # advisory lock held while the tables are created or a row of `owner` claimed
+_MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made
 
 _log = logging.getLogger(__name__)
 
@@ -428,9 +432,14 @@ class PostgresStore:
             if self._claim is not None and self._claim is not before:
                 return self._claim
             with self._transaction() as (connection, _):
-                schema.make(connection, self._connections.database)
-                [(uuid,)] = connection.execute("SELECT uuid::text FROM base")
-                # The lock of `make` is held: nobody else can claim meanwhile.
+                # If two processes connect at once, the second waits here and finds the tables.
+                connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _CREATING)
+                # Query the catalogue itself: `to_regclass` may have cached their absence before the wait.
+                find = "SELECT 1 FROM pg_tables WHERE schemaname = 'kbsync'"
+                if connection.execute(find).fetchone() is None:
+                    connection.execute(TABLES.read_bytes())
+                [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
+                self._require_version(version)
                 rows = self._claimable_rows(connection)
                 owner = self._owner
                 values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
@@ -546,10 +555,28 @@ class PostgresStore:
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
             return None
-        schema.require_version(row[0], self._connections.database)
+        self._require_version(row[0])
         uuid, documents, is_seen_outdated, *owner = row[1:]
         own_row = None if owner[0] is None else _OwnerRow(*owner)
         return _Base(uuid, documents, is_seen_outdated, own_row)
+
+    def _require_version(self, version: int) -> None:
+        """Raise `Halted` for tables that another version of kbsync created."""
+        database = self._connections.database
+        if version > VERSION:
+            raise Halted(
+                "newer-index",
+                f"the index in {database} was created by a newer kbsync "
+                f"(layout {version}, this one knows {VERSION})",
+                fix="upgrade this kbsync",
+            )
+        if version < VERSION:
+            raise Halted(
+                "older-index",
+                f"the index in {database} was created by an older kbsync (layout {version}, this one needs "
+                f"{VERSION}); rename its schema, and kbsync creates a new one and reindexes everything",
+                fix=database.psql(f"ALTER SCHEMA kbsync RENAME TO kbsync_layout_{version}"),
+            )
 
     def _owner_values(self) -> dict[str, Any]:
         """Return the parameters of the query `_OWN`."""

@@ -388,7 +388,10 @@ class Writing:
             for number, vector in new_vectors.items():
                 key = bytes.fromhex(chunks[number].key)
                 ints = struct.pack(">hiqiiii", 5, 8, number, 4, self._owner, 4, model_id)
-                wire = _wire(vector)
+                numbers = array.array("H", vector)  # float16, which pgvector's `halfvec` has as well
+                if sys.byteorder == "little":
+                    numbers.byteswap()
+                wire = struct.pack(">hh", len(numbers), 0) + numbers.tobytes()
                 copy.write(ints + struct.pack(">i", len(key)) + key + struct.pack(">i", len(wire)) + wire)
             copy.write(_BINARY_END)
 
@@ -426,14 +429,6 @@ _REWORDED = "id, content, title, tags, path, words, tokeniser"
 _REWORDED_TOGETHER = 512
 _NO_MODEL = 0
 _BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
-
-
-def _wire(vector: bytes) -> bytes:
-    """Convert a float16 vector from the machine's byte order to the binary format of pgvector's `halfvec`."""
-    numbers = array.array("H", vector)
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return struct.pack(">hh", len(numbers), 0) + numbers.tobytes()
 
 
 def term_of(word: str) -> int:
