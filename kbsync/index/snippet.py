@@ -216,7 +216,16 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
     """Return the part of `line` to show, cut at nearby spaces if there are any."""
     if len(line) <= width or width <= 0:
         return 0, min(len(line), max(0, width))
-    left, right = _best(matches, width)
+    # The window with the most different matches that fit into it and, of equal ones, with the most matches.
+    most, (left, right), last_index = (0, 0), (0, 0), 0
+    for first_index, (start, _, _) in enumerate(matches):
+        last_index = max(last_index, first_index)
+        while last_index + 1 < len(matches) and matches[last_index + 1][1] - start <= width:
+            last_index += 1
+        inside = matches[first_index : last_index + 1]
+        counts = (len({match for _, _, match in inside}), len(inside))
+        if counts > most:
+            most, (left, right) = counts, (start, min(matches[last_index][1], start + width))
     spare = max(0, width - (right - left))
     start = max(0, min(left - spare // 3, len(line) - width))
     end = min(len(line), start + width)
@@ -226,18 +235,3 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
     if end < len(line) and (space := line.rfind(" ", max(start, end - 20), end + 1)) > start:
         end = space
     return start, end
-
-
-def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Return the positions of the first and last character of the best matches that fit into the part
-    together."""
-    best, window, last_index = (0, 0), (0, 0), 0
-    for first_index, (left, _, _) in enumerate(matches):
-        last_index = max(last_index, first_index)
-        while last_index + 1 < len(matches) and matches[last_index + 1][1] - left <= width:
-            last_index += 1
-        inside = matches[first_index : last_index + 1]
-        worth = (len({match for _, _, match in inside}), len(inside))
-        if worth > best:
-            best, window = worth, (left, min(matches[last_index][1], left + width))
-    return window

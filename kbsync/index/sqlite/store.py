@@ -251,7 +251,7 @@ class Reader:
         by_words_or_code = [*coded.rows.values(), *lexical.rows.values()]
         locations = {chunk: (document, slot) for chunk, document, slot, _ in by_words_or_code}
         points = {chunk: score for chunk, _, _, score in by_words_or_code}
-        of_names = self._connection.execute(_OF_NAMES, (json.dumps(name_scores.best), NAMED_CHUNKS))
+        of_names = self._connection.execute(_OF_DOCUMENTS, (json.dumps(name_scores.best), NAMED_CHUNKS))
         by_name = [row for row in of_names if scope.admits(row[1], row[0])]
         cosines, known = None, dict[int, float]()
         if wait_for_cosines is not None:
@@ -498,7 +498,25 @@ class Reader:
 
     def _scope(self, query: Query) -> _Scope:
         """Return the filters, phrases and excluded words in `query`."""
-        documents = self._find_admitted(query)
+        documents: set[int] | None = None
+        if query.selects:
+            selects = selector(query)
+            # This excludes most documents in a tenth of the time of the exact path test.
+            conditions, values = list[str](), list[str | float]()
+            if query.after is not None:
+                conditions.append("modified >= ?")
+                values.append(query.after)
+            for part in filter(None, map(plain_part, query.paths)):
+                conditions.append("(typeof(path) = 'blob' OR instr(path, ?))")
+                values.append(part)
+            if query.types and all(map(str.isascii, query.types)):
+                endings = [f".{extension.lower().lstrip('.')}" for extension in query.types]
+                tests = " OR ".join(["lower(substr(path, ?)) = ?"] * len(endings))
+                conditions.append(f"(typeof(path) = 'blob' OR {tests})")
+                values += [value for ending in endings for value in (-len(ending), ending)]
+            statement = f"SELECT id, path, modified FROM document WHERE {' AND '.join(conditions) or 1}"  # noqa: S608
+            rows = self._connection.execute(statement, values)
+            documents = {document for document, path, modified in rows if selects(unbind(path), modified)}
         if query.excluded:
             if documents is None:
                 documents = {number for (number,) in self._connection.execute("SELECT id FROM document")}
@@ -564,28 +582,6 @@ class Reader:
                         documents.add(document)
         return documents
 
-    def _find_admitted(self, query: Query) -> set[int] | None:
-        """Return the documents that the filters in `query` admit; None: all."""
-        if not query.selects:
-            return None
-        selects = selector(query)
-        # This excludes most documents in a tenth of the time of the exact path test.
-        conditions, values = list[str](), list[str | float]()
-        if query.after is not None:
-            conditions.append("modified >= ?")
-            values.append(query.after)
-        for part in filter(None, map(plain_part, query.paths)):
-            conditions.append("(typeof(path) = 'blob' OR instr(path, ?))")
-            values.append(part)
-        if query.types and all(map(str.isascii, query.types)):
-            endings = [f".{extension.lower().lstrip('.')}" for extension in query.types]
-            tests = " OR ".join(["lower(substr(path, ?)) = ?"] * len(endings))
-            conditions.append(f"(typeof(path) = 'blob' OR {tests})")
-            values += [value for ending in endings for value in (-len(ending), ending)]
-        statement = f"SELECT id, path, modified FROM document WHERE {' AND '.join(conditions) or 1}"  # noqa: S608
-        rows = self._connection.execute(statement, values)
-        return {document for document, path, modified in rows if selects(unbind(path), modified)}
-
     def _frequency(self, term: Term) -> Frequency:
         """Return how many documents have a term in their texts, how many in their names, and how many chunks
         have it."""
@@ -641,41 +637,29 @@ class Reader:
         return first
 
     def _take_nearest(self, selection: _Selection, cosines: Cosines, least: float) -> None:
+        """Add the nearest chunks to `selection`."""
         nearest = self._nearest(cosines, least)
         selection.take(islice(nearest, _VISITED))
         if selection.is_enough:
             return
         # The missing documents are distant, for example because of a filter: if they are few, check only
         # them instead of all nearer chunks.
-        candidates = self._chunks_of(selection)
-        if candidates is None:
-            selection.take(nearest)
-            return
-        known = cosines.of(slot for *_, slot in candidates)
-        rows = [(*row, known.get(row[2], 0.0)) for row in candidates]
-        selection.take(sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0])))
-
-    def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
-        """Return (chunk, document, slot) for all documents still needed; None if there are too many."""
         documents = selection.scope.documents
         if documents is None:
             some = "SELECT id FROM document LIMIT ?"
             documents = {number for (number,) in self._connection.execute(some, (_FEW_DOCUMENTS + 1,))}
         missing = documents - selection.documents.keys() if len(selection.rows) >= DEPTH else documents
-        if len(documents) > _FEW_DOCUMENTS:
-            return None
-        runs, chunks = list[tuple[int, int]](), 0
-        for document in missing:
-            for first, count in self._connection.execute(_RUNS, (document,)):
-                runs.append((first, document))
-                chunks += count
-            if chunks > _FEW_CHUNKS:
-                return None
-        return [
-            (chunk, document, slot)
-            for first, document in runs
-            for chunk, slot in self._connection.execute(_IN_RUN, (first,))
-        ]
+        listed = json.dumps(list(missing))
+        if (
+            len(documents) > _FEW_DOCUMENTS
+            or sum(size for _, size in self._connection.execute(_SIZES, (listed,))) > _FEW_CHUNKS
+        ):
+            selection.take(nearest)
+            return
+        chunks = [row for row in self._connection.execute(_OF_DOCUMENTS, (listed, -1)) if row[2] is not None]
+        known = cosines.of(slot for *_, slot in chunks)
+        rows = [(*row, known.get(row[2], 0.0)) for row in chunks]
+        selection.take(sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0])))
 
     def _nearest(self, cosines: Cosines, least: float) -> Iterator[_Row]:
         """Yield all chunks, nearest first."""
@@ -789,17 +773,12 @@ _IN_SLOTS = f"""
 SELECT chunk.id, run.document, chunk.slot
   FROM json_each(?) CROSS JOIN chunk ON chunk.slot = value CROSS JOIN run ON {_OWN} ORDER BY key, chunk.id
 """  # noqa: S608
-_RUNS = "SELECT first, chunks FROM run WHERE document = ?"
 # In the order of the loops, without sorting: a document may have many chunks.
-_OF_NAMES = """
+_OF_DOCUMENTS = """
 SELECT chunk.id, run.document, chunk.slot
   FROM json_each(?) CROSS JOIN run INDEXED BY run_document ON run.document = value
   CROSS JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
   LIMIT ?
-"""
-_IN_RUN = """
-SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
-  WHERE first = ? AND slot NOTNULL
 """
 _SHOWN = (
     "SELECT document.id, path, document.title, modified, text, headings, page + pages, line + lines"  # noqa: S608

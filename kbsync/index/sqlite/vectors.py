@@ -97,7 +97,18 @@ def fill(
     connection: apsw.Connection, model: Model, vectors: Mapping[bytes, bytes], version: int
 ) -> dict[bytes, int]:
     """Give each key a slot with its vector. No key may have a slot yet. Call inside a transaction."""
-    free = _free_slots(connection, model, len(vectors), version)
+    find = "SELECT id FROM slot WHERE model = ? AND key IS NULL ORDER BY id LIMIT ?"
+    while True:
+        free = [slot for (slot,) in connection.execute(find, (model.id, len(vectors)))]
+        missing = len(vectors) - len(free)
+        if not missing:
+            break
+        for _ in range(-(-missing // SLOTS)):
+            segment = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM segment").get
+            connection.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment, model.id, version))
+            connection.execute("INSERT INTO block VALUES (?, zeroblob(?))", (segment, SLOTS * model.width))
+            new_rows = ((segment * SLOTS + index, model.id) for index in range(SLOTS))
+            connection.executemany("INSERT INTO slot(id, model) VALUES (?, ?)", new_rows)
     slots = dict(zip(vectors, free, strict=True))
     connection.executemany("UPDATE slot SET key = ? WHERE id = ?", slots.items())
     _write(connection, model.width, {slot: vectors[key] for key, slot in slots.items()})
@@ -232,21 +243,6 @@ SELECT segment.id, (SELECT count FROM better WHERE better.id = segment.id AND be
       WHERE slot.id BETWEEN segment.id * {SLOTS} AND segment.id * {SLOTS} + {SLOTS - 1} AND key NOTNULL)
   ORDER BY segment.id
 """  # noqa: S608
-
-
-def _free_slots(connection: apsw.Connection, model: Model, count: int, version: int) -> list[int]:
-    """Return `count` free slots; adds segments if the existing ones are full."""
-    find = "SELECT id FROM slot WHERE model = ? AND key IS NULL ORDER BY id LIMIT ?"
-    while True:
-        free = [slot for (slot,) in connection.execute(find, (model.id, count))]
-        if len(free) == count:
-            return free
-        for _ in range(-(-(count - len(free)) // SLOTS)):
-            segment = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM segment").get
-            connection.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment, model.id, version))
-            connection.execute("INSERT INTO block VALUES (?, zeroblob(?))", (segment, SLOTS * model.width))
-            new_rows = ((segment * SLOTS + index, model.id) for index in range(SLOTS))
-            connection.executemany("INSERT INTO slot(id, model) VALUES (?, ?)", new_rows)
 
 
 def _write(
