@@ -616,7 +616,13 @@ async def _client(address: str, within: float) -> Client:
     import dask
     import distributed
 
-    _quieten()
+    # distributed logs to stderr; kbsync raises and logs the same errors itself.
+    for name in [*logging.root.manager.loggerDict, "distributed"]:
+        if name == "distributed" or name.startswith("distributed."):
+            logger = logging.getLogger(name)
+            logger.handlers.clear()
+            logger.propagate = True
+            logger.setLevel(logging.CRITICAL)
     # A document is one task, however large, and Dask would warn about each large one.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "8 GiB"})
     # Dask reads TLS and all other settings from its own files and variables.
@@ -631,16 +637,6 @@ async def _client(address: str, within: float) -> Client:
         await client._close(fast=True)
         raise
     return client
-
-
-def _quieten() -> None:
-    """Stop distributed from logging to stderr; kbsync raises and logs the same errors itself."""
-    for name in [*logging.root.manager.loggerDict, "distributed"]:
-        if name == "distributed" or name.startswith("distributed."):
-            logger = logging.getLogger(name)
-            logger.handlers.clear()
-            logger.propagate = True
-            logger.setLevel(logging.CRITICAL)
 
 
 async def _set_event(wanted: asyncio.Event) -> None:
