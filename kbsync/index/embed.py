@@ -497,18 +497,22 @@ def onnx_name(folder: Path) -> str:
 
     Raises `UsageError`.
     """
-    graph, tokenizer = _onnx_files(folder)
-    # The weights may be in files next to the graph, which it names.
-    weights = {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
-    if graph.stat().st_size:
-        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for match in _EXTERNAL.finditer(content):
-                name = content[match.end() : match.end() + match[1][0]]
-                weights.add(graph.parent / os.fsdecode(name))
     digest = hashlib.sha256()
-    for path in (graph, *sorted(filter(Path.is_file, weights)), tokenizer):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    try:
+        graph, tokenizer = _onnx_files(folder)
+        # The weights may be in files next to the graph, which it names.
+        weights = {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
+        if graph.stat().st_size:
+            with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                for match in _EXTERNAL.finditer(content):
+                    name = content[match.end() : match.end() + match[1][0]]
+                    weights.add(graph.parent / os.fsdecode(name))
+        for path in (graph, *sorted(filter(Path.is_file, weights)), tokenizer):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        path = error.filename or folder
+        raise UsageError(f"embedding.path: {path} cannot be read: {error.strerror}") from error
     digest.update(repr(_read_usage(tokenizer.parent)).encode())
     return f"onnx-{digest.hexdigest()[:16]}/2"
 

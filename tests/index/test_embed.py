@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import importlib
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -368,3 +370,20 @@ def test_missing_tokenizer_of_a_model_is_reported(tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UsageError, match=r"has no tokenizer\.json"):
         OnnxEmbedder(folder)
+
+
+@pytest.mark.parametrize("part", ["model.onnx", "tokenizer.json"])
+def test_unreadable_model_is_an_error_of_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    folder = graph(tmp_path / "m", pooled=True)
+    open_file = Path.open
+
+    def open_others(path: Path, *arguments: Any) -> Any:
+        if path.name == part:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_file(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", open_others)
+    with pytest.raises(UsageError, match=rf"embedding\.path: .*{part} cannot be read: Permission denied"):
+        LocalEncoder(folder).model  # noqa: B018
