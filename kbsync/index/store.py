@@ -115,20 +115,34 @@ class WordScores:
     coded: Collection[int]
     is_explained: bool
 
-    def candidate(self, chunk: int, document: int, meaning: float, size: int) -> CandidateChunk:
-        """Return a chunk with its scores. `size`: the number of chunks in its document."""
-        score = self.points.get(chunk, 0.0) + self.names.points(document, chunk)
-        return CandidateChunk(
-            chunk,
-            document,
-            words=score / self.weights.total if score else 0.0,
-            meaning=meaning,
-            is_named=document in self.names.exact,
-            size=1 if chunk in self.certain else size,
-            matched=partial(self._matched, chunk, document) if self.is_explained else None,
-            may_have_code=chunk in self.coded,
-            idf=self.names.idf,
-        )
+    def candidates(
+        self,
+        found: Mapping[int, int],
+        by_name: Mapping[int, int],
+        cosines: Mapping[int, float],
+        sizes: Mapping[int, int],
+    ) -> list[CandidateChunk]:
+        """Return chunks with their scores: all that words, codes or the meaning found, and of those that only
+        their documents' names found, each document's best. `found`, `by_name`: the chunks with their
+        documents. `sizes`: the number of chunks in each document.
+        """
+
+        def candidate(chunk: int, document: int) -> CandidateChunk:
+            score = self.points.get(chunk, 0.0) + self.names.points(document, chunk)
+            return CandidateChunk(
+                chunk,
+                document,
+                words=score / self.weights.total if score else 0.0,
+                meaning=cosines.get(chunk, 0.0),
+                is_named=document in self.names.exact,
+                size=1 if chunk in self.certain else sizes.get(document, 1),
+                matched=partial(self._matched, chunk, document) if self.is_explained else None,
+                may_have_code=chunk in self.coded,
+                idf=self.names.idf,
+            )
+
+        only_named = (candidate(*item) for item in by_name.items() if item[0] not in found)
+        return [*(candidate(*item) for item in found.items()), *few_of_each(only_named)]
 
     def _matched(self, chunk: int, document: int) -> MatchedTerms:
         by_term = self.by_term.items() if chunk in self.points else ()

@@ -18,7 +18,7 @@ from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
-from kbsync.index.store import BetterQuestion, CandidateChunk, StoredPassage, WordScores, few_of_each
+from kbsync.index.store import BetterQuestion, CandidateChunk, StoredPassage, WordScores
 from kbsync.index.weights import (
     DEPTH,
     MAX_ROWS,
@@ -165,10 +165,8 @@ class PostgresSnapshot:
             least_score = sys.float_info.epsilon
             lexical = [*((*row, least_score) for row in islice(scope.passages.items(), DEPTH)), *lexical]
             by_name = {passage: by_name[passage] for passage in by_name.keys() & scope.passages.keys()}
-        documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
-        documents |= coded
-        only_named = by_name.keys() - documents.keys()
-        documents |= by_name
+        found = {passage: document for passage, document, _ in [*lexical, *nearest]} | coded
+        documents = found | by_name
         points = {passage: score for passage, _, score in lexical}
         certain = selected.raise_certain(points, by_term)
         cosines = {passage: score for passage, _, score in nearest}
@@ -189,14 +187,7 @@ class PostgresSnapshot:
         word_scores = WordScores(
             selected, points, by_term, name_scores, certain, coded, is_explained=query.explain
         )
-        by_passage = {
-            passage: word_scores.candidate(
-                passage, document, cosines.get(passage, 0.0), sizes.get(document, 1)
-            )
-            for passage, document in documents.items()
-        }
-        few = few_of_each(by_passage.pop(passage) for passage in only_named)
-        return [*few, *by_passage.values()]
+        return word_scores.candidates(found, by_name, cosines, sizes)
 
     def estimate_least_cosine(self, model: str) -> float:
         """Estimate the cosine below which texts are unrelated, from a sample of the vectors."""

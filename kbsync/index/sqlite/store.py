@@ -46,7 +46,6 @@ from kbsync.index.store import (
     Stored,
     StoredPassage,
     WordScores,
-    few_of_each,
 )
 from kbsync.index.weights import (
     DEPTH,
@@ -218,74 +217,73 @@ class Reader:
         ):
             return []
         scope = self._last_scope[1]
-        admitted = scope.documents
         wait_for_cosines = self._start_cosines(model, vector, better)
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores, by_term = self._score_words(weights)
         certain = weights.raise_certain(scores, by_term)
-        name_scores = self._score_names(weights.all_terms, query.text, admitted)
+        name_scores = self._score_names(weights.all_terms, query.text, scope.documents)
         name_scores.chunks = by_term
         # A search for more documents than it can find would read all chunks.
-        if admitted is None:
-            some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
-            document_count: int = self._connection.execute(some, (min(query.top_k, 2**31),)).get
-        else:
-            document_count = min(query.top_k, len(admitted))
-        share = DEPTH // max(1, document_count)
-        lexical, semantic = _Selection(scope, document_count, share), _Selection(scope, document_count)
-        by_words = self._with_owners(_best_first(scores), lexical)
-        if name_scores.documents:
-            first = sorted(
-                islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + name_scores.points(row[1], row[0]))
-            )
-            by_words = chain(first, by_words)
-        if scope.chunks is not None:
-            # A chunk with a phrase is a hit without any other word of the question.
-            phrased = [(chunk, sys.float_info.epsilon) for chunk in sorted(scope.chunks)[:DEPTH]]
-            by_words = chain(by_words, self._with_owners(phrased, lexical))
-        lexical.take(by_words)
-        coded = _Selection(scope, document_count, share)
-        points_of_coded = {chunk: scores.get(chunk, 0.0) for chunk in self._find_codes(query.text)}
-        coded.take(self._with_owners(_best_first(points_of_coded), coded))
-        # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
-        by_words_or_code = [*coded.rows.values(), *lexical.rows.values()]
-        locations = {chunk: (document, slot) for chunk, document, slot, _ in by_words_or_code}
-        points = {chunk: score for chunk, _, _, score in by_words_or_code}
+        admitted_count = self._documents if scope.documents is None else len(scope.documents)
+        document_count = min(query.top_k, admitted_count)
+        lexical, coded = self._select_by_words(scores, name_scores, query.text, scope, document_count)
+        rows = [*coded.values(), *lexical.values()]
+        points = {chunk: score for chunk, _, _, score in rows}
         of_names = self._connection.execute(_OF_DOCUMENTS, (json.dumps(name_scores.best), NAMED_CHUNKS))
-        by_name = [row for row in of_names if scope.admits(row[1], row[0])]
+        named_rows = [row for row in of_names if scope.admits(row[1], row[0])]
         cosines, known = None, dict[int, float]()
         if wait_for_cosines is not None:
-            cosines = wait_for_cosines()
+            cosines, semantic = wait_for_cosines(), _Selection(scope, document_count)
             self._take_nearest(semantic, cosines, least)
-            locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
-
-        word_scores = WordScores(
-            weights, points, by_term, name_scores, certain, coded.rows, is_explained=query.explain
-        )
-
-        by_name = [row for row in by_name if row[0] not in locations]
-        owners = {document for document, _ in locations.values()} | {row[1] for row in by_name}
-        sizes = self._sizes
-        sizes.update(self._connection.execute(_SIZES, (json.dumps(list(owners.difference(sizes))),)))
-
-        def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
-            meaning = 0.0 if slot is None else known.get(slot, 0.0)
-            return word_scores.candidate(chunk, document, meaning, sizes[document])
-
+            rows += semantic.rows.values()
+        found, by_name = ({chunk: document for chunk, document, *_ in each} for each in (rows, named_rows))
+        slots = {chunk: slot for chunk, _, slot, *_ in [*rows, *named_rows] if slot is not None}
         if cosines is not None:
-            slots_known = chain((slot for _, slot in locations.values()), (slot for *_, slot in by_name))
-            known.update(cosines.of(slot for slot in slots_known if slot is not None))
-        points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
-        slots = {chunk: slot for chunk, _, slot in by_name}
-        named = list(few_of_each(candidate(*row) for row in by_name))
-        candidates = [candidate(chunk, *location) for chunk, location in locations.items()] + named
-        locations |= {item.chunk: (item.document, slots[item.chunk]) for item in named}
+            known = cosines.of(slots.values())
+        # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
+        points |= {chunk: scores[chunk] for chunk in by_name if chunk in scores and chunk not in found}
+        sizes = self._sizes
+        unsized = {*found.values(), *by_name.values()}.difference(sizes)
+        sizes.update(self._connection.execute(_SIZES, (json.dumps(list(unsized)),)))
+        word_scores = WordScores(
+            weights, points, by_term, name_scores, certain, coded, is_explained=query.explain
+        )
+        meanings = {chunk: known[slot] for chunk, slot in slots.items() if slot in known}
+        candidates = word_scores.candidates(found, by_name, meanings, sizes)
         if cosines is None:
             return candidates
         candidates.sort(key=lambda item: item.score, reverse=True)
-        best = {item.chunk: locations[item.chunk] for item in candidates[:_CORRECTED]}
-        known.update(cosines.exact(slot for _, slot in best.values() if slot is not None))
-        return [candidate(chunk, *location) for chunk, location in best.items()] + candidates[_CORRECTED:]
+        best = {item.chunk: item.document for item in candidates[:_CORRECTED]}
+        exact = cosines.exact(slots[chunk] for chunk in best if chunk in slots)
+        meanings |= {chunk: exact[slots[chunk]] for chunk in best if slots.get(chunk, -1) in exact}
+        return word_scores.candidates(best, {}, meanings, sizes) + candidates[_CORRECTED:]
+
+    def _select_by_words(
+        self,
+        scores: Mapping[int, float],
+        name_scores: NameScores,
+        question: str,
+        scope: _Scope,
+        document_count: int,
+    ) -> tuple[dict[int, _Row], dict[int, _Row]]:
+        """Return the best chunks by these scores, and the best that have the words of a code one after the
+        other, by their numbers."""
+        share = DEPTH // max(1, document_count)
+        lexical, coded = (_Selection(scope, document_count, share) for _ in range(2))
+        rows = self._with_owners(_best_first(scores), lexical)
+        if name_scores.documents:
+            first = sorted(
+                islice(rows, 2 * DEPTH), key=lambda row: -(row[3] + name_scores.points(row[1], row[0]))
+            )
+            rows = chain(first, rows)
+        if scope.chunks is not None:
+            # A chunk with a phrase is a hit without any other word of the question.
+            phrased = [(chunk, sys.float_info.epsilon) for chunk in sorted(scope.chunks)[:DEPTH]]
+            rows = chain(rows, self._with_owners(phrased, lexical))
+        lexical.take(rows)
+        points_of_coded = {chunk: scores.get(chunk, 0.0) for chunk in self._find_codes(question)}
+        coded.take(self._with_owners(_best_first(points_of_coded), coded))
+        return lexical.rows, coded.rows
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
         """Start comparing the question with the passages; `candidates` waits for the cosines."""
