@@ -19,7 +19,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, bug_in_words, end_tasks, keep_running
+from kbsync.engine.clock import SystemClock, end_tasks, keep_running, log_bug
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
@@ -423,8 +423,7 @@ class Daemon:
         except (KbsyncError, OSError) as error:
             reason = str(error)
         except Exception as error:
-            log.exception("mirror.failed", mirror=name)
-            reason = bug_in_words(error)
+            reason = log_bug("mirror.failed", error, mirror=name)
         else:
             seconds = round(time.monotonic() - started, 3)
             log.info("mirror.removed", mirror=name, deleted=deleted, seconds=seconds)

@@ -25,12 +25,12 @@ from kbsync.config.model import Config, MirrorConfig, settings_for
 from kbsync.core.model import ON_THE_WAY
 from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, bug_in_words, wait_for_any
+from kbsync.engine.clock import SystemClock, log_bug, wait_for_any
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
-from kbsync.errors import KbsyncError, StateError, UsageError, lacks_memory, system_reason
+from kbsync.errors import KbsyncError, StateError, UsageError, system_reason
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import ReceiveSignal, Signals
@@ -208,9 +208,7 @@ async def _run_isolated(mirror: Mirror) -> PassEnd:
     except KbsyncError:
         raise
     except Exception as error:  # only this mirror's pass ends; the others continue
-        if not lacks_memory(error):
-            log.exception("mirror.failed", mirror=mirror.settings.name)
-        problem = bug_in_words(error)
+        problem = log_bug("mirror.failed", error, mirror=mirror.settings.name)
     with contextlib.suppress(StateError):
         await mirror.halts.note_unfinished(FAILING, problem)
     return PassEnd(False, problem)

@@ -33,7 +33,7 @@ from kbsync.core.model import (
 from kbsync.core.planner import digests_match
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import adopting, base_emptied, is_emptied
-from kbsync.engine.clock import wait_for_any
+from kbsync.engine.clock import log_bug, wait_for_any
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
     Claim,
@@ -470,8 +470,8 @@ class RegularAudit:
             await self.audit()
         except (PutOffError, TargetError, StateError) as error:
             log.info("audit.put_off", mirror=name, reason=str(error))
-        except Exception:  # a bug ends this audit, not the mirror
-            log.exception("audit.failed", mirror=name)
+        except Exception as error:  # a bug ends this audit, not the mirror
+            log_bug("audit.failed", error, mirror=name)
         else:
             return True
         return False

@@ -107,6 +107,19 @@ def bug_in_words(error: Exception) -> str:
     return f"internal error in kbsync (see its log): {type(error).__name__}"
 
 
+def log_bug(event: str, error: Exception, **log_fields: Any) -> str:
+    """Log a bug in kbsync with its traceback, or a lack of memory with its reason. Returns `bug_in_words`."""
+    # Imported here: a search doesn't need it.
+    import structlog
+
+    log, words = structlog.get_logger("kbsync"), bug_in_words(error)
+    if lacks_memory(error):
+        log.error(event, reason=words, **log_fields)
+    else:
+        log.error(event, exc_info=error, **log_fields)
+    return words
+
+
 def pause_after(failures: int) -> float:
     """Return the seconds until the next retry, after this many failures in a row (at least 1)."""
     return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
@@ -121,14 +134,11 @@ async def keep_running(
         started = clock.steady()
         try:
             return await work()
-        except Exception:
+        except Exception as error:
             # After a long time without failures, the pause is short again.
             failures = 1 if clock.steady() - started > MAX_PAUSE else failures + 1
             seconds = pause_after(failures)
-            # Imported here: a search doesn't need it.
-            import structlog
-
-            structlog.get_logger("kbsync").exception("task.failed", task=name, again_in=seconds, **log_fields)
+            log_bug("task.failed", error, task=name, again_in=seconds, **log_fields)
         await clock.sleep(seconds)
 
 

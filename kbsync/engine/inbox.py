@@ -21,7 +21,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine import status
 from kbsync.engine.audit import Repairs
-from kbsync.engine.clock import Clock, bug_in_words
+from kbsync.engine.clock import Clock, log_bug
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim
 from kbsync.errors import StateError
@@ -90,7 +90,8 @@ class Inbox:
             except MalformedMessage as error:
                 result.dropped.append((message, str(error)))
             except Exception as error:
-                result.dropped.append((message, bug_in_words(error)))
+                words = log_bug("message.failed", error, mirror=name, verb=message.verb)
+                result.dropped.append((message, words))
         result.dropped += [(message, "no mirror has this name") for message in unknown]
         if dropped := [message.id for message, _ in result.dropped]:
             await self._store.write(lambda tx: tx.inbox.done(*dropped))

@@ -22,7 +22,7 @@ from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import EMPTIED
-from kbsync.engine.clock import bug_in_words, keep_running, wait_for_any
+from kbsync.engine.clock import keep_running, log_bug, wait_for_any
 from kbsync.engine.halts import Work
 from kbsync.engine.mirror import PATIENCE, BoundMirror, Mirror
 from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
@@ -169,8 +169,7 @@ class MirrorLoop:
             reason = str(error)
             log.error("state.failed", mirror=name, reason=reason)
         else:
-            reason = bug_in_words(error)
-            log.exception("mirror.failed", mirror=name)
+            reason = log_bug("mirror.failed", error, mirror=name)
         with contextlib.suppress(StateError):  # if the state can't be written, `halts` keeps why
             await self.mirror.halts.show_problem(FAILING, reason)
 

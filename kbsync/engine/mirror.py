@@ -30,7 +30,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.audit import RegularAudit
-from kbsync.engine.clock import Clock, end_tasks, wait_until_open
+from kbsync.engine.clock import Clock, end_tasks, log_bug, wait_until_open
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import Halts
 from kbsync.engine.inbox import Inbox
@@ -39,7 +39,7 @@ from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, pause_json, with_approve_command
 from kbsync.engine.worker import Bodies, Worker
-from kbsync.errors import Halted, StateError, TargetError, UsageError
+from kbsync.errors import Halted, KbsyncError, StateError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
 from kbsync.state import history
@@ -382,7 +382,10 @@ class BoundMirror:
         try:
             pause = await scan()
         except Exception as error:
-            log.error("scan.failed", mirror=self.mirror.settings.name, reason=str(error))
+            if isinstance(error, KbsyncError) or self.mirror.is_pass:  # a pass raises it in its next turn
+                log.error("scan.failed", mirror=self.mirror.settings.name, reason=str(error))
+            else:
+                log_bug("scan.failed", error, mirror=self.mirror.settings.name)
             self._scan_error = error
         finally:
             self.scanning.remove(name)

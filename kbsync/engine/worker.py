@@ -26,22 +26,13 @@ from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine import deletions, lost_uploads
-from kbsync.engine.clock import end_tasks, wait_for_any
+from kbsync.engine.clock import end_tasks, log_bug, wait_for_any
 from kbsync.engine.halts import STATE_PAUSE
 from kbsync.engine.journal import DocumentEvent, Journal, ReportEvents
 from kbsync.engine.polling import Poller
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
-from kbsync.errors import (
-    NO_RESULT,
-    Halted,
-    Rejected,
-    StateError,
-    TargetError,
-    Unavailable,
-    Unsure,
-    lacks_memory,
-)
+from kbsync.errors import NO_RESULT, Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
@@ -411,8 +402,7 @@ class Worker:
         """Handle an internal error of kbsync: start nothing for a while, longer each time. Returns that time
         in seconds."""
         seconds = self._halts.record_failure(error, self._clock.steady(), of_round=of_round)
-        if not lacks_memory(error):  # the halt names a lack of memory
-            log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
+        log_bug("worker.failed", error, mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
@@ -532,7 +522,7 @@ class Worker:
             except Exception as error:
                 # A bug in a target: bytes may have been sent, so search for the document before sending it
                 # again.
-                log.exception("target.failed", mirror=binding.settings.name)
+                log_bug("target.failed", error, mirror=binding.settings.name)
                 outcomes = [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
         await self._record_puts([upload for upload, _ in claimed], outcomes)
 

@@ -16,10 +16,12 @@ from kbsync.engine import audit as auditing
 from kbsync.engine import worker as worker_module
 from kbsync.engine.audit import RegularAudit
 from kbsync.engine.clock import keep_running
+from kbsync.engine.inbox import Inbox
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import Mirror
+from kbsync.engine.reconcile import Reconciler
 from kbsync.engine.status import find_halt
-from kbsync.errors import StateError
+from kbsync.errors import OUT_OF_MEMORY, StateError
 from kbsync.state.mirrors import Halt
 from kbsync.state.uploads import Uploads
 from tests.engine.test_adversities import Still, halts, until, watched
@@ -36,8 +38,9 @@ class BugError(Exception):
 class Bug:
     """Breaks a function of kbsync for the next `remaining` calls."""
 
-    def __init__(self, remaining: int) -> None:
+    def __init__(self, remaining: int, error: Exception | None = None) -> None:
         self.remaining = remaining
+        self.error = error or BugError("a line that nobody tested")
 
     def put_into(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         real = getattr(owner, name)
@@ -45,7 +48,7 @@ class Bug:
         def broken(*args: Any, **kwargs: Any) -> Any:
             if self.remaining > 0:
                 self.remaining -= 1
-                raise BugError("a line that nobody tested")
+                raise self.error
             return real(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, broken)
@@ -160,6 +163,37 @@ async def test_audits_continue_after_one_could_not_start(
             await until(world, lambda: audits, 3 * 60.0)
     assert audits
     assert {line["task"] for line in lines if line["event"] == "task.failed"} == {"audits"}
+
+
+BROKEN: dict[str, tuple[str, Any, str]] = {
+    "a start": ("mirror.failed", attach, "prepare"),
+    "a scan": ("scan.failed", Reconciler, "scan"),
+    "a job": ("worker.failed", worker_module.Journal, "claim"),
+    "a request to a target": ("target.failed", MemoryTarget, "put"),
+    "a message": ("message.failed", Inbox, "_finish"),
+    "an audit": ("audit.failed", RegularAudit, "audit"),
+}
+
+
+@pytest.mark.parametrize("error", [BugError("a line that nobody tested"), MemoryError()])
+@pytest.mark.parametrize("event, owner, name", BROKEN.values(), ids=BROKEN)
+async def test_bug_is_logged_with_a_traceback_and_a_lack_of_memory_with_its_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch, event: str, owner: Any, name: str, error: Exception
+) -> None:
+    world.settings = replace(world.settings, deep_rescan=60.0)
+    bug = Bug(1, error)
+    bug.put_into(monkeypatch, owner, name)
+    with capture_logs() as lines:
+        async with watched(world):
+            if owner is Inbox:
+                world.change(lambda tx: tx.inbox.post("rescan", "docs", {}, 0.0))
+            await until(world, lambda: any(line["event"] == event for line in lines), 300)
+    [line] = [line for line in lines if line["event"] == event]
+    assert line["log_level"] == "error"
+    if isinstance(error, MemoryError):
+        assert line["reason"] == OUT_OF_MEMORY and "exc_info" not in line
+    else:
+        assert line["exc_info"] is error
 
 
 async def test_mirror_whose_shutdown_fails_is_watched_again(

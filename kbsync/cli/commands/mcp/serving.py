@@ -22,7 +22,7 @@ from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.core.surrogates import replace_surrogates
-from kbsync.engine.clock import bug_in_words, pause_after
+from kbsync.engine.clock import log_bug, pause_after
 from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
@@ -99,14 +99,13 @@ class Mirroring:
                     open_mirrors.obstacle = ""
                     failures = free_checks = 0
                 except Exception as error:
-                    is_bug = code_of(error) is None
-                    obstacle = bug_in_words(error) if is_bug else sentence_of(error)
-                    if is_bug:
+                    if code_of(error) is None:
                         failures += 1
-                        log.exception("mirroring.failed", again_in=CHECK_LOCK_EVERY + pause_after(failures))
-                    elif obstacle != open_mirrors.obstacle:
+                        again_in = CHECK_LOCK_EVERY + pause_after(failures)
+                        open_mirrors.obstacle = log_bug("mirroring.failed", error, again_in=again_in)
+                    elif (obstacle := sentence_of(error)) != open_mirrors.obstacle:
                         log.error("mirroring.refused", reason=obstacle)
-                    open_mirrors.obstacle = obstacle
+                        open_mirrors.obstacle = obstacle
                 open_mirrors.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
