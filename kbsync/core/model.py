@@ -88,12 +88,14 @@ class FileChoice(enum.IntEnum):
 class Verdict:
     """The decision on whether to mirror a file, with the reason to show to users.
 
-    `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`.
+    `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`. `pattern`: the one that
+    excludes the file; the state doesn't store it.
     """
 
     choice: FileChoice
     reason: str = ""
     rule: str = ""
+    pattern: str = field(default="", compare=False)
 
 
 SELECTED = Verdict(FileChoice.SELECTED)

@@ -348,9 +348,6 @@ decisions.
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""
 
-EXCLUDED_BY = "excluded by "
-"""Begins the reason of a verdict by a pattern, which follows it."""
-
 _NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "contains patterns for kbsync and isn't mirrored", IGNORE_FILE)
 _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "include")
 
@@ -501,8 +498,9 @@ def person_part(version: str) -> str:
 
 
 def _exclusion(line: PatternLine) -> Verdict:
-    reason = "hidden, and left out by default" if (line.rule, line.text) == (DEFAULT, HIDDEN) else ""
-    return Verdict(FileChoice.EXCLUDED, reason or f"{EXCLUDED_BY}{line.text}", line.rule)
+    is_only_hidden = (line.rule, line.text) == (DEFAULT, HIDDEN)
+    reason = "hidden, and left out by default" if is_only_hidden else f"excluded by {line.text}"
+    return Verdict(FileChoice.EXCLUDED, reason, line.rule, line.text)
 
 
 def _hash(*parts: object) -> str:

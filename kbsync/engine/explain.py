@@ -20,6 +20,7 @@ from kbsync.contract.searching import SupportsExplain
 from kbsync.contract.target import DocState, DocStatus, Target
 from kbsync.core.model import (
     OUTCOME_OPEN,
+    SELECTED,
     TO_BE_SENT,
     FileChoice,
     FileKind,
@@ -32,7 +33,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
-from kbsync.core.selection import DEFAULT, EXCLUDED_BY, IGNORE_FILE, Rules
+from kbsync.core.selection import DEFAULT, HIDDEN, IGNORE_FILE, Rules
 from kbsync.core.text import format_duration, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
@@ -247,10 +248,23 @@ async def explain_path(
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
     evidence, root = await asyncio.to_thread(_read_disk, settings, rules, path, now)
-    if not context.has_config and evidence.selection is not None:
-        evidence.selection = _named_by_option(evidence.selection)
+    if not context.has_config and (selection := evidence.selection) is not None:
+        verdict = selection.verdict
+        if verdict.choice is FileChoice.EXCLUDED and verdict.rule.startswith("exclude["):
+            evidence.selection = replace(selection, verdict=replace(verdict, rule="--exclude"))
     await read(lambda tx: _add_state(tx, evidence, settings, root, context, now))
-    await _query_target(target, evidence, text)
+    indexing = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
+    upload = evidence.server or (indexing[-1] if indexing else None)
+    if upload is not None and upload.remote_id is not None:
+        try:
+            status = (await target.status([upload.remote_id])).get(upload.remote_id)
+            is_there = status is not None and status.state is not DocState.MISSING
+            if is_there and isinstance(target, SupportsExplain):
+                explanation = await target.explain(upload.remote_id)
+                evidence.chunks, evidence.text = explanation.chunks, explanation.text if text else None
+            evidence.status = status
+        except TargetError as error:
+            evidence.target_problem = error.reason
     sentences = _Sentences(settings, evidence, context, now)
     evidence.answer, evidence.sentences = sentences.answer(), tuple(sentences.evidence_lines())
     return evidence
@@ -358,10 +372,10 @@ def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat
     try:
         rules, entered = rules_at(settings.root, rules, split(path)[0])
     except RulesUnknown as error:
-        return Selection(Verdict(FileChoice.SELECTED), problem=str(error))
+        return Selection(SELECTED, problem=str(error))
     except OSError as error:
         problem = f"a directory above it cannot be entered: {error_words(error)}"
-        return Selection(Verdict(FileChoice.SELECTED), problem=problem)
+        return Selection(SELECTED, problem=problem)
     if entered.choice is not FileChoice.SELECTED:
         return Selection(entered, closed=True)
     return Selection(rules.verdict(path, stat.stamp.size, stat.kind))
@@ -381,26 +395,6 @@ def _halt(
     if is_lost and not attach.is_root_accepted(tx, settings.name):
         return as_halt(attach.root_differs(settings, difference), settings.name, context.command_line)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
-
-
-async def _query_target(target: Target, evidence: PathExplanation, text: bool) -> None:
-    """Add the target's result for the serving document, otherwise for the newest one being indexed."""
-    indexing = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
-    upload = evidence.server or (indexing[-1] if indexing else None)
-    if upload is None or upload.remote_id is None:
-        return
-    try:
-        status = (await target.status([upload.remote_id])).get(upload.remote_id)
-        if (
-            status is not None
-            and status.state is not DocState.MISSING
-            and isinstance(target, SupportsExplain)
-        ):
-            explanation = await target.explain(upload.remote_id)
-            evidence.chunks, evidence.text = explanation.chunks, explanation.text if text else None
-        evidence.status = status
-    except TargetError as error:
-        evidence.target_problem = error.reason
 
 
 # -- why a file is left out, as a clause that may follow "because" ------------------------------------
@@ -437,20 +431,13 @@ def _decided_by(selection: Selection) -> str:
     return f" ({rule})" if rule and not is_fixed else ""
 
 
-def _named_by_option(selection: Selection) -> Selection:
-    """Return the decision with the option as its rule, instead of a config's key."""
-    verdict = selection.verdict
-    is_excluded = verdict.choice is FileChoice.EXCLUDED and verdict.rule.startswith("exclude[")
-    return replace(selection, verdict=replace(verdict, rule="--exclude")) if is_excluded else selection
-
-
 def _undo(selection: Selection) -> str:
     """Return how to make the file searchable."""
-    rule, reason = selection.verdict.rule, selection.verdict.reason
+    rule, pattern = selection.verdict.rule, selection.verdict.pattern
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == DEFAULT:
-            pattern = reason.removeprefix(EXCLUDED_BY) if reason.startswith(EXCLUDED_BY) else ".obsidian/"
-            return f"re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!{pattern}`"
+            negated = ".obsidian/" if pattern == HIDDEN else pattern  # not everything hidden
+            return f"re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!{negated}`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED if rule == IGNORE_FILE:
@@ -647,35 +634,30 @@ class _Sentences:
         """Return how far indexing has progressed."""
         if (settling := self._settling()) != "":
             return settling
-        states, status = {upload.state for upload in self.evidence.uploads}, self.evidence.status
+        uploads, status = self.evidence.uploads, self.evidence.status
+        states = {upload.state for upload in uploads}
         if UploadState.INDEXING in states:
             if status is not None and status.state is DocState.READY:
                 # In a pause, a running kbsync still waits for what was sent.
                 wait = TAKES_CARE if self.context.at_work else self._wait()
                 return f"the knowledge base has indexed it; {wait}"
-            return self._indexing()
+            [*_, row] = (upload for upload in uploads if upload.state is UploadState.INDEXING)
+            since = row.accepted_at
+            sentence = "the knowledge base is still indexing it"
+            if since is not None and since <= self.now:
+                sentence = f"the knowledge base has been indexing it for {format_duration(self.now - since)}"
+            if status is not None and status.pause and status.reason:
+                sentence = f"{sentence}: {status.reason}"
+            if not self.context.at_work:
+                return f"{sentence}; {self._next_pass()}"
+            due = max(0.0, (row.due_at or self.now) - self.now)
+            return f"{sentence}; kbsync checks again {f'in {format_duration(due)}' if due >= 1 else 'now'}"
         is_sending = UploadState.SENDING in states and self.context.at_work
         if not is_sending and not states.isdisjoint(OUTCOME_OPEN):
             return f"{LOST}; {self._wait()}"
         if not states.isdisjoint(TO_BE_SENT):
             return f"it is waiting to be sent; {self._wait()}"
         return f"no pass has picked it up yet; {self._wait()}"
-
-    def _indexing(self) -> str:
-        """Return how long indexing has taken so far, and when kbsync checks next."""
-        [*_, row] = (upload for upload in self.evidence.uploads if upload.state is UploadState.INDEXING)
-        since = row.accepted_at
-        sentence = "the knowledge base is still indexing it"
-        if since is not None and since <= self.now:
-            sentence = f"the knowledge base has been indexing it for {format_duration(self.now - since)}"
-        status = self.evidence.status
-        if status is not None and status.pause and status.reason:
-            sentence = f"{sentence}: {status.reason}"
-        if not self.context.at_work:
-            return f"{sentence}; {self._next_pass()}"
-        due = max(0.0, (row.due_at or self.now) - self.now)
-        when = f"in {format_duration(due)}" if due >= 1 else "now"
-        return f"{sentence}; kbsync checks again {when}"
 
     def _settling(self) -> str:
         """Return how much longer the file must stay unchanged; '' if it is ready or the mirror is paused."""
@@ -693,7 +675,7 @@ class _Sentences:
     def evidence_lines(self) -> Iterator[str]:
         """Yield the evidence from disk, rules, state, uploads and target, in this order."""
         evidence = self.evidence
-        stat, age = evidence.stat, evidence.age
+        stat, age, entry = evidence.stat, evidence.age, evidence.entry
         if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
@@ -701,15 +683,30 @@ class _Sentences:
             yield f"The file has {stat.stamp.size:,} bytes and changed {format_duration(abs(age))} {side}."
         if evidence.folder_problem:
             yield f"At the last scan, {evidence.folder_problem}."
-        if evidence.selection is not None:
-            yield _describe_rules(evidence.selection)
+        if (selection := evidence.selection) is not None and selection.problem:
+            yield f"The rules of its directory are unknown: {selection.problem}."
+        elif selection is not None and selection.verdict == SELECTED:
+            yield "It is selected: nothing excludes it, and the target accepts its format."
+        elif selection is not None:
+            subject = "A directory above it is" if selection.closed else "It is"
+            choice, reason = selection.verdict.choice.name.lower(), selection.verdict.reason
+            yield f"{subject} {choice}: {reason}{_decided_by(selection)}."
         if evidence.below is not None:
             for item in evidence.failed_below:
                 yield f"{item.path} failed: {item.reason}."
             if (more := evidence.below[Status.FAILED] - len(evidence.failed_below)) > 0:
                 yield f"{more:,} more failed; {self._run('status --documents')}."
+        elif entry is None:
+            yield "Status: not known yet."
         else:
-            yield from self._describe_state()
+            yield f"Status: {entry.status.word} since {clock_time(entry.since)}."
+            if entry.digest is not None:
+                # A later write may have the same timestamp, so the file is read again.
+                reread = "; it had just changed, so it is read again" if entry.racy else ""
+                yield f"SHA-256 of the bytes that were read: {entry.digest}{reread}."
+            if evidence.held_for:
+                decision = "approved" if evidence.is_approved else "held for approval"
+                yield f"Its deletion ({evidence.held_for}) is {decision}."
         for upload in evidence.uploads:
             yield self._describe_upload(upload)
         if evidence.target_problem:
@@ -719,20 +716,6 @@ class _Sentences:
             yield f"The knowledge base says that the document is {status.state.value}{words}."
         if evidence.chunks is not None:
             yield f"It was split into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
-
-    def _describe_state(self) -> Iterator[str]:
-        entry = self.evidence.entry
-        if entry is None:
-            yield "Status: not known yet."
-            return
-        yield f"Status: {entry.status.word} since {clock_time(entry.since)}."
-        if entry.digest is not None:
-            # A later write may have the same timestamp, so the file is read again.
-            reread = "; it had just changed, so it is read again" if entry.racy else ""
-            yield f"SHA-256 of the bytes that were read: {entry.digest}{reread}."
-        if self.evidence.held_for:
-            decision = "approved" if self.evidence.is_approved else "held for approval"
-            yield f"Its deletion ({self.evidence.held_for}) is {decision}."
 
     def _describe_upload(self, upload: Upload) -> str:
         details = [
@@ -765,13 +748,3 @@ _UPLOADS = {
     UploadState.GONE: "An earlier document for it is no longer in the knowledge base",
 }
 """The meaning of each state of an upload, in a clause for users."""
-
-
-def _describe_rules(selection: Selection) -> str:
-    if selection.problem:
-        return f"The rules of its directory are unknown: {selection.problem}."
-    if selection.verdict.choice is FileChoice.SELECTED and not selection.verdict.rule:
-        return "It is selected: nothing excludes it, and the target accepts its format."
-    subject = "A directory above it is" if selection.closed else "It is"
-    verdict = selection.verdict
-    return f"{subject} {verdict.choice.name.lower()}: {verdict.reason}{_decided_by(selection)}."
