@@ -281,11 +281,18 @@ class Deletions:
         any."""
 
         def carry_out(hold: Hold, tx: Tx) -> bool:
-            apply = self._hold if hold.state == PENDING_APPROVAL else self._release
             removals = self._read_removals(hold, "", tx)
             for removal in removals:
-                if (upload := self._find_deletable(tx, removal)) is not None:
-                    apply(tx, removal, upload)
+                if (upload := self._find_deletable(tx, removal)) is None:
+                    continue
+                if hold.state != PENDING_APPROVAL:
+                    self._release(tx, removal, upload)
+                    continue
+                tx.removals.hold(self._mirror, removal.path)
+                tx.uploads.save(lifecycle.hold(upload))
+                self.journal.decide(tx, removal.path)
+                reason = CAUSES.get(removal.cause, "")
+                self.journal.add_to_history(tx, HistoryEvent.HELD, removal.path, upload, reason=reason)
             return bool(removals)
 
         decided = await self.store.read(lambda tx: tx.holds.batches(self._mirror, decided=True))
@@ -293,13 +300,6 @@ class Deletions:
             while await self.store.write(partial(carry_out, hold)):
                 pass
         return bool(decided)
-
-    def _hold(self, tx: Tx, removal: Removal, upload: Upload) -> None:
-        tx.removals.hold(self._mirror, removal.path)
-        tx.uploads.save(lifecycle.hold(upload))
-        self.journal.decide(tx, removal.path)
-        reason = CAUSES.get(removal.cause, "")
-        self.journal.add_to_history(tx, HistoryEvent.HELD, removal.path, upload, reason=reason)
 
     def _find_deletable(self, tx: Tx, removal: Removal) -> Upload | None:
         """Return the upload if it still serves its path and must be deleted; otherwise drop the removal."""
@@ -330,7 +330,22 @@ class Deletions:
 
         def release(removals: Sequence[Removal], paths_without_file: Collection[str], tx: Tx) -> None:
             for removal in removals:
-                self._release_approved(tx, removal, lacks_file=removal.path in paths_without_file)
+                path = removal.path
+                entry, upload = (
+                    tx.entries.get(self._mirror, path),
+                    tx.uploads.get(removal.upload, UploadState.HELD),
+                )
+                # An approval covers exactly this document: another one that serves now needs a new decision.
+                if upload is None or upload.path != path or entry is None:
+                    tx.removals.release(removal.upload)
+                    continue
+                desired = self.journal.desired(entry)
+                if desired.presence is Presence.GONE and path not in paths_without_file:
+                    desired = replace(desired, presence=Presence.PRESENT)  # it is back, or cannot be accessed
+                if removal_cause(desired) and not desired.keeps:
+                    self._release(tx, removal, upload)
+                elif desired.presence is not Presence.MISSING:  # its second check is pending
+                    tx.entries.doubt(self._mirror, path)  # the next scan checks it again
 
         if not await self.store.read(approved):
             return
@@ -346,21 +361,6 @@ class Deletions:
                     return
                 paths_without_file = {path for path, stat in checked if stat.lacks_file}
                 await self.store.write(partial(release, removals, paths_without_file))
-
-    def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> None:
-        path = removal.path
-        entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload, UploadState.HELD)
-        # An approval covers exactly this document: another one that serves now needs a new decision.
-        if upload is None or upload.path != path or entry is None:
-            tx.removals.release(removal.upload)
-            return
-        desired = self.journal.desired(entry)
-        if desired.presence is Presence.GONE and not lacks_file:
-            desired = replace(desired, presence=Presence.PRESENT)  # it is back, or cannot be accessed
-        if removal_cause(desired) and not desired.keeps:
-            self._release(tx, removal, upload)
-        elif desired.presence is not Presence.MISSING:  # its second check is pending
-            tx.entries.doubt(self._mirror, path)  # the next scan checks it again
 
 
 async def find_returned(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kbsync.contract.target import Base, DeleteOutcome, SupportsDigest, Target
@@ -190,6 +191,18 @@ async def _find_open_uploads(
         for row in read_rows(tx, UploadState.SENDING):
             tx.uploads.save(lifecycle.doubt(row, "interrupted while sending", timing()))
 
+    def record_search(
+        uploads: Sequence[FoundUpload], proven: Collection[int], started_at: float, tx: Tx
+    ) -> None:
+        for row, listed in ((item.row, item.listed) for item in uploads):
+            if listed is not None and row.id in proven:
+                if row.state is UploadState.TOMBSTONE:
+                    tx.uploads.save(lifecycle.still_there(row, timing()))
+                else:
+                    tx.uploads.save(lifecycle.retire(replace(row, remote_id=listed.remote_id), timing()))
+            elif row.state is UploadState.UNSURE:
+                tx.uploads.save(lifecycle.not_found(row, timing(), started_at))
+
     if await store.read(lambda tx: read_rows(tx, UploadState.SENDING)):
         await store.write(doubt)
     rows = await store.read(lambda tx: read_rows(tx, *OUTCOME_OPEN))
@@ -197,7 +210,7 @@ async def _find_open_uploads(
         started_at = clock.wall()
         uploads = await find_uploads(store, _listing_of(record, binding, target, rows), target, rows)
         proven = {item.row.id for item in uploads if await _is_proven(target, item)}
-        await store.write(lambda tx: _record_search(tx, uploads, proven, timing(), started_at))  # noqa: B023
+        await store.write(partial(record_search, uploads, proven, started_at))
         rows = await store.read(lambda tx: read_rows(tx, UploadState.UNSURE))
         if rows:
             await clock.sleep(max(0.0, min(row.due_at or 0.0 for row in rows) - clock.wall()))
@@ -235,24 +248,19 @@ async def _is_proven(target: Target, upload: FoundUpload) -> bool:
     return isinstance(target, SupportsDigest) and await target.digest(upload.listed.remote_id) == row.digest
 
 
-def _record_search(
-    tx: Tx, uploads: Sequence[FoundUpload], proven: Collection[int], timing: Timing, started_at: float
-) -> None:
-    for row, listed in ((item.row, item.listed) for item in uploads):
-        if listed is not None and row.id in proven:
-            if row.state is UploadState.TOMBSTONE:
-                tx.uploads.save(lifecycle.still_there(row, timing))
-            else:
-                tx.uploads.save(lifecycle.retire(replace(row, remote_id=listed.remote_id), timing))
-        elif row.state is UploadState.UNSURE:
-            tx.uploads.save(lifecycle.not_found(row, timing, started_at))
-
-
 async def _delete_all(
     store: StateStore, record: MirrorRecord, binding: int, target: Target, clock: Clock, report: Report
 ) -> int:
     deleted, after = 0, 0
     failures: list[tuple[str, str]] = []
+
+    def record_deleted(rows: Sequence[Upload], timing: Timing, tx: Tx) -> None:
+        # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
+        for row in rows:
+            tx.uploads.save(lifecycle.mark_gone(row, timing))
+            tx.entries.doubt(row.mirror, row.path)
+            tx.entries.set_status(row.mirror, row.path, Status.PENDING, timing.now)
+
     while rows := await store.read(
         lambda tx: tx.uploads.in_states(record.id, binding, PROVEN, after, PAGE)  # noqa: B023
     ):
@@ -264,10 +272,10 @@ async def _delete_all(
                 by_id.setdefault(row.remote_id, []).append(row)
         for batches in _rounds(target, list(by_id)):
             round_rows = [row for batch in batches for remote_id in batch for row in by_id[remote_id]]
-            await store.write(lambda tx: _have_checked(tx, round_rows, timing))  # noqa: B023
+            await store.write(partial(_have_checked, round_rows, timing))
             deleted_ids, reasons = await _delete(target, batches)
             deleted_rows = [row for remote_id in deleted_ids for row in by_id[remote_id]]
-            await store.write(lambda tx: _record_deleted(tx, deleted_rows, timing))  # noqa: B023
+            await store.write(partial(record_deleted, deleted_rows, timing))
             deleted += len(deleted_ids)
             report(deleted)
             failures += [
@@ -310,7 +318,7 @@ async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> tuple[lis
     return [remote_id for remote_id in ids if remote_id not in reasons], reasons
 
 
-def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
+def _have_checked(rows: Sequence[Upload], timing: Timing, tx: Tx) -> None:
     """Have the mirror recheck its serving documents, since they are about to be deleted."""
     # If kbsync is killed before it records the deletions, the mirror checks each of these and sends the
     # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
@@ -323,11 +331,3 @@ def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
             tx.uploads.save(lifecycle.poll_again(row, timing))
             tx.removals.release(row.id)
             tx.entries.set_status(row.mirror, row.path, Status.INDEXING, timing.now)
-
-
-def _record_deleted(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
-    # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
-    for row in rows:
-        tx.uploads.save(lifecycle.mark_gone(row, timing))
-        tx.entries.doubt(row.mirror, row.path)
-        tx.entries.set_status(row.mirror, row.path, Status.PENDING, timing.now)

@@ -103,7 +103,15 @@ class Inbox:
             case "retry":
                 paths = message.args.get("paths")
                 await self._retry(paths)
-                result.recheck |= await self._find_unread(paths)
+                # Recheck unreadable files and directories: all, or those at these paths.
+                mirror = self._journal.binding.mirror
+                folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
+                unread = {folder.path for folder in folders if not folder.is_excluded}
+                after = (0, "")
+                while rows := await self._store.read(lambda tx: tx.entries.unread(mirror, after, PAGE)):  # noqa: B023
+                    after = rows[-1][0]
+                    unread.update(path for _, path in rows)
+                result.recheck |= unread if paths is None else unread & set(paths)
             case "repair":
                 await self._repair(message)
         await self._store.write(partial(self._finish, message, result))
@@ -144,17 +152,6 @@ class Inbox:
                     tx.history.add(mirror, now, HistoryEvent.APPROVED, path, reason=hold.detail, by=by)
         for number in numbers:
             tx.holds.approve(number, now)
-
-    async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
-        """Return the unreadable files and directories: all, or those at these paths."""
-        mirror, requested = self._journal.binding.mirror, None if paths is None else set(paths)
-        folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
-        unread = {folder.path for folder in folders if not folder.is_excluded}
-        after = (0, "")
-        while rows := await self._store.read(lambda tx: tx.entries.unread(mirror, after, PAGE)):  # noqa: B023
-            after = rows[-1][0]
-            unread.update(path for _, path in rows)
-        return unread if requested is None else unread & requested
 
     async def _retry(self, paths: Collection[str] | None) -> None:
         """Allow failed documents to be retried: all, or those at these paths."""

@@ -844,18 +844,13 @@ class Journal:
                 return None
         self._save_and_decide(tx, changed)
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
-            return self._send_after_loss(tx, changed)
-        return None
-
-    def _send_after_loss(self, tx: Tx, lost: Upload) -> DocumentEvent | None:
-        """Resend a lost upload. The count of losses continues, and too many of them fail the upload (promise
-        9)."""
-        for row in self.uploads(tx, lost.path):
-            if row.state is UploadState.INTENDED and row.version == lost.version:
-                fresh = lifecycle.send_after_loss(row, lost, self.timing)
-                if fresh.state is UploadState.FAILED:
-                    return self._record_end(tx, fresh)
-                tx.uploads.save(fresh)
+            # It is resent. The count of losses continues, and too many of them fail the upload (promise 9).
+            for row in self.uploads(tx, changed.path):
+                if row.state is UploadState.INTENDED and row.version == changed.version:
+                    fresh = lifecycle.send_after_loss(row, changed, self.timing)
+                    if fresh.state is UploadState.FAILED:
+                        return self._record_end(tx, fresh)
+                    tx.uploads.save(fresh)
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> DocumentEvent | None:
@@ -882,7 +877,13 @@ class Journal:
             tx.meta.set(BindingFact.LAG, self.binding.id, f"{lag:.1f}")
         is_ready = listed.state is DocState.READY
         replaced = self._has_text_of_server(tx, upload)
-        if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, is_ready):
+        # Whether searches find another document at this path, or soon will: if this one isn't ready, another
+        # upload of the same version that is in flight counts too. Without a row, no file needs it now.
+        rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
+        is_coming = any(row.state.in_flight and row.version == upload.version for row in rows)
+        is_served = tx.entries.get(self.binding.mirror, upload.path) is None or (is_coming and not is_ready)
+        is_served |= any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
+        if upload.state is UploadState.PRESUMED_LOST and is_served:
             upload = lifecycle.unwant(upload)
         elif replaced:
             upload = lifecycle.want(upload)
@@ -910,17 +911,6 @@ class Journal:
         for row in self.uploads(tx, changed.path):
             if row.state is UploadState.SERVING and (may_be_back or row.label == row.path):
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
-
-    def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:
-        """Return whether searches find another upload at this path, or soon will: if this one isn't ready,
-        another upload of the same version that is in flight counts too.
-        """
-        if tx.entries.get(self.binding.mirror, upload.path) is None:
-            return True  # no file needs it now
-        rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
-        is_coming = any(row.state.in_flight and row.version == upload.version for row in rows)
-        serves = any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
-        return serves or (is_coming and not is_ready)
 
     def record_delete(self, tx: Tx, number: int, outcome: DeleteOutcome) -> DocumentEvent | None:
         """Record the target's response to a delete."""

@@ -126,7 +126,10 @@ class Claim:
     def problem_of_json(fields: Mapping[str, Any]) -> str:
         """Return why these fields can't come from `to_json`; '' if they can."""
         wrong = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
-        wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
+        for name in ("size", "upload"):
+            value = fields.get(name)
+            if value is not None and (type(value) is not int or abs(value) >= 2**63):  # as SQLite stores it
+                wrong.append(name)
         wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
         return f"a document to delete has no usable {' and no '.join(wrong)}" if wrong else ""
 
@@ -143,11 +146,6 @@ class Claim:
 _TEXTS = ("remote_id", "name", "digest", "path")
 _LISTED = (*_TEXTS, "size", "recipe")
 """Fields of `Listed` in a `repair` message."""
-
-
-def _is_number(value: object) -> bool:
-    """Return whether the value is None or a whole number that SQLite can store."""
-    return value is None or (type(value) is int and abs(value) < 2**63)
 
 
 def identify(

@@ -156,8 +156,8 @@ MISTAKES = {
     "approval-of-what-came-back": Mistake(
         "an approved deletion runs though the file is back",
         "kbsync/engine/deletions.py",
-        "        if desired.presence is Presence.GONE and not lacks_file:",
-        "        if False:",
+        "if desired.presence is Presence.GONE and path not in paths_without_file:",
+        "if False:",
         ("tests/engine/test_once.py", "tests/cli/test_retry.py"),
     ),
     "held-by-halves": Mistake(
