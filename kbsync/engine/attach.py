@@ -118,11 +118,18 @@ class RecipeChanges:
             return None
         self._put_off_since = None
         held_extent = await self._store.write(self._decide)
+
+        def release(recipe: str, after: int, tx: Tx) -> int | None:
+            rows = tx.recipes.page(self._mirror, recipe, after, PAGE)
+            for _, path in rows:
+                self._journal.decide(tx, path)
+            return rows[-1][0] if rows else None
+
         # Have the planner re-evaluate every document of an allowed recipe, one batch per transaction.
         for recipe in sorted(self._to_release or ()):
             after: int | None = 0
             while after is not None:
-                after = await self._store.write(partial(self._release_page, recipe, after))
+                after = await self._store.write(partial(release, recipe, after))
         self._to_release = set()
         return held_extent
 
@@ -160,12 +167,6 @@ class RecipeChanges:
         reason = f"{extent.documents:,} documents would be reindexed: {changes}"
         tx.history.add(mirror, now, HistoryEvent.HELD, reason=reason)
         return extent
-
-    def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:
-        rows = tx.recipes.page(self._mirror, recipe, after, PAGE)
-        for _, path in rows:
-            self._journal.decide(tx, path)
-        return rows[-1][0] if rows else None
 
 
 async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
@@ -638,8 +639,13 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
     by_person = _hashed(binding.id, fingerprint)
     is_same = await store.read(lambda tx: tx.meta.get(MirrorFact.SETTINGS, mirror)) == by_person
     is_upgraded = binding.abilities.asks_before_reindexing and is_same
-    if is_upgraded:
-        await _keep_recipes(store, journal)
+
+    def keep_recipes(rows: Sequence[Upload], tx: Tx) -> None:
+        for row in rows:
+            recipe = binding.recipe(row.path)
+            # Documents affected by a settings change have a `wanted_recipe`.
+            if row.recipe not in ("", recipe) and not row.wanted_recipe:
+                tx.uploads.set_content(row.id, recipe=recipe)
 
     def begin(tx: Tx) -> None:
         mark_undecided(tx, mirror)
@@ -659,6 +665,9 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
         tx.meta.set(MirrorFact.DECISION_TERMS, mirror, terms)
         tx.meta.set(MirrorFact.SETTINGS, mirror, by_person)
 
+    if is_upgraded:
+        async for rows in uploads_in(binding, store.read, SERVING):
+            await store.write(partial(keep_recipes, rows))
     await store.write(begin)
     await store.read(journal.recall_recipes)
     await _expect_files(store, journal)
@@ -676,20 +685,6 @@ def mark_undecided(tx: Tx, mirror: int) -> None:
     restored, the next pass still re-evaluates every path.
     """
     tx.meta.set(MirrorFact.DECISION_TERMS, mirror, "")
-
-
-async def _keep_recipes(store: StateStore, journal: Journal) -> None:
-    """Record the current recipe for serving documents, except those affected by a settings change."""
-
-    def keep(rows: Sequence[Upload], tx: Tx) -> None:
-        for row in rows:
-            if row.wanted_recipe or not row.recipe:
-                continue
-            if (recipe := journal.binding.recipe(row.path)) != row.recipe:
-                tx.uploads.set_content(row.id, recipe=recipe)
-
-    async for rows in uploads_in(journal.binding, store.read, SERVING):
-        await store.write(partial(keep, rows))
 
 
 async def _expect_files(store: StateStore, journal: Journal) -> None:

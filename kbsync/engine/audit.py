@@ -112,23 +112,24 @@ class Audit:
 
     async def read_list(self) -> None:
         """Read the whole list. Raises `TargetError` if it is incomplete."""
+
+        def add(claims: Sequence[Claim], tx: Tx) -> None:
+            for claim in claims:
+                if claim.whose is Whose.OTHERS and claim.row is not None:
+                    self.others[claim.row.mirror] += 1
+                if not self._is_stray(claim, tx):
+                    continue
+                # Only count documents that may belong to another kbsync, so that they don't displace ours.
+                is_ours = claim.whose is not Whose.PATH
+                if self._counts[is_ours] >= self._limit:
+                    self.unchecked += 1
+                else:
+                    self._counts[is_ours] += 1
+                    self.strays.append(claim)
+
         async for claims in read_list(self._binding, self._target, self._read):
             self.listed.update(claim.remote_id for claim in claims)
-            await self._read(partial(self._add_claims, claims))
-
-    def _add_claims(self, claims: Sequence[Claim], tx: Tx) -> None:
-        for claim in claims:
-            if claim.whose is Whose.OTHERS and claim.row is not None:
-                self.others[claim.row.mirror] += 1
-            if not self._is_stray(claim, tx):
-                continue
-            # Only count documents that may belong to another kbsync, so that they don't displace ours.
-            is_ours = claim.whose is not Whose.PATH
-            if self._counts[is_ours] >= self._limit:
-                self.unchecked += 1
-            else:
-                self._counts[is_ours] += 1
-                self.strays.append(claim)
+            await self._read(partial(add, claims))
 
     def _is_stray(self, claim: Claim, tx: Tx, *, is_read: bool = False) -> bool:
         """Return whether the document is or may be ours, but isn't the current document of any file.
@@ -188,30 +189,29 @@ class Audit:
         If only a document's name says that it is ours, this also reads its bytes, where the target can return
         them.
         """
+
+        def select(strays: Sequence[Claim], tx: Tx) -> list[Claim]:
+            """Return the strays that no file needs, according to the current state and their bytes."""
+            claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
+            latest_claims = [
+                claim if claim.whose is Whose.OPEN or claim.row is not None else stray
+                for claim, stray in zip(claims, strays, strict=True)
+            ]
+            return [claim for claim in latest_claims if self._is_stray(claim, tx, is_read=True)]
+
         remaining: list[Claim] = []
         for start in range(0, len(strays), PAGE):
             batch = strays[start : start + PAGE]
             present_ids = await find_present(self._target, list({stray.remote_id for stray in batch}))
-            batch = [await self._read_into(stray) for stray in batch if stray.remote_id in present_ids]
-            remaining += await self._read(partial(self._filter_strays, batch))
+            present = [stray for stray in batch if stray.remote_id in present_ids]
+            for index, stray in enumerate(present):
+                is_known = stray.digest and not stray.digest.startswith(TAG)
+                if not is_known and stray.whose is Whose.PATH and isinstance(self._target, SupportsDigest):
+                    with contextlib.suppress(TargetError):
+                        digest = await self._target.digest(stray.remote_id) or stray.digest
+                        present[index] = replace(stray, listed=replace(stray.listed, digest=digest))
+            remaining += await self._read(partial(select, present))
         return remaining
-
-    async def _read_into(self, stray: Claim) -> Claim:
-        is_known = stray.digest and not stray.digest.startswith(TAG)
-        if not is_known and stray.whose is Whose.PATH and isinstance(self._target, SupportsDigest):
-            with contextlib.suppress(TargetError):
-                digest = await self._target.digest(stray.remote_id) or stray.digest
-                return replace(stray, listed=replace(stray.listed, digest=digest))
-        return stray
-
-    def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
-        """Return the strays that no file needs, according to the current state and their bytes."""
-        claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
-        latest_claims = [
-            claim if claim.whose is Whose.OPEN or claim.row is not None else stray
-            for claim, stray in zip(claims, strays, strict=True)
-        ]
-        return [claim for claim in latest_claims if self._is_stray(claim, tx, is_read=True)]
 
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True

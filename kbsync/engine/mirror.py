@@ -44,7 +44,7 @@ from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
 from kbsync.state import history
 from kbsync.state.inbox import MirrorFact
-from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.mirrors import Halt
 from kbsync.state.pauses import Pause
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -601,23 +601,18 @@ class Mirror:
         record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
         if record is not None:
             self.id, self.halts.stored = record.id, record.halt
-            await self._rename_base(record)
+            # Rename the embedded base to the mirror's name in the config before the state gets that name. The
+            # new name is stored first: if the run is killed in between, the base may have either name, and by
+            # the next run the config may have a third one.
+            mirror, old, new = record.id, record.name, settings.name
+            interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))
+            if interrupted not in ("", new):
+                await asyncio.to_thread(self.context.rename_base, interrupted, old)
+            if old != new:
+                await self.store.write(lambda tx: tx.meta.set(MirrorFact.BASE_NAME, mirror, new))
+                await asyncio.to_thread(self.context.rename_base, old, new)
         record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
         self.id, self.halts.stored = record.id, record.halt
-
-    async def _rename_base(self, record: MirrorRecord) -> None:
-        """Rename the embedded base to the mirror's name in the config before the state gets that name.
-
-        The new name is stored first: if the run is killed in between, the base may have either name, and by
-        the next run the config may have a third one.
-        """
-        mirror, old, new = record.id, record.name, self.settings.name
-        interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))
-        if interrupted not in ("", new):
-            await asyncio.to_thread(self.context.rename_base, interrupted, old)
-        if old != new:
-            await self.store.write(lambda tx: tx.meta.set(MirrorFact.BASE_NAME, mirror, new))
-            await asyncio.to_thread(self.context.rename_base, old, new)
 
     def quiet_period(self) -> tuple[float, float] | None:
         """Return the start and end of the current quiet hours, in epoch seconds; None outside them.

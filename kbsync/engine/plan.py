@@ -393,9 +393,10 @@ class PrivatePass:
         for status in (Status.PENDING, Status.INDEXING, Status.HELD, Status.FAILED):
             for entry in tx.entries.of_status(mirror, status, in_order=False):
                 desired, rows = self.journal.desired(entry), self.journal.uploads(tx, entry.path)
+                server = serving(rows)
                 match status:
                     case Status.HELD:
-                        if (server := serving(rows)) is None:
+                        if server is None:
                             continue
                         if cause := removal_cause(desired):
                             plan.held.append(Planned(desired.path, server.known_size, cause=cause))
@@ -403,8 +404,13 @@ class PrivatePass:
                             note = self._change(server, desired)
                             line = Planned(desired.path, desired.size, sends=True, cause=RECIPE, note=note)
                             plan.held.append(line)
+                    case Status.FAILED if entry.verdict.choice is FileChoice.REFUSED:
+                        reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
+                        plan.failed.append(Planned(entry.path, desired.size, note=reason))
                     case Status.FAILED:
-                        self._add_failed(entry, desired, rows, plan)
+                        failed = (row for row in rows if row.state is UploadState.FAILED)
+                        reason = next((row.reason for row in failed if row.digest == desired.digest), "")
+                        plan.failed.append(Planned(entry.path, desired.size, note=reason, refused=server))
                     case _:
                         self._add_unfinished(entry, desired, rows, plan)
         if self.binding.abilities.keeps:
@@ -461,16 +467,6 @@ class PrivatePass:
     def _change(self, server: Upload, desired: Desired) -> str:
         """Return which settings of the serving document changed, as far as its recipe shows."""
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
-
-    def _add_failed(self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan) -> None:
-        server = serving(rows)
-        if entry.verdict.choice is FileChoice.REFUSED:
-            reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
-            plan.failed.append(Planned(entry.path, desired.size, note=reason))
-            return
-        failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == desired.digest)
-        reason = next((row.reason for row in failed), "")
-        plan.failed.append(Planned(entry.path, desired.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document to be deleted, unless a newer version merely replaces it."""

@@ -117,20 +117,16 @@ class Poller:
                 return row, status, Remedy.ORPHAN
             retry = await self._ask_again(row, status, turn)
             return row, _UNKNOWN if retry is Remedy.LATER else status, retry
-        if status.state is DocState.INDEXING and self._waits_in_line(row):
+        # Documents accepted before this one, or soon after, have become searchable since its last poll.
+        latest = (row.accepted_at or 0.0) + timing.limits.give_up
+        is_queued = self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
+        if status.state is DocState.INDEXING and is_queued:
             return row, status, Remedy.QUEUED
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
             if turn.halted is not None:
                 return row, status, Remedy.LATER
             return await self._confirm_by_search(row, status, turn)
         return row, status, Remedy.NONE
-
-    def _waits_in_line(self, row: Upload) -> bool:
-        """Return whether documents accepted before this one, or soon after, have become searchable since its
-        last poll.
-        """
-        latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
-        return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
         """Return whether the target has another document with this text whose file is gone."""

@@ -255,7 +255,13 @@ class Reconciler:
         finally:
             pages.close()
             self._scanning.remove(number)
-            await self._count_missed()
+            # Start the second checks of files missed by finished scans: this one and any whose end could not
+            # be recorded.
+            ended, now = self._missing_to - self._scanning, self._clock.steady()
+            if ended and not self._stopping:  # a new process makes both checks itself
+                await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
+                self._missing_to -= ended
+                self._on_work()
         return listings.summary
 
     @property
@@ -291,15 +297,6 @@ class Reconciler:
         number = max(self._trees.values())
         self._missing_to.add(number)
         return None, number
-
-    async def _count_missed(self) -> None:
-        """Start the second checks of files missed by finished scans: this one and any whose end could not be
-        recorded."""
-        ended, now = self._missing_to - self._scanning, self._clock.steady()
-        if ended and not self._stopping:  # a new process makes both checks itself
-            await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
-            self._missing_to -= ended
-            self._on_work()
 
     async def _record_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
         mirror, folder = self._mirror, listing.path
@@ -416,8 +413,18 @@ class Reconciler:
             folders = [path for path, stat in stats if stat.kind is FileKind.FOLDER]
             for path in folders:
                 self._request_scan(path)
-            others = [checked for checked in stats if checked[1].kind is not FileKind.FOLDER]
-            await self._note_lost_trees(others)
+            others = [(path, stat) for path, stat in stats if stat.kind is not FileKind.FOLDER]
+
+            def miss(tx: Tx) -> None:
+                """Record former directories that are no longer directories."""
+                for path, stat in others:
+                    is_gone = stat.presence is Presence.MISSING or stat.kind is not None
+                    if is_gone and tx.folders.get(self._mirror, path) is not None:
+                        self._miss_tree(tx, path, *self._missed_now())
+
+            if others:
+                await self._store.write(miss)
+                self._on_work()
             files += [path for path, _ in others]
             # A folder may have taken the name of a file.
             files += await self._store.read(
@@ -434,19 +441,6 @@ class Reconciler:
             while hints and not self._stopping:
                 hints = await self.take_hints(hints)
         await self.scan_trees()
-
-    async def _note_lost_trees(self, checked: Sequence[tuple[str, PathStat]]) -> None:
-        """Record former directories that are no longer directories."""
-
-        def miss(tx: Tx) -> None:
-            for path, stat in checked:
-                is_gone = stat.presence is Presence.MISSING or stat.kind is not None
-                if is_gone and tx.folders.get(self._mirror, path) is not None:
-                    self._miss_tree(tx, path, *self._missed_now())
-
-        if checked:
-            await self._store.write(miss)
-            self._on_work()
 
     async def _check_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
         """Check and record one batch of these paths. Returns the remaining ones."""

@@ -531,8 +531,27 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
 def _shown_halt(
     tx: Tx, record: MirrorRecord, command_line: CommandLine, at_work: bool, unwritten: Halt | None
 ) -> Halt | None:
-    halt = record.halt or unwritten or _find_held(tx, record, command_line)
-    return halt and with_retry_command(halt, record.name, command_line, at_work=at_work)
+    """Return the mirror's halt or, without one, the deletions and renewals that await approval."""
+    if (halt := record.halt or unwritten) is not None:
+        return with_retry_command(halt, record.name, command_line, at_work=at_work)
+    details = []
+    serving_count = 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
+    deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
+    if deletions:
+        details.append(
+            f"{deletions} of {serving_count} documents would be deleted; they stay until you approve"
+        )
+    renewals, changes = waiting_renewals(tx, record.id)
+    if renewals.documents:
+        details.append(
+            f"{renewals.documents} of {serving_count} documents ({format_size(renewals.size)}) "
+            f"would be reindexed with the new settings ({changes}); "
+            "until you approve, searches find the current versions"
+        )
+    if not details:
+        return None
+    reason = DELETIONS_HELD if deletions else RECIPE_HELD
+    return Halt(reason, "; ".join(details), command_line(f"approve {record.name}"))
 
 
 def never_ran(
@@ -557,32 +576,6 @@ def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
     verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
     command = command_line(f"forget {base.name} --delete-documents")
     return f"forgotten; {documents} {verb} still in {base.base.location}; to delete {pronoun}: {command}"
-
-
-def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt | None:
-    """Return the deletions and renewals that await approval."""
-    details = []
-    deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
-    if deletions:
-        details.append(
-            f"{deletions} of {_serving_count(tx, record)} documents would be deleted; "
-            "they stay until you approve"
-        )
-    renewals, changes = waiting_renewals(tx, record.id)
-    if renewals.documents:
-        details.append(
-            f"{renewals.documents} of {_serving_count(tx, record)} documents ({format_size(renewals.size)}) "
-            f"would be reindexed with the new settings ({changes}); "
-            "until you approve, searches find the current versions"
-        )
-    if not details:
-        return None
-    detail, approve = "; ".join(details), command_line(f"approve {record.name}")
-    return Halt(DELETIONS_HELD, detail, approve) if deletions else Halt(RECIPE_HELD, detail, approve)
-
-
-def _serving_count(tx: Tx, record: MirrorRecord) -> int:
-    return 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
 
 
 def waiting_renewals(tx: Tx, mirror: int) -> tuple[Extent, str]:

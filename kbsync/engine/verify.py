@@ -216,14 +216,30 @@ class _FolderCheck:
 
     def find_stale(self) -> list[Discrepancy]:
         """Return documents older than their files, and files without a document."""
-        plan, stale = self._plan, list[Discrepancy]()
+        plan, binding, stale = self._plan, self._binding, list[Discrepancy]()
+
+        def is_misnamed(path: str, tx: Tx) -> bool:
+            """Return whether our state has the file's document under the file's own path."""
+            rows = tx.uploads.at_path(binding.mirror, binding.id, path)
+            return any(row.state.serves and row.label == path for row in rows)
+
+        def is_unhandled(path: str, tx: Tx) -> bool:
+            """Return whether the state has neither these bytes nor pending work for the file."""
+            row, planned_row = tx.entries.get(binding.mirror, path), self._private.entry(path)
+            if row is not None and row.status in (Status.PENDING, Status.INDEXING):
+                return False
+            # With equal bytes the base or the recipe changed, not the file.
+            return (
+                row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
+            )
+
         for line in plan.rename:
-            if self._state.read(partial(self._is_misnamed, line.path)) and self._is_there(line.path):
+            if self._state.read(partial(is_misnamed, line.path)) and self._is_there(line.path):
                 why = f"the knowledge base has its document under the path {line.source}"
                 stale.append(self._discrepancy(line.path, why))
         for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
             for line in lines:
-                if self._state.read(partial(self._is_unhandled, line.path)) and self._is_there(line.path):
+                if self._state.read(partial(is_unhandled, line.path)) and self._is_there(line.path):
                     why = "the file is newer than its document, and nothing is pending for it"
                     if kind == "upload":
                         why = "the file is new, has no document yet, and nothing is pending for it"
@@ -270,19 +286,6 @@ class _FolderCheck:
     def _is_there(self, path: str) -> bool:
         stamp = stat_path(self._root, path, self._private.root).stamp
         return stamp is not None and not (self._is_watched and stamp.newest > self._young)
-
-    def _is_unhandled(self, path: str, tx: Tx) -> bool:
-        """Return whether the state has neither these bytes nor pending work for the file."""
-        row, planned_row = tx.entries.get(self._binding.mirror, path), self._private.entry(path)
-        if row is not None and row.status in (Status.PENDING, Status.INDEXING):
-            return False
-        # With equal bytes the base or the recipe changed, not the file.
-        return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
-
-    def _is_misnamed(self, path: str, tx: Tx) -> bool:
-        """Return whether our state has the file's document under the file's own path."""
-        rows = tx.uploads.at_path(self._binding.mirror, self._binding.id, path)
-        return any(row.state.serves and row.label == path for row in rows)
 
     def _find_orphan(self, path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """Return a missing file's document and its row, if the deletion hasn't begun."""

@@ -365,21 +365,22 @@ class Worker:
         if not rows or self._stopping:
             return False
         numbers = {row.id for row in rows}
+
+        def finish(task: asyncio.Task[bool]) -> None:
+            is_over = not task.cancelled() and task.exception() is None  # a BaseException ends the program
+            self._lost += is_over and not task.result()
+            self._tasks.discard(task)
+            self._busy -= numbers
+            if not self._tasks:
+                self.rested.set()
+            self.wake()
+
         self._busy |= numbers
         self._started += 1
         task = asyncio.create_task(self._run_guarded(work, rows))
         self._tasks.add(task)
-        task.add_done_callback(lambda finished_task: self._finish_task(finished_task, numbers))
+        task.add_done_callback(finish)
         return True
-
-    def _finish_task(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
-        is_over = not task.cancelled() and task.exception() is None  # a BaseException ends the program
-        self._lost += is_over and not task.result()
-        self._tasks.discard(task)
-        self._busy -= numbers
-        if not self._tasks:
-            self.rested.set()
-        self.wake()
 
     async def _run_guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
