@@ -78,7 +78,12 @@ def checked(text: str) -> str:
         raise NoLink("its address has no host")
     if "@" in parts.netloc:
         raise NoLink("its address contains a user name or password, which the service would receive")
-    return _in_ascii(parts)
+    try:  # as browsers send it: the host by IDNA, all else in percent-encoded UTF-8
+        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
+        remainder = parts._replace(scheme="", netloc="").geturl()
+        return f"{parts.scheme}://{host}{quote(remainder, safe=_SAFE)}"
+    except UnicodeError:
+        raise NoLink("its address has a host that cannot be looked up") from None
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:
@@ -108,16 +113,6 @@ def _split(text: str) -> SplitResult:
     except ValueError:
         raise NoLink("its address is malformed") from None
     return parts
-
-
-def _in_ascii(parts: SplitResult) -> str:
-    """Return the address as browsers send it: the host by IDNA, all else in percent-encoded UTF-8."""
-    try:
-        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
-        remainder = parts._replace(scheme="", netloc="").geturl()
-        return f"{parts.scheme}://{host}{quote(remainder, safe=_SAFE)}"
-    except UnicodeError:
-        raise NoLink("its address has a host that cannot be looked up") from None
 
 
 def _from_plist(content: bytes) -> str:

@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
 
 from kbsync.dataclass import dataclass
 
@@ -132,7 +131,10 @@ class Naming:
         """Parse `name` as `read` does, but also accept a name with a number added, or decoded with the wrong
         encoding."""
         bare = _normalize(name)
-        guesses = (name, _strip_added(bare), *_redecode(bare))
+        guesses = [name, _strip_added(bare)]
+        for codec in _MISREAD_AS:  # with which a service may have decoded its UTF-8
+            with contextlib.suppress(UnicodeError):
+                guesses.append(bare.encode(codec).decode("utf-8"))
         return next((parsed for guess in guesses if (parsed := self.read(guess)) is not None), None)
 
     def key(self, name: str) -> str:
@@ -181,7 +183,8 @@ class Naming:
         composed = unicodedata.normalize("NFC", path)
         is_decomposed = composed != path and unicodedata.is_normalized("NFD", path)
         text = self.prefix + (composed if is_decomposed else path)
-        ext = _extension(path)
+        stem, ext = _split(path.rpartition("/")[2])
+        ext = ext if stem.strip(".") else ""  # of `.md`, for example
         return _flatten(text[: len(text) - len(ext)]) + ("~d" if is_decomposed else ""), ext
 
     def _room(self, ext: str) -> int:
@@ -217,13 +220,6 @@ def _ending(bare: str, tag: str, number: int) -> str:
     return "" if _strip_added(bare) == bare else "~"  # `a_1.md` must not look like `a.md` renamed
 
 
-def _extension(path: str) -> str:
-    """Return the extension with its dot if it is plain, otherwise ""."""
-    name = path.rpartition("/")[2]
-    stem, ext = _split(name)
-    return ext if stem.strip(".") else ""
-
-
 def _split(name: str) -> tuple[str, str]:
     match = _AT_END.search(name)
     return (name[: match.start()], match[0]) if match else (name, "")
@@ -255,17 +251,14 @@ def _escape(text: str) -> str:
 
 def _flatten(text: str) -> str:
     """Return `text` flattened: readable, reversible, in normal form C."""
-    return _escape_unstable(_UNSAFE.sub(_safe, text).replace("/", "__"))
 
+    def make_safe(match: re.Match[str]) -> str:
+        beyond = match["beyond"]
+        return beyond if beyond and (beyond.isprintable() or beyond in _KEPT) else _escape(match[0])
 
-def _safe(match: re.Match[str]) -> str:
-    beyond = match["beyond"]
-    return beyond if beyond and (beyond.isprintable() or beyond in _KEPT) else _escape(match[0])
-
-
-def _escape_unstable(flat: str) -> str:
-    """Return `flat`, escaping every character that NFC normalization would change."""
-    # Services may normalize names, which leaves ours unchanged.
+    flat = _UNSAFE.sub(make_safe, text).replace("/", "__")
+    # Escape every character that NFC normalization would change: services may normalize names, which leaves
+    # ours unchanged.
     if unicodedata.is_normalized("NFC", flat):
         return flat
     pieces, cluster = [], ""  # the cluster begins with ASCII, which joins nothing before it
@@ -306,27 +299,14 @@ def _strip_added(name: str) -> str:
     return _ADDED_AT_END.sub("", stem) + ext
 
 
-def _redecode(name: str) -> Iterator[str]:
-    """Yield the possible originals of a name if a service decoded its UTF-8 with another encoding."""
-    for codec in _MISREAD_AS:
-        with contextlib.suppress(UnicodeError):
-            yield name.encode(codec).decode("utf-8")
-
-
 def _is_mangled(sent_name: str, listed_name: str) -> bool:
     """Return whether both are equal, apart from characters that the service misread, replaced or dropped."""
     if sent_name == listed_name or sent_name.isascii():
         return sent_name == listed_name
     sources = (sent_name, unicodedata.normalize("NFD", sent_name))
-    return any(
-        _is_misread(source, listed_name) or _has_dropped_characters(source, listed_name) for source in sources
-    )
-
-
-def _is_misread(sent_name: str, listed_name: str) -> bool:
-    """Return whether `listed_name` is `sent_name` in another encoding, ignoring illegible characters."""
-    readings = (sent_name.encode().decode(codec, "replace") for codec in _MISREAD_AS)
-    return _legible(listed_name) in map(_legible, readings)
+    readings = (source.encode().decode(codec, "replace") for source in sources for codec in _MISREAD_AS)
+    is_misread = _legible(listed_name) in map(_legible, readings)
+    return is_misread or any(_has_dropped_characters(source, listed_name) for source in sources)
 
 
 def _legible(text: str) -> str:

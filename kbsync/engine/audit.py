@@ -497,10 +497,22 @@ class RegularAudit:
             orphaned = [discrepancy for discrepancy in orphaned if discrepancy.is_deleted]
         self._check_halt()
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
+
+        def retire(kind: str, stray: Claim | None, tx: Tx) -> bool:
+            # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
+            if stray is None or stray.row is None or stray.whose is not Whose.OURS_UNNEEDED:
+                return False
+            row = tx.uploads.get(stray.row.id, UploadState.TOMBSTONE)
+            if row is not None and row.remote_id == stray.remote_id:
+                retired = lifecycle.still_there(row, self._journal.timing)
+                tx.uploads.save(retired)
+                return retired.state is UploadState.RETIRING
+            return kind == "duplicate" and Repairs(self._journal).retire_stray(tx, stray)
+
         for kind, discrepancies in (("duplicate", duplicate), ("orphaned", orphaned)):
             for discrepancy in discrepancies:
                 why = discrepancy.why
-                if await self._store.write(partial(self._retire, kind, discrepancy.claim)):
+                if await self._store.write(partial(retire, kind, discrepancy.claim)):
                     result.repaired += 1
                     self._worker.wake()
                     why += "; it is deleted"
@@ -572,17 +584,6 @@ class RegularAudit:
             self._report(result, "missing", row.path, row.remote_id, why)
         if rows:
             self._worker.wake()
-
-    def _retire(self, kind: str, stray: Claim | None, tx: Tx) -> bool:
-        # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
-        if stray is None or stray.row is None or stray.whose is not Whose.OURS_UNNEEDED:
-            return False
-        row = tx.uploads.get(stray.row.id, UploadState.TOMBSTONE)
-        if row is not None and row.remote_id == stray.remote_id:
-            retired = lifecycle.still_there(row, self._journal.timing)
-            tx.uploads.save(retired)
-            return retired.state is UploadState.RETIRING
-        return kind == "duplicate" and Repairs(self._journal).retire_stray(tx, stray)
 
     def _report(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
         result.reported += 1

@@ -93,6 +93,17 @@ class Deletions:
         settings = self.journal.binding.settings
         missed_by = self.clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
+
+        def record(checked: Iterable[tuple[str, PathStat]], missed: Mapping[str, float], tx: Tx) -> None:
+            for path, stat in checked:
+                if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
+                    self.journal.record_gone_file(tx, path)
+                    tx.removals.missed_since(self._mirror, path, missed[path])
+                elif stat.presence is Presence.PRESENT:
+                    tx.entries.doubt(self._mirror, path)
+                else:
+                    tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+
         await self.count_served()
         while rows := await self.store.read(
             lambda tx: tx.entries.missed_before(self._mirror, missed_by, PAGE)
@@ -119,7 +130,7 @@ class Deletions:
             if checked is None:
                 self._may_have_moved |= missed
                 break
-            await self.store.write(partial(self._record_checks, checked, missed))
+            await self.store.write(partial(record, checked, missed))
             back += [path for path, stat in checked if stat.kind not in (None, FileKind.FOLDER)]
         return back
 
@@ -132,19 +143,6 @@ class Deletions:
         stats = await asyncio.to_thread(stat_exactly, root, list(paths), before)
         stats = await recheck_mounts(self.store, self.journal.binding, stats)
         return stats if await self.identity() == before else None
-
-    def _record_checks(
-        self, checked: Iterable[tuple[str, PathStat]], missed: Mapping[str, float], tx: Tx
-    ) -> None:
-        for path, stat in checked:
-            match stat.presence:
-                case _ if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
-                    self.journal.record_gone_file(tx, path)
-                    tx.removals.missed_since(self._mirror, path, missed[path])
-                case Presence.PRESENT:
-                    tx.entries.doubt(self._mirror, path)
-                case _:
-                    tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     async def next_due(self) -> float | None:
         """Return the monotonic time when a second check or a decision is next due: infinite during a scan,

@@ -395,11 +395,6 @@ class BoundMirror:
             self.next_scan = min(self.next_scan, self.mirror.clock.steady() + pause)
             self.request_turn()
 
-    async def _scan_trees(self) -> float:
-        await self.reconciler.scan_trees()
-        self.awaited.extend(self.mirror.clock.steady())
-        return math.inf
-
     # -- work other than scanning -----------------------------------------------------------------------
 
     async def turn(self, hints: Sequence[Hint] = ()) -> list[Hint]:
@@ -415,8 +410,14 @@ class BoundMirror:
         if hints or self.is_turn_requested or await self.next_due() <= self.mirror.clock.steady():
             self.is_turn_requested = False
             await self._do_due_work()
+
+        async def scan_trees() -> float:
+            await self.reconciler.scan_trees()
+            self.awaited.extend(self.mirror.clock.steady())
+            return math.inf
+
         if self.reconciler.has_trees:
-            self.scan("trees", self._scan_trees)
+            self.scan("trees", scan_trees)
         # Once all missing files have been decided on, small deletions need no approval again.
         if self._is_compared and self._may_hold_all and not (self.scanning or self.may_wait):
             await self.mirror.first_pass_over()

@@ -424,7 +424,13 @@ class PrivatePass:
                 note = with_approve_command(folder.problem, self._settings.name, self._context.command_line)
                 plan.failed.append(Planned(folder_label(folder.path), 0, note=note))
         for row in tx.uploads.each(mirror, number, (UploadState.RETIRING,)):
-            self._add_deletion(tx, row, plan)
+            row_entry = tx.entries.get(mirror, row.path)
+            cause = "" if row_entry is None else removal_cause(self.journal.desired(row_entry))
+            # Without a cause, a newer version merely replaces the document.
+            if cause and serving(self.journal.uploads(tx, row.path)) is None:
+                # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
+                lines = plan.delete if plan.keep is None else plan.keep
+                lines.append(Planned(row.path, row.known_size, cause=cause))
         for row in tx.uploads.relabelled(mirror, number):
             self._add_rename(tx, row, plan)
 
@@ -467,16 +473,6 @@ class PrivatePass:
     def _change(self, server: Upload, desired: Desired) -> str:
         """Return which settings of the serving document changed, as far as its recipe shows."""
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
-
-    def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document to be deleted, unless a newer version merely replaces it."""
-        entry = tx.entries.get(self.binding.mirror, row.path)
-        if entry is None or not (cause := removal_cause(self.journal.desired(entry))):
-            return
-        if serving(self.journal.uploads(tx, entry.path)) is None:
-            # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
-            lines = plan.delete if plan.keep is None else plan.keep
-            lines.append(Planned(entry.path, row.known_size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document that serves unchanged under a path other than the one at the target."""

@@ -257,9 +257,18 @@ class _FolderCheck:
 
     def find_orphaned(self) -> list[Discrepancy]:
         """Return documents of missing files that a pass would delete but has not begun to."""
-        orphaned = list[Discrepancy]()
+        mirror, orphaned = self._binding.mirror, list[Discrepancy]()
+
+        def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
+            """Return a missing file's document and its row, if the deletion hasn't begun."""
+            server = serving(tx.uploads.at_path(mirror, self._binding.id, path))
+            row = tx.entries.get(mirror, path)
+            if server is None or row is None or tx.removals.get(mirror, path) is not None:
+                return None
+            return None if row.status in (Status.PENDING, Status.INDEXING) else (server, row)
+
         for line in [*self._plan.delete, *self._plan.held]:
-            orphan = None if line.cause == RECIPE else self._state.read(partial(self._find_orphan, line.path))
+            orphan = None if line.cause == RECIPE else self._state.read(partial(find_orphan, line.path))
             if orphan is not None and self._is_overdue(line, orphan[1]):
                 why = f"{CAUSES[line.cause]}, but its document is still searchable"
                 orphaned.append(Discrepancy(line.path, orphan[0].remote_id, why))
@@ -286,15 +295,6 @@ class _FolderCheck:
     def _is_there(self, path: str) -> bool:
         stamp = stat_path(self._root, path, self._private.root).stamp
         return stamp is not None and not (self._is_watched and stamp.newest > self._young)
-
-    def _find_orphan(self, path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-        """Return a missing file's document and its row, if the deletion hasn't begun."""
-        mirror = self._binding.mirror
-        server = serving(tx.uploads.at_path(mirror, self._binding.id, path))
-        row = tx.entries.get(mirror, path)
-        if server is None or row is None or tx.removals.get(mirror, path) is not None:
-            return None
-        return None if row.status in (Status.PENDING, Status.INDEXING) else (server, row)
 
     def _is_overdue(self, line: Planned, row: FileRow) -> bool:
         """Return whether the file's document should have been deleted by now, with some tolerance."""
