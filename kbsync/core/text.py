@@ -1,5 +1,5 @@
 """Formats text for people and protocols: makes it printable, quotes it for a shell, writes sizes and
-durations. Pure.
+durations, repairs JSON. Pure.
 
 Most text that kbsync shows comes from strangers: file names, responses of services. None of it may move a
 terminal's cursor, forge a line of the log or hide its own content.
@@ -125,3 +125,22 @@ _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 def fits_header(value: str) -> bool:
     """Return whether the text is printable ASCII, not empty, without spaces at either end."""
     return _FIT.fullmatch(value) is not None
+
+
+_JSON_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|\\."  # any other escape, such as an escaped backslash before a u
+)
+_JSON_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def replace_surrogates(json_text: str) -> str:
+    """Return the same JSON, at the same length, with U+FFFD in place of each lone surrogate.
+
+    Some programs truncate texts inside an emoji, or encode a name's invalid UTF-8 bytes this way. Databases
+    and MCP's package refuse such texts.
+    """
+    if _JSON_SURROGATE.search(json_text) is None:  # a list in Chinese may consist of other escapes
+        return json_text
+    return _JSON_ESCAPE.sub(lambda match: "\\ufffd" if match["half"] else match[0], json_text)

@@ -13,8 +13,7 @@ from typing import Any, BinaryIO, cast
 import httpx
 
 from kbsync.contract.target import Body
-from kbsync.core.surrogates import replace_surrogates
-from kbsync.core.text import printable
+from kbsync.core.text import printable, replace_surrogates
 from kbsync.dataclass import dataclass
 from kbsync.targets.http.errors import (
     EXCERPT,

@@ -25,7 +25,7 @@ from kbsync.config.kinds import Address, RefusedValue
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
-from kbsync.core.surrogates import replace_surrogates
+from kbsync.core.text import replace_surrogates
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import run_in_loop
 from kbsync.errors import UsageError

@@ -21,7 +21,7 @@ from mcp.server.stdio import stdio_server
 from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.core.surrogates import replace_surrogates
+from kbsync.core.text import replace_surrogates
 from kbsync.engine.clock import log_bug, pause_after
 from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
