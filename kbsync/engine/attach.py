@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 from kbsync.contract.target import Base, DocState, Target
 from kbsync.core import lifecycle
@@ -406,14 +404,14 @@ async def bind(
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _count_documents(store, settings, record, target, base)
 
-    def read_addresses(tx: Tx) -> set[str]:
-        """Return the addresses of the knowledge bases that still have documents from the mirror."""
+    def read_files(tx: Tx) -> set[Path]:
+        """Return the files of the knowledge bases that still have documents from the mirror."""
         bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
-        return {binding.address for binding in bindings if binding is not None}
+        return {binding.file for binding in bindings if binding is not None and binding.file is not None}
 
-    addresses = await store.read(read_addresses)
+    files = await store.read(read_files)
     # Outside the transaction: the file may be on a disk that no longer responds.
-    removed = await asyncio.to_thread(lambda: set(filter(_is_removed, addresses)))
+    removed = await asyncio.to_thread(lambda: set(filter(_is_removed, files)))
     number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, configured, removed))
     return Binding(
         settings=settings,
@@ -458,11 +456,11 @@ def _rebind(
     base: Base,
     target: Target,
     configured: Sequence[MirrorIdentity],
-    removed: Collection[str],
+    removed: Collection[Path],
 ) -> int:
     """Return the binding to the base. Raises `Halted` if someone else deleted many of its documents.
 
-    `removed`: addresses of knowledge bases whose files have been deleted.
+    `removed`: files of knowledge bases that have been deleted.
     """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -487,7 +485,7 @@ def _rebind(
         # A replaced base keeps its documents for reuse (ADR 27).
         is_here = (former.target, former.address) == (settings.target_type, base.address)
         is_replaced = target.limits.embedded and is_here and former.base != base.id
-        if former.address in removed or is_replaced:
+        if former.file in removed or is_replaced:
             tx.uploads.lose(record.id, former.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
@@ -544,11 +542,8 @@ def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
     return bool(recorded) and base.revision is not None and base.revision < int(recorded)
 
 
-def _is_removed(address: str) -> bool:
+def _is_removed(file: Path) -> bool:
     """Return whether a knowledge base's file has been deleted. Reads the disk, so it may block."""
-    if not address.startswith("file:"):
-        return False
-    file = Path(os.fsdecode(unquote_to_bytes(address.removeprefix("file://"))))
     try:
         file.stat()
     except FileNotFoundError:

@@ -567,31 +567,28 @@ class Watcher:
         # A folder outside all listed mounts may be on any file system.
         self._root_check.is_local = not surveyed.shared and surveyed.identity.fs_type != UNKNOWN
         obstacle = foreseen_obstacle(self._choice, surveyed.shared, self._directories, self._machine.limits())
-        obstacle = obstacle or await self._observe(surveyed.folder)
+        if obstacle is None:
+            # Set before it is open, so that `stop` finds it even if this is cancelled halfway.
+            self._watch = watch = Watch(
+                surveyed.folder,
+                self._state_dir,
+                self._machine.make_observer,
+                on_hints=self._receive,
+                on_wake=self._wake.touched,
+                ignores=self._ignores,
+                is_unreadable=self._is_unreadable,
+            )
+            try:
+                await watch.open()
+                self.report = WatchReport(surveyed.folder, Mode.NATIVE)
+            except OSError as error:
+                self._watch = None
+                obstacle = start_obstacle(error, self._machine.limits(), self._directories)
         if obstacle is not None:
             self._poll(obstacle)
         elif surveyed.bound and self._choice == "auto":
             why = f"{surveyed.bound} is a bind mount, and no event has reported its changes yet"
             self._poll_as_well(Obstacle(why, is_permanent=True))
-
-    async def _observe(self, folder: str) -> Obstacle | None:
-        # Set before it is open, so that `stop` finds it even if this is cancelled halfway.
-        self._watch = watch = Watch(
-            folder,
-            self._state_dir,
-            self._machine.make_observer,
-            on_hints=self._receive,
-            on_wake=self._wake.touched,
-            ignores=self._ignores,
-            is_unreadable=self._is_unreadable,
-        )
-        try:
-            await watch.open()
-        except OSError as error:
-            self._watch = None
-            return start_obstacle(error, self._machine.limits(), self._directories)
-        self.report = WatchReport(folder, Mode.NATIVE)
-        return None
 
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
         self._try_at = None if obstacle.is_permanent else self._machine.clock() + pause

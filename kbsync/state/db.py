@@ -53,7 +53,14 @@ def unbind(value: str | bytes) -> str:
 def open_writer(path: Path) -> apsw.Connection:
     """Open the only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later
     readers."""
-    _make_private(path)
+    # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Keep group access,
+    # which a user granted for `status` and `search`.
+    os.close(open_private(path, os.O_RDWR))
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & _NOT_FOR_ALL:
+                file.chmod(mode & ~_NOT_FOR_ALL)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)
@@ -65,18 +72,6 @@ def open_writer(path: Path) -> apsw.Connection:
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
     return connection
-
-
-def _make_private(path: Path) -> None:
-    """Create the file if it is missing; remove access for everyone else."""
-    # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Keep group access,
-    # which a user granted for `status` and `search`.
-    os.close(open_private(path, os.O_RDWR))
-    for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            mode = stat.S_IMODE(file.stat().st_mode)
-            if mode & _NOT_FOR_ALL:
-                file.chmod(mode & ~_NOT_FOR_ALL)
 
 
 @contextmanager

@@ -211,17 +211,16 @@ def unusable_paths(state_dir: Path) -> Iterator[Path]:
     Root can use all of them, so for root this yields those whose owner isn't the directory's owner (none if
     root owns the directory).
     """
-    owner = state_dir.stat().st_uid
+    owner, is_root = state_dir.stat().st_uid, os.geteuid() == 0
     for path in _inside(state_dir):
         with contextlib.suppress(FileNotFoundError):
-            if owner not in (0, path.lstat().st_uid) if os.geteuid() == 0 else _is_shut(path):
+            if is_root:
+                is_unusable = owner not in (0, path.lstat().st_uid)
+            else:
+                access = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+                is_unusable = path.exists() and not path.is_symlink() and not os.access(path, access)
+            if is_unusable:
                 yield path
-
-
-def _is_shut(path: Path) -> bool:
-    if not path.exists() or path.is_symlink():
-        return False
-    return not os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
 
 
 def _inside(folder: Path) -> Iterator[Path]:

@@ -54,11 +54,16 @@ class BindingRecord:
     prefix: str
 
     @property
-    def folder(self) -> Path | None:
-        """The folder of a built-in knowledge base; None for one hosted by a service."""
+    def file(self) -> Path | None:
+        """The file of a built-in knowledge base; None for one hosted by a service."""
         if not self.address.startswith("file://"):
             return None
-        return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://")))).parent
+        return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://"))))
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a built-in knowledge base; None for one hosted by a service."""
+        return None if self.file is None else self.file.parent
 
     @property
     def location(self) -> str:
