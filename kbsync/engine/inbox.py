@@ -9,7 +9,7 @@ crash in the middle, part of the work is repeated, which is harmless.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Any, TypeVar
@@ -71,8 +71,9 @@ class Inbox:
         self._configured = configured
         self._repairs = Repairs(journal)
 
-    async def carry_out(self) -> InboxResult:
-        """Carry out all messages, oldest first.
+    async def carry_out(self, may_begin: Callable[[], Awaitable[bool]] | None = None) -> InboxResult:
+        """Carry out all messages, oldest first. `may_begin` is called if there are any; if it returns False,
+        they stay.
 
         Drops a message that can't be carried out, because it would also end every later pass; the user can
         repeat the request. Ignores a malformed message.
@@ -82,6 +83,8 @@ class Inbox:
             lambda tx: (tx.inbox.waiting(name), tx.inbox.find_unknown([name, *self._configured()]))
         )
         result = InboxResult()
+        if messages and may_begin is not None and not await may_begin():
+            return result
         for message in messages:
             try:
                 await self._carry_out(message, result)
@@ -168,7 +171,8 @@ class Inbox:
                         tx.uploads.set_content(upload.id, digest="")
                         self._journal.decide(tx, path, fresh=True)
 
-        await self._store.write(fetch_again)
+        if links:
+            await self._store.write(fetch_again)
 
         def release(rows: Sequence[Upload], tx: Tx) -> None:
             for upload in rows:

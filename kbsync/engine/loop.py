@@ -250,15 +250,17 @@ class MirrorLoop:
                 log.info("rescan.started", mirror=name, reason=watcher.rescan_reason)
             bound.next_scan = math.inf
             bound.scan(ALL, partial(self._scan_all, bound, watcher))
-        # A request to a halted mirror uses the current config.
-        if bound.is_turn_requested and self.mirror.halt is not None and await self._newest_message():
-            await self._reload(ReloadScope.CONFIG)
-        if self.stop.is_set():
-            return 0.0
+
+        async def reload_if_halted() -> bool:
+            # A request to a halted mirror uses the current config; if that differs, the mirror restarts.
+            if self.mirror.halt is not None:
+                await self._reload(ReloadScope.CONFIG)
+            return not self.stop.is_set()
+
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        for hint in await bound.turn(hints):
+        for hint in await bound.turn(hints, reload_if_halted):
             watcher.hints.add(hint)
-        if hints:
+        if hints or self.stop.is_set():
             return 0.0
         return max(0.0, min(await bound.next_due(), self._next_check, bound.next_scan) - clock.steady())
 

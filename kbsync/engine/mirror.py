@@ -397,11 +397,13 @@ class BoundMirror:
 
     # -- work other than scanning -----------------------------------------------------------------------
 
-    async def turn(self, hints: Sequence[Hint] = ()) -> list[Hint]:
+    async def turn(
+        self, hints: Sequence[Hint] = (), may_carry_out: Callable[[], Awaitable[bool]] | None = None
+    ) -> list[Hint]:
         """Do all work that is due now. Returns the hints left for the next turn.
 
         Does nothing unless a turn was requested or work is known to be due, so that an idle mirror reads
-        less.
+        less. `may_carry_out`: see `Inbox.carry_out`.
         """
         error = self._scan_error
         if error is not None and (self.mirror.is_pass or isinstance(error, StateError)):
@@ -409,7 +411,7 @@ class BoundMirror:
         remaining = await self.reconciler.take_hints(hints) if hints else []
         if hints or self.is_turn_requested or await self.next_due() <= self.mirror.clock.steady():
             self.is_turn_requested = False
-            await self._do_due_work()
+            await self._do_due_work(may_carry_out)
 
         async def scan_trees() -> float:
             await self.reconciler.scan_trees()
@@ -424,10 +426,10 @@ class BoundMirror:
             self._may_hold_all = False
         return remaining
 
-    async def _do_due_work(self) -> None:
+    async def _do_due_work(self, may_carry_out: Callable[[], Awaitable[bool]] | None) -> None:
         """Do the work that is due: messages, unchanged files, second checks, deletions."""
         mirror, awaited, name = self.mirror, self.awaited, self.mirror.settings.name
-        result = await self.inbox.carry_out()
+        result = await self.inbox.carry_out(may_carry_out)
         for message, reason in result.dropped:
             log.warning(
                 "message.dropped",

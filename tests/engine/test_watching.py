@@ -24,6 +24,7 @@ from watchdog.observers.inotify import InotifyObserver
 from kbsync.core.model import Stamp
 from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
+from kbsync.engine.inbox import Inbox, InboxResult
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.settings import DeletionLimits
@@ -307,6 +308,30 @@ async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: Watch
             wake(daemon.state)
             await until(lambda: not is_waiting())
             assert reloads.scopes == [ReloadScope.CONFIG] * is_halted
+        await until(daemon.mirrors_disk)
+
+
+async def test_request_that_arrives_during_a_turn_also_reloads_the_config_first(
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, posted = Inbox.carry_out, list[str]()
+
+    async def carry_out(inbox: Inbox, *args: Any) -> InboxResult:
+        if daemon.run.halt is not None and not posted:
+            posted.append("retry")
+            await daemon.run.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
+        return await real(inbox, *args)
+
+    monkeypatch.setattr(Inbox, "carry_out", carry_out)
+    async with daemon.run_daemon():
+        assert daemon.watching is not None
+        daemon.watching.reloads = reloads = Reloads()
+        daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
+        daemon.write("f1.md", "changed")
+        await until(lambda: daemon.run.halt)
+        wake(daemon.state)
+        await until(lambda: daemon.run.halt is None)
+        assert posted and reloads.scopes == [ReloadScope.CONFIG]
         await until(daemon.mirrors_disk)
 
 
