@@ -14,7 +14,6 @@ from functools import partial
 
 from kbsync.contract.target import Accepted, PutOutcome, Target
 from kbsync.core import lifecycle
-from kbsync.core.fairness import rank
 from kbsync.core.model import IN_FLIGHT, SEARCHABLE, SERVING, Upload, UploadState
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import adopt, mark_undecided
@@ -106,22 +105,8 @@ def _announce(
         ):
             remaining_count += 1
         else:
-            same = same or tx.uploads.add(
-                Upload(
-                    id=0,
-                    mirror=binding.mirror,
-                    binding=binding.id,
-                    path=row.path,
-                    label=row.path,
-                    name=binding.naming.name(row.path, row.digest),
-                    digest=row.digest,
-                    size=row.size,
-                    recipe=row.recipe,
-                    state=UploadState.INTENDED,
-                    created_at=journal.timing.now,
-                    rank=rank(journal.timing.now, row.size, fresh=False),
-                )
-            )
+            name = binding.naming.name(row.path, row.digest)
+            same = same or journal.intend(tx, row.path, name, row.version, row.size)
             sending_row = lifecycle.send(same, journal.timing)
             tx.uploads.save(sending_row)
             sending.append((row, sending_row))

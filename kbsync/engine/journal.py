@@ -434,25 +434,12 @@ class Journal:
         log_debug("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
         if action.step is Step.SEND:
             assert desired.digest is not None
-            taken_names = [upload.name for upload in rows.values()]
-            intent = Upload(
-                id=0,
-                mirror=mirror,
-                binding=self.binding.id,
-                path=desired.path,
-                label=desired.path,
-                name=self._free_name(tx, desired.path, desired.digest, taken_names),
-                digest=desired.digest,
-                size=desired.size,
-                recipe=desired.recipe,
-                state=UploadState.INTENDED,
-                predecessor=action.upload,
-                created_at=now,
-                due_at=now,
-                rank=rank(now, desired.size, fresh=fresh),
+            name = self._free_name(tx, desired.path, desired.digest, [row.name for row in rows.values()])
+            version = desired.digest, desired.recipe
+            intent = self.intend(
+                tx, desired.path, name, version, desired.size, predecessor=action.upload, fresh=fresh
             )
-            added = tx.uploads.add(intent)
-            rows[added.id] = added
+            rows[intent.id] = intent
             return False
         assert action.upload is not None
         upload = rows[action.upload]
@@ -496,6 +483,37 @@ class Journal:
         tx.uploads.save(changed)
         rows[changed.id] = changed  # the start of the next action of this decision
         return True
+
+    def intend(
+        self,
+        tx: Tx,
+        path: str,
+        name: str,
+        version: tuple[str, str],
+        size: int,
+        *,
+        predecessor: int | None = None,
+        fresh: bool = False,
+    ) -> Upload:
+        """Add the intent to send the file at `path`. `version`: see `Upload`; `fresh`: a user is waiting."""
+        now, (digest, recipe) = self._clock.wall(), version
+        intent = Upload(
+            id=0,
+            mirror=self.binding.mirror,
+            binding=self.binding.id,
+            path=path,
+            label=path,
+            name=name,
+            digest=digest,
+            size=size,
+            recipe=recipe,
+            state=UploadState.INTENDED,
+            predecessor=predecessor,
+            created_at=now,
+            due_at=now,
+            rank=rank(now, size, fresh=fresh),
+        )
+        return tx.uploads.add(intent)
 
     def _free_name(
         self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
