@@ -61,26 +61,18 @@ class AssistantApp:
             self._running = asyncio.create_task(self._run())
         await self._is_up.wait()
         whole = replace_surrogates(body.decode("utf-8", "replace")).encode()
-        await self._manager.handle_request(scope, _replay(whole, receive), send)
+        messages: list[Message] = [{"type": "http.request", "body": whole, "more_body": False}]
+
+        async def receive_again() -> Message:
+            # After the body, only a disconnect can follow.
+            return messages.pop() if messages else await receive()
+
+        await self._manager.handle_request(scope, receive_again, send)
 
     async def _run(self) -> None:
         async with self._manager.run():
             self._is_up.set()
             await asyncio.Event().wait()  # runs until the loop ends
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` function that replays this body; after that, only a disconnect can follow."""
-    is_sent = False
-
-    async def receive_again() -> Message:
-        nonlocal is_sent
-        if is_sent:
-            return await receive()
-        is_sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
 
 
 @dataclass(frozen=True, slots=True)

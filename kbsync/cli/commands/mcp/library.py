@@ -30,7 +30,7 @@ from kbsync.cli.commands.mcp.documents import (
 from kbsync.cli.commands.mcp.open_mirrors import query_folders, run_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
-from kbsync.cli.report import HELD, MAX_HELD, MirrorReport, mirror_reports
+from kbsync.cli.report import MAX_HELD, MirrorReport, mirror_reports
 from kbsync.contract.searching import Query, SupportsExplain
 from kbsync.core.model import Status
 from kbsync.core.text import format_count
@@ -112,7 +112,22 @@ class Library:
         The document is given by the `path` of its file or by its id at the target.
         """
         chosen = self.open_mirrors.installation.narrow(mirror)
-        document = await self._locate(chosen, path, document_id)
+        if path is not None:
+            matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
+            if not matches:
+                explanation = await in_mirror_threads("", explain_file(chosen, path, AWAY, text=False))
+                raise UsageError(f"{path} has no document. {explanation.answer}")
+            subject = path
+        else:
+            matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id or "")))
+            if not matches:
+                shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
+                why = "; only passages are available for documents from other machines" * shares_base
+                raise UsageError(
+                    f"there is no document {document_id}; `search` returns the ids that exist{why}"
+                )
+            subject = f"a document {document_id}"
+        document = _only_match(matches, subject, [match.mirror.name for match in matches])
         text = await self._text(document)
         if around is not None:
             span = find_passage(around, text)
@@ -135,23 +150,10 @@ class Library:
             "notes": self._notes(reports),
         }
 
-    async def _locate(self, chosen: Installation, path: str | None, document_id: str | None) -> Located:
-        if path is not None:
-            matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
-            if not matches:
-                explanation = await in_mirror_threads("", explain_file(chosen, path, AWAY, text=False))
-                raise UsageError(f"{path} has no document. {explanation.answer}")
-            return _only_match(matches, path, [match.mirror.name for match in matches])
-        matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id or "")))
-        if not matches:
-            shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
-            why = "; only passages are available for documents from other machines" if shares_base else ""
-            raise UsageError(f"there is no document {document_id}; `search` returns the ids that exist{why}")
-        return _only_match(matches, f"a document {document_id}", [match.mirror.name for match in matches])
-
     async def _text(self, located: Located) -> str:
-        """Return the text that the target extracted, otherwise that of the file if it is a text file."""
-        name = located.mirror.name
+        """Return the text that the target extracted, otherwise that of the file if it is a text file that
+        still has the mirrored bytes. Raises `Rejected` if it has changed or has no text."""
+        name, path = located.mirror.name, located.path
         async with self.open_mirrors.target(located.mirror) as target:
             try:
                 if isinstance(target, SupportsExplain):
@@ -162,10 +164,21 @@ class Library:
                 if error.halt != CREDENTIALS or not await self.open_mirrors.reload_secrets([name]):
                     raise
                 return await self._text(replace(located, mirror=self.open_mirrors.installation.mirror(name)))
-        if needs_parser(located.path) or located.size > MAX_TEXT_FILE_BYTES:
+        if needs_parser(path) or located.size > MAX_TEXT_FILE_BYTES:
             raise NotOffered(PASSAGES_ONLY)
-        reading = asyncio.to_thread(_read_text, located)
-        return await in_mirror_threads(name, reading)
+
+        def read_file() -> str | None:
+            folder = Path(os.path.realpath(located.mirror.folder))
+            content = read_stable(folder, path, located.digest, located.size)
+            return parse_text(path, content).text if isinstance(content, bytes) else None
+
+        text = await in_mirror_threads(name, asyncio.to_thread(read_file))
+        if text is not None:
+            return text
+        why = located.reason or "the file has changed since it was mirrored, or can't be read"
+        if located.state in LASTING:
+            raise NotOffered(f"{path}: {why}; {PASSAGES_ONLY}")
+        raise Rejected(f"{path}: {why}; try again in a moment")
 
     # -- lists ------------------------------------------------------------------------------------
 
@@ -239,8 +252,14 @@ class Library:
         while True:
             reports = await self._reports(chosen)
             waiting = sum(report.waiting for report in reports)
-            can_progress = [report for report in reports if self._can_progress(report)]
-            in_progress = [report for report in can_progress if report.waiting or not report.has_passed]
+            # Held documents don't block the others.
+            attended = [
+                report
+                for report in reports
+                if (report.status.halt is None or report.is_held)
+                and (self.open_mirrors.will_mirror or not report.is_unattended)
+            ]
+            in_progress = [report for report in attended if report.waiting or not report.has_passed]
             counts = [report.status.documents for report in reports]
             finished = sum(count.ready + count.failed + count.held for count in counts)
             has_progressed = has_progressed or bool(in_progress)
@@ -256,22 +275,13 @@ class Library:
                 if is_compared or not seconds:
                     return []
                 began = clock()
-                unseen = await self._find_unseen(chosen, can_progress, until - began)
+                unseen = await self._find_unseen(chosen, attended, until - began)
                 # Files added meanwhile may still be in progress, so reread the rows.
                 is_compared, has_progressed = not unseen, has_progressed or bool(unseen)
                 pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
                 return [f"{name}: recent changes in its folder may not be indexed yet" for name in unseen]
             await asyncio.sleep(pause)
-
-    def _can_progress(self, report: MirrorReport) -> bool:
-        """Return whether a running kbsync can make progress on the mirror.
-
-        Held documents don't block the others.
-        """
-        halt = report.status.halt
-        is_halted = halt is not None and halt.reason not in HELD
-        return not is_halted and (self.open_mirrors.will_mirror or not report.is_unattended)
 
     async def _find_unseen(
         self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
@@ -326,16 +336,3 @@ def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T
         names = ", ".join(mirrors)
         raise UsageError(f"several mirrors have {subject}: {names}; choose a `mirror`")
     return matches[0]
-
-
-def _read_text(located: Located) -> str:
-    """Return the text of the file if it still has the mirrored bytes. Raises `Rejected` if it has changed or
-    has no text."""
-    folder, path = Path(os.path.realpath(located.mirror.folder)), located.path
-    content = read_stable(folder, path, located.digest, located.size)
-    if isinstance(content, bytes):
-        return parse_text(path, content).text
-    why = located.reason or "the file has changed since it was mirrored, or can't be read"
-    if located.state in LASTING:
-        raise NotOffered(f"{path}: {why}; {PASSAGES_ONLY}")
-    raise Rejected(f"{path}: {why}; try again in a moment")

@@ -11,7 +11,6 @@ import os
 import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import jsonschema
@@ -392,7 +391,12 @@ class _Handlers:
         if ("path" in arguments) == ("document_id" in arguments):
             raise UsageError("pass either `path` or `document_id`")
         response = await self._run_query(lambda: self._library.get(**arguments))
-        return response, "\n\n".join(_format_piece(response))
+        text, start, more = response["text"], response["offset"], response["next_offset"]
+        span = f"{start:,} to {start + len(text):,} of {response['total']:,}"
+        continues = "" if more is None else f"; continues at offset {more}"
+        reason = [f"{response['state']}: {response['reason']}"] if response["reason"] else []
+        head = f"{printable(response['path'])}, characters {span}{continues}"
+        return response, "\n\n".join([*_format_notes(response), *reason, head, text])
 
     async def _list(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
         states = tuple(status for status in SHOWN if status.word == arguments.get("state"))
@@ -403,7 +407,15 @@ class _Handlers:
         response = await self._run_query(lambda: self._library.list_files(page, arguments.get("mirror")))
         if response["next"] is not None:
             response["next"] = cursor(response["next"])
-        return response, "\n".join(_format_list(response))
+        lines = [*_format_notes(response), *map(_format_mirror, response["mirrors"])]
+        lines += [f"{printable(folder)}/" for folder in response["folders"]]
+        for file in response["files"]:
+            reason = f": {file['reason']}" if file["reason"] else ""
+            state = "" if file["state"] == Status.READY.word else f" ({file['state']}{reason})"
+            lines.append(f"{printable(file['path'])}{state}")
+        if response["next"] is not None:
+            lines.append(f"More files: pass `cursor` {response['next']}")
+        return response, "\n".join(lines)
 
     async def _status(self, context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
         notes = await self._wait(context, arguments)
@@ -411,7 +423,18 @@ class _Handlers:
             lambda: self._library.status(arguments.get("mirror"), arguments.get("path"))
         )
         response["notes"] += notes
-        return response, "\n".join(_format_status(response))
+        lines = list[str]()
+        if (why := response["explanation"]) is not None:
+            lines += [f"{printable(why['path'])}: {why['answer']}", *why["sentences"], ""]
+        lines += _format_notes(response)
+        for mirror in response["mirrors"]:
+            lines.append(_format_mirror(mirror))
+            lines += [
+                f"{mirror['name']}: {state}: {printable(document['path'])}: {document['reason']}"
+                for state in ("failed", "held")
+                for document in mirror[state]
+            ]
+        return response, "\n".join(lines)
 
     async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
         """Wait as long as the client requests, and report progress if the client asked for it.
@@ -596,9 +619,8 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _format_notes(response: Json) -> Iterator[str]:
-    if response["notes"]:
-        yield "Note: " + "\nNote: ".join(response["notes"])
+def _format_notes(response: Json) -> list[str]:
+    return ["\n".join(f"Note: {note}" for note in response["notes"])] if response["notes"] else []
 
 
 def _format_hits(response: Json, several: bool) -> Iterator[str]:
@@ -610,58 +632,18 @@ def _format_hits(response: Json, several: bool) -> Iterator[str]:
         whose = whose or (f"{hit['mirror']}: " if several else "")
         when = f"as of {hit['as_of']}" if hit["as_of"] else ""
         facts = [f"id {hit['document_id']}", *filter(None, [when, hit["reason"]])]
-        head = f"{number}. {whose}{printable(hit['path'])} ({', '.join(facts)})"
-        yield "\n".join([head, *map(partial(_format_passage, hit), hit["passages"])])
-
-
-def _format_passage(hit: Json, passage: Json) -> str:
-    location = f"page {passage['page']}" if passage["page"] is not None else ""
-    if not location and passage["line"] is not None:
-        location = f"line {passage['line']}"
-    trail = " › ".join(passage["headings"]) or hit["title"] or ""
-    head = ", ".join(filter(None, [printable(trail), location]))
-    return f"[{head}]\n{passage['text']}" if head else passage["text"]
-
-
-def _format_piece(response: Json) -> Iterator[str]:
-    yield from _format_notes(response)
-    if response["reason"]:
-        yield f"{response['state']}: {response['reason']}"
-    end = response["offset"] + len(response["text"])
-    more = "" if response["next_offset"] is None else f"; continues at offset {response['next_offset']}"
-    span = f"{response['offset']:,} to {end:,} of {response['total']:,}"
-    yield f"{printable(response['path'])}, characters {span}{more}"
-    yield response["text"]
+        lines = [f"{number}. {whose}{printable(hit['path'])} ({', '.join(facts)})"]
+        for passage in hit["passages"]:
+            location = f"page {passage['page']}" if passage["page"] is not None else ""
+            if not location and passage["line"] is not None:
+                location = f"line {passage['line']}"
+            trail = " › ".join(passage["headings"]) or hit["title"] or ""
+            head = ", ".join(filter(None, [printable(trail), location]))
+            lines += [f"[{head}]", passage["text"]] if head else [passage["text"]]
+        yield "\n".join(lines)
 
 
 def _format_mirror(mirror: Json) -> str:
     counts = ", ".join(f"{number:,} {state}" for state, number in mirror["documents"].items() if number)
     when = f"as of {mirror['as_of']}" if mirror["as_of"] else "no pass has finished yet"
     return f"{mirror['name']}: {printable(mirror['folder'])}: {counts or 'no files'}; {when}"
-
-
-def _format_list(response: Json) -> Iterator[str]:
-    yield from _format_notes(response)
-    yield from map(_format_mirror, response["mirrors"])
-    yield from (f"{printable(folder)}/" for folder in response["folders"])
-    for file in response["files"]:
-        reason = f": {file['reason']}" if file["reason"] else ""
-        state = "" if file["state"] == Status.READY.word else f" ({file['state']}{reason})"
-        yield f"{printable(file['path'])}{state}"
-    if response["next"] is not None:
-        yield f"More files: pass `cursor` {response['next']}"
-
-
-def _format_status(response: Json) -> Iterator[str]:
-    if (why := response["explanation"]) is not None:
-        yield f"{printable(why['path'])}: {why['answer']}"
-        yield from why["sentences"]
-        yield ""
-    yield from _format_notes(response)
-    for mirror in response["mirrors"]:
-        yield _format_mirror(mirror)
-        yield from (
-            f"{mirror['name']}: {state}: {printable(document['path'])}: {document['reason']}"
-            for state in ("failed", "held")
-            for document in mirror[state]
-        )

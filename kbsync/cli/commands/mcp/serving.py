@@ -178,23 +178,17 @@ class _Lines(io.TextIOWrapper):
         return replace_surrogates(super().readline(-1 if size is None else size))
 
 
-def _take_stdin() -> _Lines:
-    """Return the client's stream, and replace stdin with an empty one, so that no child process can read the
-    client's lines.
-    """
-    lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-    return lines
-
-
 async def answer_stdio(server: Server[Any]) -> None:
     """Serve the client on stdin and stdout until it closes them."""
     disconnects = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
     with contextlib.suppress(*disconnects):
+        lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")
+        # No child process may read the client's lines.
+        empty = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(empty, 0)
+        os.close(empty)
         try:
-            async with stdio_server(anyio.wrap_file(_take_stdin())) as (incoming, outgoing):
+            async with stdio_server(anyio.wrap_file(lines)) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
         except BaseExceptionGroup as group:
             _, others = group.split(disconnects)

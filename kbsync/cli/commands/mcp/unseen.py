@@ -69,19 +69,19 @@ class _Comparison:
 
     def is_changed(self, listing: FolderListing) -> bool:
         """Return whether an entry of this folder was added, removed or changed."""
+        folders = [join(listing.path, name) for name in listing.gone_folders]
+
+        def had_files(tx: Tx) -> bool:
+            # The row of a deleted folder remains for a while.
+            rows = (row for folder in folders for row in tx.entries.below(self._mirror, folder))
+            return any(row.presence is not Presence.GONE for row in rows)
+
         return (
             (listing.new and not listing.problem)
             or bool(listing.missing)
-            or any(self._had_files(join(listing.path, name)) for name in listing.gone_folders)
+            or (bool(folders) and self.read(had_files))
             or any(self._has_other_bytes(listing.path, entry) for entry in listing.changed)
         )
-
-    def _had_files(self, folder: str) -> bool:
-        # The row of a deleted folder remains for a while.
-        def has_files(tx: Tx) -> bool:
-            return any(row.presence is not Presence.GONE for row in tx.entries.below(self._mirror, folder))
-
-        return self.read(has_files)
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
         """Return whether the file is new, or differs in more than its times and mode, because changes to
