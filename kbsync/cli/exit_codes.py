@@ -103,31 +103,29 @@ def sentence_of(error: Exception) -> str:
     """Return the error as a message: what happened, to which file, and what to do."""
     if _lacks_working_directory(error):
         return "the working directory was deleted; change to another one"
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return f"{where}{error.strerror.lower()}{_fix_of(error)}"
-    return str(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    from kbsync.state.db import lacks_inodes
+    from kbsync.state.lock import fix_for
+
+    fix = _FIXES.get(error.errno or 0, "")
+    path = Path(os.fsdecode(error.filename)) if error.filename else None
+    if path is None:
+        return error.strerror.lower() + fix
+    if error.errno == errno.ENOSPC and lacks_inodes(path):
+        fix = "; free some inodes (df -i)"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        with suppress(OSError):
+            # Another user's file in our folder: restore its owner.
+            is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
+            if is_astray and (command := fix_for(path.parent, path)):
+                fix = f"; restore its owner: {command}"
+    return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}{fix}"
 
 
 def _lacks_working_directory(error: Exception) -> bool:
     # Only getcwd(2) fails like this without a path.
     return isinstance(error, FileNotFoundError) and not error.filename
-
-
-def _fix_of(error: OSError) -> str:
-    from kbsync.state.db import lacks_inodes
-    from kbsync.state.lock import fix_for
-
-    path = Path(os.fsdecode(error.filename)) if error.filename else None
-    if error.errno == errno.ENOSPC and path is not None and lacks_inodes(path):
-        return "; free some inodes (df -i)"
-    if error.errno in (errno.EACCES, errno.EPERM) and path is not None:
-        with suppress(OSError):
-            # Another user's file in our folder: restore its owner.
-            is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
-            if is_astray and (command := fix_for(path.parent, path)):
-                return f"; restore its owner: {command}"
-    return _FIXES.get(error.errno or 0, "")
 
 
 _FIXES = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.target import Limits
-from kbsync.core.model import FileChoice, FileKind
+from kbsync.core.model import FileChoice, FileKind, Formats
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import format_count, format_size, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
@@ -88,6 +88,11 @@ def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderC
             contents.leave_out(f"{below}/", error.strerror or str(error))
             contents.count_unreadable(str(folder / below))
     return contents
+
+
+def scan_mirror(mirror: MirrorConfig, limits: Formats) -> FolderContents:
+    """Scan a mirror's folder like `scan_folder`, for files within the target's `limits`."""
+    return scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
 
 
 def _count_entries(

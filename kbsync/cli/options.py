@@ -131,16 +131,14 @@ class CommandGroup(click.Group):
     """A command that does nothing by itself: it requires a subcommand."""
 
     def __init__(self, *names: Any, **settings: Any) -> None:
-        settings |= {"callback": _name_one, "invoke_without_command": True}
+        @click.pass_context
+        def require_command(ctx: click.Context) -> None:
+            if ctx.invoked_subcommand is None:
+                raise click.UsageError(f"choose one of: {', '.join(self.list_commands(ctx))}", ctx)
+
+        settings |= {"callback": require_command, "invoke_without_command": True}
         super().__init__(*names, **settings)
         self.subcommand_metavar = "COMMAND [ARGS]…"
-
-
-@click.pass_context
-def _name_one(ctx: click.Context) -> None:
-    assert isinstance(ctx.command, click.Group)
-    if ctx.invoked_subcommand is None:
-        raise click.UsageError(f"choose one of: {', '.join(ctx.command.list_commands(ctx))}", ctx)
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (

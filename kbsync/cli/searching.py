@@ -130,13 +130,13 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     """Return the options that no document matches, as typed: all together if each one alone matches
     something."""
-    unmatched_filters = filters_in_words(query, unmatched, _write_date)
+
+    def write_date(moment: float) -> str:
+        # A local date, with the time unless it is midnight, as `--after` reads it.
+        return datetime.fromtimestamp(moment).isoformat(timespec="seconds").removesuffix("T00:00:00")
+
+    unmatched_filters = filters_in_words(query, unmatched, write_date)
     return [" ".join(f"--{name} {value}" for name, value in filters) for filters in unmatched_filters]
-
-
-def _write_date(moment: float) -> str:
-    """Return epoch seconds as a local date, with the time unless it is midnight, as `--after` reads it."""
-    return datetime.fromtimestamp(moment).isoformat(timespec="seconds").removesuffix("T00:00:00")
 
 
 LINES = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -95,8 +95,13 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
         *before, reload = what_next
         output.lines(before)
         if after is not None:
-            # These scan the folder.
-            output.lines(_describe_vaults(after, name))
+            from kbsync.cli.folder_contents import describe_vaults, limits_of, scan_mirror
+
+            # The config is changed already, and the next pass reports an unreadable folder.
+            with suppress(OSError, KbsyncError):
+                mirror = after.mirror(name)
+                contents = scan_mirror(mirror, limits_of(after, mirror))
+                output.lines(describe_vaults(mirror.folder, contents))
             output.lines(overlaps)
         output.line(reload)
 
@@ -177,18 +182,3 @@ def _add_to(
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
     reload = request_reload(after, f"to mirror it: {after.command_line('--once')}", added=name)
     return name, kind, [*what_next, reload], after
-
-
-def _describe_vaults(installation: Installation, name: str) -> Iterator[str]:
-    """Yield the lines about Obsidian vaults in the mirror's folder, as `init` prints them."""
-    from kbsync.cli.folder_contents import describe_vaults, limits_of, scan_folder
-    from kbsync.core.selection import Rules
-
-    mirror = installation.mirror(name)
-    try:
-        rules = Rules(mirror.include, mirror.exclude, limits_of(installation, mirror))
-        contents = scan_folder(mirror.folder, rules)
-    except (OSError, KbsyncError):
-        # The config is changed already, and the next pass reports an unreadable folder.
-        return
-    yield from describe_vaults(mirror.folder, contents)

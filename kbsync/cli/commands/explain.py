@@ -6,7 +6,6 @@ import os
 import shlex
 import stat
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from kbsync.cli.context import (
     command_context,
     open_for_reading,
     open_state,
+    read_state,
     reader,
     set_up_logs,
 )
@@ -130,33 +130,30 @@ def _describe_hard_link(installation: Installation, path: str) -> str:
     """Return the mirrored file that `path` is a hard link to, and the command that explains it; '' if there
     is none.
     """
-    with suppress(OSError):
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
-            return ""
-        with open_state(installation) as state:
-            for mirror in installation.mirrors:
-                same_file = state.read(partial(_find_same_file, mirror.name, Path(mirror.folder), status))
-                if same_file is not None:
-                    command = installation.command_line(f"explain {shell_word(path_argument(same_file))}")
-                    named = command if len(installation.mirrors) == 1 else f"{command} --mirror {mirror.name}"
-                    return (
-                        f"No mirrored folder contains it, but it is a hard link to {same_file} of mirror "
-                        f"{mirror.name}; run `{named}`."
-                    )
-    return ""
-
-
-def _find_same_file(name: str, folder: Path, status: os.stat_result, tx: Tx) -> str | None:
-    """Return the path of the mirror's file that has this status."""
     from kbsync.source.stat import stamp_of
 
-    record = tx.mirrors.named(name)
-    for path in () if record is None else tx.entries.visible_with_ino(record.id, stamp_of(status).ino):
-        with suppress(OSError):
-            if os.path.samestat(status, os.lstat(folder / path)):
-                return path
-    return None
+    def find_same_file(tx: Tx) -> tuple[str, str] | None:
+        for mirror in installation.mirrors:
+            record = tx.mirrors.named(mirror.name)
+            for name in () if record is None else tx.entries.visible_with_ino(record.id, inode):
+                with suppress(OSError):
+                    if os.path.samestat(status, os.lstat(mirror.folder / name)):
+                        return mirror.name, name
+        return None
+
+    with suppress(OSError):
+        status = os.lstat(path)
+        inode = stamp_of(status).ino
+        is_linked = stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+        if is_linked and (same_file := read_state(installation, find_same_file)) is not None:
+            mirror, name = same_file
+            command = installation.command_line(f"explain {shell_word(path_argument(name))}")
+            command += "" if len(installation.mirrors) == 1 else f" --mirror {mirror}"
+            return (
+                f"No mirrored folder contains it, but it is a hard link to {name} of mirror {mirror}; "
+                f"run `{command}`."
+            )
+    return ""
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:

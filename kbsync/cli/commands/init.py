@@ -312,6 +312,7 @@ def start_config(
     `describe_target` returns the config lines for a service and the location of its key; None for the
     built-in knowledge base. `remembered`: see `find_remembered`.
     """
+    from kbsync.cli.folder_contents import describe, limits_of, scan_mirror
     from kbsync.config.template import commented_config
     from kbsync.installation import Installation
 
@@ -334,8 +335,28 @@ def start_config(
         )
         installation = Installation(_write_config(path, text, key), state_dir)
         trial_message = "" if trial is None else take_over(trial, installation, name)
-    if prints:
-        _print_next_steps(path, choices, installation, key, trial_message)
+    if not prints:
+        return
+    output, mirror = Output(), installation.config.mirrors[0]
+    output.line(f"wrote {printable(str(path))}")
+    if choices.quiet:
+        return
+    if trial_message:
+        output.line(trial_message)
+    try:
+        limits = limits_of(installation, mirror)
+        contents = scan_mirror(mirror, limits)
+        output.lines(describe(mirror.name, mirror.folder, contents, is_paid=limits.paid))
+    except (OSError, KbsyncError) as error:
+        print_message(f"{mirror.folder} cannot be read: {system_reason(error)}")
+    if key is not None and key.env and not os.environ.get(key.env):
+        output.line(f"  export {key.env}=…  # first")
+    next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
+    if key is not None:
+        next_steps.insert(0, ("doctor", "check everything it needs"))
+    config_option = "" if choices.config is None else f"--config {shell_word(path_argument(str(path)))}"
+    for command, purpose in next_steps:
+        output.line(f"  {' '.join(filter(None, ('kbsync', command, config_option)))}  # {purpose}")
 
 
 class ConfigExists(UsageError):
@@ -579,31 +600,3 @@ def _write_config(path: Path, text: str, key: KeySource | None) -> Config:
         raise UsageError(
             f"{path} cannot be created ({why}); choose another file with --config FILE"
         ) from None
-
-
-def _print_next_steps(
-    path: Path, choices: Choices, installation: Installation, key: KeySource | None, trial_message: str
-) -> None:
-    from kbsync.cli.folder_contents import describe, limits_of, scan_folder
-    from kbsync.core.selection import Rules
-
-    output, mirror = Output(), installation.config.mirrors[0]
-    output.line(f"wrote {printable(str(path))}")
-    if choices.quiet:
-        return
-    if trial_message:
-        output.line(trial_message)
-    try:
-        limits = limits_of(installation, mirror)
-        contents = scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
-        output.lines(describe(mirror.name, mirror.folder, contents, is_paid=limits.paid))
-    except (OSError, KbsyncError) as error:
-        print_message(f"{mirror.folder} cannot be read: {system_reason(error)}")
-    if key is not None and key.env and not os.environ.get(key.env):
-        output.line(f"  export {key.env}=…  # first")
-    next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
-    if key is not None:
-        next_steps.insert(0, ("doctor", "check everything it needs"))
-    config_option = "" if choices.config is None else f"--config {shell_word(path_argument(str(path)))}"
-    for command, purpose in next_steps:
-        output.line(f"  {' '.join(filter(None, ('kbsync', command, config_option)))}  # {purpose}")

@@ -134,24 +134,22 @@ class LiveSearch:
             await self._changed.wait()
             self._changed.clear()
             await asyncio.sleep(self._pause)
-            if not self._changed.is_set():
-                await self._search_once()
-
-    async def _search_once(self) -> None:
-        text, problem, notes = self.text, "", self._notes
-        hits: Sequence[FoundDocument] = ()
-        try:
-            if text.strip():
-                reply = await self._search(replace(self._query, text=text, unfinished=True))
-                hits, notes = reply.hits, reply.note_lines()
-        except Exception as error:
-            if code_of(error) is None:
-                raise
-            problem = sentence_of(error)
-        if text == self.text:
-            # Otherwise the text has changed meanwhile, and these hits are outdated.
-            self.hits, self.marked, self._problem, self._notes = hits, 0, problem, notes
-            self.redraw()
+            if self._changed.is_set():
+                continue
+            text, problem, notes = self.text, "", self._notes
+            hits: Sequence[FoundDocument] = ()
+            try:
+                if text.strip():
+                    reply = await self._search(replace(self._query, text=text, unfinished=True))
+                    hits, notes = reply.hits, reply.note_lines()
+            except Exception as error:
+                if code_of(error) is None:
+                    raise
+                problem = sentence_of(error)
+            if text == self.text:
+                # Otherwise the text has changed meanwhile, and these hits are outdated.
+                self.hits, self.marked, self._problem, self._notes = hits, 0, problem, notes
+                self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
         """Return the lines below the input."""

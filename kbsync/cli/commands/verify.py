@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -94,6 +93,9 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     return worst([*codes, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
 
 
+_KINDS = ("missing", "stale", "orphaned", "duplicate", "unchecked")
+
+
 def _print(output: Output, audit: Verification, *, quiet: bool, several: bool) -> None:
     """Print the findings, then the result; with `several` mirrors, the result, which names the mirror, comes
     first."""
@@ -104,25 +106,18 @@ def _print(output: Output, audit: Verification, *, quiet: bool, several: bool) -
     kept_count = f"; {format_count(len(audit.kept), 'document')} kept" if audit.kept else ""
     others = f"; {format_count(audit.foreign, 'document')} not ours" if audit.foreign else ""
     summary = output.bold(f"{audit.name}: {result}{kept_count}{others}")
-    findings = _findings(output, audit)
-    output.lines([summary, *findings] if several else [*findings, summary])
-
-
-_KINDS = ("missing", "stale", "orphaned", "duplicate", "unchecked")
-
-
-def _findings(output: Output, audit: Verification) -> Iterator[str]:
+    if several:
+        output.line(summary)
     if audit.halt is not None:
         fix = f"; fix: {audit.halt.fix}" if audit.halt.fix else ""
-        yield output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}")
-    for kind in _KINDS:
-        for document in getattr(audit, kind):
+        output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}"))
+    for kind, style in (*dict.fromkeys(_KINDS, output.red).items(), ("kept", output.green)):
+        for document in getattr(audit, kind) or ():
             why = output.dim(printable(document.why))
-            yield f"{output.red(f'{kind:9}')}  {printable(document.path)}  {why}"
-    for item in audit.kept or ():
-        why = output.dim(printable(item.why))
-        yield f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {why}"
+            output.line(f"{style(f'{kind:9}')}  {printable(document.path)}  {why}")
     for name, documents in audit.detached.items():
         count, delete = format_count(documents, "document"), f"kbsync forget {name} --delete-documents"
         detached = f"{count} of the mirror {name}, which is no longer in the config; to delete: {delete}"
-        yield f"{output.dim('detached')}   {printable(detached)}"
+        output.line(f"{output.dim('detached')}   {printable(detached)}")
+    if not several:
+        output.line(summary)

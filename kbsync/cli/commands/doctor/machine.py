@@ -16,11 +16,10 @@ from kbsync import install_command, version_and_revision
 from kbsync.cli.commands.doctor.command import CheckResult, failed_check, warning, wrong
 from kbsync.cli.context import list_damaged, open_state, read_state
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.folder_contents import limits_of, scan_folder
+from kbsync.cli.folder_contents import limits_of, scan_mirror
 from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.core.model import Formats, Status
-from kbsync.core.selection import Rules
 from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.installation import BASES, Installation
@@ -135,11 +134,23 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     copied = {
         record.folder for record in records if record.last_pass is not None and record.folder in mirrored
     }
-    results = [
-        *_states_of_folder_option(installation, served, mirrored, copied),
-        *_forgotten(installation),
-        *_bases_of_former_mirrors(installation, served, mirrored),
-    ]
+    used, others = [installation.state_dir, *served], list[Path]()
+    with suppress(UsageError):  # no home directory is known
+        others = sorted((places.state_home(os.environ) / "folders").glob("*/"))
+    results = list[CheckResult]()
+    for state_dir in others:
+        # It is in use by this config or a running kbsync.
+        if any(places.is_inside(folder, state_dir) for folder in used) or lock.is_held(state_dir):
+            continue
+        other = Installation(Config(mirrors=()), state_dir, ("--state-dir", str(state_dir)))
+        try:
+            if other.state_file.exists():
+                results += _documents_in(other, mirrored, copied)
+                results += _forgotten(other)
+        except KbsyncError as error:
+            results.append(warning("copies", f"{state_dir} cannot be read: {error}"))
+    results += _forgotten(installation)
+    results += _bases_of_former_mirrors(installation, served, mirrored)
     for file in list_damaged(installation):
         # It may contain the text of files that were deleted later.
         detail = f"{file} is damaged and was set aside for inspection"
@@ -147,36 +158,13 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     yield from results or [CheckResult("copies", "none")]
 
 
-def _states_of_folder_option(
-    installation: Installation, served: Sequence[Path], mirrored: Collection[str], copied: Collection[str]
-) -> Iterator[CheckResult]:
-    """Yield a result for each mirror created with `--folder` whose folder is missing or also in this config,
-    with the documents it left behind.
-
-    `copied`: folders whose documents are in a knowledge base of this config.
-    """
-    try:
-        below = places.state_home(os.environ)
-    except UsageError:
-        return
-    used = [installation.state_dir, *served]
-    for state_dir in sorted((below / "folders").glob("*/")):
-        # It is in use by this config or a running kbsync.
-        if any(places.is_inside(folder, state_dir) for folder in used) or lock.is_held(state_dir):
-            continue
-        other = Installation(Config(mirrors=()), state_dir, ("--state-dir", str(state_dir)))
-        try:
-            if other.state_file.exists():
-                yield from _documents_in(other, mirrored, copied)
-                yield from _forgotten(other)
-        except KbsyncError as error:
-            yield warning("copies", f"{state_dir} cannot be read: {error}")
-
-
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield a result for each mirror of another state directory if its folder is mirrored here or missing."""
+    """Yield a result for each mirror of another state directory if its folder is mirrored here or missing.
+
+    `copied`: folders whose documents are in a knowledge base of this config.
+    """
     from kbsync.engine.forget import belongings
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
@@ -235,16 +223,26 @@ def _bases_of_former_mirrors(
 
     Another config may use it, and a mirror that is added to its config again continues with its own base.
     """
+    from kbsync.engine.forget import belongings
+
     # Other files there are not copies, such as the record of which documents in a database are ours.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
     unused = [base for base in bases if not any(places.is_inside(path, base) for path in served)]
     if not unused:
         return
-    # The mirrors in the state; None if there is no state.
+    # The folders of the mirrors in the state, by name; None if there is no state.
     folders: dict[str, str] | None = None
+    former, forgotten = set[Path | None](), set[Path | None]()
+
+    def read_owners(tx: Tx) -> dict[str, str]:
+        records = tx.mirrors.all()
+        former.update(base.folder for record in records for base, _ in belongings(tx, record).elsewhere)
+        forgotten.update(base.base.folder for base in tx.forgotten.bases())
+        return {record.name: record.folder for record in records}
+
     with open_state(installation) as state:
         if state.exists:
-            folders, forgotten, behind = state.read(_whose_bases)
+            folders = state.read(read_owners)
     targets = {
         mirror.name: installation.embedded_base(mirror) or mirror.target.type
         for mirror in installation.config.mirrors
@@ -261,23 +259,13 @@ def _bases_of_former_mirrors(
             yield warning("copies", detail, installation.command_line(f"forget {name} --delete-documents"))
         elif name in targets:
             detail = f"{name} now uses {targets[name]}; {base} is its former knowledge base"
-            end = installation.command_line(f"forget {name} --left-behind") if base in behind else ""
+            end = installation.command_line(f"forget {name} --left-behind") if base in former else ""
             yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
             # A mirror of the same folder continues to use the base under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
             end = installation.command_line(f"forget {name} --delete-documents")
             yield warning("copies", f"{detail}; if no other config uses it, delete it with: {end}")
-
-
-def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | None]]:
-    """Return the folders of the known mirrors by name, the bases of forgotten mirrors, and former bases."""
-    from kbsync.engine.forget import belongings
-
-    records = tx.mirrors.all()
-    behind = {base.folder for record in records for base, _ in belongings(tx, record).elsewhere}
-    forgotten = {base.base.folder for base in tx.forgotten.bases()}
-    return {record.name: record.folder for record in records}, forgotten, behind
 
 
 def _holds_documents(base: Path) -> bool:
@@ -303,7 +291,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         # The service check reports a target that cannot be opened.
         limits = Formats()
     try:
-        contents = scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
+        contents = scan_mirror(mirror, limits)
     except FileNotFoundError:
         fix = "mount the folder, or fix its path in the config"
         yield wrong("folder", f"{mirror.folder} does not exist", fix, Code.PERSON)
@@ -449,7 +437,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
             yield CheckResult("inotify", detail)
     limits, needed = read_limits(), 0
     for mirror in watched:
-        needed += scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, Formats())).folders
+        needed += scan_mirror(mirror, Formats()).folders
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")
     elif needed * 1.2 >= limits.watches:

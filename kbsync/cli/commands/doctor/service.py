@@ -52,7 +52,15 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
             target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         async with aclosing(target):
             results = [result async for result in _check_base(installation, mirror, target)]
-            return [*results, *_check_clock(target)]
+        # From the service's `Date` header.
+        if (offset := target.clock_offset) is None:
+            return results
+        side = "behind" if offset > 0 else "ahead of"
+        difference = f"this machine's clock is {abs(offset):,.0f} s {side} the service's"
+        detail = f"{difference}, so the service may refuse signed keys"
+        if abs(offset) <= CLOCK_TOLERANCE:
+            return [*results, CheckResult("clock", "in step with the service")]
+        return [*results, warning("clock", detail, "sudo timedatectl set-ntp true")]
 
     try:
         yield from asyncio.run(check_base())
@@ -187,23 +195,10 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
         yield CheckResult(subject, detail)
 
 
-def _check_clock(target: Target) -> Iterator[CheckResult]:
-    """Compare this machine's clock with the service's `Date` header."""
-    if target.clock_offset is None:
-        return
-    if abs(offset := target.clock_offset) <= CLOCK_TOLERANCE:
-        yield CheckResult("clock", "in step with the service")
-        return
-    side = "behind" if offset > 0 else "ahead of"
-    difference = f"this machine's clock is {abs(offset):,.0f} s {side} the service's"
-    detail = f"{difference}, so the service may refuse signed keys"
-    yield warning("clock", detail, "sudo timedatectl set-ntp true")
-
-
 async def _check_base(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
-    """Check the key and the knowledge base, and report them in the target's own words."""
+    """Check the key and the knowledge base, and how full the account is, in the target's own words."""
     subject, is_remote = "knowledge base", not target.limits.embedded
     try:
         base = await target.base()
@@ -220,8 +215,27 @@ async def _check_base(
         yield CheckResult("key", "accepted")
     held = "" if base.documents is None else format_count(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
-    async for result in _check_quota(target, base.address):
-        yield result
+    try:
+        room = await target.capacity()
+    except Rejected:
+        return
+    except TargetError as error:
+        yield failed_check("quota", error)
+        return
+    if room is None:
+        return  # the service doesn't say
+    detail = f"{format_size(room.used)} of {format_size(room.total)} used"
+    parts = [(room.used, room.total)]
+    if room.used_words is not None and room.total_words is not None:
+        detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
+        parts.append((room.used_words, room.total_words))
+    fix = f"delete documents at {base.address}, or get more space for the account"
+    if any(used >= total for used, total in parts):
+        yield wrong("quota", f"{detail}: full", fix, Code.PERSON)
+    elif any(used > NEARLY_FULL * total for used, total in parts):
+        yield warning("quota", detail, fix)
+    else:
+        yield CheckResult("quota", detail)
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
@@ -256,28 +270,3 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
         # The config was valid when it was read, but has since changed.
         return ""
     return f"api_key comes from the variable {', '.join(names)}" if names else f"api_key is written in {file}"
-
-
-async def _check_quota(target: Target, address: str) -> AsyncIterator[CheckResult]:
-    """Check how full the account is, if the service reports it."""
-    try:
-        room = await target.capacity()
-    except Rejected:
-        return
-    except TargetError as error:
-        yield failed_check("quota", error)
-        return
-    if room is None:
-        return
-    detail = f"{format_size(room.used)} of {format_size(room.total)} used"
-    parts = [(room.used, room.total)]
-    if room.used_words is not None and room.total_words is not None:
-        detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
-        parts.append((room.used_words, room.total_words))
-    fix = f"delete documents at {address}, or get more space for the account"
-    if any(used >= total for used, total in parts):
-        yield wrong("quota", f"{detail}: full", fix, Code.PERSON)
-    elif any(used > NEARLY_FULL * total for used, total in parts):
-        yield warning("quota", detail, fix)
-    else:
-        yield CheckResult("quota", detail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
@@ -132,8 +131,15 @@ def _copy(
             raise UsageError("its config has just changed; run the command again")
         uuid, total = source.check()
 
+        def read_origins(tx: Tx) -> tuple[MirrorRecord | None, list[int]]:
+            record = tx.mirrors.named(mirror.name)
+            left = () if record is None else tx.uploads.left_behind(record.id, 0)
+            bindings = ((number, tx.mirrors.binding(number)) for number in left)
+            # Under any prefix.
+            return record, [n for n, item in bindings if item and (item.target, item.base) == ("local", uuid)]
+
         async def copy_documents() -> None:
-            record, origins = await store.read(lambda tx: _origins(tx, mirror.name, uuid))
+            record, origins = await store.read(read_origins)
             if record is None or (total and not origins):
                 raise _unknown_base(installation, mirror, folder)
             async with (
@@ -167,20 +173,12 @@ def _copy(
     return copied
 
 
-def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[int]]:
-    """Return the mirror, and its bindings to the base with this id, under any prefix."""
-    record = tx.mirrors.named(name)
-    if record is None:
-        return None, []
-    bindings = ((number, tx.mirrors.binding(number)) for number in tx.uploads.left_behind(record.id, 0))
-    wanted = ("local", uuid)
-    return record, [number for number, item in bindings if item and (item.target, item.base) == wanted]
-
-
 @asynccontextmanager
 async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bool) -> AsyncIterator[None]:
     """Print progress lines while the copy runs."""
     import asyncio
+
+    from kbsync.engine.clock import end_tasks
 
     async def print_lines() -> None:
         while True:
@@ -189,11 +187,8 @@ async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bo
                 f"{name}: {copied.documents + copied.present:,} of {format_count(total, 'document')}"
             )
 
-    task = None if quiet else asyncio.create_task(print_lines())
+    tasks = [] if quiet else [asyncio.create_task(print_lines())]
     try:
         yield
     finally:
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(tasks)
