@@ -124,16 +124,16 @@ async def forget_mirror(
     bases = [holdings.binding, *(leftover.base for leftover in holdings.leftovers)]
     folders = {base.folder for base in bases if base is not None and base.folder is not None}
     folders = folders if deleting is not None else set()
-    unused = folders - await store.read(_find_used_folders)
+
+    def find_used_folders(tx: Tx) -> set[Path | None]:
+        # Of the built-in knowledge bases that mirrors use or left documents in.
+        numbers = [record.binding for record in tx.mirrors.all() if record.binding is not None]
+        bindings = [*map(tx.mirrors.binding, numbers), *(base.base for base in tx.forgotten.bases())]
+        return {binding.folder for binding in bindings if binding is not None}
+
+    unused = folders - await store.read(find_used_folders)
     await asyncio.to_thread(_remove_files, installation.state_file, folders, unused)
     return deleted
-
-
-def _find_used_folders(tx: Tx) -> set[Path | None]:
-    """Return the folders of the built-in knowledge bases that mirrors use or left documents in."""
-    numbers = [record.binding for record in tx.mirrors.all() if record.binding is not None]
-    bindings = [*map(tx.mirrors.binding, numbers), *(base.base for base in tx.forgotten.bases())]
-    return {binding.folder for binding in bindings if binding is not None}
 
 
 def _remove_files(state_file: Path, folders: Collection[Path], unused: Collection[Path]) -> None:

@@ -336,7 +336,10 @@ def open_state(
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:
-            _end_reload_messages(store)
+            # Requests to reload the config, which is read after this.
+            with contextlib.suppress(StateError):
+                if numbers := store.read_now(lambda tx: tx.inbox.reloads()):
+                    store.submit(lambda tx: tx.inbox.done(*numbers)).result()
             yield _with_current_config(installation, on_refused), store
         finally:
             store.close()
@@ -345,14 +348,6 @@ def open_state(
                     notify(_set_aside(path, store.damage))
                 except StateError as error:  # the next start tries again
                     notify(str(error))
-
-
-def _end_reload_messages(store: StateStore) -> None:
-    """Remove requests to reload the config, which is read after this."""
-
-    with contextlib.suppress(StateError):
-        if numbers := store.read_now(lambda tx: tx.inbox.reloads()):
-            store.submit(lambda tx: tx.inbox.done(*numbers)).result()
 
 
 def _with_current_config(

@@ -136,9 +136,14 @@ async def search(
     has_good_hits = bool(hits) and not (unknown and all(target.are_all for target in unknown))
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
+    if lacks_phrase and answered and unmatched == Unmatched():
+        phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
+        without = " ".join(f"“{word}”" for word in query.excluded)
+        text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
+        text = f"{text}; leave out the quotes to search for the words"
+        notes = [*notes, Note(printable(text), explains_hits=True)]
     notes = [
         *notes,
-        *([_note_on_phrases(query)] if lacks_phrase and answered and unmatched == Unmatched() else []),
         *_notes_on_words(guesses, unknown if hits else ()),
         *notes_on(freshness, opened, with_held_hits=held, searchable=searchable, has_good_hits=has_good_hits),
         *_notes_on_errors(errors, freshness, opened),
@@ -189,25 +194,6 @@ def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords])
     elif codes := [word for word in guesses if any(word in target.codes for target in unknown)]:
         lines.append(f"no document has “{'” or “'.join(codes)}”")
     return [Note(printable(line), explains_hits=True) for line in lines]
-
-
-def _note_on_phrases(query: Query) -> Note:
-    phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
-    without = " ".join(f"“{word}”" for word in query.excluded)
-    text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
-    return Note(printable(f"{text}; leave out the quotes to search for the words"), explains_hits=True)
-
-
-def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[Note]:
-    """Return the mirrors whose service supports neither phrases nor excluded words."""
-    if not query.phrases and not query.excluded:
-        return []
-    text = 'this service doesn\'t support "phrases" or -words; searched for the other words'
-    return [
-        Note(printable(f"{mirror.name}: {text}"), explains_hits=True)
-        for mirror in searched
-        if not mirror.target.limits.embedded
-    ]
 
 
 def notes_on(
@@ -334,7 +320,12 @@ async def _find(
         if images:
             best = await with_images(best, searched)
         known = [words for words in unknown if words is not None]
-        notes = _notes_on_syntax(searched, query)
+        text = 'this service doesn\'t support "phrases" or -words; searched for the other words'
+        notes = [
+            Note(printable(f"{mirror.name}: {text}"), explains_hits=True)
+            for mirror in searched
+            if (query.phrases or query.excluded) and not mirror.target.limits.embedded
+        ]
         return best, errors, answered, known if len(known) == len(unknown) else [], notes
 
 

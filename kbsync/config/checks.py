@@ -91,30 +91,28 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
-    for indices in users.values():
-        for first, second in itertools.combinations(indices, 2):
-            if mirrors[first].name != mirrors[second].name:  # otherwise `name_conflicts` reports it
-                yield from _pair_conflicts(mirrors[first], first, mirrors[second], second)
-
-
-def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, second: int) -> Iterator[Conflict]:
-    second_loc, first_loc = ("mirrors", second), ("mirrors", first)
-    targets: tuple[Loc, ...] = ((*first_loc, "target"), (*second_loc, "target"))
-    if not other.target.shares_base:
-        message = f"is already the knowledge base of mirror {mirror.name}; each mirror needs its own"
-        yield Conflict((*second_loc, "target", "path"), message, targets)
-    if overlap(mirror.folder, other.folder):
-        message = (
-            f"{format_path(other.folder)} and {format_path(mirror.folder)} of mirror {mirror.name} overlap "
-            "and go into one knowledge base; separate the folders or the knowledge bases"
-        )
-        yield Conflict((*second_loc, "folder"), message, (*targets, (*first_loc, "folder")))
-    if other.target.shares_base and prefixes_clash(mirror.prefix, other.prefix):
-        message = (
-            f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} clash in one knowledge "
-            "base: one is the start of the other; choose prefixes such as guides/ and faq/"
-        )
-        yield Conflict((*second_loc, "prefix"), message, (*targets, (*first_loc, "prefix")))
+    pairs = (pair for indices in users.values() for pair in itertools.combinations(indices, 2))
+    for first, second in pairs:
+        mirror, other = mirrors[first], mirrors[second]
+        if mirror.name == other.name:
+            continue  # `name_conflicts` reports it
+        first_loc, second_loc = ("mirrors", first), ("mirrors", second)
+        targets: tuple[Loc, ...] = ((*first_loc, "target"), (*second_loc, "target"))
+        if not other.target.shares_base:
+            message = f"is already the knowledge base of mirror {mirror.name}; each mirror needs its own"
+            yield Conflict((*second_loc, "target", "path"), message, targets)
+        if overlap(mirror.folder, other.folder):
+            message = (
+                f"{format_path(other.folder)} and {format_path(mirror.folder)} of mirror {mirror.name} "
+                "overlap and go into one knowledge base; separate the folders or the knowledge bases"
+            )
+            yield Conflict((*second_loc, "folder"), message, (*targets, (*first_loc, "folder")))
+        if other.target.shares_base and prefixes_clash(mirror.prefix, other.prefix):
+            message = (
+                f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} clash in one knowledge "
+                "base: one is the start of the other; choose prefixes such as guides/ and faq/"
+            )
+            yield Conflict((*second_loc, "prefix"), message, (*targets, (*first_loc, "prefix")))
 
 
 def prefixes_clash(prefix: str, other: str) -> bool:

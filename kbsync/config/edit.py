@@ -71,7 +71,13 @@ def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
     before = read_yaml(text).value or {}
     if isinstance(before, dict) and not before.get("mirrors"):
         lines = f"{newline}    ".join(f"{key}: {value}" for key, value in values.items())
-        edited = _with_first_item(text, f"  - {lines}{newline}", newline)
+        item = f"  - {lines}{newline}"
+        if (empty := _NO_MIRRORS.search(text)) is not None:
+            comment = f"  {empty[1]}" if empty[1] else ""
+            edited = f"{text[: empty.start()]}mirrors:{comment}{newline}{item}{text[empty.end() :]}"
+        else:
+            line_end = "" if text.endswith(newline) or not text else newline
+            edited = f"{text}{line_end}mirrors:{newline}{item}"
     elif (last := _items(text)[-1]).dash is not None:
         indent, gap, end = _indent(text, last.dash), text[last.dash + 1 : last.start], _block_end(text, last)
         # After a dash with a tab or a line end, the columns of the keys are unknown.
@@ -83,15 +89,6 @@ def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
         pairs = (f'"{key}": {value}' if is_json else f"{key}: {value}" for key, value in values.items())
         edited = _with_flow_item(text, last, f"{{{', '.join(pairs)}}}", newline)
     return _checked(before, edited, lambda mirrors: [*mirrors, dict(settings)])
-
-
-def _with_first_item(text: str, item: str, newline: str) -> str:
-    """Return `text`, which has no mirror, with a list of this one."""
-    key = _NO_MIRRORS.search(text)
-    if key is None:
-        return f"{text}{'' if text.endswith(newline) or not text else newline}mirrors:{newline}{item}"
-    comment = f"  {key[1]}" if key[1] else ""
-    return f"{text[: key.start()]}mirrors:{comment}{newline}{item}{text[key.end() :]}"
 
 
 def without_mirror(text: str, index: int) -> str:

@@ -51,19 +51,6 @@ class Secret:
         raise TypeError("a Secret can't be serialized")
 
 
-def _fault(value: object) -> str:
-    """Return what is wrong with a value, without repeating it. Checks for invisible characters first."""
-    match value:
-        case "":
-            return "is empty"
-        case str() if value.startswith("\ufeff"):
-            return "begins with a byte order mark"
-        case str() if "\n" in value or "\r" in value:
-            return "contains a line break"
-        case _:
-            return "is not valid"
-
-
 @dataclass(frozen=True, eq=False)
 class Confidential(ValueKind):
     """A text held as a `Secret`. The key with `_file` appended reads the text from a file instead."""
@@ -76,9 +63,16 @@ class Confidential(ValueKind):
         """Return the secret. No message repeats it."""
         if isinstance(value, Absent):
             return Secret("", absent=str(value))
-        if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
-            raise RefusedValue(f"the value {_fault(value)}; allowed: {self.allowed}")
-        return Secret(str(value))
+        if isinstance(value, str) and re.fullmatch(self.pattern, value):
+            return Secret(str(value))
+        fault = "is not valid"
+        if value == "":
+            fault = "is empty"
+        elif isinstance(value, str) and value.startswith("\ufeff"):
+            fault = "begins with a byte order mark"
+        elif isinstance(value, str) and ("\n" in value or "\r" in value):
+            fault = "contains a line break"
+        raise RefusedValue(f"the value {fault}; allowed: {self.allowed}")
 
     def written(self, value: Secret) -> object:
         """Return nothing, because a secret has no default."""

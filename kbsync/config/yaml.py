@@ -82,8 +82,12 @@ def _sentence(error: Exception, text: str) -> UnreadableConfig:
         code = error.character if isinstance(error.character, int) else ord(error.character)
         return UnreadableConfig(line, f"contains the character U+{code:04X}, which YAML forbids; remove it")
     if isinstance(error, yaml.MarkedYAMLError):
-        if (at := _unquoted_pattern(error, text)) is not None:
-            return UnreadableConfig(text.count("\n", 0, at) + 1, _UNQUOTED)
+        opening, end = error.context_mark, error.problem_mark
+        if opening is not None and end is not None and "while parsing a flow" in (error.context or ""):
+            # A pattern without quotes may keep the bracket around it from closing.
+            for match in _UNQUOTED_PATTERN.finditer(text, opening.index, end.index):
+                if match[0][0] in "!#":
+                    return UnreadableConfig(text.count("\n", 0, match.start()) + 1, _UNQUOTED)
         mark = error.problem_mark or error.context_mark
         return UnreadableConfig(mark.line + 1 if mark else None, _cause(error, text, mark))
     return UnreadableConfig(None, "contains an escape (\\x, \\u or \\U) that is not a character")
@@ -115,15 +119,6 @@ _UNQUOTED = 'not valid YAML: `!` and `#` are special in YAML; put quotes around 
 _UNQUOTED_PATTERN = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<=[\s,\[{])(?:!\S*|#\S[^\n]*)[]}]""")
 """Matches a quoted text, or a pattern that, as a YAML tag or comment, includes the bracket after it.
 """
-
-
-def _unquoted_pattern(error: yaml.MarkedYAMLError, text: str) -> int | None:
-    """Return the position of a pattern without quotes that keeps the bracket around it from closing."""
-    opening, end = error.context_mark, error.problem_mark
-    if opening is None or end is None or "while parsing a flow" not in (error.context or ""):
-        return None
-    matches = _UNQUOTED_PATTERN.finditer(text, opening.index, end.index)
-    return next((match.start() for match in matches if match[0][0] in "!#"), None)
 
 
 _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)

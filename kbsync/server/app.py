@@ -514,8 +514,26 @@ class ListenerApp:
             raise HTTPException(409, str(error)) from error
 
     async def _payload_of(self, request: Request) -> dict[str, Any]:
-        """Return the body of a request from our own page."""
-        self._check_own_page(request.headers)
+        """Return the body of a request from our own page. Refuses requests that a browser may have sent for
+        another site's page.
+        """
+        headers = request.headers
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site not in (None, "same-origin"):
+            raise HTTPException(403, "the request comes from another site")
+        # The browser itself reports that the request comes from our own page. A proxy may set `Host` to its
+        # own name.
+        hosts = (headers.get("host"), headers.get("x-forwarded-host"))
+        if origin is not None and site is None and origin.partition("://")[2] not in hosts:
+            why = "the request comes from another origin; a proxy must pass Host on or set X-Forwarded-Host"
+            raise HTTPException(403, why)
+        if not hmac.compare_digest(headers.get(CSRF_HEADER, "").encode(), self.csrf_token.encode()):
+            raise HTTPException(
+                403, f"the header {CSRF_HEADER} must have the value that GET /api/status returns"
+            )
+        # A form on another site can send any other type without a preflight request (CORS).
+        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise HTTPException(403, "the body must be application/json")
         try:
             payload = json.loads(await body_of(request, MAX_BODY_BYTES, BODY_SECONDS))
             # File names may contain bytes that aren't Unicode, but no other lone surrogates.
@@ -533,25 +551,6 @@ class ListenerApp:
             raise HTTPException(400, "`mirror` is missing")
         self._check_mirror(mirror)
         return mirror
-
-    def _check_own_page(self, headers: Mapping[str, str]) -> None:
-        """Refuse requests that a browser may have sent for another site's page."""
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if site not in (None, "same-origin"):
-            raise HTTPException(403, "the request comes from another site")
-        # The browser itself reports that the request comes from our own page. A proxy may set `Host` to its
-        # own name.
-        hosts = (headers.get("host"), headers.get("x-forwarded-host"))
-        if origin is not None and site is None and origin.partition("://")[2] not in hosts:
-            why = "the request comes from another origin; a proxy must pass Host on or set X-Forwarded-Host"
-            raise HTTPException(403, why)
-        if not hmac.compare_digest(headers.get(CSRF_HEADER, "").encode(), self.csrf_token.encode()):
-            raise HTTPException(
-                403, f"the header {CSRF_HEADER} must have the value that GET /api/status returns"
-            )
-        # A form on another site can send any other type without a preflight request (CORS).
-        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise HTTPException(403, "the body must be application/json")
 
     def _check_mirror(self, name: str) -> None:
         if not any(mirror.name == name for mirror in self.views.mirrors):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -52,23 +53,22 @@ class Readiness:
 
     async def check(self) -> tuple[MirrorReadiness, ...]:
         """Check every mirror, in the order of the config. Each check takes constant time."""
-        runs = list(self._runs.values())
+        runs, readiness = list(self._runs.values()), list[MirrorReadiness]()
         self._passed.intersection_update(runs)
-        return tuple([await self._of(run) for run in runs])
-
-    async def _of(self, run: Mirror) -> MirrorReadiness:
-        try:
-            halt = await run.store.read(lambda tx: find_halt(tx, run))
-            if halt is None and run.is_paused:
-                return MirrorReadiness(run.settings.name)
-            # One whole comparison whose work is done is enough; later changes don't make the mirror unready
-            # again.
-            is_open = halt is None and run.has_compared and run not in self._passed
-            if is_open and run.bound is not None and await run.bound.is_done():
-                self._passed.add(run)
-        except StateError as error:
-            halt = Halt(FAILING, str(error), "")
-        return MirrorReadiness(run.settings.name, halt or (None if run in self._passed else UNFINISHED))
+        for run in runs:
+            try:
+                obstacle = await run.store.read(partial(find_halt, mirror=run))
+                # One whole comparison whose work is done is enough; later changes don't make the mirror
+                # unready again.
+                is_open = obstacle is None and not run.is_paused and run not in self._passed
+                if is_open and run.has_compared and run.bound is not None and await run.bound.is_done():
+                    self._passed.add(run)
+            except StateError as error:
+                obstacle = Halt(FAILING, str(error), "")
+            if obstacle is None and not run.is_paused and run not in self._passed:
+                obstacle = UNFINISHED
+            readiness.append(MirrorReadiness(run.settings.name, obstacle))
+        return tuple(readiness)
 
 
 ReadReadiness = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
