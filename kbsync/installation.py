@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
-from kbsync.config.problems import nearest
+from kbsync.config.problems import with_known
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import StateError, UsageError, system_reason
@@ -42,7 +42,7 @@ class Installation:
     @property
     def mirrors(self) -> Sequence[MirrorConfig]:
         """Return the requested mirrors. Raises `UsageError` for a name that is not in the config."""
-        _check_names(self.only, self.config.mirrors)
+        check_names(self.only, self.config.mirrors)
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
     def mirror(self, name: str) -> MirrorConfig:
@@ -54,7 +54,7 @@ class Installation:
         mirror isn't among the requested ones."""
         if name is None:
             return self
-        _check_names([name], self.mirrors)
+        check_names([name], self.mirrors)
         return replace(self, only=(name,))
 
     def reread(self) -> Installation:
@@ -156,10 +156,9 @@ class Installation:
         return mirror.target.open_for_plan(self.target_context(mirror, read_only=True))
 
 
-def _check_names(names: Iterable[str], mirrors: Iterable[MirrorConfig]) -> None:
-    mirror_names = [mirror.name for mirror in mirrors]
+def check_names(names: Iterable[str], mirrors: Iterable[MirrorConfig]) -> None:
+    """Raise `UsageError` for a name that no mirror has."""
+    known = [mirror.name for mirror in mirrors]
     for name in names:
-        if name not in mirror_names:
-            suggestion = nearest(name, mirror_names)
-            hint = f"; did you mean {suggestion}?" if suggestion else ""
-            raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(mirror_names)}{hint}")
+        if name not in known:
+            raise UsageError(with_known(f"there is no mirror {name!r}", name, known, "known mirrors"))

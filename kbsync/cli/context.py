@@ -166,13 +166,14 @@ def choose_all(choices: Choices) -> list[Installation]:
     folders = places.known_folders(home)
     if not folders or places.known_folder_for(Path.cwd(), home) is not None:
         return [choose(choices, here=True, with_secrets=False)]
+    from kbsync.installation import check_names
+
     every = dataclasses.replace(choices, mirrors=())
     of_folder = partial(_of_folder, every, with_secrets=False, with_bases=True, mistyped=True)
     chosen = [of_folder(record.folder) for record in folders]
-    names = [mirror.name for installation in chosen for mirror in installation.config.mirrors]
-    if unknown := [name for name in choices.mirrors if name not in names]:
-        raise UsageError(f"there is no mirror {unknown[0]!r}; known mirrors: {', '.join(names)}")
-    wanted = choices.mirrors or names
+    mirrors = [mirror for installation in chosen for mirror in installation.config.mirrors]
+    check_names(choices.mirrors, mirrors)
+    wanted = choices.mirrors or [mirror.name for mirror in mirrors]
     return [installation for installation in chosen if installation.config.mirrors[0].name in wanted]
 
 

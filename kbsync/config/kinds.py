@@ -17,7 +17,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kbsync.config.problems import nearest, shorten
+from kbsync.config.problems import shorten, with_known
 from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.core.selection import parse
 from kbsync.dataclass import dataclass
@@ -111,8 +111,7 @@ def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
         else f"{format_value(value)} is not valid"
     )
     # A value from the environment may be a secret: suggest no similar word either.
-    close = None if isinstance(value, Substituted) else nearest(str(value), words)
-    return f"{reason}; allowed: {', '.join(words)}" + (f"; did you mean {close}?" if close else "")
+    return with_known(reason, "" if isinstance(value, Substituted) else str(value), words)
 
 
 @dataclass(frozen=True, eq=False)

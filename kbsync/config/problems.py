@@ -43,6 +43,14 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | Non
     return close[0] if close else None
 
 
+def with_known(fault: str, word: str, known: Iterable[str], label: str = "allowed") -> str:
+    """Return a message about an unknown word: the fault, the nearest known word, if any, and all of them."""
+    words = list(known)
+    close = nearest(word, words)
+    start = f"{fault}; {label}" if close is None else f"{fault}; did you mean {close}? {label.capitalize()}"
+    return f"{start}: {', '.join(words)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One problem to fix. `line` is 1-based, None for the whole file; `key` is empty if the problem concerns

@@ -43,7 +43,7 @@ from kbsync.config.model import (
     settings_of,
 )
 from kbsync.config.places import home
-from kbsync.config.problems import ConfigError, Loc, Problem, format_path, key_of, nearest, shorten
+from kbsync.config.problems import ConfigError, Loc, Problem, format_path, key_of, shorten, with_known
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
@@ -194,17 +194,17 @@ def read_secret(value: Value, where: PathBase) -> str:
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
-    """Return the message for the unknown key at `loc`: the known keys, and where it may belong."""
+    """Return the message for the unknown key at `loc`: where it may belong, and the known keys."""
     words, key = tuple(known), str(loc[-1])
-    sentence = f"unknown key; allowed: {', '.join(words)}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     kinds = [name for _, block in homes for name, known_block in TARGETS.items() if known_block is block]
     if homes and len(kinds) == len(homes):
-        return f"{sentence}; {key} belongs in target type {' or '.join(kinds)}"
-    if len(homes) == 1:
-        return f"{sentence}; {key} belongs in {homes[0][0] or 'the top level'}"
-    close = nearest(key, words)
-    return f"{sentence}; did you mean {close}?" if close else sentence
+        home = f"target type {' or '.join(kinds)}"
+    elif len(homes) == 1:
+        home = homes[0][0] or "the top level"
+    else:
+        return with_known("unknown key", key, words)
+    return f"unknown key; {key} belongs in {home}; allowed here: {', '.join(words)}"
 
 
 _STAND_INS: dict[type, dict[str, Any]] = {

@@ -541,7 +541,9 @@ def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == "kbsync: not a terminal; pass --keep or --delete to remove more\n"
     assert both.run("remove", "more", "--keep", "--delete").code == 2
-    assert both.run("remove", "mroe", "--keep").err.endswith("did you mean more?\n")
+    assert both.run("remove", "mroe", "--keep").err.endswith(
+        "did you mean more? Known mirrors: handbook, more\n"
+    )
     assert both.config.read_bytes() == before
 
 

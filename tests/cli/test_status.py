@@ -260,7 +260,8 @@ def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> N
     ran = sandbox.run("status", "--watch")
     assert ran.code == 2 and str(other) in ran.err
     assert (
-        "there is no mirror 'dcs'; known mirrors: docs, docs" in sandbox.run("status", "--mirror", "dcs").err
+        "there is no mirror 'dcs'; did you mean docs? Known mirrors: docs, docs"
+        in sandbox.run("status", "--mirror", "dcs").err
     )
     assert sandbox.run("search", "beta").code == 2  # the folder is ambiguous
     assert daemon.end() == 0

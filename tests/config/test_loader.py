@@ -127,7 +127,7 @@ def test_all_problems_are_reported_together_with_file_line_key_and_hint(tmp_path
     assert len(lines) == 6
     assert lines[0] == (
         f"{tmp_path}/config.yaml:1: state_dirr: unknown key; "
-        "allowed: mirrors, state_dir, log_level, quiet_hours, http, notify; did you mean state_dir?"
+        "did you mean state_dir? Allowed: mirrors, state_dir, log_level, quiet_hours, http, notify"
     )
     assert lines[1] == (
         f"{tmp_path}/config.yaml:5: mirrors[0].settle: 2 has no unit; "

@@ -11,15 +11,15 @@ from kbsync.targets.registry import ROWS
 from .reading import problem_lines, with_settings
 
 MIRROR: list[tuple[str, str]] = [
-    ("setle: 2s", "setle: unknown key; allowed: name, folder,"),
-    ("setle: 2s", "; did you mean settle?"),
-    ("Deep-Rescan: 2h", "; did you mean deep_rescan?"),
-    ("hold_count: 5", "; hold_count belongs in mirrors[].deletions"),
-    ("listen: x", "; listen belongs in http"),
+    ("setle: 2s", "setle: unknown key; did you mean settle? Allowed: name, folder, include,"),
+    ("zzz: 2s", "zzz: unknown key; allowed: name, folder, include,"),
+    ("Deep-Rescan: 2h", "unknown key; did you mean deep_rescan?"),
+    ("hold_count: 5", "unknown key; hold_count belongs in mirrors[].deletions; allowed here: name, folder,"),
+    ("listen: x", "unknown key; listen belongs in http; "),
     ("settle: 2", "settle: 2 has no unit; allowed: a number and a unit"),
     ("settle: 99ms", "settle: '99ms' is out of range; allowed: 100ms to 1d"),
     ("rescan: 0s", "rescan: '0s' is out of range; allowed: 1s to 30d"),
-    ("observer: autos", "'autos' is not valid; allowed: auto, native, polling; did you mean auto?"),
+    ("observer: autos", "'autos' is not valid; did you mean auto? Allowed: auto, native, polling"),
     (
         "quiet_hours: at night",
         "quiet_hours: 'at night' is not a time of day such as 22:00-06:00; allowed: never",
@@ -115,7 +115,10 @@ BESIDE: list[tuple[str, str]] = [
     ("notify: {}", "1 notify: has no destination; set command, url or url_file, or both"),
     ("notify: {command: tell me}", "1 notify.command: text is not valid; allowed: a list"),
     ("notify: {command: []}", "1 notify.command: is empty; set a program"),
-    ("notify: {command: [a], on: [halt]}", "1 notify.on[0]: 'halt' is not valid; allowed: halted, recovered"),
+    (
+        "notify: {command: [a], on: [halt]}",
+        "1 notify.on[0]: 'halt' is not valid; did you mean halted? Allowed: halted, recovered",
+    ),
     ("state_dir: 5", "1 state_dir: 5 is not a path"),
 ]
 """Settings other than the mirrors."""
@@ -210,7 +213,10 @@ def test_invalid_setting_is_reported_with_its_location_and_valid_values(
     assert "T0KEN" not in problem
 
 
-@pytest.mark.parametrize(("value", "suggestion"), [("verbose", ""), ("warn", "; did you mean warning?")])
+@pytest.mark.parametrize(
+    ("value", "suggestion"),
+    [("verbose", "is not valid; allowed"), ("warn", "is not valid; did you mean warning? Allowed")],
+)
 def test_only_a_similar_value_is_suggested(tmp_path: Path, value: str, suggestion: str) -> None:
     [problem] = problem_lines(tmp_path, f"log_level: {value}\nmirrors: [{{name: a, folder: /srv/a}}]\n")
-    assert problem.endswith(f"allowed: debug, info, warning, error{suggestion}")
+    assert problem.endswith(f"{suggestion}: debug, info, warning, error")
