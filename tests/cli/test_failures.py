@@ -251,7 +251,10 @@ def test_unwritable_results_hide_no_decision_that_is_needed(sandbox: Sandbox, fa
     sandbox.run("--once").check_success()
     (sandbox.docs / "a.md").unlink()
     python = [sys.executable, *(["-u"] if fails == "while it is printed" else [])]
-    for words in ("--once", "--once --json", "status --check", "status --check --json --documents"):
+    everything = ["--once", "--once --json", "status --check", "status --check --json --documents"]
+    for words in [*everything, "plan", "plan --json", "verify", "verify --json", "doctor", "doctor --json"]:
+        if words == "plan":
+            sandbox.docs.rename(sandbox.docs.with_name("unmounted"))
         with open("/dev/full", "wb") as full:
             process = subprocess.run(
                 [*python, "-m", "kbsync", *words.split()],
@@ -262,6 +265,10 @@ def test_unwritable_results_hide_no_decision_that_is_needed(sandbox: Sandbox, fa
             )
         assert process.returncode == Code.PERSON, (words, process.stderr)
         assert process.stderr.count(b"no space left on device") == 1
+    with open("/dev/full", "wb") as full:
+        elsewhere = [*python, "-m", "kbsync", "explain", "/elsewhere"]
+        environ = {**os.environ, "HOME": str(sandbox.home)}
+        assert subprocess.run(elsewhere, env=environ, stdout=full, check=False).returncode == Code.USAGE
 
 
 def test_unwritable_results_of_an_interrupted_pass_leave_its_exit_code() -> None:

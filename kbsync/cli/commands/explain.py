@@ -21,7 +21,7 @@ from kbsync.cli.context import (
     reader,
     set_up_logs,
 )
-from kbsync.cli.exit_codes import Code
+from kbsync.cli.exit_codes import Code, printing_result
 from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
@@ -62,12 +62,13 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     if explanation.mirror is None:
         other = _describe_other_mirror(choices, path)
         explanation.answer = other or _describe_hard_link(installation, path) or explanation.answer
-    output = Output()
-    if as_json:
-        output.json({**explanation.to_json(), **({"text": explanation.text} if text else {})})
-    else:
-        _print(output, explanation, text=text)
-    return Code.USAGE if explanation.is_unknown else Code.MIRRORED
+    code, output = Code.USAGE if explanation.is_unknown else Code.MIRRORED, Output()
+    with printing_result(code):
+        if as_json:
+            output.json({**explanation.to_json(), **({"text": explanation.text} if text else {})})
+        else:
+            _print(output, explanation, text=text)
+    return code
 
 
 async def explain_file(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:

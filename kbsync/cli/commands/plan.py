@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import check_state_location, choose, for_each_mirror, mirrors_json, set_up_logs
-from kbsync.cli.exit_codes import Code, worst
+from kbsync.cli.exit_codes import Code, printing_result, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import LISTED, Output, first_lines, print_message
 from kbsync.core.text import format_count, format_size, printable
@@ -58,24 +58,26 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     check_state_location(installation, create=False)  # as a pass does
     set_up_logs(choices)
     plans, failures = asyncio.run(for_each_mirror(installation, plan_mirror))
-    if as_json and plans:
-        unplanned = [{**MirrorPlan(error.mirror).to_json(), "error": str(error)} for error in failures]
-        Output().json(mirrors_json(installation, [*(planned.to_json() for planned in plans), *unplanned]))
-    else:
-        output = Output()
-        for number, planned in enumerate(plans):
-            if number:
-                output.line()
-            # kbsync reads these documents locally and sends only passages to the index.
-            target = installation.mirror(planned.name).target
-            work = "to send" if isinstance(target, RemoteTargetConfig) else "to index"
-            every = installation.command_line("plan --all")
-            output.lines(_lines(output, planned, limit, work, every))
-    for failure in failures:
-        print_message(str(failure))
     codes = [failure.code for failure in failures]
     codes += [Code.PERSON for planned in plans if planned.halt is not None]
-    return worst([*codes, *(Code.PASSING for planned in plans if planned.is_guess)])
+    code = worst([*codes, *(Code.PASSING for planned in plans if planned.is_guess)])
+    with printing_result(code):
+        if as_json and plans:
+            unplanned = [{**MirrorPlan(error.mirror).to_json(), "error": str(error)} for error in failures]
+            Output().json(mirrors_json(installation, [*(planned.to_json() for planned in plans), *unplanned]))
+        else:
+            output = Output()
+            for number, planned in enumerate(plans):
+                if number:
+                    output.line()
+                # kbsync reads these documents locally and sends only passages to the index.
+                target = installation.mirror(planned.name).target
+                work = "to send" if isinstance(target, RemoteTargetConfig) else "to index"
+                every = installation.command_line("plan --all")
+                output.lines(_lines(output, planned, limit, work, every))
+        for failure in failures:
+            print_message(str(failure))
+    return code
 
 
 DESELECTED = "deselected"

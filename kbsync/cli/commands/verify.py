@@ -15,7 +15,7 @@ from kbsync.cli.context import (
     post,
     set_up_logs,
 )
-from kbsync.cli.exit_codes import Code
+from kbsync.cli.exit_codes import Code, printing_result, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, printable
@@ -55,7 +55,6 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     """
     import asyncio
 
-    from kbsync.cli.exit_codes import worst
     from kbsync.engine.verify import Verification, repair_request, verify_mirror
 
     installation = choose(choices, here=True)
@@ -75,22 +74,25 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     repairs = {audit.name: request for audit in audits if repair and (request := repair_request(audit))}
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])
-    if as_json and audits:
-        unverified = [
-            {**Verification(error.mirror).to_json(), "ok": False, "error": str(error)} for error in failures
-        ]
-        Output().json(mirrors_json(installation, [*(audit.to_json() for audit in audits), *unverified]))
-    else:
-        for audit in audits:
-            _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
-        if repairs and not choices.quiet:
-            then = describe_delivery(installation, list(repairs))
-            print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
-    for failure in failures:
-        print_message(str(failure))
     codes = [failure.code for failure in failures]
     codes += [Code.PERSON for audit in audits if audit.halt is not None]
-    return worst([*codes, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
+    code = worst([*codes, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
+    with printing_result(code):
+        if as_json and audits:
+            unverified = [
+                {**Verification(error.mirror).to_json(), "ok": False, "error": str(error)}
+                for error in failures
+            ]
+            Output().json(mirrors_json(installation, [*(audit.to_json() for audit in audits), *unverified]))
+        else:
+            for audit in audits:
+                _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
+            if repairs and not choices.quiet:
+                then = describe_delivery(installation, list(repairs))
+                print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
+        for failure in failures:
+            print_message(str(failure))
+    return code
 
 
 _KINDS = ("missing", "stale", "orphaned", "duplicate", "unchecked")

@@ -15,7 +15,7 @@ import click
 
 from kbsync import __version__
 from kbsync.cli.context import choose, set_up_logs
-from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
+from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, cells
 from kbsync.dataclass import dataclass
@@ -128,21 +128,24 @@ def command(choices: Choices, as_json: bool) -> int:
     """
     set_up_logs(choices)
     results = run_checks(_checks(choices))
-    if as_json:
-        rows = [
-            {
-                "name": result.subject,
-                "result": result.grade.value,
-                "detail": result.detail,
-                "cure": result.fix,
-            }
-            for result in results
-        ]
-        Output().json({"version": __version__, "checks": rows})
-    else:
-        _print(Output(), results, quiet=choices.quiet)
-    broken = any(result.code is Code.BROKEN for result in results)
-    return Code.BROKEN if broken else worst(result.code for result in results)
+    code = worst(result.code for result in results)
+    if any(result.code is Code.BROKEN for result in results):
+        code = Code.BROKEN
+    with printing_result(code):
+        if as_json:
+            rows = [
+                {
+                    "name": result.subject,
+                    "result": result.grade.value,
+                    "detail": result.detail,
+                    "cure": result.fix,
+                }
+                for result in results
+            ]
+            Output().json({"version": __version__, "checks": rows})
+        else:
+            _print(Output(), results, quiet=choices.quiet)
+    return code
 
 
 def _checks(choices: Choices) -> list[Check]:
