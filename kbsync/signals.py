@@ -75,6 +75,27 @@ def hangup_with(terminal: int) -> Iterator[None]:
         os.close(watched)
 
 
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Raise `SystemExit` for SIGTERM and SIGHUP inside the context, so that no unfinished file stays. Leaves
+    signals alone that have a handler or are ignored, and other threads than the main one.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    ending = (signal.SIGTERM, signal.SIGHUP) if is_main else ()
+    fatal = [number for number in ending if signal.getsignal(number) == signal.SIG_DFL]
+    for number in fatal:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in fatal:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class HardEnd:
     """Ends the process despite running threads, once `arm` has been called."""
 

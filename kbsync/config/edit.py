@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -28,6 +28,7 @@ from kbsync.config.yaml import UnreadableConfig, Value, read_yaml
 from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError, UsageError, system_reason
 from kbsync.permissions import hand_over, make_private_folder
+from kbsync.signals import ending_cleanly
 
 PATIENCE = 10.0
 """Seconds to wait for another process that edits the same config."""
@@ -345,9 +346,10 @@ def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[P
     # Always the same name, so the file of a killed process is overwritten.
     fresh = real.with_name(f".{real.name}.new")
     fresh.unlink(missing_ok=True)
-    # The user may add a key to a new config later.
-    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
+    with ending_cleanly(), ExitStack() as undo:
+        # The user may add a key to a new config later.
+        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        undo.callback(fresh.unlink, missing_ok=True)
         with open(descriptor, "wb") as file:
             if like is None:
                 hand_over(descriptor, real.parent)
@@ -360,8 +362,6 @@ def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[P
             file.flush()
             os.fsync(descriptor)
         yield fresh
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

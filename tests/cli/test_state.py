@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import stat
 from pathlib import Path
 
 import apsw
+import pytest
 
 from kbsync.state import lock
 from tests.cli.sandbox import Sandbox, eventually
@@ -27,7 +29,10 @@ def test_backup_is_a_consistent_private_copy(failed: Sandbox) -> None:
     database.close()
 
 
-def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(
+    sandbox: Sandbox, number: signal.Signals
+) -> None:
     sandbox.mirror({"a.md": "a word"})
     state = apsw.Connection(str(sandbox.state / "state.db"))
     with state:  # so that the copy takes long enough
@@ -38,9 +43,11 @@ def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbo
     folder = sandbox.add_folder("backups")
     process = sandbox.start("state", "backup", folder / "copy.db")
     eventually(lambda: any(file.stat().st_size for file in folder.iterdir()))
-    process.kill()
+    process.send_signal(number)
     process.wait()
     assert not list(folder.glob("copy.db*"))
+    if number != signal.SIGKILL:
+        assert (process.returncode, list(folder.iterdir())) == (128 + number, [])
     assert sandbox.run("state", "backup", folder / "copy.db").code == 0
     assert sandbox.run("state", "backup", folder / "copy.db").code == 2
 

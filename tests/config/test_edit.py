@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -336,6 +337,19 @@ def test_config_in_an_unlockable_directory_is_edited(
     monkeypatch.setattr(fcntl, "flock", refuse)
     edit_config(file, {}, adding("b", tmp_path / "b"))
     assert len(load(file, {}).mirrors) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_terminated_edit_leaves_no_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = file.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
+        edit_config(file, {}, lambda _config, text: f"{text}# another line\n")
+    assert ended.value.code == 128 + number
+    assert (file.read_bytes(), list(file.parent.glob(".*"))) == (before, [])
+    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_leftovers_of_a_killed_edit_are_overwritten(file: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from kbsync.config.places import is_inside
 from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import hand_over
+from kbsync.signals import ending_cleanly
 
 
 @click.group(cls=CommandGroup)
@@ -39,7 +40,7 @@ def backup(choices: Choices, file: Path) -> None:
     exists = UsageError(f"{file} exists; choose a new file")
     # Under its own name only once it is complete: a killed command must leave nothing that looks like a copy.
     unfinished = file.parent / f".kbsync-backup-{os.urandom(4).hex()}"
-    with open_state(installation, must_exist=True) as state:
+    with open_state(installation, must_exist=True) as state, ending_cleanly():
         if os.path.lexists(file):
             raise exists
         try:
