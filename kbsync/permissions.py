@@ -73,9 +73,13 @@ def open_private(path: Path, flags: int) -> int:
 def replace_private(path: Path, content: bytes) -> None:
     """Write a file with mode 0600. A kill leaves either the old or the new content. Raises OSError."""
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
-    with open(open_private(temporary, os.O_WRONLY), "wb") as file:
-        file.write(content)
-    temporary.replace(path)
+    try:
+        with open(open_private(temporary, os.O_WRONLY), "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def hand_over(descriptor: int, folder: Path) -> None:

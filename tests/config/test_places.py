@@ -243,3 +243,10 @@ def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: st
     mountinfo.write_text(MOUNTS)
     assert network_file_system(Path(path), mountinfo) == kind
     assert network_file_system(Path(path), tmp_path / "none") is None
+
+
+def test_note_of_a_folder_that_cannot_be_replaced_leaves_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        note_folder(tmp_path, tmp_path / "docs")
+    assert os.listdir(tmp_path) == ["folder"]

@@ -149,7 +149,7 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
     With several installations, each mirror says whether kbsync is running for it.
     """
     from kbsync.engine.status import running_json
-    from kbsync.freshness import state_bytes, status_in
+    from kbsync.freshness import state_bytes
 
     def running(installation: Installation) -> str:
         return json.dumps(running_json(lock.find_holder(installation.state_dir)))
@@ -157,37 +157,45 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
     is_one, codes = len(installations) == 1, list[Code]()
     daemon = running(installations[0]) if is_one else "null"
     output.write(f'{{"version": "{__version__}", "running": {daemon}, "mirrors": [')
-    between = ""
-    for installation in installations:
-        for mirror in installation.mirrors:
-            output.write(between)
-            between = ", "
-            # What precedes the `error`; empty once the mirror's object is complete.
-            begin_error = json.dumps({"name": mirror.name, "folder": str(mirror.folder)})[:-1] + ", "
-
-            def write(
-                tx: Tx, installation: Installation = installation, mirror: MirrorConfig = mirror
-            ) -> None:
-                nonlocal begin_error
-                at_work = lock.is_held(installation.state_dir)
-                status = status_in(tx, mirror, installation, at_work=at_work, documents=documents)
-                pieces = status.json_pieces()
-                first = next(pieces)
-                output.write(first if is_one else f'{{"running": {running(installation)}, {first[1:]}')
-                begin_error = "], " if documents else ""
-                for piece in pieces:
-                    output.write(piece)
-                begin_error = ""
-
-            try:
-                read_state(installation, write)
-            except (KbsyncError, OSError) as error:
-                code = code_of(error)
-                if code is None:
-                    raise
-                codes.append(code)
-                print_message(sentence_of(error))
-                if begin_error:
-                    output.write(f'{begin_error}"error": {json.dumps(sentence_of(error))}}}')
+    mirrors = [(installation, mirror) for installation in installations for mirror in installation.mirrors]
+    for number, (installation, mirror) in enumerate(mirrors):
+        output.write(", " if number else "")
+        start = "{" if is_one else f'{{"running": {running(installation)}, '
+        error = _print_mirror(output, installation, mirror, start, documents=documents)
+        if error is not None:
+            if (code := code_of(error)) is None:
+                raise error
+            codes.append(code)
+            print_message(sentence_of(error))
     output.line(f'], "state_bytes": {sum(map(state_bytes, installations))}}}')
     return worst(codes)
+
+
+def _print_mirror(
+    output: Output, installation: Installation, mirror: MirrorConfig, start: str, *, documents: bool
+) -> Exception | None:
+    """Print the JSON of one mirror, which begins with `start`, and return the error that cut it off."""
+    from kbsync.freshness import status_in
+    from kbsync.state.db import state_errors
+
+    def write(tx: Tx) -> Exception | None:
+        at_work = lock.is_held(installation.state_dir)
+        status = status_in(tx, mirror, installation, at_work=at_work, documents=documents)
+        pieces = status.json_pieces()
+        output.write(start + next(pieces)[1:])
+        try:
+            with state_errors(installation.state_file):
+                for piece in pieces:
+                    output.write(piece)
+        except (KbsyncError, OSError) as error:
+            output.write(f'], "error": {json.dumps(sentence_of(error))}}}')
+            return error
+        return None
+
+    try:
+        return read_state(installation, write)
+    except (KbsyncError, OSError) as error:
+        # Nothing is printed yet.
+        fields = {"name": mirror.name, "folder": str(mirror.folder), "error": sentence_of(error)}
+        output.write(json.dumps(fields))
+        return error
