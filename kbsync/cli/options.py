@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import click
 
 from kbsync import __version__
-from kbsync.core.text import printable, shell_command
+from kbsync.core.text import path_argument, printable, shell_command
 from kbsync.dataclass import dataclass
+from kbsync.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVELS = ("debug", "info", "warning", "error")
@@ -42,6 +43,13 @@ class Choices:
     def with_mirror(self, name: str | None) -> Choices:
         """Return these choices with the mirror from the command's argument, if one was given."""
         return self if name is None else replace(self, mirrors=(*self.mirrors, name))
+
+    def refuse_folder(self, command: str) -> None:
+        """Raise `UsageError` if an option names the folder that this command takes as its argument."""
+        if self.folder is not None:
+            argument = shlex.quote(path_argument(str(self.folder)))
+            correction = replace(self, folder=None).typed(f"{command} {argument}")
+            raise UsageError(f"pass the folder as an argument: {correction}")
 
     def typed(self, command: str) -> str:
         """Return a command line to paste, for messages printed before a config is read."""

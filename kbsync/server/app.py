@@ -50,9 +50,8 @@ from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.forget import read_holdings
 from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
-from kbsync.moved import refuse_moved_folder
 from kbsync.once import identities_of
-from kbsync.overlaps import describe_overlaps
+from kbsync.overlaps import describe_overlaps, refuse_moved_folder
 from kbsync.search import OpenMirrors, filters_in_words, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute

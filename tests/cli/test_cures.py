@@ -225,7 +225,7 @@ def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuSandbox) ->
 
 
 @long
-@proves("init {}", "pass a folder with --folder DIR, or write a config with: kbsync init DIR")
+@proves("pass a folder with --folder DIR, or write a config with: kbsync init DIR")
 def test_init_is_suggested_when_no_config_exists(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.root / "my config.yaml"

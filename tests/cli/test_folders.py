@@ -157,7 +157,6 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
 @proves(
     "add the mirror to {} yourself; for an example: {}",
     "write that config with: {}",
-    "add {}",
 )
 def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_folder: Path) -> None:
     (sandbox.root / "docs 2" / "handbook").mkdir(parents=True)
@@ -344,7 +343,6 @@ def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
     assert paste(sandbox, f"{forget} --yes").code == 0
 
 
-@proves("add {}")
 def test_init_with_a_config_names_the_command_that_adds_a_folder(
     sandbox: Sandbox, second_folder: Path
 ) -> None:

@@ -125,6 +125,10 @@ WRONG = (
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
     wrong("init --folder -no", "pass the folder as an argument: kbsync init ./-no"),
     wrong("add docs --folder -no", "pass the folder as an argument: kbsync add ./-no"),
+    wrong(
+        "add docs --folder docs --config /srv/team.yaml --state-dir /srv/state",
+        "pass the folder as an argument: kbsync add docs --config /srv/team.yaml --state-dir /srv/state",
+    ),
     wrong("init --folder docs", "pass the folder as an argument: kbsync init docs"),
     wrong(
         "init docs --config docs/a.md/x",

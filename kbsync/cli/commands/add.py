@@ -29,9 +29,9 @@ from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name, free_name
-from kbsync.core.text import path_argument, printable, shell_command, shell_word
+from kbsync.core.text import path_argument, printable, shell_command
 from kbsync.errors import KbsyncError, UsageError
-from kbsync.overlaps import describe_overlaps
+from kbsync.overlaps import describe_overlaps, refuse_moved_folder
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     from kbsync.config.folders import folder_fault
     from kbsync.targets.registry import DEFAULT_TARGET
 
-    if choices.folder is not None:
-        command = f"kbsync add {shell_word(path_argument(str(choices.folder)))}"
-        raise UsageError(f"pass the folder as an argument: {command}")
+    choices.refuse_folder("add")
     if fault := folder_fault(str(directory)):
         raise UsageError(fault)
     # Not resolved: if it is a symlink, that may lead elsewhere later.
@@ -143,7 +141,6 @@ def _add_to(
     """Add the mirror to an existing config; return its name, its type of target, sentences that say what
     happens next, and the new installation, or None if the config already had the mirror."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
-    from kbsync.moved import refuse_moved_folder
     from kbsync.targets.registry import DEFAULT_TARGET
 
     # A config without mirrors gets its first one.

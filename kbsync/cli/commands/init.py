@@ -14,7 +14,6 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -263,10 +262,7 @@ def command(
     """
     from kbsync.targets.registry import DEFAULT_TARGET
 
-    if choices.folder is not None:
-        argument = shlex.quote(path_argument(str(choices.folder)))
-        correction = replace(choices, folder=None).typed(f"init {argument}")
-        raise UsageError(f"pass the folder as an argument: {correction}")
+    choices.refuse_folder("init")
     path = choices.config or places.config_places(os.environ)[0]
     if choices.config is None and path == places.SYSTEM_CONFIG:
         raise UsageError("no home directory is known; choose the file to write with --config FILE")
