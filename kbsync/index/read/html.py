@@ -172,14 +172,15 @@ class _Page(HTMLParser):
             self._count[tag] += 1
         if self._hidden is not None:
             return
+        attributes = {name: value or "" for name, value in reversed(attrs)}  # of equal names, the first counts
         if tag == "title":
             self._in_title = not self.title  # drawings have titles too
         elif tag in _BLOCKS or tag in _HEADINGS:
-            self._start_block(tag, attrs)
+            self._start_block(tag, attributes)
         elif tag in ("table", "tr", "td", "th", "caption"):
-            self._start_table_part(tag, attrs)
+            self._start_table_part(tag, attributes)
         else:
-            self._start_inline(tag, {name: value or "" for name, value in attrs})
+            self._start_inline(tag, attributes)
 
     def handle_endtag(self, tag: str) -> None:
         """Close an element."""
@@ -241,13 +242,13 @@ class _Page(HTMLParser):
         if self._hidden is not None and index <= self._hidden:
             self._hidden = None
 
-    def _start_block(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def _start_block(self, tag: str, attributes: dict[str, str]) -> None:
         self._flush()
         if tag in _LISTS:
-            self._lists.append(_List(tag == "ol", _number(attributes, "start", 1) - 1))
+            self._lists.append(_List(tag == "ol", _whole_number(attributes.get("start"), 1) - 1))
         elif tag == "li":
             innermost = self._lists[-1] if self._lists else _List(ordered=False)
-            innermost.number = _number(attributes, "value", innermost.number + 1)
+            innermost.number = _whole_number(attributes.get("value"), innermost.number + 1)
             mark = f"{innermost.number}. " if innermost.ordered else "- "
             self._prefix = "  " * min(max(0, len(self._lists) - 1), 8) + mark
         elif tag == "pre":
@@ -264,7 +265,7 @@ class _Page(HTMLParser):
         if tag in _HEADINGS or tag == "li":
             self._prefix = ""
 
-    def _start_table_part(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def _start_table_part(self, tag: str, attributes: dict[str, str]) -> None:
         self._flush()
         if tag == "table":
             if self._tables:
@@ -278,10 +279,10 @@ class _Page(HTMLParser):
             if not rows:
                 rows.append([])
             rows[-1].append([])
-            spans = {name: _span(value) for name, value in attributes if name in ("rowspan", "colspan")}
-            if any(span > 1 for span in spans.values()):
-                covered = spans.get("rowspan", 1), min(spans.get("colspan", 1), _MAX_SPAN)
-                self._tables[-1].spans[len(rows) - 1, len(rows[-1]) - 1] = covered
+            spans = (_whole_number(attributes.get(name), 1) for name in ("rowspan", "colspan"))
+            height, width = (max(1, span) for span in spans)
+            if height > 1 or width > 1:
+                self._tables[-1].spans[len(rows) - 1, len(rows[-1]) - 1] = height, min(width, _MAX_SPAN)
             self._sinks[-1] = rows[-1][-1]
 
     def _end_table(self) -> None:
@@ -349,17 +350,8 @@ class _Page(HTMLParser):
         sink.append(("\n" if follows else "") + prefix + block)
 
 
-def _span(value: str | None) -> int:
-    """Return the number of rows or columns that a cell covers."""
-    return max(1, _whole_number(value, 1))
-
-
-def _number(attributes: list[tuple[str, str | None]], name: str, usual: int) -> int:
-    """Return an attribute's whole number, or the `usual` one."""
-    return next((_whole_number(value, usual) for key, value in attributes if key == name), usual)
-
-
 def _whole_number(value: str | None, usual: int) -> int:
+    """Return an attribute's whole number, or the `usual` one."""
     value = (value or "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 
