@@ -172,7 +172,7 @@ class _Page(HTMLParser):
             self._count[tag] += 1
         if self._hidden is not None:
             return
-        attributes = {name: value or "" for name, value in reversed(attrs)}  # of equal names, the first counts
+        attributes = {name: value or "" for name, value in reversed(attrs)}  # the first of equal names counts
         if tag == "title":
             self._in_title = not self.title  # drawings have titles too
         elif tag in _BLOCKS or tag in _HEADINGS:
