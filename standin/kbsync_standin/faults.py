@@ -127,11 +127,8 @@ class Faults:
 
 
 _TYPES: dict[str, type] = {
-    "kind": str,
-    "op": str,
-    "match": str,
-    "skip": int,
-    "times": int,
+    **dict.fromkeys(("kind", "op", "match"), str),
+    **dict.fromkeys(("skip", "times"), int),
     "effect": bool,
     "args": dict,
 }

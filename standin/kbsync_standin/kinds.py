@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kbsync_standin.rules import is_flag, is_measure, is_string, or_none
@@ -18,20 +18,17 @@ class Arg:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: what happens, the operations that it applies to (none: all), and its arguments."""
+    """A kind of fault: what happens, and its arguments."""
 
-    what: str
-    ops: tuple[str, ...] = ()
-    args: Mapping[str, Arg] = field(default_factory=dict)
+    def __init__(self, what: str, **args: Arg) -> None:
+        self.what, self.args = what, args
 
     @property
     def line(self) -> str:
         """One line of explanation."""
-        ops = f" ({', '.join(self.ops)})" if self.ops else ""
         args = "; ".join(f"{name}: {arg.meaning}" for name, arg in self.args.items())
-        return f"{self.what}{ops}" + (f" [args: {args}]" if args else "")
+        return self.what + (f" [args: {args}]" if args else "")
 
 
 def is_status(value: Any) -> bool:
@@ -45,7 +42,7 @@ def _is_amount(value: Any) -> bool:
 
 _MAX_BYTES = 16 << 30
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SILENCE = {"seconds": Arg("closed after this time (default: when the server stops)", or_none(is_measure))}
+_SILENCE = Arg("closed after this time (default: when the server stops)", or_none(is_measure))
 
 TRANSPORT: Mapping[str, Kind] = {
     "close-before": Kind("the connection is closed before the request is read; nothing is done"),
@@ -55,47 +52,39 @@ TRANSPORT: Mapping[str, Kind] = {
     "reset-connect": Kind("a TCP reset as soon as the request begins to arrive; nothing is done"),
     "reset-sending": Kind("half of the request's body is read, then comes a TCP reset; nothing is done"),
     "reset-reading": Kind("a TCP reset in the middle of the answer"),
-    "hang": Kind("the request is read and never answered", args=_SILENCE),
+    "hang": Kind("the request is read and never answered", seconds=_SILENCE),
     "drip": Kind(
-        "the answer comes one byte at a time",
-        args={"every": Arg("seconds between two bytes (1)", is_measure, 1.0)},
+        "the answer comes one byte at a time", every=Arg("seconds between two bytes (1)", is_measure, 1.0)
     ),
-    "headers-then-silence": Kind("the headers of the answer come, its body does not", args=_SILENCE),
+    "headers-then-silence": Kind("the headers of the answer come, its body does not", seconds=_SILENCE),
     "late-answer": Kind(
         "the work is done at once, the answer comes late",
-        args={"seconds": Arg("until the answer (30)", is_measure, 30.0)},
+        seconds=Arg("until the answer (30)", is_measure, 30.0),
     ),
     "late-effect": Kind(
         "no answer; the work is done later, on the stand-in's clock",
-        args={
-            "after": Arg("seconds until the work is done (20)", is_measure, 20.0),
-            "hang": Arg("true: silence instead of a closed connection", is_flag, False),
-        },
+        after=Arg("seconds until the work is done (20)", is_measure, 20.0),
+        hang=Arg("true: silence instead of a closed connection", is_flag, False),
     ),
     "slow-reading": Kind(
         "the request's body is read slowly",
-        args={"bytes_per_second": Arg("how slowly, above 0 (1000)", _is_amount, 1000.0)},
+        bytes_per_second=Arg("how slowly, above 0 (1000)", _is_amount, 1000.0),
     ),
     "status": Kind(
         "an HTTP status instead of the answer",
-        args={
-            "status": Arg("which, from 200 to 599 (500)", is_status, 500),
-            "body": Arg(
-                "text, or a value to be sent as JSON",
-                lambda value: isinstance(value, str | dict | list | None),
-            ),
-            "retry_after": Arg(
-                '`Retry-After`: seconds, "date" (30 s ahead), "huge", any text',
-                lambda value: value is None or isinstance(value, str) or is_measure(value),
-            ),
-        },
+        status=Arg("which, from 200 to 599 (500)", is_status, 500),
+        body=Arg(
+            "text, or a value to be sent as JSON", lambda value: isinstance(value, str | dict | list | None)
+        ),
+        retry_after=Arg(
+            '`Retry-After`: seconds, "date" (30 s ahead), "huge", any text',
+            lambda value: value is None or isinstance(value, str) or is_measure(value),
+        ),
     ),
     "redirect": Kind(
         "a redirection instead of the answer",
-        args={
-            "to": Arg("the `Location` (needed)", is_string),
-            "status": Arg("301, 302, 303, 307 or 308 (307)", lambda value: value in _REDIRECTS, 307),
-        },
+        to=Arg("the `Location` (needed)", is_string),
+        status=Arg("301, 302, 303, 307 or 308 (307)", lambda value: value in _REDIRECTS, 307),
     ),
     "truncated-json": Kind("half of the answer's body, complete as far as HTTP can tell"),
     "empty": Kind("200 without a body"),
@@ -106,22 +95,18 @@ TRANSPORT: Mapping[str, Kind] = {
     "no-date": Kind("the answer lacks its `Date`"),
     "very-large-body": Kind(
         "the answer is padded with blanks",
-        args={
-            "bytes": Arg(
-                "to this length, at most 16 GiB (64 MiB)",
-                lambda value: isinstance(value, int) and is_measure(value) and value <= _MAX_BYTES,
-                64 << 20,
-            )
-        },
+        bytes=Arg(
+            "to this length, at most 16 GiB (64 MiB)",
+            lambda value: isinstance(value, int) and is_measure(value) and value <= _MAX_BYTES,
+            64 << 20,
+        ),
     ),
     "http10": Kind("an HTTP/1.0 answer without a length, ended by closing the connection"),
     "connection-close": Kind("the answer says `Connection: close`, and the connection is closed"),
     "keepalive-close": Kind(
         "after the answer the connection is closed without notice",
-        args={
-            "on_next": Arg("true: only when the next request begins to arrive", is_flag, False),
-            "after": Arg("seconds until then (0)", is_measure, 0.0),
-        },
+        on_next=Arg("true: only when the next request begins to arrive", is_flag, False),
+        after=Arg("seconds until then (0)", is_measure, 0.0),
     ),
 }
 
