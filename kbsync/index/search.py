@@ -200,7 +200,9 @@ class Search:
             unknown = [term for term in snapshot.unknown(terms) if term.stem]
             guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
             query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
-            guesses |= _variants(terms)
+            stems = {term.stem for term in terms}
+            variants = variants_in(term.surface for term in terms)
+            guesses |= {stem: word for stem, word in variants.items() if stem not in stems}
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
             if least is None:
@@ -285,13 +287,6 @@ class Search:
         words = (term for term in unknown if term.written or term.word not in parts)
         instead = {typed.get(term.word, term.word): term.written for term in words}
         return UnknownWords(instead | dict.fromkeys(codes, ""), are_all, translation, codes)
-
-
-def _variants(terms: Sequence[Term]) -> dict[str, str]:
-    """Return other spellings of the terms, by their stems."""
-    variants, stems = variants_in(term.surface for term in terms), {term.stem for term in terms}
-    others = stemmed(" ".join(variants)) if variants else []
-    return {term.stem: term.surface for term in others if term.stem not in stems}
 
 
 def _merged(

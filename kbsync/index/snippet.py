@@ -174,8 +174,7 @@ def _terms(query: str) -> frozenset[str]:
     single character if a run has only one), without stop words unless it has no others."""
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
-    if variants := variants_in(surface for surface in surfaces.values() if not is_stop_word(surface)):
-        surfaces |= {term.stem: term.surface for term in stemmed(" ".join(variants))}
+    surfaces |= variants_in(surface for surface in surfaces.values() if not is_stop_word(surface))
     for run in runs_in(comparable(text)):
         grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))

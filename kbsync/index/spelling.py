@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
-from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_unspaced
+from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_unspaced, stemmed
 
 SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
 """Minimum lengths of a word in which two swapped letters, any one typo, or two typos may be corrected."""
@@ -217,7 +217,8 @@ def variants_of(word: str) -> Iterator[str]:
         yield f"{word[:start]}{_SWAPPED[part, match[part]]}{word[end:]}"
 
 
-def variants_in(words: Iterable[str]) -> list[str]:
-    """Return the other spellings of some words, as many as a search may look for."""
+def variants_in(words: Iterable[str]) -> dict[str, str]:
+    """Return the other spellings of some words, as many as a search may look for, by their stems."""
     variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
-    return list(itertools.islice(variants, MAX_VARIANTS))
+    terms = stemmed(" ".join(itertools.islice(variants, MAX_VARIANTS))) if variants else ()
+    return {term.stem: term.surface for term in terms}

@@ -415,9 +415,14 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
     for start, end, form in forms_in(text):
         places.setdefault((start, end), [text[start:end]]).append(form)
     formed = [range(*place) for place in places]
-    for match in _RESPELT.finditer(text):
+    for match in _RESPELT.finditer(text):  # parts that are themselves the other form of a spelling
         if not any(match.start() in place for place in formed):
-            places[match.span()] = [match[0], _respelt(match)]
+            respelt = f"v{match['version']}"
+            if match["letters"]:
+                respelt = f"{match['letters']} {match['digits']}"
+            elif match["thousands"]:
+                respelt = f"{int(match['thousands']):,}"
+            places[match.span()] = [match[0], respelt]
     chosen, tokeniser = sorted(places), Tokeniser(SQLITE_TOKENISER[1:])
     spellings = list[Spelling]()
     for choice in itertools.islice(itertools.product(*(places[place] for place in chosen)), _MAX_SPELLINGS):
@@ -434,13 +439,6 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
                 joined = [*words[:start], "".join(words[start:end]), *words[end:]]
                 spellings.append(Spelling((" ".join(joined),), " ".join(words[start:end])))
     return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MAX_SPELLINGS]
-
-
-def _respelt(match: re.Match[str]) -> str:
-    """Return the spelling that has the matched one as its other form."""
-    if match["letters"]:
-        return f"{match['letters']} {match['digits']}"
-    return f"{int(match['thousands']):,}" if match["thousands"] else f"v{match['version']}"
 
 
 def _parts(text: str, tokeniser: Tokeniser) -> tuple[str, ...]:

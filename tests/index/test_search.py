@@ -471,8 +471,8 @@ def test_british_and_american_spelling_and_irregular_plurals_find_each_other(
 
 def test_variants_are_only_other_spellings() -> None:
     words = ["four", "sense", "called", "rise", "blog", "fire", "error", "hour", "文", "größer", "", "i"]
-    assert variants_in(words) == []
-    assert variants_in(f"{letter}organise" for letter in "abcdefghijklmnopqrstuvwxyz")[MAX_VARIANTS:] == []
+    assert variants_in(words) == {}
+    assert len(variants_in(f"{letter}organise" for letter in "abcdefghijklmnopqrstuvwxyz")) == MAX_VARIANTS
 
 
 @pytest.mark.parametrize(("question", "text"), [("V.P.N. client", "The VPN"), ("VPN", "The V.P.N.")])

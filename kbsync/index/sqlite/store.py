@@ -448,9 +448,9 @@ class Reader:
         # A search calls this once to score its hits, and once to report unknown codes.
         if phrase not in self._has_phrase:
             spellings = phrase_spellings(phrase)
-            in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
+            in_text, in_name = _phrase_expressions(spellings)
             self._has_phrase[phrase] = bool(spellings) and bool(
-                self._chunks_with(self._phrase_expression(spellings), 1)
+                self._chunks_with(in_text, 1)
                 or self._connection.execute(_COUNT_NAMES, (in_name, 1)).get
                 or self._named(phrase, None)
             )
@@ -536,18 +536,17 @@ class Reader:
         """Return the chunks with a phrase, in order, and the documents with it in their names."""
         if not (spellings := phrase_spellings(phrase)):
             return [], set()
-        expression = self._phrase_expression(spellings)
+        in_text, in_name = _phrase_expressions(spellings)
         if all(len(spelling.parts) == 1 for spelling in spellings):
-            chunks = self._chunks_with(expression, -1)
+            chunks = self._chunks_with(in_text, -1)
         else:
             has_phrase = phrase_test(phrase)
-            rows: Iterable[Any] = self._connection.execute(_TEXTS_WITH, (expression,))
+            rows: Iterable[Any] = self._connection.execute(_TEXTS_WITH, (in_text,))
             chunks = [
                 chunk
                 for chunk, headings, text in rows
                 if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
             ]
-        in_name = " OR ".join(f"({_every(spelling.parts)})" for spelling in spellings)
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
 
     def _find_codes(self, question: str) -> list[int]:
@@ -559,16 +558,8 @@ class Reader:
             every_word = _every(" ".join(spellings[0].parts).split())
             count: int = self._connection.execute(_COUNT_CHUNKS, (every_word, _MAX_CODE_CANDIDATES + 1)).get
             if count <= _MAX_CODE_CANDIDATES:
-                chunks |= dict.fromkeys(self._sample(self._phrase_expression(spellings)))
+                chunks |= dict.fromkeys(self._sample(_phrase_expressions(spellings)[0]))
         return list(chunks)
-
-    def _phrase_expression(self, spellings: Iterable[Spelling]) -> str:
-        """Return the full-text query for a phrase in any of these spellings."""
-        return " OR ".join(
-            f"(({{headings body}} : ({_every(spelling.parts)}))"
-            f"{f' AND (name : ({_every([spelling.identifier])}))' if spelling.identifier else ''})"
-            for spelling in spellings
-        )
 
     def _documents_of(self, chunks: Iterable[int]) -> set[int]:
         """Return the documents that these chunks belong to. The chunks must be sorted."""
@@ -744,6 +735,17 @@ SELECT first, first + chunks - 1, document FROM run WHERE first <= ? ORDER BY fi
 def _every(phrases: Iterable[str]) -> str:
     """Return the full-text query for all of these words that follow each other."""
     return " AND ".join(f'"{phrase}"' for phrase in phrases)
+
+
+def _phrase_expressions(spellings: Iterable[Spelling]) -> tuple[str, str]:
+    """Return the full-text queries for a phrase in any of these spellings: in `words`, and in `names`."""
+    in_text, in_name = list[str](), list[str]()
+    for spelling in spellings:
+        parts = _every(spelling.parts)
+        identifier = f" AND (name : ({_every([spelling.identifier])}))" if spelling.identifier else ""
+        in_text.append(f"(({{headings body}} : ({parts})){identifier})")
+        in_name.append(f"({parts})")
+    return " OR ".join(in_text), " OR ".join(in_name)
 
 
 def _expression(terms: Iterable[Term]) -> str:
