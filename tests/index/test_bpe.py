@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from kbsync.index.bpe import Vocabulary
-from kbsync.index.embed import TOKENIZER, wordllama_folder
+from kbsync.index.embed import TOKENIZER, Vocabulary, wordllama_folder
 from tests.share import long
 
 CONTENT = (wordllama_folder() / TOKENIZER).read_bytes()

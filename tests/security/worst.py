@@ -168,7 +168,7 @@ _SEARCHED = {
     "index.words._SYMBOLS": [times("+"), times("#"), times("C+")],
     "index.words._PARTS": [times("aA"), _LETTERS, _DIGITS, times("A")],
     "index.sqlite.readahead._CONTINUATIONS": [times("\3"), times("\3aaaa"), times("\3aaaaa"), _LETTERS],
-    "index.bpe._PIECE": [times("\u2581"), times("\u2581a"), _LETTERS],
+    "index.embed._PIECE": [times("\u2581"), times("\u2581a"), _LETTERS],
     "index.embed._E5": [times("e5"), times("e5 "), _LETTERS],
     "index.embed._EXTERNAL": [times("\x0a\x08location"), _LETTERS],
     "index.read.encoding._SEPARATOR": [times("\x01"), _LETTERS],
