@@ -11,13 +11,14 @@ from kbsync.index.spelling import Unknown, slips_between
 from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage
 from kbsync.index.weights import TRANSLATED, weight_of_size
 from kbsync.index.words import (
+    ComparableText,
     Term,
     characters_of,
     is_unspaced,
     naming_text,
     runs_in,
+    written_terms,
 )
-from kbsync.index.written import ComparableText, written_terms
 
 
 def reasons_for(

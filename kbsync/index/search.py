@@ -56,8 +56,8 @@ from kbsync.index.words import (
     terms_of,
     whole_name_test,
     word_with,
+    written_terms,
 )
-from kbsync.index.written import written_terms
 
 if TYPE_CHECKING:
     from kbsync.index.better import BetterModel

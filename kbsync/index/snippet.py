@@ -17,6 +17,7 @@ from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of, needs_parser
 from kbsync.index.spelling import variants_in
 from kbsync.index.words import (
+    ComparableText,
     characters_of,
     comparable,
     is_stop_word,
@@ -25,8 +26,8 @@ from kbsync.index.words import (
     readable,
     runs_in,
     stemmed,
+    words_in,
 )
-from kbsync.index.written import ComparableText, words_in
 
 _ONES = re.compile("1+")
 

@@ -71,8 +71,8 @@ from kbsync.index.words import (
     readable,
     whole_name_test,
     word_with,
+    written_terms,
 )
-from kbsync.index.written import written_terms
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
