@@ -141,7 +141,7 @@ class Inbox:
 
     def _approve(self, tx: Tx, args: Mapping[str, Any]) -> None:
         mirror, now = self._journal.binding.mirror, self._clock.wall()
-        numbers, by = _numbers(args, "holds"), str(args.get("by", ""))
+        numbers, by = _holds(args), str(args.get("by", ""))
         if args.get("root"):
             tx.history.add(mirror, now, HistoryEvent.APPROVED, reason="the folder as it is now", by=by)
         for path in _paths(args, "folders"):
@@ -242,10 +242,10 @@ def _list(args: Mapping[str, Any], name: str, kind: type[T]) -> list[T]:
 _KINDS: Mapping[type, str] = {int: "numbers", str: "texts", dict: "objects"}
 
 
-def _numbers(args: Mapping[str, Any], name: str) -> list[int]:
-    numbers = _list(args, name, int)
+def _holds(args: Mapping[str, Any]) -> list[int]:
+    numbers = _list(args, "holds", int)
     if not all(0 <= number < 2**63 for number in numbers):
-        raise MalformedMessage(f"`{name}` has a number that is not a valid row id")
+        raise MalformedMessage("`holds` has a number that is not a valid row id")
     return numbers
 
 
@@ -269,7 +269,7 @@ def refuse_malformed(message: Message) -> None:
         raise MalformedMessage(message.problem)
     match message.verb:
         case "approve":
-            _numbers(args, "holds")
+            _holds(args)
             _paths(args, "folders")
             if not isinstance(args.get("by", ""), str):
                 raise MalformedMessage("`by` is not a string")

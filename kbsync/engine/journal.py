@@ -353,7 +353,17 @@ class Journal:
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
             actions = decide(desired, list(rows.values()), self.binding.abilities)
             if self.binding.texts_once and removal_cause(desired):
-                actions = tuple(action for action in actions if not _stands_in(action, rows))
+                # kbsync deletes, or has deleted, the serving document before such an upload. Then the upload
+                # continues, and any decision about it waits.
+                server = serving(rows.values())
+                standing_in = {
+                    row.id
+                    for row in rows.values()
+                    if row.state.in_flight
+                    and row.predecessor is not None
+                    and (server is None or server.digest == row.digest)
+                }
+                actions = tuple(action for action in actions if action.upload not in standing_in)
             changed = [self._carry_out(tx, desired, rows, action, fresh) for action in actions]
             if not any(changed):
                 break
@@ -1061,12 +1071,3 @@ def _cause(verdict: Verdict) -> tuple[FileChoice, str]:
 
 def _not_seen_yet(path: str, now: float) -> FileRow:
     return FileRow(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)
-
-
-def _stands_in(action: Action, rows: Mapping[int, Upload]) -> bool:
-    """Return whether kbsync deletes, or has deleted, the path's serving document before this upload. If so,
-    the upload continues, and any decision about it waits.
-    """
-    upload, server = rows[action.upload or 0], serving(rows.values())
-    is_same = server is None or server.digest == upload.digest
-    return upload.state.in_flight and upload.predecessor is not None and is_same

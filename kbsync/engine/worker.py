@@ -421,19 +421,24 @@ class Worker:
         """
         remaining = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, remaining) for lane in remaining}
-        started = False
-        concurrency = self._journal.binding.limits.concurrency
+        started, limits = False, self._journal.binding.limits
         while self._slots:
             able = [lane for lane, rows in remaining.items() if rows and (tries != 0 or lane not in SENDS)]
-            lane = self._turns.next(able, concurrency)
+            lane = self._turns.next(able, limits.concurrency)
             if lane is None:
                 break
             share = shares[lane]
             if lane in SENDS and tries is not None:
                 share = min(share, tries)
                 tries -= share
-            share = self._fitting(remaining[lane][:share])
-            rows, remaining[lane] = remaining[lane][:share], remaining[lane][share:]
+            rows = remaining[lane][:share]
+            # One sent several times without a response goes alone, because it may make the others fail.
+            suspect = next((i for i, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
+            rows = rows[: max(1, suspect)]
+            if limits.batch_bytes is not None:  # what one request may have, but at least one document
+                sums = itertools.accumulate(row.size for row in rows)
+                rows = rows[: max(1, sum(total <= limits.batch_bytes for total in sums))]
+            remaining[lane] = remaining[lane][len(rows) :]
             started = self._start(rows, partial(self._take_turn, lane, self._turns.begin(lane))) or started
         return started
 
@@ -445,20 +450,6 @@ class Worker:
         lanes = SENDS if lane in SENDS else (lane,)
         rows = sum(len(waiting.get(send_lane, ())) for send_lane in lanes)
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
-
-    def _fitting(self, rows: Sequence[Upload]) -> int:
-        """Return how many of these rows, starting with the first, fit in one request by their size; at least
-        one.
-
-        A document sent several times without a response goes alone, because it may make the others fail.
-        """
-        suspect = next((index for index, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
-        rows = rows[: max(1, suspect)]
-        limit = self._journal.binding.limits.batch_bytes
-        if limit is None:
-            return len(rows)
-        sums = itertools.accumulate(row.size for row in rows)
-        return max(1, sum(total <= limit for total in sums))
 
     async def _take_turn(self, lane: Lane, charge: float, rows: Sequence[Upload]) -> None:
         started = self._clock.steady()
