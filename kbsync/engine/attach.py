@@ -327,23 +327,6 @@ def _match_rank(record: MirrorRecord, mirror: MirrorIdentity) -> int:
 RANKS = 4
 
 
-def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
-    """Compare the root with the last known one. Returns '', or the reason a user must check it before
-    anything is deleted.
-
-    A missing mount halts the mirror (the returned message); after any other difference the deletions of the
-    first pass need approval.
-    """
-    if not is_root_accepted(tx, name):
-        difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)
-        if is_lost:
-            return difference
-        if difference:
-            tx.mirrors.set_hold_all(mirror, True)
-    tx.mirrors.set_root(mirror, now)
-    return ""
-
-
 def is_root_accepted(tx: Tx, name: str) -> bool:
     """Return whether a user has approved the current folder."""
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
@@ -359,12 +342,26 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """Return the root's identity. Raises `Halted` if a user must check it, or `ShortageError`."""
-    identity = await same_root(settings)
-    difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, identity))
-    if difference:
-        raise root_differs(settings, difference)
-    return identity
+    """Return the root's identity. Raises `Halted` if a user must check it, or `ShortageError`.
+
+    A missing mount halts the mirror; after any other difference from the last known root, the deletions of
+    the first pass need approval.
+    """
+    now = await same_root(settings)
+
+    def check(tx: Tx) -> str:
+        if not is_root_accepted(tx, settings.name):
+            difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)
+            if is_lost:
+                return difference
+            if difference:
+                tx.mirrors.set_hold_all(mirror, True)
+        tx.mirrors.set_root(mirror, now)
+        return ""
+
+    if problem := await store.write(check):
+        raise root_differs(settings, problem)
+    return now
 
 
 async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:

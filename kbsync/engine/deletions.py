@@ -197,11 +197,6 @@ class Deletions:
             return now  # the clock was set back: the age is unknown
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
-    async def are_open(self, until: float) -> bool:
-        """Return whether a file first missed by `until` (monotonic seconds) still needs its second check or a
-        decision."""
-        return await self.store.read(lambda tx: has_open_deletions(tx, self._mirror, until))
-
     async def are_missed(self, until: float) -> bool:
         """Return whether a file first missed by `until` (monotonic seconds) still needs its second check."""
         missed = await self.store.read(lambda tx: tx.entries.first_missed(self._mirror))

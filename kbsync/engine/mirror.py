@@ -31,7 +31,7 @@ from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.audit import RegularAudit
 from kbsync.engine.clock import Clock, end_tasks, log_bug, wait_until_open
-from kbsync.engine.deletions import Deletions
+from kbsync.engine.deletions import Deletions, has_open_deletions
 from kbsync.engine.halts import Halts
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import DocumentEvent, Journal
@@ -349,7 +349,10 @@ class BoundMirror:
         """
         if self.awaited or self.rechecks or self.reconciler.has_trees:
             return False
-        if await self.deletions.are_open(self.awaited.missed_until) or await self.recipe_changes.is_due():
+        mirror, until = self.mirror.id, self.awaited.missed_until
+        if await self.mirror.store.read(lambda tx: has_open_deletions(tx, mirror, until)):
+            return False
+        if await self.recipe_changes.is_due():
             return False
         return await self.worker.is_idle(PATIENCE)
 

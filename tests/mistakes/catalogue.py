@@ -170,9 +170,9 @@ MISTAKES = {
     "lost-mount-seen-once": Mistake(
         "a mount that is missing halts the first pass only, and the second deletes what it hid",
         "kbsync/engine/attach.py",
-        "        difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)\n",
-        "        difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)\n"
-        "        tx.mirrors.set_root(mirror, now)\n",
+        "            difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)\n",
+        "            difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)\n"
+        "            tx.mirrors.set_root(mirror, now)\n",
         ("tests/engine/test_once_decided.py",),
     ),
     "hold-is-joined": Mistake(
