@@ -9,7 +9,6 @@ import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +18,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, apply_options, recall, remember
-from kbsync.config.model import folder_config
+from kbsync.config.model import Needs, folder_config
 from kbsync.core.text import format_list, printable
 from kbsync.errors import KbsyncError, LockedError, StateError, UnmadeError, UsageError
 from kbsync.state import lock
@@ -120,14 +119,13 @@ def choose(
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder cannot be used together; --folder replaces a config")
     environ = os.environ
-    of_folder = partial(_of_folder, choices, with_secrets=with_secrets, with_bases=with_bases)
+    needs = Needs(with_secrets, with_bases, with_mirrors)
     if choices.folder is not None:
-        chosen = of_folder(choices.folder, mistyped=mistyped)
+        chosen = _of_folder(choices, choices.folder, needs, mistyped=mistyped)
     elif (file := places.find_config(choices.config, environ)) is not None:
-        needs = {"with_secrets": with_secrets, "with_bases": with_bases, "with_mirrors": with_mirrors}
-        chosen = _of_config(choices, file, **needs)
+        chosen = _of_config(choices, file, needs)
     elif here and (folder := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
-        chosen = of_folder(folder.folder, mistyped=True)
+        chosen = _of_folder(choices, folder.folder, needs, mistyped=True)
     else:
         raise UsageError(_nothing_found(choices, here))
     # Raise for an unknown name before doing anything.
@@ -169,17 +167,15 @@ def choose_all(choices: Choices) -> list[Installation]:
     from kbsync.installation import check_names
 
     every = dataclasses.replace(choices, mirrors=())
-    of_folder = partial(_of_folder, every, with_secrets=False, with_bases=True, mistyped=True)
-    chosen = [of_folder(record.folder) for record in folders]
+    needs = Needs(secrets=False)
+    chosen = [_of_folder(every, record.folder, needs, mistyped=True) for record in folders]
     mirrors = [mirror for installation in chosen for mirror in installation.config.mirrors]
     check_names(choices.mirrors, mirrors)
     wanted = choices.mirrors or [mirror.name for mirror in mirrors]
     return [installation for installation in chosen if installation.config.mirrors[0].name in wanted]
 
 
-def _of_folder(
-    choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
-) -> Installation:
+def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) -> Installation:
     """Return the mirror of this folder, or of one that contains it; otherwise a new one.
 
     One folder is one mirror, whichever symlink leads to it, because its real path identifies it.
@@ -194,14 +190,14 @@ def _of_folder(
         if mirrored.config is not None:
             if from_command != FolderOptions():
                 raise UsageError(f"{real} is a mirror of {mirrored.config}; change its settings there")
-            chosen = _of_config(choices, mirrored.config, with_secrets=with_secrets, with_bases=with_bases)
+            chosen = _of_config(choices, mirrored.config, needs)
             return dataclasses.replace(chosen, only=choices.mirrors or mirrored.names)
         real = mirrored.root
     state_dir = places.state_dir(os.environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
     config, options = folder_config(real), from_command.over(recall(state_dir))
     [mirror] = config.mirrors
-    mirror = apply_options(mirror, options, os.environ, with_secrets=with_secrets)
+    mirror = apply_options(mirror, options, os.environ, needs)
     config = dataclasses.replace(config, mirrors=(mirror,))
     chosen = Installation(config, state_dir, flags, choices.mirrors)
     # A missing folder that was mirrored before may come back, so its mirror halts. Any other is a mistake
@@ -215,22 +211,18 @@ def _folder_options(choices: Choices) -> FolderOptions:
     return FolderOptions(choices.target, choices.url, choices.base, choices.exclude)
 
 
-def _of_config(
-    choices: Choices, file: Path, *, with_secrets: bool, with_bases: bool, with_mirrors: bool = True
-) -> Installation:
+def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
     from kbsync.config.reader import load
     from kbsync.installation import Installation
 
     environ = os.environ
     try:
-        config = load(
-            file, environ, with_secrets=with_secrets, with_bases=with_bases, with_mirrors=with_mirrors
-        )
+        config = load(file, environ, needs)
     except UsageError as error:
-        if not with_bases:
+        if not needs.bases:
             raise
         try:
-            load(file, environ, with_secrets=with_secrets, with_bases=False)
+            load(file, environ, dataclasses.replace(needs, bases=False))
         except UsageError:
             # The config has other problems than missing ids.
             raise error from None

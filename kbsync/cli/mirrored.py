@@ -50,11 +50,12 @@ def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple
     mirrored.
     """
     for file in filter(os.path.lexists, places.config_places(environ)):
+        from kbsync.config.model import Needs
         from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
 
         # An unusable config must not affect a command that doesn't name it.
         with suppress(KbsyncError, OSError):
-            config = load(file, environ, with_secrets=False, with_bases=False)
+            config = load(file, environ, Needs(secrets=False, bases=False))
             by_root: dict[Path, list[MirrorConfig]] = {}
             for mirror in config.mirrors:
                 root = Path(os.path.realpath(mirror.folder))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from kbsync.config.model import Config
+from kbsync.config.model import Config, Needs
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load_content, read_content
 from kbsync.config.template import as_yaml
@@ -263,9 +263,7 @@ def edit_config(
         with _held(file) as real:
             while True:
                 content = read_content(file)
-                config = load_content(
-                    file, content, environ, with_secrets=False, with_bases=False, with_mirrors=False
-                )
+                config = load_content(file, content, environ, Needs(False, False, False))
                 bom = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
                 edited = bom + change(config, content.decode("utf-8-sig")).encode()
                 if edited == content:
@@ -286,7 +284,7 @@ def edit_config(
 
 def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Config:
     try:
-        return load_content(file, edited, environ, with_secrets=False, with_bases=False)
+        return load_content(file, edited, environ, Needs(secrets=False, bases=False))
     except ConfigError as error:
         # Without line numbers, because they refer to a text that the user doesn't see.
         raise UsageError(

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbsync.config.model import MirrorConfig
+from kbsync.config.model import MirrorConfig, Needs
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import replace_private
@@ -71,7 +71,7 @@ def remember(state_dir: Path, options: FolderOptions) -> None:
 
 
 def apply_options(
-    mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], *, with_secrets: bool
+    mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], needs: Needs
 ) -> MirrorConfig:
     """Return the mirror with this target and these patterns. Raises `UsageError` that names the option."""
     if options == FolderOptions():
@@ -90,7 +90,7 @@ def apply_options(
     lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *block]
     content = "\n".join(lines).encode()
     try:
-        config = load_content(Path("/config.yaml"), content, environ, with_secrets=with_secrets)
+        config = load_content(Path("/config.yaml"), content, environ, needs)
     except ConfigError as error:
         options_of = {"base_url": "--url", "exclude": "--exclude", base: "--base"}
         lines = list[str]()

@@ -294,12 +294,25 @@ class NotifyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a config must have for a command.
+
+    Without `secrets`, keys and tokens may be missing until they are used, for example if only a service's
+    environment has them. Without `bases`, ids of knowledge bases may be missing and get placeholders, since a
+    base that does not exist yet has no id. Without `mirrors`, the config may have none yet.
+    """
+
+    secrets: bool = True
+    bases: bool = True
+    mirrors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigSource:
-    """How a config was read: the SHA-256 of its file, and what it may leave out (see `reader.load`)."""
+    """How a config was read: the SHA-256 of its file, and what it had to have."""
 
     digest: bytes
-    with_secrets: bool
-    with_bases: bool
+    needs: Needs
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from kbsync.config.model import (
     ConfigSource,
     DocumentRule,
     MirrorConfig,
+    Needs,
     bare,
     blocks,
     known_keys,
@@ -43,7 +44,16 @@ from kbsync.config.model import (
     settings_of,
 )
 from kbsync.config.places import home
-from kbsync.config.problems import ConfigError, Loc, Problem, format_path, key_of, shorten, with_known
+from kbsync.config.problems import (
+    ConfigError,
+    Conflict,
+    Loc,
+    Problem,
+    format_path,
+    key_of,
+    shorten,
+    with_known,
+)
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
@@ -89,15 +99,13 @@ class Draft:
         self._refused.discard(loc)
         self._problems = {problem: None for problem in self._problems if problem.key != key_of(loc)}
 
-    def note_conflict(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
+    def note_conflict(self, conflict: Conflict) -> None:
         """Record a conflict, unless one of its values was already refused."""
         # A placeholder has replaced a refused value, so the user couldn't fix a problem with it.
-        for place_loc in (loc, *rests_on):
-            if any(
-                place_loc[: len(bad)] == bad or bad[: len(place_loc)] == place_loc for bad in self._refused
-            ):
+        for loc in (conflict.loc, *conflict.rests_on):
+            if any(loc[: len(bad)] == bad or bad[: len(loc)] == loc for bad in self._refused):
                 return
-        self._note(loc, message)
+        self._note(conflict.loc, conflict.message)
 
     def raise_problems(self) -> None:
         """Raise ConfigError if any problem was recorded."""
@@ -221,19 +229,11 @@ _LIST = "a list, each item on its own line after `- `, or all in [ ]"
 class _Reader:
     """Reads valid values. Returns None for others, after reporting them."""
 
-    def __init__(
-        self,
-        draft: Draft,
-        environ: Mapping[str, str],
-        where: PathBase,
-        *,
-        with_secrets: bool,
-        with_bases: bool,
-    ) -> None:
+    def __init__(self, draft: Draft, environ: Mapping[str, str], where: PathBase, needs: Needs) -> None:
         self._draft, self._environ, self._where = draft, environ, where
-        self._with_secrets = with_secrets
+        self._needs_secrets = needs.secrets
         # Each base without an id gets a unique one, so that no two mirrors seem to share one.
-        self._unnamed = None if with_bases else itertools.count()
+        self._unnamed = None if needs.bases else itertools.count()
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
         """Return a `block` made of `value` and placeholders; None if they do not suffice."""
@@ -312,7 +312,7 @@ class _Reader:
     def _replace_missing(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
         """Return the placeholder for an unavailable value, which is refused unless it is a secret not needed
         yet."""
-        if is_secret and not self._with_secrets:
+        if is_secret and not self._needs_secrets:
             return Absent(self._draft.problem(loc, str(reason)))
         self._draft.refuse(loc, str(reason))
         return None
@@ -409,40 +409,18 @@ class _Reader:
 # Far more than any config needs; protects memory if a log or database is named by mistake.
 _MAX_FILE_BYTES = 262_144
 _UNNAMED = "not-named-yet-"
+ALL = Needs()
 
 
-def load(
-    path: Path,
-    environ: Mapping[str, str],
-    *,
-    with_secrets: bool = True,
-    with_bases: bool = True,
-    with_mirrors: bool = True,
-) -> Config:
+def load(path: Path, environ: Mapping[str, str], needs: Needs = ALL) -> Config:
     """Return the config in `path`, references substituted from `environ`. Raises ConfigError with all
     problems.
-
-    Without `with_secrets`, keys and tokens may be missing until they are used, for example if only a
-    service's environment has them. Without `with_bases`, ids of knowledge bases may be missing and get
-    placeholders, since a base that does not exist yet has no id. Without `with_mirrors`, the config may have
-    none yet.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
-    content = read_content(file)
-    return load_content(
-        file, content, environ, with_secrets=with_secrets, with_bases=with_bases, with_mirrors=with_mirrors
-    )
+    return load_content(file, read_content(file), environ, needs)
 
 
-def load_content(
-    file: Path,
-    content: bytes,
-    environ: Mapping[str, str],
-    *,
-    with_secrets: bool = True,
-    with_bases: bool = True,
-    with_mirrors: bool = True,
-) -> Config:
+def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: Needs = ALL) -> Config:
     """Read a config like `load`, but from `content`, which may not be in `file` (an absolute path) yet."""
     try:
         tree = read_yaml(_decode(content))
@@ -450,17 +428,16 @@ def load_content(
         raise ConfigError([Problem(file, error.line, "", str(error))]) from None
     draft = Draft(file, tree)
     where = PathBase(file.parent, home(environ))
-    value: Value = {} if tree.value is None and not with_mirrors else tree.value
+    value: Value = {} if tree.value is None and not needs.mirrors else tree.value
     if not isinstance(value, dict):
         form = "is empty" if tree.value is None else "is not a block of keys"
         draft.refuse((), f"{form}; begin with `mirrors:`; `kbsync init` writes an example")
     # A refused value has its default or a placeholder here, so that the rest can be checked.
-    reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
-    config: Config = reader.block(value, Config, ())
-    for finding in conflicts(config):
-        draft.note_conflict(finding.loc, finding.message, finding.rests_on)
+    config: Config = _Reader(draft, environ, where, needs).block(value, Config, ())
+    for conflict in conflicts(config):
+        draft.note_conflict(conflict)
     mirrors = config.mirrors
-    if not with_mirrors and isinstance(value, dict) and value.get("mirrors") in (None, []):
+    if not needs.mirrors and isinstance(value, dict) and value.get("mirrors") in (None, []):
         draft.withdraw(("mirrors",))
         mirrors = ()
     draft.raise_problems()
@@ -470,7 +447,7 @@ def load_content(
         else mirror
         for mirror in mirrors
     )
-    source = ConfigSource(sha256(content).digest(), with_secrets, with_bases)
+    source = ConfigSource(sha256(content).digest(), needs)
     return dataclasses.replace(config, mirrors=mirrors, path=file, source=source)
 
 
@@ -481,12 +458,10 @@ def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
     """
     if config.path is None or config.source is None:
         return config
-    content, source = read_content(config.path), config.source
-    if sha256(content).digest() == source.digest:
+    content = read_content(config.path)
+    if sha256(content).digest() == config.source.digest:
         return config
-    return load_content(
-        config.path, content, environ, with_secrets=source.with_secrets, with_bases=source.with_bases
-    )
+    return load_content(config.path, content, environ, config.source.needs)
 
 
 def read_content(file: Path) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.model import Config
+from kbsync.config.model import Config, Needs
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load, with_secrets_of
 from kbsync.config.secrets import Secret
@@ -76,7 +76,7 @@ def test_commands_without_secrets_read_the_config_and_others_get_the_reason(
 ) -> None:
     text = f"{HEAD}http: {{listen: '127.0.0.1:80', {http}}}\n"
     assert len(problems(tmp_path, text)) == 1
-    config = load(tmp_path / "config.yaml", {}, with_secrets=False)
+    config = load(tmp_path / "config.yaml", {}, Needs(secrets=False))
     assert config.http is not None
     assert config.http.token is not None
     with pytest.raises(UsageError, match=re.escape(why)):
@@ -86,7 +86,7 @@ def test_commands_without_secrets_read_the_config_and_others_get_the_reason(
 def test_missing_reference_outside_secrets_is_an_error(tmp_path: Path) -> None:
     assert problems(tmp_path, "mirrors: [{name: a, folder: '${NOWHERE_SET}'}]")
     with pytest.raises(ConfigError):
-        load(tmp_path / "config.yaml", {}, with_secrets=False)
+        load(tmp_path / "config.yaml", {}, Needs(secrets=False))
 
 
 def test_no_message_repeats_environment_values(tmp_path: Path) -> None:
