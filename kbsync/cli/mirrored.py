@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config import places
+from kbsync.config.model import Config, Needs
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.overlaps import enters
 
 if TYPE_CHECKING:
-    from kbsync.config.model import Config, MirrorConfig
     from kbsync.state.read_only import Tx
 
 
@@ -31,10 +31,26 @@ class MirroredFolder:
 
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
-    """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it."""
+    """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it. It has a
+    mirror in a config in the default locations, or in the state of an earlier `--folder` run.
+    """
     from kbsync.installation import STATE_FILE
 
-    candidates = list(_find_configured(folder, environ))
+    candidates = list[tuple[bool, MirroredFolder]]()
+    for file in filter(os.path.lexists, places.config_places(environ)):
+        from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
+
+        # An unusable config must not affect a command that doesn't name it.
+        with suppress(KbsyncError, OSError):
+            config = load(file, environ, Needs(secrets=False, bases=False))
+            names_by_root: dict[Path, tuple[str, ...]] = {}
+            for mirror in config.mirrors:
+                root = Path(os.path.realpath(mirror.folder))
+                if folder.is_relative_to(root) and enters(root, folder, mirror):
+                    names_by_root[root] = (*names_by_root.get(root, ()), mirror.name)
+            for root, names in names_by_root.items():
+                if (is_mirrored := _is_mirrored(config, root, names, environ)) is not None:
+                    candidates.append((is_mirrored, MirroredFolder(root, file, names)))
     with suppress(UsageError):
         for known in places.known_folders(places.state_home(environ)):
             if folder.is_relative_to(known.folder) and enters(known.folder, folder):
@@ -43,28 +59,6 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
     return max(
         candidates, key=lambda candidate: (len(candidate[1].root.parts), candidate[0]), default=(False, None)
     )[1]
-
-
-def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Yield the folders of the configs in the default locations, each with whether anything has been
-    mirrored.
-    """
-    for file in filter(os.path.lexists, places.config_places(environ)):
-        from kbsync.config.model import Needs
-        from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
-
-        # An unusable config must not affect a command that doesn't name it.
-        with suppress(KbsyncError, OSError):
-            config = load(file, environ, Needs(secrets=False, bases=False))
-            by_root: dict[Path, list[MirrorConfig]] = {}
-            for mirror in config.mirrors:
-                root = Path(os.path.realpath(mirror.folder))
-                if folder.is_relative_to(root) and enters(root, folder, mirror):
-                    by_root.setdefault(root, []).append(mirror)
-            for root, mirrors in by_root.items():
-                names = tuple(mirror.name for mirror in mirrors)
-                if (is_mirrored := _is_mirrored(config, root, names, environ)) is not None:
-                    yield is_mirrored, MirroredFolder(root, file, names)
 
 
 def _is_mirrored(

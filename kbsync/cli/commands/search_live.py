@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import ANSI
@@ -81,7 +80,39 @@ async def _run(installation: Installation, query: Query) -> Path | None:
         await mirrors.open()
         several, pause = len(installation.mirrors) > 1, pause_for(installation.mirrors)
         session = LiveSearch(mirrors.search, query, pause, several=several)
-        screen = _screen(session)
+        keys = KeyBindings()
+
+        @keys.add("enter")
+        def choose(event: KeyPressEvent) -> None:
+            if session.chosen is not None:
+                event.app.exit(result=session.chosen)
+
+        @keys.add("escape")
+        @keys.add("c-d")
+        def end(event: KeyPressEvent) -> None:
+            event.app.exit(result=None)
+
+        @keys.add("up")
+        @keys.add("c-p")
+        def up(_event: KeyPressEvent) -> None:
+            session.mark(-1)
+
+        @keys.add("down")
+        @keys.add("c-n")
+        def down(_event: KeyPressEvent) -> None:
+            session.mark(1)
+
+        def hits() -> ANSI:
+            return ANSI("\n".join(session.lines(Output())))
+
+        line = Buffer(
+            document=Document(session.text),
+            multiline=False,
+            on_text_changed=lambda buffer: session.type(buffer.text),
+        )
+        typed = BufferControl(line, input_processors=[BeforeInput("> ", style="bold")])
+        content = HSplit([Window(typed, height=1), Window(FormattedTextControl(hits))])
+        screen = full_screen(content, keys)
         session.redraw = screen.invalidate
         chosen: Path | None = await show(screen, session.keep_searching())
         return chosen
@@ -169,38 +200,3 @@ class LiveSearch:
             yield f"{output.cyan('❯')} {output.bold(heading)}" if is_marked else f"  {heading}"
             if passage is not None:
                 yield INDENT + next(excerpt(output, hit, self.text, unfinished=True), "")
-
-
-def _screen(session: LiveSearch) -> Application[Path | None]:
-    keys = KeyBindings()
-
-    @keys.add("enter")
-    def choose(event: KeyPressEvent) -> None:
-        if session.chosen is not None:
-            event.app.exit(result=session.chosen)
-
-    @keys.add("escape")
-    @keys.add("c-d")
-    def end(event: KeyPressEvent) -> None:
-        event.app.exit(result=None)
-
-    @keys.add("up")
-    @keys.add("c-p")
-    def up(_event: KeyPressEvent) -> None:
-        session.mark(-1)
-
-    @keys.add("down")
-    @keys.add("c-n")
-    def down(_event: KeyPressEvent) -> None:
-        session.mark(1)
-
-    def hits() -> ANSI:
-        return ANSI("\n".join(session.lines(Output())))
-
-    line = Buffer(
-        document=Document(session.text),
-        multiline=False,
-        on_text_changed=lambda buffer: session.type(buffer.text),
-    )
-    typed = BufferControl(line, input_processors=[BeforeInput("> ", style="bold")])
-    return full_screen(HSplit([Window(typed, height=1), Window(FormattedTextControl(hits))]), keys)
