@@ -135,9 +135,8 @@ def state_dir(
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir
-    systemd_dir = environ.get("STATE_DIRECTORY", "").partition(":")[
-        0
-    ]  # systemd separates several with colons
+    # systemd separates several with colons.
+    systemd_dir, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
     if systemd_dir:
         return Path(os.path.abspath(systemd_dir))  # noqa: PTH100
     if config is not None and config.path is not None and config.path.is_relative_to(SYSTEM_CONFIG.parent):

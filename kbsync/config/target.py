@@ -347,19 +347,17 @@ class RemoteTargetConfig(TargetConfig):
 
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     """Yield problems with the certificates that the block at `loc` names."""
-    if ca_file is not None and not _may_be_file(ca_file):
+    if ca_file is None:
+        return
+    try:
+        is_file = stat.S_ISREG(ca_file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_file = False
+    except OSError:
+        is_file = True  # perhaps: this user can't access it
+    if not is_file:
         message = f"{format_path(ca_file)} is not a file; choose a file with certificates"
         yield Conflict((*loc, "ca_file"), message)
-
-
-def _may_be_file(path: Path) -> bool:
-    """Return whether the path is a file, or cannot be accessed."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
 
 
 CALLBACK_PATH = "/callback/"

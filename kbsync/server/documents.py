@@ -79,21 +79,20 @@ class Vaults:
         """Return the URLs that open the file at `path` of a mirror's folder."""
         absolute = folder / path
         links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
-        if path.endswith(".md") and await self._is_vault(folder) and str(absolute).isprintable():
-            links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
-        return links
-
-    async def _is_vault(self, folder: Path) -> bool:
+        if not path.endswith(".md") or not str(absolute).isprintable():
+            return links
         # One check at a time for each folder: on a dead mount it never ends.
-        check = self._checks.get(folder)
-        if check is None:
+        if (check := self._checks.get(folder)) is None:
             check = asyncio.create_task(asyncio.to_thread((folder / ".obsidian").is_dir))
             self._checks[folder] = check
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                return await asyncio.shield(check)
+                is_vault = await asyncio.shield(check)
         except (TimeoutError, OSError):
-            return False
+            is_vault = False
         finally:
             if check.done():
                 self._checks.pop(folder, None)
+        if is_vault:
+            links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
+        return links
