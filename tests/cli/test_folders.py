@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kbsync.config import places
 from kbsync.config.reader import load
 from kbsync.state import lock
 from tests.cli import dying
@@ -198,6 +199,33 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
     sandbox.config.unlink()
     init = after(sandbox.run("add", second_folder, "--target", "zhipu").err, "write that config with: ")
     assert paste(sandbox, f"{init} --base 4711").code == 0
+
+
+@pytest.mark.parametrize("command", ["init", "add"])
+def test_new_config_needs_a_path_if_no_home_directory_is_known(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    sandbox.write("a.md", "alpha")
+    monkeypatch.setattr(places, "home", lambda _environ: None)
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", sandbox.root / "etc" / "config.yaml")
+    ran = sandbox.run(command, "docs")
+    fix = "choose the file to write with --config FILE"
+    assert (ran.code, ran.err) == (2, f"kbsync: no home directory is known; {fix}\n")
+
+
+@long
+@proves("add {}")
+def test_fixes_of_add_keep_the_config_in_use(sandbox: Sandbox, second_folder: Path) -> None:
+    other = sandbox.root / "my config.yaml"
+    flags = ("--config", other)
+    ran = sandbox.run("add", second_folder, "--target", "zhipu", *flags)
+    init = after(ran.err, "write that config with: ")
+    assert (paste(sandbox, f"{init} --base 4711").code, other.exists()) == (0, True)
+    sandbox.config.replace(other)
+    (sandbox.root / "docs 2" / "handbook").mkdir(parents=True)
+    again = after(sandbox.run("add", "docs 2/handbook", *flags).err, "choose another: ")
+    assert paste(sandbox, again, NAME="team").code == 0
+    assert (other.read_text().count("team"), sandbox.config.exists()) == (1, False)
 
 
 def test_unsafe_config_edit_is_refused_with_manual_instructions(

@@ -333,4 +333,8 @@ def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: S
         ran = sandbox.run("verify", "--json")
         [result] = ran.json["mirrors"]
         assert (ran.code, result["ok"], result["detached"]) == (0, True, {"b": 1})
-        assert "1 document of the mirror b" in sandbox.run("verify").out
+        config = sandbox.root / "my config.yaml"
+        sandbox.config.replace(config)
+        shown = sandbox.run("verify", "--config", config).out
+        assert "1 document of the mirror b" in shown
+        assert f"to delete: kbsync forget b --delete-documents --config '{config}'\n" in shown

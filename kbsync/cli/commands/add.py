@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -29,7 +30,7 @@ from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
 from kbsync.config.model import folder_name, free_name
-from kbsync.core.text import path_argument, printable, shell_command
+from kbsync.core.text import path_argument, printable
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.overlaps import describe_overlaps, refuse_moved_folder
 from kbsync.state import lock
@@ -69,10 +70,8 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     folder = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111
     config_path = places.find_config(choices.config, os.environ) or places.config_places(os.environ)[0]
     is_new = not os.path.lexists(config_path)
-    _check_target(target, directory, config_path, is_new=is_new)
+    _check_target(choices, target, directory, config_path, is_new=is_new)
     if is_new:
-        if choices.config is None and config_path == places.SYSTEM_CONFIG:
-            raise UsageError("no home directory is known; choose the file to write with --config FILE")
         # Another `add` may write it meanwhile.
         with suppress(ConfigExists):
             remembered = _remembered(folder, state_dir_of(config_path, choices), target)
@@ -116,7 +115,9 @@ def _print_json(name: str, folder: Path, kind: str, config_path: Path, notes: Se
     Output().json({**added, **({"notes": notes} if notes else {})})
 
 
-def _check_target(target: str | None, directory: Path, config_path: Path, *, is_new: bool) -> None:
+def _check_target(
+    choices: Choices, target: str | None, directory: Path, config_path: Path, *, is_new: bool
+) -> None:
     """Raise `UsageError` for a target type that needs settings besides `type`."""
     from kbsync.config.kinds import not_among
     from kbsync.config.template import required_keys, secret_key
@@ -127,10 +128,10 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
     if target not in TARGETS:
         raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
     keys = ", ".join(filter(None, [secret_key(target), *required_keys(target)]))
-    words = ["kbsync", "init", path_argument(str(directory)), "--target", target]
-    fix = f"write that config with: {shell_command(words)}"
+    init = f"init {shlex.quote(path_argument(str(directory)))} --target {target}"
+    fix = f"write that config with: {choices.typed(init)}"
     if not is_new:
-        example = shell_command([*words, "--config", "example.yaml"])
+        example = replace(choices, config=Path("example.yaml")).typed(init)
         fix = f"add the mirror to {config_path} yourself; for an example: {example}"
     raise UsageError(printable(f"a target of type {target} needs more settings ({keys}); {fix}"))
 
@@ -158,7 +159,7 @@ def _add_to(
     # A trial can move only while no other kbsync uses either state.
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, kind, config_path)
     with moving as trial:
-        rename = f"choose another: {shell_command(['kbsync', 'add', str(folder)])} --name NAME"
+        rename = f"choose another: {before.command_line(f'add {shlex.quote(str(folder))}')} --name NAME"
         try:
             config = add_mirror(
                 config_path,

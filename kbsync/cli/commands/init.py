@@ -264,8 +264,6 @@ def command(
 
     choices.refuse_folder("init")
     path = choices.config or places.config_places(os.environ)[0]
-    if choices.config is None and path == places.SYSTEM_CONFIG:
-        raise UsageError("no home directory is known; choose the file to write with --config FILE")
     if os.path.lexists(path):
         add = "add DIR"
         if directory is not None:
@@ -366,7 +364,10 @@ class ConfigExists(UsageError):
 
 
 def state_dir_of(path: Path, choices: Choices) -> Path:
-    """Return the state directory of a config at `path`. Raises `UsageError` if no home directory is known."""
+    """Return the state directory of a new config at `path`. Raises `UsageError` if no home directory is
+    known."""
+    if choices.config is None and path == places.SYSTEM_CONFIG:
+        raise UsageError("no home directory is known; choose the file to write with --config FILE")
     return places.state_dir(os.environ, explicit=choices.state_dir, config=_unwritten_config(path))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kbsync.engine.plan import CommandContext
     from kbsync.engine.settings import MirrorSettings
     from kbsync.engine.verify import Verification
+    from kbsync.installation import Installation
     from kbsync.state.read_only import ReadOnlyState
 
 
@@ -86,7 +87,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             Output().json(mirrors_json(installation, [*(audit.to_json() for audit in audits), *unverified]))
         else:
             for audit in audits:
-                _print(Output(), audit, quiet=choices.quiet, several=len(installation.mirrors) > 1)
+                _print(Output(), installation, audit, quiet=choices.quiet)
             if repairs and not choices.quiet:
                 then = describe_delivery(installation, list(repairs))
                 print_message(f"repair of {', '.join(repairs)} scheduled; {then}")
@@ -98,11 +99,12 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
 _KINDS = ("missing", "stale", "orphaned", "duplicate", "unchecked")
 
 
-def _print(output: Output, audit: Verification, *, quiet: bool, several: bool) -> None:
-    """Print the findings, then the result; with `several` mirrors, the result, which names the mirror, comes
+def _print(output: Output, installation: Installation, audit: Verification, *, quiet: bool) -> None:
+    """Print the findings, then the result; with several mirrors, the result, which names the mirror, comes
     first."""
     if quiet and audit.ok:
         return
+    several = len(installation.mirrors) > 1
     counts = [f"{len(documents):,} {kind}" for kind in _KINDS if (documents := getattr(audit, kind))]
     result = ", ".join(counts) or ("all is well" if audit.ok else "the folder could not be compared")
     kept_count = f"; {format_count(len(audit.kept), 'document')} kept" if audit.kept else ""
@@ -118,7 +120,8 @@ def _print(output: Output, audit: Verification, *, quiet: bool, several: bool) -
             why = output.dim(printable(document.why))
             output.line(f"{style(f'{kind:9}')}  {printable(document.path)}  {why}")
     for name, documents in audit.detached.items():
-        count, delete = format_count(documents, "document"), f"kbsync forget {name} --delete-documents"
+        count = format_count(documents, "document")
+        delete = installation.command_line(f"forget {name} --delete-documents")
         detached = f"{count} of the mirror {name}, which is no longer in the config; to delete: {delete}"
         output.line(f"{output.dim('detached')}   {printable(detached)}")
     if not several:
