@@ -137,7 +137,7 @@ def test_interrupted_pass_on_a_terminal_reports_failures_so_far(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     installation = choose(Choices(folder=sandbox.docs))
     end = OnceEnd(installation, {}, {}, 1.0, signal=signal.SIGINT)
-    once.report(installation, end, [failing(1, ["no text"])], Code.INTERRUPTED)
+    once.report(end, [failing(1, ["no text"])], Code.INTERRUPTED)
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "kbsync: handbook: 0.md: no text"
     assert last.startswith("kbsync: interrupted; ")

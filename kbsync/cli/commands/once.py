@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
@@ -35,7 +35,6 @@ from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import clock_time
 from kbsync.errors import LockedError
-from kbsync.installation import Installation
 from kbsync.once import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.terminal import can_move_cursor
@@ -165,10 +164,7 @@ def _once(choices: Choices, hard: HardEnd, signals: Signals, *, as_json: bool) -
         reports = mirror_reports(end.installation, end.ends)
         code = Code(128 + end.signal) if end.signal is not None else worst(report.code for report in reports)
         with printing_result(code):
-            if as_json:
-                Output().json(_to_json(end, reports))
-            else:
-                report(end.installation, end, reports, code, quiet=choices.quiet, logged=logged)
+            report(end, reports, code, as_json=as_json, quiet=choices.quiet, logged=logged)
         # A parser or an upload may hold a thread for minutes.
         hard.now()
         return code
@@ -185,15 +181,31 @@ def _once(choices: Choices, hard: HardEnd, signals: Signals, *, as_json: bool) -
 
 
 def report(
-    installation: Installation,
     end: OnceEnd,
     reports: Sequence[MirrorReport],
     code: Code,
     *,
+    as_json: bool = False,
     quiet: bool = False,
     logged: LoggedEvents | None = None,
 ) -> None:
-    """Print the problems and the summary. `logged`: stderr is a log that has these events already."""
+    """Print the JSON, or the problems and the summary. `logged`: stderr is a log that has these events
+    already.
+    """
+    if as_json:
+        counts = [mirror.counts for mirror in end.mirrors.values()]
+        payload = {
+            "version": __version__,
+            "running": None,  # this pass held the lock, so no daemon is running
+            "mirrors": [report.status.to_json() for report in reports],
+            **{change: sum(count[change] for count in counts) for change in CHANGES},
+            "held": sum(report.status.documents.held for report in reports),
+            "failed": sum(report.status.documents.failed for report in reports),
+            "seconds": round(end.seconds, 3),
+        }
+        Output().json(payload)
+        return
+    installation = end.installation
     if logged is not None:
         log_problems(installation, reports, logged)
     else:
@@ -210,16 +222,3 @@ def report(
         output.lines(summary(end, reports, per_mirror=output.is_terminal))
         if output.is_terminal and code is Code.MIRRORED:
             output.line(output.dim(f"search it: {installation.command_line('search QUERY')}"))
-
-
-def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
-    counts = [mirror.counts for mirror in end.mirrors.values()]
-    return {
-        "version": __version__,
-        "running": None,  # this pass held the lock, so no daemon is running
-        "mirrors": [report.status.to_json() for report in reports],
-        **{change: sum(count[change] for count in counts) for change in CHANGES},
-        "held": sum(report.status.documents.held for report in reports),
-        "failed": sum(report.status.documents.failed for report in reports),
-        "seconds": round(end.seconds, 3),
-    }
