@@ -79,13 +79,19 @@ def apply_options(
     # Read as a config with these lines, with the same checks.
     from kbsync.config.problems import ConfigError
     from kbsync.config.reader import load_content
-    from kbsync.config.template import KeySource, base_key, quoted, secret_key, secret_variable, target_lines
+    from kbsync.config.template import (
+        base_key,
+        default_key,
+        quoted,
+        secret_key,
+        secret_variable,
+        target_lines,
+    )
 
     target, secret, base, block = read_target(options), None, None, list[str]()
     if target is not None:
         secret, base = secret_key(target.type), base_key(target.type)
-        source = None if secret is None else KeySource(env=secret_variable(target.type))
-        block = ["    target:", *target_lines(target.type, source, target.values)]
+        block = ["    target:", *target_lines(target.type, default_key(target.type), target.values)]
     exclude = [f"    exclude: [{', '.join(quoted(pattern) for pattern in options.exclude or () if pattern)}]"]
     lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *block]
     content = "\n".join(lines).encode()

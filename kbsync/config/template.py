@@ -175,6 +175,11 @@ def secret_variable(target: str) -> str:
     return f"{target}_{secret_key(target)}".upper()
 
 
+def default_key(target: str) -> KeySource | None:
+    """Return the source from which `--folder` reads the required secret; None for a type without one."""
+    return None if secret_key(target) is None else KeySource(env=secret_variable(target))
+
+
 def required_keys(target: str) -> dict[str, str]:
     """Return the required keys of a target of this type, except its secret, each with its description."""
     required = {name: kind.plain for name, setting, kind in _settings(target) if setting.is_required}

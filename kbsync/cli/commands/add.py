@@ -14,11 +14,11 @@ import click
 
 from kbsync.cli.commands.init import (
     ConfigExists,
-    describe_remembered,
     explain_kept_trial,
     find_remembered,
     find_trial,
     held_trial,
+    remembered_lines,
     resume_take_over,
     start_config,
     state_dir_of,
@@ -61,6 +61,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     writes the same one as `kbsync init DIR`.
     """
     from kbsync.config.folders import folder_fault
+    from kbsync.config.template import default_key
     from kbsync.targets.registry import DEFAULT_TARGET
 
     choices.refuse_folder("add")
@@ -75,9 +76,10 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
         # Another `add` may write it meanwhile.
         with suppress(ConfigExists):
             remembered = _remembered(folder, state_dir_of(config_path, choices), target)
-            described, kind = describe_remembered(remembered), remembered.target or DEFAULT_TARGET
-            name = folder_name(folder) if name is None else name
-            start_config(choices, config_path, folder, name, kind, described, remembered, prints=not as_json)
+            kind, name = remembered.target or DEFAULT_TARGET, folder_name(folder) if name is None else name
+            key, prints = default_key(kind), not as_json
+            lines = remembered_lines(remembered, key)
+            start_config(choices, config_path, folder, name, kind, key, lines, remembered, prints=prints)
             if as_json:
                 _print_json(name, folder, kind, config_path)
             return

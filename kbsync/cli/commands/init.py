@@ -134,19 +134,14 @@ def find_remembered(folder: Path, state_dir: Path) -> FolderOptions:
     return FolderOptions() if trial_dir is None else recall(trial_dir)
 
 
-def describe_remembered(
-    options: FolderOptions, key: KeySource | None = None
-) -> Callable[[], tuple[list[str], KeySource | None]] | None:
-    """Return a function that describes their target for `start_config`; None for the built-in knowledge
-    base. `key`: None for the environment variable that `--folder` reads. Raises `UsageError`.
+def remembered_lines(options: FolderOptions, key: KeySource | None) -> Callable[[], list[str]] | None:
+    """Return a function that returns the lines of their target for `start_config`; None for the built-in
+    knowledge base. Raises `UsageError`.
     """
-    from kbsync.config.template import KeySource, secret_key, secret_variable, target_lines
+    from kbsync.config.template import target_lines
 
-    if (target := read_target(options)) is None:
-        return None
-    if key is None and secret_key(target.type) is not None:
-        key = KeySource(env=secret_variable(target.type))
-    return lambda: (target_lines(target.type, key, target.values), key)
+    target = read_target(options)
+    return None if target is None else partial(target_lines, target.type, key, target.values)
 
 
 def take_over(trial: Trial, installation: Installation, name: str) -> str:
@@ -278,16 +273,13 @@ def command(
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
-
-    def describe_target(kind: str) -> tuple[list[str], KeySource | None]:
-        key = _key(kind, key_env, key_file)
-        return _target_lines(kind, key, base, create, base_url), key
-
+    key = None if kind is None else _key(kind, key_env, key_file)
     if keeps_target:
-        described = describe_remembered(remembered, _key(kind, key_env, key_file) if kind else None)
+        lines = remembered_lines(remembered, key)
     else:
-        described = None if kind is None else partial(describe_target, kind)
-    start_config(choices, path, folder, folder_name(folder), kind or DEFAULT_TARGET, described, remembered)
+        lines = None if kind is None else partial(_target_lines, kind, key, base, create, base_url)
+    name = folder_name(folder)
+    start_config(choices, path, folder, name, kind or DEFAULT_TARGET, key, lines, remembered)
 
 
 def start_config(
@@ -296,15 +288,16 @@ def start_config(
     folder: Path,
     name: str,
     kind: str,
-    describe_target: Callable[[], tuple[list[str], KeySource | None]] | None,
+    key: KeySource | None,
+    target: Callable[[], list[str]] | None,
     remembered: FolderOptions,
     *,
     prints: bool = True,
 ) -> None:
     """Write a config with one mirror to `path`, and print what to do next. Raises `ConfigExists`.
 
-    `describe_target` returns the config lines for a service and the location of its key; None for the
-    built-in knowledge base. `remembered`: see `find_remembered`.
+    `key`: the location of the target's key, if it has one. `target` returns the config lines for a service;
+    None for the built-in knowledge base. `remembered`: see `find_remembered`.
     """
     from kbsync.cli.folder_contents import describe, limits_of, scan_mirror
     from kbsync.config.template import commented_config
@@ -314,14 +307,13 @@ def start_config(
     places.check_state_dir(state_dir, [folder], create=False)
     # Locked before a service creates anything, because on a second run the name would be in use.
     with held_trial(folder, state_dir, name, kind, path) as trial:
-        lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.destination is not None
         is_usual = choices.state_dir is None and not (
             moves and is_set_by_systemd(state_dir, _unwritten_config(path))
         )
         text = commented_config(
             folder,
-            target=lines,
+            target=None if target is None else target(),
             state_dir=None if is_usual else state_dir,
             usual_state_dir=state_dir,
             name=name,
