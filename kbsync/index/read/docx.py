@@ -53,10 +53,7 @@ _MAX_LABEL_LENGTH = 50
 def read_docx(raw: bytes) -> Parsed:
     """Return the document as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
-    text = tidied(_Document(archive, archive.main_part(_MAIN)).read())
-    archive.require_text(text)
-    title, tags = archive.stated(text)
-    return Parsed(text, title=title, tags=tags)
+    return archive.parsed(tidied(_Document(archive, archive.main_part(_MAIN)).read()))
 
 
 class _Document:

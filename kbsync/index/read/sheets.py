@@ -69,10 +69,7 @@ def read_xlsx(raw: bytes) -> Parsed:
         displayed = _formatted(sheet, formats) if formats else ()
         return _Details(list(_beside(archive, part)), displayed, _links(sheet, archive.addresses(part)))
 
-    text = _read(archive.for_parser(sparse), details)
-    archive.require_text(text)
-    title, tags = archive.stated("")
-    return Parsed(text, title=title, tags=tags)
+    return archive.parsed(_read(archive.for_parser(sparse), details), has_headings=False)
 
 
 def read_ods(raw: bytes) -> Parsed:

@@ -43,10 +43,7 @@ def read_pptx(raw: bytes) -> Parsed:
     listed = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
     slides = [part for kind, part in listed if kind == "slide"]
     show = _Show(archive, main)
-    text, starts = join_slides(show.slide(part, number) for number, part in enumerate(slides, 1))
-    archive.require_text(text)
-    title, tags = archive.stated(text)
-    return Parsed(text, title=title, tags=tags, page_starts=starts)
+    return archive.parsed(*join_slides(show.slide(part, number) for number, part in enumerate(slides, 1)))
 
 
 def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from kbsync.errors import Rejected
+from kbsync.index.document import Parsed
 from kbsync.index.read.text import document_title, split_keywords
 
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
@@ -157,12 +158,14 @@ class Archive:
         main = (part for kind, part in self.related("").values() if kind == "officeDocument")
         return next((part for part in main if part in self.names), usual)
 
-    def stated(self, text: str) -> tuple[str | None, tuple[str, ...]]:
-        """Return the title and the keywords in the properties of an Office document; without a title, the
-        first heading of its text."""
+    def parsed(self, text: str, page_starts: tuple[int, ...] = (), *, has_headings: bool = True) -> Parsed:
+        """Return the text of an Office document with the title and the keywords in its properties; without a
+        title, with the first heading if it `has_headings`. Raises `Rejected` if there is no text."""
+        self.require_text(text)
         properties = self.xml("docProps/core.xml")
-        title = document_title(properties.findtext("title"), text)
-        return title, split_keywords(properties.findtext("keywords"))
+        title = document_title(properties.findtext("title"), text if has_headings else "")
+        tags = split_keywords(properties.findtext("keywords"))
+        return Parsed(text, title=title, tags=tags, page_starts=page_starts)
 
 
 def _is_medium(name: str) -> bool:
