@@ -541,7 +541,8 @@ def _json(path: Path, kind: type[T]) -> T:
     except FileNotFoundError:
         return kind()
     except (OSError, ValueError) as error:
-        raise UsageError(f"embedding.path: {path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"embedding.path: {path} cannot be read: {reason}") from error
     if not isinstance(content, kind):
         raise UsageError(f"embedding.path: {path} is not a file that sentence-transformers writes")
     return content

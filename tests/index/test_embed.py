@@ -372,17 +372,17 @@ def test_missing_tokenizer_of_a_model_is_reported(tmp_path: Path) -> None:
         OnnxEmbedder(folder)
 
 
-@pytest.mark.parametrize("part", ["model.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("part", ["model.onnx", "tokenizer.json", "modules.json"])
 def test_unreadable_model_is_an_error_of_the_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     folder = graph(tmp_path / "m", pooled=True)
     open_file = Path.open
 
-    def open_others(path: Path, *arguments: Any) -> Any:
+    def open_others(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == part:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return open_file(path, *arguments)
+        return open_file(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", open_others)
     with pytest.raises(UsageError, match=rf"embedding\.path: .*{part} cannot be read: Permission denied"):
