@@ -348,28 +348,17 @@ def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
             return Status.SKIPPED
         case FileChoice.REFUSED:
             return Status.FAILED
+    fitting = [u for u in uploads if _same_content(u, desired)]
+    states = {u.state for u in fitting}
     if server is not None and _same_content(server, desired):
-        return Status.FAILED if is_stuck_under_old_name(desired, server, uploads) else Status.READY
+        # If the renamed file was refused, searches find its bytes only under the old name.
+        is_refused = UploadState.FAILED in states and server.label != desired.path
+        return Status.FAILED if is_refused else Status.READY
     is_same = server is not None and server.digest == desired.digest
     if server is not None and is_same and server.wanted_recipe == desired.recipe and not desired.may_renew:
         return Status.HELD  # the user decides before it costs money (ADR 23)
-    if server is None and is_without_text(desired, uploads):
+    if server is None and fitting and fitting[-1].is_without_text:
         return Status.SKIPPED  # while an older version serves, the file is out of date and has failed
-    fitting = {u.state for u in uploads if _same_content(u, desired)}
-    if UploadState.INDEXING in fitting:
+    if UploadState.INDEXING in states:
         return Status.INDEXING
-    return Status.FAILED if UploadState.FAILED in fitting else Status.PENDING
-
-
-def is_without_text(desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """Return whether these bytes were sent and the target last reported that they contain no text."""
-    fitting = [u for u in uploads if _same_content(u, desired)]
-    return bool(fitting) and fitting[-1].is_without_text
-
-
-def is_stuck_under_old_name(desired: Desired, server: Upload, uploads: Iterable[Upload]) -> bool:
-    """Return whether the renamed file was refused, so that searches find its bytes only under the old
-    name.
-    """
-    refused = any(u.state is UploadState.FAILED and _same_content(u, desired) for u in uploads)
-    return refused and server.label != desired.path
+    return Status.FAILED if UploadState.FAILED in states else Status.PENDING
