@@ -26,7 +26,7 @@ from kbsync.engine.clock import keep_running, log_bug, wait_for_any
 from kbsync.engine.halts import Work
 from kbsync.engine.mirror import PATIENCE, BoundMirror, Mirror
 from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
-from kbsync.errors import StateError, TargetError
+from kbsync.errors import StateError, TargetError, lacks_memory
 from kbsync.source.wake import WakeFile
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
@@ -168,6 +168,9 @@ class MirrorLoop:
         if isinstance(error, StateError):
             reason = str(error)
             log.error("state.failed", mirror=name, reason=reason)
+        elif isinstance(error, OSError) and not lacks_memory(error):
+            reason = str(error)
+            log.error("mirror.failed", mirror=name, reason=reason)
         else:
             reason = log_bug("mirror.failed", error, mirror=name)
         with contextlib.suppress(StateError):  # if the state can't be written, `halts` keeps why

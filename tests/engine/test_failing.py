@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -194,6 +195,21 @@ async def test_bug_is_logged_with_a_traceback_and_a_lack_of_memory_with_its_reas
         assert line["reason"] == OUT_OF_MEMORY and "exc_info" not in line
     else:
         assert line["exc_info"] is error
+
+
+async def test_daemon_names_a_file_that_the_system_refuses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no bug, so there is no traceback, as in a pass."""
+    error = PermissionError(errno.EACCES, "Permission denied", "/var/lib/kbsync/kb")
+    Bug(FOR_EVER, error).put_into(monkeypatch, attach, "prepare")
+    with capture_logs() as lines:
+        async with watched(world) as watching:
+            await until(world, lambda: watching.mirror.halt is not None, 300)
+            halt = watching.mirror.halt
+    assert halt is not None and str(error) in halt.detail
+    [line, *_] = [line for line in lines if line["event"] == "mirror.failed"]
+    assert line["reason"] == str(error) and "exc_info" not in line
 
 
 async def test_mirror_whose_shutdown_fails_is_watched_again(
