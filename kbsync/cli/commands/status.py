@@ -13,7 +13,7 @@ from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of, w
 from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.config.kinds import parse_duration
-from kbsync.core.text import format_size, printable
+from kbsync.core.text import printable
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.state import lock
 
@@ -69,8 +69,7 @@ def command(
             )
         keep_watching(installations[0])
         return Code.MIRRORED
-    from kbsync.cli.report import mirror_reports, running_line
-    from kbsync.freshness import state_bytes
+    from kbsync.cli.report import mirror_reports
 
     output = Output()
     reports_of: list[tuple[Installation, list[MirrorReport]]] = []
@@ -91,34 +90,10 @@ def command(
             return worst([code, _print_json(output, installations, documents=documents)])
         for sentence in sentences:
             print_message(sentence)
-        from kbsync.cli.commands.status_display import (
-            better,
-            print_documents,
-            problems,
-            speed,
-            table_lines,
-            unkept,
-        )
+        from kbsync.cli.commands.status_display import print_documents, print_status
 
-        wrong = [
-            f"{output.red('! ')}{line}"
-            for installation, those in reports_of
-            for line in problems(installation, those, check=check, max_age=max_age)
-        ]
-        lines = list[str]()
-        if not choices.quiet:
-            notes = map(output.dim, unkept(reports))
-            progress = filter(None, [*map(speed, reports), *map(better, reports)])
-            lines = list(table_lines(output, reports))
-            if size := sum(state_bytes(installation) for installation, _ in reports_of):
-                where = f" in {installations[0].state_dir}" if len(installations) == 1 else ""
-                lines.append(output.dim(printable(f"state: {format_size(size)}{where}")))
-            lines += [*progress, *notes]
-            for installation, those in reports_of:
-                folder = printable(str(installation.config.mirrors[0].folder))
-                which = f"{folder}: " if len(installations) > 1 else ""
-                output.line(f"{which}{running_line(installation, those)}")
-        output.lines([*wrong, *([""] if wrong else []), *lines])
+        several = len(installations) > 1
+        print_status(output, reports_of, several=several, quiet=choices.quiet, check=check, max_age=max_age)
         if documents and not choices.quiet:
             for installation, _ in reports_of:
                 for mirror in installation.mirrors:

@@ -8,17 +8,56 @@ from collections.abc import Iterator, Sequence
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
-from kbsync.cli.report import MirrorReport, failures, halts, late, worst_first
+from kbsync.cli.report import MirrorReport, failures, halts, late, running_line, worst_first
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import format_duration, format_size, printable
 from kbsync.engine.status import SHOWN
-from kbsync.freshness import status_in
+from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
 from kbsync.state.inbox import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
+
+
+def print_status(
+    output: Output,
+    reports_of: Sequence[tuple[Installation, Sequence[MirrorReport]]],
+    *,
+    several: bool,
+    quiet: bool,
+    check: bool,
+    max_age: float | None,
+) -> None:
+    """Print whether kbsync is running, the problems, and a table of all mirrors; with `quiet`, only the
+    problems. `several`: there are several installations. `check`, `max_age`: see `late`.
+    """
+    reports = [report for _, own_reports in reports_of for report in own_reports]
+    wrong = [
+        f"{output.red('! ')}{line}"
+        for installation, own_reports in reports_of
+        for line in problems(installation, own_reports, check=check, max_age=max_age)
+    ]
+    lines = list[str]()
+    if not quiet:
+        for installation, own_reports in reports_of:
+            folder = printable(str(installation.config.mirrors[0].folder))
+            which = f"{folder}: " if several else ""
+            output.line(f"{which}{running_line(installation, own_reports)}")
+        lines += table_lines(output, reports)
+        if size := sum(state_bytes(installation) for installation, _ in reports_of):
+            where = "" if several else f" in {reports_of[0][0].state_dir}"
+            lines.append(output.dim(printable(f"state: {format_size(size)}{where}")))
+        lines += filter(None, map(speed, reports))
+        for report in reports:
+            if report.status.better is not None:
+                count, passages = report.status.better
+                lines.append(f"{report.status.name}: better vectors: {count:,} of {passages:,} passages")
+        for report in reports:
+            for subject, sentence in promises.describe_unkept(report.status.unkept):
+                lines.append(output.dim(f"{report.status.name}: {subject} {sentence}"))
+    output.lines([*wrong, *([""] if wrong else []), *lines])
 
 
 def problems(
@@ -58,21 +97,6 @@ def speed(report: MirrorReport) -> str:
         # During the first pass, the number of documents is unknown.
         words.append(f"about {format_duration(report.waiting / report.rate)} left")
     return f"{report.status.name}: {', '.join(words)}" if words else ""
-
-
-def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Yield the promises that the mirrors' targets can't keep, and what happens instead."""
-    for report in reports:
-        for subject, sentence in promises.describe_unkept(report.status.unkept):
-            yield f"{report.status.name}: {subject} {sentence}"
-
-
-def better(report: MirrorReport) -> str:
-    """Return how many passages have a vector from the better model; '' without the `better` extra."""
-    if report.status.better is None:
-        return ""
-    vector_count, passages = report.status.better
-    return f"{report.status.name}: better vectors: {vector_count:,} of {passages:,} passages"
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
