@@ -159,7 +159,18 @@ class Naming:
         if self.style == "marked" or self.key(sent_name) != self.key(listed_name):
             return False
         bare = _normalize(listed_name)
-        return any(_is_mangled(sent_name, variant) for variant in (bare, _strip_added(bare)))
+        variants = (bare, _strip_added(bare))
+        if sent_name in variants or sent_name.isascii():
+            return sent_name in variants
+        sources = (sent_name, unicodedata.normalize("NFD", sent_name))
+        misread = {
+            _legible(source.encode().decode(codec, "replace")) for source in sources for codec in _MISREAD_AS
+        }
+        return any(
+            _legible(variant) in misread
+            or any(_has_dropped_characters(source, variant) for source in sources)
+            for variant in variants
+        )
 
     def short_of(self, path: str) -> str:
         """Return the hash of a path whose name is shortened (regardless of digest and number),
@@ -297,16 +308,6 @@ def _normalize(name: str) -> str:
 def _strip_added(name: str) -> str:
     stem, ext = _split(name)
     return _ADDED_AT_END.sub("", stem) + ext
-
-
-def _is_mangled(sent_name: str, listed_name: str) -> bool:
-    """Return whether both are equal, apart from characters that the service misread, replaced or dropped."""
-    if sent_name == listed_name or sent_name.isascii():
-        return sent_name == listed_name
-    sources = (sent_name, unicodedata.normalize("NFD", sent_name))
-    readings = (source.encode().decode(codec, "replace") for source in sources for codec in _MISREAD_AS)
-    is_misread = _legible(listed_name) in map(_legible, readings)
-    return is_misread or any(_has_dropped_characters(source, listed_name) for source in sources)
 
 
 def _legible(text: str) -> str:
