@@ -129,6 +129,10 @@ WRONG = (
         "add docs --folder docs --config /srv/team.yaml --state-dir /srv/state",
         "pass the folder as an argument: kbsync add docs --config /srv/team.yaml --state-dir /srv/state",
     ),
+    wrong("init docs --base 5", "--base and --create do not apply to a target of type local", before=bare),
+    wrong("init docs --create team", "--create do not apply to a target of type local", before=bare),
+    wrong("init docs --base-url https://a", "--base-url: a target of type local has no URL", before=bare),
+    wrong("init docs --key-env KEY", "--key-file do not apply to a target of type local", before=bare),
     wrong("init --folder docs", "pass the folder as an argument: kbsync init docs"),
     wrong(
         "init docs --config docs/a.md/x",

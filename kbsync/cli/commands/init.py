@@ -255,7 +255,9 @@ def command(
     It never writes a key, only where to find it. It takes over documents mirrored earlier with --folder, and
     writes the path from --state-dir into the config.
     """
-    from kbsync.targets.registry import DEFAULT_TARGET
+    from kbsync.config.kinds import not_among
+    from kbsync.config.template import base_key, has_address, secret_key
+    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     choices.refuse_folder("init")
     path = choices.config or places.config_places(os.environ)[0]
@@ -269,17 +271,29 @@ def command(
     keeps_target = remembered.target is not None and not any((target, base, create, base_url))
     if keeps_target:
         target = remembered.target
-    # With a folder as argument, don't ask about the target: the built-in one needs no settings.
-    kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
+    if target is None and directory is not None:
+        target = DEFAULT_TARGET  # don't ask about it: the built-in one needs no settings
+
+    def fault(answer: str) -> str:
+        return "" if answer in TARGETS else f"--target: {not_among(answer, TARGETS, 'target type')}"
+
+    kind = _ask_until_valid(target, f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET, fault)
+    instead = f"a target of type {kind}; omit them, or choose another --target"
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
-    key = None if kind is None else _key(kind, key_env, key_file)
+    if base_key(kind) is None and (base or create):
+        raise UsageError(f"--base and --create do not apply to {instead}")
+    if secret_key(kind) is None and (key_env or key_file):
+        raise UsageError(f"--key-env and --key-file do not apply to {instead}")
+    if base_url is not None and not has_address(kind):
+        raise UsageError(f"--base-url: a target of type {kind} has no URL; omit it")
+    key = _key(kind, key_env, key_file)
     if keeps_target:
         lines = remembered_lines(remembered, key)
     else:
-        lines = None if kind is None else partial(_target_lines, kind, key, base, create, base_url)
-    name = folder_name(folder)
-    start_config(choices, path, folder, name, kind or DEFAULT_TARGET, key, lines, remembered)
+        block = partial(_target_lines, kind, key, base, create, base_url)
+        lines = None if kind == DEFAULT_TARGET else block
+    start_config(choices, path, folder, folder_name(folder), kind, key, lines, remembered)
 
 
 def start_config(
@@ -393,18 +407,6 @@ def _folder(folder: Path | None) -> Path:
     return Path(os.path.expanduser(answer))  # noqa: PTH111
 
 
-def _kind(kind: str | None) -> str | None:
-    """Return the target's type; None for the built-in knowledge base."""
-    from kbsync.config.kinds import not_among
-    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
-
-    def fault(answer: str) -> str:
-        return "" if answer in TARGETS else f"--target: {not_among(answer, TARGETS, 'target type')}"
-
-    answer = _ask_until_valid(kind, f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET, fault)
-    return None if answer == DEFAULT_TARGET else answer
-
-
 def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
     """Return where to find the service's key or the database's dsn; None for a target without such a
     secret."""
@@ -438,15 +440,10 @@ def _target_lines(
     kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
     """Return the config block for the service; required keys come from the command line or from the user."""
-    from kbsync.config.template import base_key, has_address, required_keys, target_lines
-
-    if base_key(kind) is None and (base or create):
-        raise UsageError(f"--base and --create do not apply to a target of type {kind}")
+    from kbsync.config.template import base_key, required_keys, target_lines
 
     values = {}
     if base_url is not None:
-        if not has_address(kind):
-            raise UsageError(f"--base-url: a target of type {kind} has no URL")
         values["base_url"] = _address(kind, base_url)
     for number, (name, about) in enumerate(required_keys(kind).items()):
         if name == base_key(kind) and key is not None and base is None:
