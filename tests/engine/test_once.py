@@ -15,7 +15,7 @@ from kbsync.engine import deletions
 from kbsync.engine.deletions import needs_approval
 from kbsync.engine.mirror import PATIENCE
 from kbsync.engine.settings import DeletionLimits
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from kbsync.state.removals import Removal
@@ -207,6 +207,27 @@ async def test_original_is_deleted_once_its_copy_has_failed(tmp_path: Path) -> N
     )
     assert 0 <= deleted.time - failed[-1].time < 20
     assert "f0.md" not in world.searchable_texts()
+
+
+@long
+@pytest.mark.parametrize("error", [Unavailable("busy"), Rejected("not now")], ids=repr)
+async def test_refused_deletion_is_repeated_once_a_copy_is_searchable(
+    tmp_path: Path, error: TargetError
+) -> None:
+    world = World(tmp_path)
+    world.base.behaviour = Behaviour(indexing_seconds=60.0)
+    await world.mirrored(6)
+    texts = world.on_disk()
+    world.base.faults.append(Fault("delete", error=lambda: error, times=FOREVER))
+    world.delete("f0.md")
+    await world.once()
+    world.base.faults.clear()
+    world.clock.now += 7200.0
+    world.write("moved.md", texts["f0.md"])
+    assert await find_gaps(world, texts.values()) == []
+    assert world.searchable_texts() == world.on_disk()
+    [ready], [deleted] = world.base.effects_of("ready", path="moved.md"), world.base.effects_of("delete")
+    assert 0 <= deleted.time - ready.time < 20
 
 
 async def test_files_that_exchange_their_texts_stay_searchable(tmp_path: Path) -> None:
