@@ -603,12 +603,15 @@ class Journal:
         the upload; "" if there is none.
         """
         mirror, binding = self.binding.mirror, self.binding.id
+        waiting_for_deletion = "waiting for another document with the same text to be deleted"
         if tx.uploads.is_retiring(mirror, binding, upload.digest):
-            return "waiting for another document with the same text to be deleted"
+            return waiting_for_deletion
         # This reads many rows, so only after a refusal has shown that there is another document.
         first = tx.uploads.find_serving(mirror, binding, upload.digest) if upload.repairs else None
-        if first is None or first.path == upload.path or self._find_successor(tx, first) is None:
+        if first is None or first.path == upload.path:
             return ""
+        if self._find_successor(tx, first) is None:
+            return waiting_for_deletion if self._is_unneeded(tx, first) else ""
         row: Upload | None = first
         passed = set[str]()
         while row is not None and row.path != upload.path and row.path not in passed:
@@ -619,6 +622,14 @@ class Journal:
             # Files that exchange their texts would wait for each other, so one of them is deleted now.
             tx.uploads.save(lifecycle.unwant(lifecycle.retire(first, self.timing)))
         return "waiting for another document with the same text to be replaced"
+
+    def _is_unneeded(self, tx: Tx, row: Upload) -> bool:
+        """Return whether this document's file is gone, so that its deletion will soon begin or be held."""
+        entry = tx.entries.get(self.binding.mirror, row.path)
+        if entry is None or row.state is not UploadState.SERVING:
+            return False
+        desired = self.desired(entry)
+        return desired.presence is Presence.MISSING or (bool(removal_cause(desired)) and not desired.keeps)
 
     def _find_successor(self, tx: Tx, row: Upload) -> Upload | None:
         """Return the upload that will replace this document by one with another text."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from kbsync.core.model import SERVING, Presence, UploadState
 from kbsync.engine import polling
 from kbsync.engine.reconcile import Reconciler
 from kbsync.engine.search import SearchedMirror, locate
+from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.stat import PathStat
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import OnceMemory
 from tests.share import enumerated, long
@@ -334,3 +337,28 @@ async def test_old_text_of_a_file_whose_new_version_fails_stays(world: World) ->
     await world.once()
     assert world.statuses() == {"ready": 1, "failed": 2}
     assert world.base.searchable("a.md") == [old]
+
+
+async def test_text_of_a_file_deleted_during_an_exchange_is_uploaded(world: World) -> None:
+    world.write_many(8)
+    await exchange(world)
+
+    def delete(base: MemoryBase) -> None:
+        if base.effects_of("fail", path="0.md") and (world.root / "1.md").exists():
+            world.delete("1.md")
+
+    world.base.observers.append(delete)
+    await world.once()
+    world.clock.now += 100
+    await world.once()
+    assert world.statuses() == {"ready": 9}
+    assert world.searchable_texts() == world.on_disk()
+
+
+async def test_copy_of_a_file_whose_deletion_is_held_fails(world: World) -> None:
+    world.settings = replace(world.settings, deletions=DeletionLimits())
+    await world.mirrored(8)
+    world.write("copy.md", world.on_disk()["f0.md"])
+    world.delete(*(f"f{n}.md" for n in range(6)))
+    await world.once()
+    assert world.statuses() == {"ready": 2, "held": 6, "failed": 1}
