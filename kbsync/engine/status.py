@@ -550,8 +550,8 @@ def _shown_halt(
         )
     if not details:
         return None
-    reason = DELETIONS_HELD if deletions else RECIPE_HELD
-    return Halt(reason, "; ".join(details), command_line(f"approve {record.name}"))
+    detail, approve = "; ".join(details), command_line(f"approve {record.name}")
+    return Halt(DELETIONS_HELD, detail, approve) if deletions else Halt(RECIPE_HELD, detail, approve)
 
 
 def never_ran(

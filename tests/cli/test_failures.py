@@ -364,7 +364,8 @@ def test_every_exit_code_is_in_the_catalogue() -> None:
 
 def events() -> set[str]:
     """Return the events logged as warnings or errors; modules without structlog list them in a dictionary."""
-    logged = re.findall(r'\blog\.(?:warning|error|exception|critical)\(\s*"([a-z_]+\.[a-z_]+)"', SOURCE)
+    call = r"\b(?:log\.(?:warning|error|exception|critical)|log_bug)\(\s*"
+    logged = re.findall(rf'{call}"([a-z_]+\.[a-z_]+)"', SOURCE)
     return {*LEVELS, *logged, *re.findall(r'\{"event": "([a-z_.]+)"\}', SOURCE)}
 
 
