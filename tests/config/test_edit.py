@@ -345,11 +345,15 @@ def test_terminated_edit_leaves_no_file(
 ) -> None:
     before = file.read_bytes()
     monkeypatch.setattr(os, "fsync", lambda _descriptor: os.kill(os.getpid(), number))
-    with pytest.raises(SystemExit) as ended:
-        edit_config(file, {}, lambda _config, text: f"{text}# another line\n")
+    earlier = signal.signal(number, signal.SIG_DFL)  # SIGHUP is ignored if the tests run under nohup
+    try:
+        with pytest.raises(SystemExit) as ended:
+            edit_config(file, {}, lambda _config, text: f"{text}# another line\n")
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, earlier)
     assert ended.value.code == 128 + number
     assert (file.read_bytes(), list(file.parent.glob(".*"))) == (before, [])
-    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_leftovers_of_a_killed_edit_are_overwritten(file: Path, tmp_path: Path) -> None:
