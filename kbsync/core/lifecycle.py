@@ -513,10 +513,8 @@ def await_successor(upload: Upload, timing: Timing) -> Upload:
 
 
 def await_same_text(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until no upload of the same text is in progress."""
-    # The end of that upload makes the delete due, unless the delete was refused or postponed before.
-    is_woken = upload.attempts == 0 and upload.postponed == 0
-    return replace(upload, due_at=timing.now + (MAX_PAUSE if is_woken else timing.limits.poll_first))
+    """Postpone the delete until no upload of the same text is in progress. Its end makes the delete due."""
+    return replace(upload, due_at=timing.now + MAX_PAUSE)
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:

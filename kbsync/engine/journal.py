@@ -599,8 +599,8 @@ class Journal:
         return claimed
 
     def _await_deletion(self, tx: Tx, upload: Upload) -> str:
-        """Return which other document must be deleted before the target, which stores each text once, accepts
-        the upload; "" if there is none.
+        """Return why the upload must wait until another document with its text is deleted, because the target
+        stores each text once; "" if it needn't. Starts that deletion if nothing else would.
         """
         mirror, binding = self.binding.mirror, self.binding.id
         waiting_for_deletion = "waiting for another document with the same text to be deleted"

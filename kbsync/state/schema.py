@@ -16,7 +16,22 @@ import apsw
 from kbsync.errors import UsageError
 from kbsync.state.db import DamagedError, transaction
 
-TABLES = """
+DELETIONS_AFTER_UPLOADS = """
+CREATE INDEX upload_on_the_way ON upload(mirror, binding, digest) WHERE state IN (0, 1, 2, 4);
+CREATE INDEX upload_retiring ON upload(mirror, binding, digest) WHERE state = 7;
+CREATE TRIGGER upload_ended AFTER UPDATE OF state ON upload
+WHEN OLD.state IN (0, 1, 2, 4) AND NEW.state NOT IN (0, 1, 2, 4) AND NOT EXISTS(
+  SELECT 1 FROM upload
+    WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest AND state IN (0, 1, 2, 4))
+BEGIN
+  UPDATE upload SET due_at = 0
+    WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest AND state = 7;
+END;
+"""
+"""Makes the deletions of documents with a text due when the last upload of that text ends."""
+
+TABLES = (
+    """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 CREATE TABLE binding(
@@ -90,7 +105,6 @@ CREATE INDEX upload_wanted ON upload(mirror, wanted_recipe) WHERE wanted_recipe 
 CREATE INDEX upload_named ON upload(binding, name)
   WHERE (name <> label OR path <> label) AND state NOT IN (11, 12);
 CREATE INDEX upload_final ON upload(created_at) WHERE state IN (11, 12);
-CREATE INDEX upload_text ON upload(mirror, binding, digest) WHERE state IN (0, 1, 2, 4, 7);
 CREATE UNIQUE INDEX upload_one_server ON upload(mirror, binding, path) WHERE state IN (5, 6);
 CREATE UNIQUE INDEX upload_one_flight ON upload(mirror, binding, path, digest, recipe)
   WHERE state IN (1, 2, 4) AND purpose = 0;
@@ -103,11 +117,6 @@ CREATE TRIGGER upload_turned AFTER UPDATE OF state ON upload
 WHEN (OLD.state IN (5, 6)) <> (NEW.state IN (5, 6)) BEGIN
   INSERT INTO serving VALUES(NEW.mirror, NEW.binding, CASE WHEN NEW.state IN (5, 6) THEN 1 ELSE -1 END)
     ON CONFLICT DO UPDATE SET n = n + excluded.n;
-END;
-CREATE TRIGGER upload_ended AFTER UPDATE OF state ON upload
-WHEN OLD.state IN (0, 1, 2, 4) AND NEW.state NOT IN (0, 1, 2, 4) BEGIN
-  UPDATE upload SET due_at = 0 WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest
-    AND state IN (0, 1, 2, 4, 7) AND state = 7 AND attempts = 0 AND postponed = 0;
 END;
 
 CREATE TABLE removal(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
@@ -133,7 +142,9 @@ CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(
 CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL, event TEXT NOT NULL,
   path NOT NULL DEFAULT '', former NOT NULL DEFAULT '', document_id TEXT, size INTEGER,
   reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
-"""
+"""  # noqa: S608
+    + DELETIONS_AFTER_UPLOADS
+)
 
 IDENTITIES_OF_MOUNTS = """
 ALTER TABLE folder ADD COLUMN mount TEXT NOT NULL DEFAULT '';
@@ -145,24 +156,10 @@ ALTER TABLE mirror ADD COLUMN root_mount TEXT NOT NULL DEFAULT '';
 """
 """Adds which disk is mounted at a mirror's folder."""
 
-DELETIONS_AFTER_UPLOADS = """
-CREATE INDEX upload_text ON upload(mirror, binding, digest) WHERE state IN (0, 1, 2, 4, 7);
-CREATE TRIGGER upload_ended AFTER UPDATE OF state ON upload
-WHEN OLD.state IN (0, 1, 2, 4) AND NEW.state NOT IN (0, 1, 2, 4) BEGIN
-  UPDATE upload SET due_at = 0 WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest
-    AND state IN (0, 1, 2, 4, 7) AND state = 7 AND attempts = 0 AND postponed = 0;
-END;
-"""
-"""Makes a document's deletion due when an upload of the same text ends."""
-
 OLDEST = 17
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (
-    IDENTITIES_OF_MOUNTS,
-    IDENTITIES_OF_ROOTS,
-    DELETIONS_AFTER_UPLOADS,
-)
+MIGRATIONS: tuple[str, ...] = (IDENTITIES_OF_MOUNTS, IDENTITIES_OF_ROOTS, DELETIONS_AFTER_UPLOADS)
 """Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

@@ -73,9 +73,6 @@ def _row(upload: Upload) -> list[object]:
     return values
 
 
-_INDEXED_BY_TEXT = (*ON_THE_WAY, UploadState.RETIRING)
-
-
 def _in(states: Iterable[UploadState]) -> str:
     """Return a condition written as in the indexes, so that SQLite recognizes which one fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
@@ -323,25 +320,21 @@ class Uploads(Table):
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
         """Return whether an upload of these bytes is still in progress."""
-        sql = (
-            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND digest = ?"  # noqa: S608
-            f" AND state {_in(_INDEXED_BY_TEXT)} AND state {_in(ON_THE_WAY)} LIMIT 1"
-        )
+        return self._has_text(mirror, binding, digest, f"state {_in(ON_THE_WAY)}")
+
+    def is_retiring(self, mirror: int, binding: int, digest: str) -> bool:
+        """Return whether a document with these bytes is about to be deleted."""
+        is_soon = f"state = {int(UploadState.RETIRING)} AND postponed = 0 AND attempts < {RETIRE_TRIES}"
+        return self._has_text(mirror, binding, digest, is_soon)
+
+    def _has_text(self, mirror: int, binding: int, digest: str, condition: str) -> bool:
+        sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND digest = ? AND {condition} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (mirror, binding, digest)).get is not None
 
     def find_serving(self, mirror: int, binding: int, digest: str) -> Upload | None:
         """Return a document with these bytes that serves. Reads all rows of documents that serve."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(SERVING)} AND digest = ? LIMIT 1"
         return next(self._select(where, (mirror, binding, digest)), None)
-
-    def is_retiring(self, mirror: int, binding: int, digest: str) -> bool:
-        """Return whether a document with these bytes is about to be deleted."""
-        sql = (
-            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND digest = ? AND postponed = 0"  # noqa: S608
-            f" AND attempts < {RETIRE_TRIES} AND state {_in(_INDEXED_BY_TEXT)} AND state = ? LIMIT 1"
-        )
-        values = mirror, binding, digest, int(UploadState.RETIRING)
-        return self._db.execute(sql, values).get is not None
 
     def highest(self) -> int:
         """Return the highest id."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def parts_of(connection: apsw.Connection) -> set[tuple[str, tuple[str, ...]]]:
 LATER = (
     "  mount TEXT NOT NULL DEFAULT '',",
     ",\n  root_mount TEXT NOT NULL DEFAULT ''",
-    *re.findall(r"^CREATE.*?;\n(?=CREATE|\Z)", schema.DELETIONS_AFTER_UPLOADS, re.DOTALL | re.MULTILINE),
+    schema.DELETIONS_AFTER_UPLOADS,
 )
 """What the oldest schema lacks."""
 

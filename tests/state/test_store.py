@@ -330,6 +330,28 @@ async def test_next_due_time_is_found_without_reading_idle_rows(store: StateStor
     assert len(steps) < 50
 
 
+@long
+async def test_upload_ends_without_reading_all_others_of_the_same_text(store: StateStore) -> None:
+    def fill(tx: Tx) -> tuple[int, int]:
+        m = mirror(tx)
+        for n in range(1000):
+            tx.uploads.add(upload(m, f"{n}.md", UploadState.INTENDED))
+            tx.uploads.add(upload(m, f"old/{n}.md", UploadState.RETIRING))
+        return m, tx.uploads.add(upload(m, "new.md", UploadState.INTENDED)).id
+
+    (m, number), steps = await store.write(fill), list[int]()
+    store._writer.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
+
+    def end(tx: Tx) -> bool:
+        row = tx.uploads.get(number)
+        assert row is not None
+        tx.uploads.save(replace(row, state=UploadState.SERVING))
+        return tx.uploads.is_on_the_way(m, 1, row.digest)
+
+    assert await store.write(end)
+    assert len(steps) < 100
+
+
 UNCHANGED: dict[str, Callable[[Tx, int], object]] = {
     "files to be reread": lambda tx, m: tx.entries.racy(m, 10),
     "files missed by an earlier process": lambda tx, m: tx.entries.forget_first_misses(m),
