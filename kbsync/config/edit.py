@@ -263,7 +263,9 @@ def edit_config(
         with _held(file) as real:
             while True:
                 content = read_content(file)
-                config = load_content(file, content, environ, Needs(False, False, False))
+                config = load_content(
+                    file, content, environ, Needs(secrets=False, bases=False, mirrors=False)
+                )
                 bom = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
                 edited = bom + change(config, content.decode("utf-8-sig")).encode()
                 if edited == content:

@@ -76,7 +76,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     is_full = isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT)
     if is_full or (isinstance(error, apsw.CantOpenError) and lacks_inodes(folder)):
         return no_space("the index", folder)
-    if lacks_memory(error):
+    if isinstance(error, apsw.NoMemError) or lacks_memory(error):
         return out_of_memory()
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,
