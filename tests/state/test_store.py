@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kbsync.core import lifecycle
 from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Upload, UploadState, Verdict
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
@@ -345,7 +346,7 @@ async def test_upload_ends_without_reading_all_others_of_the_same_text(store: St
     def end(tx: Tx) -> bool:
         row = tx.uploads.get(number)
         assert row is not None
-        tx.uploads.save(replace(row, state=UploadState.SERVING))
+        tx.uploads.save(lifecycle.drop(row))
         return tx.uploads.is_on_the_way(m, 1, row.digest)
 
     assert await store.write(end)
