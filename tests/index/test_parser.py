@@ -18,7 +18,7 @@ import pytest
 
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.fence import parser as module
-from kbsync.index.fence.parser import Bounds, Parser
+from kbsync.index.fence.parser import Bounds, PageParser, Parser
 from tests.index import samples
 from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
@@ -35,8 +35,8 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
     """Create parsers with a home below `spool`."""
     created: list[Parser] = []
 
-    def begin(bounds: Bounds = BOUNDS, **options: Any) -> Parser:
-        created.append(Parser(tmp_path / "spool", bounds, **{"child": OBEYING, **options}))
+    def begin(bounds: Bounds = BOUNDS, *, kind: type[Parser] = Parser, **options: Any) -> Parser:
+        created.append(kind(tmp_path / "spool", bounds, **{"child": OBEYING, **options}))
         return created[-1]
 
     yield begin
@@ -135,7 +135,19 @@ def test_document_beyond_a_limit_is_abandoned_and_the_next_is_read(begin, progra
 
 
 @long
-def test_crash_is_retried_once_in_a_new_process(parser):
+def test_each_document_has_a_process_of_its_own(parser):
+    """What one leaves behind, such as a changed reader, no other finds."""
+    pids = list[str]()
+    for _ in range(3):
+        pid, group, count = run_program(parser, "self").split()
+        pids.append(pid)
+        assert count == "1" and [int(group)] == parser.pids()
+    assert len(set(pids)) == 3 and not any(is_alive(int(pid)) for pid in pids)
+
+
+@long
+def test_crash_is_retried_once_in_a_new_process(begin):
+    parser = begin(kind=PageParser)
     run_program(parser, "first")
     assert run_program(parser, "crash unless new") == "crash unless new"
 
@@ -182,10 +194,9 @@ def test_library_output_and_lone_surrogates_do_not_break_the_response(parser):
 @long
 def test_parser_has_its_own_process_group_and_serves_all_threads_in_turn(parser):
     with ThreadPoolExecutor(6) as threads:
-        said = [line.split() for line in threads.map(lambda _: run_program(parser, "self"), range(40))]
-    (pid,) = {pid for pid, _, _ in said}
-    assert {group for _, group, _ in said} == {pid} != {str(os.getpgid(0))}
-    assert sorted(int(count) for *_, count in said) == list(range(1, 41))
+        outputs = [line.split() for line in threads.map(lambda _: run_program(parser, "self"), range(40))]
+    assert len({pid for pid, _, _ in outputs}) == 40
+    assert {int(group) for _, group, _ in outputs} == set(parser.pids()) != {os.getpgid(0)}
 
 
 @long
@@ -193,9 +204,9 @@ def test_parser_has_its_own_process_group_and_serves_all_threads_in_turn(parser)
 @pytest.mark.parametrize(
     ("documents", "bounds", "processes"), [(2, Bounds(), 2), (9, Bounds(resident_bytes=1), 4)]
 )
-def test_worn_or_grown_parser_is_replaced(begin, monkeypatch, documents, bounds, processes):
-    monkeypatch.setattr(module, "DOCUMENTS_EACH", documents)
-    parser = begin(bounds)
+def test_worn_or_grown_process_for_pages_is_replaced(begin, monkeypatch, documents, bounds, processes):
+    monkeypatch.setattr(module, "PIECES_EACH", documents)
+    parser = begin(bounds, kind=PageParser)
     assert len({run_program(parser, "self").split()[0] for _ in range(4)}) == processes
     assert parser.pids() == []
 

@@ -516,8 +516,15 @@ MISTAKES = {
     "parser-reads-anything": Mistake(
         "a document can make its parser read any file",
         "kbsync/index/fence/sandbox.py",
-        '        if confine(_code(), [os.environ["HOME"]]):',
+        '        if confine((*_code(), *own), [os.environ["HOME"]]):',
         "        if False:",
+        ("tests/security/test_fence.py", "tests/index/test_parser.py"),
+    ),
+    "parser-reads-on": Mistake(
+        "a document that takes over its parser can see and falsify the next one",
+        "kbsync/index/fence/child.py",
+        '    forks = work == READ and sys.platform == "linux"',
+        "    forks = False",
         ("tests/security/test_fence.py", "tests/index/test_parser.py"),
     ),
     "unknown-key-passes": Mistake(

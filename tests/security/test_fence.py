@@ -114,6 +114,13 @@ REFUSED = {
         native(310, parent, 0, 0, 0, 0, 0)  # process_vm_readv
         native(434, parent, 0)  # pidfd_open
     """,
+    "memory and files of the process that forked it": """
+        open(f'/proc/{os.getppid()}/mem', 'rb').read()
+        open(f'/proc/{os.getppid()}/maps', 'rb').read()
+        open(f'/proc/{os.getppid()}/environ', 'rb').read()
+        os.open(f'/proc/{os.getppid()}/fd/3', os.O_WRONLY)
+        os.kill(os.getppid(), 0)
+    """,
     "making, changing, emptying, moving and removing files": """
         os.open(own, os.O_WRONLY)
         os.open(own, os.O_RDWR)
@@ -238,9 +245,16 @@ def test_parser_imports_kbsync_only_from_the_parents_paths() -> None:
 
 
 def test_parser_has_no_descriptor_but_its_pipes(parser):
-    held = obeyed(parser, "say(*sorted(os.readlink(f'/proc/self/fd/{n}').split(':')[0] for n in range(16) "
-                          "if os.path.lexists(f'/proc/self/fd/{n}')))")  # fmt: skip
-    assert set(held.split()) <= {"pipe", "/dev/null", "/dev/urandom"}
+    program = """
+    import stat
+    null = os.stat('/dev/null').st_rdev, os.stat('/dev/urandom').st_rdev
+    for descriptor in range(64):
+        with __import__('contextlib').suppress(OSError):
+            status = os.fstat(descriptor)
+            is_ours = stat.S_ISFIFO(status.st_mode) or (status.st_rdev in null)
+            say(descriptor if is_ours else f'{descriptor} is none of ours')
+    """
+    assert [int(number) for number in obeyed(parser, program).split()] == [0, 1, 2, 3]
 
 
 def test_no_key_is_in_the_parsers_environment_or_command_line(begin, monkeypatch):
@@ -304,6 +318,35 @@ def test_forged_parser_responses_cost_one_document(parser, program):
         obeyed(parser, program + "\nimport time; time.sleep(600)")
     assert refusal.value.code in ("crash", "output", "timeout", "damaged")
     assert obeyed(parser, "say('next')") == "next"
+
+
+FORGED = """
+from kbsync.index.fence.child import pack
+fields = dict(title=None, tags=[], flavour='plain', page_starts=[], columns='', line_offset=0)
+fields |= dict(has_lines=True, scanned_pages=[])
+for text in ('forged', 'forged again'):
+    os.write(3, pack({'text': fields, 'resident': 0}, text))
+"""
+
+
+@pytest.mark.parametrize("then", ["", "import time; time.sleep(600)", "os.read(0, 1 << 20)"])
+def test_document_can_answer_only_for_itself(parser, then):
+    assert obeyed(parser, f"{FORGED}{then}") == "forged"
+    assert obeyed(parser, "say('the next document')") == "the next document"
+
+
+def test_text_of_a_document_is_not_in_the_memory_that_the_next_one_inherits(parser):
+    secret = "-".join(["a", "salary", "of", "9000"])
+    assert secret in obeyed(parser, f"say({secret!r} * 9)")
+    (pid,) = parser.pids()
+    if os.geteuid() != 0:  # only root may read it
+        return
+    with Path(f"/proc/{pid}/mem").open("rb") as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, _, end = line.split()[0].partition("-")
+            if line.split()[1].startswith("rw"):
+                memory.seek(int(start, 16))
+                assert secret.encode() not in memory.read(int(end, 16) - int(start, 16))
 
 
 def test_refusal_text_from_a_document_is_shortened_and_printable(parser):

@@ -1,8 +1,9 @@
 """Turns a file's bytes into text: decodes short texts itself, and reads all other files behind the fence.
 
 A parser reads documents in a separate process (ADR 8), which sees only its own code and has no network
-access. The process starts with the first document and gets documents over pipes, one at a time. It is killed
-if it takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
+access. The process starts with the first document, gets documents over pipes, one at a time, and forks a
+child for each. It is killed if a document takes too long, and ended when it is idle. The processes that
+recognize pages and embed passages can't fork; they are replaced after `PIECES_EACH` of them.
 """
 
 from __future__ import annotations
@@ -60,10 +61,9 @@ _ERROR_TAIL = 4096
 _START_SECONDS = 60.0
 _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
 
-# A process takes a few tenths of a second to start and about 60 MB of memory. Parsers leak memory, and one
-# that a document has taken over shouldn't get many others. A process for each document would cost too much
-# (ADR 8).
-DOCUMENTS_EACH = 200
+# A process takes a few tenths of a second to start and about 60 MB of memory. Models leak memory, and a
+# process that a document has taken over shouldn't get many others.
+PIECES_EACH = 200
 IDLE_SECONDS = 60.0
 _HOME_PREFIX = "parser-"
 
@@ -112,7 +112,7 @@ class ParserProcess:
         self._bounds = bounds
         self._home = Path(tempfile.mkdtemp(prefix="worker-", dir=home))
         self._errors = bytearray()
-        self.documents = 0
+        self.requests = 0
         self.resident = 0
         # From our environment it gets only the loader's path, because a parser needs neither credentials nor
         # our home.
@@ -170,7 +170,7 @@ class ParserProcess:
         """Have the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut` or, for an
         answer over the limit, `Rejected`.
         """
-        self.documents += 1
+        self.requests += 1
 
         def request() -> Iterator[bytes]:
             yield pack({"name": name, "size": size, "page": page})
@@ -323,8 +323,9 @@ class Parser:
             try:
                 return self._read(name, body, page)
             except Ended:
-                # Another document, or the age of the process, may be the cause: try once more in a new one.
-                return self._read(name, body, page, fresh=True)
+                # Something else may be the cause, such as a machine short of memory: try once more in a new
+                # process.
+                return self._read(name, body, page)
         except Ended as ended:
             if ended.by_memory:
                 limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
@@ -359,17 +360,14 @@ class Parser:
                 os.close(self._home_lock)
                 self._home = None
 
-    def _read(self, name: str, body: Body, page: int | None, *, fresh: bool = False) -> Parsed:
-        """Return the process's result for the document of that name. Raises `Ended`.
-
-        `fresh`: use a process that has read nothing yet.
-        """
+    def _read(self, name: str, body: Body, page: int | None) -> Parsed:
+        """Return the process's result for the document of that name. Raises `Ended`."""
         with self._in_use:
             self._refuse_if_closed()
             if self._timer is not None:
                 self._timer.cancel()
             process = self._process
-            if process is not None and (not process.is_running() or (fresh and process.documents)):
+            if process is not None and not process.is_running():
                 self._end()
                 process = None
             process = process or self._start()
@@ -387,16 +385,21 @@ class Parser:
                         code="timeout",
                     ) from error
                 raise
-            is_worn = process.documents >= DOCUMENTS_EACH or process.resident > self._bounds.resident_bytes
+            lacks_memory = isinstance(outcome, Rejected) and outcome.code == "memory"
+            is_worn = (
+                lacks_memory
+                or process.resident > self._bounds.resident_bytes
+                or (self._work != READ and process.requests >= PIECES_EACH)
+            )
             if is_worn or self._closed:
                 self._end()
             else:
                 self._timer = threading.Timer(self._idle_seconds, self._end_idle)
                 self._timer.name, self._timer.daemon = "parser-idle", True
                 self._timer.start()
+        if lacks_memory:
+            raise Ended("MemoryError", by_memory=True)
         if isinstance(outcome, Rejected):
-            if outcome.code == "memory":
-                raise Ended("MemoryError", by_memory=True)
             raise outcome
         if len(outcome.text) > self._bounds.output_bytes:
             raise self._bounds.too_long()

@@ -1,4 +1,5 @@
-"""Restrictions that a parser's process sets on itself before it loads any parser.
+"""Restrictions that a parser's process sets on itself before it loads any parser, and, once it need not start
+processes any more, before it reads a document.
 
 Linux has three fences: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a
 few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. On other systems,
@@ -46,8 +47,8 @@ def _calls(table: str) -> dict[str, int]:
 
 _OUTSIDE = _calls(
     """
-    socket 41 198, io_uring_setup 425 425, execve 59 221, execveat 322 281, fork 57 -, vfork 58 -,
-    ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271, kcmp 312 272,
+    socket 41 198, io_uring_setup 425 425, execve 59 221, execveat 322 281, ptrace 101 117,
+    process_vm_readv 310 270, process_vm_writev 311 271, kcmp 312 272,
     process_madvise 440 440, pidfd_open 434 434, pidfd_send_signal 424 424, pidfd_getfd 438 438,
     tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240, unshare 272 97, setns 308 268,
     mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, open_tree 428 428,
@@ -58,6 +59,7 @@ _OUTSIDE = _calls(
 )
 _CLONE_THREAD = 0x10000
 
+_PROCESSES = _calls("fork 57 -, vfork 58 -, setsid 112 157, setpgid 109 154")
 _CHANGES = _calls(
     """
     creat 85 -, truncate 76 45, ftruncate 77 46, fallocate 285 47, unlink 87 -, unlinkat 263 35,
@@ -77,25 +79,22 @@ _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def refuse_outside() -> bool:
-    """Refuse sockets, new programs and processes, signals and access to other processes, and risky kernel
-    calls."""
+    """Refuse sockets, new programs, access to other processes, and risky kernel calls."""
+    return _install(*_refuse_calls(_OUTSIDE), *_only("prlimit64", 0, (_EQUAL, 0)))
+
+
+def refuse_processes_and_changes() -> bool:
+    """Refuse new processes, signals to others, and calls that create, change, move or remove files and
+    folders, or that let the process outlive its parent. Open files stay open.
+    """
     pid = os.getpid()
+    refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
-        *_refuse_calls(_OUTSIDE),
+        *_refuse_calls(_PROCESSES),
         *_only("clone", 0, (_HAS, _CLONE_THREAD)),
         *_only("kill", 0, (_EQUAL, pid)),
         *_only("tgkill", 0, (_EQUAL, pid)),
-        *_only("prlimit64", 0, (_EQUAL, 0)),
         *_refuse_calls(_CLONE3, _UNKNOWN),
-    )
-
-
-def refuse_changes() -> bool:
-    """From now on, refuse calls that create, change, move or remove files and folders, or that let the
-    process outlive its parent. Open files stay open.
-    """
-    refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
-    return _install(
         *_refuse_calls(_CHANGES),
         *_only("open", 1, *refused_if_changing),
         *_only("openat", 2, *refused_if_changing),
@@ -207,7 +206,7 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 
 _LIBRARIES = ("/usr", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types")
-_KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
+_KERNEL = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
            "/sys/devices/system/cpu", "/sys/fs/cgroup")  # fmt: skip
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
@@ -242,13 +241,14 @@ def limit(memory_bytes: int) -> None:
     keep_memory_private()
 
 
-def forbid_writing() -> None:
-    """From now on, refuse changes to files, since a document's text stays in memory, and refuse to undo
-    `die_with`.
+def seal() -> None:
+    """From now on, refuse new processes, changes to files, since a document's text stays in memory, and to
+    undo `die_with`.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
-        refuse_changes()
+        refuse_processes_and_changes()
+    sys.addaudithook(_refuse_fork)
 
 
 def limit_cpu(seconds: float) -> None:
@@ -259,9 +259,9 @@ def limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
 
 
-def raise_fences() -> tuple[str, ...]:
+def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
     """Isolate this process from the network, from other processes and from all files except its code and its
-    home.
+    home. `forks`: it may fork children, and they may not look into it.
 
     Returns which of "namespace", "landlock", "seccomp" and "python" are in force.
     """
@@ -271,7 +271,9 @@ def raise_fences() -> tuple[str, ...]:
         libc = _libc()
         if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
             fences.append("namespace")
-        if confine(_code(), [os.environ["HOME"]]):
+        # In a child, these rights to its folder in /proc would be rights to its parent's.
+        own = () if forks else ("/proc/self",)
+        if confine((*_code(), *own), [os.environ["HOME"]]):
             fences.append("landlock")
         if refuse_outside():
             fences.append("seccomp")
@@ -300,7 +302,12 @@ def _code() -> Iterable[str]:
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
-    if event.startswith("socket.") or event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork"):
+    if event.startswith("socket.") or event in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
+        raise PermissionError(f"a parser may not use {event}")
+
+
+def _refuse_fork(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "os.fork":
         raise PermissionError(f"a parser may not use {event}")
 
 
