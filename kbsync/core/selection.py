@@ -340,6 +340,32 @@ DEFAULTS = (
 )
 
 
+def _plain_parts(pattern: str) -> tuple[str, str, str]:
+    """Return the plain text with which every name that matches the pattern begins, the one with which it
+    ends, and the longest one between them."""
+    first, *others = re.split(r"\\.|[*?]|\[[^]]*\]", pattern.removesuffix("/"))
+    last = others[-1] if others else first
+    return first, last, max(others[:-1], key=len, default="")
+
+
+_PLAIN_PARTS = {pattern: _plain_parts(pattern) for pattern in DEFAULTS}
+_BEGINNINGS = (".", *{first for first, _, _ in _PLAIN_PARTS.values() if first and first[0] != "."})
+_ENDS = tuple({last for first, last, _ in _PLAIN_PARTS.values() if last and not first})
+_MIDDLES = tuple({middle for first, last, middle in _PLAIN_PARTS.values() if not (first or last)})
+
+
+def _resembles_default(name: str) -> bool:
+    """Return whether a default may match the name. This is quick, and few names do."""
+    return name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(part in name for part in _MIDDLES)
+
+
+def _similar_defaults(name: str) -> Iterator[str]:
+    """Yield the defaults that may match the name, because compiling all of them would take 30 ms."""
+    for pattern, (first, last, middle) in _PLAIN_PARTS.items():
+        if name.startswith(first) and name.endswith(last) and middle in name:
+            yield pattern
+
+
 _REVISION = "2"
 """Change this whenever the module decides differently for the same rules, so that kbsync re-evaluates stored
 decisions.
@@ -376,8 +402,8 @@ class Rules:
     match.
     """
 
-    __slots__ = ("_defaults", "_gate", "_include", "_layers", "_limits", "_named", "_named_hidden",
-                 "_names", "person_version", "program_version")  # fmt: skip
+    __slots__ = ("_include", "_layers", "_limits", "_named", "_named_hidden", "_names", "person_version",
+                 "program_version")  # fmt: skip
 
     person_version: str
     """Changes with the user's include, exclude and the ignore files that apply here."""
@@ -394,10 +420,6 @@ class Rules:
         dotted = [_name(segment) for segment in sorted(self._named) if segment.startswith(".")]
         self._named_hidden = re.compile("|".join(f"(?:{pattern})" for pattern in dotted) or "(?!)")
         self._layers: tuple[_Layer, ...] = (_Layer("", parse_list(exclude, "exclude")[::-1]),)
-        # Each default is one name, so a single expression for all of them decides about nearly every file.
-        self._defaults = tuple(text for text in DEFAULTS if text.removesuffix("/") not in self._named)
-        names = (_name(text.removesuffix("/")) for text in self._defaults)
-        self._gate = re.compile("|".join(f"(?:{name})" for name in names))
         self._limits = limits
         self._names = frozenset(name.lower() for name in limits.names)
         self.person_version = _hash(include, exclude)
@@ -485,9 +507,10 @@ class Rules:
             if line := layer.decide(path, is_folder):
                 return line
         name = path.rpartition("/")[2]
-        if name in self._named or not self._gate.fullmatch(name):
+        if name in self._named or not _resembles_default(name):
             return None
-        line = decide(map(_default_line, self._defaults), name, is_folder)
+        patterns = (text for text in _similar_defaults(name) if text.removesuffix("/") not in self._named)
+        line = decide(map(_default_line, patterns), name, is_folder)
         is_only_hidden = line is not None and line.text == HIDDEN
         return None if is_only_hidden and self._named_hidden.fullmatch(name) else line
 
