@@ -317,10 +317,6 @@ def _closes(line: str, mark: str) -> bool:
     return bare.startswith(mark) and bare == bare[0] * len(bare)
 
 
-CHUNKER = "blocks-3"
-"""The version of the output of `chunk`, part of each recipe. After a change for documents with pages only,
-increase the versions of their readers instead."""
-
 LONGEST = 400
 """Number of tokens above which a block is split and a chunk takes no more blocks."""
 

@@ -130,7 +130,7 @@ _UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
 """Units that are also words or initials; they belong to a number only if it is directly before them."""
 
 _ACRONYM = r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
-_FORMS = re.compile(
+_FORMS = (
     # First skip ordinary words, which no alternative matches: that takes half the time.
     r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
     r"(?>(?P<number>[0-9]++)"
@@ -147,13 +147,18 @@ _FORMS = re.compile(
 )
 
 
-_SYMBOLS = re.compile(r"\+\+|[#.&]")
-_SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
+@functools.cache  # this takes 3 ms to compile, and a pass without changes doesn't need it
+def _forms() -> re.Pattern[str]:
+    return re.compile(_FORMS)
 
 
 @functools.cache
 def _forms_4() -> re.Pattern[str]:
-    return re.compile(_FORMS.pattern.replace(_ACRONYM, ""))
+    return re.compile(_FORMS.replace(_ACRONYM, ""))
+
+
+_SYMBOLS = re.compile(r"\+\+|[#.&]")
+_SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
 
 
 def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, str]]:
@@ -163,7 +168,7 @@ def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, st
     its letters and digits; of a version, the number without `v`; of a quantity, the same with or without a
     space; of a name with symbols, its spelling in letters, such as `csharp`.
     """
-    pattern = _FORMS if version >= _DATED else _forms_4()
+    pattern = _forms() if version >= _DATED else _forms_4()
     for match in pattern.finditer(text):
         start, end = match.span()
         if unit := match["unit"] or match["short"]:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -137,6 +136,8 @@ def _nameless_file(folder: Path) -> int:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise
     # Some file systems (NFS, older overlays) have no O_TMPFILE.
+    import tempfile  # imported here: few runs need it
+
     fd, name = tempfile.mkstemp(dir=folder)
     Path(name).unlink()
     return fd

@@ -137,13 +137,13 @@ _SEARCHED = {
         times("。"), times("。」")],
     "index.chunk._NEWLINE": [times("\n"), _LETTERS],
     "index.read.encoding._FROM_FOREIGN": _BYTES,
-    "index.characters._ANY": [times("\ud800"), times("é"), _LETTERS],
-    "index.characters._COMPATIBLE": [times("ｱ"), times("ﾡ"), times("か゛"), _LETTERS],
+    "index.characters._any": [times("\ud800"), times("é"), _LETTERS],
+    "index.characters._compatible": [times("ｱ"), times("ﾡ"), times("か゛"), _LETTERS],
     "index.characters._MARKS": [times("é\u0301"), times("\u0301"), times("\u0301" * 63 + "a")],
     "index.characters._RADICAL": [times("\u2ed3"), times("é"), _LETTERS],
     "index.characters._SURROGATE": [times("\ud800"), _LETTERS],
-    "index.characters._UNSEEN_IN_TEXT": [times("\u200b"), times("\u00ad"), _LETTERS],
-    "index.characters._UNSEEN_IN_WORDS": [times("\u200b"), times("\u200d"), _LETTERS],
+    "index.characters._unseen_in_text": [times("\u200b"), times("\u00ad"), _LETTERS],
+    "index.characters._unseen_in_words": [times("\u200b"), times("\u200d"), _LETTERS],
     "index.chunk._BRACE": [times("{"), times("\\"), _LETTERS],
     "index.chunk._COMMAND": [times("\\"), "\\" + _LETTERS, "\\a" + _BLANKS, times("\\a ")],
     "index.chunk._LABEL": [times("\\label{"), "\\label{" + _LETTERS, times("\\label{a")],
@@ -156,7 +156,7 @@ _SEARCHED = {
                                  " de ram fo 1", " ,ht41 hcram"],
     "index.words._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
     "index.spelling._endings": ["e" * 30 + "n", "al" * 2_000, "bab" * 1_300, "a" * 4_000, "og" * 2_000],
-    "index.words._FORMS": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
+    "index.words._forms": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                            times("1'111'") + "x", times("1,111") + "é", times("111,"), _DIGITS, times("1 "),
                            times("1-") + "x", _DIGITS + "mmm", times("1 m"), "v" + _DIGITS, times("v1."),
                            times("12345678 1") + "x", times("A."), times("A.") + "b"],
@@ -275,7 +275,7 @@ _SEARCHED = {
     "index.words.unspaced_runs": [times("文"), times("กa"), times("\u0e31")],
     "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
-_SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._FORMS"]
+_SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._forms"]
 _MATCHED = {
     "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
     "index.glossary._NO_MEANING": [times("old "), _LETTERS],

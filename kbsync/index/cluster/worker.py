@@ -26,12 +26,11 @@ from kbsync import __version__
 from kbsync.core.model import NO_STAMP
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
-from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Chunk, Cut
 from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.errors import scratch_error
 from kbsync.index.pipeline import read_and_cut
-from kbsync.index.read.formats import READERS, TEXTS
+from kbsync.index.read.formats import CHUNKER, READERS, TEXTS
 from kbsync.source.read import Spooled
 
 if TYPE_CHECKING:

@@ -19,6 +19,10 @@ from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Parsed, Picture
 
+CHUNKER = "blocks-3"
+"""The version of the output of `kbsync.index.chunk`, part of each recipe. After a change for documents with
+pages only, increase the versions of their readers instead."""
+
 TEXTS = "7"
 MARKDOWN = "8"
 """The versions of the readers for plain text and for Markdown."""

@@ -1,6 +1,7 @@
 """A target whose index kbsync keeps itself: a document is searchable when `put` returns.
 
-The first document or question loads the parser, numpy, the tokenizer or the model weights as needed.
+The first document or question loads the parser, numpy, the tokenizer or the model weights as needed, and the
+modules that split or search: a pass over an unchanged folder needs none of them.
 """
 
 from __future__ import annotations
@@ -39,16 +40,12 @@ from kbsync.contract.target import (
 from kbsync.core.model import NO_TEXT, SCANNED
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, lacks_memory, untried
-from kbsync.index.chunk import CHUNKER, chunk
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.errors import out_of_memory, unknown_document
 from kbsync.index.glossary import Glossary
-from kbsync.index.pipeline import Cutter, Parse, Pipeline, cut_here
 from kbsync.index.read import formats
-from kbsync.index.search import Search
 from kbsync.index.store import Store
-from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig
 from kbsync.threads import in_thread, running_loop
 
@@ -57,7 +54,9 @@ if TYPE_CHECKING:
 
     from kbsync.index.better import BetterModel, Filler
     from kbsync.index.fence.parser import PageParser, Parser
+    from kbsync.index.pipeline import Cutter, Parse, Pipeline
     from kbsync.index.scans import Recognize, Scans
+    from kbsync.index.search import Search
     from kbsync.targets.indexed.config import IndexedTargetConfig
 
 BATCH = 64
@@ -96,6 +95,8 @@ def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encode
     `Endpoint`.
     """
     if _is_service(config.embedding):
+        from kbsync.targets.services.blocking import ServiceEncoder
+
         return ServiceEncoder(config.embedding, is_first=is_first)
     return LocalEncoder(_onnx_of(config))
 
@@ -146,7 +147,11 @@ class IndexedTarget(Target):
         self._context, self._scans_folder, self._page_reader = context, scans, recognize
         is_first = context.read_only  # an interactive command
         encoder = encoder_of(config, is_first=is_first)
-        ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
+        ranker = None
+        if _is_service(config.rerank):
+            from kbsync.targets.services.blocking import ServiceRanker
+
+            ranker = ServiceRanker(config.rerank, is_first=is_first)
         cluster, concurrency = None, CONCURRENCY
         if context.cluster is not None:
             from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
@@ -160,11 +165,8 @@ class IndexedTarget(Target):
         self._glossary = Glossary(context.state_dir, read_only=context.read_only)
         # Open the store last: an unreadable key must raise before that.
         self._store = store()
-        self._search = Search(self._store, encoder, ranker, self._glossary, better)
+        self._better = better
         self._read_document = parse or self._parse
-        cut_locally = cut_here(self._read_document)
-        # The workers of a cluster read and split the documents.
-        self._pipeline = self._pipeline_of(cut_locally if cluster is None else cluster.cut_or(cut_locally))
         # Separate threads, because they mostly wait for the cluster and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(concurrency, "kbsync-put")
         self._spool = context.spool_dir
@@ -179,6 +181,20 @@ class IndexedTarget(Target):
         self._scrubbing: asyncio.Task[None] | None = None
         # A separate thread: the disk of the mirror's folder may hang all of the mirror's threads.
         self._scrubber = ThreadPoolExecutor(1, "kbsync-scrub")
+
+    @functools.cached_property
+    def _search(self) -> Search:
+        from kbsync.index.search import Search
+
+        return Search(self._store, self._encoder, self._ranker, self._glossary, self._better)
+
+    @functools.cached_property
+    def _pipeline(self) -> Pipeline:
+        from kbsync.index.pipeline import cut_here
+
+        cut_locally = cut_here(self._read_document)
+        # The workers of a cluster read and split the documents.
+        return self._pipeline_of(cut_locally if self._cluster is None else self._cluster.cut_or(cut_locally))
 
     @property
     def limits(self) -> Limits:
@@ -455,6 +471,8 @@ class IndexedTarget(Target):
         if outcome.replaces is None and outcome.chunks:
             return outcome
         # Until its pages are read, the old version serves (promise 2); this one contains only its name.
+        from kbsync.index.chunk import chunk
+
         name = Parsed(outcome.name, Flavour.PLAIN)
         return replace(outcome, replaces=None, chunks=tuple(chunk(name)), vectors={})
 
@@ -472,6 +490,7 @@ class IndexedTarget(Target):
 
     def _with_pages(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> Entry | TargetError:
         """Return the entry with all of its text and vectors."""
+        from kbsync.index.pipeline import cut_here
         from kbsync.index.scans import with_pages
 
         pipeline = self._pipeline_of(
@@ -520,6 +539,8 @@ class IndexedTarget(Target):
         return is_quiet and (self._scans is None or not self._scans.is_reading)
 
     def _pipeline_of(self, cut: Cutter) -> Pipeline:
+        from kbsync.index.pipeline import Pipeline
+
         limit = self._limits.max_bytes or sys.maxsize
         return Pipeline(cut, self._encoder, self._store.find_embedded, limit)
 
@@ -557,7 +578,7 @@ _FORMER_TOKENISER = 2
 
 @functools.lru_cache(maxsize=1024)
 def _recipe(reader: str, model: str, kind: str, settings: str) -> str:
-    parts = [reader, CHUNKER, _FORMER_TOKENISER, model, kind, settings]
+    parts = [reader, formats.CHUNKER, _FORMER_TOKENISER, model, kind, settings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

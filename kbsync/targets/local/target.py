@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from kbsync.contract.target import Base, DocState, DocStatus, Listed, TargetContext
 from kbsync.index import better as better_vectors
-from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.indexed.target import IndexedTarget, encoder_of, limits_of
 
 if TYPE_CHECKING:
+    from kbsync.index.pipeline import Parse
     from kbsync.index.scans import Recognize
     from kbsync.targets.local.config import LocalTargetConfig
 
