@@ -56,23 +56,18 @@ class Table(StoredTree):
         if setting:
             self._db.execute(setting)
 
-    def rows(self, directory: str) -> set[EntryRow]:
-        """Return a directory's rows by one indexed query."""
-        return set(
-            self._db.execute(
-                "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry"
-                " WHERE folder = (SELECT id FROM folder WHERE path = ?)",
-                (directory,),
-            )
-        )
-
-    def folders(self, directory: str) -> dict[str, FolderRow]:
-        """Return a directory's folders by one indexed query."""
+    def content(self, directory: str) -> tuple[set[EntryRow], dict[str, FolderRow]]:
+        """Return a directory's rows and folders by one indexed query each."""
         rows = self._db.execute(
+            "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry"
+            " WHERE folder = (SELECT id FROM folder WHERE path = ?)",
+            (directory,),
+        )
+        folders = self._db.execute(
             "SELECT name, version FROM folder WHERE parent = (SELECT id FROM folder WHERE path = ?)",
             (directory,),
         )
-        return {name: FolderRow(name, version, False, "") for name, version in rows}
+        return set(rows), {name: FolderRow(name, version, False, "") for name, version in folders}
 
     def folder(self, directory: str) -> FolderRow | None:
         """Return the folder's own row."""

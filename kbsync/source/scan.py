@@ -37,7 +37,7 @@ _NO_RULES = Rules(None, (), Formats())
 
 
 class StoredTree:
-    """One mirror's stored files, queried twice for each directory. Raises `StateError`.
+    """One mirror's stored files, queried once for each directory. Raises `StateError`.
 
     `read` runs a function on the state, in the scan's thread.
     """
@@ -46,17 +46,19 @@ class StoredTree:
         self._read = read
         self._mirror = mirror
 
-    def rows(self, directory: str) -> set[EntryRow]:
-        """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory.
+    def content(self, directory: str) -> tuple[set[EntryRow], dict[str, FolderRow]]:
+        """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory, and
+        the stored subdirectories by name.
 
-        A name that isn't UTF-8 is still bytes, as SQLite returns it.
+        A file's name that isn't UTF-8 is still bytes, as SQLite returns it.
         """
-        rows: set[EntryRow] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
-        return rows
 
-    def folders(self, directory: str) -> dict[str, FolderRow]:
-        """Return the stored subdirectories by name."""
-        return {row.path: row for row in self._read(lambda tx: tx.folders.below(self._mirror, directory))}
+        def read(tx: Tx) -> tuple[set[EntryRow], dict[str, FolderRow]]:
+            folders = {row.path: row for row in tx.folders.below(self._mirror, directory)}
+            return set(tx.entries.rows(self._mirror, directory)), folders
+
+        content: tuple[set[EntryRow], dict[str, FolderRow]] = self._read(read)
+        return content
 
     def folder(self, directory: str) -> FolderRow | None:
         """Return the directory's own row."""
@@ -293,8 +295,7 @@ class Scan(Iterator[FolderListing]):
         """Add a listed folder's subfolders to `pending`, and return its differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
-        stored_folder, stored_folders = folder.stored, self._known.folders(folder.path)
-        stored_rows = self._known.rows(folder.path)
+        stored_folder, (stored_rows, stored_folders) = folder.stored, self._known.content(folder.path)
         has_same_rows = stored_rows == folder.rows
         if not has_same_rows:  # only then, so that unchanged files cost nothing
             stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}

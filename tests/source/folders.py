@@ -51,13 +51,11 @@ class Tree(StoredTree):
         self.stored: dict[str, FolderRow] = {}
         self.read_paths: list[str] = []
 
-    def rows(self, directory: str) -> set[EntryRow]:
+    def content(self, directory: str) -> tuple[set[EntryRow], dict[str, FolderRow]]:
         self.read_paths.append(directory)
-        return set(self.entries.get(directory, {}).values())
-
-    def folders(self, directory: str) -> dict[str, FolderRow]:
-        result = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
-        return {name: known for (above, _, name), known in result if above == directory}
+        below = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
+        folders = {name: known for (above, _, name), known in below if above == directory}
+        return set(self.entries.get(directory, {}).values()), folders
 
     def folder(self, directory: str) -> FolderRow | None:
         return self.stored.get(directory)
