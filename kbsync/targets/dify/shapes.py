@@ -21,7 +21,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
+from kbsync.targets.http.reading import DocumentRow, Fields, Match
 from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 
@@ -82,12 +82,6 @@ def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in fields.items() if item is not None and item != {}}
 
 
-def page_of(body: Any) -> ListPage[DocumentRow] | None:
-    """Return a page of the list of documents."""
-    listed = reading.object_of(body)
-    return reading.page_in(listed.get("data"), listed.get("total"), document_of)
-
-
 @reading.row_reader
 def document_of(payload: Fields) -> DocumentRow:
     """Return a document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
@@ -96,6 +90,14 @@ def document_of(payload: Fields) -> DocumentRow:
     name, created = payload.text("name"), payload.count("created_at")
     return DocumentRow(payload["id"], name, size, created, status_of(payload))
 
+
+def stored_of(body: Any) -> DocumentRow | None:
+    """Return the document that an upload created."""
+    return document_of(reading.value_at(body, "document"))
+
+
+page_of = reading.page_reader("data", document_of, "total")
+"""Returns a page of the list of documents."""
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
 _HIDDEN = "it is {} in Dify, so searches don't find it; retry it to upload it again"

@@ -21,9 +21,8 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.shapes import Dataset
-from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_document, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_shape
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
@@ -109,11 +108,9 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         # By default Dify replaces any document with the same name, even one that kbsync didn't upload, and
         # removes its text from the index at once (api/tasks/duplicate_document_indexing_task.py).
         data = {"duplicate": False, **fields}
-        part = FilePart("file", document.name, document.body)
+        path = f"{self._root}/document/create-by-file"
         try:
-            response = await self._client.post_form(
-                "upload", f"{self._root}/document/create-by-file", fields={"data": data}, file=part
-            )
+            stored = await self._send_file(path, document, shapes.stored_of, fields={"data": data})
         except Rejected as error:
             missing_setting = next(
                 (setting for setting in REQUIRED_SETTINGS if f"{setting} is required." in error.reason), ""
@@ -125,7 +122,6 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 advice = "the knowledge base has no processing rule; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
-        stored = require_document("upload", shapes.document_of(response.fields.get("document")))
         if self._config.metadata == "sent":
             self._keep_metadata(stored.id, document)
         return Accepted(stored.id, name=stored.name, created=stored.created)

@@ -26,7 +26,7 @@ from kbsync.targets.http.errors import (
 CHUNK = 64 * 1024
 """Maximum number of bytes to read and send at a time."""
 
-JSON = "application/json"
+JSON, OCTETS = "application/json", "application/octet-stream"
 
 Take = Callable[[int], Awaitable[None]]
 """Waits until that many bytes may be sent."""
@@ -42,7 +42,7 @@ class FilePart:
     name: str
     filename: str
     body: Body
-    content_type: str | None = "application/octet-stream"
+    content_type: str | None = OCTETS
 
 
 class RequestBody(httpx.AsyncByteStream):
@@ -118,13 +118,6 @@ def form_body(fields: Mapping[str, Any], part: FilePart) -> RequestBody:
         assert isinstance(form.stream, httpx.SyncByteStream)
         size = int(form.headers["content-length"])
         return RequestBody(form.headers["content-type"], size, form.stream, files.pop_all())
-
-
-def file_body(body: Body, content_type: str = "application/octet-stream") -> RequestBody:
-    """Return a request body with the bytes of one file and nothing else. Raises `BodyMissingError`."""
-    with ExitStack() as files:
-        file = files.enter_context(MeasuredFile(body))
-        return RequestBody(content_type, file.size, iter(file.read, b""), files.pop_all())
 
 
 def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:

@@ -129,6 +129,11 @@ def objects_in(value: object) -> Iterator[Fields]:
     return (Fields(item) for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
+def created_id(body: Any) -> str | None:
+    """Return the `id` of the object in a response, such as one that the request created."""
+    return object_of(body).id("id")
+
+
 V = TypeVar("V")
 
 
@@ -237,6 +242,30 @@ def page_in(listed: object, total: object, read: Callable[[object], T | None]) -
         return None
     rows = map(read, listed)
     return ListPage(tuple(row for row in rows if row is not None), count_of(total))
+
+
+def value_at(body: Any, path: str) -> Any:
+    """Return the value at a path of keys such as `data.docs`; None if it is missing."""
+    for key in path.split("."):
+        body = object_of(body).get(key)
+    return body
+
+
+def page_reader(
+    rows: str, read: Callable[[object], T | None], *totals: str
+) -> Callable[[Any], ListPage[T] | None]:
+    """Return a function that parses a page of a list.
+
+    `rows`: where a response has the rows, each parsed by `read` (see `row_reader`); `totals`: where it may
+    have their count. The function returns None if there is no list.
+    """
+
+    def read_page(body: Any) -> ListPage[T] | None:
+        counts = (value_at(body, path) for path in totals)
+        total = next((count for count in counts if count is not None), None)
+        return page_in(value_at(body, rows), total, read)
+
+    return read_page
 
 
 def card_in(row: Fields, setting: str) -> BaseCard:

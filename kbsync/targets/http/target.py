@@ -49,6 +49,7 @@ from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import NoLink, address_from
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
+from kbsync.targets.http.bodies import OCTETS, FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.deletions import DeletionQueue
@@ -63,6 +64,7 @@ from kbsync.targets.http.reading import (
     check_shown,
     find_on_pages,
     hits_of,
+    require_document,
 )
 from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
@@ -484,6 +486,24 @@ class ServiceTarget(Target, Generic[Row]):
             return outcome
         except TargetError as error:
             return error
+
+    async def _send_file(
+        self,
+        path: str,
+        document: Outgoing,
+        parse: Callable[[Any], P | None],
+        *,
+        name: str = "",
+        fields: Mapping[str, Any] | None = None,
+        content_type: str | None = OCTETS,
+    ) -> P:
+        """POST a form with a document's bytes, without retries, for `upload`; return the parsed response.
+
+        `name`: the file's name, if it isn't the document's. Raises `Unsure` if `parse` returns None.
+        """
+        file = FilePart("file", name or document.name, document.body, content_type)
+        response = await self._client.post_form("upload", path, fields=fields or {}, file=file)
+        return require_document("upload", parse(response.body))
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return the state of each remote id, with our key removed from the service's messages."""

@@ -17,7 +17,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, TargetError, Unavailable
 from kbsync.targets.http import rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of, page_in, row_reader
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of, page_reader, row_reader
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 BUSY_PAUSE = 3.0
@@ -140,8 +140,7 @@ def count_in(body: Any) -> int | None:
 
 def page_of(body: Any) -> ListPage[Row] | None:
     """Return a page of the list; None if it has no count."""
-    fields = object_of(body)
-    page = page_in(fields.get("documents"), fields.object("pagination").get("total_count"), _row)
+    page = page_reader("documents", _row, "pagination.total_count")(body)
     return None if page is None or page.total is None else page
 
 

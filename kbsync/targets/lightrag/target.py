@@ -14,8 +14,7 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
-from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_document
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage
 from kbsync.targets.http.rules import MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.lightrag import shapes
@@ -89,9 +88,7 @@ class LightragTarget(ServiceTarget[Row]):
         return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
-        file = FilePart("file", name, document.body)
-        response = await self._client.post_form("upload", "/documents/upload", fields={}, file=file)
-        require_document("upload", shapes.receipt_in(response.body))
+        await self._send_file("/documents/upload", document, shapes.receipt_in, name=name)
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
         """Upload the file under its old name, because the server refused the new name after the old document

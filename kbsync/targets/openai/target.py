@@ -15,8 +15,7 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, require_document, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_shape
 from kbsync.targets.http.rules import GONE, INDEXING, READY
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
@@ -138,12 +137,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         """
         extension = extension_of(document.path)
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
-        part = FilePart("file", name, document.body)
+        purpose = {"purpose": "assistants"}
         try:
-            response = await self._client.post_form(
-                "upload", "/files", fields={"purpose": "assistants"}, file=part
-            )
-            return require_document("upload", response.fields.id("id"))
+            return await self._send_file("/files", document, created_id, name=name, fields=purpose)
         except Unsure as error:
             newest = api.rows(self._client, "files", "/files", 1, purpose="assistants")
             if row_ids := [row["id"] async for row in newest if self._names.is_of(document, row)]:

@@ -164,7 +164,7 @@ def file_of(row: Fields) -> StoredFile:
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     """Return a page of the list, with rows parsed by `read`; None if the list or the count is missing."""
-    page = reading.page_in(reading.object_of(body).get("items"), reading.object_of(body).get("total"), read)
+    page = reading.page_reader("items", read, "total")(body)
     # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 

@@ -32,7 +32,6 @@ from kbsync.contract.target import (
 from kbsync.core.text import extension_of, format_duration
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading
-from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
 from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, unless_gone
@@ -146,11 +145,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         # The server chooses its reader also by the content type, and some text files have an extension of
         # videos.
         is_text = extension_of(document.path) in TEXTS
-        file = FilePart("file", name, document.body, "text/plain" if is_text else None)
+        content_type = "text/plain" if is_text else None
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         fields = {"metadata": metadata | ({"directory_id": folder_id} if folder_id else {})}
-        response = await self._client.post_form("upload", "/api/v1/files/", fields=fields, file=file)
-        stored = reading.require_document("upload", file_of(response.body))
+        stored = await self._send_file(
+            "/api/v1/files/", document, file_of, name=name, fields=fields, content_type=content_type
+        )
         return Accepted(stored.id, created=stored.created or None)
 
     # -- status -----------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import BaseCard, DocState, DocStatus
+from kbsync.contract.target import DocState, DocStatus
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
+from kbsync.targets.http.reading import DocumentRow, Fields, Match
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 # Messages of errors under a refusal's code, and of refusals under an error's code.
@@ -126,35 +126,29 @@ def _last_words(value: object) -> str:
     return ([*messages, *errors] or [""])[-1]
 
 
-def page_of(body: Any) -> ListPage[DocumentRow] | None:
-    """Return a page of documents; None if the shape is unexpected.
+page_of = reading.page_reader("data.docs", _document, "data.total", "data.total_datasets")
+"""Returns a page of documents. The reference calls the count `total_datasets` instead of `total`."""
 
-    The reference calls the count `total_datasets` instead of `total`.
-    """
-    data = reading.object_of(body).object("data")
-    return reading.page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
+base_of = reading.row_reader(partial(reading.card_in, setting="chunk_method"))
+"""Returns a dataset."""
+
+bases_of = reading.page_reader("data", base_of)
+"""Returns a list of datasets, which has no count."""
 
 
 def stored_of(body: Any) -> DocumentRow | None:
     """Return the document that an upload created; None if the response has none, or several."""
-    page = reading.page_in(reading.object_of(body).get("data"), None, _document)
-    return page.rows[0] if page and len(page.rows) == 1 else None
-
-
-def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """Return a list of datasets; None if the shape is unexpected. It has no count."""
-    return reading.page_in(reading.object_of(body).get("data"), None, base_of)
-
-
-base_of = reading.row_reader(partial(reading.card_in, setting="chunk_method"))
-"""Returns a dataset."""
+    match reading.value_at(body, "data"):
+        case [row]:
+            return _document(row)
+    return None
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found; None if the shape is unexpected."""
     if reading.object_of(body).integer("code"):
         return ()
-    chunks = reading.object_of(body).object("data").get("chunks")
+    chunks = reading.value_at(body, "data.chunks")
     return reading.matches_in(chunks, lambda chunk: (chunk.get("document_id"), passage_of(chunk)))
 
 

@@ -16,9 +16,8 @@ from urllib.parse import quote, urlencode
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, BaseCard, DocStatus, Limits, Listed, Outgoing, PutOutcome
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, batches, require_document
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, batches
 from kbsync.targets.http.rules import MISSING, failed
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
@@ -70,9 +69,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Store a document, then send its path and tags as metadata, which chats can filter by."""
-        file = FilePart("file", document.name, document.body)
-        response = await self._client.post_form("upload", self._documents, fields={}, file=file)
-        stored = require_document("upload", shapes.stored_of(response.body))
+        stored = await self._send_file(self._documents, document, shapes.stored_of)
         path = f"{self._documents}/{quote(stored.id, safe='')}"
         # Metadata is optional, so an error doesn't count.
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):

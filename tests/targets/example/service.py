@@ -78,7 +78,9 @@ class ExampleService:
             case "POST", ["search"]:
                 return {"passages": self._search(**json.loads(content))}
             case "POST", ["documents"]:
-                return {"id": self._stored(content, request.url.params["mark"])}
+                boundary = request.headers["content-type"].partition("boundary=")[2].encode()
+                file = content.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--" + boundary)[0]
+                return {"id": self._stored(file, request.url.params["mark"])}
             case "GET", ["documents"]:
                 return self._page(int(request.url.params["page"]), int(request.url.params["size"]))
             case method, ["documents", key] if key in self._documents:

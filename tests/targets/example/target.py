@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError
-from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, ListPage, require_document
+from kbsync.targets.http.reading import DocumentRow, ListPage, created_id
 from kbsync.targets.http.rules import GONE, ErrorRule, case_of, classify
 from kbsync.targets.http.target import ServiceTarget
 from tests.targets.example.config import ExampleTargetConfig
@@ -65,8 +63,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
         """Send it with its mark; the engine deletes the replaced document once this one is searchable."""
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
-        response = await self._client.request_once("upload", "POST", path, partial(file_body, document.body))
-        return Accepted(require_document("upload", response.fields.id("id")))
+        return Accepted(await self._send_file(path, document, created_id, name=document.digest))
 
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
         """Return a page, newest first."""
