@@ -261,6 +261,33 @@ def test_parser_that_does_not_start_blames_no_document(begin, tmp_path):
         run_program(begin(child=broken), "x")
 
 
+NO_FORK = """
+import json, os, sys
+sys.path[:] = json.loads(sys.argv[4])
+from kbsync.index.fence import child
+
+def refuse():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+fork, calls = os.fork, []
+os.fork = lambda: refuse() if calls or {at_once} else calls.append(1) or fork()
+child.main()
+"""
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_limit_of_processes_blames_no_document(begin, tmp_path, at_once):
+    limited = tmp_path / "limited.py"
+    limited.write_text(NO_FORK.format(at_once=at_once))
+    parser = begin(child=limited)
+    if not at_once:
+        assert "porter" in parser.parse("x.html", BytesBody(samples.html())).text
+        limited.write_text(NO_FORK.format(at_once=True))
+    with pytest.raises(Unavailable, match="Resource temporarily unavailable") as refusal:
+        parser.parse("x.html", BytesBody(samples.html()))
+    assert "reinstall" not in str(refusal.value)
+
+
 PARENT = """
 import sys
 from pathlib import Path

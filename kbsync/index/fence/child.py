@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct(">Q")
 READ, RECOGNIZE, EMBED = "read", "recognize", "embed"
+NO_FORK = "no process for a document can be started"
 PASSAGE = "passage.txt"
 """The document name for a passage to embed; the answer is its vector in hexadecimal."""
 
@@ -155,8 +156,7 @@ def main(load: Callable[[], Readers] | None = None) -> None:
     if not forks:
         sandbox.seal()
     loaded_readers = (load or _LOADERS[work])()
-    answers.write(pack({"resident": _resident(), "fences": fences}))
-    answers.flush()
+    ready = pack({"resident": _resident(), "fences": fences})
 
     def answer_next() -> bool:
         """Answer one request. Returns False if there are no more."""
@@ -182,15 +182,17 @@ def main(load: Callable[[], Readers] | None = None) -> None:
         return True
 
     if forks:
-        _fork_for_each_request(answers.fileno(), answer_next)
+        _fork_for_each_request(answers.fileno(), ready, answer_next)
     else:
+        answers.write(ready)
+        answers.flush()
         while answer_next():
             pass
 
 
-def _fork_for_each_request(answers: int, answer_next: Callable[[], bool]) -> None:
+def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[], bool]) -> None:
     """Have a child of its own answer each request, until there are no more. `answers`: the descriptor of the
-    pipe to the parent.
+    pipe to the parent, which gets the message that this process is `ready` with the first child.
 
     If a child doesn't answer, this process ends in the same way, because it can't tell where in stdin the
     next request begins.
@@ -201,7 +203,10 @@ def _fork_for_each_request(answers: int, answer_next: Callable[[], bool]) -> Non
     us = os.getpid()
     while True:
         answer, end_of_child = os.pipe()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:  # the limit of processes, or memory
+            sys.exit(f"{NO_FORK}: {error.strerror}")
         if not child:
             sandbox.die_with(us)
             os.dup2(end_of_child, answers)  # only this process may write to the parent
@@ -211,6 +216,8 @@ def _fork_for_each_request(answers: int, answer_next: Callable[[], bool]) -> Non
             answer_next()
             os._exit(0)
         os.close(end_of_child)
+        os.write(answers, ready)
+        ready = b""
         head = b""
         while len(head) < LENGTH.size and (piece := os.read(answer, LENGTH.size - len(head))):
             head += piece

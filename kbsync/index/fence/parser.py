@@ -35,6 +35,7 @@ from kbsync.index.errors import scratch_error
 from kbsync.index.fence.child import (
     EMBED,
     LENGTH,
+    NO_FORK,
     PASSAGE,
     READ,
     RECOGNIZE,
@@ -59,7 +60,8 @@ _MIB = 1024 * 1024
 _PIECE = 256 * 1024
 _ERROR_TAIL = 4096
 _START_SECONDS = 60.0
-_OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
+_OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory",
+                  NO_FORK.encode())  # fmt: skip
 
 # A process takes a few tenths of a second to start and about 60 MB of memory. Models leak memory, and a
 # process that a document has taken over shouldn't get many others.
