@@ -6,17 +6,20 @@ import base64
 import binascii
 import heapq
 import itertools
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kbsync_standin.application import Application, Json
+from kbsync_standin.application import NO_FAULT, Application, Call, Json
 from kbsync_standin.completions import CJK, words_of
+from kbsync_standin.faults import Fault
+from kbsync_standin.listing import in_order
 from kbsync_standin.rules import is_whole
 from kbsync_standin.zhipu import documents as kept
 from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
-from kbsync_standin.zhipu.documents import HONEST, PLAIN, Passage, Phase, Script, ZhipuBase, ZhipuDocument
+from kbsync_standin.zhipu.documents import CORRUPT, FailInfo, Passage, Phase, ZhipuBase, ZhipuDocument
 from kbsync_standin.zhipu.faults import KINDS
 from kbsync_standin.zhipu.rules import LEGAL
 
@@ -89,6 +92,8 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         self.used_bytes = 0
         self._snowflakes = kept.Snowflakes(self._seed)
         self._ordinals = itertools.count()
+        self._list_version, self._list_changes_at = ("", "", 0), math.inf
+        self._list_rows: Sequence[ZhipuDocument] = ()
         super().begin()
 
     def change_base(self, state: str) -> None:
@@ -124,7 +129,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
 
     def empty(self, base: ZhipuBase, effect: str) -> None:
         """Delete every document in the base."""
-        for document in list(base.documents.values()):
+        for document in self.documents_of(base.id):
             self.delete(document, effect)
 
     def document(self, ident: str) -> ZhipuDocument | None:
@@ -135,7 +140,20 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
 
     def namesakes(self, base: ZhipuBase, name: str) -> list[ZhipuDocument]:
         """Return the documents of `base` with this stored name, oldest first."""
-        return base.by_name.get(name, [])
+        return [document for document in self.documents_of(base.id) if document.name == name]
+
+    def listed(self, base: ZhipuBase) -> Sequence[ZhipuDocument]:
+        """Return the documents that the list of `base` shows, in its order."""
+        now, order = self.now, self.behaviour.order
+        # Clients read 100,000 rows in a thousand pages, so sort only after a change.
+        version = base.id, order, len(self._journal)
+        if self._list_version != version or now >= self._list_changes_at:
+            rows = [document for document in self.documents.values() if document.base == base.id]
+            times = (time for row in rows for time in (row.listed_from, row.listed_until) if time > now)
+            self._list_version, self._list_changes_at = version, min(times, default=math.inf)
+            rows = [document for document in rows if document.listed_from <= now < document.listed_until]
+            self._list_rows = in_order(rows, order)
+        return self._list_rows
 
     def record(self, effect: str, document: ZhipuDocument, **more: Any) -> None:
         """Add an event to the journal, with the stored name."""
@@ -159,35 +177,34 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             created=self.now,
         )
 
-    def store(self, document: ZhipuDocument, script: Script = PLAIN, effect: str = "stored") -> None:
+    def store(self, document: ZhipuDocument, call: Call = NO_FAULT, effect: str = "stored") -> None:
         """Store a document in its base and start vectorizing it."""
-        base = self.bases[document.base]
-        base.documents[document.id] = document
-        base.by_name.setdefault(document.name, []).append(document)
-        base.listing.show(document, self.now + max(self.behaviour.list_lag, script.unlisted))
-        document.visible_from = self.now + script.undetailed
+        unlisted, undetailed = (
+            float(call.arg("seconds", 15.0)) if call.plays(kind) else 0.0
+            for kind in ("unlisted", "detail-missing")
+        )
+        document.listed_from = self.now + max(self.behaviour.list_lag, unlisted)
+        document.visible_from = self.now + undetailed
         self._fill(document)
         self.add(document, effect)
-        self._vectorize(document, script)
+        self._vectorize(document, call)
 
     def delete(self, document: ZhipuDocument, effect: str = "deleted", listed: float = 0.0) -> None:
         """Delete a document; the list may show it for `listed` seconds more."""
         base = self.bases[document.base]
-        del base.documents[document.id]
-        base.by_name[document.name].remove(document)
-        base.listing.hide(document, self.now + max(self.behaviour.list_lag, listed))
+        document.listed_until = self.now + max(self.behaviour.list_lag, listed)
         if document.counts:
             self.used_bytes -= document.size
             base.size -= document.size
         super().delete(document, effect)
         document.content, document.passages = b"", None
 
-    def vectorize_again(self, document: ZhipuDocument, effect: str, script: Script = PLAIN) -> None:
+    def vectorize_again(self, document: ZhipuDocument, effect: str, call: Call = NO_FAULT) -> None:
         """Vectorize a document again."""
         if not document.counts:
             self._fill(document)
         self.record(effect, document)
-        self._vectorize(document, script)
+        self._vectorize(document, call)
 
     def is_full_for(self, size: int) -> bool:
         """Return whether a document of `size` bytes exceeds the capacity."""
@@ -200,15 +217,29 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             self.used_bytes += document.size
             self.bases[document.base].size += document.size
 
-    def _vectorize(self, document: ZhipuDocument, script: Script) -> None:
-        """Decide all phases of the vectorizing run that begins now."""
+    def _vectorize(self, document: ZhipuDocument, call: Call) -> None:
+        """Decide all phases of the vectorizing run that begins now, with the fault of the call."""
         behaviour, now, stale = self.behaviour, self.now, self.behaviour.stale_stat
         before = document.phase(now) if document.phases else None
-        document.failing = script.failing or document.failing
-        document.polls = script.polls
-        if script.disguise is not HONEST:
-            document.disguise = script.disguise.combined_with(document.disguise)
-            document.disguise_ends = now + script.disguised
+        document.polls = int(call.arg("n", 3)) if call.plays("polls") else 0
+        info = FailInfo(int(call.arg("code", CORRUPT.code)), str(call.arg("text", CORRUPT.text)))
+        is_stuck, tail = False, []
+        match call.fault.kind:
+            case "stuck" if call.arg("searchable"):
+                shown = replace(call, fault=Fault("stat", args={"value": 0}))
+                document.distortions.append((math.inf, shown))
+            case "stuck":
+                is_stuck = True
+            case "fails":
+                document.runs_to_fail = int(call.arg("runs", 1)) or -1
+                document.failure = None if call.arg("silent") else info
+            case "relapse":
+                after, back = float(call.arg("after", 5.0)), float(call.arg("back", 1.0))
+                tail = [Phase(after, 0), Phase(after + back, 1)]
+            case "fails-later":
+                tail = [Phase(float(call.arg("after", 5.0)), 2, info)]
+            case "stat" | "fail-info" | "url" | "fields":
+                document.distortions.append((now + float(call.arg("seconds", math.inf)), call))
         # Draw a number for every run, even an endless one, so that later draws in a test stay the same.
         ready = now + self.chance.uniform(*behaviour.vectorize)
         phases = [Phase(now, 0)]
@@ -216,21 +247,20 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             ready = max(ready, now + stale)
             under_way = Phase(now + stale, 0, before.info if behaviour.keeps_fail_info else None)
             phases = [Phase(now, before.stat, before.info), under_way] if stale else [under_way]
-        if not behaviour.zero_balance and not script.stuck:
+        if not behaviour.zero_balance and not is_stuck:
             end = self._end(document, ready)
             phases.append(end)
             if end.stat == 1:
-                phases += [Phase(ready + late.at, late.stat, late.info) for late in script.tail]
+                phases += [Phase(ready + late.at, late.stat, late.info) for late in tail]
             if callback := document.callback or self.callback:
-                self.letters += kept.letters(callback, document.id, end.stat, end.at, script.calling)
+                self.letters += kept.letters(callback, document.id, end.stat, end.at, call)
         document.phases = tuple(phases)
 
     def _end(self, document: ZhipuDocument, ready: float) -> Phase:
         """Return the final phase of a run."""
-        failing = document.failing
-        if failing.runs:
-            document.failing = kept.Failing(failing.runs - 1, failing.info)
-            return Phase(ready, 2, failing.info)
+        if document.runs_to_fail:
+            document.runs_to_fail -= 1
+            return Phase(ready, 2, document.failure)
         info = kept.failure_reason(document)
         if not document.counts:
             info = kept.FULL_CHARACTERS if self.behaviour.full == "10002" else kept.FULL_SPACE
@@ -282,7 +312,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             {
                 "id": base.id,
                 "name": base.name,
-                "documents": len(base.documents),
+                "documents": len(self.documents_of(base.id)),
                 "hidden": base.id not in visible_bases,
             }
             for base in self.bases.values()

@@ -18,7 +18,6 @@ from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
-from kbsync_standin.zhipu.faults import disguise_of
 from kbsync_standin.zhipu.rules import FILES, QUERIES
 
 OK = "请求成功"
@@ -354,10 +353,6 @@ class Answers(Account):
         """Describe a document as list and detail do; it counts the poll and applies the faults."""
         phase, behaviour, slicing = document.phase(self.now), self.behaviour, document.slicing
         document.polls = max(0, document.polls - 1)
-        disguise = document.disguise_at(self.now)
-        is_affected = call.arg("name", document.name) in (document.name, document.sent_name)
-        if call.op in ("detail", "list") and is_affected:
-            disguise = disguise_of(call).combined_with(disguise)
         fields: Json = {
             "id": self.id_form_of(document.id),
             "name": document.name,
@@ -377,19 +372,39 @@ class Answers(Account):
         if phase.info:
             fields["failInfo"] = {"embedding_code": phase.info.code, "embedding_msg": phase.info.text}
         if not document.address or behaviour.page_urls == "signed":
-            fields["url"] = self.signed(call, document.id, disguise.url)
-        fields = self.add_extra_fields(fields, _OPTIONAL) | dict(disguise.changes)
-        if disguise.url == "null":
-            fields["url"] = None
-        removed = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
-        return {name: value for name, value in fields.items() if name not in removed} if removed else fields
+            fields["url"] = self.signed(call, document.id)
+        fields = self.add_extra_fields(fields, _OPTIONAL)
+        for ends, earlier_call in document.distortions:
+            if self.now < ends:
+                fields = self._distorted(fields, earlier_call, document)
+        is_affected = call.arg("name", document.name) in (document.name, document.sent_name)
+        return self._distorted(fields, call, document) if is_affected else fields
+
+    def _distorted(self, fields: Json, call: Call, document: ZhipuDocument) -> Json:
+        """Return the document's item with the wrong values that the fault of a call puts into it."""
+        changes, removed = call.arg("set", {}), call.arg("missing", ())
+        match call.fault.kind:
+            case "stat" | "fail-info" as kind:
+                return call.distort(kind, fields, "embedding_stat" if kind == "stat" else "failInfo")
+            case "url":
+                form = call.word("form", "missing")
+                url = None if form == "null" else self.signed(call, document.id, form)
+                changes = {"url": call.arg("to", url)}
+                removed = ("url",) if form == "missing" and "to" not in call.fault.args else ()
+            case kind if kind != "fields":
+                return fields
+        changed_fields = fields | changes
+        return {name: value for name, value in changed_fields.items() if name not in removed}
 
     def base_item(self, base: ZhipuBase) -> Json:
         """Describe a knowledge base as list and detail do."""
         same = ("embedding_id", "embedding_model", "name", "description", "background", "icon", "contextual")
-        sizes = {"word_num": base.size // BYTES_PER_WORD, "length": base.size}
+        count = len(self.documents_of(base.id))
+        sizes = {"word_num": base.size // BYTES_PER_WORD, "length": base.size, "document_size": count}
         fields = {"id": self.id_form_of(base.id), **{name: getattr(base, name) for name in same}, **sizes}
-        return self.add_extra_fields({**fields, "document_size": len(base.documents)}, _OPTIONAL_OF_BASE)
+        return self.add_extra_fields(
+            {**fields, "document_size": len(self.documents_of(base.id))}, _OPTIONAL_OF_BASE
+        )
 
 
 def _code(fault: Fault) -> object:

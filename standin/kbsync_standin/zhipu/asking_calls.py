@@ -272,7 +272,7 @@ class AskingCalls(DocumentCalls):
         searchable = [
             document
             for base in bases
-            for document in base.documents.values()
+            for document in self.documents_of(base.id)
             if document.phase(self.now).stat == 1
         ]
         documents = [document for document in searchable if not only or document.id in only]

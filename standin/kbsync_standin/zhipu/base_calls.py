@@ -65,14 +65,14 @@ class BaseCalls(Answers):
         self._check_model(body)
         if call.fault.effect:
             called, before = callback_of(body), base.embedding_id
-            for document in base.documents.values():
+            for document in self.documents_of(base.id):
                 document.callback = called or document.callback
             for name in body.keys() & _BASE_TESTS.keys():
                 setattr(base, name, body[name])
             base.embedding_model = MODELS[base.embedding_id]
             self._record("base-edited", base.id, base.name)
             if base.embedding_id != before:
-                for document in base.documents.values():
+                for document in self.documents_of(base.id):
                     self.vectorize_again(document, "rebuilt")
         return NO_DATA
 

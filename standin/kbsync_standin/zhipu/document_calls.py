@@ -27,7 +27,6 @@ from kbsync_standin.rules import (
 from kbsync_standin.zhipu.account import Match, passages_of, search
 from kbsync_standin.zhipu.answers import NO_DATA, Answers, NoData, gateway, storage
 from kbsync_standin.zhipu.documents import ZhipuBase, ZhipuDocument, extension, title_of
-from kbsync_standin.zhipu.faults import script_of
 from kbsync_standin.zhipu.rules import (
     CALLBACK_TESTS,
     LEGAL,
@@ -115,7 +114,7 @@ class DocumentCalls(Answers):
         document = self.draft(base, form.name, form.content, form.slicing, name_form)
         document.parse_image, document.callback = form.parse_image, form.callback
         document.word_limit = form.word_limit
-        namesakes = self.namesakes(base, document.name)
+        namesakes = [] if behaviour.equal_names == "allow" else self.namesakes(base, document.name)
         reason = ""
         if extension(document.sent_name) not in SUPPORTED:
             reason = UNSUPPORTED
@@ -127,9 +126,9 @@ class DocumentCalls(Answers):
         if reason:
             return self.add_extra_fields({"successInfos": [], "failedInfos": [failure]})
         if self._is_stored(call):
-            for older in list(namesakes) if behaviour.equal_names == "replace" else ():
+            for older in namesakes:
                 self.delete(older, "replaced")
-            self.store(document, script_of(call))
+            self.store(document, call)
         # With `answer` only the response has a wrong name; the list has the right one.
         name = call.word("answer", document.name) if is_misreported else document.name
         fields = {"documentId": self.id_form_of(document.id), "fileName": name}
@@ -168,7 +167,7 @@ class DocumentCalls(Answers):
             elif self.behaviour.equal_names == "refuse" and self.namesakes(base, page.name):
                 reason = NAME_TAKEN
             if self._is_stored(call) and (not reason or call.plays("failed-info")):
-                self.store(page, script_of(call))
+                self.store(page, call)
             if reason:
                 failures.append({"url": page.address, "failReason": reason})
             else:
@@ -222,7 +221,7 @@ class DocumentCalls(Answers):
         if call.fault.effect:
             if document.address:
                 document.visit()
-            self.vectorize_again(document, "reembedded", script_of(call))
+            self.vectorize_again(document, "reembedded", call)
         return NO_DATA
 
     @route("PUT", "/document/{id}", "reslice")
@@ -233,7 +232,7 @@ class DocumentCalls(Answers):
         slicing = slicing_of(body, document.sent_name, self.rules)
         if call.fault.effect:
             document.slicing = slicing
-            self.vectorize_again(document, "resliced", script_of(call))
+            self.vectorize_again(document, "resliced", call)
         return NO_DATA
 
     # -- lists and details
@@ -245,7 +244,7 @@ class DocumentCalls(Answers):
         base = self.known_base(call.query["knowledge_id"])
         behaviour = self.behaviour
         number, size = call.page("size", 10)
-        rows = base.listing.rows(self.now, behaviour.order)
+        rows = self.listed(base)
         if (filter_text := call.query.get("word", "")) and behaviour.word != "ignored":
             has_word = _comparison(filter_text, behaviour.word)
             rows = [document for document in rows if has_word(document)]
@@ -343,7 +342,7 @@ class DocumentCalls(Answers):
         documents = [
             document
             for base in [self.known_base(ident) for ident in body["knowledge_ids"]]
-            for document in base.documents.values()
+            for document in self.documents_of(base.id)
             if document.phase(self.now).stat == 1 and (only is None or document.id in only)
         ]
         threshold = float(body.get("fractional_threshold", 0.0))

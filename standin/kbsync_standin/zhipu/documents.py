@@ -8,11 +8,9 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
-from kbsync_standin.application import Base, Document
-from kbsync_standin.listing import Listing
+from kbsync_standin.application import Base, Call, Document
 from kbsync_standin.messages import Letter
 
 
@@ -104,29 +102,21 @@ class Callback:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Calling:
-    """How a callback is sent: `form` "" as documented; `seconds`: how late or how slowly."""
-
-    form: str = ""
-    seconds: float = 0.0
-
-
-PUNCTUAL = Calling()
-
-
-def letters(callback: Callback, ident: str, stat: int, time: float, calling: Calling) -> list[Letter]:
-    """Return the callbacks for the document `ident`, which gets the status `stat` at `time`."""
-    about = _OTHER if calling.form == "other" else ident
+def letters(callback: Callback, ident: str, stat: int, time: float, call: Call) -> list[Letter]:
+    """Return the callbacks for the document `ident`, which gets the status `stat` at `time`; the fault
+    `callback` of the call that indexed it changes them.
+    """
+    form = call.word("form", "never") if call.plays("callback") else ""
+    seconds = float(call.arg("seconds", 5.0))
+    about = _OTHER if form == "other" else ident
     # Callbacks aren't signed, so anyone can send a wrong status as easily as a right one.
-    stat = {1: 2, 2: 1}.get(stat, stat) if calling.form == "status" else stat
+    stat = {1: 2, 2: 1}.get(stat, stat) if form == "status" else stat
     event = {"status": stat, "msg": "向量化完成" if stat == 1 else "向量化失败", "documentId": about}
     body = json.dumps({"eventId": EVENT, "event": event}, ensure_ascii=False).encode()
-    body = body[: len(body) // 2] if calling.form == "malformed" else body
-    late = calling.seconds if calling.form == "late" else 0.0
-    slow = calling.seconds if calling.form == "slow" else 0.0
+    body = body[: len(body) // 2] if form == "malformed" else body
+    late, slow = (seconds if form == how else 0.0 for how in ("late", "slow"))
     letter = Letter(time + late, ident, callback.url, body, callback.headers, slow)
-    times = {"never": 0, "twice": 2}.get(calling.form, 1)
+    times = {"never": 0, "twice": 2}.get(form, 1)
     return [letter] * times
 
 
@@ -166,35 +156,6 @@ class Slicing:
 
 
 @dataclass(frozen=True, slots=True)
-class Failing:
-    """The number of further runs that fail with `info` (None: without a reason); below 0: all."""
-
-    runs: int
-    info: FailInfo | None
-
-
-@dataclass(frozen=True, slots=True)
-class Disguise:
-    """Wrong values in responses about a document. `changes` sets fields of its item, `without` drops them.
-
-    `url` is a form of the signed address: "", `missing`, `null`, `expired`, `wrong`.
-    """
-
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    without: tuple[str, ...] = ()
-    url: str = ""
-
-    def combined_with(self, other: Disguise) -> Disguise:
-        """Return this disguise combined with another one; this one takes precedence."""
-        changes = {name: value for name, value in other.changes.items() if name not in self.without}
-        without = tuple(name for name in other.without if name not in self.changes)
-        return Disguise({**changes, **self.changes}, without + self.without, self.url or other.url)
-
-
-HONEST = Disguise()
-
-
-@dataclass(frozen=True, slots=True)
 class Passage:
     """A paragraph of a document, with its words for searches."""
 
@@ -206,9 +167,11 @@ class Passage:
 class ZhipuDocument(Document):
     """One document. Its status at a time is that of the latest phase that has begun.
 
-    `ordinal` counts all documents ever stored. `polls`: how many more polls show status 0. `counts`: whether
-    its bytes use capacity. A page has an `address` and counts its `visits`. `word_limit`: further words are
-    left out; 0: none are.
+    `ordinal` counts all documents ever stored. `listed_from`, `listed_until`: when the list shows it.
+    `polls`: how many more polls show status 0. `runs_to_fail`: how many more runs fail with `failure`; below
+    0: all. `distortions`: faults that change its item, each until a time. `counts`: whether its bytes use
+    capacity. A page has an `address` and counts its `visits`. `word_limit`: further words are left out; 0:
+    none are.
     """
 
     ordinal: int
@@ -216,11 +179,13 @@ class ZhipuDocument(Document):
     parse_image: bool = False
     size: int = 0
     visible_from: float = 0.0
+    listed_from: float = 0.0
+    listed_until: float = math.inf
     phases: tuple[Phase, ...] = ()
     polls: int = 0
-    failing: Failing = Failing(0, None)
-    disguise: Disguise = HONEST
-    disguise_ends: float = 0.0
+    runs_to_fail: int = 0
+    failure: FailInfo | None = None
+    distortions: list[tuple[float, Call]] = field(default_factory=list)
     counts: bool = True
     passages: tuple[Passage, ...] | None = None
     callback: Callback | None = None
@@ -244,10 +209,6 @@ class ZhipuDocument(Document):
             return Phase(now, 0)
         return next((phase for phase in reversed(self.phases) if phase.at <= now), self.phases[0])
 
-    def disguise_at(self, now: float) -> Disguise:
-        """Return the disguise that applies at `now`."""
-        return self.disguise if now < self.disguise_ends else HONEST
-
 
 def title_of(address: str) -> str:
     """Return the title of a page."""
@@ -264,38 +225,10 @@ class ZhipuBase(Base):
     icon: str = "question"
     contextual: int = 0
     size: int = 0
-    listing: Listing[ZhipuDocument] = field(default_factory=Listing)
-    documents: dict[str, ZhipuDocument] = field(default_factory=dict)
-    by_name: dict[str, list[ZhipuDocument]] = field(default_factory=dict)
 
 
 _TEXTS = frozenset({"txt", "md", "csv"})
 _BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """The effects of a fault on a document that is uploaded or vectorized again.
-
-    stuck: the status stays 0. polls: how many polls show 0 first. failing: the runs that fail.
-    tail: later phases, in seconds after it became ready. disguise, disguised: wrong values in responses, and
-        for how many seconds. unlisted, undetailed: how many seconds the list or the detail misses the
-        document.
-    calling: how the callback is sent.
-    """
-
-    stuck: bool = False
-    polls: int = 0
-    failing: Failing | None = None
-    tail: tuple[Phase, ...] = ()
-    disguise: Disguise = HONEST
-    disguised: float = math.inf
-    unlisted: float = 0.0
-    undetailed: float = 0.0
-    calling: Calling = PUNCTUAL
-
-
-PLAIN = Script()
 
 
 def failure_reason(document: ZhipuDocument) -> FailInfo | None:

@@ -1,22 +1,8 @@
-"""The faults of this stand-in, and their effects on a request and a document."""
+"""The faults of this stand-in."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-
-from kbsync_standin.application import Call
-from kbsync_standin.zhipu.documents import (
-    CORRUPT,
-    HONEST,
-    PLAIN,
-    Calling,
-    Disguise,
-    FailInfo,
-    Failing,
-    Phase,
-    Script,
-)
 
 KINDS: Mapping[str, str] = {
     "rate-limited": "HTTP 429 with a code such as 1302 (default), 1303, 1113, 1304 or 1308; nothing is "
@@ -84,52 +70,3 @@ KINDS: Mapping[str, str] = {
 upload-url, reembed and reslice. `name`: only items of this name in a list; `seconds`: how long, after one of
 these calls (no end).
 """
-
-
-def script_of(call: Call) -> Script:
-    """Return the effects of a fault on a document that is stored or vectorized again."""
-    info = FailInfo(int(call.arg("code", CORRUPT.code)), str(call.arg("text", CORRUPT.text)))
-    match call.fault.kind:
-        case "stuck" if call.arg("searchable", False):
-            return Script(disguise=Disguise({"embedding_stat": 0}))
-        case "stuck":
-            return Script(stuck=True)
-        case "polls":
-            return Script(polls=int(call.arg("n", 3)))
-        case "fails":
-            silent = call.arg("silent", False)
-            return Script(failing=Failing(int(call.arg("runs", 1)) or -1, None if silent else info))
-        case "relapse":
-            back = float(call.arg("after", 5.0))
-            return Script(tail=(Phase(back, 0), Phase(back + float(call.arg("back", 1.0)), 1)))
-        case "fails-later":
-            return Script(tail=(Phase(float(call.arg("after", 5.0)), 2, info),))
-        case "unlisted":
-            return Script(unlisted=float(call.arg("seconds", 15.0)))
-        case "detail-missing":
-            return Script(undetailed=float(call.arg("seconds", 15.0)))
-        case "callback":
-            return Script(calling=Calling(call.word("form", "never"), float(call.arg("seconds", 5.0))))
-    disguise = disguise_of(call)
-    return (
-        PLAIN
-        if disguise is HONEST
-        else Script(disguise=disguise, disguised=float(call.arg("seconds", math.inf)))
-    )
-
-
-def disguise_of(call: Call) -> Disguise:
-    """Return the wrong values that a fault puts into an item."""
-    match call.fault.kind:
-        case "stat" | "fail-info":
-            name = "embedding_stat" if call.fault.kind == "stat" else "failInfo"
-            is_missing = call.arg("missing", False)
-            return Disguise(without=(name,)) if is_missing else Disguise({name: call.arg("value", None)})
-        case "url" if "to" in call.fault.args:
-            return Disguise({"url": call.fault.args["to"]})
-        case "url":
-            return Disguise(url=call.word("form", "missing"))
-        case "fields":
-            return Disguise(dict(call.arg("set", {})), tuple(call.arg("missing", ())))
-        case _:
-            return HONEST
