@@ -135,6 +135,12 @@ class ZhipuBench(SharedBench):
         prefixes = sorted(self._prefixes, key=len, reverse=True)
         return [Naming(prefix, self.world.settings.names) for prefix in prefixes]
 
+    def without_prefix(self, path: str) -> str:
+        """Return a path at the service without the prefix that the mirror had then."""
+        return path.removeprefix(
+            next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
+        )
+
     def path_in(self, name: str) -> str:
         """Return the path of the file whose document has this name; the name itself if it has no path."""
         readings = (naming.read(name) for naming in self._namings())

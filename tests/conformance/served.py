@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from kbsync.contract.target import Target
 from kbsync.core.names import Naming
+from kbsync_standin.faults import Fault
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
@@ -69,6 +70,17 @@ class ServedWorld(SuiteWorld):
 
     def now(self) -> float:
         return float(self.app.clock.now())
+
+    def spoiled(self, path: str) -> bytes:
+        self.server.faults.add(self.failure(path.rpartition(".")[0]))
+        return b"About spoiled things"
+
+    def failure(self, stem: str) -> Fault:
+        """Return the fault that lets documents fail whose path begins so."""
+        raise NotImplementedError
+
+    def fix_failures(self) -> None:
+        self.server.faults.clear()
 
     async def recreate(self) -> None:
         """Recreate the base; its id changes, and so does the config."""

@@ -26,13 +26,8 @@ class ServedDify(ServedWorld):
     service = "dify"
     unknown_id = "2d0a1b1f-0000-4000-8000-000000000000"
 
-    def spoiled(self, path: str) -> bytes:
-        stem = path.rpartition(".")[0]
-        self.server.faults.add(Fault("fails", "upload", f"{stem}*", times=0, args={"name": f"{stem}*"}))
-        return b"About spoiled things"
-
-    def fix_failures(self) -> None:
-        self.server.faults.clear()
+    def failure(self, stem: str) -> Fault:
+        return Fault("fails", "upload", f"{stem}*", times=0, args={"name": f"{stem}*"})
 
 
 class DifyBench(ZhipuBench):

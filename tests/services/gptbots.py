@@ -47,13 +47,8 @@ class ServedGptbots(ServedWorld):
     unknown_id = "67457fea6f658672d6489999"
     repeats_puts = False
 
-    def spoiled(self, path: str) -> bytes:
-        stem = path.rpartition(".")[0]
-        self.server.faults.add(Fault("fails", match=f"*{stem}*", args={"name": f"{stem}*"}))
-        return b"About spoiled things"
-
-    def fix_failures(self) -> None:
-        self.server.faults.clear()
+    def failure(self, stem: str) -> Fault:
+        return Fault("fails", match=f"*{stem}*", args={"name": f"{stem}*"})
 
 
 class GptbotsBench(ZhipuBench):
@@ -89,10 +84,7 @@ class GptbotsBench(ZhipuBench):
     def _path_in(self, url: str) -> str:
         """Return the file's path, whatever its prefix."""
         marker = shapes.read_marker(MARKER_BASE, url)
-        path = url if marker is None else marker.path
-        return path.removeprefix(
-            next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
-        )
+        return self.without_prefix(url if marker is None else marker.path)
 
     def ours(self) -> list[OwnDocument]:
         alive = self.world.app.present()

@@ -49,12 +49,8 @@ class ServedOpenai(ServedWorld):
     unknown_id = "file-00000000000000000000000000000000"
     repeats_puts = False
 
-    def spoiled(self, path: str) -> bytes:
-        self.server.faults.add(Fault("fails", op="attach", match=f"{path.rpartition('.')[0]}*"))
-        return b"About spoiled things"
-
-    def fix_failures(self) -> None:
-        self.server.faults.clear()
+    def failure(self, stem: str) -> Fault:
+        return Fault("fails", op="attach", match=f"{stem}*")
 
 
 class OpenaiBench(ZhipuBench):
@@ -99,10 +95,7 @@ class OpenaiBench(ZhipuBench):
     def _path_in(self, attached: Attached) -> str:
         """Return the file's path, whatever its prefix."""
         row = Fields(attributes=attached.attributes)
-        path = row_of(row).name if is_marked(row) else attached.file.sent_name
-        return path.removeprefix(
-            next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
-        )
+        return self.without_prefix(row_of(row).name if is_marked(row) else attached.file.sent_name)
 
     def ours(self) -> list[OwnDocument]:
         store = self.world.app.bases[HOME_ID]

@@ -45,9 +45,8 @@ class ServedOpenWebui(ServedWorld):
     unknown_id = "4e741f2c-6b1d-4f0c-9a53-000000000000"
     repeats_puts = False
 
-    def spoiled(self, path: str) -> bytes:
-        self.server.faults.add(Fault("fails", op="upload", match=path, args={"runs": 0}))
-        return b"About spoiled things"
+    def failure(self, stem: str) -> Fault:
+        return Fault("fails", op="upload", match=f"{stem}.*", args={"runs": 0})
 
     def fix_failures(self) -> None:
         for file in self.app.documents.values():
@@ -145,8 +144,7 @@ class OpenWebuiBench(ZhipuBench):
         sent = unquote(file.sent.get(MARK, "").rpartition(" ")[2])
         if path == f"{safe_folder(sent)}/{safe(sent.rpartition('/')[2])}".removeprefix("/"):
             path = sent  # only the mark preserves some characters of a path
-        prefix = next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
-        return path.removeprefix(prefix)
+        return self.without_prefix(path)
 
     def ours(self) -> list[OwnDocument]:
         self.world.app.catch_up()

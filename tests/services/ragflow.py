@@ -28,13 +28,9 @@ class ServedRagflow(ServedWorld):
     neutral_settings: ClassVar[Mapping[str, Any]] = {"chunk_method": "qa"}  # a setting of the dataset
     unknown_id = "00000000000011f00000000000000000"
 
-    def spoiled(self, path: str) -> bytes:
-        stem = path.rpartition(".")[0]
-        self.server.faults.add(Fault("fails", op="parse", match=f"*{stem}*", args={"name": f"{stem}*"}))
-        return b"About spoiled things"
-
-    def fix_failures(self) -> None:
+    def failure(self, stem: str) -> Fault:
         """Documents fail once and are then parsed correctly."""
+        return Fault("fails", op="parse", match=f"*{stem}*", args={"name": f"{stem}*"})
 
 
 class RagflowBench(ZhipuBench):

@@ -20,13 +20,9 @@ class ServedZhipu(ServedWorld):
     recipe_settings: ClassVar[Mapping[str, Any]] = {"knowledge_type": 5, "sentence_size": 200}
     neutral_settings: ClassVar[Mapping[str, Any]] = {"sentence_size": 200}  # it has no effect without type 5
 
-    def spoiled(self, path: str) -> bytes:
-        stem = path.rpartition(".")[0]
-        self.server.faults.add(Fault("fails", op="upload", match=f"{stem}*", args={"runs": 1}))
-        return b"About spoiled things"
-
-    def fix_failures(self) -> None:
+    def failure(self, stem: str) -> Fault:
         """Documents fail once and are then indexed correctly."""
+        return Fault("fails", op="upload", match=f"{stem}*", args={"runs": 1})
 
 
 ROW = ServiceRow(
