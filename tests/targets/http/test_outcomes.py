@@ -12,6 +12,7 @@ import pytest
 
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import client as client_module
+from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.connection import Timeouts
 from tests.ports import free_port
 from tests.share import long
@@ -196,17 +197,19 @@ async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure
         assert (await http.request("list", "GET", "/")).status == 200
 
 
-async def test_vanished_file_leaves_nothing_at_the_target() -> None:
+@pytest.mark.parametrize(
+    ("file", "error", "words"),
+    [
+        pytest.param(part(Vanished()), Unavailable, "the file cannot be opened", id="a vanished file"),
+        pytest.param(part(filename="a\udcff.txt"), Rejected, "not UTF-8", id="a name that is no text"),
+    ],
+)
+async def test_document_that_cannot_be_sent_makes_no_connection(
+    file: FilePart, error: type[TargetError], words: str
+) -> None:
     async with answering(response_bytes()) as server, client(server.url) as http:
-        with pytest.raises(Unavailable, match="the file cannot be opened"):
-            await http.post_form("upload", "/up", fields={}, file=part(Vanished()))
-        assert server.met == 0
-
-
-async def test_non_text_name_blames_the_document() -> None:
-    async with answering(response_bytes()) as server, client(server.url) as http:
-        with pytest.raises(Rejected, match="not UTF-8"):
-            await http.post_form("upload", "/up", fields={}, file=part(filename="a\udcff.txt"))
+        with pytest.raises(error, match=words):
+            await http.post_form("upload", "/up", fields={}, file=file)
         assert server.met == 0
 
 
@@ -266,7 +269,7 @@ async def test_connection_is_reused_and_responses_are_requested_uncompressed() -
         for _ in range(5):
             await http.post_form("upload", "/", fields={}, file=part())
         assert (server.met, len(server.requests)) == (1, 5)
-        assert {one.headers["accept-encoding"] for one in server.requests} == {"identity"}
+        assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
 
 
 async def test_debug_log_lists_requests_without_private_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,26 +43,27 @@ async def test_redirect_within_the_origin_is_followed_with_the_key() -> None:
         assert {request.headers["authorization"] for request in server.requests} == {KEY}
 
 
-async def test_redirect_loop_ends_after_three() -> None:
-    async with answering(to("/a")) as server, client(server.url) as http:
-        with pytest.raises(Unavailable, match="redirects"):
-            await http.request("list", "GET", "/a")
-        assert len(server.requests) == 4
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_only_read_requests_are_redirected(method: str) -> None:
-    async with answering(to("/b", 307)) as server, client(server.url) as http:
-        with pytest.raises(Unavailable, match="redirects"):
-            await http.request("edit", method, "/a", json={"a": 1})
-        assert len(server.requests) == 1
-
-
-async def test_redirected_upload_may_have_been_stored_and_is_not_repeated() -> None:
-    async with answering(to("/b", 308)) as server, client(server.url) as http:
-        with pytest.raises(Unsure, match=r"redirects \(308\) to /b"):
-            await http.post_form("upload", "/a", fields={}, file=part())
-        assert len(server.requests) == 1
+@pytest.mark.parametrize(
+    ("method", "status", "error", "requests"),
+    [
+        pytest.param("GET", 302, Unavailable, 4, id="a read request follows three"),
+        *(
+            pytest.param(writing, 307, Unavailable, 1, id=f"{writing} follows none")
+            for writing in ("POST", "PUT", "DELETE")
+        ),
+        pytest.param("form", 308, Unsure, 1, id="an upload follows none, and may have been stored"),
+    ],
+)
+async def test_only_read_requests_are_redirected_and_not_endlessly(
+    method: str, status: int, error: type[TargetError], requests: int
+) -> None:
+    async with answering(to("/a", status)) as server, client(server.url) as http:
+        with pytest.raises(error, match=rf"redirects \({status}\) to /a"):
+            if method == "form":
+                await http.post_form("upload", "/a", fields={}, file=part())
+            else:
+                await http.request("edit", method, "/a", json=None if method == "GET" else {"a": 1})
+        assert len(server.requests) == requests
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "ftp://kb/", "//", "http://", "\x7f", "http://a:99999/"])

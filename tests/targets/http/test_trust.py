@@ -82,7 +82,9 @@ def test_invalid_address_is_reported(base_url: str) -> None:
         make_client(Endpoint(base_url))
 
 
-@pytest.mark.parametrize("proxy", ["socks5://me:secret@p:1", "http://", "ftp://p", "http://[::1"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://me:secret@p:1", "socks5://127.0.0.1:1", "http://", "ftp://p", "http://[::1"]
+)
 def test_unusable_proxy_is_reported_without_its_secrets(proxy: str) -> None:
     with pytest.raises(UsageError, match="proxy cannot be used") as caught:
         make_client(Endpoint("https://kb.example", proxy=proxy))
@@ -162,7 +164,10 @@ async def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch)
     ("address", "no_proxy", "is_so"),
     [
         # This machine is never reached through a proxy, whatever NO_PROXY says.
-        *((one, "", True) for one in ("http://127.0.0.1:9621", "http://localhost", "http://[::1]:80")),
+        *(
+            (address, "", True)
+            for address in ("http://127.0.0.1:9621", "http://localhost", "http://[::1]:80")
+        ),
         ("http://kbsync.localhost", "", True),
         ("http://127.9.9.9", "corp.example", True),
         # Ranges of one address or many.
@@ -214,15 +219,10 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
         with pytest.raises(Unavailable) as caught:
             await http.post_form("upload", "/", fields={}, file=part())
         assert http.breaker.rest is None
-    said = "upload: kb.example was not reached: ALL_PROXY names a SOCKS proxy, which kbsync cannot use; "
-    assert caught.value.reason.startswith(said)
+    refusal = "upload: kb.example was not reached: ALL_PROXY names a SOCKS proxy, which kbsync cannot use; "
+    assert caught.value.reason.startswith(refusal)
     assert "add kb.example to NO_PROXY" in caught.value.reason
     assert "s3cr3t" not in caught.value.reason
-
-
-def test_unusable_configured_proxy_is_a_config_error() -> None:
-    with pytest.raises(UsageError, match="proxy cannot be used"):
-        make_client(Endpoint("https://kb.example", proxy="socks5://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,10 @@ async def test_changed_key_is_used_immediately() -> None:
     async with answering(response_bytes()) as server, client(server.url, headers=headers) as http:
         await http.request("list", "GET", "/")
         await http.request("list", "GET", "/")
-        assert [one.headers["authorization"][7:] for one in server.requests] == ["first-one", "second-one"]
+        assert [request.headers["authorization"][7:] for request in server.requests] == [
+            "first-one",
+            "second-one",
+        ]
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
@@ -347,7 +350,7 @@ async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> No
             await http.request("list", "GET", "/")
         assert http.redact(f"the key {KEY}") == "the key Bearer ***"
     assert caught.value.reason == str(caught.value) == "it says ['Bearer ***', 'application/json']"
-    assert [one.text for one in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
+    assert [response.text for response in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
 
 
 async def test_no_part_of_a_key_is_shown_in_truncated_text() -> None:
