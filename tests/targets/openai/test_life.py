@@ -89,15 +89,6 @@ async def test_read_only_target_deletes_no_unattached_files(world: OpenaiWorld) 
 
 
 @long
-async def test_file_waiting_to_be_attached_is_not_sent_again(world: OpenaiWorld) -> None:
-    world.write("a.md", "some text")
-    world.play("rate-limited", op="attach", times=3)
-    await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-    assert (world.request_count("upload"), world.request_count("attach")) == (1, 4)
-
-
-@long
 @pytest.mark.parametrize("effect", [True, False])
 async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, effect: bool) -> None:
     world.write("a.md", "some text")
@@ -109,13 +100,22 @@ async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, 
 
 
 @long
-@pytest.mark.parametrize("effect", [True, False])
-async def test_lost_attach_response_costs_a_poll_and_no_upload(world: OpenaiWorld, effect: bool) -> None:
+@pytest.mark.parametrize(
+    ("fault", "attached_count"),
+    [
+        pytest.param({"kind": "rate-limited", "times": 3}, 4, id="it waits to be attached"),
+        pytest.param({"kind": "lost-answer", "effect": True}, 1, id="the answer is lost"),
+        pytest.param({"kind": "lost-answer", "effect": False}, 2, id="the request is lost"),
+    ],
+)
+async def test_file_that_is_not_attached_at_once_is_not_sent_again(
+    world: OpenaiWorld, fault: dict[str, Any], attached_count: int
+) -> None:
     world.write("a.md", "some text")
-    world.play("lost-answer", op="attach", effect=effect)
+    world.play(op="attach", **fault)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert (world.request_count("upload"), world.request_count("attach")) == (1, 1 if effect else 2)
+    assert (world.request_count("upload"), world.request_count("attach")) == (1, attached_count)
 
 
 @long
@@ -144,13 +144,13 @@ async def test_missing_or_expired_store_is_reported(world: OpenaiWorld, base: st
 @long
 async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWorld) -> None:
     await world.mirrored({"a.md": "some text"})
-    [one] = world.app.bases[HOME_ID].files.values()
-    one.attributes["team"] = "support"
+    [attached] = world.app.bases[HOME_ID].files.values()
+    attached.attributes["team"] = "support"
     world.move("a.md", "deep/b.md")
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.request_count("upload") == 1
-    assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
+    assert attached.attributes["team"] == "support" and attached.attributes["path"] == "deep/b.md"
 
 
 @long
@@ -404,7 +404,7 @@ async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_m
     before = world.request_count()
     async with world.running():
         states = await world.make_target().status([*ids, "file-unknown"])
-    assert {one.state for key, one in states.items() if key != "file-unknown"} == {DocState.READY}
+    assert {status.state for key, status in states.items() if key != "file-unknown"} == {DocState.READY}
     assert states["file-unknown"].state is DocState.MISSING
     assert world.request_count() - before == 3  # the list, the document itself, the store
 
@@ -416,7 +416,7 @@ async def test_failed_poll_of_one_document_hides_no_other(world: OpenaiWorld) ->
     world.play("status", op="status", times=1, effect=False, args={"status": 400})
     async with world.running():
         states = await world.make_target().status(ids)
-    assert sorted(one.state.value for one in states.values()) == ["ready", "unknown"]
+    assert sorted(status.state.value for status in states.values()) == ["ready", "unknown"]
 
 
 @enumerated()
