@@ -1,4 +1,4 @@
-"""Tests the statements of a pass without changes, and the simultaneous start of several mirrors."""
+"""Tests the statements of a pass without changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.sandbox import eventually
 from tests.postgres.server import Server
-from tests.postgres.test_mirror import Host, documents
+from tests.postgres.test_mirror import Host
 from tests.share import long
 
 PASSES = 4
@@ -37,8 +37,8 @@ def test_pass_without_changes_sends_at_most_three_statements_per_directory_page(
     """The number of documents doesn't matter: the state knows what was sent."""
     host = Host(tmp_path / "one", talking, talking.database(), "one/")
     host.config.write_text(host.config.read_text() + "    rescan: 1s\n")
-    for each in range(number):
-        host.write(f"{each}.md", f"kestrel {each}\n")
+    for file_number in range(number):
+        host.write(f"{file_number}.md", f"kestrel {file_number}\n")
     assert host.once()["uploaded"] == number
     daemon = host.watch()
 
@@ -59,20 +59,3 @@ def test_pass_without_changes_sends_at_most_three_statements_per_directory_page(
     statements_sent = statements(talking, host.database)[before:]
     assert len(statements_sent) <= 20, statements_sent
     host.close()
-
-
-@long
-def test_concurrently_started_mirrors_create_one_base(
-    tmp_path: Path, postgres: Server, database: str
-) -> None:
-    hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two", "three")]
-    for host in hosts:
-        host.write("a.md", "The kestrel.\n")
-    passes = [host.start("--once") for host in hosts]
-    for each in passes:
-        _, err = each.communicate(timeout=60)
-        assert each.returncode == 0, err
-    assert documents(postgres, database) == [(f"{name}/", "a.md") for name in ("one", "three", "two")]
-    assert postgres.run(database, "SELECT count(*) FROM kbsync.base") == [(1,)]
-    for host in hosts:
-        host.close()
