@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 KBSYNC = "kbsync.__main__"
-STANDIN = "kbsync_standin.__main__"
 _LONGEST = 200_000  # bytes of one message, which a socket transmits as a whole
 _NUMBER = struct.Struct("i")
 

@@ -149,10 +149,10 @@ class ZhipuBench(SharedBench):
     # -- contents ------------------------------------------------------------------------------------------
 
     def ours(self) -> list[OwnDocument]:
-        there = self.world.app.documents.values()
+        documents = self.world.app.documents.values()
         return [
             self.describe(document)
-            for document in there
+            for document in documents
             if not document.is_deleted and not document.is_foreign
         ]
 

@@ -546,8 +546,8 @@ async def test_foreign_names_and_texts_are_shown_as_text(view: View) -> None:
 
 
 async def test_hit_of_another_machine_shows_its_host_and_age(view: View) -> None:
-    seen = view.world.clock.wall() - 7200
-    their = Origin("base", "<b>files-2", "news", Path("/srv/news"), seen, is_own=False, is_here=False)
+    seen_at = view.world.clock.wall() - 7200
+    their = Origin("base", "<b>files-2", "news", Path("/srv/news"), seen_at, is_own=False, is_here=False)
     our = replace(their, is_own=True, is_here=True)
     hits = [Hit("1", 0.9, (), "a.md", "Herons", origin=their), Hit("2", 0.8, (), "b.md", origin=our)]
     await view.scene.mirrored(1)
@@ -889,13 +889,13 @@ async def test_added_folder_with_the_files_of_another_mirror_is_reported(view: V
 
 
 async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: View, tmp_path: Path) -> None:
-    made, removals = view.scene.listener_app, view.scene.listening._removals
+    listener_app, removals = view.scene.listener_app, view.scene.listening._removals
     config = tmp_path / "kb.yaml"
     config.write_text(
         f"mirrors:\n  - {{name: docs, folder: {view.world.root}}}\n  - {{name: x, folder: x}}\n"
     )
-    installation = made._mirrors.installation
-    made.switch_to(replace(installation, config=replace(installation.config, path=config)))
+    installation = listener_app._mirrors.installation
+    listener_app.switch_to(replace(installation, config=replace(installation.config, path=config)))
     await view.scene.mirrored(3)
     remove = "document.querySelector('[data-key=\"remove docs\"]')"
     await view.until(remove)

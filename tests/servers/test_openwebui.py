@@ -58,9 +58,6 @@ class OpenWebuiServer(RealWorld):
         self.models.give(fail_if="unspeakable")
         return b"About unspeakable things"
 
-    def end_fault(self) -> None:
-        self.models.clear()
-
     async def recreate(self) -> None:
         await self.target.aclose()
         self.base = made_base(self.server)
@@ -95,8 +92,8 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
     real = Side(settings["base_url"], headers, {"model": models.CHAT})
     with stand_in(application(settings["api_key"], 1, (0.5, 1.0)), headers, {"model": "some-model"}) as ours:
         verdict = compare(differences(PROBES, ours, real), KNOWN)
-    for one in verdict.known_messages:
-        record_property("difference", one)
+    for difference in verdict.known_messages:
+        record_property("difference", difference)
     assert verdict.unknown == []
     assert verdict.idle == []
 
@@ -201,8 +198,8 @@ def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], sandbox: 
         "/var/lib/kbsync/state": str(sandbox.root / "state"),
         "http://open-webui:8080": settings["base_url"],
     }
-    for there, here in elsewhere.items():
-        text = text.replace(there, here)
+    for original, here in elsewhere.items():
+        text = text.replace(original, here)
     sandbox.config.parent.mkdir(parents=True, exist_ok=True)
     sandbox.config.write_text(text)
     name = f"Handbook {uuid.uuid4()}"

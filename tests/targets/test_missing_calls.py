@@ -23,7 +23,6 @@ from tests.targets.blocks import block, target_context
 from tests.targets.bodies import outgoing
 
 BASE = {"id": "b1", "name": "guides", "document_count": 8}
-STORE = {"id": "b1", "file_counts": {"total": 8}}
 BASES: Mapping[str, tuple[type[ServiceTarget[Any]], str, str, Any]] = {
     "dify": (DifyTarget, "dataset_id", "/datasets/b1", BASE),
     "gptbots": (
@@ -52,8 +51,8 @@ async def target(request: pytest.FixtureRequest) -> AsyncIterator[ServiceTarget[
     service, status = request.param
     kind, setting, path, response = BASES[service]
 
-    def respond(asked: httpx.Request) -> httpx.Response:
-        is_base = asked.method == "GET" and asked.url.path == path
+    def respond(request_sent: httpx.Request) -> httpx.Response:
+        is_base = request_sent.method == "GET" and request_sent.url.path == path
         if is_base and target.has_base:
             return httpx.Response(200, json=response)
         return httpx.Response(status, text="<html><title>no such page</title>")
