@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 from kbsync.core.backoff import MAX_PAUSE
@@ -28,6 +29,7 @@ from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))
+_VALUES: Callable[[Upload], tuple[Any, ...]] = attrgetter(*COLUMNS)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 MAX_RATE_SAMPLE, MIN_RATE_SAMPLE, RATE_SECONDS = 500, 5, 30.0
@@ -65,7 +67,7 @@ def _read(row: tuple[Any, ...]) -> Upload:
 
 
 def _row(upload: Upload) -> list[object]:
-    values = [getattr(upload, name) for name in COLUMNS]
+    values = list(_VALUES(upload))
     for i in _TEXTS:
         values[i] = None if values[i] is None else bind(values[i])
     for i, _ in _ENUMS:

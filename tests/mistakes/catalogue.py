@@ -353,7 +353,7 @@ MISTAKES = {
     "old-name-kept": Mistake(
         "a renamed document is found by the name it had, and not by its new one",
         "kbsync/index/sqlite/writer.py",
-        "            self._index_name(document, row[0], row[1], path)\n",
+        "            self._index_name(document, row[0], json.loads(row[1]), path)\n",
         "",
         ("tests/index/test_index.py",),
     ),

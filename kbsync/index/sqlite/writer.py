@@ -11,8 +11,8 @@ Deleted data is overwritten (promise 11): in the tables by `secure_delete`, in t
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
-import itertools
 import json
 import os
 import threading
@@ -217,7 +217,7 @@ class Writer:
             ).get
             if row is None:
                 raise unknown_document(document)
-            self._index_name(document, row[0], row[1], path)
+            self._index_name(document, row[0], json.loads(row[1]), path)
 
     def delete(self, documents: Sequence[int]) -> bool:
         """Remove the documents that exist. Returns False if `scrub` still has to remove text from the WAL."""
@@ -411,7 +411,7 @@ class Writer:
         )
         # AUTOINCREMENT never reuses a number, so the id of a deleted document names no other one (promise 6).
         document_id = self._connection.last_insert_rowid()
-        self._index_name(document_id, entry.title, _dump(entry.tags), entry.path)
+        self._index_name(document_id, entry.title, entry.tags, entry.path)
         self._connection.executemany(
             "UPDATE run SET document = ?, place = ?, lines = ?, pages = ? WHERE first = ?",
             ((document_id, position, run.lines, run.pages, run.first) for position, run in enumerate(runs)),
@@ -450,16 +450,14 @@ class Writer:
         slots = self._slots(document, chunks, version)
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
         run = Run(first, len(chunks), 0, 0, TOKENISER, digest)
-        headings = [_dump(chunk.headings) for chunk in chunks]
         self._connection.executemany(
             "INSERT INTO chunk(id, slot, text, headings, page, line) VALUES (?, ?, ?, ?, ?, ?)",
             (
-                (rowid, slots[chunk.key], chunk.text, above, chunk.page, chunk.line)
-                for rowid, chunk, above in zip(itertools.count(first), chunks, headings, strict=False)
+                (rowid, slots[chunk.key], chunk.text, _dump(chunk.headings), chunk.page, chunk.line)
+                for rowid, chunk in enumerate(chunks, first)
             ),
         )
-        texts = (chunk.text for chunk in chunks)
-        self._index_words(run, zip(itertools.count(first), headings, texts, strict=False))
+        self._index_words(run, ((id_, chunk.headings, chunk.text) for id_, chunk in enumerate(chunks, first)))
         self._connection.execute(
             "INSERT INTO run VALUES (?, ?, NULL, NULL, 0, 0, '', ?, ?)",
             (run.first, run.chunks, run.tokeniser, run.digest),
@@ -481,12 +479,12 @@ class Writer:
             slots |= vectors.fill(self._connection, model, fresh, version)
         return {key: slots[raw] for key, raw in keys.items()}
 
-    def _index_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
+    def _index_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
         self._connection.executemany(
             "INSERT INTO words(rowid, name, headings, body) VALUES (?, ?, ?, ?)", _words_of(run, chunks)
         )
 
-    def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
+    def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
         """Remove words from the full-text index. It contains no texts, so SQLite has to be given the same
         words to find them."""
         self._connection.executemany(
@@ -494,8 +492,8 @@ class Writer:
             _words_of(run, chunks),
         )
 
-    def _index_name(self, document: int, title: str | None, tags: str, path: str) -> None:
-        named = words(naming_text(title, json.loads(tags), path))
+    def _index_name(self, document: int, title: str | None, tags: Sequence[str], path: str) -> None:
+        named = words(naming_text(title, tags, path))
         self._connection.execute("REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, named))
 
     def _reword_step(self) -> bool:
@@ -525,13 +523,14 @@ class Writer:
             if run.chunks > room:
                 return -1
             room -= run.chunks
-            chunks: list[Any] = self._connection.execute(
+            rows = self._connection.execute(
                 "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?", (run.first, run.last)
-            ).fetchall()
+            )
+            chunks = [(rowid, json.loads(headings), text) for rowid, headings, text in rows]
             self._unindex_words(run, chunks)
             self._index_words(replace(run, tokeniser=TOKENISER), chunks)
             self._connection.execute("UPDATE run SET tokeniser = ? WHERE first = ?", (TOKENISER, run.first))
-        self._index_name(document, title, tags, path)
+        self._index_name(document, title, json.loads(tags), path)
         self._connection.execute("UPDATE document SET tokeniser = ? WHERE id = ?", (TOKENISER, document))
         return room
 
@@ -587,7 +586,7 @@ class Writer:
         ).fetchall()
         if len(rows) < count:
             raise DamagedError(f"{count - len(rows)} passages are missing")
-        self._unindex_words(run, (row[:3] for row in rows))
+        self._unindex_words(run, ((rowid, json.loads(headings), text) for rowid, headings, text, _ in rows))
         self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", rowids)
         if count == run.chunks:
             self._connection.execute("DELETE FROM run WHERE first = ?", (run.first,))
@@ -645,11 +644,13 @@ _STALE = "SELECT id, title, tags, path FROM document WHERE tokeniser < ? ORDER B
 _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
-def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str, str]]:
+def _words_of(
+    run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]
+) -> Iterator[tuple[int, str, str, str]]:
     """Return (rowid, name, headings, body) for chunks (rowid, headings, text), the same for adding and
     removing. The other forms of words go into `name`."""
     for rowid, headings, text in searches_first.pace(chunks):
-        above, forms_above = words_and_forms("\n".join(json.loads(headings)), run.tokeniser)
+        above, forms_above = words_and_forms("\n".join(headings), run.tokeniser)
         body, forms = words_and_forms(text, run.tokeniser)
         yield rowid, " ".join(filter(None, (forms_above, forms))), above, body
 
@@ -657,7 +658,8 @@ def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tupl
 _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one for each call
 
 
-def _dump(texts: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=64)  # the chunks of a section have the same headings, and each needs them twice
+def _dump(texts: tuple[str, ...]) -> str:
     """Return strings as a JSON array, without escaping non-ASCII characters."""
     return _ENCODER.encode(texts)
 
