@@ -202,20 +202,14 @@ def read_marker(base: str, url: str) -> Marker | None:
     If the fragment is damaged, only the path is set.
     """
     where, _, rest = url.partition("#")
-    path = _path(base, where)
+    written = where.removeprefix(base.rstrip("/") + "/")
+    is_below = written != where and _ESCAPES.fullmatch(written) is not None
+    path = unquote_to_bytes(written).decode("utf-8", "surrogateescape") if is_below else ""
     fragment = _FRAGMENT.fullmatch(rest)
     if fragment is None:
         return Marker(path) if path else None
     was = None if fragment["was"] is None else int(fragment["was"])
     return Marker(path, fragment["digest"], int(fragment["upload"]), fragment["recipe"], was)
-
-
-def _path(base: str, where: str) -> str:
-    """Return the path in a marker's URL; "" if the URL is below another base."""
-    written = where.removeprefix(base.rstrip("/") + "/")
-    if written == where or not _ESCAPES.fullmatch(written):
-        return ""
-    return unquote_to_bytes(written).decode("utf-8", "surrogateescape")
 
 
 TOO_MANY = "40332"

@@ -301,8 +301,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         separately.
         """
         is_update = bool(batch[0].doc_id)
-        op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
-        path = f"/v1/bot/doc/{batch[0].kind}/{verb}"  # each kind has its own paths
+        op, method = ("update", "PUT") if is_update else ("add", "POST")
+        path = f"/v1/bot/doc/{batch[0].kind}/{op}"  # each kind has its own paths
         # The request changes these documents, so their last states are outdated.
         ids = [item.doc_id for item in batch if item.doc_id]
         self._trusted.difference_update(ids)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kbsync.dataclass import dataclass
+from kbsync.targets.http.reading import integer, number
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
     if len(rows) != count:
         raise NonsenseError(f"{len(rows)} vectors for {count} texts")
     # In the order of `index` if each row has a different one; otherwise in the order of the response.
-    by_index = {row["index"]: row for row in rows if isinstance(row, Mapping) and _is_index(row.get("index"))}
-    if sorted(by_index) == list(range(count)):
+    by_index = {integer(row.get("index")): row for row in rows if isinstance(row, Mapping)}
+    if by_index.keys() == set(range(count)):
         rows = [by_index[index] for index in range(count)]
     vectors = [_vector(row) for row in rows]
     lengths = {len(vector) for vector in vectors if vector is not None}
@@ -170,12 +171,16 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
     """Return (index, score) for all `count` texts, best first; texts missing from the response keep their
     order at the end.
 
-    Ignores unknown indexes, and uses the best of several scores for one text. Raises `NonsenseError`.
+    A row without an index has its position as its index. Ignores unknown indexes, and uses the best of
+    several scores for one text. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
     for position, item in enumerate(_list_of(body)):
-        index, score = _ranked(item, position)
-        if 0 <= index < count and math.isfinite(score):
+        if not isinstance(item, Mapping):
+            raise NonsenseError("a row that isn't an object")
+        index = integer(item.get("index", position))
+        score = number(item.get("relevance_score", item.get("score")))
+        if index is not None and 0 <= index < count and score is not None:
             scores[index] = max(score, scores.get(index, -math.inf))
     if not scores and count:
         raise NonsenseError("none of the texts")
@@ -192,10 +197,6 @@ def _list_of(body: object) -> Sequence[object]:
     if not isinstance(body, list):
         raise NonsenseError("no list")
     return body
-
-
-def _is_index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _vector(row: object) -> NDArray[np.float32] | None:
@@ -238,20 +239,3 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
     is_sound = np.isfinite(lengths) & (lengths > 0)
     units = (wide / np.where(is_sound, lengths, 1.0)[:, np.newaxis]).astype(np.float32)
     return [unit if sound else None for unit, sound in zip(units, is_sound.tolist(), strict=True)]
-
-
-def _ranked(item: object, position: int) -> tuple[int, float]:
-    """Return the index and score of one row. A row without an index has its position as its index. An index
-    may be text; -1 means no index. The score is None if it isn't a number.
-    """
-    if not isinstance(item, Mapping):
-        raise NonsenseError("a row that isn't an object")
-    index, score = item.get("index", position), item.get("relevance_score", item.get("score"))
-    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
-        index = int(index)
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        score = math.nan
-    try:
-        return index if _is_index(index) else -1, float(score)
-    except OverflowError:
-        return -1, math.nan
