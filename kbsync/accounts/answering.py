@@ -15,14 +15,13 @@ from typing import Any
 from kbsync.accounts.account import Applications, Question, Sources, Turn
 from kbsync.accounts.events import Event, EventReader
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Unavailable
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import Fields, integer, object_of, text_of
-from kbsync.targets.http.rules import CHAT, MAX_MESSAGE_LENGTH
+from kbsync.targets.http.rules import CHAT, quote_message
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_MESSAGES = 15
@@ -235,11 +234,11 @@ def usage_of(value: object) -> Mapping[str, int] | None:
 def check_end(finish: str) -> None:
     """Raise `Unavailable` unless the answer is complete."""
     if finish != "stop":
-        why = _BREAKS.get(finish, f" ({printable(finish)[:MAX_MESSAGE_LENGTH]})")
+        why = _BREAKS.get(finish, f" ({quote_message(finish)})")
         raise Unavailable(f"{INCOMPLETE}{why}", code=finish or "no-finish")
 
 
 def incomplete_answer(code: str = "no-finish", words: str = "") -> Unavailable:
     """Return the error for an incomplete answer. `words`: the service's message."""
-    why = f" ({printable(words)[:MAX_MESSAGE_LENGTH]})" if words else ""
+    why = f" ({quote_message(words)})" if words else ""
     return Unavailable(f"{INCOMPLETE}{why}; ask again", code=code)

@@ -20,7 +20,6 @@ from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, objects_in
 from kbsync.targets.http.rules import is_completion
-from kbsync.targets.zhipu.errors import quote_message
 from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -122,7 +121,7 @@ def _application_piece(event: Event) -> Piece:
     if event.data.lstrip().startswith("{") and _ENVELOPED & data.keys():
         text = data.text("msg")
     if event.name in _ENDS_BADLY:
-        raise incomplete_answer(event.name, quote_message(text or event.data))
+        raise incomplete_answer(event.name, text or event.data)
     if event.name != "finish":
         return Piece(text)
     usage = usage_of(parse_json(event.fields.get("usage", ""))) or usage_of(data.get("usage"))

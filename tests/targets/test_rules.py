@@ -24,6 +24,7 @@ from kbsync.targets.http.rules import (
     ErrorRule,
     by_status,
     first_rule,
+    quote_message,
     says_money,
 )
 from kbsync.targets.lightrag.shapes import RULES as LIGHTRAG_RULES
@@ -704,6 +705,25 @@ def test_one_common_rule_always_matches(status: int) -> None:
 )
 def test_message_of_a_failed_document_blames_the_account_only_for_money(words: str, is_money: bool) -> None:
     assert says_money(words) is is_money
+
+
+SIGNED = "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
+
+
+def test_service_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
+    message = quote_message(SIGNED)
+    assert "\n" not in message
+    assert "https://cdn.example/a.md end" in message
+    assert len(message) == 300
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_reason_contains_no_signature(service: str) -> None:
+    body = {"error": {"code": "400", "message": SIGNED}, "code": 400, "message": SIGNED, "detail": SIGNED}
+    classify, _ = SERVICES[service]
+    error = classify(HttpResponse("upload", 400, {}, body, "", 0.0, "kb.example"))
+    assert error is not None
+    assert "q-signature" not in error.reason
 
 
 def test_sent_file_names_are_recognized_in_messages() -> None:

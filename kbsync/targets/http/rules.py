@@ -27,8 +27,9 @@ CHAT = "chat"
 GONE = "gone"
 """The error code for a document that doesn't exist, or has nothing in the base."""
 
-MAX_MESSAGE_LENGTH = 300
-"""Maximum length in characters of a service's message quoted in a reason."""
+_MAX_MESSAGE_LENGTH = 300
+# The signature in a URL's query lets anybody read the document.
+_SIGNED = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*")
 
 MONEY = re.compile(
     r"余额|欠费|充值|资源包|额度(?:已)?(?:不足|用尽|用完|耗尽)|"
@@ -116,6 +117,16 @@ def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
     return files.sub(" ", text)
 
 
+def strip_signatures(text: str) -> str:
+    """Return `text` without the query strings of its URLs."""
+    return _SIGNED.sub(r"\1", text)
+
+
+def quote_message(text: str) -> str:
+    """Return a service's message, safe to show: on one line, truncated, without the signatures in URLs."""
+    return printable(" ".join(strip_signatures(text).split()))[:_MAX_MESSAGE_LENGTH]
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorCase:
     """A response in the form that rules check.
@@ -179,7 +190,7 @@ def case_of(
         status=response.status,
         codes=frozenset(codes) or frozenset({code} - {""}),
         code=code,
-        message=printable(" ".join(message.split()))[:MAX_MESSAGE_LENGTH],
+        message=quote_message(message),
         matched_text=without_files(message) if matched_text is None else matched_text,
         is_error=is_error,
         is_of_document=is_of_document,
@@ -332,7 +343,7 @@ def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final
     `is_quota`: the account is to blame, not the document; a reason that mentions money implies it.
     `is_final`: see `DocStatus`.
     """
-    reason = printable(" ".join(words.split()))[:MAX_MESSAGE_LENGTH] or "the service gives no reason"
+    reason = quote_message(words) or "the service gives no reason"
     halt = "quota" if is_quota or says_money(words) else ""
     return DocStatus(DocState.FAILED, reason, code, halt, is_final)
 

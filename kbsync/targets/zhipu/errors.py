@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kbsync.contract.target import TargetContext
-from kbsync.core.text import extension_of, printable
+from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import rules
 from kbsync.targets.http.client import ClockSkew
@@ -110,9 +110,6 @@ SENTENCES: dict[str, str] = {
 }
 """The message for each known code, which precedes the service's own message."""
 
-_MAX_MESSAGE_LENGTH = 300
-# The signature in a URL's query lets anybody read the document.
-_SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
 _THING = (
     r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
 )
@@ -157,16 +154,6 @@ _FILE = rules.file_names(EXTENSIONS)
 
 Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
 """
-
-
-def quote_message(text: str) -> str:
-    """Return the service's message, safe to show: on one line, truncated, without the signatures in URLs."""
-    return printable(strip_signatures(text.strip()))[:_MAX_MESSAGE_LENGTH]
-
-
-def strip_signatures(text: str) -> str:
-    """Return `text` without the query strings of its URLs."""
-    return _SIGNED.sub(r"\1", text)
 
 
 def without_names(text: str, *names: str) -> str:
@@ -351,7 +338,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         # Other products of the host name the kind of error instead of a code: authentication_error.
         codes={code or error.text("type")} - {""},
         code=code,
-        message=quote_message(message),
+        message=message,
         matched_text=without_names(message),
         is_error=bool(error) or code not in ("", "200"),
         is_of_document=response.op in _OF_ONE_DOCUMENT,
@@ -418,7 +405,7 @@ class ZhipuClassifier:
         if error.code == EXPIRED and self._config.auth == "jwt" and response.sent_at <= self._expired_at:
             self._expired_at = min(self._expired_at, self._wall())
             error = Unavailable(f"{error.reason}; the next request uses a new token", code=EXPIRED)
-        reason = strip_signatures(error.reason)
+        reason = rules.strip_signatures(error.reason)
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         if isinstance(error, Halted) and error.halt == "credentials" and self._config.auth == "jwt":

@@ -21,9 +21,9 @@ from kbsync.errors import Rejected, TargetError, Unsure
 from kbsync.targets.http import reading
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T
-from kbsync.targets.http.rules import ErrorCase
+from kbsync.targets.http.rules import ErrorCase, quote_message
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
-from kbsync.targets.zhipu.errors import INDEXED, RECEIPT, NoRoom, quote_message, refusal, without_names
+from kbsync.targets.zhipu.errors import INDEXED, RECEIPT, NoRoom, refusal, without_names
 
 MAX_QUERY_LENGTH = 1000
 """Maximum length of a query in characters."""

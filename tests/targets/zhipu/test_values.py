@@ -9,7 +9,6 @@ import pytest
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import Accepted, DocState
 from kbsync.targets.http.reading import id_of
-from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.shapes import (
     capacity_of,
     created_of,
@@ -143,16 +142,6 @@ def test_failure_without_a_reason_says_so(info: Any) -> None:
     document = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
     assert document is not None
     assert document.status.reason == "the service gives no reason"
-
-
-def test_service_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
-    message = errors.quote_message(
-        "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
-    )
-    assert "\n" not in message
-    assert "q-signature" not in message
-    assert "https://cdn.example/a.md end" in message
-    assert len(message) == 300
 
 
 @pytest.mark.parametrize(
