@@ -32,7 +32,7 @@ from kbsync.server.notify import Notifications
 from kbsync.server.removals import RemovalQueue
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
-from kbsync.state.inbox import DAEMON, DaemonFact
+from kbsync.state.mirrors import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports

@@ -48,8 +48,7 @@ from kbsync.errors import Halted
 from kbsync.source.roots import RootError, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.history import HistoryEvent
-from kbsync.state.inbox import BindingFact, MirrorFact
-from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.mirrors import BindingFact, MirrorFact, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 

@@ -52,7 +52,7 @@ from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import StateError, TargetError
 from kbsync.source.stat import stat_exactly
 from kbsync.state.files import FileRow
-from kbsync.state.inbox import MirrorFact
+from kbsync.state.mirrors import MirrorFact
 from kbsync.state.read_only import SnapshotReader, Tx
 
 if TYPE_CHECKING:

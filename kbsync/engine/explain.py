@@ -63,8 +63,7 @@ from kbsync.source.hints import ancestors
 from kbsync.source.roots import RootError, error_words, identify
 from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
-from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Halt, MirrorRecord, Pause
 from kbsync.state.read_only import SnapshotReader, Tx
 
 TAKES_CARE = "the running kbsync takes care of it"

@@ -27,8 +27,7 @@ from kbsync.engine.lost_uploads import FoundUpload, find_uploads
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of
 from kbsync.errors import NO_RESULT, KbsyncError, TargetError
 from kbsync.state.forgotten import ForgottenBase
-from kbsync.state.inbox import BindingFact
-from kbsync.state.mirrors import BindingRecord, MirrorRecord
+from kbsync.state.mirrors import BindingFact, BindingRecord, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 

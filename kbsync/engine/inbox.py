@@ -28,7 +28,8 @@ from kbsync.errors import StateError
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.files import folder_label, split
 from kbsync.state.history import HistoryEvent
-from kbsync.state.inbox import Message, MirrorFact
+from kbsync.state.inbox import Message
+from kbsync.state.mirrors import MirrorFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 

@@ -61,7 +61,7 @@ from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
 from kbsync.state.files import FileRow, folder_label, split
 from kbsync.state.history import HistoryEvent
-from kbsync.state.inbox import BindingFact
+from kbsync.state.mirrors import BindingFact
 from kbsync.state.read_only import Tx
 
 log = structlog.get_logger("kbsync")

@@ -32,7 +32,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine.journal import AGREE
 from kbsync.engine.settings import Binding
 from kbsync.state.files import FileRow
-from kbsync.state.inbox import BindingFact
+from kbsync.state.mirrors import BindingFact
 from kbsync.state.read_only import SnapshotReader, Tx
 
 PAGE = 200

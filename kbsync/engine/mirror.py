@@ -43,9 +43,7 @@ from kbsync.errors import Halted, KbsyncError, StateError, TargetError, UsageErr
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
 from kbsync.state import history
-from kbsync.state.inbox import MirrorFact
-from kbsync.state.mirrors import Halt
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Halt, MirrorFact, Pause
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -462,13 +460,14 @@ class BoundMirror:
         is_batch_complete = False
         if mirror.is_pass and not (awaited or self.rechecks or self.reconciler.has_trees):
             is_batch_complete = not await self.deletions.are_missed(awaited.missed_until)
-        approve = mirror.context.command_line(f"approve {name}")
         held_count = await self.deletions.decide(now=is_batch_complete)
         if held_count:
+            approve = mirror.context.command_line(f"approve {name}")
             log.warning("deletions.held", mirror=name, count=held_count, cure=approve)
         await self.deletions.run_approved()
         if (extent := await self.recipe_changes.decide()) is not None:
             count, size = extent.documents, extent.size
+            approve = mirror.context.command_line(f"approve {name}")
             log.warning("recipe.held", mirror=name, count=count, bytes=size, cure=approve)
         self.worker.wake()
 

@@ -36,10 +36,8 @@ from kbsync.state.db import DISK_FULL, is_disk_full
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.history import HistoryEntry
-from kbsync.state.inbox import MirrorFact
 from kbsync.state.lock import Holder
-from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Halt, MirrorFact, MirrorRecord, Pause
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:

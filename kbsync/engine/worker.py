@@ -34,7 +34,7 @@ from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
 from kbsync.errors import NO_RESULT, Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
-from kbsync.state.inbox import BindingFact
+from kbsync.state.mirrors import BindingFact
 from kbsync.state.read_only import Tx
 from kbsync.state.uploads import DueWork
 

@@ -66,7 +66,7 @@ from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
 from kbsync.state.inbox import RELOAD
-from kbsync.state.pauses import MAX_PAUSE, Pause
+from kbsync.state.mirrors import MAX_PAUSE, Pause
 from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import in_mirror_threads, searches_first
 

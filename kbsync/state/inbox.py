@@ -1,11 +1,10 @@
-"""Requests from commands to the process that holds the lock, and named facts about mirrors."""
+"""Requests from commands to the process that holds the lock."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import field, replace
-from enum import StrEnum
 from typing import Any
 
 from kbsync.dataclass import dataclass
@@ -84,55 +83,3 @@ class Messages(Table):
     def rename_mirror(self, old_name: str, new_name: str) -> None:
         """Readdress the messages for a renamed mirror to its new name."""
         self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new_name, old_name))
-
-
-class MirrorFact(StrEnum):
-    """Facts about a mirror."""
-
-    AUDIT = "audit"  # findings of the last one
-    AUDIT_REQUEST = "audit-request"  # the message that requests the next one
-    BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
-    DECISION_TERMS = "terms"  # the terms under which its files were decided
-    PAUSE = "pause"  # see `state.pauses`
-    RESUMED = "resumed"  # when a user last ended a pause, if that was in quiet hours
-    SCANS = "scans"  # "yes" if scanned pages were read when it last ran
-    NOTE = "note"  # its target's last notice while work continues
-    SETTINGS = "settings"  # the part of the terms that a person sets
-
-
-DAEMON = 0
-"""The owner of facts about the daemon; the ids of mirrors and bindings begin at 1."""
-
-
-class DaemonFact(StrEnum):
-    """Facts about the daemon that uses the state."""
-
-    REFUSED_CONFIG = "refused"  # why it refused the current config
-
-
-class BindingFact(StrEnum):
-    """Facts about a binding."""
-
-    LAG = "lag"  # the lag of its list
-    REVISION = "revision"  # the highest known revision of its base
-    TIMES = "times"  # whether its times agree with the clock
-    WRITER = "writer"  # the states that wrote there last
-
-
-class Meta(Table):
-    """Small facts about the daemon and, by id, about mirrors and bindings, deleted together with them."""
-
-    def get(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int) -> str:
-        """Return the fact, or ''."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"{fact}:{owner}",)).fetchone()
-        return "" if row is None else str(row[0])
-
-    def set(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int, value: str) -> None:
-        """Store the fact."""
-        key = f"{fact}:{owner}"
-        self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
-
-    def forget(self, facts: type[MirrorFact] | type[BindingFact], owner: int) -> None:
-        """Delete all facts about a mirror or a binding, because its id may be reused."""
-        keys = ((f"{fact}:{owner}",) for fact in facts)
-        self._db.executemany("DELETE FROM meta WHERE key = ?", keys)

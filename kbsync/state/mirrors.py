@@ -1,16 +1,20 @@
-"""Mirrors and the knowledge bases they are bound to."""
+"""Mirrors and the knowledge bases they are bound to, small facts about them, and pauses of mirrors."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from kbsync.core.model import RootIdentity, Status
+from kbsync.core.quiet_hours import QuietHours, current_period
 from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
-from kbsync.state.inbox import BindingFact, Meta, MirrorFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +242,123 @@ class Mirrors(Table):
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         Meta(self._db).forget(MirrorFact, mirror)
         self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))
+
+
+class MirrorFact(StrEnum):
+    """Facts about a mirror."""
+
+    AUDIT = "audit"  # findings of the last one
+    AUDIT_REQUEST = "audit-request"  # the message that requests the next one
+    BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
+    DECISION_TERMS = "terms"  # the terms under which its files were decided
+    PAUSE = "pause"  # see `Pauses`
+    RESUMED = "resumed"  # when a user last ended a pause, if that was in quiet hours
+    SCANS = "scans"  # "yes" if scanned pages were read when it last ran
+    NOTE = "note"  # its target's last notice while work continues
+    SETTINGS = "settings"  # the part of the terms that a person sets
+
+
+DAEMON = 0
+"""The owner of facts about the daemon; the ids of mirrors and bindings begin at 1."""
+
+
+class DaemonFact(StrEnum):
+    """Facts about the daemon that uses the state."""
+
+    REFUSED_CONFIG = "refused"  # why it refused the current config
+
+
+class BindingFact(StrEnum):
+    """Facts about a binding."""
+
+    LAG = "lag"  # the lag of its list
+    REVISION = "revision"  # the highest known revision of its base
+    TIMES = "times"  # whether its times agree with the clock
+    WRITER = "writer"  # the states that wrote there last
+
+
+class Meta(Table):
+    """Small facts about the daemon and, by id, about mirrors and bindings, deleted together with them."""
+
+    def get(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int) -> str:
+        """Return the fact, or ''."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"{fact}:{owner}",)).fetchone()
+        return "" if row is None else str(row[0])
+
+    def set(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int, value: str) -> None:
+        """Store the fact."""
+        key = f"{fact}:{owner}"
+        self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
+
+    def forget(self, facts: type[MirrorFact] | type[BindingFact], owner: int) -> None:
+        """Delete all facts about a mirror or a binding, because its id may be reused."""
+        keys = ((f"{fact}:{owner}",) for fact in facts)
+        self._db.executemany("DELETE FROM meta WHERE key = ?", keys)
+
+
+MAX_PAUSE = 366 * 86400.0
+"""Maximum length, in seconds, of a pause that ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause of a mirror: when it began and when it ends by itself, in epoch seconds. `until` None: only a
+    user ends it. `is_quiet`: quiet hours, not a user, began it."""
+
+    since: float
+    until: float | None = None
+    is_quiet: bool = False
+
+
+class Pauses(Table):
+    """Reads and writes pauses on one connection. A pause is deleted with its mirror.
+
+    The row in the state is the only copy. Commands write it, whether or not kbsync is running; the daemon
+    writes it when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so none
+    begins once the pause is on disk.
+    """
+
+    def begin(self, mirror: int, pause: Pause) -> None:
+        """Pause the mirror; replaces an earlier pause."""
+        Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)))
+
+    def current(self, mirror: int, now: float) -> Pause | None:
+        """Return the mirror's pause, unless it is over at `now`.
+
+        If the clock was set back since it began, it begins now: it must not take longer than requested.
+        """
+        pause = self.stored(mirror)
+        if pause is None or pause.until is None:
+            return pause
+        if pause.since > now:
+            pause = Pause(now, now + pause.until - pause.since, pause.is_quiet)
+        return None if pause.until is not None and now >= pause.until else pause
+
+    def stored(self, mirror: int) -> Pause | None:
+        """Return the mirror's pause, even if it is over but not deleted yet."""
+        known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
+        return Pause(**json.loads(known)) if known else None
+
+    def end(self, mirror: int, now: float, quiet_hours: Iterable[QuietHours]) -> None:
+        """End the mirror's pause, if there is one; its current `quiet_hours` are over, too."""
+        meta = Meta(self._db)
+        meta.set(MirrorFact.PAUSE, mirror, "")
+        # Quiet hours that the config gets later begin, even if their period began before now.
+        meta.set(MirrorFact.RESUMED, mirror, str(now) if current_period(quiet_hours, now) else "")
+
+    def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
+        """Return the pause that should apply now. `quiet`: the current quiet hours; None outside of quiet
+        hours.
+
+        A user's pause takes precedence. Quiet hours that a user has ended don't begin again.
+        """
+        pause = self.current(mirror, now)
+        if pause is not None and not pause.is_quiet:
+            return pause
+        resumed = Meta(self._db).get(MirrorFact.RESUMED, mirror)
+        return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
+
+    def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
+        """Apply the pause that is due. Deletes one that is over: a clock set back would revive it."""
+        pause = self.due(mirror, quiet, now)
+        Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)) if pause else "")

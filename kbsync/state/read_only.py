@@ -16,9 +16,8 @@ from kbsync.state.db import identity, open_reader, state_errors, transaction
 from kbsync.state.files import Entries, Folders
 from kbsync.state.forgotten import Forgotten
 from kbsync.state.history import History
-from kbsync.state.inbox import Messages, Meta
-from kbsync.state.mirrors import Mirrors
-from kbsync.state.pauses import Pauses
+from kbsync.state.inbox import Messages
+from kbsync.state.mirrors import Meta, Mirrors, Pauses
 from kbsync.state.removals import Removals
 from kbsync.state.uploads import Uploads
 

@@ -28,8 +28,7 @@ from kbsync.core.text import format_size
 from kbsync.engine.status import DocumentCounts, FileStatus, Items, MirrorStatus
 from kbsync.index import better
 from kbsync.state import db, lock
-from kbsync.state.mirrors import Halt
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Halt, Pause
 from kbsync.state.read_only import Tx
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD

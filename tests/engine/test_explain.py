@@ -16,7 +16,7 @@ from kbsync.engine.explain import PathExplanation, clause, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.status import clock_time
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Pause
 from tests.engine import read_only_commands
 from tests.engine.auditing import verified
 from tests.engine.read_only_commands import planned

@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.engine.forget import Belongings, StillThere, belongings, delete_left, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
-from kbsync.state.inbox import BindingFact, MirrorFact
+from kbsync.state.mirrors import BindingFact, MirrorFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.engine.auditing import held_by_another_mirror

@@ -16,7 +16,7 @@ from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import Mirror
 from kbsync.once import run_once
 from kbsync.source.wake import wake
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Pause
 from kbsync.state.store import StateStore
 from tests.crash.harness import Guillotine
 from tests.engine.world import World

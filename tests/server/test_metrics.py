@@ -13,8 +13,7 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.errors import StateError
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
-from kbsync.state.mirrors import Halt
-from kbsync.state.pauses import Pause
+from kbsync.state.mirrors import Halt, Pause
 from tests.server.scene import samples, scene
 
 HALTED = 'kbsync_halted{mirror="docs",reason="failing"}'

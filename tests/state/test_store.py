@@ -18,7 +18,7 @@ from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.db import open_reader, open_writer, transaction
 from kbsync.state.files import FileRow
-from kbsync.state.inbox import MirrorFact
+from kbsync.state.mirrors import MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
 from tests.share import long

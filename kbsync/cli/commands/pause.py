@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _read_pause(text: str) -> float:
-    from kbsync.state.pauses import MAX_PAUSE
+    from kbsync.state.mirrors import MAX_PAUSE
 
     seconds = parse_duration(text)
     if not 0 < seconds <= MAX_PAUSE:
@@ -52,7 +52,7 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     from kbsync.engine.attach import enroll, find_record
     from kbsync.engine.status import clock_time, pause_json
     from kbsync.once import identities_of, settings_of
-    from kbsync.state.pauses import Pause
+    from kbsync.state.mirrors import Pause
 
     installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     now = time.time()

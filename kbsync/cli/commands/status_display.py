@@ -17,7 +17,7 @@ from kbsync.engine.status import SHOWN
 from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
-from kbsync.state.inbox import DAEMON, DaemonFact
+from kbsync.state.mirrors import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
 
 
