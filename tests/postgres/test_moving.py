@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,70 +14,43 @@ import apsw
 import pytest
 
 from kbsync.state import lock
+from kbsync_standin.server import Server as StandIn
+from kbsync_standin.vectors import application
 from tests.cli.sandbox import Sandbox, eventually, words_of
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.share import enumerated, long
+from tests.targets.services.service import KEY
 
 pytestmark = long
-
-
-class Vectors:
-    """An embedding service that records its texts."""
-
-    def __init__(self) -> None:
-        self.requested_texts = requests = list[str]()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
-                requests.extend(texts)
-                rows = [
-                    {
-                        "index": number,
-                        "embedding": [byte / 256 for byte in hashlib.sha256(text.encode()).digest()],
-                    }
-                    for number, text in enumerate(texts)
-                ]
-                body = json.dumps({"data": rows}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Print nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def block(self, model: str = "m") -> str:
-        address = f"http://127.0.0.1:{self.server.server_port}"
-        return f"embedding: {{type: openai, base_url: {address}, model: {model}, dimensions: 32}}"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Moving(Sandbox):
     """A mirror that changes from the built-in base to a database and back."""
 
-    def __init__(self, root: Path, server: Server, vectors: Vectors) -> None:
+    def __init__(self, root: Path, server: Server, vectors: StandIn) -> None:
         super().__init__(root)
         self.server, self.vectors = server, vectors
         self.database = server.database()
         self.local()
 
     def local(self, more: str = "", model: str = "m") -> None:
-        target = f"{{type: local{more}, max_bytes: 100000, {self.vectors.block(model)}}}"
+        target = f"{{type: local{more}, max_bytes: 100000, {self.embedding(model)}}}"
         self.configure(f"deletions: {{hold_count: 3}}\ntarget: {target}")
 
     def postgres(self, database: str = "", *, model: str = "m", dsn: str = "", prefix: str = "one/") -> None:
         dsn = dsn or self.server.dsn(database or self.database)
-        target = f"{{type: postgres, max_bytes: 100000, dsn: {json.dumps(dsn)}, {self.vectors.block(model)}}}"
+        target = f"{{type: postgres, max_bytes: 100000, dsn: {json.dumps(dsn)}, {self.embedding(model)}}}"
         self.configure(f"prefix: {json.dumps(prefix)}\ndeletions: {{hold_count: 3}}\ntarget: {target}")
+
+    def embedding(self, model: str) -> str:
+        access = f"base_url: {self.vectors.url}/openai/v1, api_key: {KEY}"
+        return f"embedding: {{type: openai, {access}, model: {model}, dimensions: 32}}"
+
+    @property
+    def embedded_count(self) -> int:
+        """How many texts the embedding service got so far."""
+        return sum(effect["texts"] for effect in self.vectors.app.journal())
 
     @property
     def base(self) -> Path:
@@ -113,23 +83,18 @@ class Moving(Sandbox):
 
 
 @pytest.fixture
-def vectors() -> Iterator[Vectors]:
-    vectors = Vectors()
-    yield vectors
-    vectors.close()
-
-
-@pytest.fixture
-def moving(tmp_path: Path, postgres: Server, vectors: Vectors) -> Iterator[Moving]:
-    moving = Moving(tmp_path, postgres, vectors)
-    yield moving
-    moving.close()
+def moving(tmp_path: Path, postgres: Server) -> Iterator[Moving]:
+    with StandIn(application(KEY)).in_thread() as vectors:
+        moving = Moving(tmp_path, postgres, vectors)
+        yield moving
+        moving.close()
 
 
 def fill(moving: Moving, number: int = 8) -> Moving:
-    for each in range(number):
+    for bird in range(number):
+        nest = " ".join(["Its nest."] * (bird + 1))  # so that no two are equally near to a question
         moving.write(
-            f"birds/{each}.md", f"# Bird {each}\n\nThe kestrel {each}.\n\n## Nest {each}\n\nIts nest.\n"
+            f"birds/{bird}.md", f"# Bird {bird}\n\nThe kestrel {bird}.\n\n## Nest {bird}\n\n{nest}\n"
         )
     moving.write("table.csv", "".join(["name,weight\n", *(f"heron {n},{n}\n" for n in range(300))]))
     moving.write("été.txt", "The same text.\n\nThe kestrel 1.\n")
@@ -161,7 +126,7 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     before = [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions]
     index = (moving.base / "index.db").read_bytes()
     moving.postgres(prefix="")
-    moving.vectors.requested_texts.clear()
+    embedded_count = moving.embedded_count
     copied = moving.copy()
     assert (copied["documents"], copied["there"], copied["left"]) == (10, 0, 0)
     assert (
@@ -169,7 +134,7 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     )
     assert copied["bytes"] > 1000 and copied["seconds"] > 0
     assert counts_of(moving.once()) == NOTHING
-    assert moving.vectors.requested_texts == []
+    assert moving.embedded_count == embedded_count
     assert [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions] == before
     assert moving.run("verify").code == 0
     assert left_over(moving.server, moving.database) == []
@@ -182,10 +147,10 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     assert contents(moving.server, moving.database) == contents(moving.server, other)
     moving.postgres(prefix="")
     # Edited files share their passages with the copied ones.
-    moving.vectors.requested_texts.clear()
+    embedded_count = moving.embedded_count
     moving.write("birds/0.md", "# Bird 0\n\nThe kestrel 0.\n\n## Nest 0\n\nIts nest.\n\n## Eggs\n\nFour.\n")
     assert counts_of(moving.once()) == {**NOTHING, "replaced": 1}
-    assert len(moving.vectors.requested_texts) == 1
+    assert moving.embedded_count == embedded_count + 1
 
 
 def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Moving) -> None:
@@ -226,7 +191,7 @@ def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(mo
 def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
     fill(moving, 150)
     moving.postgres()
-    moving.vectors.requested_texts.clear()
+    embedded_count = moving.embedded_count
     moving.server.run(moving.database, "CREATE SCHEMA kbsync")
     for least in (1, 40, 90):
         process = moving.start("kb", "copy", "--json")
@@ -252,7 +217,7 @@ def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
         assert copied["documents"] <= 152 - stored
         assert copied["documents"] + copied["there"] == 152
         assert counts_of(moving.once()) == NOTHING
-        assert moving.vectors.requested_texts == []
+        assert moving.embedded_count == embedded_count
     else:
         assert moving.once()["failed"] == 0
     assert moving.documents() == sorted(str(p.relative_to(moving.docs)) for p in moving.docs.rglob("*.*"))
@@ -466,10 +431,10 @@ def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving)
     ran = moving.run("kb", "copy")
     assert ran.code == 3 and "to continue: kbsync kb copy" in ran.err
     moving.server.run(other, "DROP TRIGGER full_disk ON kbsync.document")
-    moving.vectors.requested_texts.clear()
+    embedded_count = moving.embedded_count
     assert moving.copy()["documents"] == 6
     assert counts_of(moving.once()) == NOTHING
-    assert moving.vectors.requested_texts == []
+    assert moving.embedded_count == embedded_count
 
 
 def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
