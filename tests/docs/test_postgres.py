@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from tests.docs.pages import ROOT, Block, blocks
-from tests.postgres.base import entry, find, open_store, put
+from tests.index.entries import entry
+from tests.postgres.base import find, open_store, put
 from tests.postgres.server import Server, programs
 from tests.share import long
 

@@ -13,7 +13,8 @@ from psycopg.rows import dict_row
 
 from tests.cli.sandbox import eventually
 from tests.docs.pages import ROOT, blocks
-from tests.postgres.base import entry, left_over, open_store, put
+from tests.index.entries import entry
+from tests.postgres.base import left_over, open_store, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_mirror import Host, documents
 from tests.programs import ran, write_program

@@ -31,8 +31,9 @@ from kbsync.index.store import BetterQuestion
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
+from tests.index.entries import Numbers, entry
 from tests.index.test_glossary import install
-from tests.index.test_index import Fake, Stepping, entry, is_sound, stored
+from tests.index.test_index import Stepping, is_sound, stored
 from tests.index.test_local_target import document, parse, put
 from tests.share import long
 
@@ -209,10 +210,12 @@ def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_pat
         stored(index, 1, texts)
         index.between = lambda: copies.append(shutil.copytree(folder, tmp_path / f"killed-{len(copies)}"))
         with closing(SqliteStore(folder, writer=None)) as store:
-            while passages := store.find_without_better("fake", "better/1", 2):
-                index.put_better("fake", "better/1", {key: vector_of(each) for key, each in passages.items()})
+            while passages := store.find_without_better("numbers", "better/1", 2):
+                index.put_better(
+                    "numbers", "better/1", {key: vector_of(text) for key, text in passages.items()}
+                )
         document_id = index._connection.execute("SELECT id FROM document").get
-        index.put([entry(2, *texts[:3], path="huge.txt", replaces=document_id)], Fake())
+        index.put([entry(2, *texts[:3], path="huge.txt", replaces=document_id)], Numbers())
         index.between = lambda: None
     assert len(copies) >= 8
     created = set[int]()
@@ -224,7 +227,7 @@ def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_pat
             connection = reopened._connection
             other = vectors.find_model(connection, "better/1")
             keyed = dict[int, bytes](connection.execute("SELECT id, key FROM slot WHERE key NOTNULL"))
-            counts = vectors.count_better(connection, "fake", "better/1")
+            counts = vectors.count_better(connection, "numbers", "better/1")
             assert counts is not None
             count, total = counts
             rows = vectors.read(connection, other.width, keyed, "better") if other and count else {}

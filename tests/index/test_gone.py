@@ -22,7 +22,8 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.target import LocalTarget
-from tests.index.test_index import Fake, entry, find, traces
+from tests.index.entries import Numbers, entry
+from tests.index.test_index import find, traces
 from tests.index.test_local_target import document, open_target, put
 from tests.share import long
 
@@ -102,7 +103,7 @@ async def test_hanging_threads_retain_no_deleted_text(tmp_path: Path) -> None:
             await asyncio.gather(*hanging)
 
 
-class Slow(Fake):
+class Slow(Numbers):
     """Each request to the service lasts until another document was stored meanwhile, or 10 s."""
 
     def __init__(self, index: Writer) -> None:
@@ -118,7 +119,7 @@ class Slow(Fake):
     def _store_another(self) -> None:
         number = next(self._numbers)
         other = threading.Thread(
-            target=self._index.put, args=([entry(number, f"other {number}")], Fake()), daemon=True
+            target=self._index.put, args=([entry(number, f"other {number}")], Numbers()), daemon=True
         )
         other.start()
         other.join(10)
@@ -165,10 +166,10 @@ def test_search_waiting_for_a_service_retains_no_deleted_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = Writer(tmp_path / "kb")
-    index.put([entry(number, f"words of {number} {SECRET}{number}") for number in range(1, 6)], Fake())
+    index.put([entry(number, f"words of {number} {SECRET}{number}") for number in range(1, 6)], Numbers())
     services = Services(index)
     encoder = LocalEncoder()
-    monkeypatch.setattr(LocalEncoder, "model", "fake")
+    monkeypatch.setattr(LocalEncoder, "model", "numbers")
     monkeypatch.setattr(encoder, "query", services.query)
     searcher = Search(SqliteStore(tmp_path / "kb", writer=None), encoder, services)
     hits = searcher.search(Query("words"))

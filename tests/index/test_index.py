@@ -3,77 +3,28 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import random
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.errors import Rejected, StateError, UsageError
-from kbsync.index.document import Chunk, Entry
-from kbsync.index.embed import Vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import STEP, Writer
 from kbsync.index.words import TOKENISER, terms_of, words
 from kbsync.state.db import open_writer
+from tests.index.entries import Numbers, entry, piece
 from tests.share import enumerated, long
-
-
-class Fake:
-    """Computes vectors of four numbers from the key."""
-
-    def __init__(self, model: str = "fake") -> None:
-        self.model = model
-        self.embedded: list[str] = []
-
-    takes_pictures, at_once, least_cosine = False, 2**31, 0.0
-
-    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        self.embedded += [chunk.text for chunk in chunks]
-        future = Future[Vectors]()
-        future.set_result({chunk.key: bytes.fromhex(chunk.key)[:8] for chunk in chunks})
-        return future
-
-    def query(self, text: str) -> Any:
-        raise AssertionError(text)
-
-    def close(self) -> None:
-        pass
-
-
-def piece(text: str) -> Chunk:
-    return Chunk(text, text, hashlib.sha256(text.encode()).hexdigest(), ("Part",), None, 1)
-
-
-def entry(
-    upload: int, *texts: str, path: str = "", title: str | None = None, replaces: int | None = None
-) -> Entry:
-    return Entry(
-        upload_id=upload,
-        path=path or f"folder/file-{upload}.md",
-        name="name",
-        digest=hashlib.sha256("".join(texts).encode()).hexdigest(),
-        size=1,
-        recipe="r",
-        modified=1.0,
-        title=title,
-        tags=("tag",),
-        chunks=tuple(map(piece, texts)),
-        vectors={},
-        replaces=replaces,
-    )
 
 
 class Stepping(Writer):
@@ -127,7 +78,7 @@ def texts(word: str, count: int = STEP * 2 + 90) -> list[str]:
 
 
 def stored(index: Writer, number: int, parts: Sequence[str], replaces: int | None = None) -> int:
-    (document,) = index.put([entry(number, *parts, path="huge.txt", replaces=replaces)], Fake())
+    (document,) = index.put([entry(number, *parts, path="huge.txt", replaces=replaces)], Numbers())
     assert isinstance(document, int)
     return document
 
@@ -172,7 +123,7 @@ def counted(index: Writer) -> Iterator[list[str]]:
 
 
 def test_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer) -> None:
-    index.put([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Fake())
+    index.put([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Numbers())
     for word in ("days", "day", "年假", "handbook", "part", "tag", "leave", "rules"):
         assert find(index, word) == [1], word
     assert find(index, "folder") == find(index, "md") == []
@@ -180,26 +131,26 @@ def test_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer
 
 @pytest.mark.parametrize("count", [1, STEP * 2])
 def test_unstorable_document_keeps_its_old_version_and_the_others(index: Writer, count: int) -> None:
-    index.put([entry(1, "alpha")], Fake())
+    index.put([entry(1, "alpha")], Numbers())
     bad = entry(2, *texts("beta", count), title="\ud800", replaces=1)
-    refused, other = index.put([bad, entry(3, "gamma")], Fake())
+    refused, other = index.put([bad, entry(3, "gamma")], Numbers())
     assert isinstance(refused, Rejected)
     assert (find(index, "alpha"), find(index, "beta"), find(index, "gamma")) == ([1], [], [other])
     is_sound(index)
 
 
 def test_free_slot_is_reused(index: Writer) -> None:
-    index.put([entry(1, *(f"text {at}" for at in range(SLOTS)))], Fake())
-    index.put([entry(2, "more")], Fake())
+    index.put([entry(1, *(f"text {at}" for at in range(SLOTS)))], Numbers())
+    index.put([entry(2, "more")], Numbers())
     index.delete([1])
-    index.put([entry(3, *(f"other {at}" for at in range(SLOTS - 1)))], Fake())
+    index.put([entry(3, *(f"other {at}" for at in range(SLOTS - 1)))], Numbers())
     assert index._connection.execute("SELECT count(*) FROM block").get == 1
     assert slots_in_use(index) == SLOTS
 
 
 def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) -> None:
-    index.put([entry(1, "alpha"), entry(2, "beta")], Fake("one"))
-    index.put([entry(3, "alpha", replaces=1)], Fake("two"))
+    index.put([entry(1, "alpha"), entry(2, "beta")], Numbers("one"))
+    index.put([entry(3, "alpha", replaces=1)], Numbers("two"))
     reader = SqliteStore(folder, writer=None)
     key = {text: piece(text).key for text in ("alpha", "beta")}
     assert reader.find_embedded("one", key.values()) == {key["beta"]}
@@ -214,16 +165,16 @@ def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Pa
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(1_000)]
     secrets = [f"zq{''.join(rng.choices('klmnoprstuv', k=9))}" for _ in range(40)] + ["机密文件在此"]
     texts = [" ".join(rng.choices(common, k=60)) for _ in range(100)]
-    index.put([entry(at, text) for at, text in enumerate(texts[:50], 1)], Fake())
+    index.put([entry(at, text) for at, text in enumerate(texts[:50], 1)], Numbers())
     secret = [f"{' '.join(rng.choices(common, k=9))} {each} {each}x" for each in secrets]
-    (document,) = index.put([entry(500, *secret, title="zqtitle", path="x/zqfile.md")], Fake())
-    index.put([entry(at, text) for at, text in enumerate(texts[50:], 51)], Fake())
+    (document,) = index.put([entry(500, *secret, title="zqtitle", path="x/zqfile.md")], Numbers())
+    index.put([entry(at, text) for at, text in enumerate(texts[50:], 51)], Numbers())
     searched = [*(each[:8] for each in secrets[:40]), "机密", "密文", "zqtitle", "zqfile"]
     assert len(traces(folder, *searched)) >= 44
     assert isinstance(document, int)
     assert index.delete([document])
     assert traces(folder, *searched) == []
-    vector = bytes.fromhex(piece(secret[0]).key)[:8]
+    vector = Numbers().vector(piece(secret[0]).key)
     assert not [each.name for each in folder.iterdir() if vector in each.read_bytes()]
 
 
@@ -232,7 +183,7 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = Writer(folder)
-    index.put([entry(at, f"alpha {at} " * 50) for at in range(1, 20)], Fake())
+    index.put([entry(at, f"alpha {at} " * 50) for at in range(1, 20)], Numbers())
     index.close()
     file = folder / "index.db"
     match damage:
@@ -263,7 +214,7 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
 @pytest.mark.parametrize("change", ["PRAGMA user_version = 99", "UPDATE run SET tokeniser = 99"])
 def test_index_of_a_newer_kbsync_is_left_alone(folder: Path, change: str) -> None:
     with closing(Writer(folder)) as index:
-        index.put([entry(1, "alpha")], Fake())
+        index.put([entry(1, "alpha")], Numbers())
     with closing(apsw.Connection(str(folder / "index.db"))) as connection:
         connection.execute(change)
     with pytest.raises(StateError, match="newer kbsync"):
@@ -281,7 +232,7 @@ def test_index_whose_creation_was_killed_is_completed(folder: Path, content: byt
     else:
         (folder / "index.db").write_bytes(content)
     index = Writer(folder)
-    assert index.put([entry(1, "alpha")], Fake()) == [1]
+    assert index.put([entry(1, "alpha")], Numbers()) == [1]
     assert not list(folder.glob("*damaged*"))
     index.close()
 
@@ -388,9 +339,9 @@ def test_any_sequence_of_changes_leaves_the_last_version_and_then_nothing(index:
 def test_chunks_know_their_new_lines(index: Writer) -> None:
     first = entry(1, "one", "two", "three", path="a.md")
     moved = [replace(each, line=at * 10) for at, each in enumerate(first.chunks, 1)]
-    index.put([replace(first, chunks=tuple(moved))], Fake())
+    index.put([replace(first, chunks=tuple(moved))], Numbers())
     again = [replace(moved[0]), replace(moved[1], line=25), replace(moved[2], line=35, page=2)]
-    index.put([replace(first, upload_id=2, chunks=tuple(again), replaces=1)], Fake())
+    index.put([replace(first, upload_id=2, chunks=tuple(again), replaces=1)], Numbers())
     rows = index._connection.execute(
         "SELECT text, line + lines, page FROM run JOIN chunk ON id BETWEEN first AND first + chunks - 1"
         " WHERE document = 2 ORDER BY place, id"
@@ -469,7 +420,7 @@ def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> N
 def test_document_is_found_by_text_and_name_during_a_rename_and_after_a_kill(
     index: Stepping, folder: Path, count: int
 ) -> None:
-    parts, fake = texts("alpha", count), Fake()
+    parts, fake = texts("alpha", count), Numbers()
     index.put([entry(1, *parts, path="huge.txt")], fake)
     created = list[Path]()
 
@@ -501,7 +452,7 @@ def test_small_document_is_stored_between_steps_of_a_large_one(index: Stepping) 
     finished = list[str]()
 
     def small() -> None:
-        index.put([entry(9, "small")], Fake())
+        index.put([entry(9, "small")], Numbers())
         finished.append("small")
 
     other = threading.Thread(target=small)
@@ -574,7 +525,7 @@ def test_words_of_an_older_version_are_replaced_in_killable_steps(
 ) -> None:
     parts, fake, created = (
         [texts("alpha"), *(["beta", f"text {at}, S.S.O."] for at in range(300))],
-        Fake(),
+        Numbers(),
         list[Path](),
     )
     with older_words(4, monkeypatch), closing(Writer(folder)) as index:
@@ -586,7 +537,7 @@ def test_words_of_an_older_version_are_replaced_in_killable_steps(
         """Assert that everything is found by name and text, once, at any moment."""
         with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as snapshot:
             for word, position in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
-                candidates = snapshot.candidates(terms_of(word), "fake", None, Query(word))
+                candidates = snapshot.candidates(terms_of(word), "numbers", None, Query(word))
                 assert {each.document for each in candidates} == {ids[position]}, word
         created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
@@ -621,7 +572,7 @@ def test_document_with_older_words_is_renamed_replaced_and_deleted(
         assert (find(index, "three"), find(index, "sso")) == ([1], [])
         index.rename(1, "other.txt", "other.txt", 1.0)
         assert (find(index, "huge"), find(index, "other")) == ([], [1])
-        fake = Fake()
+        fake = Numbers()
         index.put([entry(2, *texts("three", STEP), "S.S.O. four", path="other.txt", replaces=1)], fake)
         assert (fake.embedded, find(index, "sso")) == (["S.S.O. four"], [2])
         assert index.delete([]) is True

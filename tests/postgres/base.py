@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -15,57 +12,11 @@ import psycopg
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.index.document import Chunk, Entry
-from kbsync.index.embed import Vectors
+from kbsync.index.document import Entry
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
+from tests.index.entries import Numbers
 from tests.postgres.server import Server
-
-
-class Numbers:
-    """Computes vectors of eight numbers from the key; records the texts."""
-
-    takes_pictures, at_once, least_cosine = False, 2**31, 0.0
-
-    def __init__(self, model: str = "numbers", dimensions: int = 8) -> None:
-        self.model, self._dimensions = model, dimensions
-        self.embedded: list[str] = []
-
-    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        self.embedded += [chunk.text for chunk in chunks]
-        future = Future[Vectors]()
-        future.set_result({chunk.key: self._vector(chunk.key) for chunk in chunks})
-        return future
-
-    def query(self, text: str) -> Any:
-        import numpy as np
-
-        return np.frombuffer(self._vector(hashlib.sha256(text.encode()).hexdigest()), np.float16).astype("f4")
-
-    def close(self) -> None:
-        """Do nothing: it holds no resources."""
-
-    def _vector(self, key: str) -> bytes:
-        parts = [byte / 2048 for byte in bytes.fromhex(key)[: self._dimensions]]
-        return struct.pack(f"{len(parts)}e", *parts)
-
-
-def piece(text: str) -> Chunk:
-    return Chunk(text, text, hashlib.sha256(text.encode()).hexdigest(), ("Part",), None, 1)
-
-
-def entry(number: int, *texts: str, path: str = "", replaces: int | None = None) -> Entry:
-    return Entry(
-        upload_id=number,
-        path=path or f"folder/file-{number}.md",
-        name="name",
-        digest=hashlib.sha256("".join(texts).encode()).hexdigest(),
-        size=1,
-        recipe="r",
-        modified=1.0,
-        replaces=replaces,
-        chunks=tuple(map(piece, texts)),
-    )
 
 
 def put(store: PostgresStore, *entries: Entry) -> list[int]:

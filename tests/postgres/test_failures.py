@@ -22,16 +22,14 @@ from kbsync.index.postgres import store as store_module
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
 from tests.cli.sandbox import eventually
+from tests.index.entries import Numbers, entry, piece
 from tests.postgres.base import (
-    Numbers,
     between,
     commits_without_an_answer,
     committing,
-    entry,
     find,
     left_over,
     open_store,
-    piece,
     put,
     session_of,
 )

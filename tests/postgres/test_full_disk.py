@@ -14,7 +14,8 @@ from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.index.postgres.store import PostgresStore
 from tests.cli.sandbox import eventually
 from tests.cli.test_mounts import can_mount, mounted
-from tests.postgres.base import Numbers, entry, find, left_over, open_store, put
+from tests.index.entries import Numbers, entry
+from tests.postgres.base import find, left_over, open_store, put
 from tests.postgres.server import NOBODY, Server
 from tests.share import long
 

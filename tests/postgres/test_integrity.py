@@ -15,7 +15,8 @@ from kbsync.index.postgres import writing
 from kbsync.index.postgres.store import TABLES, Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
 from kbsync.index.words import TOKENISER
-from tests.postgres.base import between, entry, find, left_over, open_store, put
+from tests.index.entries import entry
+from tests.postgres.base import between, find, left_over, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long

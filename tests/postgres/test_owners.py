@@ -13,7 +13,8 @@ import pytest
 
 from kbsync.errors import Halted
 from kbsync.index.postgres.store import Owner, PostgresStore
-from tests.postgres.base import between, entry, put, token
+from tests.index.entries import entry
+from tests.postgres.base import between, put, token
 from tests.postgres.server import Server
 from tests.postgres.test_failures import cured, outcome
 from tests.share import long

@@ -13,16 +13,8 @@ import pytest
 from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.cli.sandbox import eventually
-from tests.postgres.base import (
-    commits_without_an_answer,
-    committing,
-    entry,
-    find,
-    left_over,
-    open_store,
-    put,
-    token,
-)
+from tests.index.entries import entry
+from tests.postgres.base import commits_without_an_answer, committing, find, left_over, open_store, put, token
 from tests.postgres.pooler import Pooled
 from tests.postgres.test_failures import outcome
 from tests.programs import needs

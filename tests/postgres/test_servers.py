@@ -14,7 +14,8 @@ import pytest
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.index.postgres.store import Owner, PostgresStore
-from tests.postgres.base import Numbers, entry, find, left_over, open_store, put
+from tests.index.entries import Numbers, entry
+from tests.postgres.base import find, left_over, open_store, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_failures import cured, outcome
 from tests.share import enumerated, long

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.cli.sandbox import eventually
+from tests.index.entries import Numbers, entry
 from tests.postgres import drowsy
-from tests.postgres.base import Numbers, between, entry, left_over, open_store, put
+from tests.postgres.base import between, left_over, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long

@@ -30,6 +30,7 @@ from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.store import Store
 from kbsync.index.words import terms_of
+from tests.index.entries import Numbers, entry, piece
 from tests.index.test_reasons import check_sums
 from tests.index.test_search import (
     ENCODER,
@@ -45,7 +46,7 @@ from tests.index.test_search import (
     log_entry,
 )
 from tests.index.test_search import entry as parsed
-from tests.postgres.base import Numbers, between, entry, find, left_over, open_store, piece, put, token
+from tests.postgres.base import between, find, left_over, open_store, put, token
 from tests.postgres.server import Server
 from tests.postgres.test_failures import cured
 from tests.share import long

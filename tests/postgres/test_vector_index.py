@@ -16,7 +16,8 @@ from kbsync.index.postgres import searching
 from kbsync.index.postgres import store as module
 from kbsync.index.postgres.store import QUIET, PostgresStore
 from kbsync.index.search import Search
-from tests.postgres.base import Numbers, entry, open_store, put
+from tests.index.entries import Numbers, entry
+from tests.postgres.base import open_store, put
 from tests.postgres.server import Server
 from tests.share import long
 
