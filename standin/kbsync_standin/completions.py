@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import Test, is_flag, is_text, share, whole
+from kbsync_standin.rules import Test, are_objects, is_flag, is_object, is_text, share, whole
 
 Json = dict[str, Any]
 
@@ -41,20 +41,22 @@ PIECES = re.compile(r"\w{1,6} ?|\W")
 ERROR = "大模型内部错误"
 
 
-def _is_message(value: Any) -> bool:
-    is_object = isinstance(value, dict) and value.keys() == {"role", "content"}
-    return is_object and value["role"] in ("system", "user", "assistant") and is_text(value["content"])
+def are_turns(value: Any) -> bool:
+    """Return whether user and assistant alternate, beginning with the user, and each says something."""
+    return isinstance(value, list) and all(
+        is_object(turn)
+        and is_text(turn.get("content"))
+        and turn.get("role") == ("user", "assistant")[index % 2]
+        for index, turn in enumerate(value)
+    )
 
 
 def are_messages(value: Any) -> bool:
     """Return whether user and assistant alternate after at most one system message, and the user is last."""
-    if not isinstance(value, list) or not value or not all(map(_is_message, value)):
+    if not are_objects(value) or any(message.keys() != {"role", "content"} for message in value):
         return False
-    roles = [message["role"] for message in value]
-    spoken = roles[1:] if roles[0] == "system" else roles
-    return (
-        spoken == [("user", "assistant")[index % 2] for index in range(len(spoken))] and len(spoken) % 2 == 1
-    )
+    turns = value[1:] if value[0]["role"] == "system" else value
+    return is_text(value[0]["content"]) and are_turns(turns) and len(turns) % 2 == 1
 
 
 TESTS: Mapping[str, Test] = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fnmatch
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kbsync_standin.kinds import TRANSPORT
+from kbsync_standin.switches import changed
 
 
 @dataclass(slots=True)
@@ -126,29 +127,13 @@ class Faults:
         return replace(fault, args=args)
 
 
-_TYPES: dict[str, type] = {
-    **dict.fromkeys(("kind", "op", "match"), str),
-    **dict.fromkeys(("skip", "times"), int),
-    "effect": bool,
-    "args": dict,
-}
-_WORDS = {str: "a string", int: "a whole number from 0 on", bool: "true or false", dict: "an object"}
-
-
 def parse_fault(value: Any) -> Fault:
     """Parse a fault from a JSON value. Raises `ValueError` with a sentence if it is invalid."""
     if not isinstance(value, dict):
         raise ValueError('a fault is an object such as {"kind": "lost-answer", "op": "upload"}')
-    if unknown := value.keys() - {field.name for field in fields(Fault)}:
-        raise ValueError(
-            f"a fault has no key {', '.join(sorted(unknown))}; it has {', '.join(_TYPES)} "
-            "(what belongs to one kind goes under args)"
-        )
     if "kind" not in value:
         raise ValueError("a fault needs a kind")
-    for key, field_value in value.items():
-        expected = _TYPES[key]
-        fits = isinstance(field_value, expected) and (expected is bool or not isinstance(field_value, bool))
-        if not fits or (expected is int and field_value < 0):
-            raise ValueError(f"a fault's {key} is {_WORDS[expected]}, not {field_value!r}")
-    return Fault(**value)
+    try:
+        return changed(Fault(""), value, label="key of a fault")
+    except ValueError as error:
+        raise ValueError(f"{error} (what belongs to one kind goes under args)") from None

@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     B = TypeVar("B", bound=DataclassInstance)
 
 MAX_NUMBER = 1e18
+_PLAIN = {bool: "true or false", str: "a text", dict: "an object"}
 _NUMBERS = {int: "a whole number", float: "a number of seconds"}
 
 
-def changed(behaviour: B, switches: Mapping[str, Any], signed: Collection[str] = ()) -> B:
-    """Return `behaviour`, a frozen dataclass, with `switches` set.
+def changed(
+    behaviour: B, switches: Mapping[str, Any], signed: Collection[str] = (), label: str = "switch"
+) -> B:
+    """Return `behaviour`, a dataclass, with `switches` set.
 
-    A switch is one of several words, a list of them, a boolean, a text, a pair of seconds, or a number; only
-    numbers in `signed` may be negative. Raises `ValueError` for an unknown switch or a wrong value.
+    A switch is one of several words, a list of them, a boolean, a text, a pair of seconds, a number, or an
+    object; only numbers in `signed` may be negative. Raises `ValueError` for an unknown switch, which the
+    sentence calls `label`, or a wrong value.
     """
     names = [field.name for field in fields(behaviour)]
     if unknown := sorted(set(switches) - set(names)):
-        raise ValueError(f"there is no switch {', '.join(unknown)}; there are {', '.join(names)}")
+        raise ValueError(f"there is no {label} {', '.join(unknown)}; there are {', '.join(names)}")
     kinds = typing.get_type_hints(type(behaviour))
     values = {
         name: _plain(name, kinds[name], value, -MAX_NUMBER if name in signed else 0)
@@ -47,9 +51,10 @@ def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
         if isinstance(value, bool) or text not in choices:
             raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
         return text
-    if kind in (bool, str):
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} is {'a text' if kind is str else 'true or false'}, not {value!r}")
+    plain = typing.get_origin(kind) or kind
+    if plain in _PLAIN:
+        if not isinstance(value, plain):
+            raise ValueError(f"{name} is {_PLAIN[plain]}, not {value!r}")
         return value
     if kind == tuple[float, float]:
         return _span(name, value)

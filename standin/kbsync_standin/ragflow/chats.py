@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin.completions import MAX_PASSAGES, PIECES, event_stream, usage_of
+from kbsync_standin.completions import MAX_PASSAGES, PIECES, are_turns, event_stream, usage_of
 from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.datasets import HOME_ID, User
 from kbsync_standin.rules import Refused, Rules, Test, Violation, are_texts, is_flag, is_object, is_text
@@ -54,21 +54,9 @@ def card(assistant: Assistant, is_old: bool) -> Json:
     return {**fields, "dataset_ids": list(assistant.datasets), **extra}
 
 
-def _are_messages(value: Any) -> bool:
-    """Return whether the messages are valid. The server drops system messages, so sending one is a
-    mistake.
-    """
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        return False
-    roles = [message.get("role") for message in value]
-    return all(is_text(message.get("content")) for message in value) and roles == [
-        ("user", "assistant")[index % 2] for index in range(len(value))
-    ]
-
-
 CHAT_TESTS: Mapping[str, Test] = {
     "model": is_text,
-    "messages": _are_messages,
+    "messages": are_turns,  # the server drops system messages, so sending one is a mistake
     "stream": is_flag,
     "extra_body": is_object,
 }

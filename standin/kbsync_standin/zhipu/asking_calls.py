@@ -107,16 +107,8 @@ DTYPES = {kind: number for number, kind in enumerate(_FORMATS, 1) if kind}
 MAX_TURNS = 15
 
 
-def _are_turns(value: Any) -> bool:
-    are_turns = isinstance(value, list) and len(value) % 2 == 1 and len(value) <= MAX_TURNS
-    return are_turns and all(
-        isinstance(turn, dict) and turn.get("role") in ("user", "assistant") and is_text(turn.get("content"))
-        for turn in value
-    )
-
-
 _INVOKE_TESTS: Mapping[str, Test] = {
-    "prompt": _are_turns,
+    "prompt": lambda value: completions.are_turns(value) and len(value) % 2 == 1 and len(value) <= MAX_TURNS,
     "request_id": is_text,
     "incremental": is_flag,
     "returnType": one_of("json_string", "text"),
