@@ -316,67 +316,49 @@ def test_lock_of_a_dead_process_is_free_and_of_another_user_is_not(
         assert lock.holding(tmp_path) is is_held
 
 
-@long
-async def test_next_due_time_is_found_without_reading_idle_rows(store: StateStore) -> None:
-    def fill(tx: Tx) -> int:
-        m = mirror(tx)
-        for n in range(2000):
-            tx.uploads.add(replace(upload(m, f"{n}.md", UploadState.SERVING), due_at=None))
-        tx.uploads.add(upload(m, "new.md", UploadState.INTENDED))
-        return m
-
-    m, steps = await store.write(fill), list[int]()
-    store._reader.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
-    assert store.read_now(lambda tx: tx.uploads.next_due(m, 1)) == 1.0
-    assert len(steps) < 50
+def drop_upload(tx: Tx, m: int) -> bool:
+    """End an upload; return whether another one of its text is on its way."""
+    [row] = tx.uploads.at_path(m, 1, "new.md")
+    tx.uploads.save(lifecycle.drop(row))
+    return tx.uploads.is_on_the_way(m, 1, row.digest)
 
 
-@long
-async def test_upload_ends_without_reading_all_others_of_the_same_text(store: StateStore) -> None:
-    def fill(tx: Tx) -> tuple[int, int]:
-        m = mirror(tx)
-        for n in range(1000):
-            tx.uploads.add(upload(m, f"{n}.md", UploadState.INTENDED))
-            tx.uploads.add(upload(m, f"old/{n}.md", UploadState.RETIRING))
-        return m, tx.uploads.add(upload(m, "new.md", UploadState.INTENDED)).id
-
-    (m, number), steps = await store.write(fill), list[int]()
-    store._writer.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
-
-    def end(tx: Tx) -> bool:
-        row = tx.uploads.get(number)
-        assert row is not None
-        tx.uploads.save(lifecycle.drop(row))
-        return tx.uploads.is_on_the_way(m, 1, row.digest)
-
-    assert await store.write(end)
-    assert len(steps) < 100
-
-
-UNCHANGED: dict[str, Callable[[Tx, int], object]] = {
-    "files to be reread": lambda tx, m: tx.entries.racy(m, 10),
-    "files missed by an earlier process": lambda tx, m: tx.entries.forget_first_misses(m),
-    "files with an inode": lambda tx, m: tx.entries.with_ino(m, 7, "ab" * 32),
-    "uploads that the clock put off": lambda tx, m: tx.uploads.bring_forward(m, 1, 2.0),
-}
+WAITING, IDLE = (UploadState.INTENDED, UploadState.RETIRING), (UploadState.SERVING,)
+QUERIES: list[tuple[str, tuple[UploadState, ...], Callable[[Tx, int], object], object, int]] = [
+    ("files to be reread", IDLE, lambda tx, m: tx.entries.racy(m, 10), [], 50),
+    ("files with an inode", IDLE, lambda tx, m: tx.entries.with_ino(m, 7, "ab" * 32), [], 50),
+    ("files an earlier process missed", IDLE, lambda tx, m: tx.entries.forget_first_misses(m), None, 50),
+    ("uploads that the clock put off", IDLE, lambda tx, m: tx.uploads.bring_forward(m, 1, 2.0), None, 50),
+    ("when the next upload is due", IDLE, lambda tx, m: tx.uploads.next_due(m, 1), 1.0, 50),
+    ("others of the text of an ended upload", WAITING, drop_upload, True, 100),
+]
 
 
 @long
-@pytest.mark.parametrize("wanted", UNCHANGED)
-async def test_rows_of_a_pass_are_found_without_reading_unchanged_files(
-    store: StateStore, wanted: str
+@pytest.mark.parametrize(
+    ("others", "find", "expected", "most"), [row[1:] for row in QUERIES], ids=[row[0] for row in QUERIES]
+)
+async def test_few_rows_are_found_without_reading_all_others(
+    store: StateStore,
+    others: tuple[UploadState, ...],
+    find: Callable[[Tx, int], object],
+    expected: object,
+    most: int,
 ) -> None:
     def fill(tx: Tx) -> int:
         m = mirror(tx)
         for n in range(1000):
             tx.entries.put(m, entry(f"{n}/a.md"))
-            tx.uploads.add(replace(upload(m, f"{n}/a.md", UploadState.SERVING), due_at=None))
+            for state in others:
+                row = upload(m, f"{state.name}/{n}.md", state)
+                tx.uploads.add(replace(row, due_at=None) if others is IDLE else row)
+        tx.uploads.add(upload(m, "new.md", UploadState.INTENDED))
         return m
 
     m, steps = await store.write(fill), list[int]()
     store._writer.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
-    await store.write(lambda tx: UNCHANGED[wanted](tx, m))
-    assert len(steps) < 50
+    assert await store.write(lambda tx: find(tx, m)) == expected
+    assert len(steps) < most
 
 
 class NoTemporaryFiles(apsw.VFS):
