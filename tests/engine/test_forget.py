@@ -102,12 +102,21 @@ async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path
     assert len(deletes) == 6 and world.base.documents == {}
 
 
-async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None:
+async def test_another_mirror_keeps_its_rows_documents_and_facts(world: World) -> None:
     await world.mirrored(2)
     other = world.base.add("other/x.md", b"x", foreign=False).remote_id
-    await forgotten(world, lambda tx: held_by_another_mirror(tx, other))
+
+    def claim(tx: Tx) -> None:
+        held_by_another_mirror(tx, other)
+        [record] = [record for record in tx.mirrors.all() if record.name != "docs"]
+        tx.meta.set(MirrorFact.SETTINGS, record.id, "theirs")
+        tx.meta.set(BindingFact.LAG, record.binding or 0, "7.0")
+
+    await forgotten(world, claim)
     assert set(world.base.documents) == {other}
-    assert rows_left(world) == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1}
+    assert rows_left(world) == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1, "meta": 2}
+    facts = world.look_up(lambda tx: list(tx.uploads._db.execute("SELECT value FROM meta ORDER BY key")))
+    assert facts == [("7.0",), ("theirs",)]
 
 
 async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
@@ -190,28 +199,15 @@ async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
     assert len(world.base.documents) == 3 and owned_by_docs(world).documents == 3
 
 
-FACTS = [
-    f"{fact}:1"
-    for fact in (
-        "audit",
-        "audit-request",
-        "base",
-        "note",
-        "pause",
-        "resumed",
-        "scans",
-        "terms",
-        "settings",
-        "lag",
-        "revision",
-        "times",
-        "writer",
-    )
-]
+KINDS = (
+    *("audit", "audit-request", "base", "note", "pause", "resumed", "scans", "terms"),
+    *("settings", "lag", "revision", "times", "writer"),
+)
+FACTS = [f"{kind}:1" for kind in KINDS]
 
 
 def test_these_are_all_facts_that_are_kept_by_mirror_or_binding() -> None:
-    assert {key.partition(":")[0] for key in FACTS} == {*MirrorFact, *BindingFact}
+    assert {*KINDS} == {*MirrorFact, *BindingFact}
 
 
 async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(world: World) -> None:
@@ -229,18 +225,3 @@ async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(wo
             lambda tx: list(tx.uploads._db.execute("SELECT key FROM meta WHERE value = '600'"))
         )
         assert rows == []
-
-
-async def test_forgetting_one_mirror_keeps_what_is_known_of_another(world: World) -> None:
-    await world.mirrored(2)
-    other = world.base.add("other/x.md", b"x", foreign=False).remote_id
-
-    def claim(tx: Tx) -> None:
-        held_by_another_mirror(tx, other)
-        record = tx.mirrors.all()[-1] if tx.mirrors.all()[-1].name != "docs" else tx.mirrors.all()[0]
-        tx.meta.set(MirrorFact.SETTINGS, record.id, "theirs")
-        tx.meta.set(BindingFact.LAG, record.binding or 0, "7.0")
-
-    await forgotten(world, claim)
-    kept = world.look_up(lambda tx: list(tx.uploads._db.execute("SELECT value FROM meta ORDER BY key")))
-    assert kept == [("7.0",), ("theirs",)]
