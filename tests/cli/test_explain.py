@@ -211,12 +211,3 @@ def test_unlistable_directory_is_reported_as_unreadable(ordinary: Sandbox, is_se
     (ordinary.docs / "shut").chmod(0o755)
     assert ran.code == 0
     assert "It is a directory that cannot be read: permission denied" in ran.out
-
-
-@long
-def test_state_that_may_not_be_read_is_no_temporary_problem(ordinary: Sandbox) -> None:
-    ordinary.mirror({"a.md": "alpha"})
-    (ordinary.state / "state.db").chmod(0)
-    for command in (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"]):
-        ran = ordinary.go(*command)
-        assert (ran.code, "run as the user who owns it" in ran.err) == (2, True), (command, ran.err)
