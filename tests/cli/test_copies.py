@@ -313,24 +313,24 @@ def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirr
     assert traces(folder_mirror) == []
 
 
-@long
-def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Sandbox) -> None:
+def delete_folder(folder_mirror: Sandbox) -> str:
     folder_mirror.docs.rename(folder_mirror.root / "away")
-    (folder_mirror.root / "other").mkdir()
-    assert folder_mirror.run("init", "other").code == 0
-    [check] = copies(folder_mirror)
-    assert f"{folder_mirror.docs} does not exist: 10 documents in {trial(folder_mirror)}" in check["detail"]
-    assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
-    assert copies(folder_mirror) == [] and traces(folder_mirror) == []
+    return f"{folder_mirror.docs} does not exist: 10 documents in {trial(folder_mirror)}"
+
+
+def forget_mirror(folder_mirror: Sandbox) -> str:
+    assert folder_mirror.run("forget", "docs", "--folder", "docs", "--yes").code == 0
+    return "10 documents of the forgotten mirror docs remain in"
 
 
 @long
-def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Sandbox) -> None:
-    assert folder_mirror.run("forget", "docs", "--folder", "docs", "--yes").code == 0
-    (folder_mirror.root / "other").mkdir()
+@pytest.mark.parametrize("abandon", [delete_folder, forget_mirror])
+def test_doctor_reports_an_abandoned_copy(folder_mirror: Sandbox, abandon: Callable[[Sandbox], str]) -> None:
+    message = abandon(folder_mirror)
+    folder_mirror.add_folder("other")
     assert folder_mirror.run("init", "other").code == 0
     [check] = copies(folder_mirror)
-    assert "10 documents of the forgotten mirror docs remain in" in check["detail"]
+    assert message in check["detail"]
     assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
     assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
