@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ async def moved(world: World) -> str:
 
 def fail_for_good(world: World) -> None:
     """Let documents of the new path never be indexed."""
-    world.base.behaviour.failures.append(Failure(lambda one: one.path == "b.md", times=FOREVER))
+    world.base.behaviour.failures.append(Failure(lambda document: document.path == "b.md", times=FOREVER))
 
 
 def seeming(world: World) -> list[str | None]:
@@ -103,19 +103,6 @@ async def test_failure_of_the_new_document_never_claims_that_one_serves_after_a_
         assert seeming(world) == [], guillotine.passed[-3:]
         assert world.statuses() == {"ready": 8, "failed": 1}, guillotine.passed[-3:]
     assert lives > BOUNDARIES
-
-
-@long
-async def test_reverted_rename_leaves_a_document_after_a_kill(tmp_path: Path) -> None:
-    for world, guillotine in killed_everywhere(tmp_path):
-        await moved(world)
-        await world.crash(guillotine)
-        world.move("b.md", "a.md")
-        for _ in range(2):
-            await world.once()
-            world.clock.now += 100
-        assert world.searchable_texts() == world.on_disk(), guillotine.passed[-3:]
-        assert seeming(world) == [], guillotine.passed[-3:]
 
 
 @long
@@ -199,7 +186,7 @@ async def test_late_change_does_not_replace_what_was_sent_instead(world: World) 
     await world.once()
     [lost] = world.rows(UploadState.PRESUMED_LOST)
     [server] = world.base.searchable("f0.md")
-    world.base.behaviour.failures.append(Failure(lambda one: one.name == lost.name, times=FOREVER))
+    world.base.behaviour.failures.append(Failure(lambda document: document.name == lost.name, times=FOREVER))
     late = world.base.add(lost.name, b"about kestrels", foreign=False)
     for _ in range(2):
         world.clock.now += 86400
@@ -209,22 +196,6 @@ async def test_late_change_does_not_replace_what_was_sent_instead(world: World) 
     assert server.remote_id in world.base.documents
     assert late.remote_id not in world.base.documents
     assert len(world.base.effects_of("put")) == 9
-
-
-@long
-async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(tmp_path: Path) -> None:
-    lives = 0
-    for world, guillotine in killed_everywhere(tmp_path):
-        lives += 1
-        await moved(world)
-        world.lose_state()
-        await world.crash(guillotine)
-        for _ in range(2):
-            world.clock.now += 100
-            await world.once()
-        assert world.searchable_texts() == world.on_disk(), guillotine.passed[-3:]
-        assert seeming(world) == [], guillotine.passed[-3:]
-    assert lives > BOUNDARIES
 
 
 @long
@@ -299,15 +270,47 @@ async def test_files_that_exchange_their_texts_become_searchable_again(world: Wo
     assert seeming(world) == []
 
 
+async def moved_without_a_state(world: World) -> None:
+    await moved(world)
+    world.lose_state()
+
+
+def undo_move(world: World) -> None:
+    world.move("b.md", "a.md")
+
+
+def wait(world: World) -> None:
+    world.clock.now += 100
+
+
 @long
-async def test_files_that_exchanged_their_texts_become_searchable_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "between", "passes", "boundaries"),
+    [
+        pytest.param(moved, undo_move, 2, 16, id="a rename is reverted after the kill"),
+        pytest.param(moved_without_a_state, wait, 2, BOUNDARIES, id="the state was lost during a rename"),
+        pytest.param(exchange, wait, 1, BOUNDARIES, id="two files exchanged their texts"),
+    ],
+)
+async def test_every_file_is_searchable_again_after_a_kill(
+    tmp_path: Path,
+    before: Callable[[World], Awaitable[object]],
+    between: Callable[[World], None],
+    passes: int,
+    boundaries: int,
+) -> None:
+    lives = 0
     for world, guillotine in killed_everywhere(tmp_path):
-        await exchange(world)
+        lives += 1
+        await before(world)
         await world.crash(guillotine)
-        world.clock.now += 100
-        await world.once()
+        between(world)
+        for _ in range(passes):
+            await world.once()
+            world.clock.now += 100
         assert world.searchable_texts() == world.on_disk(), guillotine.passed[-3:]
         assert seeming(world) == [], guillotine.passed[-3:]
+    assert lives > boundaries
 
 
 @long
@@ -331,7 +334,7 @@ async def test_rotated_logs_stay_searchable(world: World) -> None:
 async def test_old_text_of_a_file_whose_new_version_fails_stays(world: World) -> None:
     await world.mirrored({"a.md": "about kestrels", "c.md": "about herons"})
     [old] = world.base.searchable("a.md")
-    world.base.behaviour.failures.append(Failure(lambda one: one.path == "a.md", times=FOREVER))
+    world.base.behaviour.failures.append(Failure(lambda document: document.path == "a.md", times=FOREVER))
     world.write("a.md", "about owls")
     world.write("b.md", "about kestrels")
     await world.once()
