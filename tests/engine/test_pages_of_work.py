@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbsync.core import lifecycle
-from kbsync.engine import deletions, inbox, mirror, reconcile
+from kbsync.engine import deletions, inbox, reconcile
 from kbsync.engine.journal import Journal
-from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
+from kbsync.engine.reconcile import PAGE_SECONDS
 from kbsync.errors import Rejected
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.read import ReadProblem, StableDigest, UnreadableFile
@@ -68,7 +68,7 @@ async def test_many_deletions_wait_for_approval_only_together(
     """No transaction takes long, and nobody is asked about only a part of the deletions."""
     await world.mirrored(MANY)
     world.delete_many(MANY - 5)
-    held, asked, hold = [0], set[int](), lifecycle.hold
+    held, questions, hold = [0], set[int](), lifecycle.hold
 
     def counting(row: Any) -> Any:
         held[-1] += 1
@@ -77,7 +77,7 @@ async def test_many_deletions_wait_for_approval_only_together(
     def committed(moment: str) -> None:
         held.append(0)
         if moment == "after" and world.store is not None:
-            asked.add(world.store.read_now(lambda tx: sum(count(tx))))
+            questions.add(world.store.read_now(lambda tx: sum(count(tx))))
 
     def count(tx: Tx) -> list[int]:
         return [tx.removals.count(hold, held=True) for hold in tx.holds.current(world.run.id)]
@@ -86,7 +86,7 @@ async def test_many_deletions_wait_for_approval_only_together(
     world.on_commit = committed
     await world.once()
     assert sum(held) == MANY - 5 and max(held) <= SMALL
-    assert asked == {0, MANY - 5}
+    assert questions == {0, MANY - 5}
 
 
 @long
@@ -158,7 +158,7 @@ async def test_many_failures_are_retried_in_batches(world: World, largest: list[
         Fault(
             "put",
             error=lambda: Rejected("no can do", code=f"code {next(numbers)}"),
-            match=lambda one: one.path.startswith("x"),
+            match=lambda document: document.path.startswith("x"),
             times=MANY,
         )
     )
@@ -173,61 +173,17 @@ async def test_many_failures_are_retried_in_batches(world: World, largest: list[
     assert max(largest) <= 2 * SMALL
 
 
-@pytest.fixture
-def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Return paths whose files can't be read."""
-    paths, read = set[str](), reconcile.digest
-
-    def digest(root: Path, path: str, *more: Any) -> StableDigest | ReadProblem:
-        return UnreadableFile("permission denied") if path in paths else read(root, path, *more)
-
-    monkeypatch.setattr(reconcile, "digest", digest)
-    return paths
-
-
-@long
-async def test_many_unreadable_files_are_reread_in_batches(
-    world: World, unreadable: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After permissions were corrected, `retry` reads files in batches."""
-    for room in (inbox, mirror, reconcile):
-        monkeypatch.setattr(room, "PAGE", SMALL)
-    world.write_many(MANY)
-    unreadable.update(f"f{number}.md" for number in range(MANY))
-    await world.once()
-    assert world.statuses() == {"failed": MANY}
-    sizes, take_hints, unread = list[int](), Reconciler.take_hints, Entries.unread
-
-    async def take_counted(self: Reconciler, hints: Sequence[Hint]) -> list[Hint]:
-        sizes.append(len(hints))
-        return await take_hints(self, hints)
-
-    def unread_counted(self: Entries, *args: Any) -> Any:
-        rows = unread(self, *args)
-        sizes.append(len(rows))
-        return rows
-
-    monkeypatch.setattr(Reconciler, "take_hints", take_counted)
-    monkeypatch.setattr(Entries, "unread", unread_counted)
-    async with world.start_mirror() as bound:
-        await bound.compare()
-        unreadable.clear()
-        await bound.mirror.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
-        for _ in range(2 * MANY):
-            await bound.turn()
-            await world.clock.sleep(1.0)
-    assert world.statuses() == {"ready": MANY}
-    assert 0 < max(sizes) <= SMALL
-
-
 class SlowDisk(World):
-    """Counts files and bytes read since each commit; reads take time."""
+    """Counts files and bytes read since each commit, and rows of unreadable files that are read at once;
+    reading a file takes time.
+    """
 
     def __init__(self, tmp_path: Path) -> None:
         super().__init__(tmp_path)
-        self.reads, self.bytes = [0], [0]
+        self.reads, self.bytes, self.unread_rows = [0], [0], [0]
         self.on_commit = lambda _moment: self.restart()
         self.seconds = 0.0
+        self.is_readable = True
 
     def restart(self) -> None:
         self.reads.append(0)
@@ -237,30 +193,40 @@ class SlowDisk(World):
         self.reads[-1] += 1
         self.bytes[-1] += (root / path).stat().st_size
         self.clock.now += self.seconds
-        return _digest(root, path, *more)
+        return _digest(root, path, *more) if self.is_readable else UnreadableFile("permission denied")
 
 
-_digest = reconcile.digest
+_digest, _unread = reconcile.digest, Entries.unread
+TRIGGERS = pytest.mark.parametrize("trigger", ["scan", "hints", "quiet", "retry"])
 
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
     world = SlowDisk(tmp_path)
+
+    def unread(entries: Entries, *args: Any) -> Any:
+        rows = _unread(entries, *args)
+        world.unread_rows.append(len(rows))
+        return rows
+
     monkeypatch.setattr(reconcile, "digest", world.read)
+    monkeypatch.setattr(inbox, "PAGE", SMALL)
+    monkeypatch.setattr(Entries, "unread", unread)
     return world
 
 
 @long
-@pytest.mark.parametrize("trigger", ["scan", "hints", "quiet"])
+@TRIGGERS
 async def test_daemon_reads_slow_files_briefly_before_others_get_a_turn(slow: SlowDisk, trigger: str) -> None:
     slow.seconds = 0.1
     await take(slow, trigger, 40)
     assert max(slow.reads) <= PAGE_SECONDS / slow.seconds + 1
+    assert max(slow.unread_rows) == (SMALL if trigger == "retry" else 0)
     assert slow.searchable_texts() == slow.on_disk()
 
 
 @long
-@pytest.mark.parametrize("trigger", ["scan", "hints", "quiet"])
+@TRIGGERS
 async def test_files_are_read_in_batches_of_bytes(
     slow: SlowDisk, trigger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,18 +237,25 @@ async def test_files_are_read_in_batches_of_bytes(
 
 
 async def take(world: SlowDisk, trigger: str, files: int) -> None:
-    """Add files to the folder of a daemon: found by a scan, by events, or when they settle."""
+    """Add files to the folder of a daemon: found by a scan, by events, when they settle, or by `retry` after
+    their permissions were corrected.
+    """
     async with world.start_mirror() as bound:
         await bound.compare()
+        world.is_readable = trigger != "retry"
         world.write_many(files)
         hints = [Hint(f"f{number}.md", HintKind.FILE) for number in range(files)]
         if trigger == "quiet":
             for path in world.root.iterdir():
                 os.utime(path, (world.clock.wall(), world.clock.wall()))
-        if trigger == "scan":
+        if trigger in ("scan", "retry"):
             await bound.compare()
-        while hints and trigger != "scan":
+        while hints and trigger not in ("scan", "retry"):
             hints = await bound.reconciler.take_hints(hints)
+        if trigger == "retry":
+            assert world.statuses() == {"failed": files}
+            world.is_readable = True
+            await bound.mirror.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
         for _ in range(60):
             await bound.turn()
             await world.clock.sleep(1.0)
