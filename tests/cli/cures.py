@@ -104,12 +104,12 @@ def _cures_in(node: ast.AST) -> Iterator[str]:
             yield f"install {', '.join(map(ast.unparse, args))}"
         case ast.Call(func=func, args=args):
             name = getattr(func, "attr", getattr(func, "id", ""))
-            yield from (text for one in args[PLACES.get(name, 99) :][:1] for text in _texts(one))
+            yield from (text for arg in args[PLACES.get(name, 99) :][:1] for text in _texts(arg))
         case ast.keyword(arg="cure" | "fix", value=value):
             yield from _texts(value)
         case ast.Assign(targets=[target], value=value) if _names_cure(ast.unparse(target)):
             values = value.values if isinstance(value, ast.Dict) else [value]
-            yield from (text for one in values for text in _texts(one))
+            yield from (text for value in values for text in _texts(value))
         case ast.FunctionDef(name=name) if _names_cure(name):
             returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
             yield from (text for one in returned for text in _texts(one))
@@ -127,7 +127,7 @@ def _texts(node: ast.AST) -> list[str]:
         case ast.Constant(value=str(text)):
             return [text]
         case ast.JoinedStr(values=values):
-            return ["".join("".join(_texts(each)) or "{}" for each in values)]
+            return ["".join("".join(_texts(value)) or "{}" for value in values)]
         case ast.IfExp(body=one, orelse=other):
             return [*_texts(one), *_texts(other)]
         case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Tuple(elts=words) | ast.List(elts=words)]):

@@ -108,12 +108,12 @@ def service(name: str) -> Iterator[KnowledgeBase]:
     app = access.stand_in(name, 7, (0.02, 0.1))
     server = standin.Server(app)
 
-    def label(one: Mapping[str, Any]) -> str:
-        return unquote(json.dumps([one.get(key) for key in NAMING], ensure_ascii=False))
+    def label(document: Mapping[str, Any]) -> str:
+        return unquote(json.dumps([document.get(key) for key in NAMING], ensure_ascii=False))
 
     def documents(_: str) -> Documents:
-        there = (document for document in app.snapshot()["documents"] if not document.get("deleted"))
-        return sorted((label(one), one["sha256"]) for one in there)
+        documents = (document for document in app.snapshot()["documents"] if not document.get("deleted"))
+        return sorted((label(document), document["sha256"]) for document in documents)
 
     quickly = {"poll_first": "20ms", "poll_longest": "200ms", "absent_after": "1s"}
     with server.in_thread():

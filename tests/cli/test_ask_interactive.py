@@ -107,7 +107,7 @@ def test_interrupted_answer_is_not_added_to_the_history(
     assert code == 0
     assert "is incomplete" in err
     assert COFFEE in out
-    assert [len(one) for one in sent_messages] == [1, 1]
+    assert [len(messages) for messages in sent_messages] == [1, 1]
     if words:
         first, second = (json.loads(line) for line in out.splitlines())
         assert (first["answer"], first["citations"]) == ("", [])
@@ -177,7 +177,7 @@ def test_interrupt_stops_only_the_current_answer(
     terminal.until("> ")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 0
-    assert [len(one) for one in sent_messages] == [1, 1]
+    assert [len(messages) for messages in sent_messages] == [1, 1]
 
 
 def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:

@@ -59,7 +59,7 @@ SERVICES = {
         none="Sorry! No relevant content was found in the knowledge base!\n",
     ),
 }
-WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
+WITH_MODEL = [name for name, service in SERVICES.items() if service.has_model]
 
 
 @dataclass

@@ -288,10 +288,10 @@ def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
     own = output.out.partition("run `")[2].partition("`")[0]
     assert " retry " in own
     for fix in (own, retry):
-        asked = paste(sandbox, fix)
-        assert asked.code == 0
-        assert "1 document" in asked.out or "-a b.pdf" in asked.out
-        again = asked.out.strip().rpartition(": ")[2]
+        retried = paste(sandbox, fix)
+        assert retried.code == 0
+        assert "1 document" in retried.out or "-a b.pdf" in retried.out
+        again = retried.out.strip().rpartition(": ")[2]
         assert paste(sandbox, again).code == 1  # the file is unchanged, and was tried again
     sandbox.write("-a b.pdf", "")
     assert paste(sandbox, again).code == 0
@@ -690,7 +690,7 @@ def test_every_hint_is_covered_by_a_test() -> None:
         fix: [pattern for pattern in patterns if cures.fits(fix, pattern)] for fix in cures.find_fixes()
     }
     assert [fix for fix, fitting in printed.items() if not fitting] == []
-    assert patterns - {one for fitting in printed.values() for one in fitting} == set()
+    assert patterns - {pattern for fitting in printed.values() for pattern in fitting} == set()
 
 
 @long

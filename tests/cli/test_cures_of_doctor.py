@@ -52,13 +52,13 @@ def check_of(sandbox: Sandbox, check: str, env: dict[str, str] | None = None) ->
     def run_check() -> list[dict[str, Any]]:
         whole = {**os.environ, "HOME": str(sandbox.home), **(env or {})}
         ran = warm.run(["doctor", "--json"], module=without_root.__name__, cwd=sandbox.root, env=whole)
-        return [one for one in json.loads(ran.stdout)["checks"] if one["name"] == check]
+        return [result for result in json.loads(ran.stdout)["checks"] if result["name"] == check]
 
     return run_check
 
 
 def fix_of(checks: list[dict[str, Any]]) -> str:
-    [fix] = [one["cure"] for one in checks if one["cure"]]
+    [fix] = [result["cure"] for result in checks if result["cure"]]
     return str(fix)
 
 
@@ -67,7 +67,7 @@ def is_cured(sandbox: Sandbox, run_check: RunCheck, **options: Any) -> str:
     fix = fix_of(run_check())
     pasted = paste(sandbox, fix, **options)
     assert pasted.code == 0, (fix, pasted.err)
-    assert {one["result"] for one in run_check()} == {"ok"}, fix
+    assert {result["result"] for result in run_check()} == {"ok"}, fix
     return fix
 
 
@@ -141,22 +141,24 @@ def test_state_of_a_service_stays_with_its_user(sandbox: Sandbox, monkeypatch: p
 def found_by(sandbox: Sandbox, check: str, *flags: str) -> dict[str, Any]:
     """Return the result of the only check with this name or ending, run in this process."""
     checks = sandbox.run("doctor", "--json", *flags).json["checks"]
-    [matching] = [one for one in checks if one["name"].endswith(check)]
+    [matching] = [result for result in checks if result["name"].endswith(check)]
     return dict(matching)
 
 
 def in_this_process(sandbox: Sandbox, check: str) -> RunCheck:
     def run_check() -> list[dict[str, Any]]:
         checks = sandbox.run("doctor", "--folder", str(sandbox.docs), "--json").json["checks"]
-        return [one for one in checks if one["name"] == check]
+        return [result for result in checks if result["name"] == check]
 
     return run_check
 
 
 def set_to(sandbox: Sandbox, name: str) -> int | None:
     """Return a limit of the machine now, and after the next boot."""
-    made = machine(sandbox) / "sysctl"
-    now = dict(line.split("=") for line in made.read_text().splitlines()) if made.exists() else {}
+    limits_file = machine(sandbox) / "sysctl"
+    now = (
+        dict(line.split("=") for line in limits_file.read_text().splitlines()) if limits_file.exists() else {}
+    )
     kept = machine(sandbox) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
     number = now.get(f"fs.inotify.{name}")
     assert number is None or kept.read_text() == f"fs.inotify.{name}={number}\n"
@@ -181,9 +183,9 @@ def small(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 def test_kernel_limits_are_raised(small: Sandbox) -> None:
     small.write("a/b/c.md", "alpha")
     run_check = in_this_process(small, "inotify")
-    few_watches, few_instances = (one["cure"] for one in run_check())
+    few_watches, few_instances = (result["cure"] for result in run_check())
     assert [paste(small, fix).code for fix in (few_watches, few_instances)] == [0, 0]
-    assert [one["result"] for one in run_check()] == ["ok"]
+    assert [result["result"] for result in run_check()] == ["ok"]
 
 
 @proves("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
@@ -309,7 +311,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict
         "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    names = [*files, *(f"{about}/{one}" for one in (*texts, "RECORD"))]
+    names = [*files, *(f"{about}/{file}" for file in (*texts, "RECORD"))]
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
         for path, file in files.items():
             archive.write(file, path)
@@ -340,8 +342,8 @@ def test_model_with_a_missing_file_is_reinstalled(sandbox: Sandbox, monkeypatch:
     whole = embed.wordllama_folder()
     files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
     env = wheel(sandbox.root / "wheels", "wordllama", metadata.version("wordllama"), files)
-    there = Path(env["PIP_TARGET"], "wordllama")
-    monkeypatch.setattr(embed, "wordllama_folder", lambda: there)
+    installed = Path(env["PIP_TARGET"], "wordllama")
+    monkeypatch.setattr(embed, "wordllama_folder", lambda: installed)
     with pytest.raises(UsageError) as caught:
         embed.BuiltinEmbedder()
     pasted = paste(sandbox, str(caught.value).partition("reinstall it: ")[2], env=env)

@@ -36,7 +36,7 @@ def results(ran: Ran) -> dict[str, dict[str, Any]]:
 
 
 def names_with(ran: Ran, result: str) -> set[str]:
-    return {name for name, one in results(ran).items() if one["result"] == result}
+    return {name for name, check in results(ran).items() if check["result"] == result}
 
 
 def test_fresh_folder_passes_all_checks_and_nothing_is_written(sandbox: Sandbox) -> None:
@@ -224,7 +224,7 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
 
     checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [CheckResult("c", "well")])]
     result = run_checks(checks, limit=0.1)
-    results = [(one.subject, one.grade.value, int(one.code)) for one in result]
+    results = [(check.subject, check.grade.value, int(check.code)) for check in result]
     assert results == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
     assert result[1].fix == "check for a hung disk or network"
     never.set()

@@ -66,7 +66,7 @@ def scanned(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 def item(sandbox: Sandbox, path: str) -> dict[str, object]:
     status = sandbox.run("status", "--folder", "docs", "--json", "--documents").json
-    return next(each for each in status["mirrors"][0]["items"] if each["path"] == path)
+    return next(entry for entry in status["mirrors"][0]["items"] if entry["path"] == path)
 
 
 @long

@@ -349,7 +349,7 @@ def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, 
     team = sandbox.run("status", "--json", "--mirror", "team").json["mirrors"][0]
     assert (team["documents"]["ready"], team["last_pass"] is not None) == (1, True)
     history = sandbox.run("history", "--json", "--mirror", "team").json["events"]
-    assert [each["event"] for each in history] == ["uploaded"]
+    assert [event["event"] for event in history] == ["uploaded"]
     sandbox.run("pause", "team")
     assert "! team: paused since " in sandbox.run("status").out
     assert sandbox.run("resume").out.startswith("resumed team\n")

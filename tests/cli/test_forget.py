@@ -44,7 +44,7 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(sandbox: Sandbox, options:
     assert naming(sandbox, *names)
     assert sandbox.run("forget", "handbook", "--yes", *options).code == 0
     left = naming(sandbox, *names)
-    assert [each for each in left if options or not each.startswith("kb/")] == []
+    assert [trace for trace in left if options or not trace.startswith("kb/")] == []
     assert sandbox.run("--once").code == 1
 
 
@@ -54,7 +54,7 @@ def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folde
     assert sandbox.run("--once", "--folder", "docs").code == 0
     ran = sandbox.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs")
     assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
-    assert [each for each in sandbox.state.rglob("*") if each.is_file()] == []
+    assert [file for file in sandbox.state.rglob("*") if file.is_file()] == []
     assert "no earlier run used --folder" in sandbox.run("status").err
     options = ("--folder", "docs", "--state-dir", "own")
     assert sandbox.run("--once", *options).code == 0
@@ -121,13 +121,13 @@ def test_documents_of_a_forgotten_folder_are_deleted_by_its_name(
     assert sandbox.run("--once", "--folder", "docs").code == 0
     forgotten = sandbox.run("forget", "docs", "--yes", *options)
     assert "1 document stays in" in forgotten.out
-    asked = sandbox.run("forget", "docs", "--delete-documents", *options)
-    assert (asked.code, "pass --yes to forget docs" in asked.err) == (2, True)
-    assert "1 document left in" in asked.err
+    refused = sandbox.run("forget", "docs", "--delete-documents", *options)
+    assert (refused.code, "pass --yes to forget docs" in refused.err) == (2, True)
+    assert "1 document left in" in refused.err
     command = forgotten.out.strip().rpartition("to delete it: ")[2]
     ran = sandbox.run(*words_of(command), "--yes")
     assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
-    assert [each for each in sandbox.state.rglob("*") if each.is_file()] == []
+    assert [file for file in sandbox.state.rglob("*") if file.is_file()] == []
     assert sandbox.run("forget", "docs", "--delete-documents", "--yes").code == 2
 
 
@@ -241,8 +241,8 @@ def test_of_several_mirrors_with_one_name_a_person_chooses(sandbox: Sandbox) -> 
     ran = sandbox.run("forget", "notes", "--delete-documents", "--yes")
     assert ran.code == 2
     first, *_ = [line for line in ran.err.splitlines() if "--state-dir" in line]
-    asked = sandbox.run(*words_of(first.removeprefix("kbsync: ")))
-    assert "1 document in" in asked.err
+    refused = sandbox.run(*words_of(first.removeprefix("kbsync: ")))
+    assert "1 document in" in refused.err
     assert sandbox.run(*words_of(first.removeprefix("kbsync: ")), "--yes").code == 0
 
 

@@ -227,7 +227,7 @@ def begin(zhipu: ZhipuSandbox, *words: str, env: dict[str, str] = ENV) -> tuple[
 
 def names(zhipu: ZhipuSandbox) -> dict[str, str]:
     result = zhipu.run("kb", "list", "--json", env=ENV).json["knowledge_bases"]
-    return {one["id"]: one["name"] for one in result}
+    return {base["id"]: base["name"] for base in result}
 
 
 @pytest.mark.parametrize("typed", ["1", HOME_ID, "handbook"])

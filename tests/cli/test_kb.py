@@ -82,7 +82,7 @@ def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: Zhipu
     assert [row["id"] for row in listed] == ["3", "11", "12"]
     zhipu.service.turn(not_offered=["models"])
     known = zhipu.run("kb", "models", "--json").json["models"]
-    assert [one["name"] for one in known] == [row["name"] for row in listed]
+    assert [model["name"] for model in known] == [row["name"] for row in listed]
     assert zhipu.run("kb", "create", "guides").code == 0
 
 
@@ -220,8 +220,8 @@ def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuSandbo
 
 def create(zhipu: ZhipuSandbox, *words: str) -> str:
     ran = zhipu.run("kb", *words, "--json").check_success()
-    [one] = [value for key, value in ran.json.items() if key != "config"]
-    return str(one["id"])
+    [created] = [value for key, value in ran.json.items() if key != "config"]
+    return str(created["id"])
 
 
 def settings_of(zhipu: ZhipuSandbox, *words: str) -> dict[str, Any]:
@@ -305,7 +305,9 @@ def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuSandbox) -
     )
     changed = zhipu.run("kb", "app", "update", ident, "--name", "zhipu", "--json").json["application"]
     assert (changed["name"], changed["description"]) == ("zhipu", "Answers")
-    assert [one["id"] for one in zhipu.run("kb", "app", "list", "--json").json["applications"]] == [ident]
+    assert [
+        application["id"] for application in zhipu.run("kb", "app", "list", "--json").json["applications"]
+    ] == [ident]
     assert zhipu.run("kb", "app", "delete", ident).code == 2
     assert zhipu.run("kb", "app", "delete", ident, "--yes", "zhipu").code == 0
     assert zhipu.run("kb", "app", "list", "--json").json == {"applications": []}

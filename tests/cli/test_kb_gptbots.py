@@ -29,8 +29,8 @@ class Bot(Sandbox):
         )
 
     def documents(self) -> dict[str, dict[str, Any]]:
-        there = self.server.app.snapshot()["documents"]
-        return {one["name"]: one for one in there if not one["deleted"]}
+        documents = self.server.app.snapshot()["documents"]
+        return {document["name"]: document for document in documents if not document["deleted"]}
 
 
 @pytest.fixture
@@ -112,12 +112,12 @@ def test_unsupported_setting_is_refused_before_confirmation(sandbox: Bot, words:
 def test_lost_response_leaves_one_base_and_its_id_is_found(sandbox: Bot, kind: str) -> None:
     sandbox.server.faults.add(Fault(kind, op="create-base"))
     result = sandbox.run("kb", "create", "guides", "--json").check_success()
-    there = [base_id for base_id, name in bases(sandbox).items() if name == "guides"]
-    assert there == [result.json["knowledge_base"]["id"]]
+    base_ids = [base_id for base_id, name in bases(sandbox).items() if name == "guides"]
+    assert base_ids == [result.json["knowledge_base"]["id"]]
 
 
 def serving(sandbox: Bot) -> set[str]:
-    return {name for name, one in sandbox.documents().items() if one["serving"]}
+    return {name for name, document in sandbox.documents().items() if document["serving"]}
 
 
 @long

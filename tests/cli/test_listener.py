@@ -116,8 +116,8 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     eventually(lambda: zhipu.status()["documents"]["ready"] == len(FORMS) + 2)
     eventually(lambda: len(sent) == len(FORMS) + 1)  # one is never sent, another twice
-    eventually(lambda: all(each.body for each in sent))
-    assert {(each.status, json.loads(each.body)["code"]) for each in sent} == {(200, 200)}
+    eventually(lambda: all(request.body for request in sent))
+    assert {(request.status, json.loads(request.body)["code"]) for request in sent} == {(200, 200)}
 
     assert httpx.post(f"{url[:-1]}x", content=b"{}", timeout=60, trust_env=False).status_code == 404
     assert daemon.end() == 0

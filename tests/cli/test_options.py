@@ -191,7 +191,7 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuSandbox) 
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 2
     wrong = [check for check in ran.json["checks"] if check["result"] == "wrong"]
-    assert {one["name"] for one in wrong} == {"config", "handbook: knowledge base"}
+    assert {check["name"] for check in wrong} == {"config", "handbook: knowledge base"}
     for command in ("--once", "search text", "explain 7.md"):
         ran = zhipu.run(*command.split())
         assert (ran.code, "is not set in the environment" in ran.words) == (2, True), command

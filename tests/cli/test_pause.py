@@ -72,7 +72,7 @@ def test_pause_refusals(two: Sandbox) -> None:
         ("rescan", "othr"): "did you mean other?",
     }
     ran = {words: two.run(*words) for words in refused}
-    assert {words: one.code for words, one in ran.items()} == dict.fromkeys(refused, 2)
+    assert {words: result.code for words, result in ran.items()} == dict.fromkeys(refused, 2)
     assert [words for words, says in refused.items() if says not in ran[words].err] == []
 
 

@@ -31,7 +31,11 @@ def commands(above: click.Command = kbsync, *names: str) -> Iterator[tuple[tuple
             yield from commands(command, *names, name)
 
 
-GROUPS = {words: one for words, one in commands() if isinstance(one, click.Group) and one is not kbsync}
+GROUPS = {
+    words: command
+    for words, command in commands()
+    if isinstance(command, click.Group) and command is not kbsync
+}
 
 
 @pytest.mark.parametrize("words", GROUPS, ids=" ".join)

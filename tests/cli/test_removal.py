@@ -52,7 +52,9 @@ def removal_shown(port: int, mirror: str) -> Any:
             if "\n\n" in text and "event: frame" in text:
                 break
     frame = json.loads(text.partition("data: ")[2].partition("\n\n")[0])
-    return next((one["removal"] for one in frame["mirrors"] if one["name"] == mirror), None)
+    return next(
+        (mirror_view["removal"] for mirror_view in frame["mirrors"] if mirror_view["name"] == mirror), None
+    )
 
 
 def names(sandbox: Sandbox) -> list[str]:

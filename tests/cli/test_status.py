@@ -497,7 +497,7 @@ def test_most_severe_problem_comes_first_in_exit_code_order(
 def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
     halt = Halt("quota", "no money", "kbsync retry")
     looks = [standing(1, pending=1)] * 2 + [standing(2)] + [standing(2, halt=halt)] * 2
-    sights = iter([[each] for each in looks])
+    sights = iter([[report] for report in looks])
 
     def read_reports() -> list[MirrorReport]:
         with contextlib.suppress(StopIteration):

@@ -167,7 +167,7 @@ class TroubledSandbox(ZhipuSandbox):
     def mirrors(self) -> dict[str, dict[str, Any]]:
         """Return `status --json --documents`, by mirror."""
         status_report = self.run("status", "--json", "--documents").json["mirrors"]
-        return {one["name"]: one for one in status_report}
+        return {mirror["name"]: mirror for mirror in status_report}
 
     def close(self) -> None:
         super().close()
@@ -218,7 +218,7 @@ class Evidence:
         self.refused = daemon.wait_for_event("config.refused")
         self.sandbox.mend_all()
         daemon.send_signal(signal.SIGHUP)
-        cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
+        cures = {name: mirror["halt"]["cure"] for name, mirror in self.watched.items() if mirror["halt"]}
         cures["broken"] = "kbsync retry"
         self.pasted = {name: paste(self.sandbox, fix) for name, fix in cures.items() if fix}
         self.mirrors_after = self._when_all_is_well(daemon)

@@ -105,9 +105,9 @@ class SharedBase:
 
 def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
     """Return mirrors from folder, prefix and base."""
-    made = [MirrorConfig(name=f"m{n}", folder=Path(one[0]), prefix=one[1]) for n, one in enumerate(rows)]
+    plain = [MirrorConfig(name=f"m{n}", folder=Path(row[0]), prefix=row[1]) for n, row in enumerate(rows)]
     targets: list[Any] = [SharedBase(row[2]) for row in rows]
-    return [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
+    return [replace(mirror, target=target) for mirror, target in zip(plain, targets, strict=True)]
 
 
 def test_prefixes_that_begin_each_other_in_one_base_are_reported() -> None:

@@ -118,7 +118,7 @@ def test_state_directory_is_created_private(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     check_state_dir(folder)
     check_state_dir(folder)
-    assert [stat.S_IMODE(one.stat().st_mode) for one in (folder, folder.parent)] == [0o700, 0o700]
+    assert [stat.S_IMODE(directory.stat().st_mode) for directory in (folder, folder.parent)] == [0o700, 0o700]
     folder.chmod(0o755)  # an existing directory keeps its mode
     check_state_dir(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
@@ -179,7 +179,9 @@ def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
     (below / "folders" / "damaged").mkdir()
     (below / "folders" / "damaged" / "folder").write_bytes(b"relative")
     (below / "folders" / "file").touch()
-    assert known_folders(below) == [KnownFolder(one, folder_state_dir(one, below)) for one in sorted(folders)]
+    assert known_folders(below) == [
+        KnownFolder(folder, folder_state_dir(folder, below)) for folder in sorted(folders)
+    ]
 
 
 def test_innermost_known_folder_containing_a_directory_is_used(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def test_checked_in_schema_matches_the_model(file: Path) -> None:
 def every(part: Any, key_path: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return all keys of the schema with their descriptions."""
     matching = []
-    for key, one in part.get("properties", {}).items():
-        matching += [(f"{key_path}.{key}", one), *every(one, f"{key_path}.{key}")]
+    for key, value in part.get("properties", {}).items():
+        matching += [(f"{key_path}.{key}", value), *every(value, f"{key_path}.{key}")]
     for inner in [part["items"]] if "items" in part else part.get("oneOf", []):
         matching += every(inner, key_path)
     return matching
@@ -40,8 +40,8 @@ def every(part: Any, key_path: str = "") -> list[tuple[str, dict[str, Any]]]:
 def test_every_key_is_described_and_every_block_is_closed() -> None:
     keys = every(schema())
     assert len(keys) > 30
-    assert [key_path for key_path, one in keys if not one.get("description")] == []
-    assert not any(one["additionalProperties"] for _, one in keys if one.get("type") == "object")
+    assert [key_path for key_path, value in keys if not value.get("description")] == []
+    assert not any(value["additionalProperties"] for _, value in keys if value.get("type") == "object")
 
 
 def test_schema_defaults_are_written_as_in_a_config() -> None:

@@ -111,13 +111,13 @@ def test_key_is_never_sent_unencrypted(tmp_path: Path, hosts: str, clear: bool) 
         assert not is_in_the_clear(f"https://{host}/api")
         errors = problem_lines(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
         assert len(errors) == clear
-        assert all("API key would be sent unencrypted; write https://" in one for one in errors)
+        assert all("API key would be sent unencrypted; write https://" in error for error in errors)
 
 
 @pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
 def test_prefix_leaves_room_for_paths(tmp_path: Path, prefix: str, good: bool) -> None:
     errors = problems(tmp_path, with_settings(f"prefix: {prefix}\ntarget: {{{LEAST}}}"))
-    assert [one.key for one in errors] == ([] if good else ["mirrors[0].prefix"])
+    assert [error.key for error in errors] == ([] if good else ["mirrors[0].prefix"])
     assert problems(tmp_path, with_settings(f"prefix: {prefix}")) == []
 
 
@@ -143,10 +143,10 @@ def test_on_demand_ranking_model_is_one_of_the_valid_names() -> None:
 
 
 def test_search_and_ask_settings_are_parsed(tmp_path: Path) -> None:
-    said = "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}"
+    settings = "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}"
     for more, search in (
         ("", GptbotsSearchConfig(None, None, None)),
-        (f", {said}", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank")),
+        (f", {settings}", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank")),
     ):
         target = mirror(tmp_path, f"target: {{{GPTBOTS}{more}}}").target
         assert isinstance(target, GptbotsTargetConfig)
@@ -187,7 +187,7 @@ def test_each_mirror_base_and_key_has_its_own_secret(other: MirrorConfig) -> Non
 def test_listener_knows_the_secrets_of_called_mirrors() -> None:
     silent = replace(MIRROR, name="silent", target=replace(TARGET, callback_base=None))
     known = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
-    assert {name: one.reveal() for name, one in known.items()} == {"handbook": secret(MIRROR)}
+    assert {name: value.reveal() for name, value in known.items()} == {"handbook": secret(MIRROR)}
     assert secret(MIRROR) not in str(known)
     assert callback_url(silent) is None
 
@@ -216,7 +216,7 @@ def test_callback_address_is_accepted_or_refused_with_a_reason(
         tmp_path, f"{http}\nmirrors: [{{name: handbook, folder: /srv/handbook, target: {target}}}]\n"
     )
     assert len(errors) == bool(words)
-    assert all("mirrors[0].target.callback_base" in one and words in one for one in errors)
+    assert all("mirrors[0].target.callback_base" in error and words in error for error in errors)
 
 
 async def test_mirrors_of_one_account_share_whether_it_is_down(tmp_path: Path) -> None:

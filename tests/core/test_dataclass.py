@@ -77,7 +77,7 @@ def classes(module: Any) -> SimpleNamespace:
     class Empty:
         """No fields."""
 
-    return SimpleNamespace(**{name: made for name, made in locals().items() if isinstance(made, type)})
+    return SimpleNamespace(**{name: value for name, value in locals().items() if isinstance(value, type)})
 
 
 def outcomes(case: str, module: Any) -> list[object]:
@@ -122,7 +122,7 @@ CASES = {
     "own": lambda c: (c.Own("a").name, repr(c.Own("a")), c.Own("a") == 3, hash(c.Own("a"))),
     "empty": lambda c: (c.Empty() == c.Empty(), hash(c.Empty()) == hash(c.Empty()), c.Empty() == 1),
     "match": lambda c: (c.Value.__match_args__, c.Keyed.__match_args__),
-    "fields": lambda c: [(each.name, each.type, each.repr) for each in dataclasses.fields(c.Longer)],
+    "fields": lambda c: [(field.name, field.type, field.repr) for field in dataclasses.fields(c.Longer)],
 }
 
 

@@ -68,7 +68,9 @@ PATHS = (
 PREFIXES = st.sampled_from(["", "", "hb-", "guides/", "a_", "_", "~", "é", "e\u0301", "手册 ", ".", "x" * 90])
 NUMBERS = st.sampled_from([0, 0, 1, 2, 37, 999_999])
 ASCII_PATHS = (
-    st.lists(st.sampled_from([one for one in FRAGMENTS if one.isascii()]), min_size=1, max_size=6)
+    st.lists(
+        st.sampled_from([fragment for fragment in FRAGMENTS if fragment.isascii()]), min_size=1, max_size=6
+    )
     .map("".join)
     .filter(is_path)
 )
@@ -160,10 +162,12 @@ def test_name_is_short_safe_and_keeps_its_extension(prefix: str, path: str, numb
 @long
 @enumerated()
 @pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
-@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+@pytest.mark.parametrize("naming", STYLES, ids=lambda naming: naming.style)
 def test_all_short_paths_have_distinct_names(naming: Naming, alphabet: str) -> None:
     lengths = range(1, 6)
-    texts = ("".join(one) for length in lengths for one in itertools.product(alphabet, repeat=length))
+    texts = (
+        "".join(characters) for length in lengths for characters in itertools.product(alphabet, repeat=length)
+    )
     paths = [text for text in texts if is_path(text)]
     names = {nfd(naming.name(path, ONE, number)): (path, number) for path in paths for number in (0, 2)}
     assert len(names) == 2 * len(paths)
@@ -183,7 +187,7 @@ def test_too_long_path_keeps_its_head_and_hash() -> None:
     assert TAGGED.short_of(one) != TAGGED.short_of(other)
 
 
-@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+@pytest.mark.parametrize("naming", STYLES, ids=lambda naming: naming.style)
 def test_number_does_not_decide_whether_a_name_is_shortened(naming: Naming) -> None:
     for length in range(170, 205):
         path = "x" * length + ".md"
@@ -296,7 +300,7 @@ SAMPLES = [
 
 @pytest.mark.parametrize("mangle", MANGLES.values(), ids=MANGLES)
 @pytest.mark.parametrize("number", [0, 3])
-@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+@pytest.mark.parametrize("naming", STYLES, ids=lambda naming: naming.style)
 def test_name_is_recognized_after_a_service_altered_it(
     naming: Naming, mangle: Callable[[str], str], number: int
 ) -> None:
@@ -341,7 +345,7 @@ NEIGHBOURS = (
 )
 
 
-@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+@pytest.mark.parametrize("naming", STYLES, ids=lambda naming: naming.style)
 def test_different_words_mean_a_different_document(naming: Naming) -> None:
     for path, other in NEIGHBOURS:
         assert not naming.recognizes(naming.name(path, ONE), naming.name(other, ONE))

@@ -81,7 +81,11 @@ def edit(desk: ZhipuSandbox, turn: int, chance: random.Random) -> set[str]:
 
 def searchable(desk: ZhipuSandbox) -> set[str]:
     """Return the paths that searches find now, in any version."""
-    return {path for path, them in desk.service.by_path().items() if any(one["stat"] == 1 for one in them)}
+    return {
+        path
+        for path, documents in desk.service.by_path().items()
+        if any(document["stat"] == 1 for document in documents)
+    }
 
 
 def check_mirror(desk: ZhipuSandbox, foreign_before: dict[str, str], tally: Tally) -> None:
@@ -92,7 +96,7 @@ def check_mirror(desk: ZhipuSandbox, foreign_before: dict[str, str], tally: Tall
     """
     desk.once()
     wrong = tally.compare(digests_in(desk.docs), desk.service.digests())
-    tally.lost += sum(one["stat"] != 1 for one in desk.service.ours())
+    tally.lost += sum(document["stat"] != 1 for document in desk.service.ours())
     tally.foreign += len(foreign_before.items() ^ foreign(desk).items())
     stored = Counter(entry["name"] for entry in desk.service.effects("stored"))
     tally.duplicated += sum(times > 1 for times in stored.values())

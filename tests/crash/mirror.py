@@ -49,10 +49,10 @@ class CrashedMirror:
 
     async def tidy(self) -> None:
         """Keep enough files to edit, but few enough that passes don't get longer from turn to turn."""
-        there = len(self.world.on_disk())
-        if there < FILES:
+        files = len(self.world.on_disk())
+        if files < FILES:
             self.world.write_many(FILES, f"more{self.world.clock.now:.0f}-")
-        elif there > 2 * FILES:
+        elif files > 2 * FILES:
             for path in self.spare(FILES):
                 self.delete(path)
         else:

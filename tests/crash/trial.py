@@ -133,9 +133,9 @@ class Turn:
 
     def _check_serving(self) -> None:
         """Check that the documents of serving uploads exist."""
-        there = {known for one in self.bench.ours() for known in (one.id, one.name)}
+        known_names = {known for document in self.bench.ours() for known in (document.id, document.name)}
         for row in self._serving():
-            if row.remote_id not in there:
+            if row.remote_id not in known_names:
                 self._blame("violations", f"{row.path} seems to be served by {row.remote_id}")
 
     def _check_recipes(self) -> None:

@@ -26,7 +26,7 @@ def server(postgres: Server) -> Iterator[Server]:
 
 
 def block_with(language: str, words: str) -> Block:
-    [block] = [each for each in blocks(PAGE, language) if words in each.text]
+    [block] = [candidate for candidate in blocks(PAGE, language) if words in candidate.text]
     return block
 
 

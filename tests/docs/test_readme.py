@@ -138,7 +138,7 @@ def test_every_command_of_a_week_works(tmp_path: Path) -> None:
     (home / "more").mkdir()
     (home / "notes").symlink_to("handbook")
     used = set[str]()
-    for typed in (one for one in week() if one.startswith(("kbsync ", "echo "))):
+    for typed in (line for line in week() if line.startswith(("kbsync ", "echo "))):
         line = re.sub(r"\b(PATH|DIR|NAME|FILE)\b", lambda match: places[match[0]], typed)
         line += " --config other.yaml" if " init " in line else ""
         line = f"timeout --preserve-status 4 {line} || true" if "--watch" in line else line
@@ -166,7 +166,7 @@ def test_commands_of_a_week_for_the_machine_are_those_of_tested_pages() -> None:
         for line in block.text.splitlines()
     }
     programs = ("cp ", "systemctl ", "pipx ")
-    of_machine = [one for one in week() if one.startswith(programs)]
+    of_machine = [line for line in week() if line.startswith(programs)]
     assert len(of_machine) == 4
     assert set(of_machine) <= tested
     assert "`loginctl enable-linger`" in (ROOT / "docs/service.md").read_text()

@@ -24,7 +24,9 @@ pytestmark = long
 
 PAGE = ROOT / "docs" / "scale.md"
 BACK_UP, RESTORE, REPAIR = (block.text for block in blocks(PAGE, "sh"))
-STATEMENTS = [each for block in blocks(PAGE, "sql") for each in block.text.split(";\n") if each.strip()]
+STATEMENTS = [
+    statement for block in blocks(PAGE, "sql") for statement in block.text.split(";\n") if statement.strip()
+]
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_every_statement_runs_and_returns_what_the_page_says(host: Host) -> None
         put(two, entry(1, "delta"))
         server.run("kb", "VACUUM ANALYZE")
         server.run("kb", "SELECT pg_stat_force_next_flush()")
-        questions = [each for each in STATEMENTS if each.startswith("SELECT")]
+        questions = [statement for statement in STATEMENTS if statement.startswith("SELECT")]
         for statement in STATEMENTS:
             if statement not in questions:
                 server.run("kb", statement)

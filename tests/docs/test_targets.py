@@ -112,7 +112,7 @@ def test_page_lists_the_reaction_to_each_code() -> None:
     in_docs = {code: what for what, codes in table(ZHIPU, "meaning, and") for code in codes.split()}
     assert in_docs.keys() == SENTENCES_OF_ZHIPU.keys()
     for code, what in in_docs.items():
-        [meaning] = [each for beginning, each in MEANINGS.items() if what.startswith(beginning)]
+        [meaning] = [text for beginning, text in MEANINGS.items() if what.startswith(beginning)]
         # The response of an optional call with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
         answer = HttpResponse("upload-url", 200, {}, body, "", 0.0)

@@ -165,7 +165,9 @@ class MirrorMachine(RuleBasedStateMachine):
         self.oracle.check(self.search_results(), f"{change.op} of {change.path}")
 
     def search_results(self) -> list[tuple[str, str]]:
-        return [one.search_result for one in self.bench.ours() if one.search_result is not None]
+        return [
+            document.search_result for document in self.bench.ours() if document.search_result is not None
+        ]
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -387,7 +389,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def add_foreign(self, size: int, path: str) -> None:
         """Add another user's document, perhaps with a name of ours."""
         self.note("add_foreign", size, path)
-        names = [one.name for one in self.bench.ours()]
+        names = [document.name for document in self.bench.ours()]
         self.bench.add_foreign(names[-1] if names and size else path.replace("/", "_"))
 
     @rule(number=NUMBERS, replaced=st.booleans())

@@ -199,11 +199,11 @@ class Oracle:
         finds either of the two, and after another change of the file only that one can be proven ours.
         """
         left = ids.keys() & self.leftovers.keys()
-        replaced = [shown for one, shown in self.leftovers.items() if one not in ids]
-        for one, shown in ids.items():
-            if one not in left and shown in replaced:
+        replaced = [shown for remote_id, shown in self.leftovers.items() if remote_id not in ids]
+        for remote_id, shown in ids.items():
+            if remote_id not in left and shown in replaced:
                 replaced.remove(shown)
-                left.add(one)
+                left.add(remote_id)
         return left
 
     def expect_recreation(self, paths: Iterable[str]) -> None:
@@ -268,7 +268,9 @@ class Oracle:
     def is_carried_off(self, path: str) -> bool:
         """Return whether the file seen there is at another path now: its document may have followed it."""
         text = self._previous_files.get(path)
-        return any(text == there != self._previous_files.get(other) for other, there in self.files.items())
+        return any(
+            text == other_text != self._previous_files.get(other) for other, other_text in self.files.items()
+        )
 
     def asked_first(self, paths: Iterable[str]) -> None:
         """Record that so many files are missing at once that their documents need approval first."""
@@ -301,7 +303,7 @@ class Oracle:
         If that pass was interrupted and the file changes, the document with its new name may be deleted: the
         other one serves.
         """
-        return {one for one, there in texts.items() if one not in self.files and text in there}
+        return {path for path, known_texts in texts.items() if path not in self.files and text in known_texts}
 
     def _is_owed(self, path: str) -> bool:
         """Return whether searches must find this path: not if its document may have been another file's

@@ -60,7 +60,7 @@ def recipes(world: World) -> dict[str, str]:
 
 
 def made_as(world: World, size: int) -> set[str]:
-    return {path for path, made in recipes(world).items() if made == f"size {size}"}
+    return {path for path, recipe in recipes(world).items() if recipe == f"size {size}"}
 
 
 @long
@@ -138,9 +138,9 @@ def approve_and_turn_back(world: World) -> None:
 
 def upgrade(world: World) -> None:
     """Change the program's recipes, with the same config."""
-    asked = world.settings.fingerprint
+    fingerprint = world.settings.fingerprint
     set_to(world, 3)
-    world.settings = replace(world.settings, fingerprint=asked)
+    world.settings = replace(world.settings, fingerprint=fingerprint)
 
 
 def edit_one_and_add_one(world: World) -> None:
@@ -259,7 +259,9 @@ async def test_plan_announces_what_a_pass_will_hold(world: World) -> None:
     set_to(world, 2)
     before = await planned(world)
     assert len(before.held) == MANY and before.reembed == [] and before.bytes_to_send == 0
-    assert {one.cause for one in before.held} == {"recipe"} and sum(one.size for one in before.held) == 100
+    assert {planned_file.cause for planned_file in before.held} == {"recipe"} and sum(
+        planned_file.size for planned_file in before.held
+    ) == 100
     await world.once()
     held = await planned(world)
     assert paths(held.held) == paths(before.held) and held.unchanged == 0

@@ -140,7 +140,7 @@ async def test_events_of_a_folder_case_rename_are_renames(tmp_path: Path) -> Non
 async def test_leftover_under_the_old_spelling_is_orphaned(tmp_path: Path) -> None:
     world = await mirrored(tmp_path, MemoryTarget, *PATHS, embedded=True)
     world.base.add("REPORT.md", b"text", path="REPORT.md", upload_id=7, foreign=False)
-    assert [one.path for one in (await verified(world)).orphaned] == ["REPORT.md"]
+    assert [finding.path for finding in (await verified(world)).orphaned] == ["REPORT.md"]
     assert (await audited(world)).orphaned == 1
 
 

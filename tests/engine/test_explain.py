@@ -440,5 +440,5 @@ async def test_verify_plan_and_explain_agree_on_a_refused_rename(renamed: World)
         in (await explained(renamed, NEW)).answer
     )
     plan = await planned(renamed)
-    assert [one.path for one in plan.failed] == [NEW]
+    assert [file.path for file in plan.failed] == [NEW]
     assert plan.rename == []

@@ -70,7 +70,7 @@ class Slots:
             end = (self.now + seconds, next(self._numbers), lane, self.turns.begin(lane), seconds)
             heapq.heappush(self._ends, end)
             self.starts.append((self.now, lane))
-            under_way = Counter(one[2] for one in self._ends)
+            under_way = Counter(turn[2] for turn in self._ends)
             self.most[lane] = max(self.most[lane], under_way[lane])
 
     def end_one(self) -> None:

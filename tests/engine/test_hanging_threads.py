@@ -206,8 +206,8 @@ async def test_no_state_transaction_waits_for_a_disk(tmp_path: Path, disk_calls:
     world.delete("f2.md")
     make_stray(world, "gone.md")
     findings = await verified(world)
-    assert [one.path for one in findings.orphaned] == ["f2.md", "gone.md"]
-    assert [one.path for one in findings.stale] == ["f0.md", "moved.md", "new.md"]
+    assert [finding.path for finding in findings.orphaned] == ["f2.md", "gone.md"]
+    assert [finding.path for finding in findings.stale] == ["f0.md", "moved.md", "new.md"]
     for path in ("f0.md", "f2.md", ""):
         await explained(world, path)
     await world.once()

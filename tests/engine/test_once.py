@@ -618,7 +618,9 @@ async def test_first_version_is_searchable_until_the_next_one_is(first_is_found:
 async def test_first_version_serves_when_the_next_one_fails(first_is_found: World) -> None:
     world = first_is_found
     world.write("a.md", "second")
-    world.base.behaviour.failures = [Failure(lambda one: one.digest.startswith("16367aac"), times=99)]
+    world.base.behaviour.failures = [
+        Failure(lambda document: document.digest.startswith("16367aac"), times=99)
+    ]
     await world.once()
     assert world.searchable_texts() == {"a.md": "first"}
     assert world.statuses() == {"failed": 1}

@@ -147,7 +147,7 @@ async def test_deletion_causes_distinguish_missing_deselected_and_emptied(world:
     world.write("f1.md", "")
     world.write(".kbsyncignore", "drafts/\nf2.md\n")
     plan = await planned(world)
-    causes = {one.path: one.cause for one in plan.delete}
+    causes = {file.path: file.cause for file in plan.delete}
     assert causes == {
         "f0.md": "gone", "f1.md": "emptied", "f2.md": "deselected", "drafts/d.md": "deselected",
     }  # fmt: skip
@@ -225,12 +225,12 @@ NAMES = ["a.md", "b.md", "c.txt", "d.md", "sub/e.md", "sub/f.md", "sub/deep/g.md
 
 
 def random_edit(world: World, chance: random.Random) -> None:
-    there = sorted(p for p in world.root.rglob("*") if p.is_file() and p.name != ".kbsyncignore")
+    files = sorted(p for p in world.root.rglob("*") if p.is_file() and p.name != ".kbsyncignore")
     kind = chance.randrange(12)
-    if kind <= 2 or not there:
+    if kind <= 2 or not files:
         world.write(chance.choice(NAMES), f"text {chance.randrange(6)}")
         return
-    file = chance.choice(there)
+    file = chance.choice(files)
     match kind:
         case 3:
             file.unlink()

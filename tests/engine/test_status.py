@@ -132,9 +132,9 @@ async def test_retry_is_offered_only_where_it_can_succeed_without_a_change(world
         error = partial(Unfit, "no", code=code)
         world.base.faults.append(Fault("put", error=error, match=f"{code}.md", times=99))
     events = await once_with_failures(world)
-    can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
+    can_succeed = status(world, lambda mirror: {item.path: item.may_succeed for item in mirror.items or ()})
     assert can_succeed == events == {f"{code}.md": code in ("timeout", "other") for code in codes}
-    assert set(status(world, lambda one: {item.state for item in one.items or ()})) == {Status.FAILED}
+    assert set(status(world, lambda mirror: {item.state for item in mirror.items or ()})) == {Status.FAILED}
 
 
 async def test_retry_is_offered_for_unreadable_files_but_not_for_large_ones(
@@ -148,7 +148,7 @@ async def test_retry_is_offered_for_unreadable_files_but_not_for_large_ones(
     with monkeypatch.context() as patch:
         patch.setattr(reconcile, "digest", lambda *_: UnreadableFile("permission denied"))
         assert await once_with_failures(world) == {"f0.md": True}
-    can_succeed = status(world, lambda one: {item.path: item.may_succeed for item in one.items or ()})
+    can_succeed = status(world, lambda mirror: {item.path: item.may_succeed for item in mirror.items or ()})
     assert can_succeed == {"f0.md": True, "f1.md": False, "large.md": False}
     world.post_request("retry", paths=["f0.md"])
     await world.once()

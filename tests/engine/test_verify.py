@@ -87,7 +87,7 @@ async def test_verify_findings_after_each_kind_of_change(
         await world.once()
     findings = await verified(world)
     assert (paths(findings), findings.foreign, findings.ok) == (expected, foreign, not expected)
-    assert all(why in one.why for one in (*findings.stale, *findings.orphaned, *findings.duplicate))
+    assert all(why in finding.why for finding in (*findings.stale, *findings.orphaned, *findings.duplicate))
 
 
 async def test_document_of_a_deleted_file_is_orphaned_and_its_deletion_may_be_held(world: World) -> None:

@@ -517,8 +517,8 @@ def overlaid(layers: Path, folder: Path) -> Iterator[Path]:
     """Mount an overlay at `folder` over the yielded folder, whose changes no watch at `folder` sees."""
     with mounted(layers, "10m"):
         lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
-        for each in (lower, upper, work):
-            each.mkdir()
+        for layer in (lower, upper, work):
+            layer.mkdir()
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", folder], check=True)
         try:

@@ -443,7 +443,7 @@ class MemoryBase:
         document.polls_left = self.behaviour.indexing_polls
         begins = self._agenda.now
         if self.behaviour.one_at_a_time:
-            begins = max([begins, *(one.due for one in self.documents.values())])
+            begins = max([begins, *(document.due for document in self.documents.values())])
         document.due = begins + seconds
         seconds = document.due - self._agenda.now
         self._finish_if_due(document)

@@ -117,8 +117,8 @@ class MemoryTarget(Target):
             uploads = [await self._read(document) for document in documents]
             return await self._play(
                 fault,
-                lambda: [self._outcome(one) for one in uploads],
-                lambda: [Accepted(one.remote_id) for one in uploads],
+                lambda: [self._outcome(upload) for upload in uploads],
+                lambda: [Accepted(upload.remote_id) for upload in uploads],
             )
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:

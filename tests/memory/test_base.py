@@ -156,7 +156,7 @@ async def test_lost_upload_appears_later_with_its_creation_time(
         with pytest.raises(Unsure):
             await target.put([outgoing()])
     else:
-        assert [type(one) for one in await target.put([outgoing()])] == [Unsure]
+        assert [type(outcome) for outcome in await target.put([outgoing()])] == [Unsure]
     clock.advance(19.9)
     assert await rows(target) == []
     clock.advance(5.0)

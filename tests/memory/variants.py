@@ -79,14 +79,14 @@ class OnceMemory(MemoryTarget):
     stores_texts_once = True
 
     def _create(self, upload: Sent) -> Document:
-        there = self._base.documents
-        old = there.get(upload.document.replaces or "")
+        documents = self._base.documents
+        old = documents.get(upload.document.replaces or "")
         if old is not None and old.digest == upload.content.digest:
             self._remove(old.remote_id)
-        for one in there.values():
-            if one.digest == upload.content.digest:
-                said = f"another document has this text: {one.name}"
-                failure = Failure(upload.remote_id, FOREVER, said, "duplicate", twin=one.remote_id)
+        for document in documents.values():
+            if document.digest == upload.content.digest:
+                reason = f"another document has this text: {document.name}"
+                failure = Failure(upload.remote_id, FOREVER, reason, "duplicate", twin=document.remote_id)
                 self._base.behaviour.failures.append(failure)
                 break
         return super()._create(upload)

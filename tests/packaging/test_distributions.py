@@ -58,11 +58,11 @@ def metadata(unpacked: Path) -> Message:
 
 
 def test_wheel_contains_only_the_program(unpacked: Path) -> None:
-    there = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
+    files = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
     program = {
         str(p.relative_to(ROOT)) for p in (ROOT / "kbsync").rglob("*") if p.suffix != ".pyc" and p.is_file()
     }
-    assert {name for name in there if ".dist-info/" not in name} - REVISION == program
+    assert {name for name in files if ".dist-info/" not in name} - REVISION == program
     assert {"kbsync/py.typed", "kbsync/config/schema.json"} <= program
 
 
@@ -111,9 +111,9 @@ def test_build_without_git_is_given_the_commit(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so nobody knows what belongs to it")
 def test_sdist_equals_the_checkout(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
-        there = {name.partition("/")[2] for name in archive.getnames()}
+        files = {name.partition("/")[2] for name in archive.getnames()}
     listed = ran("git", "ls-files", cwd=ROOT).stdout.splitlines()
-    assert listed and {name for name in listed if (ROOT / name).is_file()} - there == set()
+    assert listed and {name for name in listed if (ROOT / name).is_file()} - files == set()
 
 
 def test_unpacked_sdist_mirrors_and_searches(unpacked: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_page_names_the_variables_and_the_address() -> None:
     assert all(f"{name}=" in PAGE for name in re.findall(r"\$\{(\w+):\?", text))
     [port] = yaml.safe_load(text)["services"]["kbsync"]["ports"]
     url = f"http://{port.rpartition(':')[0]}/mcp"
-    [block] = [json.loads(each) for each in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+    [block] = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
     assert block["servers"]["notes"]["url"] == url
     assert f" {url} --header" in PAGE
     assert "docker compose -f docker/desktop.yaml up" in PAGE

@@ -33,7 +33,9 @@ def composed() -> dict[str, Any]:
 
 
 def of_kind(kind: str) -> dict[str, Any]:
-    return next(each for each in yaml.safe_load_all(KUBERNETES.read_text()) if each["kind"] == kind)
+    return next(
+        resource for resource in yaml.safe_load_all(KUBERNETES.read_text()) if resource["kind"] == kind
+    )
 
 
 def pod() -> dict[str, Any]:

@@ -139,8 +139,8 @@ def overwrite(state: Path) -> None:
     """
     for file in (state, state.with_name("state.db-wal")):
         size = max(file.stat().st_size, 8192)
-        with file.open("r+b") as there:
-            there.write(b"\xa5" * size)
+        with file.open("r+b") as content:
+            content.write(b"\xa5" * size)
 
 
 @pytest.fixture

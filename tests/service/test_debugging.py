@@ -55,7 +55,9 @@ async def test_each_file_check_logs_differences_and_the_decision(
     ):
         change()
         await world.once()
-        messages += [(one["path"], one["outcome"], one["differs"]) for one in recorded.take("file.judged")]
+        messages += [
+            (event["path"], event["outcome"], event["differs"]) for event in recorded.take("file.judged")
+        ]
     outcomes = [(path, outcome) for path, outcome, _ in messages]
     assert outcomes == [
         ("a.md", "new"),

@@ -82,7 +82,7 @@ def test_no_hint_is_lost_without_reporting_overflow(added: list[Hint], most: int
     for hint in added:
         at_or_above = {hint.path, *ancestors(hint.path)}
         by = GONE if hint.kind is GONE else TREE
-        assert hint in taken or any(one.kind is by and one.path in at_or_above for one in taken)
+        assert hint in taken or any(other.kind is by and other.path in at_or_above for other in taken)
 
 
 @long

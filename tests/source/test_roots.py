@@ -157,8 +157,8 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     """A folder with something mounted on `disk` in it, if this process may mount."""
     point = tmp_path / "root/disk"
     point.mkdir(parents=True)
-    made = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)
-    if made.returncode:
+    completed = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)
+    if completed.returncode:
         pytest.skip("mounting is not allowed here")
     yield tmp_path / "root"
     subprocess.run(["umount", "-q", str(point)], check=False)

@@ -244,7 +244,12 @@ class Entry:
 
 def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
     """Replace one entry in every listing."""
-    list_as(monkeypatch, lambda entries: (entry if each.name == entry.name else each for each in entries))
+    list_as(
+        monkeypatch,
+        lambda entries: (
+            entry if listed_entry.name == entry.name else listed_entry for listed_entry in entries
+        ),
+    )
 
 
 @pytest.mark.parametrize(

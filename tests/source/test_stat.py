@@ -159,8 +159,8 @@ def test_path_over_which_something_is_mounted_is_unknown(
 def test_path_missed_while_a_mount_comes_and_goes_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
-    monkeypatch.setattr(stat_module, "mounts_below", lambda _root: there.pop(0))
+    mounts = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
+    monkeypatch.setattr(stat_module, "mounts_below", lambda _root: mounts.pop(0))
     points = {"disk/a.md": {"disk": ""}}
     assert stat_in_mounts(tmp_path, points)["disk/a.md"].presence is Presence.UNKNOWN
     assert stat_in_mounts(tmp_path, points)["disk/a.md"] == MISSING

@@ -149,7 +149,7 @@ def as_table(scores: Mapping[str, Score], seconds: float) -> str:
     for score in scores.values():
         whole.rounds, whole.failed = whole.rounds + score.rounds, whole.failed + score.failed
         whole.tally.add(score.tally)
-    rows = [["exercise", "rounds", "failed", *(one.name for one in fields(Tally)), "seconds"]]
+    rows = [["exercise", "rounds", "failed", *(field.name for field in fields(Tally)), "seconds"]]
     for name, score in (*scores.items(), ("all", whole)):
         counted = (score.rounds, score.failed, *astuple(score.tally))
         rows.append([name, *map(str, counted), f"{score.seconds:.0f}"])

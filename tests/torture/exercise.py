@@ -31,7 +31,7 @@ class Tally:
     ) -> list[str]:
         """Count missing and duplicate documents, by path; return a sentence for each."""
         lost = [path for path in expected if not set(expected[path]) <= set(actual.get(path, ()))]
-        surplus = [path for path, them in actual.items() if len(them) > len(expected.get(path, ()))]
+        surplus = [path for path, documents in actual.items() if len(documents) > len(expected.get(path, ()))]
         self.lost += len(lost)
         self.duplicated += len(surplus)
         return [

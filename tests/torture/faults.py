@@ -49,8 +49,8 @@ async def alone(service: str, folder: Path, chance: random.Random) -> Tally:
 
 async def paired(service: str, folder: Path, chance: random.Random) -> Tally:
     """Run two faults at once, each up to three times."""
-    two = [replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(service, chance)]
-    return _tally(await overcome(service, folder, *two), sum(one.times for one in two))
+    two = [replace(trial, times=chance.choice((1, 1, 2, 3))) for trial in pair(service, chance)]
+    return _tally(await overcome(service, folder, *two), sum(trial.times for trial in two))
 
 
 async def struck(service: str, folder: Path, chance: random.Random) -> Tally:
@@ -73,19 +73,19 @@ def calamity(chance: random.Random) -> Calamity:
     match chance.choice(("killed", "killed", "killed twice", "disk full", "two clients")):
         case "killed twice":
 
-            async def twice(one: FaultyMirror) -> None:
-                await one.crash(number)
-                await one.crash(number // 2 + 1)
+            async def twice(mirror: FaultyMirror) -> None:
+                await mirror.crash(number)
+                await mirror.crash(number // 2 + 1)
 
             return Calamity(f"killed twice at {number}", twice)
         case "disk full":
             first, many = number // 2 + 1, chance.choice((1, 3, 20))
             name = f"{many} commits on a full disk from {first}"
-            return Calamity(name, lambda one: one.fill_disk(first, many))
+            return Calamity(name, lambda mirror: mirror.fill_disk(first, many))
         case "two clients":
-            return Calamity(f"two clients, one stopped at {number}", lambda one: one.meet_rival(number))
+            return Calamity(f"two clients, one stopped at {number}", lambda mirror: mirror.meet_rival(number))
         case _:
-            return Calamity(f"killed at {number}", lambda one: one.crash(number))
+            return Calamity(f"killed at {number}", lambda mirror: mirror.crash(number))
 
 
 def exercise(service: str, play: Play) -> Exercise:

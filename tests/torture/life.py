@@ -306,20 +306,24 @@ class Life:
 
     def compare(self, documents: Documents, mirror: MirrorEntry) -> None:
         """Assert that the base holds a document for each file, with its bytes and path, and no other."""
-        surplus = sorted(documents, key=lambda one: one in self.sent_by_others)
+        surplus = sorted(documents, key=lambda document: document in self.sent_by_others)
         missing, kind = [], self.bases[mirror.base].target["type"]
         prefix = mirror.prefix if kind != "local" else ""
         for path in self.files():
             shown = prefix + str(path.relative_to(self.folder))
             digest, parts = sha256(path.read_bytes()).hexdigest(), shown.removesuffix(".md").split("/")
-            fitting = [one for one in surplus if one[1] == digest and all(part in one[0] for part in parts)]
+            fitting = [
+                document
+                for document in surplus
+                if document[1] == digest and all(part in document[0] for part in parts)
+            ]
             missing += [] if fitting else [shown]
-            for one in fitting[:1]:
-                surplus.remove(one)
+            for document in fitting[:1]:
+                surplus.remove(document)
         if any(kind in LEFT_ALONE[how] for how in self.happened):
-            unproven = [one for one in surplus if one in self.sent_by_others]
+            unproven = [document for document in surplus if document in self.sent_by_others]
             if unproven and self.are_reported(unproven, mirror.prefix.rstrip("/")):
-                surplus = [one for one in surplus if one not in self.sent_by_others]
+                surplus = [document for document in surplus if document not in self.sent_by_others]
         self.tally.lost += len(missing)
         self.tally.duplicated += len(surplus)
         if missing or surplus:

@@ -219,11 +219,11 @@ class RepairedMirror(MessyMirror):
     async def go_over(self) -> None:
         """Run a pass, which sends edited files and finds restored documents if it reads the list."""
         await self.world.once()
-        there = {path for path, _ in self.owned()}
+        owned_paths = {path for path, _ in self.owned()}
         self.expected_findings = {
             "missing": self.expected_findings.get("missing", set()),
             "duplicate": self.expected_findings.get("duplicate", set()),
-            "orphaned": self.expected_findings.get("orphaned", set()) & there,
+            "orphaned": self.expected_findings.get("orphaned", set()) & owned_paths,
         }
 
     # -- repair ----------------------------------------------------------------------------------------------

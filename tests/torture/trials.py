@@ -30,8 +30,8 @@ class Calls:
 
 def forms(kind: str, op: str, args: Iterable[Args], **more: Any) -> Iterator[Trial]:
     """Yield one kind on one operation with each of `args`."""
-    for one in args:
-        yield Trial(kind, op, one, **more)
+    for values in args:
+        yield Trial(kind, op, values, **more)
 
 
 def on_the_way(calls: Calls) -> Iterator[Trial]:
