@@ -154,7 +154,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             response = await self._client.request("file", "GET", f"{self._path(remote_id)}/upload-file")
             url = response.fields.text("url")
             # An installation without FILES_URL returns only the path (`get_signed_file_url`).
-            return await self._digest_at(urljoin(self._config.base_url, url)) if url else None
+            address = urljoin(self._config.base_url, url)
+            return await self._client.digest_at(address, limit=self._config.max_bytes) if url else None
         except (Rejected, ValueError):  # the address may be invalid
             return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import hashlib
 import math
 import random
 import re
@@ -42,7 +43,7 @@ from kbsync.targets.http.bodies import (
     read_response,
     response_pieces,
 )
-from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
+from kbsync.targets.http.connection import SLOW_LINE, Endpoint
 from kbsync.targets.http.errors import (
     EXCERPT,
     TRANSPORT_ERRORS,
@@ -323,20 +324,40 @@ class Client:
                 if outcome is not None:
                     self.meter.answered(op, outcome, self._steady() - started_at)
 
-    async def download(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:
-        """Yield at most `limit` bytes from a foreign http(s) URL, without credentials.
+    async def digest_at(self, address: str, *, limit: int) -> str:
+        """Return the SHA-256 (lower-case hex) of a file at a foreign http(s) URL, such as that of a stored
+        document, requested without key or cookie.
 
-        Close the iterator if you leave early. Raises `Unavailable`, or `Rejected` with code `too-large` or
-        the HTTP status, such as `404`. Downloads don't count towards the target's limits, but at most
-        `concurrency` run at a time.
+        Raises `Unavailable`, or `Rejected` with code `too-large` for more than `limit` bytes, `compressed`,
+        or the HTTP status, such as `404`. Reasons name the host and never the URL, whose query may be a
+        signature. Downloads don't count towards the target's limits, but at most `concurrency` run at a time.
         """
         if self._pace is not None:
             await self._pace()
+        url, host = httpx.URL(), "an address"
         async with self._download_slots:
-            download = Download(self._downloads, self._timeouts, limit, self._steady)
-            async with aclosing(download.pieces(url)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            try:
+                async with asyncio.timeout(self._timeouts.whole + limit / SLOW_LINE):
+                    for _ in range(DOWNLOAD_REDIRECTS + 1):
+                        previous, url = url, url.join(address)
+                        if url.scheme not in ("http", "https") or not url.host:
+                            raise httpx.UnsupportedProtocol("")
+                        if (previous.scheme, url.scheme) == ("https", "http"):
+                            raise Unavailable(
+                                f"read: {host} redirects from https to http, which kbsync doesn't follow"
+                            )
+                        host = url.host
+                        request = self._downloads.build_request("GET", url)
+                        sending = self._downloads.send(request, auth=connection.NO_AUTH, stream=True)
+                        async with aclosing(await sending) as response:
+                            if not response.has_redirect_location:
+                                return await _digest_of(response, host, limit)
+                            address = response.headers["location"]
+                failure = f"redirects more than {DOWNLOAD_REDIRECTS} times"
+            except TRANSPORT_ERRORS as error:
+                failure = describe_failure(error, self._timeouts)
+        # Outside of the handler, because the transport error contains the URL.
+        raise Unavailable(f"read: {host} {failure}")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -664,77 +685,22 @@ def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> Targe
     return error
 
 
-class Download:
-    """The download of one foreign URL, such as that of a stored file, without key or cookie.
-
-    Raises `Unavailable`, or `Rejected` if the host refuses it. Reasons name the host and never the URL, whose
-    query may be a signature. Only time spent waiting for bytes counts against `timeouts`.
-    """
-
-    def __init__(
-        self, http: httpx.AsyncClient, timeouts: Timeouts, limit: int, steady: Callable[[], float]
-    ) -> None:
-        self._http, self._timeouts, self._limit = http, timeouts, limit
-        self._remaining, self._steady = timeouts.whole + limit / SLOW_LINE, steady
-        self._host = "an address"
-
-    async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes at `address`."""
-        url = self._url(httpx.URL(), address)
-        for _ in range(DOWNLOAD_REDIRECTS + 1):
-            request = self._http.build_request("GET", url)
-            sending = self._http.send(request, auth=connection.NO_AUTH, stream=True)
-            async with aclosing(await self._within(sending)) as response:
-                if response.has_redirect_location:
-                    url = self._url(url, response.headers["location"])
-                    continue
-                status = response.status_code
-                if 400 <= status < 500 and status not in _LATER:
-                    raise Rejected(f"read: {self._host} answered {status}", code=str(status))
-                if status != httpx.codes.OK:
-                    raise self._unavailable(f"answered {status}")
-                # too large by its Content-Length, so read nothing
-                length = response.headers.get("content-length", "")
-                if length.isdecimal() and int(length) > self._limit:
-                    raise self._too_large()
-                pieces = response_pieces(response, self._limit)
-                while (piece := await self._within(anext(pieces, None))) is not None:
-                    yield piece
-                return
-        raise self._unavailable(f"redirects more than {DOWNLOAD_REDIRECTS} times")
-
-    def _url(self, base: httpx.URL, address: str) -> httpx.URL:
-        try:
-            url = base.join(address)
-        except httpx.InvalidURL:
-            url = httpx.URL()
-        if url.scheme not in ("http", "https") or not url.host:
-            raise self._unavailable("was not reached: the URL is not http or https")
-        if (base.scheme, url.scheme) == ("https", "http"):
-            raise self._unavailable("redirects from https to http, which kbsync doesn't follow")
-        self._host = url.host
-        return url
-
-    async def _within(self, waiting: Awaitable[T]) -> T:
-        """Await `waiting` within the remaining time."""
-        started_at = self._steady()
-        failure: TargetError
-        try:
-            async with asyncio.timeout(self._remaining):
-                return await waiting
-        except TooLargeError:
-            failure = self._too_large()
-        except CompressedError as error:
-            # such a response comes every time, and doesn't prove the file's bytes
-            failure = Rejected(f"read: {self._host} answered, but {error}", code="compressed")
-        except TRANSPORT_ERRORS as error:
-            failure = self._unavailable(describe_failure(error, self._timeouts))
-        finally:
-            self._remaining -= self._steady() - started_at
-        raise failure  # outside of the handler, because the transport error contains the URL
-
-    def _unavailable(self, what: str) -> Unavailable:
-        return Unavailable(f"read: {self._host} {what}")
-
-    def _too_large(self) -> Rejected:
-        return Rejected(f"read: {self._host} has more than {self._limit:,} bytes", code="too-large")
+async def _digest_of(response: httpx.Response, host: str, limit: int) -> str:
+    """Return the SHA-256 of a response's bytes; see `Client.digest_at`."""
+    status, length = response.status_code, response.headers.get("content-length", "")
+    if 400 <= status < 500 and status not in _LATER:
+        raise Rejected(f"read: {host} answered {status}", code=str(status))
+    if status != httpx.codes.OK:
+        raise Unavailable(f"read: {host} answered {status}")
+    digest = hashlib.sha256()
+    try:
+        if length.isdecimal() and int(length) > limit:
+            raise TooLargeError
+        async for piece in response_pieces(response, limit):
+            digest.update(piece)
+    except TooLargeError:
+        raise Rejected(f"read: {host} has more than {limit:,} bytes", code="too-large") from None
+    except CompressedError as error:
+        # such a response comes every time, and doesn't prove the file's bytes
+        raise Rejected(f"read: {host} answered, but {error}", code="compressed") from None
+    return digest.hexdigest()

@@ -9,7 +9,6 @@ key from every reason.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from abc import abstractmethod
@@ -322,16 +321,6 @@ class ServiceTarget(Target, Generic[Row]):
     def _age_of(self, moment: float) -> float:
         """Return how many seconds ago a time on the service's clock was."""
         return self._wall() + (self.clock_offset or 0.0) - moment
-
-    async def _digest_at(self, url: str) -> str:
-        """Return the SHA-256 (lower-case hex) of a stored file at its signed address; raises the same errors
-        as `Client.download`.
-        """
-        digest = hashlib.sha256()
-        async with aclosing(self._client.download(url, limit=self._most_bytes or 0)) as pieces:
-            async for piece in pieces:
-                digest.update(piece)
-        return digest.hexdigest()
 
     async def _check_base_first(self, outcome: P) -> P | TargetError:
         """Check the base before believing an outcome such as a refusal: return `outcome` if the base exists,

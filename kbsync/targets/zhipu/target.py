@@ -291,7 +291,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             # Request the document again each time: its signed URL is valid only for some hours.
             document = await self.row(remote_id)
             is_there = document.url.startswith(("http://", "https://"))
-            return await self._digest_at(document.url) if is_there else None
+            if not is_there:
+                return None
+            return await self._client.digest_at(document.url, limit=self._config.max_bytes)
         except Rejected:
             return None
 

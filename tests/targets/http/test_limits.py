@@ -273,7 +273,7 @@ async def test_background_upload_waits_before_its_file_is_read() -> None:
 
     async with answering(response_bytes()) as server, client("http://kb") as http:
         for one, waits in ((http, 0), (http.with_pace(pace), 1)):
-            assert [_ async for _ in one.download(server.url, limit=100)]
+            await one.digest_at(server.url, limit=100)
             assert len(paces) == waits
 
 

@@ -42,7 +42,7 @@ async def test_configured_certificate_authority_is_trusted(ours: Authority) -> N
         client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
     ):
         assert (await http.post_form("upload", "/", fields={}, file=part())).status == 200
-        assert [b async for b in http.download(f"https://127.0.0.1:{server.port}/f", limit=99)]
+        assert await http.digest_at(f"https://127.0.0.1:{server.port}/f", limit=99)
 
 
 async def test_unknown_authority_is_reported_with_a_fix_and_not_retried(ours: Authority) -> None:
@@ -291,7 +291,7 @@ async def test_no_error_or_log_line_contains_a_secret(
         for call in (
             http.post_form("upload", "/up?x=hidden-query", fields={}, file=part()),
             http.request("list", "GET", "/list", params={"word": "hidden-query"}),
-            anext(http.download(f"{server.url}/f?sign=hidden-query", limit=0)),
+            http.digest_at(f"{server.url}/f?sign=hidden-query", limit=0),
         ):
             with pytest.raises(TargetError) as caught:
                 await call
