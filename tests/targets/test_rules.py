@@ -390,9 +390,8 @@ LIGHTRAG_ROWS = [
     Row("lightrag", "list", 403, "", Unavailable),
     Row("lightrag", "upload", 403, "", Rejected, may_pass=True),
     Row("lightrag", "base", 404, detail("Not Found"), Halted, BASE),
-    *(Row("lightrag", "base", 404, body, Unavailable) for body in ("", PAGE, flat(404, "Not Found"))),
-    Row("lightrag", "list", 404, detail("Not Found"), Unavailable),
-    Row("lightrag", "search", 404, detail("Not Found"), NotOffered),
+    *(Row("lightrag", "base", 404, body, NotOffered) for body in ("", PAGE, flat(404, "Not Found"))),
+    *(Row("lightrag", op, 404, detail("Not Found"), NotOffered) for op in ("list", "search")),
     *(
         Row("lightrag", "upload", status, detail(words), means, code=code)
         for status, words, means, code in (

@@ -64,7 +64,6 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     classify_response = staticmethod(shapes.classify_response)
     only_recipe = "base"
-    gone_proves_base = True
 
     def prepare(self) -> None:
         """Set the API paths, the limits and the in-memory caches."""

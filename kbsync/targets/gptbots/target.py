@@ -157,6 +157,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     recipe = staticmethod(recipe_of)
     describe = staticmethod(describe_recipe)
     most_ids = MAX_IDS
+    certain_calls = frozenset({"status"})
 
     classify_response = staticmethod(classify_response)
 
@@ -393,8 +394,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         try:
             path = f"/v1/bot/data/detail/list?{query}"
             return await self._client.read("status", path, shapes.states_of)
-        except NotOffered as error:  # it comes from a gateway, and isn't about these documents
-            raise Unavailable(error.reason, code=error.code) from error
         except Rejected:
             if len(ids) == 1:  # the service refuses this id alone
                 return {}

@@ -13,7 +13,7 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
@@ -28,7 +28,7 @@ from kbsync.contract.meter import Meter, Outcome
 from kbsync.core.backoff import pause
 from kbsync.core.text import fits_header
 from kbsync.dataclass import dataclass
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.logs import log_debug
 from kbsync.targets.http import connection
 from kbsync.targets.http.bodies import (
@@ -149,7 +149,7 @@ class HttpCall:
 
 
 class Client:
-    """Sends the requests to one target.
+    """Sends the requests to one target. `certain_calls`: see `ServiceTarget`.
 
     `headers` returns the headers with the key for each request. `classify_response` is the service's
     classifier. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
@@ -162,6 +162,7 @@ class Client:
         *,
         headers: Callable[[], Mapping[str, str]],
         classify_response: ResponseClassifier,
+        certain_calls: Container[str] = (),
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -181,7 +182,7 @@ class Client:
             is_first=endpoint.is_first,
         )
         self.skew = ClockSkew()
-        self.classify_response = classify_response
+        self.classify_response, self.certain_calls = classify_response, certain_calls
         self._headers = headers
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
@@ -235,7 +236,7 @@ class Client:
             retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.may_retry),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        return _response_or_raise(await retrying(self._attempt, call))
+        return self._response_or_raise(op, await retrying(self._attempt, call))
 
     async def read(
         self,
@@ -296,7 +297,7 @@ class Client:
     ) -> HttpResponse:
         """Send a request without retries. `body` is called only when the request may start. Errors as in
         `post_form`."""
-        return _response_or_raise(await self._attempt(HttpCall(op, method, path, body)))
+        return self._response_or_raise(op, await self._attempt(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpResponse, None]:
         """POST JSON without retries; yield the bytes of an event stream as they arrive, or the whole response
@@ -318,7 +319,7 @@ class Client:
                         else:
                             self._learn(piece, burst, number)
                             outcome = _outcome_kind(piece)
-                            yield _response_or_raise(piece)
+                            yield self._response_or_raise(op, piece)
             finally:
                 self.breaker.withdraw(number)  # applies if no bytes arrived
                 if outcome is not None:
@@ -363,6 +364,13 @@ class Client:
         """Close the connections."""
         await self._http.aclose()
         await self._downloads.aclose()
+
+    def _response_or_raise(self, op: str, outcome: HttpResponse | FailedRequest) -> HttpResponse:
+        if isinstance(outcome, HttpResponse):
+            return outcome
+        if isinstance(outcome.error, NotOffered) and op in self.certain_calls:
+            raise Unavailable(outcome.error.reason, code=outcome.error.code)
+        raise outcome.error
 
     async def _attempt(self, call: HttpCall) -> HttpResponse | FailedRequest:
         """Wait for the gate and send one request. Raises `Unavailable` while the target is down."""
@@ -623,12 +631,6 @@ class Client:
         # Don't retry at once if the target asked for fewer requests or for a longer pause.
         may_retry = not is_redirect and sign is not Sign.BUSY and pause <= PATIENCE
         return FailedRequest(error, sign, may_retry, retry_after)
-
-
-def _response_or_raise(outcome: HttpResponse | FailedRequest) -> HttpResponse:
-    if isinstance(outcome, FailedRequest):
-        raise outcome.error
-    return outcome
 
 
 def _outcome_kind(outcome: HttpResponse | FailedRequest) -> Outcome:

@@ -18,6 +18,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Container,
     Iterable,
     Mapping,
     Sequence,
@@ -168,16 +169,11 @@ class ServiceTarget(Target, Generic[Row]):
     root: ClassVar[str] = ""
     """The path of every call, between `base_url` and its own path."""
 
-    key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
-    """The header that carries the key, and the prefix before the key."""
-
     refuses_alike: ClassVar[bool] = False
     """Whether the refusal of a document may be due to the base; kbsync then checks the base first."""
 
-    gone_proves_base: ClassVar[bool] = False
-    """Whether a "document not found" already proves that the base exists; otherwise kbsync checks the
-    base.
-    """
+    certain_calls: ClassVar[Container[str]] = ()
+    """Calls that every version of the service has: if one seems to be missing, a gateway responded."""
 
     most_ids: ClassVar[int] = 0
     """Maximum number of documents that one request deletes; 0: each needs its own request."""
@@ -215,6 +211,7 @@ class ServiceTarget(Target, Generic[Row]):
             headers=self.headers,
             # `prepare` may set the classifier.
             classify_response=lambda response: self.classify_response(response),  # noqa: PLW0108
+            certain_calls=self.certain_calls,
             **options,
         )
         self.prepare()
@@ -227,8 +224,7 @@ class ServiceTarget(Target, Generic[Row]):
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers with the key for a request."""
-        header, scheme = self.key_header
-        return {header: f"{scheme}{self._key}"}
+        return {"Authorization": f"Bearer {self._key}"}
 
     @property
     def limits(self) -> Limits:
@@ -547,8 +543,7 @@ class ServiceTarget(Target, Generic[Row]):
             if isinstance(row, TargetError) and self.is_gone(row)
         ]
         if missing:
-            outcome = None if self.gone_proves_base else await self._check_base_first(None)
-            details |= dict.fromkeys(missing, outcome)
+            details |= dict.fromkeys(missing, await self._check_base_first(None))
         return details
 
     async def _read_detail(self, remote_id: str) -> Row:
@@ -602,8 +597,7 @@ class ServiceTarget(Target, Generic[Row]):
         except Rejected as error:
             if not self.is_gone(error):
                 raise
-            if not self.gone_proves_base:
-                await self.base()
+            await self.base()
 
     async def list(self) -> AsyncIterator[Listed]:
         """Yield every document of the base once. Raises `Unavailable` at the end if many are missing."""
@@ -611,11 +605,9 @@ class ServiceTarget(Target, Generic[Row]):
             async for row in rows:
                 yield row.listed
 
-    async def rows(self) -> AsyncGenerator[Row, None]:
+    def rows(self) -> AsyncGenerator[Row, None]:
         """Yield each row of the list once."""
-        async with aclosing(self._read_list(self._request_page)) as rows:
-            async for row in rows:
-                yield row
+        return self._read_list(self._request_page)
 
     async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
         """Return the rows of those `ids` that the list has; read it until all of them are found."""

@@ -15,9 +15,9 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, TargetError, Unavailable
-from kbsync.targets.http import rules
+from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of, page_reader, row_reader
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of, value_at
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 BUSY_PAUSE = 3.0
@@ -47,13 +47,6 @@ RULES: tuple[ErrorRule, ...] = (
         reported=True,
         pattern=_NO_ROUTE,
         hint="there are no documents at this address; correct target.base_url",
-    ),
-    # The server has these calls, so the response came from a gateway in front of it.
-    ErrorRule(
-        Unavailable,
-        status={404, 405, 501},
-        when=lambda case: case.call != "search",
-        says="as if it had no such call",
     ),
     # A document already has this name.
     ErrorRule(NameTaken, status={409}, pattern=_STORED, as_code=STORED),
@@ -135,16 +128,16 @@ class Row(DocumentRow):
 
 def count_in(body: Any) -> int | None:
     """Return the number of documents of the server; None if the shape is unexpected."""
-    return object_of(body).object("status_counts").count("all")
+    return reading.count_of(value_at(body, "status_counts.all"))
 
 
 def page_of(body: Any) -> ListPage[Row] | None:
     """Return a page of the list; None if it has no count."""
-    page = page_reader("documents", _row, "pagination.total_count")(body)
+    page = reading.page_in(value_at(body, "documents"), value_at(body, "pagination.total_count"), _row)
     return None if page is None or page.total is None else page
 
 
-@row_reader
+@reading.row_reader
 def _row(item: Fields) -> Row:
     metadata = item.object("metadata")
     name, server_id = item.text("file_path"), item["id"]

@@ -55,15 +55,19 @@ class LightragTarget(ServiceTarget[Row]):
     takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
     stores_texts_once = True
     deletes_in_turn = True
+    certain_calls = frozenset({"base", "list", "upload", "delete", "deletion", "ask"})
     shortest_query = 3
     classify_response = staticmethod(shapes.classify_response)
-    key_header = "X-API-Key", ""
     only_recipe = "server"
 
     def prepare(self) -> None:
         """Initialize the in-memory attributes."""
         self._naming = Naming(self._context.prefix)
         self._next_whole = 0.0
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the header with the key."""
+        return {"X-API-Key": self._key}
 
     async def base(self) -> Base:
         """Check the server. It has one base, without an id."""
@@ -130,7 +134,7 @@ class LightragTarget(ServiceTarget[Row]):
             number, is_end = 0, False
             while number < last_page and not (is_end or rows.keys() >= wanted):
                 number += 1
-                page = await self._translate_refusal(self.page(number, RECENT, **query))
+                page = await self.page(number, RECENT, **query)
                 for row in page.rows:
                     add(row)
                 is_end = not page.rows or number * RECENT >= (page.total or 0)

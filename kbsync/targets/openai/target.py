@@ -14,7 +14,7 @@ from typing import Any
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_shape
 from kbsync.targets.http.rules import GONE, INDEXING, READY
 from kbsync.targets.http.target import ServiceTarget
@@ -64,6 +64,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     only_recipe = "auto"
     takes = Limits(EXTENSIONS, marks=True)
     calls_base = "vector store"
+    certain_calls = frozenset({"list"})
     deletes_in_turn = True
 
     def prepare(self) -> None:
@@ -230,13 +231,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
         """Yield every file of the store. From time to time, deletes files that were never attached."""
         listed_ids = set()
-        try:
-            async with aclosing(api.rows(self._client, "list", self._files)) as rows:
-                async for row in rows:
-                    listed_ids.add(row["id"])
-                    yield shapes.row_of(row, self._prefix)
-        except NotOffered as error:  # it comes from a gateway
-            raise Unavailable(error.reason, code=error.code) from error
+        async with aclosing(api.rows(self._client, "list", self._files)) as rows:
+            async for row in rows:
+                listed_ids.add(row["id"])
+                yield shapes.row_of(row, self._prefix)
         await self._check_list(len(listed_ids))
         now, last = self._steady(), self._cleaned_at
         if not self._context.read_only and (last is None or now - last > CLEAN_EVERY):

@@ -21,7 +21,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import Fields, ListPage, Match, T
+from kbsync.targets.http.reading import Fields, ListPage, Match, T, value_at
 from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 MARK = "kbsync_mark"
@@ -162,9 +162,14 @@ def file_of(row: Fields) -> StoredFile:
     )
 
 
+def status_in(body: Any) -> str | None:
+    """Return a file's status, in a response without the file; None if the shape is unexpected."""
+    return reading.object_of(body).text("status") or None
+
+
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     """Return a page of the list, with rows parsed by `read`; None if the list or the count is missing."""
-    page = reading.page_reader("items", read, "total")(body)
+    page = reading.page_in(value_at(body, "items"), value_at(body, "total"), read)
     # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 

@@ -119,7 +119,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     only_recipe = "1"
     classify_response = staticmethod(shapes.classify_response)
-    gone_proves_base = True
+    certain_calls = frozenset({"base"})
 
     def prepare(self) -> None:
         """Set the API paths and the in-memory caches."""
@@ -128,12 +128,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Return a base that the key's user can see."""
-        try:
-            return await self._client.read("base", f"/api/v1/knowledge/{base_id}", shapes.card_of)
-        except Halted as error:
-            if error.halt == "knowledge-base-missing":
-                raise self.no_base(base_id) from error
-            raise
+        return await self._read_base(base_id, f"/api/v1/knowledge/{base_id}", shapes.card_of)
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -290,13 +285,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _read_status(self, remote_id: str) -> str | None:
         """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         path = f"{_file_at(remote_id)}/process/status"
-        response = await unless_gone(self._client.request("state", "GET", path))
-        return reading.require_shape("state", response.fields.text("status") or None) if response else None
+        return await unless_gone(self._client.read("state", path, shapes.status_in))
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
         """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
-        response = await unless_gone(self._client.request("status", "GET", _file_at(remote_id)))
-        return reading.require_shape("status", file_of(response.body)) if response else None
+        return await unless_gone(self._client.read("status", _file_at(remote_id), file_of))
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """Return a page of the list, most recently changed first. For a user who isn't an admin the server
