@@ -11,7 +11,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of
 from kbsync.targets.dify.target import DifyTarget, base_path
-from kbsync.targets.http.reading import ListPage, page_reader
+from kbsync.targets.http.reading import ListPage, page_in, value_at
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -87,8 +87,9 @@ def _card(body: Any) -> BaseCard | None:
     return base.card if (base := dataset_of(body)) else None
 
 
-bases_of = page_reader("data", _card, "total")
-"""Parses one page of knowledge bases."""
+def bases_of(body: Any) -> ListPage[BaseCard] | None:
+    """Parse one page of knowledge bases; return None if the response has a different shape."""
+    return page_in(value_at(body, "data"), value_at(body, "total"), _card)
 
 
 def account(target: DifyTarget) -> ManagedAccount:

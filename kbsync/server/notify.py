@@ -243,7 +243,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
 
     def make_client() -> httpx.AsyncClient:
-        times = connection.Timeouts(limit, limit, limit, limit, limit)
+        times = connection.Timeouts(limit, limit, limit, limit)
         endpoint = connection.Endpoint(url, timeouts=times)
         return connection.connections(endpoint, connection.trusted(endpoint), None)
 

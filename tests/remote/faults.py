@@ -49,7 +49,7 @@ IN_CONNECTION = TRANSPORT.keys() - {
 }
 """The faults that need a TCP connection; all others change responses only."""
 
-HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)
+HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, whole=0.4)
 
 
 @dataclass(frozen=True, slots=True)

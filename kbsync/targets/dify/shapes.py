@@ -21,7 +21,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, Match
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match, value_at
 from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 
@@ -93,11 +93,13 @@ def document_of(payload: Fields) -> DocumentRow:
 
 def stored_of(body: Any) -> DocumentRow | None:
     """Return the document that an upload created."""
-    return document_of(reading.value_at(body, "document"))
+    return document_of(value_at(body, "document"))
 
 
-page_of = reading.page_reader("data", document_of, "total")
-"""Returns a page of the list of documents."""
+def page_of(body: Any) -> ListPage[DocumentRow] | None:
+    """Return a page of the list of documents."""
+    return reading.page_in(value_at(body, "data"), value_at(body, "total"), document_of)
+
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
 _HIDDEN = "it is {} in Dify, so searches don't find it; retry it to upload it again"
@@ -128,7 +130,7 @@ def status_of(payload: Fields) -> DocStatus:
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found, best first; None if the shape is unexpected."""
-    return reading.matches_in(reading.object_of(body).get("records"), _match)
+    return reading.matches_in(value_at(body, "records"), _match)
 
 
 def _match(record: Fields) -> tuple[object, Passage]:
@@ -152,8 +154,6 @@ _NOT_FOUND = frozenset({"not_found", "invalid_param"})
 _NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECASE)
 _NO_DOCUMENT = re.compile(r"\ADocument")
 _API_ACCESS = re.compile(r"api access", re.IGNORECASE)
-_TAKES_DOCUMENTS = frozenset({"upload", "delete"})
-_OF_METADATA = frozenset({"create-field", "describe"})
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
@@ -166,7 +166,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         code=code if is_error else "",
         message=payload.text("message") if is_error else "",
         is_error=is_error,
-        is_of_document=response.op in _TAKES_DOCUMENTS,
+        is_of_document=response.op in ("upload", "delete"),
     )
     # The status in the body is Dify's own; the HTTP status may be a proxy's.
     case = replace(case, status=status) if is_error else case
@@ -183,7 +183,7 @@ _ACCESS_HINT = "check in Dify that the key's workspace may use it and that its A
 
 RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's request limit (wraps.py): a refused metadata request must not slow them down.
-    ErrorRule(Rejected, call=_OF_METADATA, when=_limits, as_code=LIMITED),
+    ErrorRule(Rejected, call={"create-field", "describe"}, when=_limits, as_code=LIMITED),
     # A successful deletion has an empty response body.
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
     # Every version of Dify has this call, so the response came from a gateway in front of it.

@@ -51,7 +51,6 @@ class Timeouts:
     connect: float = 10.0
     write: float = 30.0
     read: float = 60.0
-    pool: float = 60.0
     whole: float = 120.0
 
 
@@ -319,7 +318,7 @@ def connections(
         headers={"User-Agent": f"kbsync/{__version__}", "Accept-Encoding": "identity"},
         cookies=_NoJar(),
         transport=transport or _Connections(endpoint, trust),
-        timeout=httpx.Timeout(connect=times.connect, write=times.write, read=times.read, pool=times.pool),
+        timeout=httpx.Timeout(times.read, connect=times.connect, write=times.write),
         follow_redirects=False,  # httpx would take the key along
         trust_env=False,  # proxies are read above; a netrc file must not add credentials
     )

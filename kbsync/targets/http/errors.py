@@ -212,8 +212,6 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
             return f"did not finish within {timeouts.whole:g} s"
         case httpx.ConnectTimeout():
             return f"did not accept a connection within {timeouts.connect:g} s"
-        case httpx.PoolTimeout():
-            return f"had no free connection within {timeouts.pool:g} s"
         case httpx.ReadTimeout():
             return f"did not answer within {timeouts.read:g} s"
         case httpx.WriteTimeout():

@@ -251,23 +251,6 @@ def value_at(body: Any, path: str) -> Any:
     return body
 
 
-def page_reader(
-    rows: str, read: Callable[[object], T | None], *totals: str
-) -> Callable[[Any], ListPage[T] | None]:
-    """Return a function that parses a page of a list.
-
-    `rows`: where a response has the rows, each parsed by `read` (see `row_reader`); `totals`: where it may
-    have their count. The function returns None if there is no list.
-    """
-
-    def read_page(body: Any) -> ListPage[T] | None:
-        counts = (value_at(body, path) for path in totals)
-        total = next((count for count in counts if count is not None), None)
-        return page_in(value_at(body, rows), total, read)
-
-    return read_page
-
-
 def card_in(row: Fields, setting: str) -> BaseCard:
     """Return a knowledge base whose fields have the usual names. `setting`: the setting to show with it."""
     settings = {setting: row.text(setting)} if row.text(setting) else {}

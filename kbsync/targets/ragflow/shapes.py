@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState, DocStatus
+from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import DocumentRow, Fields, Match
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match, object_of, value_at
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 # Messages of errors under a refusal's code, and of refusals under an error's code.
@@ -126,29 +126,35 @@ def _last_words(value: object) -> str:
     return ([*messages, *errors] or [""])[-1]
 
 
-page_of = reading.page_reader("data.docs", _document, "data.total", "data.total_datasets")
-"""Returns a page of documents. The reference calls the count `total_datasets` instead of `total`."""
+def page_of(body: Any) -> ListPage[DocumentRow] | None:
+    """Return a page of documents; None if the shape is unexpected.
+
+    The reference calls the count `total_datasets` instead of `total`.
+    """
+    data = object_of(value_at(body, "data"))
+    return reading.page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
+
 
 base_of = reading.row_reader(partial(reading.card_in, setting="chunk_method"))
 """Returns a dataset."""
 
-bases_of = reading.page_reader("data", base_of)
-"""Returns a list of datasets, which has no count."""
+
+def bases_of(body: Any) -> ListPage[BaseCard] | None:
+    """Return a list of datasets, which has no count; None if the shape is unexpected."""
+    return reading.page_in(value_at(body, "data"), None, base_of)
 
 
 def stored_of(body: Any) -> DocumentRow | None:
     """Return the document that an upload created; None if the response has none, or several."""
-    match reading.value_at(body, "data"):
-        case [row]:
-            return _document(row)
-    return None
+    page = reading.page_in(value_at(body, "data"), None, _document)
+    return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found; None if the shape is unexpected."""
-    if reading.object_of(body).integer("code"):
+    if object_of(body).integer("code"):
         return ()
-    chunks = reading.value_at(body, "data.chunks")
+    chunks = value_at(body, "data.chunks")
     return reading.matches_in(chunks, lambda chunk: (chunk.get("document_id"), passage_of(chunk)))
 
 

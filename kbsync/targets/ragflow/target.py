@@ -63,8 +63,9 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         """
         outcomes = await super().put(documents)
         # The documents are stored; `status` handles those whose parsing didn't start.
-        with contextlib.suppress(TargetError):
-            await self._parse([outcome.remote_id for outcome in outcomes if isinstance(outcome, Accepted)])
+        if ids := [outcome.remote_id for outcome in outcomes if isinstance(outcome, Accepted)]:
+            with contextlib.suppress(TargetError):
+                await self._parse(ids)
         return outcomes
 
     async def upload(self, document: Outgoing) -> Accepted:
@@ -81,8 +82,6 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         """Request parsing without retries: RAGFlow would refuse a second request for documents in
         progress.
         """
-        if not ids:
-            return
         now = self._steady()
         for remote_id in [remote_id for remote_id, end in self._parsing_until.items() if end <= now]:
             del self._parsing_until[remote_id]

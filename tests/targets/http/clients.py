@@ -13,7 +13,7 @@ from kbsync.targets.http.rules import by_status
 from tests.targets.bodies import BytesBody
 
 KEY = "Bearer secret-key-0123456789"
-PATIENT = Timeouts(connect=5.0, write=5.0, read=5.0, pool=5.0, whole=10.0)
+PATIENT = Timeouts(connect=5.0, write=5.0, read=5.0, whole=10.0)
 
 
 async def at_once(_seconds: float) -> None:
