@@ -24,8 +24,9 @@ from kbsync.index.fence.parser import PassageEncoder
 from kbsync.index.glossary import Glossary
 from kbsync.index.search import Search
 from kbsync.index.sqlite import vectors
+from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.index.sqlite.vectors import SLOTS, Cosines
+from kbsync.index.sqlite.vectors import Cosines
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import BetterQuestion
 from kbsync.targets.indexed import target as module

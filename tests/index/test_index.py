@@ -18,8 +18,8 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.errors import Rejected, StateError, UsageError
+from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import STEP, Writer
 from kbsync.index.words import TOKENISER, terms_of, words
 from kbsync.state.db import open_writer

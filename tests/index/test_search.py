@@ -25,8 +25,8 @@ from kbsync.index.embed import Encoder, LocalEncoder, Vectors
 from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import plain_heading, snippet, without_markup
 from kbsync.index.spelling import MAX_VARIANTS, variants_in
+from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import MAX_FREQUENCIES, Reader, SqliteStore
-from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
 from kbsync.index.words import Term, code_test, codes_in, forms_in, terms_of, whole_name_test

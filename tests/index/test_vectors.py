@@ -26,6 +26,7 @@ from kbsync.index.document import Chunk, Entry
 from kbsync.index.search import Search
 from kbsync.index.sqlite import readahead, vectors
 from kbsync.index.sqlite import store as sqlite_store
+from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
@@ -212,7 +213,7 @@ def test_nearest_passages_are_the_same_with_and_without_numpy(
 ) -> None:
     monkeypatch.setattr(vectors, "_FEW_SLOTS", few)
     drawn = random.Random(3)
-    values = array("f", (drawn.choice([0.0, 0.5, drawn.uniform(-1, 1)]) for _ in range(40 * vectors.SLOTS)))
+    values = array("f", (drawn.choice([0.0, 0.5, drawn.uniform(-1, 1)]) for _ in range(40 * SLOTS)))
     places = {3 * block + 1: block for block in range(40)}
     plain, expected = vectors.Cosines(places, values), vectors.Cosines(places, np.array(values))
     for start, stop, least in ((0, 1, 0.9), (0, 9_000, 0.5), (150, 600, 0.2), (9_000, 20_000, -2.0)):
@@ -230,9 +231,7 @@ def test_nearest_passages_are_found_even_if_half_the_vectors_say_nothing_about_t
     """`spread`: that of the cosines from the second halves; from the first ones it is 0.1."""
     monkeypatch.setattr(vectors, "_NEAR", 4_096)
     chance, blocks = np.random.default_rng(5), 200
-    first, second = (
-        chance.normal(0, scale, blocks * vectors.SLOTS).astype(np.float32) for scale in (0.1, spread)
-    )
+    first, second = (chance.normal(0, scale, blocks * SLOTS).astype(np.float32) for scale in (0.1, spread))
     places = {block: block for block in range(blocks)}
     expected = vectors.Cosines(places, first + second).best(0, 150)
     cosines = vectors.Cosines(places, first.copy(), rest=lambda positions: second[positions])

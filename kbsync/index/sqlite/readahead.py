@@ -1,4 +1,4 @@
-"""Reads the vectors of a large index ahead of a scan if the file isn't in the page cache.
+"""Reads parts of a large index ahead of a search if the file isn't in the page cache.
 
 SQLite reads a vector block page by page. The kernel reads ahead what follows each page in the file, where
 pages of all tables are mixed: with a million passages, 1.46 GB for 0.5 GB of vectors. The file's pointer map
@@ -12,8 +12,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import compress, count, groupby
 
 import apsw
 
@@ -21,6 +22,10 @@ _CONTINUATIONS = re.compile(rb"[\3\4]+(?:.{1,4}[\3\4]+)*", re.DOTALL)
 """Types of consecutive pages. Reading up to four others takes less time than another request."""
 
 _ENTRY_BYTES = 5  # in the pointer map: the type of a page and its parent
+_IS_FIRST = bytes(value == 3 for value in range(256))  # by the type of a page
+_IS_NEXT = bytes(value == 4 for value in range(256))
+_INTERIOR, _LEAF = b"\x05", b"\x0d"  # types of a table's pages
+_MAX_DEPTH = 5  # of a table with more rows than any index has
 _SAMPLED = 32  # maximum number of pages to look up in the page cache
 
 
@@ -42,6 +47,189 @@ def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
         yield
     finally:
         is_done.set()
+
+
+def read_tables_ahead(connection: apsw.Connection, *tables: str) -> None:
+    """Read all pages of these tables into the page cache, but not what continues their rows."""
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, IndexError):
+        descriptor = _find_descriptor(connection.filename)
+        if descriptor is None:
+            return
+        size = _find_maps(descriptor).start
+        find = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        pages = [connection.execute(find, (table,)).get for table in tables]
+        for _ in range(_MAX_DEPTH):
+            _advise_unless_cached(descriptor, pages, size)
+            # Some may be missing or damaged, because this reads the file without the WAL.
+            pages = sorted({child for number in pages for child in _children(descriptor, number, size)})
+            if not pages or os.pread(descriptor, 1, (pages[0] - 1) * size) == _LEAF:
+                _advise_unless_cached(descriptor, pages, size)
+                return
+
+
+def _children(descriptor: int, number: int, size: int) -> list[int]:
+    """Return the pages below a b-tree page; none if it is a leaf."""
+    content = os.pread(descriptor, size, (number - 1) * size)
+    if content[:1] != _INTERIOR:
+        return []
+    pointers = range(12, 12 + 2 * int.from_bytes(content[3:5], "big"), 2)
+    cells = [8, *(int.from_bytes(content[at : at + 2], "big") for at in pointers)]
+    return [int.from_bytes(content[cell : cell + 4], "big") for cell in cells]
+
+
+class RowPages:
+    """Finds the pages of long rows, all of the same size, to read parts of them ahead.
+
+    They are only hints, because this reads the file without the WAL.
+    """
+
+    def __init__(self, connection: apsw.Connection, size: int) -> None:
+        """`size`: that of the rows' only value in bytes. It follows a row id, which the record omits."""
+        self._descriptor: int | None = None
+        if sys.platform == "linux":
+            with suppress(OSError):
+                self._descriptor = _find_descriptor(connection.filename)
+        self._size = size
+        self._layout: _Layout | None = None
+        self._firsts = dict[int, int]()
+
+    @contextmanager
+    def reading_ahead(self, size: int) -> Iterator[None]:
+        """Read the first `size` bytes of all rows into the page cache, in another thread, while the block
+        runs. Does nothing if the pointer map is in the page cache already."""
+        is_done = threading.Event()
+        if self._descriptor is not None:
+            with suppress(OSError):
+                if not _is_cached(self._descriptor):
+                    arguments = (self._descriptor, size, is_done)
+                    name = "kbsync-read-ahead"
+                    threading.Thread(target=self._read, args=arguments, name=name, daemon=True).start()
+        try:
+            yield
+        finally:
+            is_done.set()
+
+    def read_ahead(self, pieces: Iterable[tuple[int, int, int]]) -> None:
+        """Read pieces of rows into the page cache: a row's id, and the offset and size in its value."""
+        if self._descriptor is None:
+            return
+        with suppress(OSError, IndexError):
+            layout = self._layout or _Layout(self._descriptor)
+            if not self._firsts:
+                for leaf in set(layout.parents.values()):
+                    self._firsts |= layout.rows_in(leaf, self._size)
+            pages = set[int]()
+            for row, of_row in groupby(pieces, lambda piece: piece[0]):
+                numbers = set[int]()
+                for _, offset, size in of_row:
+                    numbers.update(layout.numbers(self._size, offset, size))
+                chain = layout.follow(self._firsts.get(row, 0), max(numbers) + 1)
+                pages.update(chain[number] for number in numbers if number < len(chain))
+            _advise_unless_cached(self._descriptor, sorted(pages), layout.page)
+            self._layout = layout
+
+    def _read(self, descriptor: int, size: int, is_done: threading.Event) -> None:
+        with suppress(OSError, IndexError):
+            self._layout = layout = _Layout(descriptor)
+            count = layout.numbers(self._size, 0, size).stop
+            pages = list[int]()
+            for first, leaf in layout.parents.items():
+                chain = layout.follow(first, count)
+                if len(chain) == count:
+                    pages += [leaf, *chain]
+            _advise(descriptor, sorted(set(pages)), layout.page, is_done)
+
+
+def _advise(descriptor: int, pages: Iterable[int], page: int, is_done: threading.Event | None = None) -> None:
+    """Read pages ahead, consecutive ones together."""
+    for _, run in groupby(enumerate(pages), lambda item: item[1] - item[0]):
+        numbers = [number for _, number in run]
+        if is_done is not None and is_done.is_set():
+            return
+        start, length = (numbers[0] - 1) * page, len(numbers) * page
+        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
+
+
+def _advise_unless_cached(descriptor: int, pages: Sequence[int], page: int) -> None:
+    """Read pages ahead if a sample of them isn't in the page cache."""
+    if not _are_cached(descriptor, [(number - 1) * page for number in pages]):
+        _advise(descriptor, pages, page)
+
+
+class _Layout:
+    """Where the parts of a file's long rows are: https://sqlite.org/fileformat2.html."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        maps = _find_maps(descriptor)
+        self.page = maps.start
+        self._usable = self.page - os.pread(descriptor, 1, 20)[0]
+        for offset in maps:
+            os.posix_fadvise(descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
+        length = (maps.step // self.page - 1) * _ENTRY_BYTES
+        # An entry for each page, from page 2; one of zeros for a page of the map itself.
+        content = b"".join(bytes(_ENTRY_BYTES) + os.pread(descriptor, length, offset) for offset in maps)
+        types = content[::_ENTRY_BYTES]
+        parents = bytearray(4 * len(types))
+        for at in range(4):
+            parents[at::4] = content[1 + at if sys.byteorder == "big" else 4 - at :: _ENTRY_BYTES]
+        numbers = memoryview(parents).cast("I")
+        is_first, is_next = types.translate(_IS_FIRST), types.translate(_IS_NEXT)
+        self.parents = dict(zip(compress(count(2), is_first), compress(numbers, is_first), strict=False))
+        """The b-tree page of each first page that continues a row."""
+        self._next = dict(zip(compress(numbers, is_next), compress(count(2), is_next), strict=False))
+
+    def follow(self, first: int, length: int) -> list[int]:
+        """Return up to `length` pages that continue a row, from the first one."""
+        chain, page = list[int](), first
+        while page and len(chain) < length:
+            chain.append(page)
+            page = self._next.get(page, 0)
+        return chain
+
+    def numbers(self, row_size: int, offset: int, size: int) -> range:
+        """Return which of the pages that continue a row have these bytes of its value, counted from 0."""
+        header, local = self._sizes(row_size)
+        step = self._usable - 4
+        return range(
+            max(0, header + offset - local) // step, -(-max(0, header + offset + size - local) // step)
+        )
+
+    def rows_in(self, leaf: int, row_size: int) -> dict[int, int]:
+        """Return the ids of the rows of that size in a b-tree page, each with the first page that continues
+        it."""
+        content = os.pread(self._descriptor, self.page, (leaf - 1) * self.page)
+        header, local = self._sizes(row_size)
+        firsts = dict[int, int]()
+        if content[:1] != _LEAF:
+            return firsts
+        for at in range(8, 8 + 2 * int.from_bytes(content[3:5], "big"), 2):
+            cell = int.from_bytes(content[at : at + 2], "big")
+            payload, cell = _varint(content, cell)
+            row, cell = _varint(content, cell)
+            if payload == header + row_size:
+                firsts[row] = int.from_bytes(content[cell + local : cell + local + 4], "big")
+        return firsts
+
+    def _sizes(self, size: int) -> tuple[int, int]:
+        """Return the size of the record's header, and how many bytes of the record are in the b-tree page,
+        for a row with an id and a value of that size."""
+        header = 2 - -(2 * size + 12).bit_length() // 7
+        least = (self._usable - 12) * 32 // 255 - 23
+        local = least + (header + size - least) % (self._usable - 4)
+        return header, local if local <= self._usable - 35 else least
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """Return the number at a position, and the position after it."""
+    number = 0
+    while True:
+        number = number << 7 | content[at] & 0x7F
+        at += 1
+        if content[at - 1] < 0x80:
+            return number, at
 
 
 def _read(descriptor: int, is_done: threading.Event) -> None:
@@ -88,9 +276,15 @@ def _find_descriptor(path: str) -> int | None:
 def _is_cached(descriptor: int) -> bool:
     """Return whether a sample of the pointer map is in the page cache. True if the file system doesn't show
     it."""
-    maps, byte = _find_maps(descriptor), bytearray(1)
+    return _are_cached(descriptor, _find_maps(descriptor))
+
+
+def _are_cached(descriptor: int, offsets: Sequence[int]) -> bool:
+    """Return whether a sample of the pages at these offsets is in the page cache. True if the file system
+    doesn't show it."""
+    byte = bytearray(1)
     try:
-        for offset in maps[:: len(maps) // _SAMPLED + 1]:
+        for offset in offsets[:: len(offsets) // _SAMPLED + 1]:
             os.preadv(descriptor, [byte], offset, os.RWF_NOWAIT)
     except OSError as error:
         return not isinstance(error, BlockingIOError)

@@ -5,6 +5,10 @@ text of its own; `names` has the words of each document's name; `block` has the 
 that reading all of them takes few steps (400 blocks take a tenth of the time of 100,000 rows). `better` has
 the vectors of a better model, computed later, for some of the same passages: each at the same position in its
 block as the first model's vector.
+
+The blocks of a large index have another layout (planes.py). They are listed in `planar_segment` and no longer
+in `segment`, so that an older program that has the file open searches by words alone instead of misreading
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +25,10 @@ from kbsync.state.db import open_writer, state_errors, transaction
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
-VERSION = 5
+VERSION = 6
+"""The newest layout that this program reads."""
+FIRST_VERSION = 5
+"""The layout until the first vectors are stored in planes (planes.py), which older programs can't read."""
 INCREMENTAL = 2
 """SQLite's number for incremental `auto_vacuum`."""
 
@@ -74,7 +81,12 @@ CREATE TABLE better (
 """
 
 # Apart from the tables, because files of earlier builds lack it.
-_BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
+_LATER = """
+CREATE INDEX IF NOT EXISTS document_path ON document(path);
+CREATE TABLE IF NOT EXISTS planar_segment (  -- segments whose vectors are in planes (planes.py)
+  id INTEGER PRIMARY KEY, model INTEGER NOT NULL, version INTEGER NOT NULL, factors BLOB NOT NULL
+) STRICT;
+"""
 
 # Count in small indexes, not in the large table with the texts.
 _CHECKED = f"""
@@ -123,7 +135,7 @@ def open_index(folder: Path) -> apsw.Connection:
             connection = open_writer(path)
         if is_empty(connection):
             _create(connection)
-        connection.execute(_BY_PATH)
+        connection.execute(_LATER)
         return connection
 
 
@@ -136,7 +148,7 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     version = connection.pragma("user_version")
     if version > VERSION:
         raise newer(path, version)
-    if version < VERSION:
+    if version < FIRST_VERSION:
         return f"its layout ({version}) is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
@@ -180,4 +192,4 @@ def _create(connection: apsw.Connection) -> None:
         connection.execute(_TABLES.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
         connection.execute("INSERT INTO meta VALUES ('uuid', ?), ('changes', 0)", (str(uuid.uuid4()),))
         connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", VERSION)
+        connection.pragma("user_version", FIRST_VERSION)

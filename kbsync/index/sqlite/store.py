@@ -29,9 +29,11 @@ from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
 from kbsync.index.spelling import Unknown, find_unknown
 from kbsync.index.sqlite import vectors
+from kbsync.index.sqlite.readahead import read_tables_ahead
 from kbsync.index.sqlite.schema import (
     APPLICATION_ID,
     FILE,
+    FIRST_VERSION,
     VERSION,
     WHOLE,
     identity,
@@ -151,7 +153,7 @@ class Reader:
             with transaction(connection):  # in one snapshot, because the file may be under construction
                 marks = connection.pragma("application_id"), connection.pragma("user_version")
                 nothing_yet = is_empty(connection)
-        if marks != (APPLICATION_ID, VERSION):
+        if marks not in ((APPLICATION_ID, FIRST_VERSION), (APPLICATION_ID, VERSION)):
             connection.close()
             if nothing_yet:
                 raise UnmadeError(f"the index {path} is empty")
@@ -181,15 +183,16 @@ class Reader:
             self._has_phrase = dict[str, bool]()  # of the same question
             self._last_scope: tuple[Query | None, _Scope] = None, _Scope(None)
             self._last_cosines: tuple[Vector, Callable[[], Cosines]] | None = None
-            self._chunks: int = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
-            self._documents: int = self._connection.execute("SELECT count(*) FROM document").get
+            self._documents: int = (_varints(self._connection.execute(_NAMES_ROWS).get or b"") or [0])[0]
             # The average number of words per chunk: over all chunks, as bm25() uses it, and averaged over the
             # documents or a sample of them.
             averages = self._connection.execute("SELECT block FROM words_data WHERE id = 1").get or b""
-            rows, *words = _varints(averages) or [0]
+            self._chunks, *words = _varints(averages) or [0]
             every = self._documents // _SAMPLED + 1
+            if every > 1:
+                read_tables_ahead(self._connection, "run", "words_docsize")
             sample = [_word_count(sizes) for (sizes,) in self._connection.execute(_SAMPLE, (every,))]
-            self._rescale = _Rescale(sum(words) / max(1, rows), sum(sample) / max(1, len(sample)))
+            self._rescale = _Rescale(sum(words) / max(1, self._chunks), sum(sample) / max(1, len(sample)))
             self._documents_before = [(0, 0)]
             self._data_version = version
 
@@ -762,6 +765,7 @@ _MATCH = f"""
 SELECT words.rowid, -rank, sz FROM words CROSS JOIN words_docsize ON id = words.rowid
   WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}'
 """  # noqa: S608
+_NAMES_ROWS = "SELECT block FROM names_data WHERE id = 1"
 _SAMPLE = """
 SELECT sz FROM run CROSS JOIN words_docsize ON id = first + chunks / 2 WHERE place = 0 AND document % ? = 0
 """

@@ -2,10 +2,12 @@
 
 Vectors are in numbered slots, `SLOTS` of them in one block of bytes. A slot holds one float16 vector of one
 model, found by the key of its text; equal texts share a slot. A released slot is zeroed at once (promise
-11), and so is the vector of a better model at the same place of the block in `better`.
+11), and so is the vector of a better model at the same place of the block in `better`. In a large index,
+blocks have another layout (planes.py), so that the first search of a process reads a quarter of the bytes.
+`tidy` converts the blocks of a file that has grown, or that an earlier version wrote.
 
-The first scan reads them from the file block by block and caches none, so a command that searches once uses
-little memory. From the second scan on they are cached as int8, and only changed blocks are reread. A
+The first scan reads vectors from the file block by block and caches none, so a command that searches once
+uses little memory. From the second scan on they are cached as int8, and only changed blocks are reread. A
 search corrects the cosines of its best candidates from the stored vectors.
 
 Measured on 43,230 passages from documentation, code and XQuAD with 400 questions: int8 alone finds 99.1 % of
@@ -25,10 +27,11 @@ import struct
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from itertools import groupby, islice
+from importlib import import_module
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -36,7 +39,9 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.index.embed import NUMBER_BYTES
 from kbsync.index.errors import dimensions_changed
-from kbsync.index.sqlite.readahead import reading_ahead
+from kbsync.index.sqlite import planes
+from kbsync.index.sqlite.planes import SLOTS, Planes, quantized
+from kbsync.index.sqlite.readahead import RowPages, reading_ahead
 from kbsync.index.weights import DEPTH, SAMPLED_VECTORS, least_cosine
 
 if TYPE_CHECKING:
@@ -46,7 +51,6 @@ if TYPE_CHECKING:
     from kbsync.index.embed import Vector
 
 
-SLOTS = 256
 _KEYS_AT_ONCE = 64
 _FIND_SLOTS = f"SELECT key, id FROM slot WHERE model = ? AND key IN ({', '.join('?' * _KEYS_AT_ONCE)})"  # noqa: S608
 
@@ -103,9 +107,15 @@ def fill(
         missing = len(vectors) - len(free)
         if not missing:
             break
+        is_planar = connection.execute(_HAS_PLANES, (model.id,)).get is not None
         for _ in range(-(-missing // SLOTS)):
-            segment = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM segment").get
-            connection.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment, model.id, version))
+            segment = connection.execute(_NEXT_SEGMENT).get
+            if is_planar:
+                insert = "INSERT INTO planar_segment VALUES (?, ?, ?, zeroblob(?))"
+                size = SLOTS * planes.FACTOR_BYTES
+                connection.execute(insert, (segment, model.id, version, size))
+            else:
+                connection.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment, model.id, version))
             connection.execute("INSERT INTO block VALUES (?, zeroblob(?))", (segment, SLOTS * model.width))
             new_rows = ((segment * SLOTS + index, model.id) for index in range(SLOTS))
             connection.executemany("INSERT INTO slot(id, model) VALUES (?, ?)", new_rows)
@@ -123,6 +133,12 @@ def read(
     by_slot = dict[int, bytes]()
     for segment, segment_slots in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
         with connection.blob_open("main", table, "vectors", segment, False) as blob:
+            if table == "block" and _is_planar(connection, segment):
+                places = (slot % SLOTS for slot in segment_slots)
+                with connection.blob_open("main", "planar_segment", "factors", segment, False) as factors:
+                    for place, vector in planes.read(factors, blob, places, width // NUMBER_BYTES):
+                        by_slot[segment * SLOTS + place] = vector
+                continue
             for slot in segment_slots:
                 blob.seek(slot % SLOTS * width)
                 by_slot[slot] = blob.read(width)
@@ -167,9 +183,8 @@ def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> 
         segment_range = (segment * SLOTS, segment * SLOTS + SLOTS - 1)
         if connection.execute(find_key, segment_range).get is None:
             connection.execute("DELETE FROM slot WHERE id BETWEEN ? AND ?", segment_range)
-            connection.execute("DELETE FROM segment WHERE id = ?", (segment,))
-            connection.execute("DELETE FROM block WHERE id = ?", (segment,))
-            connection.execute("DELETE FROM better WHERE id = ?", (segment,))
+            for table in ("segment", "block", "planar_segment", "better"):
+                connection.execute(f"DELETE FROM {table} WHERE id = ?", (segment,))  # noqa: S608
 
 
 def _release_better(connection: apsw.Connection, slot: int, version: int) -> None:
@@ -238,7 +253,8 @@ def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[
 _KEYED = "SELECT key, id FROM slot WHERE id BETWEEN ? AND ? AND key NOTNULL ORDER BY id"
 _INCOMPLETE = f"""
 SELECT segment.id, (SELECT count FROM better WHERE better.id = segment.id AND better.model = ?2) AS made
-  FROM segment WHERE segment.model = ?1 AND coalesce(made, 0) < (
+  FROM (SELECT id, model FROM segment UNION ALL SELECT id, model FROM planar_segment) AS segment
+  WHERE segment.model = ?1 AND coalesce(made, 0) < (
     SELECT count(*) FROM slot
       WHERE slot.id BETWEEN segment.id * {SLOTS} AND segment.id * {SLOTS} + {SLOTS - 1} AND key NOTNULL)
   ORDER BY segment.id
@@ -254,6 +270,11 @@ def _write(
     for (segment, _), run in runs:
         slots = [slot for _, slot in run]
         with connection.blob_open("main", table, "vectors", segment, True) as blob:
+            if table == "block" and _is_planar(connection, segment):
+                by_place = {slot % SLOTS: vectors[slot] for slot in slots}
+                with connection.blob_open("main", "planar_segment", "factors", segment, True) as factors:
+                    planes.write(factors, blob, by_place, width // NUMBER_BYTES)
+                continue
             blob.seek(slots[0] % SLOTS * width)
             blob.write(b"".join(vectors[slot] for slot in slots))
 
@@ -261,8 +282,55 @@ def _write(
 def _mark_changed(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
     """Record in the segments of these slots that their vectors changed."""
     segments = {(version, slot // SLOTS) for slot in slots}
-    connection.executemany("UPDATE segment SET version = ?1 WHERE id = ?2 AND version <> ?1", segments)
+    for table in ("segment", "planar_segment"):
+        update = f"UPDATE {table} SET version = ?1 WHERE id = ?2 AND version <> ?1"  # noqa: S608
+        connection.executemany(update, segments)
 
+
+def _is_planar(connection: apsw.Connection, segment: int) -> bool:
+    """Return whether the vectors of a segment are stored in planes."""
+    find = "SELECT 1 FROM planar_segment WHERE id = ?"
+    return has_planes(connection) and connection.execute(find, (segment,)).get is not None
+
+
+def has_planes(connection: apsw.Connection) -> bool:
+    """Return whether a file has the tables for planes, which earlier versions didn't create."""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'planar_segment'").get is not None
+
+
+def find_convertible(connection: apsw.Connection) -> list[tuple[int, int, int, int]]:
+    """Return a few segments of a large index that aren't stored in planes yet: id, model, version and number
+    of dimensions."""
+    rows: list[Any] = connection.execute(_CONVERTIBLE, (_FEW_SLOTS // SLOTS, _CONVERTED_AT_ONCE)).fetchall()
+    return rows
+
+
+def convert(connection: apsw.Connection, segments: Iterable[tuple[int, int, int, int]]) -> None:
+    """Store the vectors of these segments in planes. Call inside a transaction."""
+    for segment, model, version, dimensions in segments:
+        with connection.blob_open("main", "block", "vectors", segment, True) as blob:
+            factors, block = planes.encode_block(blob.read(), dimensions)
+            blob.seek(0)
+            blob.write(block)
+        connection.execute("DELETE FROM segment WHERE id = ?", (segment,))
+        # A process that has these vectors in memory needn't reread them, so the version stays.
+        insert = "INSERT INTO planar_segment VALUES (?, ?, ?, ?)"
+        connection.execute(insert, (segment, model, version, factors))
+
+
+_HAS_PLANES = "SELECT 1 FROM planar_segment WHERE model = ? LIMIT 1"
+_NEXT_SEGMENT = """
+SELECT 1 + max(coalesce((SELECT max(id) FROM segment), 0), coalesce((SELECT max(id) FROM planar_segment), 0))
+"""
+_CONVERTIBLE = """
+SELECT segment.id, model, version, dimensions FROM segment JOIN model ON model.id = model
+  WHERE dimensions > 1 AND (
+    model IN (SELECT model FROM planar_segment)
+    OR model IN (SELECT model FROM segment GROUP BY model HAVING count(*) > ?))
+  ORDER BY segment.id LIMIT ?
+"""
+_CONVERTED_AT_ONCE = 16
+"""Number of segments to convert in one transaction, which takes about 0.1 s."""
 
 _MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
@@ -289,18 +357,20 @@ class Cosines:
         values: NDArray[np.float32] | array[float],
         compute: Callable[[Iterable[int]], Mapping[int, float]] | None = None,
         rest: Callable[[NDArray[np.intp] | slice], NDArray[np.float32]] | None = None,
+        near_count: int | None = None,
     ) -> None:
         """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
 
         `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: returns
         what to add to the values at some positions, or for `slice(None)` at all, if `values` are only from
-        the first half of the vectors.
+        the first half of the vectors. `near_count`: at about how many positions at first.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
         self._values = values
         self._compute = compute
         self._rest = rest
+        self._near_count = near_count or _NEAR
         self._near: tuple[NDArray[np.intp], NDArray[np.float32]] | None = None
 
     def exact(self, slots: Iterable[int]) -> Mapping[int, float]:
@@ -404,7 +474,7 @@ class Cosines:
 
         if self._rest is None or isinstance(self._values, array):
             return None
-        for count in _NEAR, 4 * _NEAR:
+        for count in self._near_count, 4 * self._near_count:
             if 2 * count > len(self._values):
                 break
             if self._near is None or len(self._near[0]) < count // 2:
@@ -416,7 +486,9 @@ class Cosines:
                 top = np.argpartition(values, -stop)[-stop:]
                 first_halves = self._values[positions]
                 # If the lower half has many of the nearest, so may the slots below it.
-                if np.count_nonzero(first_halves[top] < np.median(first_halves)) <= stop // 8:
+                middle = len(first_halves) // 2  # np.median would import 60 ms of other code
+                median = np.partition(first_halves, middle)[middle]
+                if np.count_nonzero(first_halves[top] < median) <= stop // 8:
                     top = top[np.lexsort((top, -values[top]))]
                     return positions[top], values[top]
         return None
@@ -469,17 +541,25 @@ class Matrix:
         commit = model.id, self._connection.pragma("data_version")
         if self._cached_commit != commit:
             versions: dict[int, int] = dict(self._connection.execute(self._listed, (model.id,)))
-            is_large = len(versions) * SLOTS * model.dimensions > _MAX_BYTES
-            if not versions or self._scans < 2 or is_large:
+            planar = dict[int, int]()
+            if self._blocks == "block" and has_planes(self._connection):
+                planar = dict(self._connection.execute(_PLANAR, (model.id,)))
+            is_large = (len(versions) + len(planar)) * SLOTS * model.dimensions > _MAX_BYTES
+            if not (versions or planar) or self._scans < 2 or is_large:
                 self._drop()
-                stored = self._scan_stored(model, vector, versions)
+                # While some vectors are still being converted, a search reads all others as a whole as well.
+                stored = (
+                    self._scan_planes(model, vector, list(planar))
+                    if planar and not versions
+                    else self._scan_stored(model, vector, list(versions), list(planar))
+                )
                 return lambda: stored
-            self._refresh(model, versions)
+            self._refresh(model, versions, planar)
             self._cached_commit = commit
         assert self._scales is not None  # the cache was just filled
         import numpy as np
 
-        scale, numbers = _quantized(np.asarray(vector)[None])
+        scale, numbers = quantized(np.asarray(vector)[None])
         scales, cached = self._scales[: self._rows], [half[: self._rows] for half in self._cached]
         first, places = cached[0].shape[1], dict(self._places)
         compute = partial(self._compute, model, vector)
@@ -532,26 +612,103 @@ class Matrix:
         cosines = array("d", memoryview(products).tobytes())
         return dict(zip(by_slot, cosines, strict=True))
 
-    def _scan_stored(self, model: Model, vector: Vector, segments: Iterable[int]) -> Cosines:
-        """Return the cosines with the stored vectors. Doesn't import numpy."""
+    def _scan_planes(self, model: Model, vector: Vector, segments: Sequence[int]) -> Cosines:
+        """Return the cosines with vectors that are stored in planes, reading only the first half of each
+        vector, and the second half of those that are then nearest."""
+        import simsimd
+
+        # Reading waits for the disk, so another thread loads numpy meanwhile.
+        threading.Thread(target=import_module, args=("numpy",), name="kbsync-numpy").start()
+        layout = Planes(model.dimensions)
+        first, second = layout.first, layout.second
+        scale = max(1e-9, *map(abs, vector)) / 127
+        numbers = array("b", (round(number / scale) for number in vector))
+        row: Any = memoryview(numbers[:first]).cast("B").cast("b", (1, first))
+        batch, products = bytearray(_BATCH * SLOTS * first), bytearray()
+        pages = RowPages(self._connection, layout.size)
+        open_blob = partial(self._connection.blob_open, "main", "block", "vectors", segments[0], False)
+        with pages.reading_ahead(SLOTS * first), open_blob() as blob:
+            for start in range(0, len(segments), _BATCH):
+                several = segments[start : start + _BATCH]
+                for at, segment in enumerate(several):
+                    blob.reopen(segment)
+                    blob.read_into(batch, at * SLOTS * first, SLOTS * first)
+                count = len(several) * SLOTS
+                rows: Any = memoryview(batch)[: count * first].cast("b", (count, first))
+                found: Any = simsimd.cdist(row, rows, "dot", out_dtype="f32")
+                products += memoryview(found).cast("B")
+        factor_rows: list[Any] = self._connection.execute(_FACTORS, (model.id,)).fetchall()
+        import numpy as np
+
+        factors = np.frombuffer(b"".join(chain.from_iterable(factor_rows)), np.float32) * np.float32(scale)
+        values = np.frombuffer(products, np.float32) * factors
+        second_row = np.array(numbers[first:], np.int8)[None]
+
+        def rest(positions: NDArray[np.intp] | slice) -> NDArray[np.float32]:
+            if isinstance(positions, slice):
+                order, size = np.arange(len(segments)), SLOTS * second
+                places = [(block, 0) for block in range(len(segments))]
+            else:
+                order, size = np.argsort(positions), second
+                places = [divmod(position, SLOTS) for position in positions[order].tolist()]
+            pieces = [(segments[block], SLOTS * first + place * second, size) for block, place in places]
+            pages.read_ahead(pieces)
+            products = np.empty((len(pieces), size // second), np.float32)
+            with open_blob() as blob:
+                last = segments[0]
+                for start in range(0, len(pieces), _BATCH * SLOTS * second // size):
+                    several = pieces[start : start + _BATCH * SLOTS * second // size]
+                    rows = bytearray(len(several) * size)
+                    for at, (segment, offset, _) in enumerate(several):
+                        if segment != last:
+                            blob.reopen(segment)
+                            last = segment
+                        blob.seek(offset)
+                        blob.read_into(rows, at * size, size)
+                    stored = np.frombuffer(rows, np.int8).reshape(-1, second)
+                    positions_of_rows = order[start : start + len(several)]
+                    products[positions_of_rows] = _products(second_row, stored).reshape(len(several), -1)
+            return products.ravel() * factors[positions]
+
+        def compute(slots: Iterable[int]) -> dict[int, float]:
+            in_order = sorted(slots)
+            pages.read_ahead(
+                (slot // SLOTS, *piece) for slot in in_order for piece in layout.pieces(slot % SLOTS)
+            )
+            return self._compute(model, vector, in_order)
+
+        block_numbers = {segment: number for number, segment in enumerate(segments)}
+        cosines = Cosines(block_numbers, values, compute, rest, _NEAR_STORED)
+        cosines.find_near()
+        return cosines
+
+    def _scan_stored(
+        self, model: Model, vector: Vector, segments: Iterable[int], planar: Iterable[int]
+    ) -> Cosines:
+        """Return the cosines with the stored vectors. Doesn't import numpy, unless some are `planar`."""
         import simsimd
 
         rounded = struct.pack(f"={model.dimensions}e", *vector.tolist())
         row = memoryview(rounded).cast("H", (1, model.dimensions))
-        places = {segment: block for block, segment in enumerate(segments)}
+        places = {segment: block for block, segment in enumerate(chain(segments, planar))}
         buffer, values = bytearray(SLOTS * model.width), array("f")
         rows = memoryview(buffer).cast("H", (SLOTS, model.dimensions))
         is_large = len(places) * SLOTS > _FEW_SLOTS
         with reading_ahead(self._connection) if is_large else nullcontext():
-            for _ in self._read_blocks(buffer, places):
+            for _ in self._read_blocks(buffer, segments):
                 products: Any = simsimd.cdist(row, rows, "dot", dtype="f16", out_dtype="f32")
                 values.frombytes(memoryview(products).tobytes())
+            buffer = bytearray(SLOTS * model.dimensions)
+            for segment in self._read_blocks(buffer, planar):
+                factors = self._connection.execute(_FACTORS_OF, (segment,)).get
+                values.frombytes(planes.multiply(factors, buffer, vector).tobytes())
         return Cosines(places, values, partial(self._compute, model, vector))
 
-    def _refresh(self, model: Model, versions: Mapping[int, int]) -> None:
+    def _refresh(self, model: Model, unconverted: Mapping[int, int], planar: Mapping[int, int]) -> None:
         """Drop cached vectors of removed segments, and reread changed ones."""
         import numpy as np
 
+        versions = {**planar, **unconverted}
         first = model.dimensions // 2 if len(versions) * SLOTS >= _MANY_ROWS else model.dimensions
         widths = [width for width in (first, model.dimensions - first) if width]
         if self._scales is None or [half.shape[1] for half in self._cached] != widths:
@@ -576,21 +733,33 @@ class Matrix:
         stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
         buffer = bytearray(SLOTS * model.width)
         block = np.frombuffer(buffer, np.float16).reshape(SLOTS, model.dimensions)
-        for segment in self._read_blocks(buffer, stale):
-            if segment not in self._places:
-                self._places[segment] = self._free.pop()
-            block_number = self._places[segment]
-            rows = slice(block_number * SLOTS, (block_number + 1) * SLOTS)
-            scales[rows], numbers = _quantized(block.astype(np.float32))
-            start = 0
-            for half in cached:
-                half[rows] = numbers[:, start : start + half.shape[1]]
-                start += half.shape[1]
+        for segment in self._read_blocks(buffer, (each for each in stale if each in unconverted)):
+            scales_of_block, numbers = quantized(block.astype(np.float32))
+            self._cache(segment, scales_of_block, numbers[:, :first], numbers[:, first:])
+            self._versions[segment] = versions[segment]
+        buffer = bytearray(SLOTS * model.dimensions)
+        for segment in self._read_blocks(buffer, (each for each in stale if each in planar)):
+            factors = np.frombuffer(self._connection.execute(_FACTORS_OF, (segment,)).get, np.float32)
+            self._cache(segment, factors, *planes.int8_halves(buffer, model.dimensions))
             self._versions[segment] = versions[segment]
         self._rows = SLOTS * (max(self._places.values(), default=-1) + 1)
 
+    def _cache(self, segment: int, scales: NDArray[np.float32], *halves: NDArray[np.int8]) -> None:
+        """Keep the vectors of a segment in memory."""
+        import numpy as np
+
+        assert self._scales is not None
+        if segment not in self._places:
+            self._places[segment] = self._free.pop()
+        start = self._places[segment] * SLOTS
+        self._scales[start : start + SLOTS] = scales
+        if len(self._cached) == 1:
+            halves = (np.hstack(halves),)
+        for cached, numbers in zip(self._cached, halves, strict=True):
+            cached[start : start + SLOTS] = numbers
+
     def _read_blocks(self, buffer: bytearray, segments: Iterable[int]) -> Iterator[int]:
-        """Read each segment's vectors into the buffer, and yield its number."""
+        """Read the beginning of each segment's vectors into the buffer, and yield its number."""
         blob: apsw.Blob | None = None
         try:
             for segment in segments:
@@ -605,24 +774,23 @@ class Matrix:
                 blob.close()
 
 
-def _quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Quantize each row: return a factor and integers whose product approximates the row."""
-    import numpy as np
-
-    scales = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
-    return scales, np.rint(vectors / scales[:, None]).astype(np.int8)
-
-
 _MANY_ROWS = 200_000
 """Minimum number of rows for which a search multiplies the first half of each vector first."""
 
 _MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
-_NEAR, _MAX_NEAREST = 16_384, 600
-"""Approximate number of rows whose second half a search then multiplies too, and the maximum number of
-nearest rows that it takes from them.
+_NEAR, _NEAR_STORED, _MAX_NEAREST = 16_384, 4_096, 600
+"""Approximate number of rows whose second half a search then multiplies too, if the vectors are in memory and
+if not, and the maximum number of nearest rows that it takes from them.
 """
+
+_BATCH = 16
+"""Number of segments to multiply at once."""
+
+_PLANAR = "SELECT id, version FROM planar_segment WHERE model = ? ORDER BY id"
+_FACTORS = "SELECT factors FROM planar_segment WHERE model = ? ORDER BY id"
+_FACTORS_OF = "SELECT factors FROM planar_segment WHERE id = ?"
 
 
 def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:

@@ -32,7 +32,7 @@ from kbsync.index.embed import NUMBER_BYTES, Encoder, VectorsLackingError
 from kbsync.index.errors import storage_error, unknown_document
 from kbsync.index.scans import FILE as SCANS
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
+from kbsync.index.sqlite.schema import FILE, INCREMENTAL, VERSION, WHOLE, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, naming_text, words, words_and_forms
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction, unbind
@@ -247,7 +247,7 @@ class Writer:
                 return False
             obsolete = self._find_ownerless()
             if not obsolete:
-                return self._reword_step() or self._merge() or self._shrink()
+                return self._reword_step() or self._merge() or self._shrink() or self._convert_step()
             with self._transaction() as version:
                 self._clear_step(obsolete, version)
             return True
@@ -594,6 +594,16 @@ class Writer:
             self._connection.execute("UPDATE run SET chunks = chunks - ? WHERE first = ?", (count, run.first))
         slots = sorted({slot for *_, slot in rows if slot is not None})
         vectors.release(self._connection, slots, version)
+
+    def _convert_step(self) -> bool:
+        """Store a few vectors of a large index in planes. Returns whether there were any."""
+        with self._guard:
+            segments = vectors.find_convertible(self._connection)
+            if segments:
+                with self._transaction():
+                    vectors.convert(self._connection, segments)
+                    self._connection.pragma("user_version", VERSION)  # older programs can't read planes
+            return bool(segments)
 
     def _find_ownerless(self) -> list[int]:
         """Return the runs without an owner whose document is not being stored."""

@@ -1,0 +1,140 @@
+"""The layout of vectors in a large index: a search reads a part of each vector, and all of only a few.
+
+A row of `block` then has the same vectors in planes, each with a part of all vectors:
+
+- the first half of each vector's numbers, as int8
+- the second half of them, as int8
+- what the int8 numbers lack, as int8
+
+A number is (int8 number + what it lacks / 256) × the vector's factor, which is in `planar_segment`; the
+factor of a free slot is 0. Like float16, that takes two bytes a number. It differs from float16 numbers by at
+most 1/32,000 of the vector's largest number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import apsw
+
+from kbsync.dataclass import dataclass
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kbsync.index.embed import Vector
+
+SLOTS = 256
+"""Vectors in a row."""
+
+FACTOR_BYTES = 4
+_STEPS = 256  # of what an int8 number lacks
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """Where the planes begin in a row with vectors of so many numbers."""
+
+    dimensions: int
+
+    @property
+    def first(self) -> int:
+        """How many numbers the first half of a vector has."""
+        return self.dimensions // 2
+
+    @property
+    def second(self) -> int:
+        """How many numbers the second half has."""
+        return self.dimensions - self.first
+
+    @property
+    def size(self) -> int:
+        """The size of a row in bytes: as many as with float16 numbers."""
+        return 2 * SLOTS * self.dimensions
+
+    def pieces(self, place: int) -> tuple[tuple[int, int], ...]:
+        """Return the offset and size of each piece of the vector at `place`."""
+        return (
+            (place * self.first, self.first),
+            (SLOTS * self.first + place * self.second, self.second),
+            ((SLOTS + place) * self.dimensions, self.dimensions),
+        )
+
+
+def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Quantize each row: return a factor and integers whose product approximates the row."""
+    import numpy as np
+
+    factors = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
+    return factors, np.rint(vectors / factors[:, None]).astype(np.int8)
+
+
+def encode_block(block: bytes, dimensions: int) -> tuple[bytes, bytes]:
+    """Return the factors and the planes of a row with float16 vectors."""
+    factors, first, second, lacking = _encode(block, dimensions)
+    return factors.tobytes(), first.tobytes() + second.tobytes() + lacking.tobytes()
+
+
+def write(factors: apsw.Blob, row: apsw.Blob, vectors: Mapping[int, bytes], dimensions: int) -> None:
+    """Write float16 vectors to their places."""
+    new_factors, first, second, lacking = _encode(b"".join(vectors.values()), dimensions)
+    for at, place in enumerate(vectors):
+        factors.seek(place * FACTOR_BYTES)
+        factors.write(new_factors[at].tobytes())
+        numbers = first[at], second[at], lacking[at]
+        for (offset, _), part in zip(Planes(dimensions).pieces(place), numbers, strict=True):
+            row.seek(offset)
+            row.write(part.tobytes())
+
+
+def read(
+    factors: apsw.Blob, row: apsw.Blob, places: Iterable[int], dimensions: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the vectors at these places, as float16."""
+    import numpy as np
+
+    for place in places:
+        parts = list[bytes]()
+        for offset, size in Planes(dimensions).pieces(place):
+            row.seek(offset)
+            parts.append(row.read(size))
+        factors.seek(place * FACTOR_BYTES)
+        factor = np.frombuffer(factors.read(FACTOR_BYTES), np.float32)
+        numbers = np.frombuffer(parts[0] + parts[1], np.int8).astype(np.float32)
+        numbers += np.frombuffer(parts[2], np.int8) / np.float32(_STEPS)
+        yield place, (numbers * factor).astype(np.float16).tobytes()
+
+
+def int8_halves(row: bytearray, dimensions: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Return both halves of the int8 numbers, from a buffer with the beginning of a row."""
+    import numpy as np
+
+    planes = Planes(dimensions)
+    first = np.frombuffer(row, np.int8, SLOTS * planes.first)
+    second = np.frombuffer(row, np.int8, SLOTS * planes.second, SLOTS * planes.first)
+    return first.reshape(SLOTS, -1), second.reshape(SLOTS, -1)
+
+
+def multiply(factors: bytes, row: bytearray, vector: Vector) -> NDArray[np.float32]:
+    """Return the products of a vector with all int8 numbers, from a buffer with the beginning of a row."""
+    import numpy as np
+
+    numbers = np.hstack(int8_halves(row, len(vector))).astype(np.float32)
+    products: NDArray[np.float32] = numbers @ np.asarray(vector, np.float32)
+    return products * np.frombuffer(factors, np.float32)
+
+
+def _encode(
+    vectors: bytes, dimensions: int
+) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
+    """Return the factors of float16 vectors, both halves of their int8 numbers, and what these lack."""
+    import numpy as np
+
+    rows = np.frombuffer(vectors, np.float16).reshape(-1, dimensions).astype(np.float32)
+    factors, numbers = quantized(rows)
+    lacking = np.rint((rows / factors[:, None] - numbers) * _STEPS).clip(-128, 127).astype(np.int8)
+    factors[~rows.any(axis=1)] = 0
+    first = Planes(dimensions).first
+    return factors, numbers[:, :first], numbers[:, first:], lacking
