@@ -263,12 +263,14 @@ def test_only_the_pages_that_a_first_search_needs_are_read_ahead(
                     os, "posix_fadvise", lambda _, start, length, __: advised.append((start, length))
                 )
                 patch.setattr(readahead, "threading", SimpleNamespace(Event=threading.Event, Thread=AtOnce))
-                with RowPages(connection, Planes(256).size).reading_ahead(SLOTS * 128):
+                with RowPages(connection, "block", Planes(256).size).reading_ahead(SLOTS * 128):
                     pass
                 of_beginnings = pages_of(advised)
                 advised.clear()
                 segments = [segment for (segment,) in connection.execute("SELECT id FROM block ORDER BY id")]
-                RowPages(connection, Planes(256).size).read_ahead([(segments[2], 2 * SLOTS * 256 - 9, 9)])
+                RowPages(connection, "block", Planes(256).size).read_ahead(
+                    [(segments[2], 2 * SLOTS * 256 - 9, 9)]
+                )
                 last = pages_of(advised)
                 assert hits(tmp_path) == expected
     assert beginnings <= of_beginnings

@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import compress, count, groupby
 
@@ -22,8 +23,8 @@ _CONTINUATIONS = re.compile(rb"[\3\4]+(?:.{1,4}[\3\4]+)*", re.DOTALL)
 """Types of consecutive pages. Reading up to four others takes less time than another request."""
 
 _ENTRY_BYTES = 5  # in the pointer map: the type of a page and its parent
-_IS_FIRST = bytes(value == 3 for value in range(256))  # by the type of a page
-_IS_NEXT = bytes(value == 4 for value in range(256))
+_IS_NEXT = bytes(value == 4 for value in range(256))  # by the type of a page
+_ROOT = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
 _INTERIOR, _LEAF = b"\x05", b"\x0d"  # types of a table's pages
 _MAX_DEPTH = 5  # of a table with more rows than any index has
 _SAMPLED = 32  # maximum number of pages to look up in the page cache
@@ -58,42 +59,45 @@ def read_tables_ahead(connection: apsw.Connection, *tables: str) -> None:
         if descriptor is None:
             return
         size = _find_maps(descriptor).start
-        find = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
-        pages = [connection.execute(find, (table,)).get for table in tables]
+        pages = [connection.execute(_ROOT, (table,)).get for table in tables]
         for _ in range(_MAX_DEPTH):
             _advise_unless_cached(descriptor, pages, size)
             # Some may be missing or damaged, because this reads the file without the WAL.
-            pages = sorted({child for number in pages for child in _children(descriptor, number, size)})
+            pages = sorted({child for number in pages for child, _ in _children(descriptor, number, size)})
             if not pages or os.pread(descriptor, 1, (pages[0] - 1) * size) == _LEAF:
                 _advise_unless_cached(descriptor, pages, size)
                 return
 
 
-def _children(descriptor: int, number: int, size: int) -> list[int]:
-    """Return the pages below a b-tree page; none if it is a leaf."""
+def _children(descriptor: int, number: int, size: int) -> list[tuple[int, int]]:
+    """Return the pages below a b-tree page, each with the id of the last row that it may have; none if it is
+    a leaf."""
     content = os.pread(descriptor, size, (number - 1) * size)
     if content[:1] != _INTERIOR:
         return []
     pointers = range(12, 12 + 2 * int.from_bytes(content[3:5], "big"), 2)
-    cells = [8, *(int.from_bytes(content[at : at + 2], "big") for at in pointers)]
-    return [int.from_bytes(content[cell : cell + 4], "big") for cell in cells]
+    cells = [int.from_bytes(content[at : at + 2], "big") for at in pointers]
+    children = [
+        (int.from_bytes(content[cell : cell + 4], "big"), _varint(content, cell + 4)[0]) for cell in cells
+    ]
+    return [*children, (int.from_bytes(content[8:12], "big"), sys.maxsize)]
 
 
 class RowPages:
-    """Finds the pages of long rows, all of the same size, to read parts of them ahead.
+    """Finds the pages of long rows of one table, all of the same size, to read parts of them ahead.
 
     They are only hints, because this reads the file without the WAL.
     """
 
-    def __init__(self, connection: apsw.Connection, size: int) -> None:
+    def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
         """`size`: that of the rows' only value in bytes. It follows a row id, which the record omits."""
         self._descriptor: int | None = None
         if sys.platform == "linux":
             with suppress(OSError):
                 self._descriptor = _find_descriptor(connection.filename)
+        self._root: int = connection.execute(_ROOT, (table,)).get
         self._size = size
-        self._layout: _Layout | None = None
-        self._firsts = dict[int, int]()
+        self._next: dict[int, int] | None = None
 
     @contextmanager
     def reading_ahead(self, size: int) -> Iterator[None]:
@@ -111,35 +115,46 @@ class RowPages:
         finally:
             is_done.set()
 
-    def read_ahead(self, pieces: Iterable[tuple[int, int, int]]) -> None:
+    def read_ahead(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         """Read pieces of rows into the page cache: a row's id, and the offset and size in its value."""
-        if self._descriptor is None:
+        if self._descriptor is None or not pieces:
             return
         with suppress(OSError, IndexError):
-            layout = self._layout or _Layout(self._descriptor)
-            if not self._firsts:
-                for leaf in set(layout.parents.values()):
-                    self._firsts |= layout.rows_in(leaf, self._size)
+            layout = _Layout(self._descriptor, self._root, self._size)
+            sample = pieces[:: len(pieces) // _SAMPLED + 1]
+            if all(layout.is_cached(*piece) for piece in sample):
+                return
+            if self._next is None:
+                self._next = layout.read_pointer_map()
             pages = set[int]()
             for row, of_row in groupby(pieces, lambda piece: piece[0]):
                 numbers = set[int]()
                 for _, offset, size in of_row:
-                    numbers.update(layout.numbers(self._size, offset, size))
-                chain = layout.follow(self._firsts.get(row, 0), max(numbers) + 1)
+                    numbers.update(layout.numbers(offset, size))
+                chain = _follow(self._next, layout.first_page(row), max(numbers) + 1)
                 pages.update(chain[number] for number in numbers if number < len(chain))
-            _advise_unless_cached(self._descriptor, sorted(pages), layout.page)
-            self._layout = layout
+            _advise(self._descriptor, sorted(pages), layout.page)
 
     def _read(self, descriptor: int, size: int, is_done: threading.Event) -> None:
         with suppress(OSError, IndexError):
-            self._layout = layout = _Layout(descriptor)
-            count = layout.numbers(self._size, 0, size).stop
-            pages = list[int]()
-            for first, leaf in layout.parents.items():
-                chain = layout.follow(first, count)
-                if len(chain) == count:
-                    pages += [leaf, *chain]
-            _advise(descriptor, sorted(set(pages)), layout.page, is_done)
+            layout = _Layout(descriptor, self._root, self._size)
+            _advise(descriptor, layout.leaves, layout.page)
+            self._next = layout.read_pointer_map()
+            length = layout.numbers(0, size).stop
+            rows = (layout.rows_in(leaf).values() for leaf in layout.leaves)
+            pages = {
+                page for firsts in rows for first in firsts for page in _follow(self._next, first, length)
+            }
+            _advise(descriptor, sorted(pages), layout.page, is_done)
+
+
+def _follow(next_pages: Mapping[int, int], first: int, length: int) -> list[int]:
+    """Return up to `length` pages that continue a row, from the first one."""
+    chain, page = list[int](), first
+    while page and len(chain) < length:
+        chain.append(page)
+        page = next_pages.get(page, 0)
+    return chain
 
 
 def _advise(descriptor: int, pages: Iterable[int], page: int, is_done: threading.Event | None = None) -> None:
@@ -159,67 +174,80 @@ def _advise_unless_cached(descriptor: int, pages: Sequence[int], page: int) -> N
 
 
 class _Layout:
-    """Where the parts of a file's long rows are: https://sqlite.org/fileformat2.html."""
+    """Where the long rows of a table are: https://sqlite.org/fileformat2.html."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, root: int, row_size: int) -> None:
         self._descriptor = descriptor
-        maps = _find_maps(descriptor)
-        self.page = maps.start
+        self._maps = _find_maps(descriptor)
+        self.page = self._maps.start
         self._usable = self.page - os.pread(descriptor, 1, 20)[0]
-        for offset in maps:
-            os.posix_fadvise(descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
-        length = (maps.step // self.page - 1) * _ENTRY_BYTES
-        # An entry for each page, from page 2; one of zeros for a page of the map itself.
-        content = b"".join(bytes(_ENTRY_BYTES) + os.pread(descriptor, length, offset) for offset in maps)
-        types = content[::_ENTRY_BYTES]
-        parents = bytearray(4 * len(types))
-        for at in range(4):
-            parents[at::4] = content[1 + at if sys.byteorder == "big" else 4 - at :: _ENTRY_BYTES]
-        numbers = memoryview(parents).cast("I")
-        is_first, is_next = types.translate(_IS_FIRST), types.translate(_IS_NEXT)
-        self.parents = dict(zip(compress(count(2), is_first), compress(numbers, is_first), strict=False))
-        """The b-tree page of each first page that continues a row."""
-        self._next = dict(zip(compress(numbers, is_next), compress(count(2), is_next), strict=False))
+        # The size of the record's header, and how many bytes of the record are in the b-tree page.
+        self._header = 2 - -(2 * row_size + 12).bit_length() // 7
+        least = (self._usable - 12) * 32 // 255 - 23
+        local = least + (self._header + row_size - least) % (self._usable - 4)
+        self._local = local if local <= self._usable - 35 else least
+        self._record = self._header + row_size
+        self.leaves, self._last_rows = [root], list[int]()
+        for _ in range(_MAX_DEPTH):
+            if os.pread(descriptor, 1, (self.leaves[0] - 1) * self.page) != _INTERIOR:
+                break
+            children = [child for leaf in self.leaves for child in _children(descriptor, leaf, self.page)]
+            self.leaves, self._last_rows = [page for page, _ in children], [row for _, row in children]
+        self._rows = dict[int, dict[int, int]]()
 
-    def follow(self, first: int, length: int) -> list[int]:
-        """Return up to `length` pages that continue a row, from the first one."""
-        chain, page = list[int](), first
-        while page and len(chain) < length:
-            chain.append(page)
-            page = self._next.get(page, 0)
-        return chain
-
-    def numbers(self, row_size: int, offset: int, size: int) -> range:
+    def numbers(self, offset: int, size: int) -> range:
         """Return which of the pages that continue a row have these bytes of its value, counted from 0."""
-        header, local = self._sizes(row_size)
-        step = self._usable - 4
-        return range(
-            max(0, header + offset - local) // step, -(-max(0, header + offset + size - local) // step)
-        )
+        step, start = self._usable - 4, self._header + offset - self._local
+        return range(max(0, start) // step, -(-max(0, start + size) // step))
 
-    def rows_in(self, leaf: int, row_size: int) -> dict[int, int]:
-        """Return the ids of the rows of that size in a b-tree page, each with the first page that continues
-        it."""
+    def is_cached(self, row: int, offset: int, size: int) -> bool:
+        """Return whether the pages with these bytes of a row, and those before them, are in the page
+        cache."""
+        page, pointer = self.first_page(row), bytearray(4)
+        for _ in range(self.numbers(offset, size).stop):
+            try:
+                os.preadv(self._descriptor, [pointer], (page - 1) * self.page, os.RWF_NOWAIT)
+            except OSError as error:
+                return not isinstance(error, BlockingIOError)
+            page = int.from_bytes(pointer, "big")
+        return True
+
+    def first_page(self, row: int) -> int:
+        """Return the first page that continues a row; 0 if there is none."""
+        leaf = self.leaves[bisect_left(self._last_rows, row)] if self._last_rows else self.leaves[0]
+        if leaf not in self._rows:
+            self._rows[leaf] = self.rows_in(leaf)
+        return self._rows[leaf].get(row, 0)
+
+    def rows_in(self, leaf: int) -> dict[int, int]:
+        """Return the ids of the rows in a b-tree page, each with the first page that continues it."""
         content = os.pread(self._descriptor, self.page, (leaf - 1) * self.page)
-        header, local = self._sizes(row_size)
         firsts = dict[int, int]()
         if content[:1] != _LEAF:
             return firsts
         for at in range(8, 8 + 2 * int.from_bytes(content[3:5], "big"), 2):
             cell = int.from_bytes(content[at : at + 2], "big")
-            payload, cell = _varint(content, cell)
+            record, cell = _varint(content, cell)
             row, cell = _varint(content, cell)
-            if payload == header + row_size:
-                firsts[row] = int.from_bytes(content[cell + local : cell + local + 4], "big")
+            if record == self._record:
+                end = cell + self._local
+                firsts[row] = int.from_bytes(content[end : end + 4], "big")
         return firsts
 
-    def _sizes(self, size: int) -> tuple[int, int]:
-        """Return the size of the record's header, and how many bytes of the record are in the b-tree page,
-        for a row with an id and a value of that size."""
-        header = 2 - -(2 * size + 12).bit_length() // 7
-        least = (self._usable - 12) * 32 // 255 - 23
-        local = least + (header + size - least) % (self._usable - 4)
-        return header, local if local <= self._usable - 35 else least
+    def read_pointer_map(self) -> dict[int, int]:
+        """Return the page that follows each page that continues a row."""
+        for offset in self._maps:
+            os.posix_fadvise(self._descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
+        length = (self._maps.step // self.page - 1) * _ENTRY_BYTES
+        # An entry for each page, from page 2; one of zeros for a page of the map itself.
+        entries = (bytes(_ENTRY_BYTES) + os.pread(self._descriptor, length, offset) for offset in self._maps)
+        content = b"".join(entries)
+        is_next = content[::_ENTRY_BYTES].translate(_IS_NEXT)
+        parents = bytearray(4 * len(is_next))
+        for at in range(4):
+            parents[at::4] = content[1 + at if sys.byteorder == "big" else 4 - at :: _ENTRY_BYTES]
+        numbers = memoryview(parents).cast("I")
+        return dict(zip(compress(numbers, is_next), compress(count(2), is_next), strict=True))
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:

@@ -625,7 +625,7 @@ class Matrix:
         numbers = array("b", (round(number / scale) for number in vector))
         row: Any = memoryview(numbers[:first]).cast("B").cast("b", (1, first))
         batch, products = bytearray(_BATCH * SLOTS * first), bytearray()
-        pages = RowPages(self._connection, layout.size)
+        pages = RowPages(self._connection, "block", layout.size)
         open_blob = partial(self._connection.blob_open, "main", "block", "vectors", segments[0], False)
         with pages.reading_ahead(SLOTS * first), open_blob() as blob:
             for start in range(0, len(segments), _BATCH):
@@ -673,7 +673,7 @@ class Matrix:
         def compute(slots: Iterable[int]) -> dict[int, float]:
             in_order = sorted(slots)
             pages.read_ahead(
-                (slot // SLOTS, *piece) for slot in in_order for piece in layout.pieces(slot % SLOTS)
+                [(slot // SLOTS, *piece) for slot in in_order for piece in layout.pieces(slot % SLOTS)]
             )
             return self._compute(model, vector, in_order)
 
