@@ -534,8 +534,7 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(sa
             assert paste(sandbox, fix).code == 0
 
 
-# -- problems that no command can fix: the text names the key, the file or the path
-# ----------------------------
+# -- problems that no command can fix: the text names the key, the file or the path ------------------------
 
 
 @enumerated()

@@ -141,7 +141,7 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
     output = daemon.until("press Ctrl-C to stop\r\n")
     assert f"using {config}\r\n" in output
     assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; press Ctrl-C to stop" in output
-    said = output
+    printed = output
     for change, line in (
         (
             lambda: sandbox.write("office/note.md", "a note"),
@@ -156,7 +156,7 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
         (lambda: sandbox.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
     ):
         change()
-        said += seen_until(daemon, line)
+        printed += seen_until(daemon, line)
     # A halt is one log line with its fix, and its end another.
     sandbox.docs.rename(sandbox.root / "away")
     halted = seen_until(daemon, "folder is missing")
@@ -167,13 +167,13 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
     seen_until(daemon, "handbook resumed")
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.end() == 0
-    said += daemon.output
-    lines = [line for line in said.replace("\r", "").splitlines() if CHANGE.match(line)]
+    printed += daemon.output
+    lines = [line for line in printed.replace("\r", "").splitlines() if CHANGE.match(line)]
     changes = [CHANGE.match(line).groups() for line in lines]  # type: ignore[union-attr]
     assert sorted(path for mark, path in changes if mark == "+") == ["a.md", "b.md", "office/note.md"]
     assert [mark for mark, _ in changes if mark != "+"] == ["~", ">", "-", "!"]
-    assert len(said.splitlines()) == len(lines) + 3, said  # using, watching, stopped
-    assert "event" not in said and "document." not in said
+    assert len(printed.splitlines()) == len(lines) + 3, printed  # using, watching, stopped
+    assert "event" not in printed and "document." not in printed
 
 
 def close(daemon: Terminal) -> None:

@@ -94,8 +94,7 @@ async def test_reappearing_document_is_deleted_three_times_and_then_reported(tmp
     assert "1 orphaned document" in note(world)
 
 
-# -- reports
-# ---------------------------------------------------------------------------------------------------
+# -- reports -----------------------------------------------------------------------------------------------
 
 
 async def test_copy_of_a_deleted_document_is_left_for_a_person(tmp_path: Path) -> None:

@@ -120,9 +120,6 @@ async def test_quarantined_files_are_not_sent_and_show_their_reason(world: World
     assert paths((await planned(world)).upload) == ["a.md"]
 
 
-# -- renames -------------------------------------------------------------------------------------------
-
-
 # -- deletions -----------------------------------------------------------------------------------------
 
 

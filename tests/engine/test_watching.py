@@ -508,8 +508,7 @@ async def test_base_emptied_by_others_halts_until_repair(audited: WatchingWorld)
         await until(lambda: audited.run.halt is None)
 
 
-# -- a mount that may not report changes
-# -----------------------------------------------------------------------
+# -- a mount that may not report changes -------------------------------------------------------------------
 
 
 @contextmanager
