@@ -45,6 +45,14 @@ def write_program(file: Path, script: str) -> None:
     file.chmod(0o755)
 
 
+def is_running(process: int) -> bool:
+    """Return whether it exists and isn't a zombie, which may have nobody to wait for it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def is_there(name: str) -> bool:
     if ".so" not in name:
         return find_program(name) is not None

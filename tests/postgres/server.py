@@ -24,6 +24,8 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
+from tests.programs import is_running
+
 NOBODY = 65534
 """PostgreSQL refuses to run as root: there it runs as the user `nobody`."""
 
@@ -124,11 +126,11 @@ class Server:
     def kill(self) -> None:
         """Kill it and wait for its processes, which end by themselves."""
         folder = Path("/proc", str(self.process.pid), "task", str(self.process.pid))
-        children = (folder / "children").read_text().split()
+        children = [int(child) for child in (folder / "children").read_text().split()]
         self.process.kill()
         self.process.wait(30)
         until = time.monotonic() + 30
-        while any(map(_is_alive, children)):
+        while any(map(is_running, children)):
             assert time.monotonic() < until, "PostgreSQL has processes that do not end"
             time.sleep(0.01)
 
@@ -165,11 +167,3 @@ class Server:
             while cursor.nextset():
                 pass  # the rows of the last one count
             return cursor.fetchall() if cursor.description else []
-
-
-def _is_alive(process: str) -> bool:
-    """Return whether it runs; a process that ended may still be a zombie."""
-    try:
-        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -43,6 +42,7 @@ from kbsync.server.notify import (
 )
 from kbsync.state.mirrors import Halt
 from tests.engine.test_watching import WatchingWorld, until
+from tests.programs import is_running
 from tests.server.client import serve
 from tests.share import long
 
@@ -202,13 +202,6 @@ async def child_of(parent: list[str]) -> int:
     return int(Path(parent[-1]).read_text())
 
 
-def lives(pid: int) -> bool:
-    """And it isn't a zombie."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 @long
 async def test_hanging_command_is_abandoned(parent: list[str]) -> None:
     with pytest.raises(Undelivered, match=r"longer than 1 s and was killed"):
@@ -238,7 +231,7 @@ async def test_command_is_killed_with_all_its_children(
     may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await until(lambda: not lives(child))
+    await until(lambda: not is_running(child))
 
 
 @long

@@ -8,13 +8,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.cli.sandbox import eventually
 from tests.ports import free_port
-from tests.programs import write_program
+from tests.programs import is_running, write_program
 from tests.servers import __main__ as runner
 from tests.servers import running
 from tests.servers.running import NAMES, NotInstalled, NotStarted
@@ -92,18 +92,7 @@ def test_server_and_its_children_end_with_the_context(tmp_path: Path) -> None:
         child = int(log.split()[1])
         assert is_running(child)
     assert process.poll() is not None
-    deadline = time.monotonic() + 10
-    while is_running(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_running(child)
-
-
-def is_running(number: int) -> bool:
-    """Return whether the process exists and isn't a zombie, which may have nobody to wait for it."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    eventually(lambda: not is_running(child), 10)
 
 
 def test_server_that_exits_immediately_is_reported_with_its_log(tmp_path: Path) -> None:
