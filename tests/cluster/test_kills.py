@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from kbsync.index.cluster import client
 from kbsync.index.cluster.client import CONNECT_WITHIN, DaskCluster, KilledWorkers
 from kbsync.index.document import Chunk, Cut
 from kbsync.index.sqlite.store import SqliteStore
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import Sandbox, eventually
 from tests.cluster.programs import PATIENCE, Programs
 from tests.cluster.test_cluster import PAGES, document
 from tests.share import long
@@ -115,13 +115,6 @@ def test_cluster_whose_workers_all_die_is_blamed_instead_of_a_document(
             cluster.vectors(b"", "m", [Chunk(each, each, each) for each in "ab"]).result()
         with pytest.raises(Unavailable, match="ended with every document they tried"):
             list(cluster.cut(PAGES[:1]))
-
-
-def eventually(check: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not check():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @long

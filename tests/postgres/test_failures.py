@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -229,10 +230,12 @@ def test_full_disk_halts_and_recovers_automatically(postgres: Server, database: 
             " $$BEGIN RAISE 'could not extend file' USING ERRCODE = '53100'; END$$;"
             "CREATE TRIGGER full_disk BEFORE INSERT ON kbsync.words EXECUTE FUNCTION full_disk()",
         )
-        [one, two] = store.put([entry(2, "heron", replaces=first), entry(3, "merlin")], Numbers())
-        assert isinstance(one, Halted)
-        assert one.halt == "disk-full"
-        assert two is one
+        [first_outcome, second_outcome] = store.put(
+            [entry(2, "heron", replaces=first), entry(3, "merlin")], Numbers()
+        )
+        assert isinstance(first_outcome, Halted)
+        assert first_outcome.halt == "disk-full"
+        assert second_outcome is first_outcome
         assert find(store, "kestrel") == {first}
         postgres.run(database, "DROP TRIGGER full_disk ON kbsync.words")
         put(store, entry(2, "heron", replaces=first))
@@ -244,16 +247,9 @@ def test_unstorable_value_fails_only_its_document(postgres: Server) -> None:
     with open_store(postgres, postgres.database()) as store:
         bad = entry(2, "heron")
         not_a_number = {chunk.key: b"\xff\x7f" * 8 for chunk in bad.chunks}
-        outcomes = store.put(
-            [entry(1, "kestrel"), replace_vectors(bad, not_a_number), entry(3, "merlin")], Numbers()
-        )
+        bad = replace(bad, vectors=not_a_number)
+        outcomes = store.put([entry(1, "kestrel"), bad, entry(3, "merlin")], Numbers())
         assert [type(each) for each in outcomes] == [int, Rejected, int]
-
-
-def replace_vectors(one: Any, vectors: dict[str, bytes]) -> Any:
-    from dataclasses import replace
-
-    return replace(one, vectors=vectors)
 
 
 @long
