@@ -617,8 +617,12 @@ class Matrix:
         vector, and the second half of those that are then nearest."""
         import simsimd
 
+        def load_numpy() -> None:
+            with suppress(Exception):  # the import below raises it again
+                import_module("numpy")
+
         # Reading waits for the disk, so another thread loads numpy meanwhile.
-        threading.Thread(target=import_module, args=("numpy",), name="kbsync-numpy").start()
+        threading.Thread(target=load_numpy, name="kbsync-numpy").start()
         layout = Planes(model.dimensions)
         first, second = layout.first, layout.second
         scale = max(1e-9, *map(abs, vector)) / 127
