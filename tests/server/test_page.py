@@ -427,6 +427,7 @@ async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_e
     assert await view.text("#sentence") == "All 3 documents are searchable"
 
 
+@browser_may_log
 async def test_hanging_daemon_is_shown_as_gone(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     await view.scene.mirrored()
     await view.until("document.querySelector('[data-key=\"audit docs\"]')")
@@ -868,6 +869,7 @@ async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(view: View) -
     assert await view.run("document.activeElement.id") == "add"
 
 
+@browser_may_log
 async def test_added_folder_with_the_files_of_another_mirror_is_reported(view: View, tmp_path: Path) -> None:
     config, inner = tmp_path / "kb.yaml", view.scene.world.root / "inner"
     inner.mkdir()
@@ -888,6 +890,7 @@ async def test_added_folder_with_the_files_of_another_mirror_is_reported(view: V
     await view.until("!document.querySelector('#ask').open")
 
 
+@browser_may_log
 async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: View, tmp_path: Path) -> None:
     listener_app, removals = view.scene.listener_app, view.scene.listening._removals
     config = tmp_path / "kb.yaml"
@@ -1243,6 +1246,7 @@ async def test_update_of_an_empty_list_of_files_leaves_the_focus_in_the_search_b
     assert await view.run("document.activeElement.id") == "query"
 
 
+@browser_may_log
 async def test_tab_is_named_after_the_view_and_marked_if_something_needs_attention(
     view: View,
 ) -> None:
