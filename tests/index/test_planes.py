@@ -28,6 +28,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from tests.index.test_index import Stepping, is_sound
 from tests.index.test_search import ENCODER, entry
+from tests.index.test_vectors import AtOnce
 from tests.share import long
 
 WORDS = sorted(set(re.findall("[a-z]{4,}", Path(sqlite_store.__file__).read_text(encoding="utf-8"))))
@@ -238,10 +239,6 @@ def test_only_the_pages_that_a_first_search_needs_are_read_ahead(
 
     def read(*_: object) -> int:
         raise BlockingIOError
-
-    class AtOnce(threading.Thread):
-        def start(self) -> None:
-            self.run()
 
     with closing(Writer(tmp_path)) as writer:
         fill(writer)

@@ -146,6 +146,13 @@ def test_a_search_fails_if_its_vectors_cannot_be_compared_and_the_next_one_finds
         assert [hit.path for hit in search.search(Query("apple and pear"))] == expected
 
 
+class AtOnce(threading.Thread):
+    """A thread whose work is done when it has started."""
+
+    def start(self) -> None:
+        self.run()
+
+
 @long
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems need no hints or ignore them")
 @pytest.mark.parametrize("is_cached", [False, True])
@@ -159,10 +166,6 @@ def test_first_search_has_vectors_read_ahead_unless_they_are_in_the_page_cache(
         if is_cached:
             return 1
         raise BlockingIOError
-
-    class AtOnce(threading.Thread):
-        def start(self) -> None:
-            self.run()
 
     with closing(Writer(tmp_path)) as writer:
         texts = [(at, f"{at}.md", f"{at} {FRUITS[at % 10]} in a basket") for at in range(1, 600)]

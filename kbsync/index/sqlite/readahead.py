@@ -13,8 +13,9 @@ import re
 import sys
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import compress, count, groupby
 
 import apsw
@@ -36,14 +37,21 @@ def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
 
     Does nothing if the pointer map is in the page cache already, or on other systems than Linux.
     """
+    with _in_another_thread(_find_descriptor(connection), _read):
+        yield
+
+
+@contextmanager
+def _in_another_thread(
+    descriptor: int | None, read: Callable[[int, threading.Event], None]
+) -> Iterator[None]:
+    """Call `read` in another thread, with an event that is set when the block ends, unless the pointer map is
+    in the page cache already or there is no descriptor."""
     is_done = threading.Event()
-    if sys.platform == "linux":
-        with suppress(OSError):
-            # One that SQLite opened, because closing another would release its locks on the file.
-            descriptor = _find_descriptor(connection.filename)
-            if descriptor is not None and not _is_cached(descriptor):
-                arguments = (descriptor, is_done)
-                threading.Thread(target=_read, args=arguments, name="kbsync-read-ahead", daemon=True).start()
+    with suppress(OSError):
+        if descriptor is not None and not _is_cached(descriptor):
+            arguments = (descriptor, is_done)
+            threading.Thread(target=read, args=arguments, name="kbsync-read-ahead", daemon=True).start()
     try:
         yield
     finally:
@@ -52,12 +60,10 @@ def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
 
 def read_tables_ahead(connection: apsw.Connection, *tables: str) -> None:
     """Read all pages of these tables into the page cache, but not what continues their rows."""
-    if sys.platform != "linux":
+    descriptor = _find_descriptor(connection)
+    if descriptor is None:
         return
     with suppress(OSError, IndexError):
-        descriptor = _find_descriptor(connection.filename)
-        if descriptor is None:
-            return
         size = _find_maps(descriptor).start
         pages = [connection.execute(_ROOT, (table,)).get for table in tables]
         for _ in range(_MAX_DEPTH):
@@ -91,10 +97,7 @@ class RowPages:
 
     def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
         """`size`: that of the rows' only value in bytes. It follows a row id, which the record omits."""
-        self._descriptor: int | None = None
-        if sys.platform == "linux":
-            with suppress(OSError):
-                self._descriptor = _find_descriptor(connection.filename)
+        self._descriptor = _find_descriptor(connection)
         self._root: int = connection.execute(_ROOT, (table,)).get
         self._size = size
         self._next: dict[int, int] | None = None
@@ -103,17 +106,8 @@ class RowPages:
     def reading_ahead(self, size: int) -> Iterator[None]:
         """Read the first `size` bytes of all rows into the page cache, in another thread, while the block
         runs. Does nothing if the pointer map is in the page cache already."""
-        is_done = threading.Event()
-        if self._descriptor is not None:
-            with suppress(OSError):
-                if not _is_cached(self._descriptor):
-                    arguments = (self._descriptor, size, is_done)
-                    name = "kbsync-read-ahead"
-                    threading.Thread(target=self._read, args=arguments, name=name, daemon=True).start()
-        try:
+        with _in_another_thread(self._descriptor, partial(self._read, size)):
             yield
-        finally:
-            is_done.set()
 
     def read_ahead(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         """Read pieces of rows into the page cache: a row's id, and the offset and size in its value."""
@@ -135,7 +129,7 @@ class RowPages:
                 pages.update(chain[number] for number in numbers if number < len(chain))
             _advise(self._descriptor, sorted(pages), layout.page)
 
-    def _read(self, descriptor: int, size: int, is_done: threading.Event) -> None:
+    def _read(self, size: int, descriptor: int, is_done: threading.Event) -> None:
         with suppress(OSError, IndexError):
             layout = _Layout(descriptor, self._root, self._size)
             _advise(descriptor, layout.leaves, layout.page)
@@ -291,13 +285,16 @@ def _find_maps(descriptor: int) -> range:
     return range(page, os.fstat(descriptor).st_size if has_map else page, (listed + 1) * page)
 
 
-def _find_descriptor(path: str) -> int | None:
-    """Return this process's descriptor of the file at `path`."""
-    file = os.stat(path)
-    for name in os.listdir("/proc/self/fd"):
+def _find_descriptor(connection: apsw.Connection) -> int | None:
+    """Return the descriptor with which SQLite reads the file, because closing another would release its locks
+    on the file. None if there is none, or on other systems than Linux."""
+    if sys.platform == "linux":
         with suppress(OSError):
-            if os.path.samestat(os.fstat(int(name)), file):
-                return int(name)
+            file = os.stat(connection.filename)
+            for name in os.listdir("/proc/self/fd"):
+                with suppress(OSError):
+                    if os.path.samestat(os.fstat(int(name)), file):
+                        return int(name)
     return None
 
 
