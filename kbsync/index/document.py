@@ -73,13 +73,14 @@ class Chunk:
 @dataclass(frozen=True, slots=True)
 class Cut:
     """The result of reading a document: its title and tags, its text in chunks, and the pages still to be
-    recognized.
+    recognized. `vectors`: those computed with it, as in `Entry`.
     """
 
     title: str | None
     tags: tuple[str, ...]
     chunks: tuple[Chunk, ...]
     scanned_pages: tuple[int, ...] = ()
+    vectors: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Pipeline:
                         remaining -= 1
                         batch.append(outcome)
                         if isinstance(outcome, Entry):
-                            vectors.want(outcome.chunks)
+                            vectors.want([c for c in outcome.chunks if c.key not in outcome.vectors])
                             for chunk in outcome.chunks:
                                 characters += len(chunk.text)
                                 characters += len(chunk.picture.content) if chunk.picture else 0
@@ -115,6 +115,7 @@ class Pipeline:
                         tags=outcome.tags,
                         chunks=outcome.chunks,
                         scanned_pages=outcome.scanned_pages,
+                        vectors=outcome.vectors,
                     )
                 else:
                     yield outcome
@@ -184,7 +185,7 @@ class _VectorsOfBatch:
 def _with_vectors(entry: Entry, vectors: Vectors) -> Entry | Rejected:
     """Return the entry with the vectors computed for it or, if one of its texts was rejected, the first
     rejection."""
-    entry_vectors = dict[str, bytes]()
+    entry_vectors = dict(entry.vectors)
     for item in entry.chunks:
         vector = vectors.get(item.key)
         if isinstance(vector, Rejected):

@@ -2,8 +2,8 @@
 
 Started as a script, `child.py PARENT MEMORY SECONDS PATHS WORK` (the parent's pid, the limit of its address
 space in bytes, the CPU seconds allowed for a document, a JSON list of import paths, and its task: `read`,
-`recognize` or `embed`), it answers the requests from stdin on stdout, one at a time, until stdin ends.
-kbsync is imported late, because that needs PATHS.
+`recognize`, `embed` or `split`), it answers the requests from stdin on stdout, one at a time, until stdin
+ends. kbsync is imported late, because that needs PATHS.
 
 To `read`, it forks a child for each document, so that a document that takes over its reader can neither see
 nor falsify another (ADR 8). It never has a document in its own memory, which its next child inherits: the
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     page number."""
 
 LENGTH = struct.Struct(">Q")
-READ, RECOGNIZE, EMBED = "read", "recognize", "embed"
+READ, RECOGNIZE, EMBED, SPLIT = "read", "recognize", "embed", "split"
 NO_FORK = "no process for a document can be started"
 PASSAGE = "passage.txt"
 """The document name for a passage to embed; the answer is its vector in hexadecimal."""
+TEXTS = "texts.json"
+"""The document name for texts to split and embed (`kbsync.index.text_process`)."""
 
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
@@ -132,7 +134,15 @@ def encoders() -> Readers:
     return {extension_of(PASSAGE): passage_reader()}
 
 
-_LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders}
+def splitters() -> Readers:
+    """Return the reader that splits and embeds texts. Loads the model; call this after the fences are up."""
+    from kbsync.core.text import extension_of
+    from kbsync.index.text_process import splitter
+
+    return {extension_of(TEXTS): splitter()}
+
+
+_LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders, SPLIT: splitters}
 
 
 def main(load: Callable[[], Readers] | None = None) -> None:
@@ -147,7 +157,7 @@ def main(load: Callable[[], Readers] | None = None) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-    os.nice(5 if work == READ else 19)  # lower priority: searches and saves go first
+    os.nice(5 if work in (READ, SPLIT) else 19)  # lower priority: searches and saves go first
     sandbox.limit(int(memory))
     # The models of the other tasks have threads, which a fork doesn't copy.
     forks = work == READ and sys.platform == "linux"

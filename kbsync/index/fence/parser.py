@@ -315,8 +315,7 @@ class Parser:
             reason = f"too large to be read: {_size(body.size)}, the limit is {_size(limit)}; split it"
             raise Rejected(reason, code="too-large")
         if not is_document and body.size <= SHORT_TEXT:
-            with body.open() as stream:
-                return parse_text(path, stream.read())
+            return parse_here(path, body)
         return self._read_or_try_again(path.rpartition("/")[2], body)
 
     def _read_or_try_again(self, name: str, body: Body, page: int | None = None) -> Parsed:
@@ -391,7 +390,7 @@ class Parser:
             is_worn = (
                 lacks_memory
                 or process.resident > self._bounds.resident_bytes
-                or (self._work != READ and process.requests >= PIECES_EACH)
+                or (self._work in (RECOGNIZE, EMBED) and process.requests >= PIECES_EACH)
             )
             if is_worn or self._closed:
                 self._end()
@@ -483,16 +482,23 @@ class PassageEncoder(Parser):
 
     def embed(self, text: str) -> bytes:
         """Return the float16 bytes of a passage's vector. Raises the same errors as `parse`."""
-        return bytes.fromhex(self._read_or_try_again(PASSAGE, _Passage(text.encode())).text)
+        return bytes.fromhex(self._read_or_try_again(PASSAGE, Content(text.encode())).text)
 
 
-class _Passage:
-    """A passage as a body."""
+def parse_here(path: str, body: Body) -> Parsed:
+    """Return the text of a short text file, read in this process. Raises `Rejected` or OSError."""
+    with body.open() as stream:
+        return parse_text(path, stream.read())
+
+
+class Content:
+    """Bytes as a body."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self.size = content, len(content)
 
     def open(self) -> BinaryIO:
+        """Return a new stream of the bytes."""
         return io.BytesIO(self._content)
 
 

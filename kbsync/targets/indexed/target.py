@@ -41,7 +41,7 @@ from kbsync.core.model import NO_TEXT, SCANNED
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, lacks_memory, untried
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed import Encoder, LocalEncoder
+from kbsync.index.embed import MODEL, Encoder, LocalEncoder
 from kbsync.index.errors import out_of_memory, unknown_document
 from kbsync.index.glossary import Glossary
 from kbsync.index.read import formats
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from kbsync.index.pipeline import Cutter, Parse, Pipeline
     from kbsync.index.scans import Recognize, Scans
     from kbsync.index.search import Search
+    from kbsync.index.text_process import TextProcess
     from kbsync.targets.indexed.config import IndexedTargetConfig
 
 BATCH = 64
@@ -172,6 +173,7 @@ class IndexedTarget(Target):
         self._spool = context.spool_dir
         self._parser: Parser | None = None
         self._page_parser: PageParser | None = None
+        self._texts: TextProcess | None = None
         self._starting = threading.Lock()
         self._puts = 0  # puts in progress
         self._last_put = 0.0  # monotonic time of the last use, or of opening
@@ -190,11 +192,16 @@ class IndexedTarget(Target):
 
     @functools.cached_property
     def _pipeline(self) -> Pipeline:
+        from kbsync.index import text_process
         from kbsync.index.pipeline import cut_here
 
         cut_locally = cut_here(self._read_document)
-        # The workers of a cluster read and split the documents.
-        return self._pipeline_of(cut_locally if self._cluster is None else self._cluster.cut_or(cut_locally))
+        if self._cluster is not None:  # its workers read and split the documents
+            return self._pipeline_of(self._cluster.cut_or(cut_locally))
+        if self._encoder.model == MODEL and self._read_document == self._parse and text_process.is_useful():
+            self._texts = text_process.TextProcess(self._spool)
+            return self._pipeline_of(self._texts.cut_or(cut_locally))
+        return self._pipeline_of(cut_locally)
 
     @property
     def limits(self) -> Limits:
@@ -360,6 +367,7 @@ class IndexedTarget(Target):
             self._store,
             self._parser,
             self._page_parser,
+            self._texts,
             self._filler,
             self._scans,
             self._cluster,

@@ -1,0 +1,183 @@
+"""A process that splits short texts and computes their built-in vectors while many of them are indexed.
+
+Python computes on one core at a time in each process, so this process nearly doubles what a first pass
+indexes. It starts once many texts have come, and ends when it is idle. Like the parsers', it is sandboxed. If
+it fails, kbsync splits the texts itself, as it does with all others.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, cast
+
+from kbsync.contract.target import Body
+from kbsync.errors import TargetError
+from kbsync.index.document import Chunk, Cut, Entry, Parsed
+from kbsync.index.embed import DIMENSIONS, NUMBER_BYTES, LocalEncoder
+from kbsync.index.fence.child import SPLIT, TEXTS
+from kbsync.index.fence.parser import CHILD, Content, Parser, parse_here
+from kbsync.index.pipeline import Cutter, read_and_cut
+from kbsync.index.read.formats import needs_parser
+
+MAX_BYTES = 64 * 1024
+"""Maximum size of a text in bytes; a longer one would delay the others in its request."""
+
+MIN_TEXTS = 16
+"""Minimum number of texts in a request."""
+
+START_AFTER = 256
+"""Number of texts after which the process starts, which takes about as long as indexing so many."""
+
+_VECTOR = DIMENSIONS * NUMBER_BYTES
+
+_log = logging.getLogger(__name__)
+
+
+def is_useful() -> bool:
+    """Return whether kbsync may compute on more than one core."""
+    return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
+
+
+class TextProcess(Parser):
+    """Splits short texts and computes their vectors. Thread-safe; takes one request at a time."""
+
+    _work, _packages = SPLIT, ("wordllama", "tokenizers")
+
+    def __init__(self, spool_dir: Path, *, child: Path = CHILD) -> None:
+        super().__init__(spool_dir, child=child)
+        self._counting = threading.Lock()
+        self._texts = 0
+        self._starter: threading.Thread | None = None
+        self._has_failed = False
+
+    def cut_or(self, cut_here: Cutter) -> Cutter:
+        """Return a `Cutter` that has the process split short texts if there are many, and `cut_here` all
+        other documents."""
+
+        def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
+            texts = [number for number, document in enumerate(documents) if _is_short_text(*document)]
+            cuts = dict[int, Cut]()
+            if self._takes(len(texts)):
+                outcomes = self._cut([documents[number] for number in texts])
+                cuts = {number: found for number, found in zip(texts, outcomes, strict=True) if found}
+            others = [document for number, document in enumerate(documents) if number not in cuts]
+            with closing(cut_here(others)) as outcomes_here:
+                for number in range(len(documents)):
+                    yield cuts[number] if number in cuts else next(outcomes_here)
+
+        return cut
+
+    def _takes(self, texts: int) -> bool:
+        """Return whether the process can take so many texts now. Starts it after `START_AFTER` of them."""
+        with self._counting:
+            if self._has_failed or texts < MIN_TEXTS:
+                self._texts = 0
+                return False
+            self._texts += texts
+            if self._starter is not None and self._starter.is_alive():
+                return False
+            if not self.pids() and self._texts >= START_AFTER:
+                self._starter = threading.Thread(target=self._warm_up, name="kbsync-texts", daemon=True)
+                self._starter.start()
+                return False
+            return bool(self.pids())
+
+    def _warm_up(self) -> None:
+        with suppress(TargetError):
+            self._cut([])
+
+    def _cut(self, documents: Sequence[tuple[Entry, Body]]) -> Sequence[Cut | None]:
+        """Return the chunks of each text with their vectors; None for those that kbsync has to split itself.
+
+        Raises `Unavailable` if the process was closed.
+        """
+        try:
+            contents = []
+            for _, body in documents:
+                with body.open() as stream:
+                    contents.append(stream.read())
+            paths = [entry.path for entry, _ in documents]
+            return unpack(self._read_or_try_again(TEXTS, Content(pack(paths, contents))).text, len(paths))
+        except (TargetError, ValueError, OSError) as error:
+            self._refuse_if_closed()
+            _log.warning("splitting texts in another process failed: %s", error)
+            self._has_failed = True
+            return [None] * len(documents)
+
+
+def _is_short_text(entry: Entry, body: Body) -> bool:
+    # A new version of a document has most of its vectors already.
+    return 0 < body.size <= MAX_BYTES and entry.replaces is None and not needs_parser(entry.path)
+
+
+def pack(paths: Sequence[str], contents: Sequence[bytes]) -> bytes:
+    """Return a request to split these texts."""
+    head = json.dumps([*zip(paths, map(len, contents), strict=True)])
+    return b"\n".join([head.encode(), b"".join(contents)])
+
+
+def splitter() -> Callable[[bytes], Parsed]:
+    """Return a function that answers a request, as JSON. Loads the model."""
+    encoder = LocalEncoder()
+    encoder.begin([Chunk("", "a", "")])  # loads the model
+
+    def split(request: bytes) -> Parsed:
+        head, _, contents = request.partition(b"\n")
+        cuts, start = list[Cut | TargetError](), 0
+        for path, size in json.loads(head):
+            content = contents[start : start + size]
+            cuts.append(read_and_cut(path, Content(content), parse_here))
+            start += size
+        chunks = {chunk.key: chunk for cut in cuts if isinstance(cut, Cut) for chunk in cut.chunks}
+        vectors = encoder.begin(list(chunks.values())).result()
+        outcomes = [_plain(cut) if isinstance(cut, Cut) else None for cut in cuts]
+        stored = base64.b64encode(b"".join(cast("bytes", vectors[key]) for key in chunks))
+        return Parsed(f"{json.dumps([outcomes, list(chunks)])}\n{stored.decode()}")
+
+    return split
+
+
+def _plain(cut: Cut) -> list[Any]:
+    """Return a document's chunks for JSON. Each text to embed is sent without the chunk's text."""
+    return [
+        cut.title,
+        cut.tags,
+        [
+            (chunk.text, chunk.embed_text.removesuffix(chunk.text), chunk.key, chunk.headings, chunk.line)
+            for chunk in cut.chunks
+        ],
+    ]
+
+
+def unpack(answer: str, count: int) -> list[Cut | None]:
+    """Return the outcome of each of `count` texts. Raises ValueError if the answer is malformed."""
+    head, _, stored = answer.partition("\n")
+    try:
+        outcomes, keys = json.loads(head)
+        content = base64.b64decode(stored)
+        rows = (content[at : at + _VECTOR] for at in range(0, len(content), _VECTOR))
+        vectors = dict(zip(keys, rows, strict=True))
+        cuts = [None if item is None else _cut_of(*item, vectors=vectors) for item in outcomes]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not an answer: {error!r}") from error
+    if len(cuts) != count:
+        raise ValueError(f"an answer about {len(cuts)} texts, not {count}")
+    return cuts
+
+
+def _cut_of(
+    title: str | None, tags: Sequence[str], items: Sequence[Sequence[Any]], *, vectors: Mapping[str, bytes]
+) -> Cut:
+    chunks = tuple(
+        Chunk(text, above + text, key, tuple(headings), None, line)
+        for text, above, key, headings, line in items
+    )
+    return Cut(title, tuple(tags), chunks, vectors={chunk.key: vectors[chunk.key] for chunk in chunks})
