@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kbsync.contract.target import DocState
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.targets.dify.target import DifyTarget
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.target import ServiceTarget
@@ -76,8 +76,13 @@ async def test_states_are_unavailable_or_not_known(target: Any, has_base: bool) 
         states = await target.status([str(number) for number in range(8)])
     except Unavailable:
         return
-    assert {state.state for state in states.values()} <= {DocState.UNKNOWN, DocState.MISSING}
-    assert has_base or DocState.MISSING not in {state.state for state in states.values()}
+    assert {state.state for state in states.values()} == {DocState.UNKNOWN}
+
+
+async def test_deletion_is_not_confirmed(target: Any) -> None:
+    """The document would stay at the service, searchable, without a row that says so."""
+    outcomes = await target.delete(["1", "2"])
+    assert all(isinstance(outcome, TargetError) for outcome in outcomes.values()), outcomes
 
 
 @pytest.mark.parametrize("has_base", [True, False])

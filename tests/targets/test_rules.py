@@ -130,7 +130,11 @@ COMMON_ROWS = [
 ZHIPU_ROWS = [
     Row("zhipu", "upload", 200, flat(200, "请求成功"), None),
     Row("zhipu", "upload", 200, {"data": {}}, Unsure),
-    Row("zhipu", "base", 404, PAGE, Unavailable, also=(405,)),
+    *(
+        Row("zhipu", op, 404, text, Unavailable, also=(405,))
+        for op in ("base", "detail", "delete")
+        for text in (PAGE, "404 page not found")
+    ),
     Row("zhipu", "upload", 401, inner(code="1004"), Halted, KEY),
     Row("zhipu", "upload", 429, inner(code="1112"), Halted, KEY),
     Row("zhipu", "upload", 429, inner("余额不足或无可用资源包,请充值。", code="1113"), Halted, QUOTA),

@@ -232,9 +232,14 @@ RULES: tuple[ErrorRule, ...] = (
         says="the service's response doesn't say whether the request succeeded",
         as_code="no-code",
     ),
-    # A web page comes from a gateway. The service's own response for a missing base is undocumented, so any
-    # other may be that.
-    ErrorRule(Unavailable, call={"base"}, status={404, 405}, when=lambda case: case.is_page),
+    # Text that isn't JSON comes from a gateway. The service's own response for a missing base or document is
+    # undocumented, so any other may be that.
+    ErrorRule(
+        Unavailable,
+        call={"base", "detail", "delete"},
+        status={404, 405},
+        when=lambda case: not case.is_json and case.excerpt != "",
+    ),
     # -- codes with one meaning
     # Page of error codes: the key.
     rules.no_access(code=bigmodel.BAD_KEY | {"401", "authentication_error"}, hint=KEY_ADVICE),
