@@ -173,6 +173,19 @@ def test_indented_opendocument_sheet_is_read(parser):
     assert text_of(parser, with_part(ods(), "content.xml", indented), "ods") == text_of(parser, ods(), "ods")
 
 
+@pytest.mark.parametrize("markup", [b"<!-- <table:table-cell/> -->", b"<?x <table:table-cell/> ?>"])
+def test_markup_beside_the_cells_of_an_opendocument_sheet_is_ignored(parser, markup):
+    content = parts_of(ods())["content.xml"]
+    marked = content.replace(b"<table:", markup + b"\n<table:").replace(b"</table:", markup + b"</table:")
+    assert text_of(parser, with_part(ods(), "content.xml", marked), "ods") == text_of(parser, ods(), "ods")
+
+
+def test_cdata_in_an_opendocument_sheet_is_text(parser):
+    cell = ods_cell("<![CDATA[Lamp <!-- & -->]]> XL")
+    table = f'<table:table table:name="S"><table:table-row>{cell}</table:table-row></table:table>'
+    assert text_of(parser, ods(table), "ods") == "## S\n\n| Lamp <!-- & --> XL |\n| --- |"
+
+
 def test_text_boxes_of_a_sheet_are_read(parser):
     words = "<a:p><a:r><a:t>Ask for a discount</a:t></a:r></a:p>"
     box = f'<wsDr xmlns:a="{DRAWN}"><sp><txBody>{words}</txBody></sp></wsDr>'

@@ -82,7 +82,8 @@ def read_ods(raw: bytes) -> Parsed:
         has_gaps |= _close_gaps(table)
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
         details[table.get(":name", "")] = _Details(comments, displayed)
-    cells = _BEFORE_CELL.sub(b"", archive.read("content.xml"))
+    cells = _BESIDE_ELEMENTS.sub(_as_text, archive.read("content.xml"))
+    cells = _BEFORE_CELL.sub(b"", cells)
     cells = _with_repeats(cells, content) if has_gaps else cells
     text = _read(archive.for_parser({"content.xml": cells}), lambda name: details.get(name, _Details()))
     archive.require_text(text)
@@ -364,6 +365,18 @@ def _has_value(cell: Element) -> bool:
     return bool(cell.get(":value-type") or cell.get(":formula"))
 
 
+_BESIDE_ELEMENTS = re.compile(
+    rb"<!\[CDATA\[(.*?)(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<\?(?!xml\s).*?(?:\?>|\Z)", re.DOTALL
+)
+"""Matches comments and processing instructions, which calamine takes for an error beside a cell, and CDATA
+sections, which it omits."""
+
+
+def _as_text(match: re.Match[bytes]) -> bytes:
+    """Return the escaped text of a CDATA section; b"" for a comment or a processing instruction."""
+    return (match[1] or b"").replace(b"&", b"&amp;").replace(b"<", b"&lt;")
+
+
 _BEFORE_CELL = re.compile(rb"(?<=>)\s+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
 """Matches the indentation of cells, which calamine takes for an error."""
 
@@ -377,7 +390,7 @@ def _with_repeats(content: bytes, root: Element) -> bytes:
     """Return the text of an ods document with the repeats of rows and cells as in its elements."""
     tags = ("table-row", "table-cell", "covered-table-cell")
     elements = [element for element in root.iter() if element.tag in tags]
-    if len(elements) != len(_REPEATED.findall(content)):  # of another prefix, or in a comment of the XML
+    if len(elements) != len(_REPEATED.findall(content)):  # they have another prefix
         return content
     following = iter(elements)
 
