@@ -81,6 +81,11 @@ _HTML = re.compile(
 )
 """Matches HTML in Markdown: tags, addresses, pictures with a description, and the marks of a comment, whose
 text stays because it may be why the passage was found."""
+_FIELD = re.compile(
+    r"^([ \t]{0,20}[\w.-]{1,60}[ \t]{0,3}[:=][ \t]{0,3})(?:\[([^\n]*)\]|\{([^\n]*)\}|[>|][+-]?)$",
+    re.MULTILINE,
+)
+"""Matches a list, a mapping, and the mark before a text in front matter (`aliases: [a, b]`)."""
 _WITHOUT_MARKUP = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
 _MARKDOWN_INSIDE = ("ipynb", "canvas")
 _AFTER_HEADING = " ·"
@@ -148,7 +153,7 @@ def _without_inline(text: str) -> str:
     masked = "".join([*parts, text[start:]]).replace("`", "")
     if "<" in masked:
         masked = _HTML.sub(lambda tag: tag["alt"] or tag["address"] or (" " if tag["block"] else ""), masked)
-    masked = _OBSIDIAN.sub(r"\1\2", _LINK.sub(r"\1", masked))
+    masked = _FIELD.sub(r"\1\2\3", _OBSIDIAN.sub(r"\1\2", _LINK.sub(r"\1", masked)))
     prose = _EMPHASIS.sub(r"\2", masked).split(_MASK)
     return "".join(part for pair in zip(prose, [*codes, ""], strict=True) for part in pair)
 

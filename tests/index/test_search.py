@@ -884,6 +884,9 @@ def test_heading_is_shown_without_markup(path: str, heading: str, shown: str) ->
         ("a.md", "An ==important word==, a == b, c==d==e", [], "An important word, a == b, c==d==e"),
         ("a.md", "> [!note] Rest\n> Three months.\n>> Or [!four]", [], "Rest\nThree months.\nOr [!four]"),
         ("a.md", "> [!warning]- Hot\n\na > b", [], "Hot\na > b"),
+        ("a.md", "aliases: [Lily, Dr. May]\nabout: >-\n  Us.", [], "aliases: Lily, Dr. May\nabout: \n  Us."),
+        ("a.md", 'who = ["May"]\nfee:\n  day: {old: 3}\n', [], 'who = "May"\nfee:\n  day: old: 3'),
+        ("a.md", "See a: [b] c\nkey: [1](x) `a: [b]`", [], "See a: [b] c\nkey: 1 a: [b]"),
         (
             "a.md",
             '<a id="v1"></a>\n<p align="center">Ring <b>twice</b>, x<sup>2</sup><br/></p>',

@@ -252,6 +252,7 @@ _SEARCHED = {
     "index.snippet._LABEL": [times("**a"), times("**a\n"), "**" + times(":"), "**" + times("a:*")],
     "index.snippet._OBSIDIAN": [times("%"), times("%%a"), times(" ^a"), times("^a "), times("=="),
         times("==a"), "> " + times("> "), times("> [!"), times("a =="), "^" + _LETTERS, "^a" + _BLANKS],
+    "index.snippet._FIELD": [times("a: ["), "a: [" + times("]"), "a: {" + times("} "), times("a"), _BLANKS],
     "index.snippet._HTML": [times("<"), times("<a "), "<a " + _LETTERS, times("<img "),
         "<img " + times('alt="'), times("<!--"), "<!--" + _BLANKS, _BLANKS + "-->", "<http://" + _LETTERS,
         times("<img alt=")],
