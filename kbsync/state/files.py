@@ -21,7 +21,7 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """The start of a statement that may use `tree(id)`; binds (mirror, path)."""
-_FOLDER = "SELECT path, version, is_mount, problem, is_excluded, mount FROM folder WHERE mirror = ? AND "
+_FOLDER = "SELECT path, version, is_mount, problem, is_excluded, mount FROM folder "
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
@@ -79,7 +79,7 @@ class Folders:
 
     def get(self, mirror: int, path: str) -> FolderRow | None:
         """Return the row of the directory at this path."""
-        row = self._db.execute(_FOLDER + "path = ?", (mirror, bind(path))).fetchone()
+        row = self._db.execute(_FOLDER + "WHERE mirror = ? AND path = ?", (mirror, bind(path))).fetchone()
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
@@ -165,7 +165,9 @@ class Folders:
 
     def problems(self, mirror: int) -> list[FolderRow]:
         """Return the directories that couldn't be listed."""
-        rows = self._db.execute(_FOLDER + "problem <> '' ORDER BY path", (mirror,))
+        # Without the hint, SQLite reads all directories in the order of their paths.
+        with_problem = "INDEXED BY folder_problem WHERE mirror = ? AND problem <> '' ORDER BY path"
+        rows = self._db.execute(_FOLDER + with_problem, (mirror,))
         return [_read_folder(row) for row in rows]
 
     def tree(self, mirror: int, path: str) -> list[str]:

@@ -316,9 +316,9 @@ def test_lock_of_a_dead_process_is_free_and_of_another_user_is_not(
         assert lock.holding(tmp_path) is is_held
 
 
-def drop_upload(tx: Tx, m: int) -> bool:
+def drop_upload(tx: Tx, m: int, path: str) -> bool:
     """End an upload; return whether another one of its text is on its way."""
-    [row] = tx.uploads.at_path(m, 1, "new.md")
+    [row] = tx.uploads.at_path(m, 1, path)
     tx.uploads.save(lifecycle.drop(row))
     return tx.uploads.is_on_the_way(m, 1, row.digest)
 
@@ -330,7 +330,12 @@ QUERIES: list[tuple[str, tuple[UploadState, ...], Callable[[Tx, int], object], o
     ("files an earlier process missed", IDLE, lambda tx, m: tx.entries.forget_first_misses(m), None, 50),
     ("uploads that the clock put off", IDLE, lambda tx, m: tx.uploads.bring_forward(m, 1, 2.0), None, 50),
     ("when the next upload is due", IDLE, lambda tx, m: tx.uploads.next_due(m, 1), 1.0, 50),
-    ("others of the text of an ended upload", WAITING, drop_upload, True, 100),
+    ("another of a text that many have", WAITING, lambda tx, m: drop_upload(tx, m, "new.md"), True, 100),
+    ("another of a text that one has", WAITING, lambda tx, m: drop_upload(tx, m, "own.md"), False, 100),
+    ("files that wait", IDLE, lambda tx, m: tx.entries.waiting(m, 1), [], 50),
+    ("failed files", IDLE, lambda tx, m: list(tx.entries.of_status(m, Status.FAILED)), [], 50),
+    ("directories with a problem", IDLE, lambda tx, m: tx.folders.problems(m), [], 50),
+    ("directories that are gone", IDLE, lambda tx, m: tx.folders.remove_gone(m), None, 50),
 ]
 
 
@@ -350,9 +355,10 @@ async def test_few_rows_are_found_without_reading_all_others(
         for n in range(1000):
             tx.entries.put(m, entry(f"{n}/a.md"))
             for state in others:
-                row = upload(m, f"{state.name}/{n}.md", state)
+                row = upload(m, f"{state.name}/{n}.md", state, "d" if n % 2 else f"{n}")
                 tx.uploads.add(replace(row, due_at=None) if others is IDLE else row)
         tx.uploads.add(upload(m, "new.md", UploadState.INTENDED))
+        tx.uploads.add(upload(m, "own.md", UploadState.INTENDED, "own"))
         return m
 
     m, steps = await store.write(fill), list[int]()
