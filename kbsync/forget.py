@@ -60,13 +60,41 @@ class UnreachableBase(UsageError):
 
 def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | None:
     """Return the state's data about the mirror; None if it has no mirror with this name."""
+
+    def locate(base: BindingRecord) -> BindingRecord:
+        return _locate(installation, name, base)
+
     record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
+    leftovers = [dataclasses.replace(leftover, base=locate(leftover.base)) for leftover in leftovers]
     if record is None:
         leftovers = leftovers or _find_unknown_base(installation, name)
         return Holdings(name, None, None, Belongings(), leftovers) if leftovers else None
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
     # Count only documents that a row proves ours (promise 6).
-    return Holdings(name, record, binding, belongings(tx, record), leftovers)
+    owned = belongings(tx, record)
+    elsewhere = [(locate(base), documents) for base, documents in owned.elsewhere]
+    owned = dataclasses.replace(owned, elsewhere=elsewhere)
+    return Holdings(name, record, None if binding is None else locate(binding), owned, leftovers)
+
+
+def _locate(installation: Installation, name: str, base: BindingRecord) -> BindingRecord:
+    """Return the base at its present location.
+
+    After a move of the state directory, a built-in base is no longer where the state recorded it. After a
+    copy, the base at the recorded location belongs to the original state (promise 6).
+    """
+    from kbsync.index.sqlite.store import SqliteStore
+
+    if base.folder is None:
+        return base
+    configured = [installation.embedded_base(m) for m in installation.config.mirrors if m.name == name]
+    for folder in filter(None, (*configured, installation.state_dir / BASES / name)):
+        if folder == base.folder:
+            break
+        with suppress(UnmadeError), closing(SqliteStore(folder, writer=None)) as store:
+            if store.check()[0] == base.base:
+                return dataclasses.replace(base, address=store.address)
+    return base
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
@@ -176,13 +204,9 @@ def _mirrors_leading_to(
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     if base.target == DEFAULT_TARGET:
-        # Check the base's old location, and the new one if the state directory moved. Opening a missing base
-        # would create it.
-        folders = filter(None, (base.folder, installation.state_dir / BASES / name))
-        named = (mirror.target.path for mirror in installation.config.mirrors if mirror.name == name)
-        for folder in dict.fromkeys([*folders, *filter(None, named)]):
-            if (folder / FILE).exists():
-                yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
+        # Opening a missing base would create it.
+        if base.folder is not None and (base.folder / FILE).exists():
+            yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=base.folder))
         return
     # Keys are needed only from here on.
     mirrors = [mirror for mirror in with_secrets().config.mirrors if mirror.target.type == base.target]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import StateError
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import LOCK, Writer
 from kbsync.state import lock
 from tests.cli.cures import proves
@@ -279,6 +280,27 @@ def test_a_base_with_documents_of_another_state_stays(sandbox: Sandbox) -> None:
     ran = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
     assert ran.out == "handbook is forgotten; 1 document deleted\n"
     assert sandbox.run("search", "beta", *flags).out.startswith("b.md")
+
+
+@long
+@pytest.mark.parametrize("words", [("remove", "--delete"), ("forget", "--delete-documents", "--yes")])
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_a_copied_state_deletes_its_own_base_and_not_the_original(
+    sandbox: Sandbox, words: tuple[str, ...], is_forgotten: bool
+) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    sandbox.add_mirror("other")
+    sandbox.run("--once").check_success()
+    if is_forgotten:
+        sandbox.run("forget", "handbook", "--yes").check_success()
+    copy = sandbox.root / "copy"
+    shutil.copytree(sandbox.state, copy)
+    ran = sandbox.run(words[0], "handbook", *words[1:], "--state-dir", copy).check_success()
+    assert "1 document deleted" in ran.out
+    assert f"{copy}/kb/handbook" in ran.err
+    assert not (copy / "kb/handbook").exists()
+    with closing(SqliteStore(sandbox.state / "kb/handbook", writer=None)) as original:
+        assert original.check()[1] == 1
 
 
 @long
