@@ -28,7 +28,7 @@ from kbsync.errors import system_reason
 from kbsync.index.characters import folded, simplified
 from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, has_cjk
 from kbsync.permissions import open_private
-from kbsync.state.db import transaction
+from kbsync.state.db import READ_FLAGS, WRITE_FLAGS, transaction
 
 _log = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ class Glossary:
             for _ in range(2):
                 try:
                     if self._read_only:
-                        return _opened(str(path), dictionary, apsw.SQLITE_OPEN_READONLY)
+                        return _opened(path.absolute().as_uri(), dictionary, READ_FLAGS)
                     os.close(open_private(path, os.O_RDWR))
-                    return _opened(str(path), dictionary)
+                    return _opened(path.absolute().as_uri(), dictionary)
                 except (apsw.CorruptError, apsw.NotADBError):
                     if self._read_only:
                         break
@@ -186,13 +186,11 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 # -- the table ---------------------------------------------------------------------------------------------
 
 
-def _opened(
-    path: str, dictionary: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-) -> apsw.Connection:
-    """Return the table at `path`. A crash leaves either the old table or the new one."""
+def _opened(uri: str, dictionary: Path, flags: int = WRITE_FLAGS) -> apsw.Connection:
+    """Return the table at `uri`. A crash leaves either the old table or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
-    table = apsw.Connection(path, flags)
+    table = apsw.Connection(uri, flags)
     try:
         table.set_busy_timeout(_PATIENCE)
         table.execute("CREATE TABLE IF NOT EXISTS made (identity TEXT)")

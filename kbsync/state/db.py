@@ -61,7 +61,7 @@ def open_writer(path: Path) -> apsw.Connection:
             mode = stat.S_IMODE(file.stat().st_mode)
             if mode & _NOT_FOR_ALL:
                 file.chmod(mode & ~_NOT_FOR_ALL)
-    connection = apsw.Connection(str(path))
+    connection = open_file(path)
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)
     connection.pragma("secure_delete", True)
@@ -72,6 +72,11 @@ def open_writer(path: Path) -> apsw.Connection:
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
     return connection
+
+
+def open_file(path: Path) -> apsw.Connection:
+    """Return a connection that reads and writes the file, whose path may contain bytes that are not UTF-8."""
+    return apsw.Connection(path.absolute().as_uri(), flags=WRITE_FLAGS)
 
 
 @contextmanager
@@ -149,6 +154,8 @@ MIN_FREE_BYTES = 65_536
 """Free bytes below which a disk counts as full: a commit of the state may need that many."""
 
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+WRITE_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+"""Flags for a file given as a URI, because `apsw` takes no path with bytes that are not UTF-8."""
 
 
 @contextmanager

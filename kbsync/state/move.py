@@ -82,5 +82,5 @@ def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
     for path in (source, state):
         StateStore(path).close()  # upgrades both to the current tables
     with state_errors(state), closing(open_writer(state)) as connection:
-        connection.execute("ATTACH ? AS source", (str(source),))
+        connection.execute("ATTACH ? AS source", (source.as_uri(),))
         yield connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import stat
@@ -69,3 +70,22 @@ def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> 
     assert ran.json["mirrors"][0]["documents"]["ready"] == 4
     assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")
     assert new.run("verify").code == 0
+
+
+def test_state_and_its_copies_may_have_paths_that_are_not_utf8(sandbox: Sandbox) -> None:
+    home = sandbox.root / os.fsdecode(b"home \xff")
+
+    def run(*words: str | Path) -> str:
+        return sandbox.run(*words, env={"HOME": str(home)}).check_success().out
+
+    sandbox.write("a.md", "alpha")
+    run("--once", "--folder", "docs")
+    assert run("search", "alpha", "--folder", "docs").startswith("a.md")
+    other = sandbox.add_folder("other", {"b.md": "beta"})
+    config = home / ".config/kbsync/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"mirrors: [{{name: other, folder: {other}}}]\n")
+    assert "nothing is reindexed" in run("add", sandbox.docs)
+    assert "2 documents searchable, 1 uploaded" in run("--once")
+    run("state", "backup", home / "copy.db")
+    assert (home / "copy.db").stat().st_size

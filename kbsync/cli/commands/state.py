@@ -32,9 +32,7 @@ def backup(choices: Choices, file: Path) -> None:
     """Copy the state to the new file FILE, even while kbsync runs.
 
     FILE gets mode 0600."""
-    import apsw
-
-    from kbsync.state.db import state_errors
+    from kbsync.state.db import open_file, state_errors
 
     installation = choose(choices, here=True, with_secrets=False)
     exists = UsageError(f"{file} exists; choose a new file")
@@ -49,7 +47,7 @@ def backup(choices: Choices, file: Path) -> None:
             if is_inside(file, installation.state_dir):
                 hand_over(descriptor, installation.state_dir)
             os.close(descriptor)
-            with state_errors(file), closing(apsw.Connection(str(unfinished))) as copy:
+            with state_errors(file), closing(open_file(unfinished)) as copy:
                 copy.pragma("journal_mode", "off")  # an unfinished copy is deleted
                 state.backup(copy)
             _rename_to_new(unfinished, file)

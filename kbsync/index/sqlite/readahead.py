@@ -289,7 +289,7 @@ def _find_descriptor(connection: apsw.Connection) -> int | None:
     """Return the descriptor with which SQLite reads the file, because closing another would release its locks
     on the file. None if there is none, or on other systems than Linux."""
     if sys.platform == "linux":
-        with suppress(OSError):
+        with suppress(OSError, UnicodeDecodeError):  # `apsw` returns no path with bytes that are not UTF-8
             file = os.stat(connection.filename)
             for name in os.listdir("/proc/self/fd"):
                 with suppress(OSError):
