@@ -77,12 +77,13 @@ MAX_COMPARED, MIN_SIMILARITY = 5_000, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rules' decision about a file. `closed`: why a directory above the file is not scanned.
+    """The rules' decision about a file, or about the directory above it that is not scanned (`closed`).
 
-    `problem`: why its directory's rules are unknown.
+    `name`: that file's or directory's. `problem`: why its directory's rules are unknown.
     """
 
     verdict: Verdict
+    name: str = ""
     closed: bool = False
     problem: str = ""
 
@@ -376,8 +377,11 @@ def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat
         problem = f"a directory above it cannot be entered: {error_words(error)}"
         return Selection(SELECTED, problem=problem)
     if entered.choice is not FileChoice.SELECTED:
-        return Selection(entered, closed=True)
-    return Selection(rules.verdict(path, stat.stamp.size, stat.kind))
+        above = reversed(list(ancestors(path)))
+        closed = next(folder for folder in above if rules.enters(folder).choice is not FileChoice.SELECTED)
+        return Selection(entered, f"{split(closed)[1]}/", closed=True)
+    name = split(path)[1] + "/" * (stat.kind is FileKind.FOLDER)
+    return Selection(rules.verdict(path, stat.stamp.size, stat.kind), name)
 
 
 def _halt(
@@ -435,7 +439,8 @@ def _undo(selection: Selection) -> str:
     rule, pattern = selection.verdict.rule, selection.verdict.pattern
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == DEFAULT:
-            negated = ".obsidian/" if pattern == HIDDEN else pattern  # not everything hidden
+            # Not everything hidden.
+            negated = re.sub(r"[\\*?[]", r"\\\g<0>", selection.name) if pattern == HIDDEN else pattern
             return f"re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!{negated}`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
