@@ -60,6 +60,7 @@ from kbsync.engine.status import (
 )
 from kbsync.errors import TargetError
 from kbsync.source.hints import ancestors
+from kbsync.source.read import StableDigest, digest
 from kbsync.source.roots import RootError, error_words, identify
 from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
@@ -96,7 +97,8 @@ class PathExplanation:
     `mirror` is None for a path outside all mirrors, about which nothing else is known.
 
     `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
-    unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `pause`: the one
+    unchanged (0.0: ready). `has_same_bytes`: whether only its times, owner or mode differ from the state.
+    `held_for`: why its deletion needs approval, '' if it doesn't. `pause`: the one
     that keeps the next pass from running. `similar_path`: the file that a user may mean by a path that is
     unknown, '' if none is similar. `folder_problem`: why the last scan could not list its directory,
     or one above.
@@ -114,6 +116,7 @@ class PathExplanation:
     sentences: Sequence[str] = ()
     age: float | None = None
     settle_left: float | None = None
+    has_same_bytes: bool = False
     entry: FileRow | None = None
     uploads: Sequence[Upload] = ()
     held_for: str = ""
@@ -144,7 +147,7 @@ class PathExplanation:
     @property
     def is_changed(self) -> bool:
         """Whether the file differs from the one in the state."""
-        return self.entry is None or self.stat.stamp != self.entry.stamp
+        return self.entry is None or not (self.stat.stamp == self.entry.stamp or self.has_same_bytes)
 
     @property
     def is_lost(self) -> bool:
@@ -253,6 +256,8 @@ async def explain_path(
         if verdict.choice is FileChoice.EXCLUDED and verdict.rule.startswith("exclude["):
             evidence.selection = replace(selection, verdict=replace(verdict, rule="--exclude"))
     await read(lambda tx: _add_state(tx, evidence, settings, root, context, now))
+    if evidence.is_changed:
+        evidence.has_same_bytes = await asyncio.to_thread(_has_same_bytes, settings.root, evidence)
     indexing = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (indexing[-1] if indexing else None)
     if upload is not None and upload.remote_id is not None:
@@ -295,6 +300,15 @@ def _read_disk(
         return evidence, identify(settings.root)
     except RootError as error:
         return evidence, error
+
+
+def _has_same_bytes(root: Path, evidence: PathExplanation) -> bool:
+    """Return whether the file still has the bytes in the state, as after `touch` or `chmod`."""
+    entry, stamp = evidence.entry, evidence.stat.stamp
+    if entry is None or entry.digest is None or stamp is None or stamp.size != entry.stamp.size:
+        return False
+    current = digest(root, evidence.path, stamp)
+    return isinstance(current, StableDigest) and current.digest == entry.digest
 
 
 def _add_state(

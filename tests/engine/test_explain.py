@@ -130,6 +130,13 @@ async def test_after_a_pass_explain_says_why_the_index_differs_from_the_file(
     assert (explanation.is_found, words in explanation.answer) == (is_found, True), explanation.answer
 
 
+async def test_a_touched_file_is_not_called_outdated(world: World) -> None:
+    await world.mirrored({"a.md": "old"})
+    os.utime(world.root / "a.md", (1, 1))
+    explanation = await explained(world, "a.md")
+    assert (explanation.answer, explanation.is_changed) == ("It is searchable.", False)
+
+
 async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None:
     path = world.write("a.md")
     world.clock.epoch = path.stat().st_mtime + 0.5
