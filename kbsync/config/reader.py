@@ -454,9 +454,9 @@ def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: 
 def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
     """Return the config that is in the file of `config` now; the same object if the file has not changed.
 
-    Raises ConfigError.
+    A pipe, as in `--config <(…)`, can be read only once. Raises ConfigError.
     """
-    if config.path is None or config.source is None:
+    if config.path is None or config.source is None or config.path.is_fifo():
         return config
     content = read_content(config.path)
     if sha256(content).digest() == config.source.digest:

@@ -222,6 +222,19 @@ def test_tilde_in_a_path_option_is_the_home(sandbox: Sandbox) -> None:
     assert not list(sandbox.root.rglob("~"))
 
 
+@long
+def test_config_may_come_from_a_pipe(sandbox: Sandbox) -> None:
+    """`kbsync --once --config <(decrypt config.yaml)`, which can be read only once."""
+    sandbox.prepare({"a.md": "alpha"})
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, sandbox.config.read_bytes())
+        os.close(writer)
+        sandbox.run("--once", "--config", f"/dev/fd/{reader}").check_success()
+    finally:
+        os.close(reader)
+
+
 def test_location_may_be_given_twice(mirrored: Sandbox) -> None:
     assert mirrored.run("--folder", "docs", "status", "--folder", "docs").code == 0
 
