@@ -476,11 +476,12 @@ class Application(ABC, Generic[B, S]):
         self.check_head(call)
         if (refusal := self.refusals.get(call.fault.kind)) is not None:
             raise refusal
-        if self.moment_of_failure(call.fault) == "before":
+        moment = self.moment_of_failure(call.fault)
+        if moment == "before" or (moment and not call.fault.effect):
             return self.failure(call.fault)
         value = route.handler(self, call)
         self.catch_up()
-        if self.moment_of_failure(call.fault) == "after":
+        if moment:
             return self.failure(call.fault)
         return value if isinstance(value, Response) else self.respond(value, call)
 

@@ -402,9 +402,7 @@ class Answers(Account):
         count = len(self.documents_of(base.id))
         sizes = {"word_num": base.size // BYTES_PER_WORD, "length": base.size, "document_size": count}
         fields = {"id": self.id_form_of(base.id), **{name: getattr(base, name) for name in same}, **sizes}
-        return self.add_extra_fields(
-            {**fields, "document_size": len(self.documents_of(base.id))}, _OPTIONAL_OF_BASE
-        )
+        return self.add_extra_fields(fields, _OPTIONAL_OF_BASE)
 
 
 def _code(fault: Fault) -> object:

@@ -24,11 +24,11 @@ from kbsync_standin.rules import (
 )
 from kbsync_standin.zhipu.account import Match, search
 from kbsync_standin.zhipu.answers import NO_DATA, NoData, gateway
+from kbsync_standin.zhipu.base_calls import COLORS
 from kbsync_standin.zhipu.document_calls import DocumentCalls
 from kbsync_standin.zhipu.documents import ZhipuDocument, extension
 
 _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-_COLORS = ("blue", "red", "orange", "purple", "sky", "green", "yellow")
 _TYPES = ("assist", "navigate", "guardian", "service", "messenger", "chat", "engineer")
 _NEEDED_OF_RECALL = ("recall_method", "rerank_status", "slice_count")
 
@@ -88,7 +88,7 @@ _APPLICATION_TESTS: Mapping[str, Test] = {
     "temperature": _is_number(1.0, is_open=False),
     "knowledge_ids": _are_ids,
     "model": is_text,
-    "icon_color": one_of(*_COLORS),
+    "icon_color": one_of(*COLORS),
     "icon_type": one_of(*(f"robot_{kind}" for kind in _TYPES)),
     "param_desc": one_of("strict", "moderate", "flexible", "custom"),
     "max_token": whole(1, 8192),
@@ -173,9 +173,8 @@ class AskingCalls(DocumentCalls):
         body = self._application_body(call)
         self.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
         agent = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
-        if call.fault.effect:
-            self.agents[agent.id] = agent
-            self._record("application-created", agent.id, body["name"])
+        self.agents[agent.id] = agent
+        self._record("application-created", agent.id, body["name"])
         return self.id_form_of(agent.id)
 
     def _application_body(self, call: Call) -> dict[str, Any]:
@@ -188,11 +187,10 @@ class AskingCalls(DocumentCalls):
     def edit_application(self, call: Call) -> NoData:
         """Change the fields that were sent."""
         agent, body = self.known_application(call), self._application_body(call)
-        if call.fault.effect:
-            agent.fields |= body
-            if "knowledge_ids" in body or "knowledge_info" in body:
-                agent.bases = _bases(body)
-            self._record("application-edited", agent.id, agent.fields["name"])
+        agent.fields |= body
+        if "knowledge_ids" in body or "knowledge_info" in body:
+            agent.bases = _bases(body)
+        self._record("application-edited", agent.id, agent.fields["name"])
         return NO_DATA
 
     @route("GET", "/application", "applications")
@@ -212,9 +210,8 @@ class AskingCalls(DocumentCalls):
     def delete_application(self, call: Call) -> NoData:
         """Remove an application; its bases stay."""
         agent = self.known_application(call)
-        if call.fault.effect:
-            del self.agents[agent.id]
-            self._record("application-deleted", agent.id, agent.fields["name"])
+        del self.agents[agent.id]
+        self._record("application-deleted", agent.id, agent.fields["name"])
         return NO_DATA
 
     def known_application(self, call: Call) -> Agent:

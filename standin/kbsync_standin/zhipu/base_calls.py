@@ -11,7 +11,7 @@ from kbsync_standin.zhipu.answers import NO_DATA, Answers, NoData
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD
 from kbsync_standin.zhipu.rules import CALLBACK_TESTS, callback_of
 
-_BACKGROUNDS = ("blue", "red", "orange", "purple", "sky", "green", "yellow")
+COLORS = ("blue", "red", "orange", "purple", "sky", "green", "yellow")
 _ICONS = ("question", "book", "seal", "wrench", "tag", "horn", "house")
 
 
@@ -19,7 +19,7 @@ _BASE_TESTS: Mapping[str, Test] = {
     "embedding_id": one_of(*MODELS),
     "name": is_text,
     "description": is_string,
-    "background": one_of(*_BACKGROUNDS),
+    "background": one_of(*COLORS),
     "icon": one_of(*_ICONS),
     "embedding_model": one_of(*MODELS.values()),
     "contextual": one_of(0, 1),
@@ -47,9 +47,8 @@ class BaseCalls(Answers):
         body = self.body(call, _BASE_TESTS, "embedding_id", "name")
         self._check_model(body)
         base = self.new_base(self.new_id(), body.pop("name"), body.pop("description", ""), body)
-        if call.fault.effect:
-            self.bases[base.id] = base
-            self._record("base-created", base.id, base.name)
+        self.bases[base.id] = base
+        self._record("base-created", base.id, base.name)
         return self.add_extra_fields({"id": self.id_form_of(base.id)})
 
     def _check_model(self, body: Json) -> None:
@@ -63,17 +62,16 @@ class BaseCalls(Answers):
         base = self.known_base(call.ids["id"])
         body = self.body(call, _EDIT_TESTS)
         self._check_model(body)
-        if call.fault.effect:
-            called, before = callback_of(body), base.embedding_id
+        called, before = callback_of(body), base.embedding_id
+        for document in self.documents_of(base.id):
+            document.callback = called or document.callback
+        for name in body.keys() & _BASE_TESTS.keys():
+            setattr(base, name, body[name])
+        base.embedding_model = MODELS[base.embedding_id]
+        self._record("base-edited", base.id, base.name)
+        if base.embedding_id != before:
             for document in self.documents_of(base.id):
-                document.callback = called or document.callback
-            for name in body.keys() & _BASE_TESTS.keys():
-                setattr(base, name, body[name])
-            base.embedding_model = MODELS[base.embedding_id]
-            self._record("base-edited", base.id, base.name)
-            if base.embedding_id != before:
-                for document in self.documents_of(base.id):
-                    self.vectorize_again(document, "rebuilt")
+                self.vectorize_again(document, "rebuilt")
         return NO_DATA
 
     @route("GET", "/knowledge", "bases")
@@ -92,9 +90,7 @@ class BaseCalls(Answers):
     @route("DELETE", "/knowledge/{id}", "delete-base")
     def delete_base(self, call: Call) -> NoData:
         """Remove a base with every document in it."""
-        base = self.known_base(call.ids["id"])
-        if call.fault.effect:
-            self.drop_base(base)
+        self.drop_base(self.known_base(call.ids["id"]))
         return NO_DATA
 
     @route("GET", "/knowledge/capacity", "capacity")
@@ -119,15 +115,14 @@ class BaseCalls(Answers):
     def set_callback(self, call: Call) -> NoData:
         """Set the callback URL; without headers in the request it has none."""
         body = self.body(call, _CALLBACK_TESTS, "url")
-        if call.fault.effect:
-            self.callback = callback_of({**body, "callback_url": body["url"]})
-            self._record("callback-set", "", body["url"])
+        self.callback = callback_of({**body, "callback_url": body["url"]})
+        self._record("callback-set", "", body["url"])
         return NO_DATA
 
     @route("DELETE", "/callback", "delete-callback")
     def remove_callback(self, call: Call) -> NoData:
         """Remove the callback URL."""
-        if call.fault.effect and self.callback is not None:
+        if self.callback is not None:
             self._record("callback-removed", "", self.callback.url)
             self.callback = None
         return NO_DATA

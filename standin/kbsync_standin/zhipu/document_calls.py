@@ -218,10 +218,9 @@ class DocumentCalls(Answers):
         """POST /document/embedding/{id}: vectorize it again with the same slicing."""
         document = self.known_document(call)
         document.callback = callback_of(self.body(call, CALLBACK_TESTS)) or document.callback
-        if call.fault.effect:
-            if document.address:
-                document.visit()
-            self.vectorize_again(document, "reembedded", call)
+        if document.address:
+            document.visit()
+        self.vectorize_again(document, "reembedded", call)
         return NO_DATA
 
     @route("PUT", "/document/{id}", "reslice")
@@ -229,10 +228,8 @@ class DocumentCalls(Answers):
         """PUT /document/{id}: slice it in another way; its content and name stay."""
         document = self.known_document(call)
         body = self.body(call, SLICING_TESTS, "knowledge_type")
-        slicing = slicing_of(body, document.sent_name, self.rules)
-        if call.fault.effect:
-            document.slicing = slicing
-            self.vectorize_again(document, "resliced", call)
+        document.slicing = slicing_of(body, document.sent_name, self.rules)
+        self.vectorize_again(document, "resliced", call)
         return NO_DATA
 
     # -- lists and details
