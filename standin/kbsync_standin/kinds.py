@@ -110,5 +110,27 @@ TRANSPORT: Mapping[str, Kind] = {
     ),
 }
 
+_SHARED: Mapping[str, str] = {
+    "unauthorized": "the refusal of an unknown key",
+    "rate-limited": "too many requests, nothing done [args: retry_after: the header]",
+    "no-id": "the answer has no id for the document (upload)",
+    "other-name": "the document is stored under another name, with (1) added (upload)",
+    "fails": "matching documents fail to be indexed [args: name: glob (*)]",
+    "stuck": "matching documents are never indexed [args: name: glob (*)]",
+    "odd-status": "documents have another status [args: value; missing: true: no such field]",
+    "left-out": "matching documents are left out (list) [args: name: glob (*)]",
+    "keeps-document": "the deletion is confirmed, the document stays (delete)",
+    "shape": "the answer has another shape [args: form: object (an empty one), nulls (in lists), null]",
+    "nothing-found": "the search finds nothing",
+}
+
+
+def shared_kinds(names: str) -> dict[str, str]:
+    """Return kinds that several services inject, each with one line of explanation. `names`: with spaces
+    between them.
+    """
+    return {name: _SHARED[name] for name in names.split()}
+
+
 BEFORE_BODY = frozenset({"close-before", "reset-connect", "reset-sending", "slow-reading"})
 """The kinds that have to be chosen before the request's body is read."""

@@ -50,7 +50,7 @@ class ZhipuBench(SharedBench):
     requests that change the base, as a guillotine names them; they are carried out even if the client dies
     before the response. `watched`: other requests after which the base is checked. `edits`: changes of the
     folder that cause an operation. `provoking`: faults in the upload of the changed file that cause an
-    operation. `unkept`: the fault that confirms a deletion without carrying it out.
+    operation.
     """
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "detail", "rename": "reembed"}
@@ -72,7 +72,6 @@ class ZhipuBench(SharedBench):
         "reembed": ("fails", {"runs": 1}),
         "retrieve": ("stuck", {"searchable": True}),  # the status never ends: a search decides
     }
-    unkept: ClassVar[str] = "keeps-document"
     accepted = ("put effect", "POST answer", "commit after")
 
     def __init__(self, world: RemoteWorld) -> None:
@@ -221,7 +220,7 @@ class ZhipuBench(SharedBench):
         self.world.play("late-effect", op="upload", args={"after": after})
 
     def keep_deleted(self) -> None:
-        self.world.play(self.unkept, op="delete")
+        self.world.play("keeps-document", op="delete")
 
     def provoke(self, op: str) -> None:
         """Let the service act so that a pass calls `op`, which it would not otherwise."""

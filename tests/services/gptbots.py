@@ -64,7 +64,6 @@ class GptbotsBench(ZhipuBench):
     effects: ClassVar[Mapping[str, str]] = {"add": "put", "update": "put", "delete": "delete"}
     watched = ("status", "list")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"adoption": lose_state}
-    unkept = "keeps-documents"
     accepted = ("put effect", "PUT answer", "commit after")
 
     world: GptbotsWorld
@@ -135,7 +134,7 @@ ROW = ServiceRow(
         *unclear("update"),
         Fault("left-out", "list"),
         Fault("left-out", "status"),
-        Fault("keeps-documents", "delete"),
+        Fault("keeps-document", "delete"),
         Fault("truncated-json", "list"),
     ],
 )

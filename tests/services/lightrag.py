@@ -94,7 +94,7 @@ ROW = ServiceRow(
         Fault("not-queued", "upload"),
         Fault("stuck", "upload"),
         Fault("left-out", "list", args={"name": "f*"}),
-        Fault("status-word", "list", args={"value": "SURPRISE"}),
+        Fault("odd-status", "list", args={"value": "SURPRISE"}),
         Fault("shape", "list", args={"form": "nulls"}),
         Fault("busy", "delete"),
         Fault("keeps-document", "delete"),

@@ -66,7 +66,6 @@ class OpenaiBench(ZhipuBench):
     effects: ClassVar[Mapping[str, str]] = {"attach": "put", "delete": "delete", "rename": "rename"}
     watched = ("status", "list")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"files": edit_little, "list": lose_state}
-    unkept = "keeps-file"
     # The upload is answered first, then the file is attached.
     stored = ("POST answer", "put effect")
     accepted = ("put effect", "POST answer", "commit after")
@@ -143,15 +142,15 @@ ROW = ServiceRow(
         Fault("no-id", "upload"),
         Fault("fails", "attach"),
         Fault("stuck", "attach"),
-        Fault("file-status", "status", args={"value": "SURPRISE"}),
-        Fault("file-status", "list", args={"missing": True}),
+        Fault("odd-status", "status", args={"value": "SURPRISE"}),
+        Fault("odd-status", "list", args={"missing": True}),
         Fault("left-out", "list", args={"name": "f*"}),
         Fault("shape", "list", args={"form": "nulls"}),
         Fault("lost-answer", "files"),
         Fault("lost-answer", "rename"),
         Fault("lost-answer", "delete-file"),
         Fault("not-deleted", "delete-file"),
-        Fault("keeps-file", "delete"),
+        Fault("keeps-document", "delete"),
         Fault("not-deleted", "delete"),
         Fault("unauthorized", "attach"),
     ],

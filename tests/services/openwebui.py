@@ -95,7 +95,6 @@ class OpenWebuiBench(ZhipuBench):
         "update": copy_file,
         "link": copy_file,
     }
-    unkept = "keeps-files"
     renames = True
 
     world: OpenWebuiWorld
@@ -204,7 +203,7 @@ ROW = ServiceRow(
         Fault("left-out", "list"),
         Fault("empty-list", "list"),
         Fault("shape", "list", args={"form": "nulls"}),
-        Fault("keeps-files", "cleanup"),
+        Fault("keeps-document", "cleanup"),
         Fault("no-base", "list"),
     ],
 )

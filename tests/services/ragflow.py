@@ -46,7 +46,6 @@ class RagflowBench(ZhipuBench):
     effects: ClassVar[Mapping[str, str]] = {"upload": "put", "parse": "parse", "delete": "delete"}
     watched = ("list",)
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"adoption": lose_state}
-    unkept = "keeps-documents"
     accepted = ("parse effect", "POST answer", "commit after")
 
     world: RagflowWorld
@@ -103,10 +102,10 @@ ROW = ServiceRow(
         Fault("stuck", "parse"),
         Fault("no-chunks", "parse"),
         Fault("stopped", "parse"),
-        Fault("run", "list", args={"value": "SURPRISE"}),
+        Fault("odd-status", "list", args={"value": "SURPRISE"}),
         Fault("left-out", "list", args={"name": "f*"}),
         Fault("shape", "list", args={"form": "null"}),
-        Fault("keeps-documents", "delete"),
+        Fault("keeps-document", "delete"),
         Fault("code-after", "delete", args={"code": 100}),
     ],
 )

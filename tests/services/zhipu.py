@@ -68,7 +68,7 @@ ROW = ServiceRow(
         Fault("unauthorized", "list"),
         Fault("base-gone", "list"),
         Fault("truncated-json", "file"),
-        Fault("retrieve-empty", "retrieve"),
+        Fault("nothing-found", "retrieve"),
     ],
     ["tagged", "tagged", "plain"],
 )

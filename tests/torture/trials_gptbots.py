@@ -67,7 +67,7 @@ def faults_of_reads() -> Iterator[Trial]:
     )
     slow: tuple[Args, ...] = ({}, {"stale_status": 20.0}, {"marked_at": "swap"}, {"working": "SURPRISE"})
     for under in slow:
-        yield from forms("data-status", "status", odd, under=under)
+        yield from forms("odd-status", "status", odd, under=under)
     for name in ("new*", "changed*", "*"):
         yield Trial("left-out", "status", {"name": name})
     paged: tuple[Args, ...] = (
@@ -85,7 +85,7 @@ def faults_of_reads() -> Iterator[Trial]:
 def deletes() -> Iterator[Trial]:
     """Yield 17, 25: deletions that lie."""
     for under in ({}, {"unknown_ids": "refused"}, {"list_lag": 20.0}):
-        yield Trial("keeps-documents", "delete", under=under)
+        yield Trial("keeps-document", "delete", under=under)
         yield Trial("lost-answer", "delete", {}, under=under, times=2)
 
 

@@ -38,9 +38,7 @@ def documents() -> Iterator[Trial]:
 def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists that lag, lie or lack fields."""
     yield from forms("left-out", "list", ({"name": "new*"}, {"name": "changed*"}, {"name": "*"}))
-    yield from forms(
-        "status-word", "list", ({"value": value} for value in (None, 3, "SURPRISE", "Processed"))
-    )
+    yield from forms("odd-status", "list", ({"value": value} for value in (None, 3, "SURPRISE", "Processed")))
     for under in ({"list_lag": 1.5}, {"deleting": 5.0}, {"extra_fields": True}):
         yield Trial("lost-answer", "upload", under=under)
         yield Trial("lost-answer", "delete", under=under)

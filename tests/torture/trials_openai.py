@@ -64,7 +64,7 @@ def faults_of_reads() -> Iterator[Trial]:
         {"missing": True},
     )
     for op in ("status", "list"):
-        yield from forms("file-status", op, odd)
+        yield from forms("odd-status", op, odd)
     for under in ({}, SLOW, OGX, {"extra_fields": True}):
         names: tuple[Args, ...] = ({"name": "changed*"}, {"name": "*"})
         yield from forms("left-out", "list", names, under=under, twins=True)
@@ -74,7 +74,7 @@ def faults_of_reads() -> Iterator[Trial]:
 def deletes() -> Iterator[Trial]:
     """Yield 17, 25: deletions that lie."""
     for under in ({}, SLOW, OGX):
-        yield Trial("keeps-file", "delete", under=under)
+        yield Trial("keeps-document", "delete", under=under)
         yield Trial("lost-answer", "delete", under=under, times=2)
         for op in ("delete", "delete-file"):
             yield Trial("not-deleted", op, under=under)

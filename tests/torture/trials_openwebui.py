@@ -72,7 +72,7 @@ def indexing() -> Iterator[Trial]:
     for under in ({}, {"page_size": 2}, {"extra_fields": True}, {"looks_late": False}):
         yield Trial("left-out", "list", under=under)
     yield Trial("empty-list", "list")
-    yield from (Trial("keeps-files", "cleanup", times=times) for times in (1, 2))
+    yield from (Trial("keeps-document", "cleanup", times=times) for times in (1, 2))
 
 
 def copies() -> Iterator[Trial]:

@@ -58,7 +58,7 @@ def documents() -> Iterator[Trial]:
 def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists that lie or lack fields, and deletions without effect."""
     values = (None, 3, "9", True, [], {}, "SURPRISE", "done ")
-    yield from forms("run", "list", (*({"value": value} for value in values), {"missing": True}))
+    yield from forms("odd-status", "list", (*({"value": value} for value in values), {"missing": True}))
     paged: tuple[Args, ...] = (
         *({"page_cap": 2, "page_beyond": beyond} for beyond in ("empty", "repeats")),
         *({"page_cap": 2, "total": total} for total in ("missing", "total_datasets")),
@@ -67,7 +67,7 @@ def faults_of_reads() -> Iterator[Trial]:
     for under in ({}, *paged):
         yield from forms("left-out", "list", ({"name": "changed*"}, {"name": "*"}), under=under)
     for under in ({}, {"unknown_ids": "reported", "no_ids": "all"}):
-        yield Trial("keeps-documents", "delete", under=under)
+        yield Trial("keeps-document", "delete", under=under)
         yield Trial("lost-answer", "delete", {}, under=under, times=2)
 
 

@@ -132,7 +132,7 @@ def deletes() -> Iterator[Trial]:
 
 def searches() -> Iterator[Trial]:
     """Yield 27: a search that misses existing documents."""
-    for kind in ("retrieve-empty", "retrieve-null", "retrieve-no-scores", "retrieve-no-metadata"):
+    for kind in ("nothing-found", "retrieve-null", "retrieve-no-scores", "retrieve-no-metadata"):
         yield Trial(kind, "retrieve")
     yield Trial("retrieve-deleted", "retrieve", {"id": "1999999999999999999"})
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kbsync_standin.application import Behaviour
+from kbsync_standin.kinds import shared_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +42,16 @@ class DifyBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
+    **shared_kinds("unauthorized no-id other-name stuck left-out keeps-document shape nothing-found"),
     "error": "an error body in place of the answer, nothing done [args: code (invalid_param), message, "
     "status (400), http: another status of HTTP]",
     "error-after": "the same, after the work was done [args: as error]",
     "rate-limited": "403: the plan's requests of this minute are used up",
     "documents-full": "403: the plan's documents are used up",
-    "unauthorized": "401, as for the key of an app",
     "not-found": "404 about the base, while it is there",
     "no-lock": "500 with the document stored, as when the lock of the base ran out (upload)",
-    "no-id": "the response has no id for the document (upload)",
-    "other-name": "the document is stored under another name (upload)",
     "fails": "matching files fail to be indexed [args: name: glob (*), error: its words]",
-    "stuck": "matching files stay `indexing` [args: name: glob (*)]",
     "hidden": "matching files become disabled when they are indexed [args: name: glob (*), archived: true]",
     "odd-status": "documents have another status (list, detail) [args: value; field: which, missing: true]",
-    "left-out": "matching documents are left out (list) [args: name: glob (*)]",
-    "keeps-document": "the deletion is confirmed, the document stays (delete)",
-    "shape": "the answer has another shape: an empty object, null, a list of nulls [args: form]",
-    "nothing-found": "the search finds nothing (retrieve)",
 }
 """Each kind of fault with one line of explanation."""

@@ -172,7 +172,7 @@ class GptbotsApplication(Bot):
                 continue
             status = document.status(self.now, behaviour.working, behaviour.stale_status)
             rows.append(
-                call.distort("data-status", {"data_id": document.id, "data_status": status}, "data_status")
+                call.distort("odd-status", {"data_id": document.id, "data_status": status}, "data_status")
             )
         return rows
 
@@ -183,7 +183,7 @@ class GptbotsApplication(Bot):
             raise Violation(f"{len(ids)} ids to delete at once")
         if self.behaviour.unknown_ids == "refused" and not known_ids.issuperset(ids):
             raise Refused("no such document")
-        for key in () if call.plays("keeps-documents") else ids:
+        for key in () if call.plays("keeps-document") else ids:
             if key in known_ids:
                 self.delete(self.documents[key])
         return {"code": 0, "message": "OK"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kbsync_standin.application import Behaviour
+from kbsync_standin.kinds import shared_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +41,20 @@ class GptbotsBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
+    **shared_kinds(
+        "rate-limited unauthorized other-name stuck fails shape odd-status left-out "
+        "keeps-document nothing-found"
+    ),
     "code": "a business code in place of the answer, nothing done "
     "[args: code (50000), message, status of HTTP (200), as_string: true: the code is a string]",
     "code-after": "the same, after the work was done [args: as code]",
-    "rate-limited": "HTTP 429, nothing done [args: retry_after: the header]",
-    "unauthorized": "40127, as a key of another region gets it",
     "bot-deleted": "20059",
     "refused-item": "a request with such a file is refused as a whole, 40000 [args: name: glob (*)]",
     "failed-item": "matching files are in `failed` and are not stored [args: name: glob (*)]",
     "both-lists": "matching files are in both lists and are stored [args: name: glob (*)]",
     "neither-list": "matching files are in neither list [args: name: glob (*); stored: true]",
     "no-doc-id": "the response has no ids for stored documents",
-    "other-name": "documents are stored under other names, with (1) added",
-    "stuck": "matching files are never searchable [args: name: glob (*)]",
-    "fails": "matching files fail to be indexed [args: name: glob (*)]",
-    "shape": "the answer has another shape: an empty object, a list with null in it, null [args: form]",
-    "data-status": "data_status has another value (status) [args: value, missing: true: no such field]",
-    "left-out": "matching documents are left out (status, list) [args: name: glob (*)]",
-    "keeps-documents": "the deletion is confirmed, the documents stay (delete)",
     "unmarked": "matching documents are listed without source_url (list) [args: name: glob (*), cut: true: "
     "without its fragment]",
-    "nothing-found": "the search finds nothing (match)",
 }
 """Each kind of fault with one line of explanation."""

@@ -155,7 +155,7 @@ class LightragApplication(Storage):
         usual: Json = {"page": 1, "page_size": 50, "sort_field": "updated_at", "sort_direction": "desc"}
         body = usual | call.body(_LIST_TESTS, status=422)
         rows = [
-            call.distort("status-word", self.add_extra_fields(document.row(self.now)), "status")
+            call.distort("odd-status", self.add_extra_fields(document.row(self.now)), "status")
             for document in self.list_of("", call)
         ]
         words, field = body.get("status_filters"), body["sort_field"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kbsync_standin.application import Behaviour
+from kbsync_standin.kinds import shared_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class LightragBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
-    "unauthorized": "403, as for a wrong key",
+    **shared_kinds("unauthorized fails stuck keeps-document left-out odd-status shape"),
     "rate-limited": "429: too many documents wait, nothing done [args: retry_after: the header (30)]",
     "clearing": "as while documents are deleted: 409, nothing done (upload)",
     "busy": "200 with the status busy, nothing done (delete)",
@@ -35,16 +36,10 @@ KINDS: Mapping[str, str] = {
     "internal": "500 with a detail [args: stored: true: the work was done before]",
     "not-stored": "accepted, but lost before the list shows it (upload)",
     "no-receipt": "the answer has another status (upload) [args: status (partial_success), stored: true]",
-    "fails": "the file fails to be processed (upload)",
     "not-queued": "accepted, but the server fails to queue the file, and records that under an id error-… "
     "(upload)",
-    "stuck": "the file stays in processing, and no job works on it (upload)",
-    "keeps-document": "the response reports the deletion, the documents stay (delete)",
     "miscounts": "the deletion succeeds but is reported as failed (deletion)",
     "slow": "the deletion takes long (delete) [args: seconds (60)]",
-    "left-out": "matching documents are left out (list) [args: name: glob (*)]",
-    "status-word": "the status of every document has another value (list) [args: value]",
-    "shape": "the answer has another shape [args: form: object, nulls or null]",
     "search-failed": "200 with the status failure (search)",
     "stream": "the lines of an answer stop, or come slowly (ask) [args: end: error, half-line, nothing; "
     "every: seconds between lines (0)]",

@@ -289,7 +289,7 @@ class OpenaiApplication(Project):
             "attributes": dict(attached.attributes) if is_marked else {},
             "chunking_strategy": attached.strategy,
         }
-        return call.distort("file-status", row, "status")
+        return call.distort("odd-status", row, "status")
 
     @route("POST", "/vector_stores/{store}/files", "attach")
     def _attach(self, call: Call) -> Json:
@@ -332,7 +332,7 @@ class OpenaiApplication(Project):
     @route("DELETE", "/vector_stores/{store}/files/{file}", "delete")
     def _delete(self, call: Call) -> Json:
         attached, is_deleted = self._attached(call), not call.plays("not-deleted")
-        if is_deleted and not call.plays("keeps-file"):
+        if is_deleted and not call.plays("keeps-document"):
             self.detach(self._store(attached.store), attached.id)
         return {"id": attached.id, "object": "vector_store.file.deleted", "deleted": is_deleted}
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from kbsync_standin.application import Behaviour
 from kbsync_standin.completions import KIND as STREAM
+from kbsync_standin.kinds import shared_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +28,17 @@ class OpenaiBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
+    **shared_kinds(
+        "rate-limited unauthorized stuck shape odd-status left-out no-id keeps-document nothing-found"
+    ),
     "error": "an error in place of the answer, nothing done [args: status (400), code, type, message, "
     "bare: true: the body is an error and HTTP says 200]",
     "error-after": "the same, after the work was done [args: as error]",
-    "rate-limited": "429, rate_limit_exceeded, nothing done [args: retry_after: the header]",
     "no-quota": "429, insufficient_quota, nothing done",
-    "unauthorized": "401, invalid_api_key",
     "no-rights": "403, missing scopes",
     "fails": "the file fails to be indexed (attach) [args: code (server_error)]",
-    "stuck": "the file stays in_progress (attach)",
-    "shape": "the answer has another shape: an empty object, null in its lists, null [args: form]",
-    "file-status": "the status of files has another value (status, list) [args: value, missing: true]",
-    "left-out": "matching files are left out (list) [args: name: glob (*)]",
     "unmarked": "matching files are listed without attributes (list) [args: name: glob (*)]",
-    "no-id": "the answer has no id (upload)",
-    "keeps-file": "the response says that the file is deleted, but it stays (delete)",
     "not-deleted": "the response says that the file is not deleted (delete, delete-file)",
-    "nothing-found": "the search finds nothing (search)",
     "stream": STREAM,
 }
 """Each kind of fault with one line of explanation."""

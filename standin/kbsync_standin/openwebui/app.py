@@ -231,7 +231,7 @@ class OpenWebuiApplication(Files):
     @route("DELETE", "/api/v1/files/{file}", "delete")
     def _delete(self, call: Call) -> Any:
         file = self.file(call.ids["file"])
-        if not call.plays("keeps-files"):
+        if not call.plays("keeps-document"):
             self.delete(file)
         return {"message": "File deleted successfully"}
 
@@ -240,7 +240,7 @@ class OpenWebuiApplication(Files):
         base, body = self.base(call.ids["base"]), _body(call, ("file_ids",), ("dir_ids",))
         for key in body["file_ids"]:
             file = self.documents.get(key)
-            if call.plays("keeps-files") or file is None or file.is_deleted or base.id not in file.folder:
+            if call.plays("keeps-document") or file is None or file.is_deleted or base.id not in file.folder:
                 continue
             self.remove(file, base)
             if not file.folder:

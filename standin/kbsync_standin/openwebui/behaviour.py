@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kbsync_standin.application import Behaviour
 from kbsync_standin.completions import KIND as STREAM
+from kbsync_standin.kinds import shared_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +26,18 @@ class OpenWebuiBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
+    **shared_kinds("unauthorized stuck no-id shape odd-status keeps-document"),
     "detail": "an error in the server's own words, nothing done [args: status (400), detail]",
-    "unauthorized": "401, as for an unknown key",
     "no-base": "404, or 400 where the route says so: there is no such knowledge base",
     "refused": "a file of a type that is not allowed, 400 (upload)",
     "busy-database": "the database is busy, 400 and nothing stored (upload)",
     "fails": "the file fails to be indexed (upload) [args: runs: how many times (1), 0: for good]",
-    "stuck": "the file stays `processing`, as after a restart of the server (upload)",
     "unlinked": "the file is `completed` and never linked to the base (upload)",
-    "no-id": "the answer lacks the id of the file (upload)",
-    "shape": "the answer has another shape: an empty object, a list with null in it, null [args: form]",
     "not-made": "the folder is not made, 400, as where the database refuses it (make-folder)",
-    "odd-status": "the status of the file has another value (status, state) [args: value; missing: true]",
     "left-out": "the newest file is left out, the count stays (list)",
     "empty-list": "an error of the database, answered as an empty list with a count of 0 (list)",
     "goes-on": "504 of a proxy: the text is stored, the rest of the work is done later, in steps "
     "(update, link) [args: seconds: between two steps (20), 0: never]",
-    "keeps-files": "the response reports success, the files stay (cleanup, delete)",
     "stream": STREAM,
 }
 """Each kind of fault with one line of explanation."""

@@ -260,7 +260,7 @@ class RagflowApplication(User):
             "suffix": document.name.rpartition(".")[2],
             "type": "pdf" if document.name.endswith(".pdf") else "doc",
         }
-        return call.distort("run", row, "run")
+        return call.distort("odd-status", row, "run")
 
     @route("GET", "/api/v1/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:
@@ -298,7 +298,7 @@ class RagflowApplication(User):
         if missing and self.behaviour.unknown_ids == "refused":
             words = f"These documents do not belong to dataset {dataset} or Document not found: "
             raise Refused(words + ", ".join(missing))
-        if not call.plays("keeps-documents"):
+        if not call.plays("keeps-document"):
             self.remove(ids, dataset)
         if missing:
             errors = [f"Document {ident} not found!" for ident in missing]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kbsync_standin.application import Behaviour
+from kbsync_standin.kinds import shared_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +41,18 @@ class RagflowBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
+    **shared_kinds("no-id other-name stuck odd-status left-out keeps-document nothing-found"),
     "code": "a code in place of the answer, nothing done [args: code (102), message, status of HTTP (200), "
     "as_string: true: the code is a string]",
     "code-after": "the same, after the work was done [args: as code]",
     "unauthorized": "401, as for an unknown key [args: code: 109 as older versions say it]",
     "shape": "the answer's data has another shape [args: form: object, list, null or none]",
-    "no-id": "the response to an upload has no id (upload)",
     "two-ids": "the answer to an upload names two documents (upload)",
-    "other-name": "the document is stored as name(1), although its name is free (upload)",
     "begun-already": "refused as if it were being parsed (parse) [args: name: glob (*)]",
     "fails": "matching documents fail to be parsed (parse) [args: name: glob (*), said: their progress]",
-    "stuck": "matching documents stay in RUNNING (parse) [args: name: glob (*)]",
     "no-chunks": "matching documents are done without a chunk (parse) [args: name: glob (*)]",
     "stopped": "another user stops the parsing of matching documents (parse) [args: name: glob (*)]",
-    "run": "`run` has another value (list) [args: value, missing: true: no such field]",
-    "left-out": "matching documents are left out (list) [args: name: glob (*)]",
-    "keeps-documents": "the deletion is confirmed, the documents stay (delete)",
     "stream": "the answer of an assistant ends in another way (chat) [args: end: no-finish, error; "
     "reasoning: true: with the model's reasoning; every: seconds between events (0)]",
-    "nothing-found": "the search finds nothing (search)",
 }
 """Each kind of fault with one line of explanation."""

@@ -346,7 +346,7 @@ class DocumentCalls(Answers):
         matches = search(body["query"], documents, body.get("top_k", 8), threshold)
         hits = [self._hit(match, call) for match in matches]
         match call.fault.kind:
-            case "retrieve-empty":
+            case "nothing-found":
                 return []
             case "retrieve-null":
                 return None

@@ -60,7 +60,7 @@ KINDS: Mapping[str, str] = {
     "in CR LF; comments: true: comments in between; every: seconds between events (0)]",
     "pictures": "the images of a document are wrong: none, null, another document's, or malformed "
     "(images) [args: form: none, null, missing, others, malformed (none)]",
-    "retrieve-empty": "nothing is found (retrieve)",
+    "nothing-found": "nothing is found (retrieve)",
     "retrieve-null": "data is null (retrieve)",
     "retrieve-no-scores": "scores are missing (retrieve)",
     "retrieve-no-metadata": "metadata is missing (retrieve)",

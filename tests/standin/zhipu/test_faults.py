@@ -75,7 +75,7 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
     (["put", ("total", {"value": "many"}), "total"], ["many"]),
     (["put", ("total", {"missing": True}), "total"], [ABSENT]),
     # the results of searches
-    (["put", ("retrieve-empty",), "hits"], [[]]),
+    (["put", ("nothing-found",), "hits"], [[]]),
     (["put", ("retrieve-null",), "hits"], [None]),
     (["put", ("retrieve-no-scores",), "hits"], [[[one for one in HIT if one != "score"]]]),
     (["put", ("retrieve-no-metadata",), "hits"], [[[one for one in HIT if one != "metadata"]]]),
