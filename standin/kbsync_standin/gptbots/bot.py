@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync_standin.application import NO_FAULT, Application, Call, Document, Json, shared_words
+from kbsync_standin.application import NO_FAULT, Application, Call, Document, Json
 from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.rules import Refused
@@ -54,6 +54,11 @@ class BotDocument(Document):
     serving: Version | None = None
     changed_at: float | None = None
     rules: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text that searches read."""
+        return self.serving.content.decode("utf-8", "replace") if self.serving else ""
 
     def catch_up(self, now: float) -> None:
         """Let the latest content serve if it is ready by `now`."""
@@ -163,22 +168,17 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
 
     def find(self, prompt: str, bases: Sequence[str] | None, ids: Sequence[str] | None) -> list[Json]:
         """Return passages that share words with `prompt`, best first, from the union of bases and ids."""
-        rows, is_all = [], bases is None and ids is None
-        for document in self.present():
-            if document.serving is None or not (
-                is_all or document.base in (bases or ()) or document.id in (ids or ())
-            ):
-                continue
-            text = document.serving.content.decode("utf-8", "replace")
-            if share := shared_words(prompt, text):
-                row = {
-                    "content": text[:2000],
-                    "data_id": document.id,
-                    "document_name": document.name,
-                    "score": share,
-                }
-                rows.append(row)
-        return sorted(rows, key=lambda row: -row["score"])
+        is_all = bases is None and ids is None
+        documents = [
+            document
+            for document in self.present()
+            if is_all or document.base in (bases or ()) or document.id in (ids or ())
+        ]
+        return [
+            {"content": document.text[:2000], "data_id": document.id}
+            | {"document_name": document.name, "score": share}
+            for share, document in self.rank(prompt, documents)
+        ]
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> BotDocument:
         """Store another user's document; `args` can set its `source_url`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,13 +165,8 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
 
     def find(self, query: str) -> Iterator[LightragDocument]:
         """Yield processed documents that share words with the query, best first."""
-        words, rows = set(re.findall(r"\w+", query.lower())), []
-        for document in self.documents.values():
-            text = document.text.lower()
-            count = sum(word in text for word in words)
-            if count and document.status(self.now) == "processed":
-                rows.append((count / (1 + len(text)) ** 0.01, document))
-        yield from (document for _, document in sorted(rows, key=lambda row: -row[0]))
+        rows = [document for document in self.documents.values() if document.status(self.now) == "processed"]
+        yield from (document for _, document in self.rank(query, rows))
 
     def describe(self, document: LightragDocument) -> Json:
         """Describe a document, and whether searches find it."""

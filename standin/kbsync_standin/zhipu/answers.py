@@ -49,11 +49,11 @@ _SWITCHED = (
 """Operations whose switch has another name."""
 
 
-class NoData:
-    """The result of a call whose response has no `data`."""
+class Null:
+    """The result of a call whose response has `data` null; None: it has no `data`."""
 
 
-NO_DATA: Final = NoData()
+NULL: Final = Null()
 
 
 def words_for(code: object) -> str:
@@ -271,7 +271,7 @@ class Answers(Account):
     def failure(self, fault: Fault) -> Response:
         """Return the error in the shape or with the code of the fault."""
         if fault.kind == "code-in-200":
-            return Response.json(self._coded(NO_DATA, fault))
+            return Response.json(self._coded(None, fault))
         shape, code = as_word(fault.args.get("shape", "error-object")), int(fault.args.get("code", 500))
         return misshapen(shape, code, int(fault.args.get("status", 500)))
 
@@ -294,7 +294,7 @@ class Answers(Account):
 
     def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
         """Wrap data and outcome in the knowledge API's envelope."""
-        fields: Json = {} if data is NO_DATA else {"data": data}
+        fields: Json = {} if data is None else {"data": None if data is NULL else data}
         fields |= {"code": code, "message": message, "timestamp": int(self.service_now * 1000)}
         return self.add_extra_fields(fields, ("message", "timestamp"))
 
@@ -313,13 +313,13 @@ class Answers(Account):
 
     def failed(self, code: int, message: str = "", status: int = 200) -> Response:
         """Return an error in the knowledge API's envelope."""
-        return Response.json(self.envelope(NO_DATA, code, message or words_for(code)), status)
+        return Response.json(self.envelope(None, code, message or words_for(code)), status)
 
     def missing(self, form: str, object_name: str) -> Response:
         """Return the response about a missing object, in the form `404`, `code`, `null` or `ok`."""
         # HTTP 200 doesn't mean success: missing objects can be reported in each of these forms.
         if form in ("null", "ok"):
-            return Response.json(self.envelope(None if form == "null" else NO_DATA))
+            return Response.json(self.envelope(NULL if form == "null" else None))
         code = 400 if form == "code" else 404
         return self.failed(code, f"{object_name}不存在", 200 if form == "code" else 404)
 

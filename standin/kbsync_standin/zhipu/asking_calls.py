@@ -23,7 +23,7 @@ from kbsync_standin.rules import (
     whole,
 )
 from kbsync_standin.zhipu.account import Match, search
-from kbsync_standin.zhipu.answers import NO_DATA, NoData, gateway
+from kbsync_standin.zhipu.answers import gateway
 from kbsync_standin.zhipu.base_calls import COLORS
 from kbsync_standin.zhipu.document_calls import DocumentCalls
 from kbsync_standin.zhipu.documents import ZhipuDocument, extension
@@ -184,14 +184,13 @@ class AskingCalls(DocumentCalls):
         return body
 
     @route("PUT", "/application/{id}", "edit-application")
-    def edit_application(self, call: Call) -> NoData:
+    def edit_application(self, call: Call) -> None:
         """Change the fields that were sent."""
         agent, body = self.known_application(call), self._application_body(call)
         agent.fields |= body
         if "knowledge_ids" in body or "knowledge_info" in body:
             agent.bases = _bases(body)
         self._record("application-edited", agent.id, agent.fields["name"])
-        return NO_DATA
 
     @route("GET", "/application", "applications")
     def list_applications(self, call: Call) -> Json:
@@ -207,12 +206,11 @@ class AskingCalls(DocumentCalls):
         return self._application_item(self.known_application(call))
 
     @route("DELETE", "/application/{id}", "delete-application")
-    def delete_application(self, call: Call) -> NoData:
+    def delete_application(self, call: Call) -> None:
         """Remove an application; its bases stay."""
         agent = self.known_application(call)
         del self.agents[agent.id]
         self._record("application-deleted", agent.id, agent.fields["name"])
-        return NO_DATA
 
     def known_application(self, call: Call) -> Agent:
         """Return the application of the path. Raises `Refused` if there is none."""

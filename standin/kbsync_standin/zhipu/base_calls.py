@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.rules import Test, is_address, is_object, is_string, is_text, one_of
 from kbsync_standin.zhipu.account import MODELS
-from kbsync_standin.zhipu.answers import NO_DATA, Answers, NoData
+from kbsync_standin.zhipu.answers import NULL, Answers, Null
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD
 from kbsync_standin.zhipu.rules import CALLBACK_TESTS, callback_of
 
@@ -57,7 +57,7 @@ class BaseCalls(Answers):
             self.rules.must(is_same, "embedding_model and embedding_id do not agree")
 
     @route("PUT", "/knowledge/{id}", "edit-base")
-    def edit_base(self, call: Call) -> NoData:
+    def edit_base(self, call: Call) -> None:
         """Change the fields that were sent; a new model vectorizes every document again."""
         base = self.known_base(call.ids["id"])
         body = self.body(call, _EDIT_TESTS)
@@ -72,7 +72,6 @@ class BaseCalls(Answers):
         if base.embedding_id != before:
             for document in self.documents_of(base.id):
                 self.vectorize_again(document, "rebuilt")
-        return NO_DATA
 
     @route("GET", "/knowledge", "bases")
     def list_bases(self, call: Call) -> Json:
@@ -88,10 +87,9 @@ class BaseCalls(Answers):
         return self.base_item(self.known_base(call.ids["id"]))
 
     @route("DELETE", "/knowledge/{id}", "delete-base")
-    def delete_base(self, call: Call) -> NoData:
+    def delete_base(self, call: Call) -> None:
         """Remove a base with every document in it."""
         self.drop_base(self.known_base(call.ids["id"]))
-        return NO_DATA
 
     @route("GET", "/knowledge/capacity", "capacity")
     def show_capacity(self, call: Call) -> Json:
@@ -102,27 +100,25 @@ class BaseCalls(Answers):
         return self.add_extra_fields({"used": used_up, "total": {"word_num": words, "length": total}})
 
     @route("GET", "/callback", "callback")
-    def show_callback(self, call: Call) -> Json | None:
+    def show_callback(self, call: Call) -> Json | Null:
         """Show the callback URL; no data if none is set."""
         callback = self.callback
         if callback is None:
-            return None
+            return NULL
         return self.add_extra_fields(
             {"url": callback.url, "callback_header": dict(callback.headers), "be_in_use": 1}
         )
 
     @route("PUT", "/callback", "set-callback")
-    def set_callback(self, call: Call) -> NoData:
+    def set_callback(self, call: Call) -> None:
         """Set the callback URL; without headers in the request it has none."""
         body = self.body(call, _CALLBACK_TESTS, "url")
         self.callback = callback_of({**body, "callback_url": body["url"]})
         self._record("callback-set", "", body["url"])
-        return NO_DATA
 
     @route("DELETE", "/callback", "delete-callback")
-    def remove_callback(self, call: Call) -> NoData:
+    def remove_callback(self, call: Call) -> None:
         """Remove the callback URL."""
         if self.callback is not None:
             self._record("callback-removed", "", self.callback.url)
             self.callback = None
-        return NO_DATA

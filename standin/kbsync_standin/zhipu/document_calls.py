@@ -25,7 +25,7 @@ from kbsync_standin.rules import (
     whole,
 )
 from kbsync_standin.zhipu.account import Match, passages_of, search
-from kbsync_standin.zhipu.answers import NO_DATA, Answers, NoData, gateway, storage
+from kbsync_standin.zhipu.answers import NULL, Answers, Null, gateway, storage
 from kbsync_standin.zhipu.documents import ZhipuBase, ZhipuDocument, extension, title_of
 from kbsync_standin.zhipu.rules import (
     CALLBACK_TESTS,
@@ -201,7 +201,7 @@ class DocumentCalls(Answers):
     # -- changes
 
     @route("DELETE", "/document/{id}", "delete")
-    def delete_document(self, call: Call) -> NoData:
+    def delete_document(self, call: Call) -> None:
         """DELETE /document/{id}: delete it; searches stop finding it at once."""
         document = self.document(call.ids["id"])
         if document is None:
@@ -211,26 +211,23 @@ class DocumentCalls(Answers):
             self.delete(document, listed=listed)
         if call.plays("delete-unknown"):
             raise Refused("", response=self.missing(call.word("form", "404"), "知识"))
-        return NO_DATA
 
     @route("POST", "/document/embedding/{id}", "reembed")
-    def reembed(self, call: Call) -> NoData:
+    def reembed(self, call: Call) -> None:
         """POST /document/embedding/{id}: vectorize it again with the same slicing."""
         document = self.known_document(call)
         document.callback = callback_of(self.body(call, CALLBACK_TESTS)) or document.callback
         if document.address:
             document.visit()
         self.vectorize_again(document, "reembedded", call)
-        return NO_DATA
 
     @route("PUT", "/document/{id}", "reslice")
-    def reslice(self, call: Call) -> NoData:
+    def reslice(self, call: Call) -> None:
         """PUT /document/{id}: slice it in another way; its content and name stay."""
         document = self.known_document(call)
         body = self.body(call, SLICING_TESTS, "knowledge_type")
         document.slicing = slicing_of(body, document.sent_name, self.rules)
         self.vectorize_again(document, "resliced", call)
-        return NO_DATA
 
     # -- lists and details
 
@@ -284,12 +281,12 @@ class DocumentCalls(Answers):
         return self.item(document, call)
 
     @route("POST", "/document/slice/image_list/{id}", "images")
-    def list_images(self, call: Call) -> Json | None:
+    def list_images(self, call: Call) -> Json | Null:
         """Return each image of the document with its own signed address."""
         document = self.known_document(call)
         match call.word("form", "none") if call.plays("pictures") else "":
             case "null":
-                return None
+                return NULL
             case "missing":
                 return {}
             case "none":
@@ -332,7 +329,7 @@ class DocumentCalls(Answers):
     # -- search
 
     @route("POST", "/knowledge/retrieve", "retrieve")
-    def retrieve(self, call: Call) -> list[Json] | None:
+    def retrieve(self, call: Call) -> list[Json] | Null:
         """POST /knowledge/retrieve: return the best passages of searchable documents."""
         body = self.body(call, _RETRIEVE_TESTS, "query", "knowledge_ids")
         only = body.get("document_ids")
@@ -349,7 +346,7 @@ class DocumentCalls(Answers):
             case "nothing-found":
                 return []
             case "retrieve-null":
-                return None
+                return NULL
             case "retrieve-no-scores" | "retrieve-no-metadata":
                 missing = "score" if call.plays("retrieve-no-scores") else "metadata"
                 return [{key: value for key, value in hit.items() if key != missing} for hit in hits]
