@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -109,48 +109,20 @@ class DocumentCalls(Answers):
         form = upload_form(form_in(call.request, response=self.no_such_route(call, 415)), self.rules)
         if len(form.content) > self.behaviour.max_bytes:
             raise Refused("", response=gateway(435, 435))
-        behaviour, is_misreported = self.behaviour, call.plays("other-name") and "answer" in call.fault.args
+        is_misreported = call.plays("other-name") and "answer" in call.fault.args
         name_form = call.word("form", "suffixed") if call.plays("other-name") and not is_misreported else ""
         document = self.draft(base, form.name, form.content, form.slicing, name_form)
         document.parse_image, document.callback = form.parse_image, form.callback
         document.word_limit = form.word_limit
-        namesakes = [] if behaviour.equal_names == "allow" else self.namesakes(base, document.name)
         reason = ""
         if extension(document.sent_name) not in SUPPORTED:
             reason = UNSUPPORTED
-        elif behaviour.equal_names == "refuse" and namesakes:
-            reason = NAME_TAKEN
-        elif behaviour.full == "refused" and self.is_full_for(document.size):
+        elif self.behaviour.full == "refused" and self.is_full_for(document.size):
             reason = NO_SPACE
-        failure = {"fileName": document.name, "failReason": reason or call.word("reason", UNSUPPORTED)}
-        if reason:
-            return self.add_extra_fields({"successInfos": [], "failedInfos": [failure]})
-        if self._is_stored(call):
-            for older in namesakes:
-                self.delete(older, "replaced")
-            self.store(document, call)
         # With `answer` only the response has a wrong name; the list has the right one.
         name = call.word("answer", document.name) if is_misreported else document.name
-        fields = {"documentId": self.id_form_of(document.id), "fileName": name}
-        success = self.add_extra_fields({**fields, "url": self.signed(call, document.id)})
-        return self._lists([success], failure, call)
-
-    def _is_stored(self, call: Call) -> bool:
-        """Return whether the document is stored, even if the response reports a failure."""
-        return bool(call.arg("stored")) if call.plays("failed-info") else call.fault.effect
-
-    def _lists(self, successes: list[Json], failure: Json, call: Call) -> Json:
-        """Return the lists of stored and failed files, changed by the fault; `failure`: the entry for a
-        failed file.
-        """
-        stored: list[Json] | None = successes
-        match call.fault.kind:
-            case "failed-info" | "neither-list":
-                stored = []
-            case "success-null":
-                stored = None
-        failures = [failure] if call.fault.kind in ("failed-info", "both-lists") else []
-        return self.add_extra_fields({"successInfos": stored, "failedInfos": failures})
+        shown = {"fileName": name, "url": self.signed(call, document.id)}
+        return self._receipt([(document, shown, reason)], "fileName", UNSUPPORTED, call)
 
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
@@ -159,24 +131,33 @@ class DocumentCalls(Answers):
         base, details, rules = self.known_base(str(body["knowledge_id"])), body["upload_detail"], self.rules
         rules.must(isinstance(details, list) and bool(details), "upload_detail is not a list of pages")
         pages = [self._page(base, detail) for detail in details]
-        stored, failures = [], []
-        for page in pages:
-            reason = ""
-            if call.plays("failed-info"):
-                reason = call.word("reason", UNREACHABLE)
-            elif self.behaviour.equal_names == "refuse" and self.namesakes(base, page.name):
-                reason = NAME_TAKEN
-            if self._is_stored(call) and (not reason or call.plays("failed-info")):
-                self.store(page, call)
-            if reason:
-                failures.append({"url": page.address, "failReason": reason})
-            else:
-                stored.append(
-                    self.add_extra_fields({"documentId": self.id_form_of(page.id), "url": page.address})
-                )
-        if failures and call.fault.kind in ("", "failed-info"):
-            return self.add_extra_fields({"successInfos": stored, "failedInfos": failures})
-        return self._lists(stored, {"url": pages[0].address, "failReason": UNREACHABLE}, call)
+        return self._receipt([(page, {"url": page.address}, "") for page in pages], "url", UNREACHABLE, call)
+
+    def _receipt(
+        self, uploads: Sequence[tuple[ZhipuDocument, Json, str]], key: str, usual: str, call: Call
+    ) -> Json:
+        """Store what isn't refused, and return the lists of stored and failed uploads, as the fault requires.
+
+        Each upload has its document, the fields to show, and the reason why it is refused; "": none. `key`:
+        the field that names an upload. `usual`: the reason of a fault without one.
+        """
+        kind, successes, failures = call.fault.kind, list[Json](), list[Json]()
+        is_stored = bool(call.arg("stored")) if kind == "failed-info" else call.fault.effect
+        for document, shown, refusal in uploads:
+            form, base = self.behaviour.equal_names, self.bases[document.base]
+            namesakes = [] if form == "allow" else self.namesakes(base, document.name)
+            reason = refusal or (NAME_TAKEN if namesakes and form == "refuse" else "")
+            if is_stored and not reason:
+                for older in namesakes:
+                    self.delete(older, "replaced")
+                self.store(document, call)
+            if not reason and kind not in ("failed-info", "neither-list"):
+                success = {"documentId": self.id_form_of(document.id), **shown}
+                successes.append(self.add_extra_fields(success))
+            if reason or kind in ("failed-info", "both-lists"):
+                failures.append({key: shown[key], "failReason": reason or call.word("reason", usual)})
+        stored = None if kind == "success-null" else successes
+        return self.add_extra_fields({"successInfos": stored, "failedInfos": failures})
 
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
         """Return a document for a page that was fetched, without storing it. Raises `Violation`."""
