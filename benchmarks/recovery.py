@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tree import build
-from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, _watched
+from zhipu_rig import KEY, Mirror, _watched
 
 from kbsync import logs, once
 from kbsync.config.reader import load
@@ -120,7 +120,7 @@ class Filler:
     def document(self, name: str, content: bytes) -> str:
         """Return a document at the base."""
         text = content.decode()
-        return str(self.app.put_foreign({"name": name, "text": text, "base": KNOWLEDGE_ID})["id"])
+        return str(self.app.put_foreign({"name": name, "text": text})["id"])
 
 
 def unnoticed(path: Path) -> bytes:

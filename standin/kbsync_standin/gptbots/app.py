@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.gptbots.bot import Bot, BotDocument
 from kbsync_standin.gptbots.rules import (
+    MAX_CHANGED_TEXTS,
     MAX_STATUS_IDS,
     SentFile,
     check_base,
@@ -117,7 +118,7 @@ class GptbotsApplication(Bot):
     def _store_files(self, call: Call) -> Json:
         """Store files one by one; updating an unknown document fails."""
         kind, is_update, behaviour = call.request.path.split("/")[-2], call.op == "update", self.behaviour
-        most = behaviour.most_changed if is_update and kind == "text" else behaviour.most_files
+        most = MAX_CHANGED_TEXTS if is_update and kind == "text" else behaviour.most_files
         delivery = delivery_of(json_object(call.request.body), kind, most, is_update=is_update)
         self.check_base(delivery.base)
         if any(call.plays("refused-item", sent.name) for sent in delivery.files):

@@ -29,7 +29,7 @@ SHEETS = ("csv", "xls", "xlsx")
 FORMATS: Mapping[str, tuple[str, ...]] = {"text": TEXTS, "spreadsheet": SHEETS, "qa": SHEETS}
 MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
 MAX_NAME_LENGTH = 200
-MAX_STATUS_IDS = 50
+MAX_STATUS_IDS, MAX_CHANGED_TEXTS = 50, 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import heapq
 import itertools
 import math
@@ -16,7 +14,6 @@ from kbsync_standin.application import NO_FAULT, Application, Call, Json
 from kbsync_standin.completions import CJK, words_of
 from kbsync_standin.faults import Fault
 from kbsync_standin.listing import in_order
-from kbsync_standin.rules import is_whole
 from kbsync_standin.zhipu import documents as kept
 from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from kbsync_standin.zhipu.documents import CORRUPT, FailInfo, Passage, Phase, ZhipuBase, ZhipuDocument
@@ -75,7 +72,6 @@ def _matches(query_words: frozenset[str], document: ZhipuDocument) -> Iterable[M
 
 HOME_ID = "1734786402936664064"
 MODELS: Mapping[int, str] = {3: "Embedding-2", 11: "Embedding-3", 12: "Embedding-3-pro"}
-_FOREIGN = ("name", "text", "base64", "knowledge_type", "base", "delete", "url")
 
 
 class Account(Application[ZhipuBehaviour, ZhipuDocument]):
@@ -269,52 +265,15 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     # -- for tests
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> ZhipuDocument:
-        """Store another user's document in `base`, with a `knowledge_type`, from `base64` content, or as
-        the page at `url`.
-        """
-        if unknown := sorted(set(args) - set(_FOREIGN)):
-            raise ValueError(f"there is no argument {', '.join(unknown)}; there are {', '.join(_FOREIGN)}")
-        base = self.visible_bases().get(str(args.get("base", HOME_ID)))
-        if base is None:
-            raise ValueError("there is no such knowledge base")
-        fitting = (number for number, known in LEGAL.items() if kept.extension(name) in known)
-        knowledge_type = args.get("knowledge_type", next(fitting, 1))
-        if not is_whole(knowledge_type):
-            raise ValueError(f"knowledge_type is a whole number, not {knowledge_type!r}")
-        if ("text" in args) == ("base64" in args):
-            raise ValueError("either text or base64 is needed: what is in the document")
-        try:
-            content = content if "text" in args else base64.b64decode(args["base64"], validate=True)
-        except (binascii.Error, ValueError, TypeError) as wrong:
-            raise ValueError(f"the content cannot be read: {wrong}") from None
-        document = self.draft(base, name, content, kept.Slicing(knowledge_type), "as_sent")
+        """Store another user's document, or the page at `url`."""
+        number = next((number for number, known in LEGAL.items() if kept.extension(name) in known), 1)
+        document = self.draft(self.bases[HOME_ID], name, content, kept.Slicing(number), "as_sent")
         document.is_foreign, document.address = True, str(args.get("url", ""))
         self.store(document, effect="foreign-stored")
         return document
 
     def describe(self, document: ZhipuDocument) -> Json:
         """Describe a document with its status."""
-        phase, details = document.phase(self.now), super().describe(document)
-        info = {"code": phase.info.code, "text": phase.info.text} if phase.info else None
-        details |= {name: getattr(document, name) for name in ("size", "address", "visits")}
-        return details | {
-            "stat": phase.stat,
-            "searchable": phase.stat == 1,
-            "fail_info": info,
-            "knowledge_type": document.slicing.knowledge_type,
-            "created_ms": int(document.created * 1000),
-        }
-
-    def snapshot(self) -> Json:
-        """Return the whole contents, except a base that clients can't see."""
-        visible_bases = self.visible_bases()
-        bases = [
-            {
-                "id": base.id,
-                "name": base.name,
-                "documents": len(self.documents_of(base.id)),
-                "hidden": base.id not in visible_bases,
-            }
-            for base in self.bases.values()
-        ]
-        return {**super().snapshot(), "bases": bases}
+        stat, knowledge_type = document.phase(self.now).stat, document.slicing.knowledge_type
+        details = {"size": document.size, "address": document.address, "knowledge_type": knowledge_type}
+        return {**super().describe(document), **details, "stat": stat, "searchable": stat == 1}
