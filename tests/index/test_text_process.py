@@ -167,6 +167,15 @@ def test_texts_are_split_here_if_the_process_hangs(begin, parser, caplog):
 
 
 @long
+def test_process_has_one_thread_for_each_core_to_find_tokens(begin):
+    """Threads reserve address space, which is bounded, and a machine may have many cores."""
+    (pid,) = begin().pids()
+    status = Path(f"/proc/{pid}/status").read_text()
+    (threads,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("Threads:")]
+    assert threads <= 1 + len(os.sched_getaffinity(0))
+
+
+@long
 def test_process_killed_while_idle_is_replaced(begin, parser):
     process = begin()
     (pid,) = process.pids()

@@ -121,8 +121,9 @@ class ParserProcess:
         home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
                       "XDG_STATE_HOME", "XDG_RUNTIME_DIR")  # fmt: skip
         environment = {**dict.fromkeys(home_names, str(self._home)), "LANG": "C.UTF-8"}
-        # Few arenas: threads reserve address space, which is bounded.
-        environment["MALLOC_ARENA_MAX"] = "2"
+        # Few arenas and threads: both reserve address space, which is bounded, and numpy starts a thread for
+        # each core to multiply matrices, which no parser does.
+        environment |= {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         # As the parent's, in its order: finds the same kbsync first.
