@@ -2,9 +2,9 @@
 since the last run.
 
 If the state was lost but the documents exist, kbsync adopts them instead of resending them. If settings
-changed, it re-evaluates every file. `RecipeChanges` decides whether to reindex unchanged documents under
-another recipe. If indexing costs money, the old versions stay searchable until the new recipe is allowed (ADR
-23): automatically if it affects at most a fifth of all documents, otherwise by `approve`.
+changed, it re-evaluates every file. `RecipeChanges` decides whether to reindex unchanged documents under a
+different recipe. If indexing costs money, the old versions stay searchable until the new recipe is allowed
+(ADR 23): automatically if it affects at most a fifth of all documents, otherwise by `approve`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class RecipeChanges:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Return whether a recipe needs a decision, or an allowed recipe's documents must be sent."""
+        """Return whether a recipe needs a decision or documents of an allowed recipe must be sent."""
         if not self._journal.binding.abilities.asks_before_reindexing:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
@@ -199,7 +199,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
 
     def end(tx: Tx) -> None:
         tx.mirrors.set_adopted(binding.id)
-        # Not before: a killed run must notice again that an older copy replaced the base.
+        # Recorded only now: after being killed, kbsync must notice again that an older copy replaced the
+        # base.
         _note_revision(tx, binding.id, target)
         mark_undecided(tx, binding.mirror)
 
@@ -223,7 +224,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     if binding.limits.embedded or not is_emptied(serving, serving - len(unreplaced)):
         to_end += unreplaced
     if binding.limits.embedded:
-        # If an older copy replaced the base, the ids that it lacks will be given to other documents.
+        # If an older copy replaced the base, the ids that the copy lacks will be given to other documents.
         async for rows in uploads_in(binding, store.read, (UploadState.INDEXING, UploadState.RETIRING)):
             to_end += [row for row in rows if row.remote_id is not None and row.remote_id not in listed]
 
@@ -268,13 +269,13 @@ EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
-    """Return the mirror's row, which is added or renamed to match the config; see `find_record`."""
+    """Return the mirror's row, adding or renaming it to match the config; see `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
         record = tx.mirrors.add(settings.name, folder, settings.target_type)
     elif record.folder != folder:
-        # Another folder: it may be a typo, so every deletion asks (promise 5).
+        # The folder may have changed because of a typo, so every deletion needs approval (promise 5).
         tx.mirrors.set_hold_all(record.id, True)
     if record.name != settings.name:
         tx.inbox.rename_mirror(record.name, settings.name)
@@ -291,7 +292,7 @@ def find_record(
 
     A renamed mirror is recognized by the same folder, knowledge base and prefix; otherwise by the same
     knowledge base and prefix; otherwise by the same folder; of several, one with the same knowledge base
-    wins. Never uses a row that is a better match for another new mirror in the config. The result does not
+    wins. A row that is a better match for another new mirror in the config is never used. The result does not
     change when another mirror gets its own row.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
@@ -427,11 +428,11 @@ async def bind(
 async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """Return the base; if its own document count says that many are missing, with the number in its list
-    instead.
+    """Return the base. If its own document count suggests that many are missing, replace that count with the
+    number in its list.
     """
-    # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base
-    # stays emptied until its list says otherwise: our documents in the list exist.
+    # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base keeps
+    # counting as emptied until its list says otherwise: our documents in the list exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
     if binding is None or target.limits.embedded:
@@ -521,7 +522,8 @@ def _take_over_rows(
     if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
         tx.mirrors.set_adopted(binding, adopted=False)
     if base.writer:
-        # Opening a base may happen without a write to it, so either may be reported by the next opening.
+        # If nothing is written after this opening, the next one still reports the earlier writer, so keep
+        # both.
         tx.meta.set(BindingFact.WRITER, binding, "\n".join((base.last_writer, base.writer)))
 
 

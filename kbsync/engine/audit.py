@@ -141,14 +141,14 @@ class Audit:
             return claim.whose is Whose.OURS_UNNEEDED
         entry = tx.entries.get(binding.mirror, claim.path)
         has_same_bytes = entry is not None and has_bytes(entry, listed)
-        # A copy of one of our files may have the name of another mirror's upload without a response.
+        # A copy of one of our files may have the name of another mirror's upload that got no response.
         if not has_same_bytes and (upload := sent_by_other(binding, listed, tx)) is not None:
             self.others[upload.mirror] += 1
             return False
         if claim.whose is Whose.FOREIGN:
             is_stray = False
         elif claim.row is not None:
-            # One without a mark was in the base before the first pass. kbsync would have marked it (promise
+            # A document without a mark was in the base before the first pass: kbsync marks its own (promise
             # 6).
             is_unmarked = binding.limits.marks and listed.upload_id is None
             is_stray = has_same_bytes or not is_unmarked or binding.abilities.adopt == "name"
@@ -331,7 +331,8 @@ class Repairs:
         if row is not None and is_marked and row.remote_id is None:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
-        # Somebody copied the marked document, or another state uploaded it under a name that proves it ours.
+        # Somebody copied the marked document, or another state uploaded it under a name that proves it is
+        # ours.
         entry, by_name = tx.entries.get(binding.mirror, stray.path), binding.abilities.adopt == "name"
         is_orphan = (is_marked or by_name) and (entry is None or entry.presence is Presence.GONE)
         is_replaced = by_name and serving(self._journal.uploads(tx, stray.path)) is not None
@@ -395,14 +396,14 @@ class RegularAudit:
     Each audit has four steps. Only its end is recorded (`status.LastAudit`), so an interrupted audit stays
     due.
 
-    - It is due `deep_rescan` after the last audit ended, or when a user requests one. A restart keeps both.
+    - It is due `deep_rescan` after the last audit ended, or when a user requests one. Both survive a restart.
     - It reads the whole list. In a daemon, each request comes after a pause (`Limits.unhurried`) and lets new
       work go first; a pass has no other work left.
     - Once the list can no longer be lagging, it rechecks the documents missing from the list, and the listed
       ones that no file needs. If there are none, it ends at once.
     - It makes repairs, with one transaction for each batch or document: it resends documents that the target
-      reports missing, and deletes documents that reappeared and duplicates that this state created. It only
-      logs anything else.
+      reports missing, and deletes documents that reappeared and duplicates that this state created. Anything
+      else is only logged.
 
     An audit interrupted at any point (kill -9, a halt, an unresponsive target) leaves only repaired rows,
     which the worker then acts on. If many documents are missing at once, it sends nothing and halts the
@@ -486,7 +487,7 @@ class RegularAudit:
         audit = Audit(binding, target, self._store.read, MAX_STRAYS)
         await audit.read_list()
         if await audit.has_doubts(started):
-            # The list may lag: wait for as long as it may, then query the documents that it lacks by id.
+            # The list may lag: wait that long, then query by id the documents that it lacks.
             await self._clock.sleep(self._journal.timing.horizon)
         self._check_halt()
         await self._refuse_emptied(audit, started)

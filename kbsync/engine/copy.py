@@ -87,8 +87,8 @@ def _announce(
     binding, sending = journal.binding, list[tuple[Upload, Upload]]()
     present_count = remaining_count = 0
     for row in rows:
-        # The rows of the old base serve forever. A file without a row was since deleted or renamed, as was
-        # its document.
+        # Rows of the old base never stop serving. A file without a row has since been deleted or renamed, and
+        # so has its document.
         if tx.entries.get(binding.mirror, row.path) is None:
             continue
         rows_here = journal.uploads(tx, row.path)
@@ -144,8 +144,8 @@ async def _send(
                 copied.remaining += 1
             case TargetError():
                 failed = outcome
-        # Not awaited: the next document is sent meanwhile, and after a kill kbsync searches for an unrecorded
-        # one.
+        # Not awaited, so that the next document is sent meanwhile. After a kill, kbsync searches for any
+        # document that wasn't recorded.
         recording.append(store.submit(partial(journal.record_put, number=new.id, outcome=outcome)))
         if failed is not None:
             break

@@ -44,7 +44,7 @@ APPROVAL_KEPT = 7 * 86400.0
 def needs_approval(
     limits: DeletionLimits, *, deleted: int, executed: int, serving: int, all_documents: int
 ) -> bool:
-    """Return whether `deleted` deletions, those that already wait for approval included, need approval
+    """Return whether `deleted` deletions, including those already waiting for approval, need approval
     (promise 5).
 
     `executed`: deletions within the window that needed none. `serving`: number of documents serving now.
@@ -57,7 +57,9 @@ def needs_approval(
 
 
 def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
-    """Return whether a file first missed by `until` (monotonic seconds) still needs a check or a decision."""
+    """Return whether any file first found missing by `until` (monotonic seconds) still needs a check or a
+    decision.
+    """
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
 
@@ -78,8 +80,9 @@ class Deletions:
     _served: deque[tuple[float, int]] = field(default_factory=deque)
     """Recent counts of serving documents, each with its time in monotonic seconds."""
     _may_have_moved: dict[str, float] = field(default_factory=dict)
-    """Missing files that may have moved, each with the time of the check that first missed it, in
-    monotonic seconds."""
+    """Missing files that may have moved, each with the time of the check that first found it missing, in
+    monotonic seconds.
+    """
 
     @property
     def _mirror(self) -> int:
@@ -146,7 +149,7 @@ class Deletions:
 
     async def next_due(self) -> float | None:
         """Return the monotonic time when a second check or a decision is next due: infinite during a scan,
-        None if nothing waits.
+        None if nothing is pending.
         """
         missed, is_missed_by_scan = await self.store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
@@ -170,7 +173,8 @@ class Deletions:
         binding, now = self.journal.binding, self.clock.steady()
 
         def count(tx: Tx) -> int | None:
-            # Files missed by a running scan count from its end, although they disappeared earlier.
+            # Files that a running scan finds missing count from the scan's end, although they disappeared
+            # earlier.
             if tx.entries.is_missed_by_scan(self._mirror):
                 return None
             return self._count_served(tx)
@@ -198,7 +202,9 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_missed(self, until: float) -> bool:
-        """Return whether a file first missed by `until` (monotonic seconds) still needs its second check."""
+        """Return whether any file first found missing by `until` (monotonic seconds) still needs its second
+        check.
+        """
         missed = await self.store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
@@ -359,10 +365,10 @@ class Deletions:
 async def find_returned(
     store: StateStore, journal: Journal, rows: Sequence[Upload], identity: RootIdentity | None
 ) -> Mapping[int, bool]:
-    """Return the ids of rows whose missing file is back, or may be: the value is False if that is unknown.
+    """Return the ids of rows whose missing file is back (True), or may be (False).
 
     Days may pass between the decision and the deletion, while the target is down or kbsync isn't running.
-    `identity`: the root's; in another folder at its path, nothing counts as missing (promise 1).
+    `identity`: the root's; if another folder is at its path, nothing counts as missing (promise 1).
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
@@ -440,9 +446,9 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
     another document; None if its document may be deleted.
     """
     binding = journal.binding
-    # The text may have moved to another file: by a copy and a deletion, by an exchange of two files, or by a
-    # rename while the state was lost. But if the target stores each text once, it refuses the new document
-    # until this one is deleted.
+    # The text may have moved to another file: by a copy and a deletion, by swapping two files, or by a rename
+    # while the state was lost. But if the target stores each text once, it refuses the new document until
+    # this one is deleted.
     may_have_moved = upload.purpose is Purpose.SERVE and not binding.texts_once
     if not is_full and may_have_moved and tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest):
         return lifecycle.await_same_text(upload, journal.timing)

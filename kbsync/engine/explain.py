@@ -98,10 +98,9 @@ class PathExplanation:
 
     `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
     unchanged (0.0: ready). `has_same_bytes`: whether only its times, owner or mode differ from the state.
-    `held_for`: why its deletion needs approval, '' if it doesn't. `pause`: the one
-    that keeps the next pass from running. `similar_path`: the file that a user may mean by a path that is
-    unknown, '' if none is similar. `folder_problem`: why the last scan could not list its directory,
-    or one above.
+    `held_for`: why its deletion needs approval, '' if it doesn't. `pause`: the pause that keeps the next pass
+    from running. `similar_path`: the file that a user may mean by a path that is unknown, '' if none is
+    similar. `folder_problem`: why the last scan could not list its directory, or one above.
 
     For the document at the target: its `status`, its number of `chunks` and its `text`; `target_problem`: why
     the target could not be queried. For a directory: how many files `below` it are in each state, and the
@@ -303,7 +302,7 @@ def _read_disk(
 
 
 def _has_same_bytes(root: Path, evidence: PathExplanation) -> bool:
-    """Return whether the file still has the bytes in the state, as after `touch` or `chmod`."""
+    """Return whether the file still has the bytes recorded in the state, as after `touch` or `chmod`."""
     entry, stamp = evidence.entry, evidence.stat.stamp
     if entry is None or entry.digest is None or stamp is None or stamp.size != entry.stamp.size:
         return False
@@ -352,7 +351,7 @@ def _add_state(
             evidence.folder_problem = f"{subject}{problem}"
             break
     evidence.was_scanned = record.last_pass is not None
-    # A missing directory counts as one while the state has it.
+    # A missing directory still counts as a directory while the state has it.
     if stat.kind is FileKind.FOLDER or (stat.kind is None and is_known):
         below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
         items = Items(tx, record, None, context.command_line)
@@ -453,7 +452,7 @@ def _undo(selection: Selection) -> str:
     rule, pattern = selection.verdict.rule, selection.verdict.pattern
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == DEFAULT:
-            # Not everything hidden.
+            # Don't re-include everything hidden.
             negated = re.sub(r"[\\*?[]", r"\\\g<0>", selection.name) if pattern == HIDDEN else pattern
             return f"re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!{negated}`"
         case FileChoice.EXCLUDED if rule == "include":
@@ -496,7 +495,7 @@ class _Sentences:
             how = ", which end by themselves; to resume now, " if pause.is_quiet else "; to resume, "
             resume = self._run(f"resume {self.settings.name}")
             return f"nothing is mirrored now: {describe_pause(pause)}{how}{resume}"
-        # While kbsync runs, a second one would find the state locked.
+        # While kbsync runs, a second process would find the state locked.
         return TAKES_CARE if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:
@@ -656,7 +655,7 @@ class _Sentences:
         states = {upload.state for upload in uploads}
         if UploadState.INDEXING in states:
             if status is not None and status.state is DocState.READY:
-                # In a pause, a running kbsync still waits for what was sent.
+                # While paused, a running kbsync still waits for what was sent.
                 wait = TAKES_CARE if self.context.at_work else self._wait()
                 return f"the knowledge base has indexed it; {wait}"
             [*_, row] = (upload for upload in uploads if upload.state is UploadState.INDEXING)

@@ -85,10 +85,10 @@ async def forget(
 
     With a `target`, this deletes exactly the documents that rows prove to be ours, in the knowledge base that
     the mirror is bound to. For uploads without a response it first searches
-    the target's list, and waits until it can no longer be lagging. The ids of all others stay in the state.
-    The caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the rows of
-    deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError` if it
-    opens another base.
+    the target's list, and waits until it can no longer be lagging. The ids of all other documents stay in the
+    state. The caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the
+    rows of deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError`
+    if it opens another base.
     """
     deleted = 0
     if target is not None and record.binding is not None:
@@ -172,8 +172,7 @@ def _describe(failures: Sequence[tuple[str, str]]) -> str:
 async def _find_open_uploads(
     store: StateStore, record: MirrorRecord, binding: BindingRecord, target: Target, clock: Clock
 ) -> None:
-    """Search for the documents of uploads without a response, and mark those for deletion that are proven
-    ours.
+    """Search for the documents of uploads without a response, and mark for deletion those proven to be ours.
 
     As in a pass, an upload counts as absent only once the list can no longer be lagging. Raises `TargetError`
     if the list is incomplete.
@@ -218,7 +217,7 @@ async def _find_open_uploads(
 def _listing_of(
     record: MirrorRecord, binding: BindingRecord, target: Target, rows: Sequence[Upload]
 ) -> Binding:
-    """Return what reading the list needs to know of the mirror, which the config may no longer have."""
+    """Return what is needed to read the list for a mirror that the config may no longer have."""
     style = "tagged" if all(is_address(row.name) or is_tagged(row) for row in rows) else "plain"
     settings = MirrorSettings(
         record.name, Path(record.folder), record.target, prefix=binding.prefix, names=style

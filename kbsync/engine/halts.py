@@ -10,7 +10,7 @@ the problem; then no further document is tried until a user or time resolves it.
 | HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a user asks) → FREE     |
 | TRYING | all, to prove it | a document is accepted, or none is left → FREE; `stop` → HALTED             |
 
-If a base was missing, its answering again is proof enough. If documents were accepted but never finished,
+If the base was missing, a response from it is proof enough. If documents were accepted but never finished,
 only a finished one counts as proof. A temporary problem, such as a target that is down or an error in kbsync,
 ends by itself. It pauses the work, and is only shown if it lasts.
 
@@ -84,7 +84,7 @@ class HaltState:
 
     Nothing is sent before `not_before`. `error`: the last halt. `down_reason`: why the target is down since
     `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
-    finished. `rounds` and `jobs` count consecutive internal errors of kbsync, in whole rounds and in single
+    finished. `rounds` and `jobs` count kbsync's consecutive internal errors, in whole rounds and in single
     jobs while others may succeed. `unanswered`: documents whose uploads got no response since one was
     accepted.
     """
@@ -144,16 +144,16 @@ class HaltState:
 
     @property
     def failing(self) -> str:
-        """The message to show once internal errors of kbsync persist; '' until then."""
+        """The message to show once kbsync's internal errors persist; '' until then."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def record_failure(self, error: Exception, now: float, *, of_round: bool) -> float:
-        """Count an internal error of kbsync. Returns the seconds to pause, longer each time."""
+        """Count one of kbsync's internal errors. Returns the seconds to pause, longer each time."""
         if of_round or now >= self.not_before:  # jobs that fail together count once
             self.rounds += of_round
             self.jobs += not of_round
             self.failure = bug_in_words(error)
-            # The maximum delay of other documents by one that always fails (promise 9).
+            # The longest that a document which always fails can delay the others (promise 9).
             pause = pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
             self.not_before = now + pause
         return self.not_before - now
@@ -208,8 +208,8 @@ class HaltState:
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
         """Return whether the target, not a document, is to blame for the uploads that got no response.
 
-        It is once it has answered no upload of `BLAME_LIMIT` different documents and has accepted none in
-        between.
+        The target is to blame once it has answered no upload of `BLAME_LIMIT` different documents and has
+        accepted none in between.
         """
         if any(not isinstance(outcome, TargetError) for _, outcome in outcomes):
             self.unanswered.clear()
@@ -302,7 +302,7 @@ class Halts(HaltState):
         self.stored, self.write_error = halt, ""
 
     async def halt(self, error: Halted) -> None:
-        """Halt until a user acts: neither the target nor the work on it can continue before that."""
+        """Halt until a user acts, because the work can't continue before that."""
         self.stop(error)
         await self.show(self._describe(error))
 

@@ -190,8 +190,8 @@ class Inbox:
         def failed_before(after: int, tx: Tx) -> list[Upload]:
             return tx.uploads.failed_before(binding.mirror, binding.id, after, PAGE)
 
-        # Documents in progress get their tries back: they may have met the same problem, and would fail right
-        # after its end.
+        # Documents in progress get their tries back: they may have had the same problem, and would fail as
+        # soon as it is over.
         for find, change in ((failed, release), (failed_before, forgive)):
             after, last = 0, await self._store.read(lambda tx: tx.uploads.highest())
             while after < last and (rows := await self._store.read(partial(find, after))):

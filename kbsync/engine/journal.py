@@ -528,7 +528,7 @@ class Journal:
     def _free_name(
         self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
     ) -> str:
-        """Return a name at the target for these bytes that no document or upload in this base has or may
+        """Return a name for these bytes at the target: one that no document or upload in this base has or may
         have.
 
         `taken_names`: names used at the path itself; `start`: the first number to try. If our marker
@@ -545,7 +545,7 @@ class Journal:
         )
 
     def _next_name(self, tx: Tx, upload: Upload) -> str:
-        """Return another name for an upload whose name the target refused."""
+        """Return a different name for an upload whose name the target refused."""
         reading = self.binding.naming.read(upload.name)
         start = 1 if reading is None else reading.number + 1
         return self._free_name(tx, upload.path, upload.digest, (upload.name,), start)
@@ -619,7 +619,7 @@ class Journal:
             successor = self._find_successor(tx, row)
             row = successor and tx.uploads.find_serving(mirror, binding, successor.digest)
         if row is not None and row.path == upload.path:
-            # Files that exchange their texts would wait for each other, so one of them is deleted now.
+            # Files that swap their texts would wait for each other, so one of them is deleted now.
             tx.uploads.save(lifecycle.unwant(lifecycle.retire(first, self.timing)))
         return "waiting for another document with the same text to be replaced"
 
@@ -632,7 +632,7 @@ class Journal:
         return desired.presence is Presence.MISSING or (bool(removal_cause(desired)) and not desired.keeps)
 
     def _find_successor(self, tx: Tx, row: Upload) -> Upload | None:
-        """Return the upload that will replace this document by one with another text."""
+        """Return the upload that will replace this document with one that has a different text."""
         uploads = self.uploads(tx, row.path)
         return next((u for u in uploads if u.state in ON_THE_WAY and u.digest != row.digest), None)
 
@@ -689,7 +689,7 @@ class Journal:
         return self._record(tx, self._make_event(changed)) if changed.state is UploadState.FAILED else None
 
     def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> DocumentEvent | None:
-        """Save a row that the target has; if it is searchable from now on, retire its predecessor."""
+        """Save the row of a document that the target has; if it is now searchable, retire its predecessor."""
         rows = self.uploads(tx, upload.path)
         predecessors = [row for row in rows if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
@@ -703,7 +703,7 @@ class Journal:
         else:
             tx.uploads.save(upload)
         self.decide(tx, upload.path)
-        # A document without a request of ours was adopted, which is no event.
+        # A document that we never requested was adopted, which is no event.
         if upload.state is not UploadState.SERVING or upload.sent_at is None:
             return None
         event = self._make_event(upload)
@@ -943,7 +943,7 @@ class Journal:
         return is_same and self.binding.texts_once
 
     def _doubt_server(self, tx: Tx, changed: Upload, *, may_be_back: bool = False) -> None:
-        """Record that a rename failed and the file has its old name again; `may_be_back`: it may have."""
+        """Record that a rename failed and the file has its old name again (with `may_be_back`: may have)."""
         # Check whether its old document was removed for the new one.
         if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return
@@ -956,7 +956,7 @@ class Journal:
         if (upload := tx.uploads.get(number, UploadState.RETIRING)) is None:
             return None
         timing = self.timing
-        # A failed try never served its path, so its deletion takes nothing from searches.
+        # A failed try never served its path, so deleting it removes nothing from searches.
         is_retired = upload.purpose is Purpose.RETIRE or any(
             row.id != upload.id and (row.state.serves or row.state.in_flight)
             for row in self.uploads(tx, upload.path)
@@ -1000,8 +1000,8 @@ class Journal:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
-        """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Bring rows
-        forward that a clock which ran ahead postponed.
+        """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Bring
+        forward rows that were postponed by a clock that ran ahead.
 
         `spent`: count the attempt, because the document may be to blame, for instance if it crashed kbsync.
         """

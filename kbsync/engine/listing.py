@@ -89,7 +89,7 @@ class Claim:
 
     @property
     def digest(self) -> str:
-        """The known part of its bytes' digest, as in `Upload`."""
+        """The known part of the digest of its bytes, as in `Upload`."""
         return self.listed.digest or ""
 
     @property
@@ -124,7 +124,7 @@ class Claim:
 
     @staticmethod
     def problem_of_json(fields: Mapping[str, Any]) -> str:
-        """Return why these fields can't come from `to_json`; '' if they can."""
+        """Return why these fields can't have come from `to_json`; '' if they can have."""
         wrong = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         for name in ("size", "upload"):
             value = fields.get(name)
@@ -172,7 +172,7 @@ def identify(
     uploads = tuple(row for row in fitting if row.state in OUTCOME_OPEN)
     is_free = holder is None or (holder.state.is_final and binding.limits.ids_return)
     if holder is not None and holder.state is UploadState.ADOPTING and not holder.is_marked:
-        # Another mirror read another path from the name, so that path's file proves nothing.
+        # Another mirror read a different path from the name, so the file at that path proves nothing.
         is_other = not _is_mine(binding, holder)
         is_free |= is_other and all(holder.path not in (row.path, row.label) for row in uploads)
     if uploads and (marks or is_free):  # a document updated in place has the id of its predecessor
@@ -401,7 +401,7 @@ async def find_missing(target: Target, read: SnapshotReader, rows: Sequence[Uplo
 
 
 async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
-    """Return the uploads that the target doesn't report missing."""
+    """Return the ids that the target doesn't report missing."""
     if not ids:
         return set()
     statuses = dict(await target.status(ids))

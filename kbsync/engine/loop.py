@@ -329,8 +329,9 @@ class MirrorLoop:
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Return whether a path is below a directory that the config's rules exclude. Fast, and doesn't read the
-    disk."""
+    """Return whether a path is below a directory that the config's rules exclude. This is fast and doesn't
+    read the disk.
+    """
     folder = path.rpartition("/")[0]
     while folder:
         if rules.enters(folder).choice is not FileChoice.SELECTED:

@@ -93,7 +93,7 @@ async def _assign(
             fitting[row.id].append(claim.listed)
         for row in claim.doubts:
             doubts[row.id].append(claim.listed)
-    # The mark, the tag in the name or the address proves it; otherwise the bytes do, if available.
+    # The mark, the tag in the name or the address proves the match; otherwise the bytes do, if available.
     taken_ids, matches = set[str](), list[FoundUpload]()
     for row in rows:
         reader = target if isinstance(target, SupportsDigest) else None

@@ -1,9 +1,9 @@
 """Runs one mirror: starts and stops it, with the code shared by `--once` and the daemon.
 
-`Mirror` lasts as long as kbsync runs: its root, its halt, its counts. `BoundMirror` does its work. It exists
-only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it
-as an argument. `BoundMirror.turn` decides the next step. engine/loop.py (the daemon) and once.py (a pass)
-take turns; a pass does so until no file of its scan is left to wait for.
+`Mirror` has what lasts as long as kbsync runs: the root, the halt, the counts. `BoundMirror` does the work.
+It exists only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base
+takes it as an argument. `BoundMirror.turn` decides the next step. engine/loop.py (the daemon) and once.py (a
+pass) take turns; a pass does so until no file of its scan is left to wait for.
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ class BoundMirror:
     # -- the pass --------------------------------------------------------------------------------------
 
     async def compare(self) -> ScanSummary | None:
-        """Compare the whole folder with the state; None if the root changed meanwhile."""
+        """Compare the whole folder with the state. Returns None if the root changed meanwhile."""
         mirror = self.mirror
         started = mirror.clock.steady()
         deep, first = await mirror.deep_is_due()

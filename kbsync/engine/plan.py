@@ -63,7 +63,7 @@ class CommandContext:
     """The context of a read-only command: the config's mirrors, and how to write commands.
 
     `at_work`: another process holds the state and makes passes itself. `has_config`: the patterns are in a
-    config, not in options of the command line.
+    config, not in command-line options.
     """
 
     configured: Sequence[MirrorIdentity] = ()
@@ -79,7 +79,7 @@ NO_CONTEXT = CommandContext()
 class Planned:
     """One line of a plan.
 
-    `size`: bytes of the file, for deletions those of the document, None if unknown. `cause`: gone, deselected
+    `size`: the file's size in bytes, for deletions the document's; None if unknown. `cause`: gone, deselected
     or emptied; `recipe` for documents to be reindexed. `source`: the path before a rename. `sends`: the bytes
     go to the target. `note`: a remark or, for a failed file, the reason. A path that ends in `/` is a
     directory. `refused`: the document that searches still find for a file whose current bytes the target
@@ -217,7 +217,7 @@ class _ClockAhead:
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
-        """Return the seconds of a monotonic clock, which has no fixed zero."""
+        """Return a monotonic clock reading in seconds; its starting point is arbitrary."""
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
@@ -302,8 +302,8 @@ class PrivatePass:
         await self._poll_adopted()
 
     async def _poll_adopted(self) -> None:
-        """Poll documents that were found in the base and not sent, as a pass does, since some targets list
-        no states. Only searchable ones change in the copy.
+        """Poll documents that were found in the base and not sent, as a pass does, since some targets' lists
+        have no states. Only searchable ones change in the copy.
         """
         journal = self.journal
 
@@ -494,8 +494,8 @@ class PrivatePass:
     def _is_lost(self, row: Upload) -> bool:
         """Return whether the response to this upload was lost.
 
-        In the copy, as after a restart, every upload that was being sent is unsure. While another process is
-        at work, it may still be sending it, so the original decides.
+        In the copy, as after a restart, every upload that was being sent is unsure. Another process at work
+        may still be sending the upload, so the original state decides.
         """
         if row.state is UploadState.INTENDED:
             return False

@@ -232,8 +232,9 @@ class Poller:
             raise down
 
     async def prove(self, rows: Sequence[Upload]) -> None:
-        """Read documents found at the target. Raises `TargetError` if it is down, and then changes no
-        rows."""
+        """Read documents found at the target. If the target is down, raises `TargetError` and changes no
+        rows.
+        """
         for row in rows:
             digest = None
             if isinstance(self._target, SupportsDigest) and row.remote_id is not None:

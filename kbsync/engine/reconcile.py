@@ -80,8 +80,8 @@ def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, dict[st
 
 
 RACY_SECONDS = 2.0
-"""Seconds after its last change within which a file that was read is reread, since it may change without a
-new timestamp.
+"""A file read within this many seconds of its last change is reread, since it may change without a new
+timestamp.
 """
 
 
@@ -287,10 +287,10 @@ class Reconciler:
                     del self._trees[path]
 
     def _missed_now(self) -> tuple[float | None, int | None]:
-        """Return when a file counts as missed for the first time: now, or at the end of a pending tree scan.
+        """Return when a file counts as first missed: now, or at the end of a pending tree scan.
 
         A moved directory looks like one that disappeared and a new one. Files missed in the old one may be
-        found in the new one, however long its scan takes.
+        found in the new one, however long the scan of the new one takes.
         """
         if not self._trees:
             return self._clock.steady(), None
@@ -347,8 +347,9 @@ class Reconciler:
                 # The scan may be interrupted before it lists them.
                 tx.folders.mark_mounts_changed(mirror, folder)
             if listing.changed_mount and (listing.missing or listing.gone_folders):
-                # What is missing is hidden or on another disk, unless a user says otherwise (promise 1). Both
-                # are mirrored, so that it returns with the next change.
+                # Missing files are hidden or on another disk, unless a user says otherwise (promise 1). Both
+                # the mounted and the unmounted contents are mirrored, so the files return when the mount
+                # changes again.
                 tx.folders.allow_unmounting(mirror, listing.changed_mount)
                 tx.mirrors.set_hold_all(mirror, True)
             tx.entries.miss(mirror, folder, listing.missing, None, number)

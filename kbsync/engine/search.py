@@ -122,7 +122,7 @@ Answer = tuple[list[FoundDocument], UnknownWords | None]
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
     """Run one of `searches`. Raises `TargetError`, `StateError`, or, for an invalid pattern, `UsageError`.
 
-    While the user is typing, it doesn't ask the target for unknown words.
+    While the user is typing, this doesn't ask the target for unknown words.
     """
     mirror = mirrors[0]
     if mirror.target.limits.embedded:

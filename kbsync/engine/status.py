@@ -114,8 +114,9 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
 
 
 def only_retries(halt: Halt) -> bool:
-    """Return whether the command only resumes the work after a user has fixed the cause named in the
-    detail."""
+    """Return whether the command merely resumes the work once a user has fixed the cause that the detail
+    names.
+    """
     return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
 
 
@@ -510,9 +511,9 @@ def mirror_status(
 
 
 def disk_halt(state: Path) -> Halt | None:
-    """Return the halt of every mirror while the disk of `state`, its file or directory, is full.
+    """Return every mirror's halt while the disk of `state`, the state's file or directory, is full.
 
-    Only the disk shows it, because a full state can't store a halt.
+    Only the disk itself shows this, because a state on a full disk can't store a halt.
     """
     return Halt(FAILING, f"{state}: {DISK_FULL}", "") if is_disk_full(state) else None
 

@@ -82,7 +82,7 @@ class Bodies:
         self._is_closed = False
 
     def keep(self, path: str, body: Spooled) -> None:
-        """Keep these bytes to send for this path; drops the oldest if there are too many."""
+        """Keep these bytes to send for this path, dropping the oldest if there are too many."""
         with self._lock:
             dropped = [self._bodies_by_path.pop(path, None)]
             self._bodies_by_path[path] = body
@@ -432,10 +432,11 @@ class Worker:
                 share = min(share, tries)
                 tries -= share
             rows = remaining[lane][:share]
-            # One sent several times without a response goes alone, because it may make the others fail.
+            # A document sent several times without a response goes alone, because it may make the others
+            # fail.
             suspect = next((i for i, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
             rows = rows[: max(1, suspect)]
-            if limits.batch_bytes is not None:  # what one request may have, but at least one document
+            if limits.batch_bytes is not None:  # as much as one request may have, but at least one document
                 sums = itertools.accumulate(row.size for row in rows)
                 rows = rows[: max(1, sum(total <= limits.batch_bytes for total in sums))]
             remaining[lane] = remaining[lane][len(rows) :]
