@@ -68,7 +68,7 @@ def open_writer(path: Path) -> apsw.Connection:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("foreign_keys", False)
-    # Keep the WAL files after close: a reader of another user couldn't create them.
+    # Keep the WAL files after close: a reader run by another user couldn't create them.
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
     return connection
@@ -178,7 +178,7 @@ def state_errors(path: Path) -> Iterator[None]:
             f"{path}: out of memory; a running kbsync continues by itself when memory is free"
         ) from error
     except apsw.IOError as error:
-        # SQLite names no reason if the sync of a copy fails.
+        # SQLite gives no reason if the sync of a copy fails.
         reason = "" if "not an error" in str(error) else f" ({error})"
         raise StateError(f"{path}: the disk failed{reason}; check the disk and the kernel log") from error
 
@@ -211,11 +211,11 @@ def free_space(path: Path) -> FreeSpace | None:
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
             status = os.statvfs(folder)
-            # A file system may reserve some for root.
+            # A file system may reserve some space for root.
             is_root = os.geteuid() == 0
             blocks = status.f_bfree if is_root else status.f_bavail
             inodes = status.f_ffree if is_root else status.f_favail
-            # btrfs and others count none.
+            # btrfs and others don't count inodes.
             return FreeSpace(blocks * status.f_frsize, inodes if status.f_files else None)
     return None
 

@@ -66,7 +66,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the row's id. It is queried only once per directory in a transaction."""
+        """Return the row's id, which is queried only once per directory in a transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -116,8 +116,8 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def mark_mounts_changed(self, mirror: int, path: str) -> None:
-        """Record until their next listing that what is mounted over the directory's subdirectories has
-        changed.
+        """Record that the mounts over the directory's subdirectories have changed, until those are listed
+        again.
         """
         where = "is_mount = 0 AND path <> ? AND id IN (SELECT id FROM tree)"
         sql = f"{SUBTREE} UPDATE folder SET is_mount = 2 WHERE {where}"  # noqa: S608 - ours
@@ -143,7 +143,7 @@ class Folders:
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def check_again(self, mirror: int, path: str) -> None:
-        """Have the next scan report the directory even if the rules don't enter it, and those above it."""
+        """Have the next scan report the directory and those above it, even if the rules don't enter them."""
         sql = "UPDATE folder SET is_excluded = 0 WHERE mirror = ? AND path = ? AND is_excluded = 1"
         above = itertools.accumulate(path.split("/"), join)
         self._db.executemany(sql, [(mirror, bind(folder)) for folder in above])
@@ -156,7 +156,7 @@ class Folders:
         return {row.path: row.mount for row in rows if row is not None and row.is_mount}
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """Return a directory's stored subdirectories, except excluded ones; `path` is their name."""
+        """Return a directory's stored subdirectories, except excluded ones; each `path` is only the name."""
         sql = (
             "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded, c.mount FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
@@ -242,7 +242,7 @@ _MISSED = (
     "FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
     " WHERE e.presence = 1 AND f.mirror = ?"
 )
-"""Files that one check has missed."""
+"""Files that one check didn't find."""
 _READ_WITH_INO = (
     f"SELECT f.path, e.name FROM {_BY_INO} WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"  # noqa: S608
 )
@@ -459,8 +459,9 @@ class Entries:
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
     def visible_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Return the paths of all files but excluded ones whose last stamp has this inode. Reads the whole
-        table, because the index has only files that were read."""
+        """Return the paths of all files, except excluded ones, whose last stamp has this inode. Reads the
+        whole table, because the index has only files that were read.
+        """
         where = "e.ino = ? AND e.status <> 6 AND f.mirror = ?"
         return [row.path for row in self._select(_JOINED, where, (ino, mirror))]
 

@@ -109,7 +109,7 @@ class History(Table):
             f" FROM history h JOIN mirror m ON m.id = h.mirror WHERE {' AND '.join(where)}"
             " ORDER BY h.id DESC LIMIT ?"
         )
-        # SQLite refuses a larger number than 63 bits.
+        # SQLite refuses numbers of more than 63 bits.
         rows = list(self._db.execute(sql, (*values, min(limit, MAX_ENTRIES + 1))))
         return [_read(row) for row in reversed(rows)]
 

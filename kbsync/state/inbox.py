@@ -64,7 +64,7 @@ class Messages(Table):
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
         """Return the messages for mirrors that are in neither the state nor the config, oldest first.
 
-        None before a requested reload of the config, which may bring these mirrors.
+        There are none before a requested reload of the config, which may add these mirrors.
         """
         if self.reloads():
             return []

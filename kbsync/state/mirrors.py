@@ -319,13 +319,13 @@ class Pauses(Table):
     """
 
     def begin(self, mirror: int, pause: Pause) -> None:
-        """Pause the mirror; replaces an earlier pause."""
+        """Pause the mirror, replacing any earlier pause."""
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)))
 
     def current(self, mirror: int, now: float) -> Pause | None:
         """Return the mirror's pause, unless it is over at `now`.
 
-        If the clock was set back since it began, it begins now: it must not take longer than requested.
+        If the clock was set back since it began, it begins now: it must not last longer than requested.
         """
         pause = self.stored(mirror)
         if pause is None or pause.until is None:
@@ -343,7 +343,7 @@ class Pauses(Table):
         """End the mirror's pause, if there is one; its current `quiet_hours` are over, too."""
         meta = Meta(self._db)
         meta.set(MirrorFact.PAUSE, mirror, "")
-        # Quiet hours that the config gets later begin, even if their period began before now.
+        # Quiet hours added to the config later still begin, even if their period began before now.
         meta.set(MirrorFact.RESUMED, mirror, str(now) if current_period(quiet_hours, now) else "")
 
     def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
@@ -359,6 +359,6 @@ class Pauses(Table):
         return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
 
     def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
-        """Apply the pause that is due. Deletes one that is over: a clock set back would revive it."""
+        """Apply the pause that is due, and delete one that is over: a clock set back would revive it."""
         pause = self.due(mirror, quiet, now)
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)) if pause else "")

@@ -67,7 +67,7 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 
 
 class ReadOnlyState:
-    """The state file for commands that only read: takes no lock, writes nothing, creates no file.
+    """The state file for commands that only read. It takes no lock, writes nothing and creates no file.
 
     `is_restored`: the file is older than its last use, as a restored backup is.
     """

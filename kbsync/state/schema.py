@@ -28,7 +28,7 @@ BEGIN
     WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest AND state = 7;
 END;
 """
-"""Makes the deletions of documents with a text due when the last upload of that text ends."""
+"""When the last upload of a text ends, makes the deletions of documents with that text due."""
 
 TABLES = (
     """
@@ -149,7 +149,7 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
 IDENTITIES_OF_MOUNTS = """
 ALTER TABLE folder ADD COLUMN mount TEXT NOT NULL DEFAULT '';
 """
-"""Adds which disk is mounted at a mount point, so that another one in its place is noticed."""
+"""Adds which disk is mounted at a mount point, so that a different disk in its place is noticed."""
 
 IDENTITIES_OF_ROOTS = """
 ALTER TABLE mirror ADD COLUMN root_mount TEXT NOT NULL DEFAULT '';
@@ -202,7 +202,7 @@ def choose_next_upload(connection: apsw.Connection) -> None:
 
 
 CHECK_UP_TO = 256 * 1024 * 1024
-"""Maximum size in bytes of a file that is checked for damage at the start; a larger one takes too long."""
+"""Maximum size in bytes of a file that is checked for damage at startup; a larger one takes too long."""
 
 _CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)", TABLES))
 

@@ -67,7 +67,7 @@ class StateStore:
         self._on_damage: Callable[[], object] = lambda: None
         with state_errors(path):
             schema.refuse_no_file(path)
-            # Check before the writer creates the WAL file, whose absence is the sign.
+            # Check before the writer creates the WAL file, whose absence marks a restored state.
             was_restored = schema.is_restored(path)
             self._writer = open_writer(path)
             schema.refuse_unfit(self._writer, path)
@@ -123,7 +123,7 @@ class StateStore:
             return within(self._reader, work)
 
     async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
-        """Yield paths of all stored files in a directory and below it; reads each page on demand."""
+        """Yield paths of all stored files in a directory and below it, reading each page on demand."""
         for below in await self.read(lambda tx: tx.folders.tree(mirror, folder)):
             paths = await self.read(lambda tx, below=below: tx.entries.names(mirror, below))  # type: ignore[misc]
             for start in range(0, len(paths), size):
@@ -220,7 +220,9 @@ class StateCopy(StateStore):
     # SQLite's own temporary database: in memory while it is small, otherwise in a file that is unlinked
     # immediately, so nothing remains even after a crash.
     def __init__(self, original: ReadOnlyState) -> None:
-        """Copy the state that a command reads, prepared like a restored one if it is. Raises `StateError`."""
+        """Copy the state that a command reads, prepared like a restored one if it is one. Raises
+        `StateError`.
+        """
         self.path = original.path
         with state_errors(self.path):
             self._db = open_temporary()

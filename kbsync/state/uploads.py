@@ -48,7 +48,7 @@ indexed."""
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _TEXTS = tuple(COLUMNS.index(c) for c in ("path", "label", "name", "reason", "code"))
-"""Columns whose values come from the disk or a service, so that they may contain anything."""
+"""Columns whose values come from the disk or a service, so they may contain anything."""
 
 _ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
     (COLUMNS.index(column), {member.value: member for member in kind})
