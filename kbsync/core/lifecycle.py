@@ -400,7 +400,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
-    """Return to INTENDED under another name, because the target already has one with its name."""
+    """Return to INTENDED under a different name, because the target already has a document with this name."""
     return replace(
         mark_answered(upload),
         state=UploadState.INTENDED,
@@ -482,7 +482,7 @@ def mark_deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """Delete the document again, a few times, because a list beyond the horizon still has it."""
+    """Delete the document again, a few times, because a list read after the horizon still has it."""
     # Lists lag, so a list that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:

@@ -149,8 +149,8 @@ def _section(content: bytes, name: str) -> Mapping[str, str]:
 
 def _text(content: bytes) -> str:
     """Return the text of the file, in any encoding."""
-    # Other lines may use some machine's code page. In an address, such bytes become lone surrogates, so it is
-    # refused.
+    # Other lines may use some machine's code page. In an address, such bytes become lone surrogates, so the
+    # address is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     return content.decode("utf-8-sig", "surrogateescape")

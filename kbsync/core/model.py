@@ -80,7 +80,7 @@ class FileChoice(enum.IntEnum):
 
     SELECTED = 0
     EXCLUDED = 1  # by the user's include, exclude or ignore file, or by the defaults; not listed
-    SKIPPED = 2  # needs no action (empty, symlink, format not taken); listed, exit 0
+    SKIPPED = 2  # needs no action (empty, symlink, format not accepted); listed, exit 0
     REFUSED = 3  # the user named it, but it can't be mirrored (too large, format refused); listed, exit 1
 
 
@@ -216,7 +216,7 @@ class Phase(enum.StrEnum):
     TO_CUT = "reslice"  # INDEXING: the request to split its text again is still to be sent
     UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so its path gets another document
     LISTED_READY = "ready"  # ADOPTING: the target's own list reported it as searchable
-    MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it ours
+    MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it is ours
     MARKED_READY = "marked-ready"  # ADOPTING: both
 
 

@@ -82,8 +82,8 @@ class Naming:
     """How a mirror names its documents. `prefix` precedes every path and is escaped like one.
 
     `style`: `marked` (the target keeps our marker, so the name is the path), `tagged`, or `plain` (no tag).
-    Different (path, tag, number) give different names, also after NFC or NFD. Raises ValueError for another
-    style.
+    Different (path, tag, number) triples give different names, even after NFC or NFD. Raises ValueError for
+    any other style.
     """
 
     prefix: str = ""
@@ -103,7 +103,7 @@ class Naming:
     def read(self, name: str) -> ParsedName | None:
         """Parse `name`. Returns None for a name that is not ours.
 
-        Removes a folder before the name, and undoes percent-encoding and another normal form. A name with
+        Removes a folder before the name, and undoes percent-encoding and a different normal form. A name with
         anything added to it is not ours.
         """
         if self.style == "marked":
@@ -122,7 +122,7 @@ class Naming:
             is_ours = is_ours and len(text.encode()) <= MAX_NAME_BYTES
             return ParsedName(None, tag, number, shortened["short"]) if is_ours else None
         path = self._path(body, ext)
-        # A name that kbsync would write differently is not ours, however similar (promise 6).
+        # A name that kbsync would write differently is not ours, however similar it looks (promise 6).
         if path is None or self._compose_name(path, tag, number) != text:
             return None
         return ParsedName(path, tag, number)
@@ -151,8 +151,8 @@ class Naming:
     def recognizes(self, sent_name: str, listed_name: str) -> bool:
         """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
-        Undoes another normal form, percent-encoding, a folder before it, "(1)" or "_1" before the extension,
-        UTF-8 decoded with the wrong encoding, and characters beyond ASCII replaced or dropped.
+        Undoes a different normal form, percent-encoding, a folder before it, "(1)" or "_1" before the
+        extension, UTF-8 decoded with the wrong encoding, and characters beyond ASCII replaced or dropped.
         """
         if sent_name == listed_name:
             return True

@@ -24,10 +24,10 @@ Each rule has a row in `tests/core/test_planner.py`:
   target splits it again in place, if it can, because the document serves nothing.
 - A document that the target refused to rename is replaced, as at targets that can't rename.
 - A renamed file whose upload was refused has failed, though searches still find its bytes under its old name.
-- A document found at the target is adopted when its bytes prove it ours; if its name proves nothing, kbsync
-  reads it before it sends anything. A document that a mark or its base proves ours serves its path at once,
-  regardless of its bytes: an old one is replaced, one without a file is deleted, and a second one is retired.
-  Of several that have to be polled first, one is adopted at a time.
+- A document found at the target is adopted when its bytes prove it is ours; if its name proves nothing,
+  kbsync reads it before it sends anything. A document that a mark or its base proves to be ours serves its
+  path at once, regardless of its bytes: an old one is replaced, one without a file is deleted, and a second
+  one is retired. Of several that have to be polled first, one is adopted at a time.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
     restored: tuple[Action, ...] = ()
     if server is not None:
         restored = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
-    if cause:  # the document that serves stays without approval; uploads never sent or failed don't
+    if cause:  # the serving document stays, without approval; uploads that failed or were never sent don't
         unsent = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
         return (*restored, *_remove_all(unsent, GONE, Abilities()))
     return (*restored, *_keep(desired, uploads, server, abilities))

@@ -47,7 +47,7 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
 
 
 def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, float] | None:
-    """Return start and end of the period at `now`, in epoch seconds; None outside quiet hours.
+    """Return the start and end of the period at `now`, in epoch seconds; None outside quiet hours.
 
     Times are local: when daylight saving time changes, a period is an hour longer or shorter. If several
     periods overlap, the one that ends last counts.

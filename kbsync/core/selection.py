@@ -2,7 +2,7 @@
 Pure.
 
 Only the path relative to the mirror's root counts, so a mirror may itself be below `.cache` or in `foo~`. The
-first of these that matches an entry decides: `exclude` of the config, the nearest ignore file, the ones above
+first of these that matches an entry decides: the config's `exclude`, the nearest ignore file, the ones above
 it, the defaults. In each, the last matching line wins, `!` re-includes, and kbsync doesn't enter an excluded
 folder. An entry that none excludes must match `include`, if that is given.
 
@@ -437,7 +437,7 @@ class Rules:
     def below(self, folder: str, content: str) -> Rules:
         """Return the rules in `folder` and below; `content` is that of its ignore file.
 
-        Raises ValueError that names file and line for a pattern that could never match.
+        Raises a ValueError that names the file and line for a pattern that could never match.
         """
         source = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
         layer = _Layer(folder, parse_file(content, source)[::-1])
@@ -458,7 +458,7 @@ class Rules:
         including = decide_upwards(self._include, folder, is_folder=True)
         if including and not including.is_negated:
             return SELECTED
-        # `include` may match something deeper though no line matches the folder itself.
+        # `include` may match something deeper even though no line matches the folder itself.
         is_above = any(not line.is_negated and line.reaches_below(folder) for line in self._include)
         return SELECTED if is_above else _NOT_INCLUDED
 
@@ -476,7 +476,7 @@ class Rules:
         included = decide_upwards(self._include or (), path, is_folder=False)
         if self._include is not None and (included is None or included.is_negated):
             return _NOT_INCLUDED if included is None else _exclusion(included)
-        # No rule of a user excludes it; only limits remain.
+        # No user rule excludes it; only limits remain.
         if kind is FileKind.SYMLINK:
             return Verdict(FileChoice.SKIPPED, "symlink (not followed)")
         if kind is FileKind.SPECIAL:

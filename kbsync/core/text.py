@@ -2,7 +2,7 @@
 durations, repairs JSON. Pure.
 
 Most text that kbsync shows comes from strangers: file names, responses of services. None of it may move a
-terminal's cursor, forge a line of the log or hide its own content.
+terminal's cursor, forge a log line or hide its own content.
 """
 
 from __future__ import annotations
