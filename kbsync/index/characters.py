@@ -35,7 +35,7 @@ _RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: NFKC changes
     "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
     "厂小小巳幺旡日月歺民牛王目示羊聿肉虎覀西见角贝车邑長镸长门雨青韦页风飞食马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀",
 )
-"""Radicals that look like whole characters, which PDF programs write in their place."""
+"""Radicals that PDF programs write in place of the whole characters that they look like."""
 _RADICAL = re.compile("[\u2e81-\u2ef3]")
 
 

@@ -5,9 +5,9 @@ that readers see as a unit. Together, blocks cover every character that is not w
 overlap.
 
 Then blocks are gathered into chunks. A hash of the next block's beginning, never a count from the top,
-decides where a chunk may end; it always ends with a short page. Sizes are rounded to coarse steps before they
-are compared with the limits. So an edit in the middle of a paragraph that hardly changes its length moves no
-cut; rewriting a paragraph moves at most the cuts next to it.
+decides where a chunk may end; a short page always ends its chunk. Sizes are rounded to coarse steps before
+they are compared with the limits. So an edit in the middle of a paragraph that hardly changes its length
+moves no cut; rewriting a paragraph moves at most the cuts next to it.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ NUMBER_BYTES = 2
 class VectorsLackingError(Exception):
     """Raised if vectors that a document needs were deleted with another document after this one was split.
 
-    They have to be computed outside of the transaction, because a service may answer slowly, and all writes
+    They have to be computed outside the transaction, because a service may answer slowly, and all writes
     would wait for it.
     """
 
@@ -216,7 +216,8 @@ class BuiltinEmbedder:
         return vectors
 
     def embed_query(self, text: str) -> array[float]:
-        """Return a vector of 256 float32 and unit length, or of zeros. Raises `UsageError` like `embed`.
+        """Return a vector of 256 float32 values with unit length, or of zeros. Raises `UsageError` like
+        `embed`.
 
         Doesn't import numpy, which takes a quarter of the time of `kbsync search`.
         """
@@ -345,7 +346,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raise `UsageError` if the index has vectors from another model file."""
+    """Raise `UsageError` if the file isn't the one that the index's vectors come from."""
     actual = digest.hexdigest()
     if actual != sha256:
         raise UsageError(

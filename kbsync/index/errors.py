@@ -45,7 +45,7 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
 
 
 def out_of_memory() -> Halted:
-    """Return the error for a process that gets no more memory."""
+    """Return the error for a process that can't get more memory."""
     return Halted(
         "out-of-memory", f"{OUT_OF_MEMORY}; a running kbsync then continues by itself", fix="ulimit -v"
     )

@@ -3,8 +3,8 @@
 A chunk's score is half the sum of its lexical and semantic score and, for the best documents, the share of
 the question in one sentence. Lexical is its BM25 score plus the idf of the terms in its document's name,
 divided by the sum of the idf of the question's terms: near 1 if the chunk has all of them about once, near 0
-if it has only common ones. Semantic is the cosine. Neither is scaled to the question's candidates: if its
-words occur nowhere, only the meaning decides, and a best match that is poor keeps its low score.
+if it has only common ones. Semantic is the cosine. Neither is scaled to the question's candidates: if the
+question's words occur nowhere, only the meaning decides, and a best match that is poor keeps its low score.
 
 docs/internals/adr/0009-scores-are-added-not-ranks.md has the measurements.
 
@@ -258,7 +258,7 @@ class Search:
 
     def _translate(self, text: str) -> str:
         """Translate a question, cleaned by `readable`, into the other language; "" if that isn't possible."""
-        # A search calls this twice: to find them, and to report them.
+        # A search calls this twice: to find the translated words, and to report them.
         question, translation = self._last_translation
         if question != text:
             translation = self._glossary.translate(text) if self._glossary else ""
@@ -332,7 +332,8 @@ def _code_shares(question: str) -> dict[str, float]:
 
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
     """Return the question's codes that no document has, not even with its misspelt words corrected, nor as a
-    date that is written otherwise."""
+    date that is written differently.
+    """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
     dates = [text[start:end] for start, end, form in whole_dates(text) if form not in absent]

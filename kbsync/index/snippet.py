@@ -58,7 +58,7 @@ _MASK = "\udfff"
 _LINK = re.compile(rf'!?\[([^\[\]\n]{{0,300}})\]\([^()\s{_MASK}]{{0,2000}}(?: "[^"\n{_MASK}]{{0,200}}")?\)')
 _EMPHASIS = re.compile(r"(?<![\w*])([*_]{1,3})(?=[^\s*_])([^*_\n]{1,300})(?<=\S)\1(?![\w*])")
 _LABEL = re.compile(r"^\*\*([^*\n]{1,300}:)\*\*", re.MULTILINE)
-"""Matches a label that readers write before a comment or note."""
+"""Matches a label that the format readers write before a comment or note."""
 _TICKS = re.compile("`+")
 _OBSIDIAN = re.compile(
     r"^[ \t]{0,3}>[> \t]{0,100}(?:\[![\w-]{1,30}\][+-]?[ \t]?)?"

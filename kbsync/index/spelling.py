@@ -72,7 +72,7 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()
     similar_stems = occurring((swapped | slipped) - _stems_of_stop_words())
     if not similar_stems and len(term.surface) >= TWO_SLIPS:
-        # There are too many spellings with two typos to look up, and in a large script those with one.
+        # There are too many spellings with two typos to look up and, in a large script, too many with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
         similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) <= 2}
     # The first letter is seldom wrong, and many short words differ only in it.

@@ -1,8 +1,8 @@
 """A process that splits short texts and computes their built-in vectors while many of them are indexed.
 
-Python computes on one core at a time in each process, so this process nearly doubles what a first pass
-indexes. It starts once many texts have come, and ends when it is idle. Like the parsers', it is sandboxed. If
-it fails, kbsync splits the texts itself, as it does with all others.
+Python computes on one core at a time in each process, so this process nearly doubles the indexing speed of a
+first pass. It starts once many texts have arrived, and ends when it is idle. Like the parsers', it is
+sandboxed. If it fails, kbsync splits the texts itself, as it does with all others.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ because a single large log has most of the chunks (ADR 9).
 LARGE = 1_000
 """Maximum number of chunks of a document that hardly ever matches by chance; a longer one often does."""
 
-_CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for none but 6
+_CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for only 6
 
 
 @lru_cache(1_024)

@@ -76,7 +76,7 @@ def words(text: str, version: int = TOKENISER) -> str:
 
 
 def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
-    """Return the words in `text` as `words` does, and apart from them their other forms."""
+    """Return the words in `text` as `words` does and, separately, their other forms."""
     text = _joined(text)
     dates = sorted(date_forms(text)) if version >= _DATED else ()
     forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])

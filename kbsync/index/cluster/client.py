@@ -1,8 +1,8 @@
 """The host's side of a Dask cluster: sends it documents and passages, and waits for the results.
 
-A task is one document that needs a parser, or a few passages. If its worker ends, Dask reruns it elsewhere.
+A task is one document that needs a parser, or a few passages. If its worker dies, Dask reruns it elsewhere.
 If the scheduler is lost, all tasks end with `Unavailable`, and the engine resends the documents. So a cluster
-failure never counts against a document, unless several workers in a row end while working on it.
+failure never counts against a document, unless several workers in a row die while working on it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ it.
 
 
 class KilledWorkers(Exception):
-    """Raised when Dask gives up a task because every worker that ran it ended. `str()` says how many did."""
+    """Raised when Dask gives up a task because every worker that ran it died. `str()` says how many did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,8 @@ class DaskCluster:
         return True
 
     def cut_or(self, cut_locally: Cutter) -> Cutter:
-        """Split documents that need a parser on the cluster, unless it is lost; `here` splits all others.
+        """Use the cluster to split documents that need a parser, unless it is lost; `cut_locally` splits all
+        others.
 
         Splitting a text takes less time than Dask needs for a task.
         """
@@ -320,7 +321,8 @@ class DaskCluster:
             response = await request
         except KilledWorkers as error:
             await self._check_harmless(error, "cut", worker.cut, self._versions, _HARMLESS)
-            # They may have ended for another reason: send it again, a bounded number of times (promise 9).
+            # The workers may have died for another reason: send it again, a bounded number of times (promise
+            # 9).
             reason = f"{error} while reading it; see the logs of the cluster's workers"
             return Rejected(reason, code="workers-killed", may_pass=True)
         outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (from our own worker)
@@ -353,7 +355,7 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raise `Unavailable` if even harmless work ends workers, since then no document is to blame."""
+        """Raise `Unavailable` if even harmless work kills workers, since then no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
@@ -399,7 +401,7 @@ class DaskCluster:
         from distributed import KilledWorker
 
         session = await self._connect()
-        # The bytes are part of the task, so Dask can run it again after its worker ended.
+        # The bytes are part of the task, so Dask can run it again after its worker died.
         key = f"kbsync-{name}-{uuid.uuid4().hex}"
         future = session.client.submit(pickle.loads, call.pop(), key=key, pure=False, priority=priority)
         task = asyncio.ensure_future(_fetch(future, wanted))
@@ -629,7 +631,7 @@ async def _client(address: str, within: float) -> Client:
     client = distributed.Client(
         address, asynchronous=True, set_as_default=False, timeout=within, name="kbsync"
     )
-    # About versions of Dask's dependencies: each task compares kbsync's own.
+    # These are about Dask's dependencies; each task compares the versions that matter to kbsync.
     warnings.filterwarnings("ignore", category=distributed.versions.VersionMismatchWarning)
     try:
         await client

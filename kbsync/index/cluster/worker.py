@@ -89,7 +89,7 @@ class Sent:
 def cut(host_versions: Versions, payload: bytes) -> Answer:
     """Return the `Cut` of a `Sent`, or the `TargetError` that is its outcome.
 
-    None if the named file is missing or doesn't contain the bytes that the host read.
+    Returns None if the named file is missing or doesn't contain the bytes that the host read.
     """
     own_versions = versions()
     if own_versions != host_versions:
@@ -193,8 +193,9 @@ def _read(document: Sent) -> bytes | None:
     return None
 
 
-# A parser reads one document at a time, and a worker may have several threads. Each parser makes its process
-# in its own thread, because the kernel ends the process with the thread that made it: Dask's come and go.
+# A parser reads one document at a time, and a worker may have several threads. Each parser starts its process
+# in its own thread, because the kernel ends the process with the thread that started it, and Dask's threads
+# come and go.
 _idle: dict[Path, LifoQueue[Parser]] = {}
 _numbers = itertools.count(1)
 

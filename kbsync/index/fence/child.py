@@ -112,7 +112,7 @@ def readers() -> Readers:
     from kbsync.index.read.formats import DOCUMENTS, load_reader
 
     loaded = {extension: load_reader(extension) for extension in DOCUMENTS}
-    # What they load and compile with the first document, each child would: 1 to 3 ms.
+    # Otherwise each child would load and compile what they need for their first document: 1 to 3 ms.
     for extension, document in {"html": b"<p>a", "eml": b"Subject: a\n\na"}.items():
         loaded[extension](document)
     return loaded
@@ -201,7 +201,7 @@ def main(load: Callable[[], Readers] | None = None) -> None:
 
 
 def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[], bool]) -> None:
-    """Have a child of its own answer each request, until there are no more. `answers`: the descriptor of the
+    """Have a separate child answer each request, until there are no more. `answers`: the descriptor of the
     pipe to the parent, which gets the message that this process is `ready` with the first child.
 
     If a child doesn't answer, this process ends in the same way, because it can't tell where in stdin the

@@ -461,7 +461,7 @@ class Parser:
     def _end_idle(self) -> None:
         """End a process that hasn't been needed for a while."""
         with self._in_use:
-            # Another document may have come while this timer waited for the lock.
+            # Another document may have arrived while this timer waited for the lock.
             if self._timer is threading.current_thread():
                 self._end()
 

@@ -1,5 +1,5 @@
-"""Restrictions that a parser's process sets on itself before it loads any parser, and, once it need not start
-processes any more, before it reads a document.
+"""Restrictions that a parser's process sets on itself: some before it loads any parser, the others once it no
+longer needs to start processes, before it reads a document.
 
 Linux has three fences: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a
 few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. On other systems,
@@ -172,7 +172,7 @@ _SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
 def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
     """Restrict this thread, and those it starts, to these files and folders, including everything below them.
 
-    Needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel can't do it.
+    Needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel doesn't support it.
     """
     libc = _libc()
     version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)
@@ -242,8 +242,8 @@ def limit(memory_bytes: int) -> None:
 
 
 def seal() -> None:
-    """From now on, refuse new processes, changes to files, since a document's text stays in memory, and to
-    undo `die_with`.
+    """From now on, refuse new processes, changes to files (a document's text stays in memory), and undoing
+    `die_with`.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
@@ -261,7 +261,7 @@ def limit_cpu(seconds: float) -> None:
 
 def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
     """Isolate this process from the network, from other processes and from all files except its code and its
-    home. `forks`: it may fork children, and they may not look into it.
+    home. `forks`: it may fork children, which must not look into it.
 
     Returns which of "namespace", "landlock", "seccomp" and "python" are in force.
     """

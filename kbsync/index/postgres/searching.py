@@ -206,8 +206,9 @@ class PostgresSnapshot:
         return [Unknown(term.surface, "") for term in whole if not frequencies[term].documents]
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document has the phrase, or is the file of that name or path; also if more than
-        `MAX_CODE_CANDIDATES` passages or names have all its words."""
+        """Return whether a document has the phrase, or is the file of that name or path; also True if more
+        than `MAX_CODE_CANDIDATES` passages or names have all its words.
+        """
         occurrences = self._occurrences(phrase, MAX_CODE_CANDIDATES, is_any_enough=True)
         return any(True for _ in occurrences) or bool(self._named(phrase, _Scope("", "", {}, 0)))
 

@@ -159,7 +159,7 @@ class PostgresStore:
         if base.row.token != self._owner.token:
             raise self._superseded(base.row)
         if base.is_seen_outdated:
-            # For readers, that show how old its documents are.
+            # For readers, which show how old its documents are.
             with self._repeatable(), self._transaction() as (connection, is_made):
                 if is_made:
                     connection.execute(_SEEN, (self._owner.token, claim.generation))
@@ -392,7 +392,7 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """Rerun the work if the response to COMMIT was lost; it must be safe to run twice."""
+        """Rerun the work, which must be safe to run twice, if the response to COMMIT was lost."""
         try:
             yield
         except Unsure as error:
@@ -459,7 +459,7 @@ class PostgresStore:
             return self._claim
 
     def _claimable_rows(self, connection: Connection) -> list[_OwnerRow]:
-        """Return our row, and after it the one with our prefix, as far as they exist. Raises `Halted` if a
+        """Return our row and then the one with our prefix, if they exist. Raises `Halted` if a
         claim would take or overlap another owner's prefix."""
         rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
         for row in rows:
@@ -479,7 +479,7 @@ class PostgresStore:
         """Raise `Halted` if the prefix is the beginning of another owner's, or the reverse, since names could
         then clash.
 
-        If an earlier kbsync allowed both, the older one continues.
+        If an earlier version of kbsync allowed both, the owner with the older row continues.
         """
         is_kept = own_row is not None and own_row.prefix == self._owner.prefix
         values = {
@@ -542,7 +542,8 @@ class PostgresStore:
                     try:
                         return writing.put(entry, encoder.model, vectors)
                     except QueryCanceled as error:
-                        # It holds the owner's row and waits for no one, so the time goes into the document.
+                        # It holds the owner's row and waits for no one, so the document itself takes this
+                        # long.
                         database = self._connections.database
                         reason = f"storing {printable(entry.path)} takes longer than the statement_timeout of"
                         reason = f"{reason} {database}; to raise it: {database.longer_statements}"
@@ -623,7 +624,7 @@ WHERE (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) AND p
   AND host <> '' AND id <> %(id)s AND (id < %(id)s OR NOT %(is_kept)s)
 ORDER BY id LIMIT 1
 """  # noqa: S608
-# The generation tells a writer that still had the row. A token is never a prefix.
+# The new generation warns a writer that still had the row. A token is never a prefix.
 _PUT_ASIDE = "UPDATE owner SET prefix = token::text, generation = generation + 1 WHERE id = %s"
 _RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"
 _CLAIM = """
@@ -668,7 +669,7 @@ LIMIT 1
 def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
     """Create the index over all of `model`'s vectors while others read and write. `home`: pgvector's
     schema."""
-    # An interrupted one leaves an index that is unused and blocks another.
+    # An interrupted creation leaves an index that is unused and blocks a new one.
     if is_broken:
         connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS kbsync.vector_hnsw_{model}")
     connection.execute(

@@ -218,7 +218,7 @@ class Writing:
             _Document(*columns)
             for columns in self._connection.execute(
                 "SELECT id, content, tokeniser, passages, words,"
-                # The upload id alone proves nothing, because a new state may use the ids again. A document of
+                # The upload id alone proves nothing, because a new state may reuse the ids. A document of
                 # a former state keeps its place and loses the upload id.
                 " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
                 " FROM document WHERE owner = %s AND (id = %s OR upload_id = %s)",
@@ -309,8 +309,8 @@ class Writing:
             *(TOKENISER, entry.modified, time.time()),
             *(len(entry.chunks), words, self._state, True),
         )
-        # No id is reused, so that of a deleted document names no other one (promise 6). In a restored base
-        # the sequence is restored too, but not the clock.
+        # No id is reused, so a deleted document's id never names another document (promise 6). In a restored
+        # base the sequence is restored too, but not the clock.
         number = f"coalesce(%s, {_NEW_ID})"
         blanks = ", ".join(["%s"] * len(values))
         if old_documents:

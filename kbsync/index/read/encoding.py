@@ -356,8 +356,9 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """Return whether `raw` is UTF-16 without a BOM, in which the NULs of ASCII characters are always on the
-    same side."""
+    """Return the encoding if `raw` is UTF-16 without a BOM, in which the NULs of ASCII characters are always
+    on the same side; None if it isn't.
+    """
     sample = raw[:_SAMPLE]
     if 0 not in sample:
         return None
@@ -449,8 +450,9 @@ def _finish(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
 
 
 def separate_controls(text: str) -> str:
-    """Return `text` with a space for each control character that separates words, and without the other
-    ones and the sequences that control a terminal."""
+    """Return `text` with a space for each control character that separates words, and without other control
+    characters and terminal control sequences.
+    """
     if "\x1b" in text or "\b" in text:
         text = _TERMINAL.sub("", text)
     return _SEPARATOR.sub(" ", _STRAY.sub("", text))

@@ -96,7 +96,7 @@ class _Table:
         """Return the rows with each cell in its column. A cell that spans several rows belongs to each of
         them. Spans that would add too many cells have no effect."""
         grid, added = list[list[list[str]]](), 0
-        above = dict[int, tuple[int, list[str]]]()  # by column: the rows that a cell still covers, and it
+        above = dict[int, tuple[int, list[str]]]()  # by column: rows that a cell still covers, and the cell
         for number, cells in enumerate(self.rows):
             row, below = list[list[str]](), dict[int, tuple[int, list[str]]]()
             for place, cell in enumerate(cells):
@@ -377,8 +377,8 @@ def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
 
     `falls_back_to_menu`: whether to return the navigation of a page that has no other text.
     """
-    # A mark that opens and never closes is text. The library would search for the end again from each of
-    # them.
+    # A mark that opens and never closes is text. The library would search for the end again from each such
+    # mark.
     end = text.rfind("-->") + 1
     text = text[:end] + text[end:].replace("<!--", " ")
     end = text.rfind(">") + 1

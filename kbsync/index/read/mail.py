@@ -1,4 +1,5 @@
-"""Reads e-mails, mailboxes and saved web pages: the headers that people search for, texts, and attachments.
+"""Reads e-mails, mailboxes and saved web pages: their texts and attachments, and the headers that people
+search for.
 
 Each attachment is read by its format's reader, below a heading with its name. Attachments have separate
 limits. Beyond these, only their names are read, while the message keeps its text.

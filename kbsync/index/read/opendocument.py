@@ -267,7 +267,7 @@ class _Reader:
 
 
 def _hides(name: str, styles: Mapping[str, Element]) -> bool:
-    """Return whether a style, or the nearest of its parents that states it, hides text."""
+    """Return whether a style, or the nearest of its parents that states this, hides text."""
     for _ in range(_MAX_PARENTS):
         if (style := styles.get(name)) is None:
             break

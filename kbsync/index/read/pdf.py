@@ -38,7 +38,7 @@ _RAISED = 0.1  # letter sizes above the line: a superscript
 _SAME_LINE = 0.6  # letter sizes up or down, and to the right of the text before
 _WORD_GAP = 0.15  # letter sizes between words
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
-_FARTHEST = 1_000  # a page's number from its place, as a file may be a chapter of a book
+_FARTHEST = 1_000  # from a page's number to its position: a file may be one chapter of a book
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
 _MAX_NOTES = 1_000  # annotations of a page to read
 _MAX_NOTE_BYTES = 50_000  # bytes
@@ -294,8 +294,8 @@ class _PageReader:
     def _in_logical_order(self, text: str, start: int, turn: int) -> tuple[str, float, float]:
         """Return a line with words written from right to left in reading order, and its left and right end.
 
-        pdfium leaves the letters of a word in the order of their places if the file states the text of each
-        letter, as Chrome's do in Arabic, and mixes up the words in a line of several scripts.
+        pdfium leaves the letters of a word in the order of their positions if the file states the text of
+        each letter, as Chrome's files do for Arabic, and mixes up the words in a line of several scripts.
         """
         words = list[_Word]()
         for match in _TOKEN.finditer(text):
@@ -387,7 +387,7 @@ class _Word:
 
 
 def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Iterator[_T]:
-    """Yield the items, with each run of those for which `is_in_run` in reverse."""
+    """Yield the items, with each run of those for which `is_in_run` is true in reverse order."""
     for is_run, run in groupby(items, is_in_run):
         run_items = list(run)
         yield from reversed(run_items) if is_run else run_items
@@ -430,7 +430,7 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 
 
 def _order(lines: list[Line]) -> list[Line]:
-    """Return a page's lines in order, with a run that is drawn after the lines below it moved before them."""
+    """Return a page's lines in order: a run that is drawn after the lines below it comes before them."""
     runs = list[list[Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None

@@ -161,7 +161,7 @@ class _State:
     style: int = 0
     codec: str = ""
     unicode_skip: int = 1
-    instruction: list[str] = field(default_factory=list)  # of the field around
+    instruction: list[str] = field(default_factory=list)  # of the surrounding field
     start: int = 0  # of the field's result in the open paragraph
 
 

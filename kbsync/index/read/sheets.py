@@ -340,7 +340,7 @@ def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
 
 def _close_gaps(table: Element) -> bool:
     """Repeat the empty rows and columns of an ods sheet 0 times if it has many of them; return whether it
-    has. calamine would allocate their cells, as those of an xlsx sheet."""
+    has. calamine would allocate their cells, as with an xlsx sheet."""
     columns, last_row, used_count = set[int](), 0, 0
     for cell, row, column, row_count, column_count in _cells_of(table):
         if _has_value(cell):
@@ -368,7 +368,7 @@ def _has_value(cell: Element) -> bool:
 _BESIDE_ELEMENTS = re.compile(
     rb"<!\[CDATA\[(.*?)(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<\?(?!xml\s).*?(?:\?>|\Z)", re.DOTALL
 )
-"""Matches comments and processing instructions, which calamine takes for an error beside a cell, and CDATA
+"""Matches comments and processing instructions, which calamine treats as an error beside a cell, and CDATA
 sections, which it omits."""
 
 
@@ -378,7 +378,7 @@ def _as_text(match: re.Match[bytes]) -> bytes:
 
 
 _BEFORE_CELL = re.compile(rb"(?<=>)\s+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
-"""Matches the indentation of cells, which calamine takes for an error."""
+"""Matches the indentation of cells, which calamine treats as an error."""
 
 _REPEATED = re.compile(
     rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""

@@ -85,7 +85,7 @@ def _without_escapes(text: str, extension: str) -> str:
 
 
 _SPACES = {rf"\{letter}": " " for letter in "nrtbf"} | {r"\/": "/"}
-"""White space as JSON and Java write it. As it is, its letter would become part of the next word."""
+"""White space as JSON and Java write it. Unconverted, its letter would become part of the next word."""
 
 
 def _decode_escape(escape: re.Match[str]) -> str:
@@ -135,8 +135,9 @@ _MAX_HEADER_LENGTH = 1_000
 
 
 def _columns(text: str, extension: str) -> str:
-    """Return the header line; "" if the first line is a record, as it contains a number or consists of one
-    cell."""
+    """Return the header line; "" if the first line is a record, because it contains a number or consists of
+    one cell.
+    """
     line, newline, _ = text[: _MAX_HEADER_LENGTH + 1].partition("\n")
     if not newline and len(text) > _MAX_HEADER_LENGTH:
         return ""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kbsync.index.embed import Vector
 
 SLOTS = 256
-"""Vectors in a row."""
+"""Number of vectors in each row."""
 
 FACTOR_BYTES = 4
 _STEPS = 256  # of what an int8 number lacks
@@ -35,7 +35,7 @@ _STEPS = 256  # of what an int8 number lacks
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """Where the planes begin in a row with vectors of so many numbers."""
+    """Where the planes begin in a row with vectors of this many numbers."""
 
     dimensions: int
 

@@ -35,7 +35,7 @@ _SAMPLED = 32  # maximum number of pages to look up in the page cache
 def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
     """Read the pages that continue large rows into the page cache, in another thread, while the block runs.
 
-    Does nothing if the pointer map is in the page cache already, or on other systems than Linux.
+    Does nothing if the pointer map is already in the page cache, or on systems other than Linux.
     """
     with _in_another_thread(_find_descriptor(connection), _read):
         yield
@@ -96,7 +96,7 @@ class RowPages:
     """
 
     def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
-        """`size`: that of the rows' only value in bytes. It follows a row id, which the record omits."""
+        """`size`: the size in bytes of the rows' only value. It follows a row id, which the record omits."""
         self._descriptor = _find_descriptor(connection)
         self._root: int = connection.execute(_ROOT, (table,)).get
         self._size = size
@@ -287,7 +287,7 @@ def _find_maps(descriptor: int) -> range:
 
 def _find_descriptor(connection: apsw.Connection) -> int | None:
     """Return the descriptor with which SQLite reads the file, because closing another would release its locks
-    on the file. None if there is none, or on other systems than Linux."""
+    on the file. None if there is none, or on systems other than Linux."""
     if sys.platform == "linux":
         with suppress(OSError, UnicodeDecodeError):  # `apsw` returns no path with bytes that are not UTF-8
             file = os.stat(connection.filename)

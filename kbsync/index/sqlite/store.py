@@ -756,7 +756,7 @@ def _expression(terms: Iterable[Term]) -> str:
     return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
 
 
-# A chunk's row doesn't have its document; its run has: the one with the greatest `first` up to it.
+# A chunk's row doesn't have its document; its run has it: the run with the greatest `first` up to the chunk.
 _OWN = (
     "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"

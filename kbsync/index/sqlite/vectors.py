@@ -547,7 +547,7 @@ class Matrix:
             is_large = (len(versions) + len(planar)) * SLOTS * model.dimensions > _MAX_BYTES
             if not (versions or planar) or self._scans < 2 or is_large:
                 self._drop()
-                # While some vectors are still being converted, a search reads all others as a whole as well.
+                # While some vectors are still being converted, a search also reads all the others whole.
                 stored = (
                     self._scan_planes(model, vector, list(planar))
                     if planar and not versions
@@ -811,7 +811,7 @@ def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float
     import numpy as np
     import simsimd
 
-    # Not with `out`: then simsimd 6.5 returns a None that it doesn't own, and the process ends some day.
+    # Not with `out`: then simsimd 6.5 returns a None that it doesn't own, and the process eventually crashes.
     products = simsimd.cdist(np.ascontiguousarray(row), rows, "dot", out_dtype="f32")
     array: NDArray[np.float32] = np.asarray(products)[0]
     return array

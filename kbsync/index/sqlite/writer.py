@@ -58,8 +58,8 @@ _TOGETHER = 2_048  # chunks of short documents in one commit
 _SPARE_PAGES = 1_024  # free pages (4 MB) to keep for later, and to return in one step
 _MERGED_PAGES = 1_000  # pages (4 KB) of the full-text index written in one transaction
 
-# Beyond an eighth of all chunks it is ten times as fast to mark words as deleted and rewrite the full-text
-# index without them as to remove the words of each chunk.
+# Beyond an eighth of all chunks, marking words as deleted and rewriting the full-text index without them is
+# ten times as fast as removing the words of each chunk.
 _FEW = 8
 
 
@@ -360,8 +360,8 @@ class Writer:
         """
         entry = document.entry
         # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
-        # state file may use the ids again. A document of a former state with the same upload id keeps its
-        # place and loses the id.
+        # state file may reuse the ids. A document of a former state with the same upload id keeps its place
+        # and loses the id.
         earlier: int | None = self._connection.execute(
             "SELECT id FROM document WHERE upload_id = ? AND digest = ? AND label = ?",
             (entry.upload_id, entry.digest, bind(entry.path)),
@@ -409,7 +409,8 @@ class Writer:
                 *(entry.recipe, entry.title, _dump(entry.tags), entry.modified, time.time(), TOKENISER),
             ),
         )
-        # AUTOINCREMENT never reuses a number, so the id of a deleted document names no other one (promise 6).
+        # AUTOINCREMENT never reuses a number, so a deleted document's id never names another document
+        # (promise 6).
         document_id = self._connection.last_insert_rowid()
         self._index_name(document_id, entry.title, entry.tags, entry.path)
         self._connection.executemany(
