@@ -36,7 +36,8 @@ loads no other block.
 """
 
 
-# Weak references: once no mirror uses an account, its state is dropped, including that its service was down.
+# Weak references: once no mirror uses an account, its state is dropped, including the fact that its service
+# was down.
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 

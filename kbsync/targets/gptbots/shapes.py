@@ -251,7 +251,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 
 
 def _leaves_open(case: ErrorCase) -> bool:
-    """Return whether the outcome is unknown: an error without a numeric code, with the code 200, or of a
+    """Return whether the outcome is unknown: an error without a numeric code, with the code 200, or from a
     server or gateway.
     """
     number = number_in(case.code)

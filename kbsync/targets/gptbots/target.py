@@ -389,7 +389,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return details
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return `data_status` of the ids that the service knows; resend a refused request in halves."""
+        """Return the `data_status` of the ids that the service knows, resending a refused request in
+        halves.
+        """
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
             path = f"/v1/bot/data/detail/list?{query}"

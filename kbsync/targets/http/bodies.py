@@ -36,7 +36,7 @@ Take = Callable[[int], Awaitable[None]]
 class FilePart:
     """A file in a multipart form: the field's name, the file's name and its bytes.
 
-    `content_type`: None uses the one of the name's extension.
+    `content_type`: None uses the content type of the name's extension.
     """
 
     name: str

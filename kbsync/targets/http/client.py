@@ -259,8 +259,9 @@ class Client:
     async def time_limit(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
         """Limit requests inside the context to `seconds`, including pauses and retries, because a user waits.
 
-        Raises `Unavailable` otherwise, and at once if the target requests a longer pause. A request cancelled
-        by the limit counts as a failure of the target: otherwise each search would wait for a hanging target.
+        Raises `Unavailable` after that time, or at once if the target requests a longer pause. A request
+        cancelled by the limit counts as a failure of the target: otherwise each search would wait for a
+        hanging target.
         """
         if (rest := self.gate.rest) > seconds:
             reason = f"{op}: no request to {self.host} may start for {math.ceil(rest)} s"

@@ -195,7 +195,7 @@ class _NoJar(http.cookiejar.CookieJar):
     """A cookie jar that stores nothing: no service needs cookies."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Ignore them."""
+        """Ignore the cookies."""
 
 
 class _Connections(httpx.AsyncBaseTransport):

@@ -125,7 +125,7 @@ def object_of(value: object) -> Fields:
 
 
 def objects_in(value: object) -> Iterator[Fields]:
-    """Yield the objects of a list, and skip anything else in it."""
+    """Yield the objects of a list, skipping anything else in it."""
     return (Fields(item) for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 

@@ -40,7 +40,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""Matches messages about an account without money, whatever else they say."""
+"""Matches messages about an account that is out of credit, whatever else they say."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
@@ -181,7 +181,8 @@ def case_of(
     """Return a response in the form that rules check. `matched_text` defaults to `message` without names."""
     shown = response.excerpt
     if response.status in REDIRECT:
-        # Omit the query, which may be secret and doesn't belong in a base_url, and any name with password.
+        # Omit the query, which may be secret and doesn't belong in a base_url, and any user name and
+        # password.
         address = re.split(r"[?#]", response.headers.get("location", ""))[0]
         address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
         shown = f"to {address}" if address else "without an address"

@@ -167,7 +167,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Classifies each response as an error or as success."""
 
     root: ClassVar[str] = ""
-    """The path of every call, between `base_url` and its own path."""
+    """The path between `base_url` and a call's own path, the same for every call."""
 
     refuses_alike: ClassVar[bool] = False
     """Whether the refusal of a document may be due to the base; kbsync then checks the base first."""

@@ -92,7 +92,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
 
 
 def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
-    """Return the encoder that `config` selects. Loads nothing and sends nothing. `is_first`: see
+    """Return the encoder that `config` selects, without loading or sending anything. `is_first`: see
     `Endpoint`.
     """
     if _is_service(config.embedding):
@@ -141,9 +141,9 @@ class IndexedTarget(Target):
         recognize: Recognize | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """Open the target that `config` describes. Loads no model. `parse` replaces the parser. `scans`: the
-        folder for the texts of scanned pages; None if they are not read. `recognize` replaces the function
-        that reads them. `better`: the model for comparing questions with the better vectors.
+        """Open the target that `config` describes, without loading a model. `parse` replaces the parser.
+        `scans`: the folder for the texts of scanned pages; None if they are not read. `recognize` replaces
+        the function that reads them. `better`: the model for comparing questions with the better vectors.
         """
         self._context, self._scans_folder, self._page_reader = context, scans, recognize
         is_first = context.read_only  # an interactive command
@@ -158,7 +158,8 @@ class IndexedTarget(Target):
             from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
 
             cluster, concurrency = DaskCluster(context.cluster), CONCURRENCY_OF_CLUSTER
-            # Built-in vectors are faster to make than to transfer. A service's key must not leave the host.
+            # Built-in vectors are faster to compute than to transfer. A service's key must not leave the
+            # host.
             if onnx := _onnx_of(config):
                 encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, onnx))
         self._encoder, self._ranker, self._cluster = encoder, ranker, cluster

@@ -110,7 +110,7 @@ class Row(DocumentRow):
         return self.server_id.startswith("error-")
 
     def as_document(self) -> Row:
-        """Return the record of a failed upload as the row of the document of its name."""
+        """Return the record of a failed upload as the row of the document with its name."""
         return replace(self, id=self.name)
 
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
@@ -127,7 +127,7 @@ class Row(DocumentRow):
 
 
 def count_in(body: Any) -> int | None:
-    """Return the number of documents of the server; None if the shape is unexpected."""
+    """Return the number of documents on the server; None if the shape is unexpected."""
     return reading.count_of(value_at(body, "status_counts.all"))
 
 

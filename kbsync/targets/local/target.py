@@ -32,7 +32,8 @@ class LocalTarget(IndexedTarget):
         recognize: Recognize | None = None,
         better: better_vectors.BetterModel | None = None,
     ) -> LocalTarget:
-        """Open the knowledge base in the folder of `config`, creating it if it doesn't exist. Loads no model.
+        """Open the knowledge base in the folder of `config`, creating it if it doesn't exist, without loading
+        a model.
 
         With `context.read_only` it locks and writes nothing, and raises `UsageError` if nothing has been
         mirrored yet. Otherwise raises `StateError` if another process has opened it for writing or the folder

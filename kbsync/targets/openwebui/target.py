@@ -137,8 +137,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         path, base = self._context.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
-        # The server chooses its reader also by the content type, and some text files have an extension of
-        # videos.
+        # The server also chooses its reader by the content type, and some text files have a video's
+        # extension.
         is_text = extension_of(document.path) in TEXTS
         content_type = "text/plain" if is_text else None
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
@@ -337,7 +337,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 return word
             await self._sleep(seconds)
         file = await self._read_file(remote_id)
-        # After a crash of the server this status stays forever.
+        # After the server crashes, this status stays forever.
         age = self._age_of(file.created) if file and file.created else 0.0
         if age <= 2 * self._config.vectorization.give_up:
             raise Unavailable("delete: the file is still being indexed", code=word or "")
@@ -420,8 +420,8 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Return the `ids` with a twin in the list: another file with the same text that isn't requested, isn't
-    ours, or is older.
+    """Return the `ids` with a twin in the list: another file that has the same text and either isn't
+    requested, isn't ours, or is older.
     """
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):

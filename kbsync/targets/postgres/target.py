@@ -42,10 +42,10 @@ class PostgresTarget(IndexedTarget):
         *,
         has_to_be: bool = False,
     ) -> PostgresTarget:
-        """Open the knowledge base in the database of `config`. Loads no model.
+        """Open the knowledge base in the database of `config`, without loading a model.
 
         Connects only if `has_to_be` is set, which requires an existing knowledge base. Raises `UsageError` if
-        it doesn't exist then, if psycopg isn't installed or if the password can't be read.
+        that is missing, if psycopg isn't installed or if the password can't be read.
         """
 
         def store() -> Store:

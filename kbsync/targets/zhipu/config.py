@@ -238,7 +238,7 @@ def recipe_of(slicing: Mapping[str, Any]) -> str | None:
     enough.
 
     `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`. The list doesn't include the word limit, so if the
-    state is lost, kbsync uploads documents that have one again.
+    state is lost, kbsync uploads documents with a word limit again.
     """
     # Every user's state contains these texts; a different form would upload everything again.
     number, images = slicing["knowledge_type"], slicing.get("parse_image", False)

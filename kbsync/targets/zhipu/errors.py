@@ -39,7 +39,7 @@ SPACE_ADVICE = "delete documents there or get more space in the service's consol
 _AT_ITS_LIMIT = "the account has reached its limit"
 
 
-# The service's current pages no longer have applications and callbacks; installations were seen to lack the
+# The service's current pages no longer mention applications and callbacks; some installations lack the
 # others.
 _OPTIONAL = (
     "invoke sse-invoke slice-info chat models upload-url reembed reslice capacity retrieve images "
@@ -340,7 +340,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         code = str(response.status)  # HTTP statuses that only this service uses
     case = case_of(
         response,
-        # Other products of the host name the kind of error instead of a code: authentication_error.
+        # Other products at this host report the kind of error instead of a code: authentication_error.
         codes={code or error.text("type")} - {""},
         code=code,
         message=message,

@@ -266,7 +266,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
 
 
 def images_in(listed: object) -> Images:
-    """Return the pictures in a list; skip entries without a web URL."""
+    """Return the pictures in a list, skipping entries without a web URL."""
     return {
         placeholder: url
         for item in reading.objects_in(listed)

@@ -231,7 +231,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             stored = read_receipt(response.body, address, key="url")
         except Rejected as error:  # a page that the service can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
-        # The document doesn't have a name that we chose, by which to find it.
+        # The document doesn't have a name that we chose, so it can't be found by its name.
         return Accepted(stored.remote_id)
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
