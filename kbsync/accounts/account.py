@@ -44,7 +44,7 @@ class BaseRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def texts_after(self, card: BaseCard) -> dict[str, str]:
-        """Return name and description after the change, for services that require both in a request."""
+        """Return the name and description after the change, for services that require both in a request."""
         description = card.description if self.description is None else self.description
         return {"name": self.name or card.name, "description": description}
 

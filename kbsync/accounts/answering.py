@@ -118,7 +118,7 @@ class ModelAnswers:
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
         """Yield the pieces of the answer, then the passages it is based on.
 
-        If there are no passages, doesn't call the model. `request_id`: "" for a service that accepts none.
+        If there are no passages, it doesn't call the model. `request_id`: "" for a service that accepts none.
         """
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)

@@ -33,7 +33,9 @@ class DifyBases(Bases):
     no_capacity = "Dify doesn't say how much space the workspace has; see its console"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a new base, in the service's format. Also checks name and description."""
+        """Return the settings of a new base, in the service's format. Also checks the name and
+        description.
+        """
         if request.model is not None:
             raise Rejected("choose the model of a knowledge base in Dify; omit --model")
         name, description = (request.name, MAX_NAME_LENGTH), (request.description, MAX_DESCRIPTION_LENGTH)

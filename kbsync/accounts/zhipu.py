@@ -271,7 +271,7 @@ class ZhipuApplications(Applications):
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
 
-        If the service turns out not to offer the call, doesn't try it again for an hour.
+        If the service turns out not to offer the call, kbsync doesn't try it again for an hour.
         """
         with self._client.missing.remembered("applications"):
             try:
@@ -422,7 +422,7 @@ class ZhipuCallbacks:
             await _if_offered(self._client.request("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
-        """Remove the callback URL. If the service says that none is set, verifies that."""
+        """Remove the callback URL. If the service says that none is set, this verifies it."""
         removed = await _if_set(self._client.request("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
             raise Unsure("the service reports no address, but still has one", code="still-there")
