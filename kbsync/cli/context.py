@@ -105,8 +105,8 @@ def choose(
     with_mirrors: bool = True,
     mistyped: bool = False,
 ) -> Installation:
-    """Find the config and the state from the options, the environment and the default locations. Creates no
-    file.
+    """Find the config and the state from the options, the environment and the default locations, without
+    creating a file.
 
     `here`: without a config and `--folder`, use the known folder that contains the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
@@ -342,7 +342,7 @@ def reader(installation: Installation) -> SnapshotReader:
 
 @contextmanager
 def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
-    """Open the state for reading; it is empty if nothing has been mirrored yet. Takes no lock, writes
+    """Open the state for reading; it is empty if nothing has been mirrored yet. This takes no lock and writes
     nothing.
 
     Raises `StateError` with the command to run, and with `must_exist` a `UsageError` instead of an empty

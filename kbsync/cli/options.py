@@ -83,7 +83,7 @@ DOCUMENT = click.Path(readable=False)
 """A file in a mirror; the command, not click, reports whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
-"""Options that take one path. Two different values are an error: kbsync silently ignores neither."""
+"""Options that take one path. Two different values are an error: kbsync never silently ignores one."""
 
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 

@@ -119,7 +119,7 @@ def search_notes(installation: Installation) -> list[str]:
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
     """Return which of `--path`, `--type` and `--after` match no document of any mirror, as typed.
 
-    None if documents of other hosts, which the state doesn't have, were searched as well.
+    There are none if documents of other hosts, which the state doesn't have, were searched as well.
     """
     if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
         return []
@@ -166,7 +166,7 @@ def print_hits(
 
 
 def _heading(output: Output, document: FoundDocument, several: bool) -> str:
-    """Return path, headings, position and score; for a document of another machine, also its mirror and
+    """Return the path, headings, position and score; for a document of another machine, also its mirror and
     time."""
     path = output.bold(printable(document.path))
     if document.can_be_opened:

@@ -141,7 +141,7 @@ def _check_target(
 def _add_to(
     choices: Choices, config_path: Path, folder: Path, name: str | None, target: str | None
 ) -> tuple[str, str, Sequence[str], Installation | None]:
-    """Add the mirror to an existing config; return its name, its type of target, sentences that say what
+    """Add the mirror to an existing config; return its name, its target type, sentences that say what
     happens next, and the new installation, or None if the config already had the mirror."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
     from kbsync.targets.registry import DEFAULT_TARGET

@@ -174,7 +174,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     why = "" if is_state_moved else obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     if why:
         return explain_kept_trial(trial_dir, mirror.folder, why)
-    # The knowledge base first: if the move stops half way, the next pass adopts its documents.
+    # The knowledge base first: if the move stops halfway, the next pass adopts its documents.
     source = _base_of_trial(trial_dir, mirror.folder)
     if source.exists():
         make_private_folder(base.parent)

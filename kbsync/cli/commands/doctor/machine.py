@@ -324,8 +324,9 @@ def _permissions_fix(folder: Path, unreadable: Path) -> str:
 
 
 def models(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """Check that each embedding model of the user's own can be loaded: one at a time, because they may be
-    large."""
+    """Check that each of the user's own embedding models can be loaded: one at a time, because they may be
+    large.
+    """
     from kbsync.index.embed import OnnxEmbedder, onnx_name
     from kbsync.targets.indexed.config import IndexedTargetConfig
 

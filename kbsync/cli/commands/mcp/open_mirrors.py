@@ -1,5 +1,5 @@
 """The current config and the open targets that serve an assistant. A mirror with a hanging folder or service
-doesn't delay responses about other mirrors."""
+can't delay responses about other mirrors."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def _run(
     open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
-    # A mirror with a hanging folder or base doesn't delay responses about other mirrors.
+    # A mirror with a hanging folder or base can't delay responses about other mirrors.
     asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
@@ -140,7 +140,7 @@ class Mirroring:
     async def _mirror(self) -> None:
         """Mirror until stopped.
 
-        Raises `LockedError` if another kbsync is mirroring, and another `KbsyncError` on failure.
+        Raises `LockedError` if another kbsync is mirroring, and a different `KbsyncError` on failure.
         """
         open_mirrors = self._open_mirrors
         # Check before importing the daemon's modules, which takes a while.
