@@ -41,8 +41,9 @@ _ALWAYS = (
 
 
 class AccessControl:
-    """Checks each request. `token` returns the current token, or None: then only requests whose Host is this
-    machine are allowed, or none if `needs_token`."""
+    """Checks each request. `token` returns the current token. If that is None, only requests whose Host is
+    this machine are allowed, or none if `needs_token`.
+    """
 
     def __init__(
         self, app: ASGIApp, token: Callable[[], Secret | None], *, needs_token: bool = False

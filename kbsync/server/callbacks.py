@@ -86,7 +86,7 @@ class CallbackRoute:
     async def called(self, request: Request) -> Response:
         """Return 200 for any body, so that the service doesn't resend it; 404 for an unknown path."""
         received, mirror = request.path_params["secret"].encode(), None
-        # Compare with all, so that a wrong secret takes as long as a right one.
+        # Compare with all, so that a wrong secret takes as long as the correct one.
         for name, secret in self.secrets.items():
             if hmac.compare_digest(received, secret.reveal().encode()):
                 mirror = name

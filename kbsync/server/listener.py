@@ -1,6 +1,6 @@
 """The daemon's HTTP listener: opened, moved and closed according to the config.
 
-It serves from its own thread and event loop, so no request delays a mirror, a stuck mirror delays no
+It serves from its own thread and event loop, so no request can delay a mirror, a stuck mirror can't delay a
 response, and /healthz can report that the mirrors' loop is stuck.
 """
 
@@ -61,7 +61,7 @@ class TimeoutProtocol(H11Protocol):
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
         if silent and len(connections) >= MAX_CONNECTIONS:
             oldest = silent[min(silent)]
-            # uvicorn counts it until the loop's next turn.
+            # uvicorn counts the connection until the loop's next turn.
             connections.discard(oldest)
             oldest.transport.abort()
 

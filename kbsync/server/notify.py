@@ -207,7 +207,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         )
     )
     try:
-        # Shielded, because a command whose start is cancelled half-way would keep running.
+        # Shielded, because a command whose start is cancelled halfway would keep running.
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
         with contextlib.suppress(OSError):
