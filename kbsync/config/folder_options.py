@@ -132,7 +132,7 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """A target of the options that isn't the default one. `values`: its settings without the secret."""
+    """A target in the options that isn't the default one. `values`: its settings without the secret."""
 
     type: str
     values: Mapping[str, str]

@@ -123,7 +123,7 @@ def state_dir(
     config: Config | None = None,
     folder: Path | None = None,
 ) -> Path:
-    """Return the absolute path of the state directory; creates nothing. Raises UsageError if no home
+    """Return the absolute path of the state directory, without creating it. Raises UsageError if no home
     directory is known.
 
     `explicit` is `--state-dir`. `folder` is `--folder`, which always has its own state directory under the
@@ -155,7 +155,7 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 def check_state_dir(
     path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
-    """Make sure that `path` can hold the state; creates a missing directory with mode 0700.
+    """Make sure that `path` can hold the state, creating a missing directory with mode 0700.
 
     Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders`,
     contains one or is on a network file system; also if it isn't writable. Without `create`, for read-only

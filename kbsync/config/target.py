@@ -46,8 +46,8 @@ class BaseUrl(ValueKind):
     form: ClassVar = {"pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
     def read(self, value: object) -> str:
-        """Return the URL in canonical form; no message repeats it, because it may contain a key by
-        mistake.
+        """Return the URL in canonical form. No message quotes the URL, because someone may have pasted a key
+        into it.
         """
         if not isinstance(value, str):
             raise invalid_value(value, _ALLOWED, "is not text")
@@ -64,7 +64,7 @@ _ALLOWED = "a URL that begins with https:// or http://, such as https://kb.examp
 
 def _parts(url: str) -> SplitResult:
     """Split the URL. Raises `RefusedValue` for an invalid one."""
-    # No message repeats the URL, which may contain a key by mistake.
+    # No message quotes the URL, because someone may have pasted a key into it.
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
