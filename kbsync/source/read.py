@@ -24,7 +24,7 @@ from kbsync.source.roots import SHORTAGES, error_words, error_words_at, opened_f
 from kbsync.source.stat import stamp_fields, stamp_of
 
 IN_MEMORY = 256 * 1024
-"""Files of up to this many bytes stay in memory, larger ones go to the spool folder."""
+"""Files of up to this many bytes stay in memory; larger ones go to the spool folder."""
 
 
 class Spooled:

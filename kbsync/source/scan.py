@@ -352,7 +352,7 @@ class Scan(Iterator[FolderListing]):
 
 
 def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
-    """Stat these entries to determine their kind; skip those that have vanished."""
+    """Stat these entries to determine their kind, skipping those that have vanished."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)

@@ -78,7 +78,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Check a path that should be missing, as `stat_path` does; a path that exists only in another spelling
+    """Check paths that should be missing, as `stat_path` does; a path that exists only in another spelling
     counts as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]

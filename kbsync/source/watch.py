@@ -230,7 +230,7 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def problem(self) -> WatchProblem | None:
-        """Return the problem with the watch, if any; cheap. Checks the likeliest cause first."""
+        """Return the problem with the watch, if any. This is cheap, and checks the likeliest cause first."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = ProblemKind.OVERFLOW, "more changed at once than the kernel can queue"
@@ -412,7 +412,7 @@ class Watcher:
             return self.report
 
     async def stop(self) -> None:
-        """End the watch and its threads; does nothing if it has already ended."""
+        """End the watch and its threads, unless it has already ended."""
         async with self._lock:
             self._started = False
             self._root_check.give_up()
@@ -427,8 +427,8 @@ class Watcher:
     async def check(self) -> list[WatchProblem]:
         """Check whether hints can be trusted, and fix what is possible before returning.
 
-        Reports problems of the root at every check while they last, other problems once. Cheap if there are
-        no problems.
+        Reports problems of the root at every check while they last, other problems once. This is cheap if
+        there are no problems.
         """
         self._wake.check()
         async with self._lock:
@@ -500,7 +500,7 @@ class Watcher:
         self._on_hint()
 
     def _have_mounts_changed(self) -> bool:
-        # A disk mounted again at once may have the number and the device of the one before.
+        # A disk mounted again at once may have the same number and device as the one before.
         if self._watch is not None and self._watch.saw_unmount:
             return True
         try:
