@@ -368,8 +368,8 @@ class Target(ABC):
 
     @property
     def bytes_left(self) -> int | None:
-        """Return the bytes left in the account: the service's last report minus the bytes sent since; None:
-        unknown. Sends no request.
+        """Return the bytes left in the account, without sending a request: the service's last report minus
+        the bytes sent since; None: unknown.
         """
         return None
 
