@@ -371,7 +371,7 @@ class Daemon:
             raise UsageError(why) from error
 
     async def _switch_to(self, store: StateStore, new: Installation) -> Sequence[str]:
-        """Switch to a new config; returns the mirrors that ended because they changed or were removed."""
+        """Switch to a new config. Returns the mirrors that ended because they changed or were removed."""
         configs = {mirror.name: mirror for mirror in new.mirrors}
         ended_names = [name for name, watched in self._mirrors.items() if configs.get(name) != watched.config]
         removing = self._removing.items()
@@ -435,7 +435,7 @@ class Daemon:
             self._start_missing(store, self._installation.mirrors)
 
     async def _delete_documents(self, store: StateStore, name: str) -> int:
-        """Delete a mirror's documents and state; returns how many documents."""
+        """Delete a mirror's documents and state. Returns the number of documents."""
         installation = self._installation
         holdings = await store.read(lambda tx: read_holdings(tx, installation, name))
         if holdings is None:

@@ -70,7 +70,7 @@ def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | N
         leftovers = leftovers or _find_unknown_base(installation, name)
         return Holdings(name, None, None, Belongings(), leftovers) if leftovers else None
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-    # Count only documents that a row proves ours (promise 6).
+    # Count only documents that a row proves to be ours (promise 6).
     owned = belongings(tx, record)
     elsewhere = [(locate(base), documents) for base, documents in owned.elsewhere]
     owned = dataclasses.replace(owned, elsewhere=elsewhere)

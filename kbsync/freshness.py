@@ -1,5 +1,5 @@
 """Reports how fresh a mirror's search results are, to commands, the listener and assistants: which documents
-a search can find, as of when, and gaps in a reply. Reads the state, also while another process mirrors.
+a search can find, as of when, and gaps in a reply. It reads the state, even while another process mirrors.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Freshness:
     """A mirror's status `at` a time (epoch seconds), and who keeps it up to date.
 
     `is_worked_on`: a kbsync holds the state and serves this mirror; None if unknown. `is_left_out`: one holds
-    the state, but its --mirror leaves this mirror out. `worked_on_since`: when a kbsync last took it,
+    the state, but its --mirror leaves this mirror out. `worked_on_since`: when a kbsync last took the state,
     in epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_problem`: why a
     folder without a running kbsync cannot be mirrored now, if it was checked.
     """

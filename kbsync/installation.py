@@ -1,5 +1,6 @@
-"""A config with its state directory, which is the starting point of every command. Doesn't import the
-engine."""
+"""A config with its state directory, which is the starting point of every command. This module doesn't import
+the engine.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +59,8 @@ class Installation:
         return replace(self, only=(name,))
 
     def reread(self) -> Installation:
-        """Return the installation with the config that is in the file now; itself if the file has not
-        changed.
+        """Return the installation with the config that is in the file now; the same object if the file has
+        not changed.
 
         Raises `UsageError` if the config is invalid, no longer has a requested mirror, or has the state
         elsewhere.

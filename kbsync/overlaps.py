@@ -1,5 +1,5 @@
-"""Finds mirrors that have the files of another folder: of one inside it, or around it, or from which it was
-moved.
+"""Finds mirrors that have the same files as another folder, because one contains the other or because the
+mirror's folder was moved there.
 """
 
 from __future__ import annotations

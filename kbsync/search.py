@@ -118,7 +118,7 @@ async def search(
     is_known = query.own or not any(mirror.target.searches_all for mirror in mirrors)
     folders = {mirror.name: mirror.folder for mirror in mirrors}
 
-    # Without a record it was only searched if its base has documents: the state was lost.
+    # A mirror without a record was only searched if its base has documents: the state was lost.
     own_bases = {mirror.name for mirror in mirrors if not mirror.target.searches_all}
 
     def read_state(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched, set[str]]:
@@ -480,7 +480,7 @@ def find_passage(passage: str, text: str) -> tuple[int, int] | None:
         first = re.search(_in_a_row(row), text)
         if first is None:
             continue
-        # With markup it is longer than the shown passage.
+        # With markup, the passage is longer than as shown.
         stretch = text[first.start() : first.start() + 2 * len(passage) + 200]
         last = re.search(_in_a_row(words[-_FEW_WORDS:]), stretch)
         return first.start(), first.start() + (len(passage) if last is None else last.end())

@@ -78,7 +78,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 @contextlib.contextmanager
 def ending_cleanly() -> Iterator[None]:
     """Raise `SystemExit` for SIGTERM and SIGHUP inside the context, so that no unfinished file stays. Leaves
-    signals alone that have a handler or are ignored, and other threads than the main one.
+    alone any signals that have a handler or are ignored, and any thread other than the main one.
     """
 
     def end(number: int, _frame: object) -> None:
@@ -164,7 +164,7 @@ class Signals:
             # The handler does nothing: the wake-up descriptor already has the signal.
             before = signal.signal(number, lambda _number, _frame: None)
             self._undo.callback(signal.signal, number, before)
-        # A process of kbsync starts with these blocked; one that arrived meanwhile is delivered here.
+        # kbsync's processes start with these blocked; one that arrived meanwhile is delivered here.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGHUP})
         return self
 

@@ -1,7 +1,7 @@
 """Runs blocking calls for coroutines: in threads, or directly in a command without an event loop. Searches
-have priority over indexing. `Threads` gives each mirror its own threads, so a hanging disk doesn't block
-other mirrors. A command that searches a single built-in knowledge base works sequentially; `run_here` spares
-it asyncio and threads, which would take a sixth of its time. `LoopThread` runs coroutines for blocking calls.
+have priority over indexing. `Threads` gives each mirror its own threads, so a hanging disk can't block other
+mirrors. A command that searches a single built-in knowledge base works sequentially; `run_here` spares it
+asyncio and threads, which would take a sixth of its time. `LoopThread` runs coroutines for blocking calls.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Precedence:
         self._resumed.until = ended + (ended - began)
 
     def pace(self, steps: Iterable[T]) -> Iterator[T]:
-        """Yield the steps of some work, and wait before each while a search runs."""
+        """Yield the steps of some work, waiting before each while a search runs."""
         for step in steps:
             self.wait()
             yield step
