@@ -541,7 +541,7 @@ def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
 
 
 def _is_removed(file: Path) -> bool:
-    """Return whether a knowledge base's file has been deleted. Reads the disk, so it may block."""
+    """Return whether a knowledge base's file has been deleted. This reads the disk, so it may block."""
     try:
         file.stat()
     except FileNotFoundError:

@@ -79,8 +79,8 @@ _closing: set[asyncio.Future[None]] = set()
 
 
 async def wait_until_open(opening: Awaitable[T], close: Callable[[T], Awaitable[None]]) -> T:
-    """Return the result of `opening`, which continues if this call is cancelled. Closes a result that arrives
-    after the cancellation, because it may hold a lock that others need.
+    """Return the result of `opening`, which continues if this call is cancelled. This closes a result that
+    arrives after the cancellation, because it may hold a lock that others need.
     """
     task = asyncio.ensure_future(opening)
 

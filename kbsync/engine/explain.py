@@ -280,8 +280,8 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootError]:
-    """Return the facts about the path from the disk and the rules, and the root or its problem. Reads the
-    disk, so it may block.
+    """Return the facts about the path from the disk and the rules, and the root or its problem. This reads
+    the disk, so it may block.
     """
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
@@ -318,8 +318,8 @@ def _add_state(
     context: CommandContext,
     now: float,
 ) -> None:
-    """Add the facts about the path from the state. Doesn't read the disk, because a blocked read would keep
-    the state open.
+    """Add the facts about the path from the state. This doesn't read the disk, because a blocked read would
+    keep the state open.
     """
     path, stat = evidence.path, evidence.stat
     record = attach.find_record(tx, settings, context.configured)
@@ -327,7 +327,7 @@ def _add_state(
         return
     evidence.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-    # Uploads in the base of the last pass; with another target or prefix they do not count.
+    # Uploads in the base of the last pass; with a different target or prefix they do not count.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
         evidence.uploads = tx.uploads.at_path(record.id, binding.id, path)
     if (removal := tx.removals.get(record.id, path)) is not None:

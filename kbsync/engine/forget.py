@@ -88,7 +88,7 @@ async def forget(
     the target's list, and waits until it can no longer be lagging. The ids of all other documents stay in the
     state. The caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the
     rows of deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError`
-    if it opens another base.
+    if it opens a different base.
     """
     deleted = 0
     if target is not None and record.binding is not None:

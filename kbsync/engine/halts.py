@@ -377,7 +377,7 @@ class Halts(HaltState):
         """Record that the target didn't respond at startup. This replaces a halt about a key."""
         self.record_down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
-            # Notes about the key may concern another address.
+            # Notes about the key may concern a different address.
             await self.show(self._describe_problem(TARGET_DOWN, error.reason))
 
     async def note_unfinished(self, reason: str, problem: str) -> None:

@@ -76,8 +76,8 @@ class Inbox:
         """Carry out all messages, oldest first. `may_begin` is called if there are any; if it returns False,
         they stay.
 
-        Drops a message that can't be carried out, because it would also end every later pass; the user can
-        repeat the request. Ignores a malformed message.
+        This drops a message that can't be carried out, because it would also end every later pass; the user
+        can repeat the request. It ignores a malformed message.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(

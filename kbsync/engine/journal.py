@@ -211,7 +211,8 @@ class Journal:
     def observe(self, tx: Tx, file: FileSeen) -> DocumentEvent | None:
         """Record the result of checking a file, and decide what to do at its path.
 
-        Returns an event if the file now fails or is skipped before any upload, for another cause than before.
+        Returns an event if the file now fails or is skipped before any upload, for a different cause than
+        before.
         """
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
         rows = [] if old is None else self.uploads(tx, file.path)
@@ -600,7 +601,7 @@ class Journal:
 
     def _await_deletion(self, tx: Tx, upload: Upload) -> str:
         """Return why the upload must wait until another document with its text is deleted, because the target
-        stores each text once; "" if it needn't. Starts that deletion if nothing else would.
+        stores each text once; "" if it needn't. This starts that deletion if nothing else would.
         """
         mirror, binding = self.binding.mirror, self.binding.id
         waiting_for_deletion = "waiting for another document with the same text to be deleted"
@@ -662,7 +663,7 @@ class Journal:
                     # The predecessor was deleted: despite any changes meanwhile, this one serves (promise 2).
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
-                # The target may have given it another name.
+                # The target may have given it a different name.
                 named_row = replace(changed, name=outcome.name or changed.name)
                 return self._accept(tx, named_row, outcome.replaced)
             case NameTaken() if upload.names_tried < NAME_TRIES:
@@ -694,7 +695,7 @@ class Journal:
         predecessors = [row for row in rows if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
             self._removed_before(tx, upload)
-        # The same bytes served the file under another name before, so this was a rename.
+        # The same bytes served the file under a different name before, so this was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             predecessors.append(before)
         old_path = next((row.label for row in predecessors if row.version == upload.version), None)

@@ -110,7 +110,7 @@ class Claim:
 
     @property
     def moved_to(self) -> str | None:
-        """The path that a serving document has at the target, if our state has another one."""
+        """The path that a serving document has at the target, if our state has a different one."""
         row, path = self.row, None if self.reported is None else self.reported.path
         is_named = row is not None and row.state.serves and row.label != ""  # '': it is to be renamed anyway
         return path if is_named and row is not None and path != row.label else None
@@ -281,7 +281,7 @@ def _fit_page(
 
     A list doesn't have our names for web pages. The proof is its address, if the list has it, and a creation
     time between the request and a while after it. Without both, it stays in doubt: it may be ours or a
-    colleague's. A document created at another time, or one whose name shows that it is a file, is not in
+    colleague's. A document created at a different time, or one whose name shows that it is a file, is not in
     doubt.
     """
     if is_address(listed.name):

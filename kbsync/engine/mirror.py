@@ -403,7 +403,7 @@ class BoundMirror:
     ) -> list[Hint]:
         """Do all work that is due now. Returns the hints left for the next turn.
 
-        Does nothing unless a turn was requested or work is known to be due, so that an idle mirror reads
+        This does nothing unless a turn was requested or work is known to be due, so that an idle mirror reads
         less. `may_carry_out`: see `Inbox.carry_out`.
         """
         error = self._scan_error
@@ -472,7 +472,7 @@ class BoundMirror:
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:
-        """Poll these documents soon, because the service called back (ADR 21). Ignores ids that
+        """Poll these documents soon, because the service called back (ADR 21). This ignores ids that
         aren't ours.
         """
         if await self.mirror.store.write(lambda tx: self.journal.hurry(tx, ids)):

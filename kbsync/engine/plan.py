@@ -100,11 +100,11 @@ class MirrorPlan:
     """The effects of one mirror's pass, each list ordered by path; empty if there is a `halt`.
 
     A rename is listed as such whether or not the target can rename; `sends` says which renames upload.
-    `reembed`: documents with the same bytes to be reindexed under another recipe. `delete`: deletions that
-    the pass carries out. `held`: deletions that need approval after this pass, and documents whose reindexing
-    after a settings change needs approval. `failed`: files that stay without an up-to-date document. `keep`:
-    documents that stay although their files are gone; None unless the config says `deletions: never`.
-    `is_guess`: the target didn't report its documents.
+    `reembed`: documents with the same bytes to be reindexed under a different recipe. `delete`: deletions
+    that the pass carries out. `held`: deletions that need approval after this pass, and documents whose
+    reindexing after a settings change needs approval. `failed`: files that stay without an up-to-date
+    document. `keep`: documents that stay although their files are gone; None unless the config says
+    `deletions: never`. `is_guess`: the target didn't report its documents.
     """
 
     name: str

@@ -495,9 +495,9 @@ class Reconciler:
         return self._stat_paths(sorted(self._store.read_now(read) - {path for path, _, _ in checked}))
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
-        """Return the paths of files that are stored, or were also checked, under another spelling.
+        """Return the paths of files that are stored, or were also checked, under a different spelling.
 
-        Includes paths where a folder was found instead of a file.
+        This includes paths where a folder was found instead of a file.
         """
         folders = [path for path, stat, _ in checked if stat.kind is FileKind.FOLDER]
         files = [(path, stat.stamp.ino) for path, stat, _ in checked if stat.stamp and stat.links == 1]

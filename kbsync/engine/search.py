@@ -189,7 +189,7 @@ async def with_images(
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
     """Return the hits with their paths, one per file, in the same order. The first of `mirrors` was searched.
 
-    Drops documents that aren't ours, except those with an `Origin`. Raises `UsageError` for an invalid
+    This drops documents that aren't ours, except those with an `Origin`. Raises `UsageError` for an invalid
     pattern.
     """
     mirror = mirrors[0]

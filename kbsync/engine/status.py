@@ -385,7 +385,7 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a mirror as the JSON contract defines it, without its `items`. Omits `index_bytes`,
+        """Return a mirror as the JSON contract defines it, without its `items`. This omits `index_bytes`,
         `paused`, `note`, `unkept` and `better_vectors` if they are empty.
         """
         fields: dict[str, Any] = {

@@ -172,8 +172,8 @@ async def verify_mirror(
 
 
 def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
-    """Return the recorded documents of a mirror whose built-in knowledge base has been deleted. Reads the
-    disk, so it may block.
+    """Return the recorded documents of a mirror whose built-in knowledge base has been deleted. This reads
+    the disk, so it may block.
     """
     record = tx.mirrors.named(name)
     last = None if record is None else tx.mirrors.binding(record.binding or 0)

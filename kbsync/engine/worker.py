@@ -407,17 +407,15 @@ class Worker:
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
-        """Send nothing until the journal can be written. Logs this once, not at every try."""
+        """Send nothing until the journal can be written. Log this once, not at every try."""
         if self._halts.record_state_error(error, self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
 
     def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
-        """Start one piece of work from each lane in turn while slots are free; sends at most `tries` (None:
-        all).
-
-        Nothing bypasses the lanes, so that 400 deletions can't block all slots for a file just saved.
+        """Start one piece of work from each lane in turn while slots are free, sending at most `tries` (None:
+        all). Nothing bypasses the lanes, so that 400 deletions can't block all slots for a file just saved.
         """
         remaining = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, remaining) for lane in remaining}
