@@ -146,7 +146,7 @@ class Recipes(Table):
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """Void questions and permissions, because the mirror now uses another base."""
+        """Void questions and permissions, because the mirror now uses a different base."""
         self.withdraw_requests(mirror)
         self.forget_allowed(mirror)
         self._db.execute(

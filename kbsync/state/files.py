@@ -408,7 +408,7 @@ class Entries:
     def first_missed(self, mirror: int) -> float | None:
         """Return the time of the earliest first check among the files that await the second.
 
-        Ignores files missed by running scans (`is_missed_by_scan`).
+        This ignores files missed by running scans (`is_missed_by_scan`).
         """
         sql = f"SELECT e.missed_at {_MISSED} AND e.missed_at IS NOT NULL ORDER BY e.missed_at LIMIT 1"
         row = self._db.execute(sql, (mirror,)).fetchone()
@@ -459,14 +459,14 @@ class Entries:
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
     def visible_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Return the paths of all files, except excluded ones, whose last stamp has this inode. Reads the
-        whole table, because the index has only files that were read.
+        """Return the paths of all files, except excluded ones, whose last stamp has this inode. This reads
+        the whole table, because the index has only files that were read.
         """
         where = "e.ino = ? AND e.status <> 6 AND f.mirror = ?"
         return [row.path for row in self._select(_JOINED, where, (ino, mirror))]
 
     def outdated_links(self, mirror: int, stamp: Stamp, limit: int) -> list[str]:
-        """Return the paths of files that were read when the file with this inode had another stamp."""
+        """Return the paths of files that were read when the file with this inode had a different stamp."""
         sql = f"{_READ_WITH_INO} AND e.size >= 0 AND (e.size, e.mtime_ns, e.ctime_ns) <> (?, ?, ?) LIMIT ?"
         values = (stamp.ino, mirror, stamp.size, stamp.mtime_ns, stamp.ctime_ns, limit)
         return [join(unbind(folder), unbind(name)) for folder, name in self._db.execute(sql, values)]

@@ -107,7 +107,7 @@ def taken_at(state_dir: Path) -> float | None:
 def holding(state_dir: Path) -> bool | None:
     """Return whether some process holds the lock now; None if that can't be determined from here.
 
-    Reads `/proc/locks` (proc(5)) and takes no lock itself.
+    This reads `/proc/locks` (proc(5)) and takes no lock itself.
     """
     process = find(state_dir)
     return isinstance(process, Holder) if process is not None else None

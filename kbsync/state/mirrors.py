@@ -188,7 +188,7 @@ class Mirrors(Table):
         )
 
     def set_prefix(self, binding: int, prefix: str) -> None:
-        """Record that the same documents are now named with another prefix."""
+        """Record that the same documents are now named with a different prefix."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:

@@ -13,8 +13,8 @@ yet.
 - held: the document serves until a user approves; the user is asked once the whole batch is held.
 
 The row ends and the document stays when the file is back, another document serves the path, or the mirror
-uses another base (promise 2). An upload that replaces a document in place inherits its deletion, except one
-that was released: that one is decided again.
+uses a different base (promise 2). An upload that replaces a document in place inherits its deletion, except
+one that was released: that one is decided again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
 
     def drop_all(self, mirror: int) -> None:
-        """Drop all removals, because the mirror now uses another base."""
+        """Drop all removals, because the mirror now uses a different base."""
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def drop_in(self, mirror: int, binding: int) -> None:

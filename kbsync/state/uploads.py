@@ -209,8 +209,8 @@ class Uploads(Table):
         self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
         """Return when the next row is due, in wall seconds; None if nothing waits. No list is read and no
-        poll starts before the given times. Doesn't read rows that wait for nothing: nearly every document
-        serves, and this is called very often.
+        poll starts before the given times. This doesn't read rows that wait for nothing: nearly every
+        document serves, and this is called very often.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -334,7 +334,7 @@ class Uploads(Table):
         return self._db.execute(sql, (mirror, binding, digest)).get is not None
 
     def find_serving(self, mirror: int, binding: int, digest: str) -> Upload | None:
-        """Return a document with these bytes that serves. Reads all rows of documents that serve."""
+        """Return a document with these bytes that serves. This reads all rows of documents that serve."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(SERVING)} AND digest = ? LIMIT 1"
         return next(self._select(where, (mirror, binding, digest)), None)
 
