@@ -89,7 +89,7 @@ def checked(text: str) -> str:
 def same_address(sent_address: str, listed_address: str) -> bool:
     """Return whether `listed_address` is the address `sent_address`, perhaps spelled differently.
 
-    Ignores the case of scheme and host, a default port, an empty path and a missing fragment.
+    This ignores the case of scheme and host, a default port, an empty path and a missing fragment.
     """
     sent_key, listed_key = address_key(sent_address), address_key(listed_address)
     return sent_key == listed_key or (sent_key is not None and sent_key.partition("#")[0] == listed_key)

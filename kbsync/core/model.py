@@ -268,7 +268,7 @@ class Upload:
     for a failure, or ours (`NO_TEXT`). For a document found at the target, `digest` has the known part:
     nothing (''), the tag in its name (`by_tag`), or that its bytes can't be read (`UNREADABLE`). `recipe` is
     '' if it is unknown how the document is split. `wanted_recipe` is the recipe that its file needs while the
-    document serves the same bytes under another recipe and indexing costs money; '' otherwise.
+    document serves the same bytes under a different recipe and indexing costs money; '' otherwise.
     """
 
     id: int
@@ -353,8 +353,8 @@ class Desired:
     by_person: bool = True
     """Whether the user excluded it; if an upgrade of kbsync excluded it, its document stays."""
     may_renew: bool = True
-    """Whether kbsync may reindex its document with another recipe, because that is free or the user allowed
-    it.
+    """Whether kbsync may reindex its document with a different recipe, because that is free or the user
+    allowed it.
     """
     keeps: bool = False
     """Whether the document that serves the path stays even if its file doesn't."""
@@ -369,7 +369,7 @@ class Abilities:
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False
-    asks_before_reindexing: bool = False  # another recipe costs money, so many documents need approval
+    asks_before_reindexing: bool = False  # a different recipe costs money, so many documents need approval
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
     keeps: bool = False  # the document of a deleted file stays

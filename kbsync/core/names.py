@@ -103,8 +103,8 @@ class Naming:
     def read(self, name: str) -> ParsedName | None:
         """Parse `name`. Returns None for a name that is not ours.
 
-        Removes a folder before the name, and undoes percent-encoding and a different normal form. A name with
-        anything added to it is not ours.
+        This removes a folder before the name, and undoes percent-encoding and a different normal form. A name
+        with anything added to it is not ours.
         """
         if self.style == "marked":
             is_ours = name.startswith(self.prefix) and name != self.prefix
@@ -151,7 +151,7 @@ class Naming:
     def recognizes(self, sent_name: str, listed_name: str) -> bool:
         """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
-        Undoes a different normal form, percent-encoding, a folder before it, "(1)" or "_1" before the
+        This undoes a different normal form, percent-encoding, a folder before it, "(1)" or "_1" before the
         extension, UTF-8 decoded with the wrong encoding, and characters beyond ASCII replaced or dropped.
         """
         if sent_name == listed_name:
@@ -212,7 +212,7 @@ class Naming:
         return {**match.groupdict(), "ext": ext} if match else None
 
     def _path(self, body: str, ext: str) -> str | None:
-        """Return the original path; None if it has another prefix, or can't exist in any folder."""
+        """Return the original path; None if it has a different prefix, or can't exist in any folder."""
         text = _unflatten(body.removesuffix("~d"))
         if text is None or not (text + ext).startswith(self.prefix):
             return None

@@ -13,14 +13,14 @@ Each rule has a row in `tests/core/test_planner.py`:
   response is not repeated before a successor serves: searches may still find the document.
 - The target identifies a web page by its address, regardless of its file's name.
 - A change is sent as a successor; the document that serves keeps serving until the successor is ready.
-- If indexing costs money, the same bytes under another recipe keep their document until that recipe is
+- If indexing costs money, the same bytes under a different recipe keep their document until that recipe is
   allowed (ADR 23). Uploads needed for other bytes or another name are sent at once.
 - A newer version supersedes an older one in flight, which is retired without waiting for it. Three
   exceptions. A target that updates in place has a single document, which must not be written twice at once.
   While nothing serves the path, an older version stays: it may already be searchable, and serves until the
   newer one does. The same version under a name that is no longer wanted finishes first, because nothing is
   sent twice at once.
-- A quarantined version is not sent again; an edit or `retry` creates a new one. Under another recipe the
+- A quarantined version is not sent again; an edit or `retry` creates a new one. Under a different recipe the
   target splits it again in place, if it can, because the document serves nothing.
 - A document that the target refused to rename is replaced, as at targets that can't rename.
 - A renamed file whose upload was refused has failed, though searches still find its bytes under its old name.
@@ -174,7 +174,7 @@ def _keep(
     chosen = _choose(desired, uploads, server, abilities)
     if chosen is not None:
         return (*_supersede(desired, uploads, chosen, abilities), *_advance(chosen, server))
-    # The only document is being written, or one that may serve has the wanted content under another name.
+    # The only document is being written, or one that may serve has the wanted content under a different name.
     if abilities.updates and any(u.state.in_flight for u in uploads):
         return ()
     if server is None and any(_may_serve(u) and _same_content(u, desired) for u in uploads):

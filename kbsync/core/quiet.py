@@ -93,7 +93,7 @@ class Settling:
         """Return the paths to read at `now`, at most `limit`: quiet ones first, then in the order of
         tracking.
 
-        They stay tracked, and are due again, until `forget`, `restart` or a touch with another stamp.
+        They stay tracked, and are due again, until `forget`, `restart` or a touch with a different stamp.
         """
         quiet, overdue = list[DueFile](), list[DueFile]()
         # Iterating over 100,000 young files takes milliseconds, and `limit` quiet ones end it early.
