@@ -183,8 +183,9 @@ def _codes(ranges: str) -> Iterator[int]:
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Return `text` in one of Unicode's normalization forms. Avoids the quadratic time that Python takes for
-    a run of combining marks."""
+    """Return `text` in one of Unicode's normalization forms. This avoids the quadratic time that Python takes
+    for a run of combining marks.
+    """
     return "".join(unicodedata.normalize(form, piece) for piece in _MARKS.split(text))
 
 

@@ -65,7 +65,7 @@ def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each date in `text`, which is in comparable form: `20260314` for a day
     and `202603` for its month, whether written as 14 March 2026, March 14, 2026, 14.3.2026 or 2026年3月14日.
 
-    Finds only dates with a year of four digits. 3/4/2026 yields a day in April and one in March.
+    This finds only dates with a year of four digits. 3/4/2026 yields a day in April and one in March.
     """
     for match in _ISO.finditer(text):
         for form in _forms(match[1], int(match[2]), int(match[3])):

@@ -219,7 +219,7 @@ class BuiltinEmbedder:
         """Return a vector of 256 float32 values with unit length, or of zeros. Raises `UsageError` like
         `embed`.
 
-        Doesn't import numpy, which takes a quarter of the time of `kbsync search`.
+        This doesn't import numpy, which takes a quarter of the time of `kbsync search`.
         """
         if len(text) > _MAX_QUESTION_LENGTH or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids

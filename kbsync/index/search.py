@@ -415,7 +415,7 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
 
 def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int) -> list[_Scored]:
     """Return the chunks of the first `count` documents in `ranked`, then those of other documents in
-    `further`. Lowers the scores of the latter so that none is higher than those before it.
+    `further`. This lowers the scores of the latter so that none is higher than those before it.
     """
     best = dict[int, float]()
     for item in ranked:
@@ -458,7 +458,7 @@ def _reranked(
 def _hits(
     snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int, question: _Question | None
 ) -> list[Hit]:
-    """Return the documents that these chunks belong to. Keeps the order: best first."""
+    """Return the documents that these chunks belong to, in the same order: best first."""
     groups = dict[int, list[_Scored]]()
     for item in ranked:
         if item.score > 0:

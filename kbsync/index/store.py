@@ -255,7 +255,7 @@ class Store(Protocol):
         """Return the store's revision before the last `check`; it grows with the store's changes."""
 
     def check(self) -> tuple[str, int]:
-        """Return the store's identity and number of documents. Replaces a store that is missing or
+        """Return the store's identity and number of documents. This replaces a store that is missing or
         damaged."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:

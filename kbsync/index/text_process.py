@@ -76,7 +76,9 @@ class TextProcess(Parser):
         return cut
 
     def _takes(self, texts: int) -> bool:
-        """Return whether the process can take so many texts now. Starts it after `START_AFTER` of them."""
+        """Return whether the process can take so many texts now. This starts it after `START_AFTER` of
+        them.
+        """
         with self._counting:
             if self._has_failed or texts < MIN_TEXTS:
                 self._texts = 0
@@ -125,7 +127,7 @@ def pack(paths: Sequence[str], contents: Sequence[bytes]) -> bytes:
 
 
 def splitter() -> Callable[[bytes], Parsed]:
-    """Return a function that answers a request, as JSON. Loads the model."""
+    """Return a function that answers a request, as JSON. This loads the model."""
     encoder = LocalEncoder()
     encoder.begin([Chunk("", "a", "")])  # loads the model
 

@@ -206,7 +206,7 @@ def weight_of_size(chunks: int) -> float:
 @lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
     """Return a function that converts a term's BM25 weight, without its idf, in a chunk of a given length to
-    another average length.
+    a different average length.
 
     The average is that of documents, not of chunks: a log of short lines would make all other chunks long.
     """

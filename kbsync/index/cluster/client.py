@@ -564,7 +564,7 @@ class ClusterEncoder:
 
     @property
     def model(self) -> str:
-        """The model's name, the same here and on the workers; workers with another model are refused."""
+        """The model's name, the same here and on the workers; workers with a different model are refused."""
         return self._local.model
 
     @property

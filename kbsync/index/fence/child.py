@@ -108,7 +108,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """Return the reader for each format. Loads the parsers; call this after the fences are up."""
+    """Return the reader for each format. This loads the parsers; call this after the fences are up."""
     from kbsync.index.read.formats import DOCUMENTS, load_reader
 
     loaded = {extension: load_reader(extension) for extension in DOCUMENTS}
@@ -119,7 +119,7 @@ def readers() -> Readers:
 
 
 def recognizers() -> Readers:
-    """Return the readers for scanned pages, by format. Loads the models; call this after the fences are
+    """Return the readers for scanned pages, by format. This loads the models; call this after the fences are
     up."""
     from kbsync.index.read import scans
 
@@ -127,7 +127,9 @@ def recognizers() -> Readers:
 
 
 def encoders() -> Readers:
-    """Return the reader that computes better vectors. Loads the model; call this after the fences are up."""
+    """Return the reader that computes better vectors. This loads the model; call this after the fences are
+    up.
+    """
     from kbsync.core.text import extension_of
     from kbsync.index.better import passage_reader
 
@@ -135,7 +137,9 @@ def encoders() -> Readers:
 
 
 def splitters() -> Readers:
-    """Return the reader that splits and embeds texts. Loads the model; call this after the fences are up."""
+    """Return the reader that splits and embeds texts. This loads the model; call this after the fences are
+    up.
+    """
     from kbsync.core.text import extension_of
     from kbsync.index.text_process import splitter
 

@@ -137,7 +137,7 @@ def _install(*rules: Step) -> bool:
     """Install the filter for all threads; needs PR_SET_NO_NEW_PRIVS. Returns False if the kernel or the
     machine has no filters.
 
-    Refuses another architecture's calls, then applies the rules, and allows the rest.
+    This refuses another architecture's calls, then applies the rules, and allows the rest.
     """
     if _MACHINE not in _SECCOMP:
         return False
@@ -172,7 +172,7 @@ _SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
 def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
     """Restrict this thread, and those it starts, to these files and folders, including everything below them.
 
-    Needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel doesn't support it.
+    This needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel doesn't support it.
     """
     libc = _libc()
     version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)

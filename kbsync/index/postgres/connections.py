@@ -157,7 +157,7 @@ class Connections:
         return connection
 
     def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
-        """Return why kbsync can't work with this server, or None if it can. Sends no query."""
+        """Return why kbsync can't work with this server, or None if it can. This sends no query."""
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
             reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"

@@ -25,7 +25,7 @@ CANCELED = "57014"
 _NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
 _UNSTORABLE = ("22", "54")  # classes: a value with a wrong form, and one beyond a limit
 
-# libpq has no code for an error during connect, so kbsync reads the message. If the server uses another
+# libpq has no code for an error during connect, so kbsync reads the message. If the server uses a different
 # language, kbsync tries again and shows the message.
 _NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
 _REFUSED = re.compile(

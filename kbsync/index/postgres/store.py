@@ -112,7 +112,7 @@ class PostgresStore:
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
         self._former, self.checked_revision = "", 0
-        # until the next `check`: a document put meanwhile would go into another base
+        # until the next `check`: a document put meanwhile would go into a different base
         self._is_gone = False
         self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
         self._is_stopping = False
@@ -463,8 +463,8 @@ class PostgresStore:
         claim would take or overlap another owner's prefix."""
         rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
         for row in rows:
-            # Two rows: our own under another prefix, and one under this. Then host and folder prove nothing,
-            # because both may have documents.
+            # Two rows: our own under a different prefix, and one under this. Then host and folder prove
+            # nothing, because both may have documents.
             is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
             if row.token != self._owner.token and not is_open:
                 raise self._prefix_taken(row)
@@ -552,7 +552,9 @@ class PostgresStore:
                 lacking.compute(encoder)
 
     def _find_base(self, connection: Connection) -> _Base | None:
-        """Return the base as its owner sees it. Raises `Halted` if another version of kbsync created it."""
+        """Return the base as its owner sees it. Raises `Halted` if a different version of kbsync created
+        it.
+        """
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
             return None
@@ -562,7 +564,7 @@ class PostgresStore:
         return _Base(uuid, documents, is_seen_outdated, own_row)
 
     def _require_version(self, version: int) -> None:
-        """Raise `Halted` for tables that another version of kbsync created."""
+        """Raise `Halted` for tables that a different version of kbsync created."""
         database = self._connections.database
         if version > VERSION:
             raise Halted(

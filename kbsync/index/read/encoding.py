@@ -10,8 +10,8 @@ and charset-normalizer 3.5 reads 58. Of 34 sentences not used for tuning, this m
 chardet 29. Of 39 older samples, mostly short and Chinese, this module reads all and chardet 34.
 
 A text may be damaged: a byte missing, doubled or wrong, a character cut in two. So a candidate encoding may
-fail on a few bytes, each of which lowers its score. Of 930 damaged samples, 10 are read as another language;
-without this tolerance, 209.
+fail on a few bytes, each of which lowers its score. Of 930 damaged samples, 10 are read as a different
+language; without this tolerance, 209.
 
 For ASCII text with a few symbols or accents, the western encoding is likelier than rarer Latin ones, and
 symbols score where English has them. Tables in Chinese, Japanese or Korean often contain only a few names in
@@ -73,8 +73,8 @@ def _count_foreign(text: str) -> dict[str, int]:
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
     """Return the mean of `weigh` over the characters outside ASCII; -2 if there are none.
 
-    Adds `flawless` if there are several and none is rare, which seldom happens by chance, and subtracts it if
-    there is only one character, which any two bytes may form.
+    This adds `flawless` if there are several and none is rare, which seldom happens by chance, and subtracts
+    it if there is only one character, which any two bytes may form.
     """
 
     def score(text: str) -> float:

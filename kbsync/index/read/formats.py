@@ -60,7 +60,7 @@ DOCUMENTS = frozenset(READERS)
 
 
 def load_reader(extension: str) -> Callable[[bytes], Parsed]:
-    """Return the reader of a document format. Loads its parser."""
+    """Return the reader of a document format. This loads its parser."""
     module, function, _ = READERS[extension]
     reader: Callable[[bytes], Parsed] = getattr(import_module(f"kbsync.index.read.{module}"), function)
     return reader

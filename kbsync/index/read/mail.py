@@ -56,8 +56,9 @@ class _Allowance:
 
     @contextmanager
     def timer(self) -> Iterator[None]:
-        """Raise TimeoutError inside the block when the remaining CPU seconds are used up. Works only in the
-        main thread."""
+        """Raise TimeoutError inside the block when the remaining CPU seconds are used up. This works only in
+        the main thread.
+        """
         if self.is_timed:  # in a message inside another
             yield
             return
@@ -187,7 +188,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _plain_header(value: str) -> str:
-    """Return a header with its encoded words decoded; guess an undeclared charset."""
+    """Return a header with its encoded words decoded, guessing an undeclared charset."""
     try:
         pieces = decode_header(value)
     except (ValueError, email.errors.HeaderParseError):

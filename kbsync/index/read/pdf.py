@@ -98,7 +98,8 @@ class Line:
 @dataclass(slots=True)
 class Page:
     """The lines of a page in reading order, and notes: comments on it and values of form fields that don't
-    say how they look."""
+    define their appearance.
+    """
 
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -260,7 +261,7 @@ class _PageReader:
                 others = turns[turn]
                 if not (others and _extend(others[-1], line)):
                     others.append(line)
-        # Text in another direction, such as a mark in the margin, comes last.
+        # Text in a different direction, such as a mark in the margin, comes last.
         return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
 
     def _line(self, text: str, start: int, is_hyphenated: bool) -> tuple[int, Line]:

@@ -301,7 +301,7 @@ def _beside(archive: Archive, part: str) -> Iterator[str]:
 
 
 _DISPLAYED_KINDS = ("percentage", "time")
-"""The kinds of values that calamine returns in another form than a sheet displays."""
+"""The kinds of values that calamine returns in a different form from the one that a sheet displays."""
 
 _MAX_DISPLAYED_CELLS = 200_000
 
@@ -390,7 +390,7 @@ def _with_repeats(content: bytes, root: Element) -> bytes:
     """Return the text of an ods document with the repeats of rows and cells as in its elements."""
     tags = ("table-row", "table-cell", "covered-table-cell")
     elements = [element for element in root.iter() if element.tag in tags]
-    if len(elements) != len(_REPEATED.findall(content)):  # they have another prefix
+    if len(elements) != len(_REPEATED.findall(content)):  # they have a different prefix
         return content
     following = iter(elements)
 

@@ -35,7 +35,7 @@ _SAMPLED = 32  # maximum number of pages to look up in the page cache
 def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
     """Read the pages that continue large rows into the page cache, in another thread, while the block runs.
 
-    Does nothing if the pointer map is already in the page cache, or on systems other than Linux.
+    This does nothing if the pointer map is already in the page cache, or on systems other than Linux.
     """
     with _in_another_thread(_find_descriptor(connection), _read):
         yield
@@ -105,7 +105,7 @@ class RowPages:
     @contextmanager
     def reading_ahead(self, size: int) -> Iterator[None]:
         """Read the first `size` bytes of all rows into the page cache, in another thread, while the block
-        runs. Does nothing if the pointer map is in the page cache already."""
+        runs. This does nothing if the pointer map is in the page cache already."""
         with _in_another_thread(self._descriptor, partial(self._read, size)):
             yield
 

@@ -6,9 +6,9 @@ that reading all of them takes few steps (400 blocks take a tenth of the time of
 the vectors of a better model, computed later, for some of the same passages: each at the same position in its
 block as the first model's vector.
 
-The blocks of a large index have another layout (planes.py). They are listed in `planar_segment` and no longer
-in `segment`, so that an older program that has the file open searches by words alone instead of misreading
-them.
+The blocks of a large index have a different layout (planes.py). They are listed in `planar_segment` and no
+longer in `segment`, so that an older program that has the file open searches by words alone instead of
+misreading them.
 """
 
 from __future__ import annotations
@@ -182,8 +182,9 @@ def is_empty(connection: apsw.Connection) -> bool:
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index, or none of them. Sets up the file so that SQLite can release freed
-    space later."""
+    """Create all tables of a new index, or none of them. This sets up the file so that SQLite can release
+    freed space later.
+    """
     import uuid  # imports `platform`, which takes 3 ms
 
     connection.pragma("auto_vacuum", INCREMENTAL)

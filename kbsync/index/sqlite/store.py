@@ -1008,7 +1008,7 @@ class SqliteStore:
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
         """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
-        from `model`. Adds headings that a passage's text doesn't contain.
+        from `model`. This adds headings that a passage's text doesn't contain.
         """
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)

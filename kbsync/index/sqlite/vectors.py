@@ -3,8 +3,8 @@
 Vectors are in numbered slots, `SLOTS` of them in one block of bytes. A slot holds one float16 vector of one
 model, found by the key of its text; equal texts share a slot. A released slot is zeroed at once (promise
 11), and so is the vector of a better model at the same place of the block in `better`. In a large index,
-blocks have another layout (planes.py), so that the first search of a process reads a quarter of the bytes.
-`tidy` converts the blocks of a file that has grown, or that an earlier version wrote.
+blocks have a different layout (planes.py), so that the first search of a process reads a quarter of the
+bytes. `tidy` converts the blocks of a file that has grown, or that an earlier version wrote.
 
 The first scan reads vectors from the file block by block and caches none, so a command that searches once
 uses little memory. From the second scan on they are cached as int8, and only changed blocks are reread. A
@@ -78,7 +78,7 @@ def find_model(connection: apsw.Connection, name: str) -> Model | None:
 def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Model:
     """Return the model of that name, which is created if it is new. Call inside a transaction.
 
-    Raises `Halted` if its earlier vectors have another length.
+    Raises `Halted` if its earlier vectors have a different length.
     """
     connection.execute("INSERT OR IGNORE INTO model(name, dimensions) VALUES (?, ?)", (name, dimensions))
     model = find_model(connection, name)
@@ -220,7 +220,7 @@ def fill_better(
 ) -> None:
     """Store vectors from `better` for those keys that still have a slot of `model`.
 
-    Call inside a transaction. Drops vectors from models other than `better` in the same blocks.
+    Call inside a transaction. This drops vectors from models other than `better` in the same blocks.
     """
     by_slot = {slot: vectors[key] for key, slot in find_slots(connection, model, vectors).items()}
     for segment, slots in groupby(sorted(by_slot), lambda slot: slot // SLOTS):
@@ -689,7 +689,7 @@ class Matrix:
     def _scan_stored(
         self, model: Model, vector: Vector, segments: Iterable[int], planar: Iterable[int]
     ) -> Cosines:
-        """Return the cosines with the stored vectors. Doesn't import numpy, unless some are `planar`."""
+        """Return the cosines with the stored vectors. This doesn't import numpy, unless some are `planar`."""
         import simsimd
 
         rounded = struct.pack(f"={model.dimensions}e", *vector.tolist())

@@ -308,7 +308,7 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        """Run the block in a transaction, all or nothing; yields the number of this change."""
+        """Run the block in a transaction, all or nothing, yielding the number of this change."""
         with self._guard:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
