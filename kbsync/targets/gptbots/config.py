@@ -129,8 +129,8 @@ def kind_of(path: str, settings: Mapping[str, Any]) -> str:
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how to split the document at `path`, as fields of a request; ignores settings that don't fit its
-    kind.
+    """Return how to split the document at `path`, as fields of a request, ignoring settings that don't fit
+    its kind.
     """
     kind = kind_of(path, settings)
     fields: dict[str, Any] = {"purpose": "QA_FILE"} if kind == "qa" else {}
@@ -155,7 +155,7 @@ def recipe_of(path: str, settings: Mapping[str, Any]) -> str:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" if the recipe has another form."""
+    """Return the settings that a recipe encodes, as text; "" if the recipe has a different form."""
     match = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if match is None:
         return ""

@@ -80,7 +80,7 @@ def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
 def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     """Return a row of the list, with the path from its marker, or from its name if it has no marker.
 
-    The list has no states. A row under another prefix or URL isn't a file of this mirror, but may be an
+    The list has no states. A row under a different prefix or URL isn't a file of this mirror, but may be an
     earlier upload of it.
     """
     remote_id, url = fields["id"], fields.text("source_url")
@@ -92,7 +92,7 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     updated = None if changed is None else int(changed)
     marker = read_marker(base, url)
     if marker is None:
-        # A document with another URL isn't ours, whatever its name (promise 6).
+        # A document with a different URL isn't ours, whatever its name (promise 6).
         parsed = None if url else Naming(prefix, "plain").read_mangled(name)
         path, marker = parsed.path if parsed else None, Marker("")
     else:
@@ -177,9 +177,9 @@ class Marker:
     """The content of a marker.
 
     `path` has the mirror's prefix; without `digest` the other fields are missing, too. A marker without
-    `path` is under another URL: it belongs to another mirror, or to ours before its settings changed. `was`:
-    the document's `update_time` (whole seconds) before the update that wrote the marker; None: it was written
-    with the new document.
+    `path` is under a different URL: it belongs to another mirror, or to ours before its settings changed.
+    `was`: the document's `update_time` (whole seconds) before the update that wrote the marker; None: it was
+    written with the new document.
     """
 
     path: str

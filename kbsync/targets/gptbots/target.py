@@ -86,7 +86,7 @@ _composed = partial(unicodedata.normalize, "NFC")
 def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
     """Return the outcome of each sent document by its `index`, from the response to the request.
 
-    Does no I/O. The order of the response doesn't matter. According to the service's pages, the response
+    This does no I/O. The order of the response doesn't matter. According to the service's pages, the response
     identifies a new document by the sent name and an update by its id; some versions omit the name's
     extension. A document that the response names both as stored and as failed, or not at all, is `Unsure`.
     """
@@ -439,7 +439,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             self._recent_rows.pop(doc_id, None)
 
     async def _find_rows(self, ids: Iterable[str], lookup: Lookup) -> dict[str, MarkedRow]:
-        """Return the current rows of `ids`. Reads the whole list only if it doesn't find an id otherwise."""
+        """Return the current rows of `ids`. This reads the whole list only if it doesn't find an id
+        otherwise.
+        """
         # Look up ids with a known page first: their pages show where the others are.
         for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):
             for _ in range(MAX_LOOKUP_PAGES):

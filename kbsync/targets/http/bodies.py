@@ -84,7 +84,7 @@ class RequestBody(httpx.AsyncByteStream):
 def json_text(value: Any) -> bytes:
     """Return JSON as bytes.
 
-    Replaces lone surrogates, which occur in undecodable file names, with question marks.
+    This replaces lone surrogates, which occur in undecodable file names, with question marks.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace")

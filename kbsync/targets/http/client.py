@@ -206,8 +206,8 @@ class Client:
         return slow
 
     def with_base_url(self, address: str, classify_response: ResponseClassifier) -> Client:
-        """Return a client for another path on the host, with its own `classify_response` and the same gate,
-        breaker and connections.
+        """Return a client for a different path on the host, with its own `classify_response` and the same
+        gate, breaker and connections.
         """
         other = copy(self)
         other._base, other.classify_response = httpx.URL(address), classify_response
@@ -305,7 +305,7 @@ class Client:
         if it isn't a stream.
 
         Close the iterator if you leave early. Errors as in `post_form`, even if the connection breaks in the
-        middle. Limits each wait for bytes and the number of bytes.
+        middle. Each wait for bytes and the number of bytes are limited.
         """
         async with self._slot() as (burst, number):
             started_at, outcome = self._steady(), None
@@ -546,8 +546,8 @@ class Client:
         )
 
     async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpResponse:
-        """Return the response. Follows redirects of a GET only within the target's origin, because the key
-        must not be sent elsewhere.
+        """Return the response. This follows redirects of a GET only within the target's origin, because the
+        key must not be sent elsewhere.
         """
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()

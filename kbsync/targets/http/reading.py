@@ -1,8 +1,8 @@
 """Reads a service's responses: single fields without trusting them, and whole lists.
 
-A missing field, or one of another type, reads as None, "" or empty. Lists are unreliable: the order may be
-undocumented, there may be no cursor, `total` may be wrong, missing or text, a page beyond the end may repeat
-the last one, and rows move from page to page while others add and delete documents.
+A missing field, or one of a different type, reads as None, "" or empty. Lists are unreliable: the order may
+be undocumented, there may be no cursor, `total` may be wrong, missing or text, a page beyond the end may
+repeat the last one, and rows move from page to page while others add and delete documents.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def number(value: object) -> float | None:
 def seconds_of(value: object) -> float | None:
     """Return a time in epoch seconds.
 
-    Accepts seconds or milliseconds, as number or digits, and ISO 8601 (UTC by default).
+    This accepts seconds or milliseconds, as number or digits, and ISO 8601 (UTC by default).
     """
     if isinstance(value, str) and (count := number_in(value.strip())) is not None:
         value = count
@@ -177,7 +177,7 @@ def batches(ids: Iterable[str], limit: int) -> Iterator[tuple[str, ...]]:
 
 PAGE_SIZE = 100
 SWEEPS = 3
-_MIN_PAGE_CAP = 10  # the smallest default page size of services; shorter pages have another cause
+_MIN_PAGE_CAP = 10  # the smallest default page size of services; shorter pages have a different cause
 _ENOUGH = 0.8
 """Minimum share of the base's document count that a list must contain; the count may be slightly off."""
 
@@ -305,7 +305,7 @@ async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple
     one for each id.
 
     Few services document the order of their list. If the first page is oldest first, the newest documents are
-    on the last one. Stops at a page without any of them.
+    on the last one. The search stops at a page without any of them.
     """
     rows: dict[str, R] = {}
     number, step, size, requests = 1, 1, PAGE_SIZE, 0

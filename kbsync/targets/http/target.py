@@ -219,7 +219,7 @@ class ServiceTarget(Target, Generic[Row]):
     def prepare(self) -> None:
         """Set the attributes that the service's calls need in addition to `_config` and `_client`.
 
-        Sends no request.
+        This sends no request.
         """
 
     def headers(self) -> Mapping[str, str]:
@@ -556,7 +556,7 @@ class ServiceTarget(Target, Generic[Row]):
         return {remote_id: row.status for remote_id, row in rows.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id; a missing one counts as success. Sends no batch after a `Halted`."""
+        """Delete each remote id; a missing one counts as success. This sends no batch after a `Halted`."""
         if self.deletes_in_turn:
             return await self._deletions.delete(ids, self._remove_batch)
         ids = tuple(dict.fromkeys(ids))

@@ -104,7 +104,7 @@ def path_attributes(path: str) -> dict[str, str]:
 def row_of(row: Fields, prefix: str = "") -> DocumentRow:
     """Return a file in a store as a row.
 
-    Without our mark, or under another prefix, it belongs to somebody else.
+    Without our mark, or under a different prefix, it belongs to somebody else.
     """
     remote_id, created, status = row.text("id"), row.count("created_at"), status_of(row)
     attributes = row.object("attributes")

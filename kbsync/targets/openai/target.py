@@ -264,7 +264,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def aclose(self) -> None:
         """Close the target.
 
-        Deletes files that are waiting to be attached, because the next run would upload them again.
+        This deletes files that are waiting to be attached, because the next run would upload them again.
         """
         waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._attaching]
         self._uploaded.clear()

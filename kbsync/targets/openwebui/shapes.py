@@ -130,7 +130,7 @@ def safe(name: str) -> str:
 def safe_folder(path: str) -> str:
     """Return the folder of the file at `path`, "" for none.
 
-    Avoids empty names, for which the server would create a new folder each time.
+    This avoids empty names, for which the server would create a new folder each time.
     """
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 

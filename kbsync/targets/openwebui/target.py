@@ -154,9 +154,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Return the states: a linked file is searchable, because the server links a file once its passages
         are in the base.
 
-        Reads a page of the base first, then the user's newest files, which may still be waiting, then more
-        pages for finished files, and the rest one by one. If the base already has a file's text, this changes
-        the text (`_finish`).
+        This reads a page of the base first, then the user's newest files, which may still be waiting, then
+        more pages for finished files, and the rest one by one. If the base already has a file's text, this
+        changes the text (`_finish`).
         """
         wanted, newest = set(ids), dict[str, StoredFile]()
         rows = await self._find_linked(wanted)
@@ -239,10 +239,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Have a file indexed although the base already has its text, which the server would refuse.
 
         To make the text different, adds a last line with the file's path to the indexed text, not to the
-        original. Does the same to one of two equal files that the server accepted at the same time: removing
-        one would remove the passages of both. If a response was lost, the server may still be indexing, and
-        indexing again would duplicate the passages: so this skips a file whose indexing began only recently,
-        in this process or another. A read-only command changes nothing.
+        original. This does the same to one of two equal files that the server accepted at the same time:
+        removing one would remove the passages of both. If a response was lost, the server may still be
+        indexing, and indexing again would duplicate the passages: so this skips a file whose indexing began
+        only recently, in this process or another. A read-only command changes nothing.
         """
         file = await self._read_file(remote_id)
         if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):

@@ -44,8 +44,8 @@ class PostgresTarget(IndexedTarget):
     ) -> PostgresTarget:
         """Open the knowledge base in the database of `config`, without loading a model.
 
-        Connects only if `has_to_be` is set, which requires an existing knowledge base. Raises `UsageError` if
-        that is missing, if psycopg isn't installed or if the password can't be read.
+        This connects only if `has_to_be` is set, which requires an existing knowledge base. Raises
+        `UsageError` if that is missing, if psycopg isn't installed or if the password can't be read.
         """
 
         def store() -> Store:
@@ -88,7 +88,7 @@ class PostgresTarget(IndexedTarget):
 def token_of(context: TargetContext) -> UUID | None:
     """Return the token that identifies the mirror in the database, even if its prefix changes.
 
-    Creates a missing token, except with `context.read_only`. Raises `TargetError` if it can't be
+    This creates a missing token, except with `context.read_only`. Raises `TargetError` if it can't be
     written.
     """
     folder = context.state_dir / "kb" / context.mirror

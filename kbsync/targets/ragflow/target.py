@@ -138,7 +138,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """Delete a batch.
 
-        Sends nothing for an empty batch: versions up to 0.24 would delete all documents of the dataset.
+        This sends nothing for an empty batch: versions up to 0.24 would delete all documents of the dataset.
         """
         if not ids:
             return True

@@ -116,7 +116,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         bad_key(code=_BAD_KEY),
         # No such model or call, regardless of the HTTP status.
         missing(code=_NOT_SERVED),
-        # TEI serves a model of another kind.
+        # TEI serves a model of a different kind.
         missing(pattern=_WRONG_MODEL, when=_reports_failure),
         # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),
@@ -457,7 +457,7 @@ class RerankService:
         """Return (index, score) for every text, best first. Texts beyond `most_texts` keep their order at the
         end.
 
-        Gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
+        This gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
         # Some services refuse the whole request because of one empty text.
         passages = [text[: self._dialect.max_length] or " " for text in texts[: self.most_texts]]

@@ -171,8 +171,8 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
     """Return (index, score) for all `count` texts, best first; texts missing from the response keep their
     order at the end.
 
-    A row without an index has its position as its index. Ignores unknown indexes, and uses the best of
-    several scores for one text. Raises `NonsenseError`.
+    A row without an index has its position as its index. Unknown indexes are ignored, and the best of several
+    scores for one text counts. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
     for position, item in enumerate(_list_of(body)):

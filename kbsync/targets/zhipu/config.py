@@ -251,7 +251,7 @@ def recipe_of(slicing: Mapping[str, Any]) -> str | None:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" if the recipe has another form."""
+    """Return the settings that a recipe encodes, as text; "" if the recipe has a different form."""
     match = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if match is None:
         return ""

@@ -277,7 +277,7 @@ RULES: tuple[ErrorRule, ...] = (
         Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in rules.SERVER_ERROR
     ),
     # A missing document is a 404, or a 400 for its id; 500 is an internal error. Accepting this message under
-    # another code could make an existing document count as deleted (promise 10).
+    # a different code could make an existing document count as deleted (promise 10).
     ErrorRule(
         NotFound,
         code={"400"},
@@ -328,7 +328,7 @@ RULES: tuple[ErrorRule, ...] = (
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Return None if both body and HTTP status report success, otherwise the error.
 
-    Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
+    This reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
     precedence.
     """
     body = response.fields

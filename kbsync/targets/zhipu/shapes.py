@@ -50,7 +50,8 @@ def number_of(some_id: str) -> int | str:
 
 
 def created_of(remote_id: str) -> float | None:
-    """Return when an id was created, in epoch seconds by the service's clock; None for ids of another shape.
+    """Return when an id was created, in epoch seconds by the service's clock; None for ids of a different
+    shape.
 
     Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified against ids and response times of
     the service. The service doesn't document this, so kbsync uses these times for confirmation and sorting,
