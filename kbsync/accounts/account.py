@@ -117,15 +117,15 @@ class Bases:
         """The id in the config."""
 
     def check_changeable(self) -> None:
-        """Raise `NotOffered` if the service can't change and delete bases. Sends no request."""
+        """Raise `NotOffered` if the service can't change and delete bases. This sends no request."""
         if self.no_changes:
             raise NotOffered(self.no_changes)
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings in the service's format, for `create` and `update` to send.
 
-        Sends no request itself. Raises `Rejected` for an unknown setting, or a value that the service doesn't
-        accept.
+        This sends no request itself. Raises `Rejected` for an unknown setting, or a value that the service
+        doesn't accept.
         """
         raise NotImplementedError
 

@@ -58,7 +58,7 @@ class OpenaiBases(Bases):
 
     async def delete(self, base_id: str) -> None:
         """Delete the files that kbsync uploaded to the store, then the store; the service wouldn't delete the
-        files. Deletes the store last, because only its list shows which files are ours: after an
+        files. kbsync deletes the store last, because only its list shows which files are ours: after an
         interruption, the user can run this again.
         """
         path = f"/vector_stores/{base_id}"

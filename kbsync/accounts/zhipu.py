@@ -300,7 +300,7 @@ class ZhipuApplications(Applications):
         return await create_once(request.name or "", "an application", self.list_all, create, command)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
-        """Send only the changed fields. Always sends the bases together with their search settings."""
+        """Send only the changed fields. This always sends the bases together with their search settings."""
         path, body = _application_path(application_id), _application_body(request, Fields())
         if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))

@@ -101,7 +101,7 @@ class ZhipuAnswers:
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
         """Return the sources of an answer.
 
-        Ignores errors, because an answer is useful even without sources.
+        This ignores errors, because an answer is useful even without sources.
         """
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
