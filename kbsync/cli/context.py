@@ -44,9 +44,9 @@ def resolve(
     """Return the locations that a user in `cwd` (None: the working directory) may mean by `typed`. All
     commands that take a path use this.
 
-    Resolves it against the directory, then against each mirror's folder. Paths that exist or are in the state
-    (`is_known`) come before others; if several mirrors have the path, it returns all of them. The list is
-    empty if the path is in no mirror.
+    This resolves `typed` against the directory, then against each mirror's folder. Paths that exist or are in
+    the state (`is_known`) come before others; if several mirrors have the path, it returns all of them. The
+    list is empty if the path is in no mirror.
     """
     roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in mirrors}
     absolute = _real((cwd or Path.cwd()) / typed)

@@ -72,7 +72,7 @@ def _is_mirrored(
 
     def has_passed(tx: Tx) -> bool:
         records = [record for name in names if (record := tx.mirrors.named(name)) is not None]
-        # A mirror with that name may have had another folder.
+        # A mirror with that name may have had a different folder.
         return any(record.last_pass is not None and Path(record.folder) == root for record in records)
 
     file = places.state_dir(environ, config=config) / STATE_FILE

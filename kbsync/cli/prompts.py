@@ -54,7 +54,7 @@ def confirm(question: str, action: str, *, yes: bool) -> bool:
 def confirm_by_typing(
     action: str, name: str, typed: str | None, called: str = "name", metavar: str = "NAME"
 ) -> None:
-    """Require the user to type the name, now or with `--yes`. Raises `UsageError` for another name, or
+    """Require the user to type the name, now or with `--yes`. Raises `UsageError` for a different name, or
     without a terminal.
 
     `called`: what to type if it isn't a name; `metavar`: its name in the help of `--yes`.

@@ -94,7 +94,7 @@ def command(
 def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) -> None:
     """Ask one question after another, each with the conversation so far.
 
-    Stores nothing on disk. Raises only errors that would affect every further question, too.
+    This stores nothing on disk. Raises only errors that would affect every further question, too.
     """
     output, turns = Output(), list[Turn]()
     with contextlib.suppress(KeyboardInterrupt):

@@ -162,7 +162,7 @@ def _check_route(endpoint: Endpoint) -> Iterator[CheckResult]:
 def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[CheckResult]:
     """Check the connection and its certificate.
 
-    Sends no request, because that would need a valid URL of the service.
+    This sends no request, because that would need a valid URL of the service.
     """
     from kbsync.targets.http import connection
 

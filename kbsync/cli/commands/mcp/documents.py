@@ -77,7 +77,7 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
 
 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
-    """Return the documents of the files that `path` may refer to. Reads the disk."""
+    """Return the documents of the files that `path` may refer to. This reads the disk."""
     with open_state(chosen, must_exist=True) as state:
         documents = list[Located]()
         for name, below in paths_of(chosen, state, path, AWAY):
@@ -87,7 +87,7 @@ def documents_at(chosen: Installation, path: str) -> list[Located]:
 
 
 def mirror_with(alone: Installation, path: str) -> list[str]:
-    """Return the name of the only mirror that has `path`, on disk or in its state. Reads the disk."""
+    """Return the name of the only mirror that has `path`, on disk or in its state. This reads the disk."""
     [mirror] = alone.mirrors
 
     def is_in_state(tx: Tx) -> bool:

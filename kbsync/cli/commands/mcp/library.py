@@ -244,7 +244,7 @@ class Library:
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
         """Wait at most `seconds` for all files now in the folders to be indexed.
 
-        Returns notes on gaps. Doesn't wait for mirrors that are halted or have no running kbsync. With 0
+        Returns notes on gaps. This doesn't wait for mirrors that are halted or have no running kbsync. With 0
         seconds, it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time

@@ -47,7 +47,7 @@ restarting."""
 
 
 def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
-    """Respond and mirror until the client disconnects or a signal arrives. Ends the process."""
+    """Respond and mirror until the client disconnects or a signal arrives. This ends the process."""
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
         asyncio.run(_run(open_mirrors, answering, signals, end))
 
@@ -117,7 +117,7 @@ class Mirroring:
             free_checks = 0 if has_run else free_checks + 1
 
     async def follow_config(self) -> None:
-        """Follow changes to the config until cancelled. Ignores a config with errors."""
+        """Follow changes to the config until cancelled. This ignores a config with errors."""
         open_mirrors, complaint, last = self._open_mirrors, "", self._open_mirrors.installation.config
         while True:
             await asyncio.sleep(READ_CONFIG_EVERY)

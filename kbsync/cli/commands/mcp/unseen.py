@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the folder of the only mirror differs from its state, in files or in bytes. Reads the
-    disk.
+    """Return whether the folder of the only mirror differs from its state, in files or in bytes. This reads
+    the disk.
 
-    Stops at the first difference. Returns True if `is_given_up` becomes true.
+    It stops at the first difference. Returns True if `is_given_up` becomes true.
     """
     [mirror] = alone.mirrors
     root = Path(os.path.realpath(mirror.folder))
