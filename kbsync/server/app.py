@@ -468,8 +468,8 @@ class ListenerApp:
         return _accepted("remove", mirror)
 
     def _add(self, typed: str, name: str | None, config_path: Path) -> tuple[str, list[str]]:
-        """Return the name of the new mirror, and notes on other mirrors with the same files. Reads the disk,
-        so it may block. Raises `UsageError`.
+        """Return the name of the new mirror, and notes on other mirrors with the same files. This reads the
+        disk, so it may block. Raises `UsageError`.
         """
         expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
         # A user of the page doesn't know the daemon's working directory.
@@ -513,8 +513,8 @@ class ListenerApp:
             raise HTTPException(409, str(error)) from error
 
     async def _payload_of(self, request: Request) -> dict[str, Any]:
-        """Return the body of a request from our own page. Refuses requests that a browser may have sent for
-        another site's page.
+        """Return the body of a request from our own page. This refuses requests that a browser may have sent
+        for another site's page.
         """
         headers = request.headers
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")

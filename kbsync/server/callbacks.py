@@ -102,8 +102,8 @@ class CallbackRoute:
 
 
 def document_in(body: bytes) -> str | None:
-    """Return the id of the event's document, or None for any other body. Ignores the status that the event
-    reports.
+    """Return the id of the event's document, or None for any other body. This ignores the status that the
+    event reports.
     """
     try:
         payload = json.loads(body)
