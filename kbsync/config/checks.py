@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield all conflicts in `config`. Reads the disk if a setting has a path."""
+    """Yield all conflicts in `config`. This reads the disk if a setting has a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
     yield from name_conflicts(config.mirrors)
@@ -123,7 +123,7 @@ def prefixes_clash(prefix: str, other: str) -> bool:
 
 
 def overlap(path: Path, other: Path) -> bool:
-    """Return whether both are one directory, or one is inside the other; follows symlinks."""
+    """Return whether both are one directory, or one is inside the other, following symlinks."""
     return is_inside(path, other) or is_inside(other, path)
 
 

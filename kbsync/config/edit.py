@@ -144,7 +144,7 @@ def _items(text: str) -> list[_Item]:
 
 
 def _end_of(event: yaml.Event, events: Iterator[yaml.Event]) -> int:
-    """Return the position after the last character of the node that begins with `event`; consumes its
+    """Return the position after the last character of the node that begins with `event`, consuming its
     events.
     """
     _, end = _span(event)

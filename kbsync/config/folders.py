@@ -43,9 +43,9 @@ def add_mirror(
 ) -> Config:
     """Add a mirror of `folder` to the config, and return the new config.
 
-    `other_name`: how to choose another name. `settings`: the mirror's other keys; without a target it gets a
-    built-in knowledge base. Raises `UsageError`, also if the config can't be edited, and
-    then changes nothing.
+    `other_name`: how to choose a different name. `settings`: the mirror's other keys; without a target it
+    gets a built-in knowledge base. Raises `UsageError`, also if the config can't be edited, and then changes
+    nothing.
     """
 
     added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder)), **settings}

@@ -219,7 +219,7 @@ def read_only_mount(path: Path) -> Path | None:
 
 
 def is_inside(inner: Path, outer: Path) -> bool:
-    """Return whether `inner` is `outer` or below it; follows symlinks; neither needs to exist."""
+    """Return whether `inner` is `outer` or below it, following symlinks; neither needs to exist."""
     return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
