@@ -199,7 +199,7 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
     """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
     read.
 
-    Reads at most one byte beyond `expected.size`, in pieces. Raises ShortageError, never OSError.
+    This reads at most one byte beyond `expected.size`, in pieces. Raises ShortageError, never OSError.
     """
     spool = Spool(path)
     stamp = _read(root, path, spool, expected)
@@ -245,7 +245,7 @@ def copy_growing(
 ) -> Spooled | ReadProblem:
     """Return a copy of a file that never goes quiet, if it only grows or pauses for a moment.
 
-    Accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
+    This accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
     `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise raises
     Unstable, with a sample for the next time. Raises StateError as `copy_stable` does.
     """

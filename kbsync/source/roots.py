@@ -80,8 +80,8 @@ def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the bind mount that contains `folder` (a real path), or one below it; None if there is none.
 
-    A bind mount shows a part of a file system at another path, as container volumes do. One that shows it at
-    its own path, as in service sandboxes, doesn't count.
+    A bind mount shows a part of a file system at a different path, as container volumes do. One that shows it
+    at its own path, as in service sandboxes, doesn't count.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
     # Reversed, because the later of two mounts at one point is visible.
@@ -183,7 +183,7 @@ def storable_inode(ino: int) -> int:
 
 @contextmanager
 def opened_root(root: Path) -> Iterator[int]:
-    """Yield a descriptor of the folder `root`; raises OSError."""
+    """Yield a descriptor of the folder `root`. Raises OSError."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield fd

@@ -81,8 +81,8 @@ class FolderListing:
     """One directory that differs from its stored rows.
 
     With a `problem` it couldn't be listed: everything below is unknown, and `version` and all other fields
-    are empty. `changed`: entries that are new or have another stamp, or all entries if the directory is
-    `new`, stored under another version (`reselect`), or at or below one that had a problem before.
+    are empty. `changed`: entries that are new or have a different stamp, or all entries if the directory is
+    `new`, stored under a different version (`reselect`), or at or below one that had a problem before.
     `gone_folders`: no longer on disk. `excluded_folders`: on disk, but the rules no longer enter them.
     `mount`: what is mounted there (`identify_mount`). `changed_mount`: the folder, at or above a missing
     name, where a disk was mounted, unmounted or replaced since it was last listed, so what is missing may

@@ -78,8 +78,8 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Check paths that should be missing, as `stat_path` does; a path that exists only in another spelling
-    counts as MISSING.
+    """Check paths that should be missing, as `stat_path` does; a path that exists only in a different
+    spelling counts as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
@@ -87,7 +87,7 @@ def stat_exactly(
 
 
 def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
-    """Return the paths that lead to an entry with another spelling, or through such a folder.
+    """Return the paths that lead to an entry with a different spelling, or through such a folder.
 
     Some file systems don't distinguish `a.md` from `A.md`, or composed from decomposed letters: after a
     rename from one to the other, the old path still leads to the file. Only a listing shows the real name.
@@ -118,7 +118,7 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
 
 
 def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
-    """Return the names that a folder doesn't list, although their entry exists in another spelling."""
+    """Return the names that a folder doesn't list, although their entry exists in a different spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
     unlisted = set(names)

@@ -179,7 +179,7 @@ class Watch:
         ignores: Callable[[str], bool],
         is_unreadable: Callable[[str], bool],
     ) -> None:
-        """Prepare the watch. Needs a running loop, in whose thread `on_hints` and `on_wake` are called;
+        """Prepare the watch. This needs a running loop, in whose thread `on_hints` and `on_wake` are called;
         `ignores` and `is_unreadable` are called in another thread."""
         self._folder = folder
         self._state_dir = state_dir
@@ -427,8 +427,8 @@ class Watcher:
     async def check(self) -> list[WatchProblem]:
         """Check whether hints can be trusted, and fix what is possible before returning.
 
-        Reports problems of the root at every check while they last, other problems once. This is cheap if
-        there are no problems.
+        Problems of the root are reported at every check while they last, other problems once. This is cheap
+        if there are no problems.
         """
         self._wake.check()
         async with self._lock:
