@@ -132,8 +132,8 @@ class Origin:
 class MatchedWord:
     """A word of a question that a document contains, and its contribution to `Reasons.words`.
 
-    `written`: its form in the document, if that differs: without a typo, with another ending, in the other
-    Chinese script.
+    `written`: its form in the document, if that differs: without a typo, with a different ending, in the
+    other Chinese script.
     """
 
     word: str

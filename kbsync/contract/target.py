@@ -253,7 +253,7 @@ class Target(ABC):
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return a short hash of everything, except the bytes, that determines how `path` is indexed.
 
-        Does no I/O.
+        This does no I/O.
         """
 
     @abstractmethod
