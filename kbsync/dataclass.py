@@ -24,7 +24,9 @@ else:
     `__init__`."""
 
     def dataclass(cls=None, /, *, frozen=False, repr=True, eq=True, slots=False, kw_only=False):
-        """Turn a class into a dataclass. Takes those arguments of the standard decorator that kbsync uses."""
+        """Turn a class into a dataclass. This takes those arguments of the standard decorator that kbsync
+        uses.
+        """
 
         def make(cls):
             written = set(vars(cls))

@@ -149,7 +149,7 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target already has a document with this name; the same bytes can be sent under another name."""
+    """The target already has a document with this name; the same bytes can be sent under a different name."""
 
 
 class Unfit(Rejected):

@@ -211,5 +211,5 @@ def _mirrors_leading_to(
     # Keys are needed only from here on.
     mirrors = [mirror for mirror in with_secrets().config.mirrors if mirror.target.type == base.target]
     for mirror in sorted(mirrors, key=lambda mirror: mirror.name != name):
-        # A mirror with another name may use the same base.
+        # A mirror with a different name may use the same base.
         yield dataclasses.replace(mirror, name=name, prefix=base.prefix)

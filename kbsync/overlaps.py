@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def describe_overlaps(config: Config, name: str) -> Iterator[str]:
-    """Yield a sentence for each mirror that shares files with the mirror `name`. Reads the disk, so it may
-    block.
+    """Yield a sentence for each mirror that shares files with the mirror `name`. This reads the disk, so it
+    may block.
     """
     from kbsync.core.selection import IGNORE_FILE
 
@@ -73,7 +73,7 @@ MIN_EQUAL_SHARE = 0.9
 def refuse_moved_folder(installation: Installation, folder: Path) -> None:
     """Raise `UsageError` if `folder` has the files of a mirror whose own folder is missing.
 
-    Reads only file sizes, and of at most `MAX_SAMPLE` files. Does nothing if the state can't be read.
+    This reads only file sizes, and of at most `MAX_SAMPLE` files. It does nothing if the state can't be read.
     """
     lost = [m for m in installation.config.mirrors if not os.path.lexists(os.path.realpath(m.folder))]
     for mirror in lost:

@@ -77,8 +77,8 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Raise `SystemExit` for SIGTERM and SIGHUP inside the context, so that no unfinished file stays. Leaves
-    alone any signals that have a handler or are ignored, and any thread other than the main one.
+    """Raise `SystemExit` for SIGTERM and SIGHUP inside the context, so that no unfinished file stays. This
+    leaves alone any signals that have a handler or are ignored, and any thread other than the main one.
     """
 
     def end(number: int, _frame: object) -> None:
