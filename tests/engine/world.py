@@ -349,6 +349,11 @@ class World:
         finally:
             store.close()
 
+    async def run_in_thread(self, call: Callable[[], Any]) -> Any:
+        """Run `call` in a thread while the clock stands still."""
+        assert self._executor is not None
+        return await asyncio.wrap_future(self._executor.submit(call))
+
     def make_run(self, store: StateStore) -> Mirror:
         context = RunContext(self.state, identities(self.configured))
         run = Mirror(self.settings, store, self.open_target, self.clock, context, on_decided=self._check)
