@@ -40,7 +40,7 @@ from kbsync.contract.searching import Query, parse_types
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status
 from kbsync.core.text import number_in, path_at
-from kbsync.engine.clock import RunQuery, run_in_loop
+from kbsync.engine.clock import RunQuery, log_bug, run_in_loop
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
@@ -603,8 +603,8 @@ class ListenerApp:
         except StateError:
             # The worker hits the same error and logs it.
             return
-        except Exception:
-            log.exception("callback.failed", mirror=mirror)
+        except Exception as error:
+            log_bug("callback.failed", error, mirror=mirror)
 
 
 @cache

@@ -11,12 +11,10 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import structlog
 from starlette.types import Message, Receive, Scope, Send
 
+from kbsync.engine.clock import log_bug
 from kbsync.errors import StateError
-
-log = structlog.get_logger("kbsync")
 
 MAX_CLIENTS = 16
 POLL_EVERY = 1.0
@@ -113,8 +111,7 @@ class EventHub:
             except StateError as error:
                 news = str(error)
             except Exception as error:  # the pages show the error, and the next round tries again
-                log.exception("page.failed")
-                news = type(error).__name__
+                news = log_bug("page.failed", error)
             if news != known or rounds >= RESEND_EVERY / POLL_EVERY:
                 known, rounds = news, 0
                 await self._publish()
@@ -126,8 +123,8 @@ class EventHub:
             event = encoded("frame", await self._frame())
         except StateError as error:
             event = encoded("trouble", {"detail": str(error)})
-        except Exception:
-            log.exception("page.failed")
+        except Exception as error:
+            log_bug("page.failed", error)
             return
         for client in self.clients:
             client.give(event)

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
-from kbsync.errors import StateError
+from kbsync.errors import OUT_OF_MEMORY, StateError
 from kbsync.once import run_once
 from kbsync.server import events
 from kbsync.server.events import ABORT, EventHub, EventStream, OpenPage
@@ -167,6 +168,19 @@ async def test_error_does_not_end_the_stream(error: Exception, names_before: lis
         await watched.turn(2)
         names = [event.partition("\n")[0] for event in reader.events]
         assert names == [f"event: {name}" for name in (*names_before, "frame")]
+
+
+@pytest.mark.parametrize("part", ["_frame", "_news"])
+async def test_lack_of_memory_is_logged_with_its_reason(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_watched: WatchedMirrors) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(WatchedMirrors, part, fail)
+    with capture_logs() as lines:
+        async with reading(WatchedMirrors()):
+            pass
+    reason = {"event": "page.failed", "reason": OUT_OF_MEMORY, "log_level": "error"}
+    assert lines and all(line == reason for line in lines)
 
 
 async def test_every_stream_ends_with_the_listener() -> None:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import jsonschema
-import structlog
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
@@ -45,12 +44,10 @@ from kbsync.config.kinds import read_since
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import cursor, path_at, printable, printable_lines
-from kbsync.engine.clock import RunQuery, run_directly, run_in_loop
+from kbsync.engine.clock import RunQuery, log_bug, run_directly, run_in_loop
 from kbsync.engine.status import SHOWN
 from kbsync.errors import UsageError
 from kbsync.search import filters_in_words, hit_json, shortened
-
-log = structlog.get_logger("kbsync")
 
 SCHEME = "kbsync://"
 RESOURCES_PER_PAGE = 100
@@ -584,8 +581,7 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no response within {RESPONSE_SECONDS:.0f} s: a folder or a service hangs; try again later"
     if code_of(error) is None:
-        log.exception("answer.failed")
-        return "this is a bug in kbsync; its log on stderr has the details"
+        return log_bug("answer.failed", error)
     return sentence_of(error)
 
 
