@@ -17,7 +17,7 @@ from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of
 from kbsync.cli.options import Choices, GlobalOption, examples, folder_options, json_option, shared_options
 from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
-from kbsync.core.text import path_argument, printable, shell_word
+from kbsync.core.text import path_argument, printable, shell_command
 from kbsync.errors import UsageError
 
 COMMANDS = {
@@ -77,12 +77,23 @@ NEAR_MISS = 0.75
 """Minimum similarity for a suggestion: `serch` suggests `search`, but `version` doesn't suggest `verify`."""
 
 
+_QUIET = ("-q", "--quiet")
+"""Options that a command to paste omits, because it may print more."""
+
+_COMMAND_LINE = "kbsync.command_line"
+"""The key of the words as typed, after `kbsync`, in click's context."""
+
 MODULES = {"kb": "kb.bases", "doctor": "doctor.command", "mcp": "mcp.command"}
 """Commands that have their own package."""
 
 
 class LazyCommands(click.Group):
     """Loads one command at a time: `search` must not wait for imports that only the daemon needs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the command line for suggestions, then parse it."""
+        ctx.meta[_COMMAND_LINE] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names."""
@@ -136,7 +147,7 @@ class LazyCommands(click.Group):
                 ctx.exit()
             args = [*args[1:], "--help"]
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            raise _unknown(ctx, args[0])
+            raise _unknown(ctx, args)
         name, resolved, rest = super().resolve_command(ctx, args)
         if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and resolved is not None:
             # Report an invalid option of the command before a misplaced global option.
@@ -144,16 +155,18 @@ class LazyCommands(click.Group):
         return name, resolved, rest
 
 
-def _unknown(ctx: click.Context, name: str) -> click.UsageError:
-    """Return the error for an unknown command: it suggests the nearest one or, for a folder, the command line
-    that mirrors it.
+def _unknown(ctx: click.Context, args: Sequence[str]) -> click.UsageError:
+    """Return the error for an unknown command, the first of `args`: it suggests the nearest one or, for a
+    folder, the command line that mirrors it.
     """
+    name, *after = args
     if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
-        once = "--once " if ctx.params.get("once") else ""
-        return click.UsageError(
-            f"{printable(name)} is a folder, not a command; to mirror it: "
-            f"kbsync {once}--folder {shell_word(path_argument(name))}"
-        )
+        before = ctx.meta[_COMMAND_LINE][: -len(args)]
+        if {word.partition("=")[0] for word in (*before, *after)} & {"--config", "--folder"}:
+            before, after = ["--once"] if ctx.params.get("once") else [], []
+        words = ("kbsync", *before, "--folder", path_argument(name), *after)
+        line = shell_command(word for word in words if word not in _QUIET)
+        return click.UsageError(f"{printable(name)} is a folder, not a command; to mirror it: {line}")
     suggestion = nearest(name, COMMANDS, alike=NEAR_MISS)
     hint = f"Did you mean {suggestion!r}?" if suggestion else f"Commands are: {', '.join(COMMANDS)}."
     return click.UsageError(f"No such command {name!r}. {hint}", ctx)
@@ -266,7 +279,7 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
             parse_query(Query(query))
         except UsageError as problem:
             return printable(f"{hint}; {problem}")
-    line = " ".join(map(shell_word, ("kbsync", *arguments[:at], *options, "--", query)))
+    line = shell_command(("kbsync", *arguments[:at], *options, "--", query))
     return printable(f"{hint}: {line}")
 
 
@@ -285,8 +298,8 @@ def _split_query(command: click.Command, arguments: Sequence[str]) -> tuple[list
         if word == "--":
             return options, words + rest
         name = word.partition("=")[0] if word.startswith("--") else word
-        if word in ("-q", "--quiet"):
-            continue  # a command to paste may print more
+        if word in _QUIET:
+            continue
         if name in takes_value:
             options.append(word)
             if takes_value[name] and word == name:

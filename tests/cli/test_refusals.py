@@ -93,6 +93,12 @@ WRONG = (
     wrong("--json status", "--json"),
     wrong("docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
     wrong("--once docs", "to mirror it: kbsync --once --folder docs"),
+    wrong("--state-dir s docs", "to mirror it: kbsync --state-dir s --folder docs"),
+    wrong(
+        "--once --target openai --base b docs --state-dir=s",
+        "to mirror it: kbsync --once --target openai --base b --folder docs --state-dir=s",
+    ),
+    wrong("--config x.yaml --once docs", "to mirror it: kbsync --once --folder docs"),
     wrong("search x --after someday", "2026-01-31", before=mirrored),
     wrong(
         "search x --after 9999-12-31T23:59:59-12:00",
