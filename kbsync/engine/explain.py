@@ -416,19 +416,19 @@ def _halt(
 # -- why a file is left out, as a clause that may follow "because" ------------------------------------
 
 _BEGINNINGS = (
-    (r"symlink|socket", "it is a"),
-    (r"empty|hidden|excluded by|explicitly included", "it is"),
-    (r"[\d,]+ bytes", "it has"),
-    (r"contains|matches|cannot be", "it"),
+    (r"symlink \(|socket, fifo", "it is a"),
+    (r"empty$|hidden, and left out|excluded by |explicitly included but", "it is"),
+    (r"[\d,]+ bytes, over", "it has"),
+    (r"contains patterns for|matches nothing in|cannot be (?:accessed;|read:)", "it"),
 )
-"""Patterns for the first words of the rules' reasons, each with the subject that makes the reason a
-clause."""
+"""Patterns for the beginnings of reasons without a subject, each with the subject that makes the reason a
+clause. Other reasons may begin with a path, such as `empty rooms/.kbsyncignore:1`."""
 
 
 def clause(reason: str) -> str:
     """Return a reason as a clause; if it has no subject, the file becomes its subject."""
     for beginning, subject in _BEGINNINGS:
-        if re.match(rf"(?:{beginning})\b", reason):
+        if re.match(beginning, reason):
             return f"{subject} {reason}"
     return reason
 

@@ -383,9 +383,15 @@ async def test_missing_mount_is_the_reason(world: World) -> None:
         (".kbsyncignore", 5, FileKind.FILE, "it contains patterns for kbsync"),
     ],
 )
-def test_every_rule_reason_is_a_clause(path: str, size: int, kind: FileKind, expected: str) -> None:
+def test_rule_reason_is_a_clause(path: str, size: int, kind: FileKind, expected: str) -> None:
     rules = Rules(("*.md", "*.png"), ("b.md",), Limits(extensions=frozenset({"md"}), max_bytes=1000))
     assert clause(rules.verdict(path, size, kind).reason).startswith(expected)
+
+
+@pytest.mark.parametrize("folder", ["empty room", "hidden", "5 bytes", "matches", "cannot be", "symlink"])
+def test_sentence_that_begins_with_a_path_gets_no_other_subject(folder: str) -> None:
+    for problem in (f"{folder}/.kbsyncignore:1: a bracket", f"{folder}/.kbsyncignore cannot be read: no"):
+        assert clause(problem) == problem
 
 
 def test_path_outside_every_mirror_lists_the_mirrors() -> None:
