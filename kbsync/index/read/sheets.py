@@ -83,7 +83,7 @@ def read_ods(raw: bytes) -> Parsed:
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
         details[table.get(":name", "")] = _Details(comments, displayed)
     cells = _BESIDE_ELEMENTS.sub(_as_text, archive.read("content.xml"))
-    cells = _BEFORE_CELL.sub(b"", cells)
+    cells = _BEFORE_CELL.sub(b">", cells)
     cells = _with_repeats(cells, content) if has_gaps else cells
     text = _read(archive.for_parser({"content.xml": cells}), lambda name: details.get(name, _Details()))
     archive.require_text(text)
@@ -377,8 +377,8 @@ def _as_text(match: re.Match[bytes]) -> bytes:
     return (match[1] or b"").replace(b"&", b"&amp;").replace(b"<", b"&lt;")
 
 
-_BEFORE_CELL = re.compile(rb"(?<=>)\s+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
-"""Matches the indentation of cells, which calamine treats as an error."""
+_BEFORE_CELL = re.compile(rb">\s+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
+"""Matches the indentation of cells, which calamine treats as an error, and the `>` before it."""
 
 _REPEATED = re.compile(
     rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""
