@@ -306,6 +306,13 @@ MISTAKES = {
         "",
         ("tests/targets/gptbots/test_lookups.py",),
     ),
+    "gateway-confirms-deletions": Mistake(
+        "a document counts as deleted when a gateway lacks the service's calls",
+        "kbsync/targets/zhipu/errors.py",
+        '        call={"base", "detail", "delete"},\n',
+        '        call={"base"},\n',
+        ("tests/targets/test_missing_calls.py",),
+    ),
     "missing-call-is-missing-document": Mistake(
         "a document whose indexing cannot be asked for again is taken for gone",
         "kbsync/targets/zhipu/target.py",
