@@ -179,15 +179,17 @@ def is_older(connection: apsw.Connection) -> bool:
 def migrate(connection: apsw.Connection) -> None:
     """Upgrade the file to `VERSION`, one transaction for each step, so that a crash leaves a complete older
     schema."""
-    if not version_of(connection):
-        with transaction(connection):
-            connection.execute(TABLES)
-            choose_next_upload(connection)
-            connection.pragma("user_version", VERSION)
-    for number in range(version_of(connection), VERSION):
-        with transaction(connection):
-            connection.execute(MIGRATIONS[number - OLDEST])
-            connection.pragma("user_version", number + 1)
+    while (version := version_of(connection)) < VERSION:
+        with transaction(connection, "BEGIN IMMEDIATE"):
+            if version_of(connection) != version:
+                continue  # another process took this step meanwhile
+            if version:
+                connection.execute(MIGRATIONS[version - OLDEST])
+                connection.pragma("user_version", version + 1)
+            else:
+                connection.execute(TABLES)
+                choose_next_upload(connection)
+                connection.pragma("user_version", VERSION)
 
 
 def choose_next_upload(connection: apsw.Connection) -> None:

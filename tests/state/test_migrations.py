@@ -116,6 +116,24 @@ def test_crash_during_an_upgrade_leaves_a_complete_older_schema(
         assert store.read_now(names) == ["renamed"]
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_two_processes_may_create_or_upgrade_the_state_at_once(path: Path, is_new: bool) -> None:
+    if is_new:
+        path = path.with_name("new.db")
+    with closing(open_writer(path)) as connection:
+
+        def overtake(_cursor: apsw.Cursor, statement: str, _values: object) -> bool:
+            if statement.startswith("BEGIN"):
+                connection.exec_trace = None
+                StateStore(path).close()
+            return True
+
+        connection.exec_trace = overtake
+        schema.migrate(connection)
+    with closing(StateStore(path)) as store:
+        assert store.read_now(names) == ([] if is_new else ["renamed"])
+
+
 def test_message_for_an_older_kbsync_does_not_upgrade_its_state(path: Path) -> None:
     with lock.held(path.parent), pytest.raises(LockedError, match="restart it first"):
         StateStore(path, check=False)
