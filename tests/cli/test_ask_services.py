@@ -245,7 +245,8 @@ def test_server_that_answers_itself_accepts_no_model_choice(
 
 def test_foreign_documents_are_counted_but_not_cited(sandboxes: dict[str, AskSandbox]) -> None:
     """The citation numbers are the server's own."""
-    ran = sandboxes["lightrag"].sandbox.run("ask", "the office smells of paint and opens at nine")
+    question = "the office smells like paint and opens at nine, coffee is free"
+    ran = sandboxes["lightrag"].sandbox.run("ask", question)
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
     assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
