@@ -20,7 +20,7 @@ from kbsync_standin.openai.project import (
     UploadedFile,
     VectorStore,
 )
-from kbsync_standin.rules import Refused, Rules, Test, is_flag, is_object, is_string, is_text, or_none, whole
+from kbsync_standin.rules import Refused, Rules, Test, is_object, is_string, is_text, or_none, whole
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BYTES = 512_000_000
@@ -32,7 +32,6 @@ MODEL = "some-model"
 _STORE_TESTS: Mapping[str, Test] = {
     "name": or_none(is_string),
     "metadata": or_none(is_object),
-    "expires_after": or_none(is_object),
 }
 
 _UNSUPPORTED = {
@@ -57,16 +56,6 @@ def _are_attributes(value: Any) -> bool:
     )
 
 
-def _is_strategy(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("type") != "static":
-        return bool(value == {"type": "auto"})
-    static = value.get("static")
-    if not isinstance(static, dict) or static.keys() != {"max_chunk_size_tokens", "chunk_overlap_tokens"}:
-        return False
-    size = static["max_chunk_size_tokens"]
-    return whole(100, 4096)(size) and whole(0, size // 2)(static["chunk_overlap_tokens"])
-
-
 _CHUNK_TESTS: Mapping[str, Test] = {
     "content": is_string,
     "chunk_id": is_text,
@@ -88,8 +77,6 @@ _SEARCH_TESTS: Mapping[str, Test] = {
     "query": is_text,
     "max_num_results": whole(1, 50),
     "filters": is_object,
-    "ranking_options": is_object,
-    "rewrite_query": is_flag,
 }
 
 
@@ -287,20 +274,18 @@ class OpenaiApplication(Project):
             "last_error": error if status == "failed" else None,
             "usage_bytes": len(attached.file.indexed) if status == "completed" else 0,
             "attributes": dict(attached.attributes) if is_marked else {},
-            "chunking_strategy": attached.strategy,
+            "chunking_strategy": AUTO,
         }
         return call.distort("odd-status", row, "status")
 
     @route("POST", "/vector_stores/{store}/files", "attach")
     def _attach(self, call: Call) -> Json:
         store = self._store(call.ids["store"])
-        tests = {"file_id": is_text, "attributes": _are_attributes, "chunking_strategy": _is_strategy}
-        body = call.body(tests, "file_id")
+        body = call.body({"file_id": is_text, "attributes": _are_attributes}, "file_id")
         file = self.documents.get(body["file_id"])
         if file is None:
             raise self._missing(f"No such File object: {body['file_id']}")
-        strategy = body.get("chunking_strategy", AUTO)
-        return self._row(call, self.attach(store, file, body.get("attributes") or {}, strategy, call))
+        return self._row(call, self.attach(store, file, body.get("attributes") or {}, call))
 
     @route("GET", "/vector_stores/{store}/files/{file}", "status")
     def _status(self, call: Call) -> Json:

@@ -21,6 +21,7 @@ _READ_BY_OGX = ("c", "cpp", "css", "csv", "html", "java", "js", "md", "pdf", "py
 
 UNSUPPORTED = "unsupported_file"
 AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
+"""How every file is split, because no request sets `chunking_strategy`."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -58,7 +59,6 @@ class Attached:
     file: UploadedFile
     store: str
     attributes: Json
-    strategy: Json
     created: float
     ready_at: float | None
     error: str
@@ -146,7 +146,6 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         store: VectorStore,
         file: UploadedFile,
         attributes: Mapping[str, Any],
-        strategy: Json = AUTO,
         call: Call = NO_FAULT,
     ) -> Attached:
         """Attach a file to a store; an attached file stays as it is."""
@@ -161,7 +160,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         kind = file.name.rpartition(".")[2].lower()
         if self.is_ogx and self.behaviour.reader == "pypdf" and kind not in _READ_BY_OGX:
             error = UNSUPPORTED
-        attached = Attached(file, store.id, dict(attributes), strategy, self.now, ready, error, self.count())
+        attached = Attached(file, store.id, dict(attributes), self.now, ready, error, self.count())
         store.files[file.id] = attached
         if not error:
             store.holders[attached.passage.id] = file.id

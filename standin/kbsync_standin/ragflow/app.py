@@ -29,7 +29,6 @@ from kbsync_standin.rules import (
     is_string,
     is_text,
     one_of,
-    share,
     whole,
 )
 
@@ -58,12 +57,7 @@ _QUESTION: Mapping[str, Test] = {
     "question": is_string,
     "dataset_ids": are_texts,
     "document_ids": are_strings,
-    "page": whole(1, 10**9),
     "page_size": whole(1, MAX_ROWS),
-    "similarity_threshold": share(0, 1),
-    "vector_similarity_weight": share(0, 1),
-    "top_k": whole(1, 10**6),
-    "highlight": is_flag,
 }
 
 
@@ -342,7 +336,7 @@ class RagflowApplication(User):
                 raise Refused(f"The datasets don't own the document {ident}")
         rows = self.find(body["question"], datasets, ids)
         rows = [] if call.plays("nothing-found") else rows
-        chunks = page_of(rows, body.get("page", 1), body.get("page_size", 30))
+        chunks = page_of(rows, 1, body.get("page_size", 30))
         return {"chunks": list(chunks), "doc_aggs": [], "total": len(rows)}
 
     @route("GET", "/api/v1/chats", "chats")

@@ -16,7 +16,6 @@ from kbsync_standin.rules import (
     Test,
     Violation,
     is_flag,
-    is_object,
     is_text,
     is_whole,
     one_of,
@@ -158,9 +157,6 @@ _MODEL = re.compile(r"(glm|charglm|codegeex|emohaa)(-[\w.]+)*", re.IGNORECASE)
 _CHAT_TESTS: Mapping[str, Test] = {
     **completions.TESTS,
     "request_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 64,
-    "user_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 128,
-    "do_sample": is_flag,
-    "thinking": is_object,
 }
 
 

@@ -163,21 +163,9 @@ def test_wrong_key_is_refused(there: DirectOpenai) -> None:
         {"attributes": {"k": 513 * "x"}},
         {"attributes": {65 * "k": "x"}},
         {"attributes": {"k": ["x"]}},
-        {
-            "chunking_strategy": {
-                "type": "static",
-                "static": {"max_chunk_size_tokens": 99, "chunk_overlap_tokens": 0},
-            }
-        },
-        {
-            "chunking_strategy": {
-                "type": "static",
-                "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 51},
-            }
-        },
         {"surprise": 1},
     ],
-    ids=["17 keys", "long value", "long key", "list", "small pieces", "overlap", "unknown field"],
+    ids=["17 keys", "long value", "long key", "list", "unknown field"],
 )
 def test_undocumented_request_is_a_violation(there: DirectOpenai, fields: dict[str, Any]) -> None:
     status, _ = there.attach(there.upload(), **fields)
