@@ -196,10 +196,28 @@ def route(method: str, path: str, op: str) -> Callable[[H], H]:
     return mark
 
 
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_WORDS = re.compile(f"[{CJK}]+|[^\\W_{CJK}]+")
+_FIRST_CJK = "\u3040"
+
+
+def words_of(text: str) -> frozenset[str]:
+    """Return the lower-case words of `text`; for Chinese, Japanese and Korean every pair of adjacent
+    characters.
+    """
+    words: set[str] = set()
+    for run in _WORDS.findall(text.lower()):
+        if run[0] < _FIRST_CJK or len(run) == 1:
+            words.add(run)
+        else:
+            words.update(run[at : at + 2] for at in range(len(run) - 1))
+    return frozenset(words)
+
+
 def shared_words(question: str, text: str) -> float:
     """Return the share of the question's words that the text has."""
-    words = set(re.findall(r"\w+", question.lower()))
-    return len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
+    words = words_of(question)
+    return len(words & words_of(text)) / max(1, len(words))
 
 
 B = TypeVar("B", bound=Behaviour)

@@ -12,28 +12,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kbsync_standin.application import words_of
 from kbsync_standin.messages import Response
 from kbsync_standin.rules import Test, are_objects, is_flag, is_object, is_text, share, whole
 
 Json = dict[str, Any]
-
-CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORDS = re.compile(f"[{CJK}]+|[^\\W_{CJK}]+")
-_FIRST_CJK = "\u3040"
-
-
-def words_of(text: str) -> frozenset[str]:
-    """Return the lower-case words of `text`; for Chinese, Japanese and Korean every pair of adjacent
-    characters.
-    """
-    words: set[str] = set()
-    for run in _WORDS.findall(text.lower()):
-        if run[0] < _FIRST_CJK or len(run) == 1:
-            words.add(run)
-        else:
-            words.update(run[at : at + 2] for at in range(len(run) - 1))
-    return frozenset(words)
-
 
 NOTHING = "没有找到答案。"
 MAX_PASSAGES = 3

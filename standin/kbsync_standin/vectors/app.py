@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kbsync_standin.application import Application, Behaviour, Call, Document, Route, route
+from kbsync_standin.application import Application, Behaviour, Call, Document, Route, route, shared_words
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused
 from kbsync_standin.vectors.dialects import (
@@ -18,7 +18,6 @@ from kbsync_standin.vectors.dialects import (
     packed,
     parse_embedding,
     parse_rerank,
-    score,
     vector_of,
 )
 
@@ -245,7 +244,8 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         question, texts, most = parse_rerank(dialect, body, self.behaviour.most_items)
         self._record("ranked", "", dialect, texts=len(texts))
         rows: list[Row] = [
-            {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)
+            {"index": index, "relevance_score": shared_words(question, text)}
+            for index, text in enumerate(texts)
         ]
         rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
         for row in rows:

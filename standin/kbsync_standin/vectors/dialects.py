@@ -34,12 +34,6 @@ def packed(vector: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def score(question: str, text: str) -> float:
-    """Return the share of the question's words that the text has."""
-    question_words, text_words = set(_words(question)), set(_words(text))
-    return len(question_words & text_words) / len(question_words) if question_words else 0.0
-
-
 def words_in_picture(picture: str) -> str | None:
     """Return the readable words in a picture's bytes; None if the text isn't a picture."""
     head, _, content = picture.rpartition(",")

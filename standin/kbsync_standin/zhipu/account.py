@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kbsync_standin.application import NO_FAULT, Application, Call, Json
-from kbsync_standin.completions import CJK, words_of
+from kbsync_standin.application import CJK, NO_FAULT, Application, Call, Json, words_of
 from kbsync_standin.faults import Fault
 from kbsync_standin.listing import in_order
 from kbsync_standin.zhipu import documents as kept
