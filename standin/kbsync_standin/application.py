@@ -157,7 +157,7 @@ class Call:
 
 _SIGNED_SWITCHES = ("clock_skew",)
 
-NO_FAULT = Call(Request(0, "", "", "", {}, {}), "", {}, Fault(""))
+NO_FAULT = Call(Request("", "", "", {}, {}), "", {}, Fault(""))
 """A call without a fault, for changes that other users make."""
 
 

@@ -93,7 +93,7 @@ class Exchange:
         slowly = self._fault is not None and self._fault.kind == "slow-reading"
         await self._read(rate=self._fault.args["bytes_per_second"] if self._fault and slowly else None)
         request = self._head
-        request.number, request.body = entry.n, bytes(self._body)
+        request.body = bytes(self._body)
         entry.subject = server.subject(request)
         if not early:
             self._take_fault()
@@ -247,20 +247,16 @@ class Exchange:
 
 
 def request_of(scope: MutableMapping[str, Any]) -> Request:
-    """Return the request without its body; its number is 0."""
+    """Return the request without its body."""
     target = scope["raw_path"].decode("latin-1")
-    path = scope["path"]
-    if target.startswith(("http://", "https://")):  # as clients write it to a proxy
-        path = "/" + path.partition("://")[2].partition("/")[2]
     query = scope["query_string"].decode("latin-1")
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Request(
-        number=0,
         method=scope["method"],
-        path=path,
+        path=scope["path"],
         raw_target=f"{target}?{query}" if query else target,
         query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
         headers=headers,

@@ -15,12 +15,11 @@ JSON_TYPE = "application/json; charset=utf-8"
 class Request:
     """One HTTP request with its body.
 
-    `number` counts a server's requests from 1. `path` is percent-decoded and without the query, `raw_target`
-    comes from the request line. In `query` the last of equal names wins. Names in `headers` are lower-case;
-    the values of equal names are joined with `, `.
+    `path` is percent-decoded and without the query, `raw_target` comes from the request line. In `query` the
+    last of equal names wins. Names in `headers` are lower-case; the values of equal names are joined with
+    `, `.
     """
 
-    number: int
     method: str
     path: str
     raw_target: str

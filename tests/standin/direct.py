@@ -38,5 +38,5 @@ class Direct:
         settings = {"authorization": f"Bearer {key}"} if headers is None else headers
         sent = httpx.Request(method, f"http://here{target}", headers=settings, **content)
         query = dict(parse_qsl(urlsplit(target).query))
-        request = Request(1, method, sent.url.path, target, query, dict(sent.headers), sent.read())
+        request = Request(method, sent.url.path, target, query, dict(sent.headers), sent.read())
         return self.app.answer(request, fault)  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ def ask(app: Application[Any, Any], key: str = "a.key", **headers: str) -> int:
         route.pattern.pattern for route in app.routes if route.method == "GET" and "{" not in route.path
     )
     settings = {"authorization": f"Bearer {key}", "x-api-key": key, "host": "here", **headers}
-    return app.answer(Request(1, "GET", path, path, {}, settings), None).status
+    return app.answer(Request("GET", path, path, {}, settings), None).status
 
 
 def test_cookie_is_a_violation(app: Application[Any, Any]) -> None:

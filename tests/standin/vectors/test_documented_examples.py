@@ -46,7 +46,7 @@ class DirectVectors:
 
     def ask(self, path: str, body: Any, *, key: str = KEY, fault: Fault | None = None) -> VectorAnswer:
         headers = {"authorization": f"Bearer {key}"}
-        request = Request(1, "POST", path, path, {}, headers, json.dumps(body).encode())
+        request = Request("POST", path, path, {}, headers, json.dumps(body).encode())
         answer = self.app.answer(request, fault)
         return VectorAnswer(answer.status, json.loads(answer.body))
 

@@ -44,7 +44,7 @@ class DirectZhipu:
         query: dict[str, str] | None = None,
     ) -> Request:
         auth = {"authorization": self.key} if self.key is not None else {}
-        return Request(1, method, path, path, query or {}, {"host": HOST, **auth, **(headers or {})}, body)
+        return Request(method, path, path, query or {}, {"host": HOST, **auth, **(headers or {})}, body)
 
     def send(self, request: Request) -> Response:
         fault, self._next = self._next, None
@@ -100,7 +100,7 @@ class DirectZhipu:
         """Follow a signed address, without a key."""
         parsed = httpx.URL(url)
         parameters = dict(parsed.params)
-        return self.send(Request(1, "GET", parsed.path, url, parameters, {"host": HOST, **headers}))
+        return self.send(Request("GET", parsed.path, url, parameters, {"host": HOST, **headers}))
 
     def effects(self) -> list[str]:
         return [entry["effect"] for entry in self.app.journal()]
