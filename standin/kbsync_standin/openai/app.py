@@ -100,9 +100,9 @@ class OpenaiApplication(Project):
     # -- responses
 
     def admit(self, call: Call) -> None:
-        """Check the key, and that only OGX gets OGX's own calls."""
+        """Check the key, and that only OGX gets its own calls, and the text of files as OGX returns it."""
         super().admit(call)
-        if call.op in ("put-back", "readers") and not self.is_ogx:
+        if call.op in ("put-back", "readers", "text") and not self.is_ogx:
             raise self.no_route(call)
 
     def no_route(self, call: Call) -> Refused:
@@ -293,17 +293,12 @@ class OpenaiApplication(Project):
 
     @route("GET", "/vector_stores/{store}/files/{file}/content", "text")
     def _text(self, call: Call) -> Json:
-        """Return the text of a file; OGX adds details on request and doesn't require the file in the
-        store.
-        """
+        """Return the text of a file, with details on request; the file needn't be in the store."""
         query = call.query
-        RULES.only(query, _INCLUDED if self.is_ogx else ())
+        RULES.only(query, _INCLUDED)
         RULES.must(all(value in ("true", "false") for value in query.values()), f"the query is {dict(query)}")
-        if not self.is_ogx:
-            parts: list[Json] = [{"type": "text", "text": self._attached(call).file.text}]
-        else:
-            attached = self._store(call.ids["store"]).files.get(call.ids["file"])
-            parts = [] if attached is None or attached.error else [_passage(call, attached)]
+        attached = self._store(call.ids["store"]).files.get(call.ids["file"])
+        parts = [] if attached is None or attached.error else [_passage(call, attached)]
         page = {"object": "vector_store.file_content.page", "data": parts}
         return {**page, "has_more": False, "next_page": None}
 
