@@ -176,9 +176,6 @@ class OpenWebuiBench(ZhipuBench):
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="upload", match=f"*{path.rpartition('/')[2]}*", args={"runs": 1})
 
-    def come_late(self, path: str, after: float = 5.0) -> None:
-        self.world.play("late-effect", op="upload", args={"after": after})
-
 
 ROW = ServiceRow(
     OpenWebuiBench,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,3 +82,9 @@ def redirections(calls: Calls, base: str = "") -> Iterator[Trial]:
             yield Trial("redirect", op, {"status": status, "to": "http://127.0.0.1:1/"}, effect)
     if base:
         yield Trial("redirect", "base", {"status": 307, "to": f"HERE{base}"})
+
+
+def all_trials(calls: Calls, tables: Iterable[Callable[[], Iterator[Trial]]], base: str = "") -> list[Trial]:
+    """Return the trials of every service, then those of a service's own tables, in a fixed order."""
+    shared = (*on_the_way(calls), *passing(calls), *blaming(calls), *redirections(calls, base))
+    return [*shared, *(trial for table in tables for trial in table())]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from tests.remote.faults import Trial
-from tests.torture.trials import WISHES, Calls, blaming, forms, on_the_way, passing, redirections
+from tests.torture.trials import WISHES, Calls, all_trials, forms
 
 OPS = ("base", "upload", "list", "delete", "deletion")
 CALLS = Calls(OPS, OPS, changes=("upload", "delete"), uploads=("upload",))
@@ -53,6 +53,4 @@ def deletes() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, documents, faults_of_reads, deletes)
-    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS, BASE))
-    return [*shared, *(trial for table in tables for trial in table())]
+    return all_trials(CALLS, (refusals, documents, faults_of_reads, deletes), BASE)

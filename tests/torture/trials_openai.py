@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from tests.remote.faults import Trial
-from tests.torture.trials import WISHES, Args, Calls, blaming, forms, on_the_way, passing, redirections
+from tests.torture.trials import WISHES, Args, Calls, all_trials, forms
 
 CHANGES = ("upload", "attach", "delete")
 OPS = ("base", "status", "list", *CHANGES)
@@ -82,6 +82,4 @@ def deletes() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, errors, uploads, faults_of_reads, deletes)
-    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
-    return [*shared, *(trial for table in tables for trial in table())]
+    return all_trials(CALLS, (refusals, errors, uploads, faults_of_reads, deletes))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kbsync_standin.ragflow import HOME_ID
 from tests.remote.faults import Trial
-from tests.torture.trials import Args, Calls, blaming, forms, on_the_way, passing, redirections
+from tests.torture.trials import Args, Calls, all_trials, forms
 
 OPS = ("upload", "parse", "list", "delete", "base")
 CALLS = Calls(OPS, OPS, changes=("upload", "parse", "delete"), uploads=("upload",))
@@ -73,6 +73,4 @@ def faults_of_reads() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, codes, documents, faults_of_reads)
-    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS, BASE))
-    return [*shared, *(trial for table in tables for trial in table())]
+    return all_trials(CALLS, (refusals, codes, documents, faults_of_reads), BASE)
