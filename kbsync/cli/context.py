@@ -262,14 +262,14 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 def _nothing_found(choices: Choices, here: bool) -> str:
     """Return the places searched, and the command to run instead."""
     searched = ", ".join(
-        f"{path} (you may not read it)" if places.is_unreadable_system_config(path) else str(path)
+        f"{path} (not readable)" if places.is_unreadable_system_config(path) else str(path)
         for path in places.config_places(os.environ)
     )
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(folder.folder)) for folder in folders)
-        is_in_none = f"{Path.cwd()} is not in any known folder: {names}"
+        is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     else:
         # A pass never guesses a folder, as the working directory may be anything; the message suggests it.
@@ -602,10 +602,10 @@ def request_reload(
         return describe_left_out([added])
     if removed is not None and removed in holder.only:
         return printable(
-            f"the running kbsync has --mirror {removed}, so it refuses this config and continues; "
+            f"the running kbsync has --mirror {removed}, so it refuses this config and keeps running; "
             f"restart it without --mirror {removed}"
         )
-    return "the running kbsync reloads the config now"
+    return "the running kbsync will reload the config now"
 
 
 def find_left_out(installation: Installation, names: Sequence[str]) -> list[str]:
@@ -625,9 +625,9 @@ def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync will carry out messages for these mirrors, and when."""
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return f"{describe_paused(paused)}; this happens after: {resume}"
+        return f"{describe_paused(paused)}; this will happen after: {resume}"
     if left_out := find_left_out(installation, names):
         return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
-        return "the running kbsync does this now"
-    return printable(f"the next pass does this: {installation.command_line('--once')}")
+        return "the running kbsync will do this now"
+    return printable(f"the next pass will do this: {installation.command_line('--once')}")

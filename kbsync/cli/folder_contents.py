@@ -194,7 +194,7 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
         yield f"  {example} is not read; to exclude what it lists, copy it to {IGNORE_FILE}"
     yield from describe_vaults(folder, contents)
     if is_paid and files:
-        yield f"  cost: {format_count(files, 'document')} with {size}, at the service's prices"
+        yield f"  cost: the service's prices for {format_count(files, 'document')} ({size})"
 
 
 def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:

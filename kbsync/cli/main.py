@@ -128,7 +128,7 @@ class LazyCommands(click.Group):
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         of_commands = [item for item in options if isinstance(item, GlobalOption) or "--help" in item.opts]
         of_a_pass = [option for option in options if option not in of_commands]
-        for title, chosen in (("Options of every command", of_commands), ("Options of a pass", of_a_pass)):
+        for title, chosen in (("Options for every command", of_commands), ("Options for a pass", of_a_pass)):
             with formatter.section(title):
                 # Click's own method, because `GlobalOption` hides its record from the `--help` of commands.
                 records = (click.Option.get_help_record(option, ctx) for option in chosen)

@@ -261,12 +261,12 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
         approve = installation.command_line(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
     if report.unfinished and not report.has_temporary_problem:
-        line = f"{report.unfinished}; the next pass continues from there"
+        line = f"{report.unfinished}; the next pass will continue from there"
         yield problem(line, "pass.unfinished", reason=report.unfinished)
-    line = f"{format_count(len(report.busy), 'file')} still being written; the next pass picks up "
+    line = f"{format_count(len(report.busy), 'file')} still being written; the next pass will pick up "
     line += name_some(report.busy)
     for index, path in enumerate(report.busy[:LISTED]):
-        why = "still being written; the next pass picks it up"
+        why = "still being written; the next pass will pick it up"
         yield problem("" if index else line, "document.pending", path=path, reason=why)
 
 

@@ -384,7 +384,7 @@ class Halts(HaltState):
         """Show in `status` why a pass could not finish, until the next pass starts."""
         if self.stored is None:
             fix = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
-            await self._write(Halt(reason, f"{problem}; the next pass continues from there", fix))
+            await self._write(Halt(reason, f"{problem}; the next pass will continue from there", fix))
             self.is_current = False
 
     async def end_problem(self) -> None:

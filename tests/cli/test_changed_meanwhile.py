@@ -155,7 +155,7 @@ def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> N
     for file in sandbox.state.glob("state.db*"):
         file.unlink()
     ran = sandbox.run("add", sandbox.root / "more")
-    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync reloads the config now"])
+    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync will reload the config now"])
     assert watching.wait_for_event("daemon.watching", times=2)["folders"] == 2
     watching.wait_for_event("document.ready", mirror="more", path="b.md")
     assert watching.end() == 0
@@ -223,7 +223,7 @@ async def test_command_that_changes_the_config_wakes_the_daemon(
     finally:
         kept.stop()
         await running
-    assert removed.out.splitlines()[-1] == "the running kbsync reloads the config now"
+    assert removed.out.splitlines()[-1] == "the running kbsync will reload the config now"
 
 
 @long

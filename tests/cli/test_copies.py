@@ -190,8 +190,8 @@ def test_add_keeps_the_options_remembered_for_the_folder(service_mirror: Service
 @pytest.mark.parametrize("command", ["init", "add"])
 def test_documents_of_another_target_are_kept(service_mirror: ServiceMirror, command: str) -> None:
     ran = service_mirror.run(command, "docs", "--target", "local")
-    assert ran.code == 0 and "docs has another knowledge base" in ran.out
-    end = after(ran.out, "to drop it: ")
+    assert ran.code == 0 and "docs uses a different knowledge base" in ran.out
+    end = after(ran.out, "to delete it: ")
     assert service_mirror.run("--once", "--json").json["uploaded"] == 8  # the patterns apply there, too
     assert paste(service_mirror.sandbox, f"{end} --yes").code == 0
     assert len(service_mirror.base.documents("")) == 8
@@ -208,7 +208,7 @@ def test_printed_command_deletes_no_document_of_a_service(service_mirror: Servic
         ran = service_mirror.run("add", "docs")
     assert ran.code == 0
     assert service_mirror.run("--once", "--json").json["uploaded"] == 0
-    assert paste(sandbox, f"{after(ran.out, 'to drop it: ')} --yes", env=service_mirror.env).code == 0
+    assert paste(sandbox, f"{after(ran.out, 'to delete it: ')} --yes", env=service_mirror.env).code == 0
     assert len(service_mirror.base.documents("")) == 8
     assert service_mirror.run("verify").code == 0
 
@@ -446,7 +446,7 @@ def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
     else:
         options, says = beside(folder_mirror, "other"), "docs is not in this config"
     if problem == "no state":
-        says = "no state says which mirror it belongs to"
+        says = "no state records which mirror it belongs to"
         for file in folder_mirror.state.glob("state.db*"):
             file.unlink()
     [check] = copies(folder_mirror, *options)

@@ -454,7 +454,7 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
     lost, repair = explained(zhipu, "0.md", flags)
     assert "no longer has its document" in lost
     repaired = paste(zhipu, repair)
-    assert (repaired.code, "the next pass does this" in repaired.out + repaired.err) == (1, True)
+    assert (repaired.code, "the next pass will do this" in repaired.out + repaired.err) == (1, True)
     assert zhipu.run("--once", *flags).code == 0
     assert "It is searchable" in explained(zhipu, "0.md", flags)[0]
 

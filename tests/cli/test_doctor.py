@@ -250,17 +250,17 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
 
 
 @long
-@proves("ask the operator of the service to renew it")
+@proves("ask the service's operator to renew it")
 async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None:
     outcome, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (outcome.subject, outcome.grade) == ("TLS", Grade.WARNING)
     assert "TLSv1.3" in outcome.detail
-    assert f"{url} responds with" in outcome.detail
+    assert f"{url} is reachable over" in outcome.detail
     assert "expires in 2 days" in outcome.detail
-    assert outcome.fix == "ask the operator of the service to renew it"
+    assert outcome.fix == "ask the service's operator to renew it"
 
 
-@proves("set ca_file: to its CA in the config, or fix base_url")
+@proves("set ca_file: to its CA certificate in the config, or fix base_url")
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named: bool) -> None:
     """Signed by an unknown authority, or issued for another name."""

@@ -669,9 +669,9 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
         daemon = sandbox.watch()
         daemon.wait_for_event("daemon.watching")
     ran = sandbox.run("add", second_folder)
-    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync reloads the config now"])
+    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync will reload the config now"])
     eventually(lambda: "b.md" in (sandbox.search("beta") if sandbox.run("search", "beta").code == 0 else []))
-    assert sandbox.run("remove", "more-notes", "--keep").out.endswith("reloads the config now\n")
+    assert sandbox.run("remove", "more-notes", "--keep").out.endswith("reload the config now\n")
     if is_at_terminal:
         screen.until("config reloaded: 2 mirrors")
         screen.until("config reloaded: 1 mirror")

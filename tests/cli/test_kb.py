@@ -137,7 +137,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuS
 @long
 def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror({"a.md": "alpha"})
-    zhipu.run("kb", "update", HOME_ID, "--model", "12").check_refusal(2, "1 document", "cost")
+    zhipu.run("kb", "update", HOME_ID, "--model", "12").check_refusal(2, "1 document", "expense")
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3"
     assert zhipu.run("kb", "update", HOME_ID, "--model", "12", "--yes", "handbook").code == 0
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"

@@ -104,7 +104,7 @@ def test_unsupported_setting_is_refused_before_confirmation(sandbox: Bot, words:
     ran = sandbox.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
-    assert "deletes all of it" not in ran.err
+    assert "deletes everything in it" not in ran.err
     assert sandbox.server.requests.total == 0
 
 

@@ -131,7 +131,7 @@ def test_unreadable_system_config_is_named_if_there_is_no_other(
 ) -> None:
     ran = sandbox.run("status")
     assert ran.code == 2
-    assert f"{sandbox.root}/etc/config.yaml (you may not read it)" in ran.err
+    assert f"{sandbox.root}/etc/config.yaml (not readable)" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     daemon.wait_for_event("document.failed")
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
     sandbox.run("pause")
-    assert "handbook is paused; this happens after: kbsync resume handbook" in sandbox.run("retry").out
+    assert "handbook is paused; this will happen after: kbsync resume handbook" in sandbox.run("retry").out
     sandbox.run("resume")
     daemon.wait_for_event("document.failed", times=2)
     assert daemon.end() == 0
@@ -141,7 +141,7 @@ def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
     daemon = sandbox.watch(until="daemon.watching")
     passed = sandbox.status()["last_pass"]
-    assert sandbox.run("rescan").out == "the running kbsync rescans handbook now\n"
+    assert sandbox.run("rescan").out == "the running kbsync will rescan handbook now\n"
     daemon.wait_for_event("rescan.started", reason="requested")
     # The times are to the second.
     eventually(lambda: sandbox.run("rescan").code == 0 and sandbox.status()["last_pass"] > passed)
@@ -248,7 +248,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
     assert sandbox.run("status", "--check").code == 0  # as planned
     assert sandbox.search("novelty") == []
     assert ", which end by themselves; to resume now, run " in sandbox.run("explain", "new.md").out
-    assert sandbox.run("resume").out == "resumed handbook\nthe running kbsync continues now\n"
+    assert sandbox.run("resume").out == "resumed handbook\nthe running kbsync will continue now\n"
     daemon.wait_for_event("mirror.resumed")
     eventually(lambda: sandbox.search("novelty") == ["new.md"])
     assert daemon.end() == 0
@@ -269,9 +269,9 @@ def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -
 def test_rescan_names_the_mirrors_that_it_leaves_out(two: Sandbox) -> None:
     two.add_mirror("third")
     daemon = two.watch(until="daemon.watching")
-    assert two.run("rescan").out == "the running kbsync rescans handbook, other and third now\n"
+    assert two.run("rescan").out == "the running kbsync will rescan handbook, other and third now\n"
     two.run("pause", "other")
-    assert two.run("rescan").out == "the running kbsync rescans handbook and third now; other is paused\n"
+    assert two.run("rescan").out == "the running kbsync will rescan handbook and third now; other is paused\n"
     two.run("pause", "third")
     two.run("pause", "handbook")
     assert "handbook, other and third are paused" in two.run("rescan").err
@@ -296,20 +296,20 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
     assert f"ago and {left_out.format('other')}" in two.run("status").out
     assert f"are unknown and {left_out.format('other')}" in two.run("search", "beta").err
     assert two.run("rescan").out.splitlines() == [
-        "the running kbsync rescans handbook now",
+        "the running kbsync will rescan handbook now",
         left_out.format("other and third"),
     ]
     assert two.run("pause").code == 0
-    assert two.run("resume", "handbook").out.splitlines()[-1] == "the running kbsync continues now"
+    assert two.run("resume", "handbook").out.splitlines()[-1] == "the running kbsync will continue now"
     assert two.run("resume", "other").out.splitlines()[-1] == left_out.format("other")
     for file in two.state.glob("kb/other/*"):
         file.unlink()
     assert left_out.format("other") in two.run("verify", "--repair", "--mirror", "other").words
     assert two.run("remove", "other", "--keep").out.splitlines()[-1] == (
-        "the running kbsync reloads the config now"
+        "the running kbsync will reload the config now"
     )
     assert two.run("remove", "handbook", "--keep").out.splitlines()[-1] == (
-        "the running kbsync has --mirror handbook, so it refuses this config and continues; "
+        "the running kbsync has --mirror handbook, so it refuses this config and keeps running; "
         "restart it without --mirror handbook"
     )
     daemon.wait_for_event("config.refused")

@@ -31,7 +31,7 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox
 
     repaired = sandbox.run("verify", "--repair")
     assert repaired.code == 1
-    assert "repair of handbook scheduled; the next pass does this: kbsync --once" in repaired.err
+    assert "repair of handbook scheduled; the next pass will do this: kbsync --once" in repaired.err
     assert sandbox.run("--once", "--json").json["replaced"] == 1
     assert sandbox.run("verify").code == 0
 

@@ -558,7 +558,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "k": True}, "`k`"),
     ("search", {"query": "x", "k": "3"}, "`k`"),
     ("search", {"query": "x", "wait": 10**6}, "`wait`"),
-    ("search", {"query": "x", "root": "/"}, "there is no argument `root`; the arguments are `query`, `k`, "),
+    ("search", {"query": "x", "root": "/"}, "unknown argument `root`; allowed: `query`, `k`, "),
     ("search", {"query": "\0 \0"}, "blank"),
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
     ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),
@@ -661,7 +661,7 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
-                assert "the folder doesn't respond" in await error_of(client, "get", path="nope.md")
+                assert "the folder isn't responding" in await error_of(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does respond.
             monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 2.0)
             monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 2.0)
@@ -729,7 +729,7 @@ async def test_pattern_equal_to_a_dead_mounts_path_blocks_no_other_request(
 
 
 async def test_unknown_tool_is_a_protocol_error(client: Client) -> None:
-    with pytest.raises(MCPError, match="there is no tool delete"):
+    with pytest.raises(MCPError, match="unknown tool: delete"):
         await client.session.call_tool("delete", {})
 
 

@@ -445,7 +445,7 @@ def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     assert moving.run("kb", "copy").code == 2
     ran = moving.run("kb", "copy", "--from", "elsewhere")
     assert "handbook: 4 documents copied from" in ran.out
-    assert f"{folder}, used before" in moving.run("forget", "handbook", "--left-behind").err
+    assert f"{folder}, a former knowledge base" in moving.run("forget", "handbook", "--left-behind").err
     assert counts_of(moving.once()) == NOTHING
 
 

@@ -119,7 +119,9 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
             output.line(f"{approval.mirror}: accept {printable(approval.folder)} as it is now")
         for path in approval.unmounted:
             label = printable(folder_label(path))
-            output.line(f"{approval.mirror}: accept {label} as it is now; missing files will be held")
+            output.line(
+                f"{approval.mirror}: accept {label} as it is now; deletions of missing files will be held"
+            )
         if approval.delete:
             output.line(f"{approval.mirror}: delete {format_count(len(approval.delete), 'document')}:")
         section(output.red("-"), approval.delete)

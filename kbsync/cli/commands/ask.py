@@ -75,7 +75,7 @@ def command(
         raise UsageError("--app and --model can't be used together")
     text = " ".join(question).strip()
     if not (text or interactive):
-        raise UsageError(f"the question is empty; add one, or type it: {choices.typed('ask -i')}")
+        raise UsageError(f"the question is empty; pass one, or type it: {choices.typed('ask -i')}")
     answerer = Answerer(app or "", model or "") if app or model else None
     with _open(choices, text or "-i") as account:
         with as_usage_error(account.mirror):

@@ -222,7 +222,7 @@ def _delete_left_behind(
         raise UsageError(f"{holdings.name} left nothing behind in another knowledge base")
     for base, documents in bases:
         count = format_count(documents, "document")
-        print_message(printable(f"{holdings.name}: {count} in {base.location}, used before"))
+        print_message(printable(f"{holdings.name}: {count} in {base.location}, a former knowledge base"))
     if not confirm(f"Delete what {holdings.name} left behind?", f"forget {holdings.name}", yes=yes):
         return
     prepare(installation)

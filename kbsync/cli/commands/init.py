@@ -161,14 +161,14 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         # It is the `state_dir` of another config, which still needs it.
         return f"{printable(str(trial_dir))} also has other mirrors, so it was left unchanged"
     if _has_both_bases(trial_dir, base, mirror.folder):
-        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
+        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} already has {base}")
     is_embedded, key = mirror.target.type == DEFAULT_TARGET, list(mirror.target.base_key(name))
     is_same = all(
         record.target == mirror.target.type and (is_embedded or base_key(record.location) == key)
         for record in records
     )
     if trial.destination is None or not is_same:
-        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has another knowledge base")
+        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} uses a different knowledge base")
     # A killed command may have moved the base, and then the state.
     is_state_moved = is_moved(trial_dir / STATE_FILE, installation.state_file)
     why = "" if is_state_moved else obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name)
@@ -182,7 +182,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     if not is_state_moved:
         move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
-    return "the documents mirrored with --folder moved here; nothing is reindexed"
+    return "the documents mirrored with --folder were moved here; nothing is reindexed"
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
@@ -196,7 +196,7 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
     else:
         # The new mirror may adopt the documents at a service, so no command here deletes them.
         end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
-        note = f"the state of the documents mirrored with --folder stays in {trial_dir}; to drop it: {end}"
+        note = f"the state of the documents mirrored with --folder stays in {trial_dir}; to delete it: {end}"
     return printable(f"{why}: {note}")
 
 

@@ -55,7 +55,7 @@ OFTEN, SELDOM = 0.25, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of all mirrors: how many of the selected files are searchable or failed.
+    """The progress of all mirrors: how many of the selected files are searchable or have failed.
 
     `bytes_left`: free space, in bytes, in the account that has the least; None if no account reports it.
     """

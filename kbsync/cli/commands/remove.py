@@ -52,7 +52,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     config_path = installation.config.path
     if config_path is None:
         raise UsageError(
-            f"{name} is in no config; to forget it: {installation.command_line(f'forget {name}')}"
+            f"{name} isn't in any config; to forget it: {installation.command_line(f'forget {name}')}"
         )
     holdings = find_holdings(installation, name)
     is_in_config = name in [mirror.name for mirror in installation.config.mirrors]

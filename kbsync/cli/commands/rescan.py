@@ -44,6 +44,6 @@ def command(choices: Choices, name: str | None) -> None:
     post(installation, [("rescan", name, {}) for name in names])
     if not choices.quiet:
         except_paused = f"; {describe_paused(paused)}" if paused else ""
-        Output().line(printable(f"the running kbsync rescans {format_list(names)} now{except_paused}"))
+        Output().line(printable(f"the running kbsync will rescan {format_list(names)} now{except_paused}"))
         if left_out:
             Output().line(describe_left_out(left_out))

@@ -54,7 +54,7 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
         if left_out := find_left_out(installation, resumed):
             Output().line(describe_left_out(left_out))
         elif lock.is_held(installation.state_dir):
-            Output().line("the running kbsync continues now")
+            Output().line("the running kbsync will continue now")
         else:
             Output().line(f"to mirror now: {installation.command_line('--once')}")
     elif not choices.quiet:

@@ -51,7 +51,8 @@ def command(
 ) -> int:
     """Show whether kbsync is running, and the state of every mirror, problems first.
 
-    Without a config, it shows every folder that you mirrored with --folder, or only the one you are in.
+    Without a config, it shows every folder that you mirrored with --folder, or, if you are inside one of
+    them, only that one.
     """
     if max_age is not None and not check:
         raise click.UsageError("--max-age needs --check")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         "kbsync verify --json | jq '.mirrors[] | select(.ok | not)'",
     )
 )
-@click.option("--repair", is_flag=True, help="Schedule the repairs that are needed.")
+@click.option("--repair", is_flag=True, help="Schedule the necessary repairs.")
 @json_option
 @shared_options
 def command(choices: Choices, repair: bool, as_json: bool) -> int:
@@ -51,8 +51,8 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     unchecked  a folder that kbsync could not read, so its files were not compared
     kept       a document whose file is gone, kept by `deletions: never`: nothing is wrong
 
-    Exits 1 if it finds anything. It changes nothing itself: --repair asks the running kbsync, or the next
-    pass, to do what is needed. If a mirror can't be compared, it says why and reports the others.
+    Exits 1 if it finds anything. It changes nothing itself: with --repair, the running kbsync or the next
+    pass makes the repairs. If a mirror can't be compared, it says why and reports the others.
     """
     import asyncio
 

@@ -1316,7 +1316,7 @@ async function askToRemove(name) {
 
 function deletion(name, { documents, unsure, bases }) {
   const stay = (n) => (n === 1 ? "stays" : "stay");
-  const parts = bases.map((one) => `${counted(one.documents, "document")} in ${plain(one.base)}${one.deleted ? "" : `, used before, ${stay(one.documents)}`}.`);
+  const parts = bases.map((one) => `${counted(one.documents, "document")} in ${plain(one.base)}${one.deleted ? "" : `, a former knowledge base, ${stay(one.documents)}`}.`);
   if (unsure) parts.push(`${counted(unsure, "upload")} may have reached the service or not; kbsync can't delete ${unsure === 1 ? "it" : "them"}.`);
   return {
     title: `Delete ${counted(documents, "document")} of ${name}?`,

@@ -91,7 +91,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     if not state_dir.exists():
         above = next(parent for parent in state_dir.parents if parent.exists())
         if os.access(above, os.W_OK | os.X_OK):
-            yield CheckResult("state", f"{state_dir}; the first pass creates it")
+            yield CheckResult("state", f"{state_dir}; the first pass will create it")
         else:
             fix = f"sudo install -d -m 700 -o {user()} {shell_word(str(state_dir))}"
             yield wrong("state", f"{user()} cannot create {state_dir}", fix, Code.USAGE)
@@ -250,7 +250,7 @@ def _bases_of_former_mirrors(
     for base in unused:
         name = base.name
         if folders is None:
-            detail = f"{base} is a knowledge base, but no state says which mirror it belongs to"
+            detail = f"{base} is a knowledge base, but no state records which mirror it belongs to"
             yield warning("copies", detail)
         elif base in forgotten or not _holds_documents(base):
             continue
@@ -301,14 +301,15 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         fix = _permissions_fix(mirror.folder, mirror.folder)
         yield wrong("folder", f"{mirror.folder} cannot be listed: {why}", fix, Code.PERSON)
         return
-    more = "" if contents.is_complete else " at least"
+    at_least = "" if contents.is_complete else "at least "
     if contents.unreadable:
         first = contents.first_unreadable
-        detail = f"{user()} cannot read {contents.unreadable:,}{more} of its entries, such as {first}"
+        number = f"{at_least}{contents.unreadable:,}"
+        detail = f"{user()} cannot read {number} of the entries in {mirror.folder}, such as {first}"
         yield wrong("folder", detail, _permissions_fix(mirror.folder, Path(first)), Code.FAILED)
         return
     content = f"{format_count(contents.files, 'file')} in {format_count(contents.folders, 'folder')}"
-    yield CheckResult("folder", f"{mirror.folder}: {content}{more}")
+    yield CheckResult("folder", f"{mirror.folder}: {at_least}{content}")
 
 
 def _permissions_fix(folder: Path, unreadable: Path) -> str:
@@ -410,7 +411,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
     space = free_space(existing)
     if space is None:
         return
-    fix = f"free some space on the disk of {existing}"
+    fix = f"free some space on the disk that contains {existing}"
     detail = f"{format_size(space.free_bytes)} free at {state_dir}"
     measures = [("disk", space.free_bytes, LITTLE_SPACE, NO_SPACE, detail, fix)]
     if space.inodes is not None:

@@ -59,7 +59,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
         difference = f"this machine's clock is {abs(offset):,.0f} s {side} the service's"
         detail = f"{difference}, so the service may refuse signed keys"
         if abs(offset) <= CLOCK_TOLERANCE:
-            return [*results, CheckResult("clock", "in step with the service")]
+            return [*results, CheckResult("clock", "in sync with the service")]
         return [*results, warning("clock", detail, "sudo timedatectl set-ntp true")]
 
     try:
@@ -150,10 +150,10 @@ def _check_route(endpoint: Endpoint) -> Iterator[CheckResult]:
         resolved = socket.getaddrinfo(host.strip("[]"), number or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         fix = f"getent ahosts {shell_word(host)}"
-        yield wrong("DNS", f"{host} has no IP address ({system_reason(error)})", fix, Code.PASSING)
+        yield wrong("DNS", f"{host} does not resolve ({system_reason(error)})", fix, Code.PASSING)
         return
     addresses = sorted({str(address[0]) for *_, address in resolved})
-    yield CheckResult("DNS", f"{host} is {', '.join(addresses[:3])}")
+    yield CheckResult("DNS", f"{host} resolves to {', '.join(addresses[:3])}")
     if not proxy:
         # Behind a proxy, only a request by the target shows whether it can be reached.
         yield from _check_connection(endpoint, trust)
@@ -172,12 +172,12 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
     try:
         with socket.create_connection(address, CONNECT_TIMEOUT) as plain:
             if not is_secure:
-                yield CheckResult(subject, f"{endpoint.base_url} answers")
+                yield CheckResult(subject, f"{endpoint.base_url} is reachable")
                 return
             with trust.wrap_socket(plain, server_hostname=url.host) as secured:
                 certificate, version = secured.getpeercert() or {}, secured.version()
     except ssl.SSLCertVerificationError as error:
-        fix = "set ca_file: to its CA in the config, or fix base_url"
+        fix = "set ca_file: to its CA certificate in the config, or fix base_url"
         detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
         yield wrong(subject, detail, fix, Code.PASSING)
         return
@@ -187,10 +187,10 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
         yield wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", fix, Code.PASSING)
         return
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
-    detail = f"{endpoint.base_url} responds with {version}"
+    detail = f"{endpoint.base_url} is reachable over {version}"
     if days < CERTIFICATE_DAYS:
         detail = f"{detail}; its certificate expires in {days:.0f} days"
-        yield warning(subject, detail, "ask the operator of the service to renew it")
+        yield warning(subject, detail, "ask the service's operator to renew it")
     else:
         yield CheckResult(subject, detail)
 

@@ -24,7 +24,7 @@ from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
 
 _FIELDS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--description", help="What it is for."),
+    click.option("--description", help="A description of its purpose."),
     click.option("--prompt", help="The prompt; must contain {{knowledge}} and {{user}} once each."),
     click.option("--model", metavar="NAME", help="The model that answers."),
     click.option(
@@ -54,7 +54,7 @@ def _field_options(function: Callable[..., Any]) -> Any:
 def command() -> None:
     """Manage the applications that answer `kbsync ask`.
 
-    Each answers questions from knowledge bases.
+    Each application answers questions from one or more knowledge bases.
     """
 
 
@@ -138,11 +138,14 @@ def update(
 
 @command.command()
 @click.argument("application", metavar="ID")
-@click.option("--yes", metavar="NAME", help="The name of the application, to skip the question.")
+@click.option("--yes", metavar="NAME", help="The name of the application, to skip the prompt.")
 @json_option
 @shared_options
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:
-    """Delete the application with this ID. You have to type its name. Its knowledge bases are kept."""
+    """Delete the application with this ID, but not its knowledge bases.
+
+    You have to type its name to confirm.
+    """
     with open_account(choices, needs_own=True) as account:
         info = account.call(account.applications.get(application))
         confirm_by_typing(f"delete {info.id}", info.name or info.id, yes)

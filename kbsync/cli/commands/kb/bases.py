@@ -19,7 +19,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import UsageError
 
-YES = "The name of the knowledge base, to skip the question."
+YES = "The name of the knowledge base, to skip the prompt."
 
 
 @click.group(
@@ -78,7 +78,7 @@ def show(choices: Choices, base: str | None, as_json: bool) -> None:
 @command.command()
 @click.argument("name")
 @click.option("--model", metavar="ID", help="Id or name of the embedding model; see `kb models`.")
-@click.option("--description", help="What it is for.")
+@click.option("--description", help="A description of its purpose.")
 @set_option
 @json_option
 @shared_options
@@ -156,7 +156,8 @@ def update(
         # An unknown number of documents may be large.
         if model is not None and card.documents != 0:
             account.warn(
-                card, "the service re-embeds them all at your cost; until then, searches may miss them"
+                card,
+                "the service will re-embed them all at your expense; until it's done, searches may miss them",
             )
             confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
         account.call(bases.update(base, request))
@@ -170,11 +171,11 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
-    """Delete the knowledge base with this ID and all its documents. You have to type its name."""
+    """Delete the knowledge base with this ID and all its documents. You have to type its name to confirm."""
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.get(base))
-        account.warn(card, "this deletes all of it permanently")
+        account.warn(card, "this permanently deletes everything in it")
         confirm_by_typing(f"delete {card.id}", card.name or card.id, yes)
         account.call(account.bases.delete(base))
     print_deleted(card.id, card.name, as_json=as_json, quiet=choices.quiet)
@@ -188,7 +189,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     """Have the service retry all failed documents.
 
     That includes documents that kbsync didn't upload; for one mirror's documents, use `kbsync retry`. You
-    have to type the name of the knowledge base.
+    have to type the name of the knowledge base to confirm.
     """
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases
@@ -200,7 +201,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
             )
         card = account.call(account.bases.get(account.bases.own_id))
         reach = f"every failed document of {bases.retry_reach}"
-        account.warn(card, f"{reach}, will be reindexed at the account's cost")
+        account.warn(card, f"{reach}, will be reindexed at the account's expense")
         confirm_by_typing("retry all failed documents", card.name or card.id, yes)
         count = account.call(bases.retry_all())
     if as_json:

@@ -19,7 +19,7 @@ from kbsync.config.target import is_in_the_clear
 from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
 
-YES = "The current address, to skip the question."
+YES = "The current address, to skip the prompt."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
@@ -48,7 +48,7 @@ def command() -> None:
 def show(choices: Choices, as_json: bool) -> None:
     """Show where the service sends the account's events.
 
-    It also shows the names of the headers."""
+    Includes the names of the headers, but not their values."""
     with open_account(choices) as account:
         callback = account.call(account.callbacks.get())
     _print(callback, as_json)
@@ -61,7 +61,7 @@ def show(choices: Choices, as_json: bool) -> None:
 @json_option
 @shared_options
 def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> None:
-    """Send the account's events to URL. If another address is set, you have to type it."""
+    """Send the account's events to URL. If another address is set, you have to type it to confirm."""
     values = read_headers(headers)
     check_address(url, is_secret=bool(values))
     with open_account(choices) as account:
@@ -76,7 +76,7 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
 @json_option
 @shared_options
 def delete(choices: Choices, yes: str | None, as_json: bool) -> None:
-    """Stop sending the account's events. You have to type the current address."""
+    """Stop sending the account's events. You have to type the current address to confirm."""
     with open_account(choices) as account:
         callback = account.call(account.callbacks.get())
         _confirm(callback, "stop sending the account's events", yes)
@@ -96,7 +96,7 @@ def _confirm(current: Callback | None, action: str, yes: str | None) -> None:
         return
     headers = f" with {', '.join(map(printable, current.headers))}" if current.headers else ""
     print_message(
-        f"the service sends all events of the account, not only ours, to {printable(current.url)}{headers}"
+        f"the service sends all of the account's events, not only ours, to {printable(current.url)}{headers}"
     )
     confirm_by_typing(action, current.url, yes, "current address", "URL")
 

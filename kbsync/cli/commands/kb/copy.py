@@ -54,7 +54,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     if (mirror := only_one(databases, "PostgreSQL")) is None:
         names = ", ".join(f"{mirror.name} ({mirror.target.type})" for mirror in installation.mirrors)
         raise UsageError(
-            f"no mirror has a target of type postgres to copy into: {names}; "
+            f"none of the mirrors has a target of type postgres: {names}; "
             "change the target in the config first, then copy"
         )
     set_up_logs(choices)
@@ -80,7 +80,9 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
         if copied.present:
             Output().line(f"{format_count(copied.present, 'document')} already copied earlier")
         if copied.remaining:
-            Output().line(f"the next pass reads {format_count(copied.remaining, 'document')} from the folder")
+            Output().line(
+                f"the next pass will read {format_count(copied.remaining, 'document')} from the folder"
+            )
     if not choices.quiet:
         print_message(f"continue with: {installation.command_line('--once')}")
         end = installation.command_line(f"forget {mirror.name} --left-behind")

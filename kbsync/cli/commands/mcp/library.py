@@ -123,9 +123,7 @@ class Library:
             if not matches:
                 shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
                 why = "; only passages are available for documents from other machines" * shares_base
-                raise UsageError(
-                    f"there is no document {document_id}; `search` returns the ids that exist{why}"
-                )
+                raise UsageError(f"there is no document {document_id}; use an id that `search` returns{why}")
             subject = f"a document {document_id}"
         document = _only_match(matches, subject, [match.mirror.name for match in matches])
         text = await self._text(document)
@@ -266,7 +264,7 @@ class Library:
             # The protocol requires each number to be larger than the previous one.
             if has_progressed and finished > last and (total := finished + waiting):
                 last = finished
-                message = f"{finished:,} of {format_count(total, 'file')} are searchable or failed"
+                message = f"{finished:,} of {format_count(total, 'file')} are searchable or have failed"
                 await report_progress(finished, total, message)
             pause, unseen = POLL_SECONDS, list[str]()
             if not in_progress:

@@ -134,5 +134,5 @@ async def query_folders(chosen: Installation, query: Callable[[Installation], li
     values = [value for result in results.values() for value in result]
     silent = [name for name in names if name not in results]
     if silent and not values:
-        raise Unavailable(f"{', '.join(silent)}: the folder doesn't respond; try again later")
+        raise Unavailable(f"{', '.join(silent)}: the folder isn't responding; try again later")
     return values

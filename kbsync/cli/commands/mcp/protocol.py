@@ -350,7 +350,7 @@ class _Handlers:
         """Call a tool. A failure becomes a tool error, in one sentence."""
         handler = self._tools.get(params.name)
         if handler is None:
-            raise MCPError(INVALID_PARAMS, f"there is no tool {printable(params.name[:100])}")
+            raise MCPError(INVALID_PARAMS, f"unknown tool: {printable(params.name[:100])}")
         try:
             arguments = _validate(params.name, params.arguments or {})
             async with asyncio.timeout(RESPONSE_SECONDS):
@@ -540,7 +540,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             case "additionalProperties":
                 unknown = printable(next(name for name in violation.instance if name not in properties)[:60])
                 known = ", ".join(f"`{name}`" for name in properties)
-                raise UsageError(f"there is no argument `{unknown}`; the arguments are {known}")
+                raise UsageError(f"unknown argument `{unknown}`; allowed: {known}")
         unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator))
         if unit is not None:
             limit = f"at most {violation.validator_value:,} are allowed"
@@ -579,7 +579,7 @@ def _decode_cursor(text: str) -> str:
 
 def _describe_error(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no response within {RESPONSE_SECONDS:.0f} s: a folder or a service hangs; try again later"
+        return f"no response within {RESPONSE_SECONDS:.0f} s from a folder or a service; try again later"
     if code_of(error) is None:
         return log_bug("answer.failed", error)
     return sentence_of(error)
