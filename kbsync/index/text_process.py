@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakSet
 
 from kbsync.contract.target import Body
 from kbsync.errors import TargetError
@@ -38,6 +39,10 @@ START_AFTER = 256
 
 _VECTOR = DIMENSIONS * NUMBER_BYTES
 
+_processes = WeakSet["TextProcess"]()
+_choosing = threading.Lock()
+"""Held to decide which mirror's process starts. Only one runs at a time, because it keeps a core busy."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,10 +58,10 @@ class TextProcess(Parser):
 
     def __init__(self, spool_dir: Path, *, child: Path = CHILD) -> None:
         super().__init__(spool_dir, child=child)
-        self._counting = threading.Lock()
         self._texts = 0
         self._starter: threading.Thread | None = None
         self._has_failed = False
+        _processes.add(self)
 
     def cut_or(self, cut_here: Cutter) -> Cutter:
         """Return a `Cutter` that has the process split short texts if there are many, and `cut_here` all
@@ -76,21 +81,22 @@ class TextProcess(Parser):
         return cut
 
     def _takes(self, texts: int) -> bool:
-        """Return whether the process can take so many texts now. This starts it after `START_AFTER` of
-        them.
-        """
-        with self._counting:
+        """Return whether the process can take so many texts now. Starts it after `START_AFTER` of them."""
+        with _choosing:
             if self._has_failed or texts < MIN_TEXTS:
                 self._texts = 0
                 return False
             self._texts += texts
-            if self._starter is not None and self._starter.is_alive():
-                return False
-            if not self.pids() and self._texts >= START_AFTER:
+            if self._texts >= START_AFTER and not any(process._is_running() for process in _processes):
                 self._starter = threading.Thread(target=self._warm_up, name="kbsync-texts", daemon=True)
                 self._starter.start()
-                return False
-            return bool(self.pids())
+            return not self._is_starting() and bool(self.pids())
+
+    def _is_running(self) -> bool:
+        return self._is_starting() or bool(self.pids())
+
+    def _is_starting(self) -> bool:
+        return self._starter is not None and self._starter.is_alive()
 
     def _warm_up(self) -> None:
         with suppress(TargetError):

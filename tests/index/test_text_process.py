@@ -167,6 +167,16 @@ def test_texts_are_split_here_if_the_process_hangs(begin, parser, caplog):
 
 
 @long
+def test_only_one_mirrors_process_runs(begin, parser):
+    first, second = begin(), begin(idle=True)
+    assert comparable(index(many(), parser, second)) == comparable(index(many(), parser))
+    assert first.pids() and not second.pids() and second._starter is None
+    first.close()
+    assert not second._takes(MANY)
+    assert second._starter is not None
+
+
+@long
 def test_process_has_one_thread_for_each_core_to_find_tokens(begin):
     """Threads reserve address space, which is bounded, and a machine may have many cores."""
     (pid,) = begin().pids()
