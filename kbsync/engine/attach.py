@@ -342,7 +342,7 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """Return the root's identity. Raises `Halted` if a user must check it, or `ShortageError`.
+    """Return the root's identity. Raises `Halted` if a user must check it, and `ShortageError`.
 
     A missing mount halts the mirror; after any other difference from the last known root, the deletions of
     the first pass need approval.

@@ -362,7 +362,7 @@ PATIENCE, CHECK_EVERY = 60.0, 1.0
 
 MAX_STRAYS, MAX_REPORTED = 200, 20
 SAMPLE = 20
-"""Number of documents to query before halting the mirror because very many are missing."""
+"""Number of documents to query before halting the mirror because a very large number are missing."""
 
 
 class PutOffError(Exception):

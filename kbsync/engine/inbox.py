@@ -264,7 +264,7 @@ def _paths(args: Mapping[str, Any], name: str) -> list[str]:
 
 
 def refuse_malformed(message: Message) -> None:
-    """Raise `MalformedMessage` for a message that no command of kbsync writes."""
+    """Raise `MalformedMessage` for a message that no kbsync command writes."""
     args = message.args
     if message.problem:
         raise MalformedMessage(message.problem)

@@ -227,8 +227,8 @@ def is_tagged(row: Upload) -> bool:
 
 
 def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
-    """Return the upload by another mirror that got no response and that the document provably belongs to;
-    None if there is none.
+    """Return another mirror's upload that got no response and to which the document provably belongs; None if
+    there is none.
     """
     if binding.limits.marks:
         return None
@@ -279,10 +279,10 @@ def _fit_page(
 ) -> bool | None:
     """Do the same as `_fit` for a link file's web page, created `after` seconds after the request.
 
-    A list doesn't have our names for web pages. The proof is its address, if the list has it, and a creation
-    time between the request and a while after it. Without both, it stays in doubt: it may be ours or a
-    colleague's. A document created at a different time, or one whose name shows that it is a file, is not in
-    doubt.
+    A list doesn't have our names for web pages. The proof is the page's address, if the list has it, and a
+    creation time between the request and a while after it. Without both, the page stays in doubt: it may be
+    ours or a colleague's. A document created at a different time, or one whose name shows that it is a file,
+    is not in doubt.
     """
     if is_address(listed.name):
         is_other = not same_address(address, listed.name)

@@ -3,7 +3,7 @@
 `Mirror` has what lasts as long as kbsync runs: the root, the halt, the counts. `BoundMirror` does the work.
 It exists only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base
 takes it as an argument. `BoundMirror.turn` decides the next step. engine/loop.py (the daemon) and once.py (a
-pass) take turns; a pass does so until no file of its scan is left to wait for.
+pass) call it repeatedly; a pass stops once no file of its scan is left to wait for.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class AwaitedFiles:
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan
     and, in a pass, again if its file changes meanwhile, at most `MAX_WAITS` times. It leaves permanently once
-    its file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a
-    pass checks each path a bounded number of times, whatever happens in the folder.
+    its file has been recorded, has vanished, or has been read after the longest wait; the next pass checks it
+    again. So a pass checks each path a bounded number of times, whatever happens in the folder.
     """
 
     def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:

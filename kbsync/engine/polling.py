@@ -232,7 +232,7 @@ class Poller:
             raise down
 
     async def prove(self, rows: Sequence[Upload]) -> None:
-        """Read documents found at the target. If the target is down, raises `TargetError` and changes no
+        """Read documents found at the target. If the target is down, this raises `TargetError` and changes no
         rows.
         """
         for row in rows:

@@ -57,8 +57,8 @@ async def recheck_mounts(
 ) -> list[tuple[str, PathStat]]:
     """Return the checks, after repeating those that found nothing where a disk is or used to be mounted.
 
-    While a disk that was mounted in the folder is unmounted, none of its files counts as missing, nor does a
-    file over which a disk was mounted since the last scan (promise 1).
+    While a disk that was mounted in the folder is unmounted, none of its files counts as missing. Neither
+    does a file that a mount has covered since the last scan (promise 1).
     """
     missed = [path for path, stat in checked if stat.lacks_file]
     if not missed:
@@ -177,7 +177,7 @@ PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
 """Seconds for reading a batch of files, which holds the lock. After that a daemon leaves the rest for later,
-so that hints and commands wait no longer, even with a slow disk."""
+so that hints and commands don't wait longer, even with a slow disk."""
 MAX_FRESH_FILES = 64
 """Maximum number of files in one check that count as just saved by a user who is waiting; any others are
 backlog."""
@@ -685,7 +685,7 @@ class Reconciler:
         return decisions, []
 
     def _classify(self, file: FoundFile, stored: FileRow | None, *, is_awaited: bool) -> FileDecision:
-        """Decide about the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
+        """Decide about the file: skip it, wait for it, or read it. This runs in a thread and touches no rows.
 
         `stored`: its row in the state. `is_awaited`: kbsync is already waiting for it.
         """

@@ -47,7 +47,7 @@ class MirrorIdentity:
     """The properties by which the state identifies a mirror in the config.
 
     `location`: the knowledge base and prefix, as JSON in the config's terms, or '' if unknown. Two mirrors
-    that would own the same documents have the same one.
+    that would own the same documents have the same location.
     """
 
     name: str

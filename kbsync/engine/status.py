@@ -410,8 +410,9 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the same JSON as text, including the `items`, piece by piece, for mirrors with very many
-        files."""
+        """Yield the same JSON as text, including the `items`, piece by piece, for mirrors with a very large
+        number of files.
+        """
         text = json.dumps(self.to_json())
         if self.items is None:
             yield text
@@ -597,7 +598,7 @@ CLOCKS_DIFFER = 60.0
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
-    """Return whether the last whole comparison and every waiting file are at most `max_age` seconds old."""
+    """Return whether the last full comparison and every waiting file are at most `max_age` seconds old."""
     if status.last_pass is None:
         return False
     age = now - status.last_pass

@@ -400,8 +400,9 @@ class Worker:
         return False
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
-        """Handle an internal error of kbsync: start nothing for a while, longer each time. Returns that time
-        in seconds."""
+        """Handle one of kbsync's internal errors: start nothing for a while, longer each time. Returns that
+        time in seconds.
+        """
         seconds = self._halts.record_failure(error, self._clock.steady(), of_round=of_round)
         log_bug("worker.failed", error, mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
@@ -415,7 +416,7 @@ class Worker:
 
     def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
         """Start one piece of work from each lane in turn while slots are free, sending at most `tries` (None:
-        all). Nothing bypasses the lanes, so that 400 deletions can't block all slots for a file just saved.
+        all). Nothing bypasses the lanes, so 400 deletions can't keep a file just saved from getting a slot.
         """
         remaining = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, remaining) for lane in remaining}
