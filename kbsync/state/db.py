@@ -124,8 +124,8 @@ def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
 def open_temporary() -> apsw.Connection:
     """Return a private database that ends with this process; a small one stays in memory.
 
-    SQLite unlinks the file right after creating it. If no directory accepts a file, all of it stays in
-    memory.
+    SQLite unlinks the file right after creating it. If no directory accepts a file, the whole database stays
+    in memory.
     """
     # The directories that SQLite tries for temporary files, in its own order.
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108

@@ -353,7 +353,8 @@ class Entries:
         """Record the first check that didn't find these names.
 
         `since` is monotonic and valid in this process only. It is None while the `scan` (its number) is still
-        running: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
+        running: the scan may find the files elsewhere, so its check counts from the scan's end
+        (`scans_ended`).
         """
         number = self._folders.id(mirror, folder)
         if number is not None:

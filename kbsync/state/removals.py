@@ -13,8 +13,8 @@ yet.
 - held: the document serves until a user approves; the user is asked once the whole batch is held.
 
 The row ends and the document stays when the file is back, another document serves the path, or the mirror
-uses a different base (promise 2). An upload that replaces a document in place inherits its deletion, except
-one that was released: that one is decided again.
+uses a different base (promise 2). An upload that replaces a document in place inherits its deletion, except a
+released one, about which kbsync decides again.
 """
 
 from __future__ import annotations
