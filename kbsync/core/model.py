@@ -306,7 +306,7 @@ class Upload:
 
     @property
     def version(self) -> tuple[str, str]:
-        """The digest and the recipe: uploads of a path with equal ones have the same content."""
+        """The digest and the recipe: uploads of a path with equal versions have the same content."""
         return self.digest, self.recipe
 
     @property

@@ -82,14 +82,14 @@ def parse(text: str, rule: str) -> PatternLine | None:
 
 
 def parse_file(content: str, path: str) -> tuple[PatternLine, ...]:
-    """Return the lines of the ignore file at `path`, in order. Raises ValueError that names the line."""
+    """Return the lines of the ignore file at `path`, in order. Raises a ValueError that names the line."""
     texts = content.removeprefix("\ufeff").split("\n")
     numbered = ((text.removesuffix("\r"), f"{path}:{n}") for n, text in enumerate(texts, 1))
     return tuple(line for text, rule in numbered if (line := parse(text, rule)))
 
 
 def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
-    """Return the items of the config's list `key`. Raises ValueError that names the item, as in
+    """Return the items of the config's list `key`. Raises a ValueError that names the item, as in
     `exclude[0]`.
     """
     numbered = ((text, f"{key}[{index}]") for index, text in enumerate(items))
@@ -398,8 +398,8 @@ class Rules:
     """The rules that apply in one folder of a mirror; `below` gives those of a folder with an ignore file.
 
     `include` and `exclude` are gitignore patterns from the config (`include` None: every format that the
-    target accepts). Raises ValueError that names the item, as in `include[2]`, for a pattern that could never
-    match.
+    target accepts). Raises a ValueError that names the item, as in `include[2]`, for a pattern that could
+    never match.
     """
 
     __slots__ = ("_include", "_layers", "_limits", "_named", "_named_hidden", "_names", "person_version",
