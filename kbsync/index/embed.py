@@ -292,7 +292,7 @@ class Vocabulary:
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Repeatedly join the pair with the lowest rank; of equal ones, the first."""
+        """Repeatedly join the pair with the lowest rank; among equals, the first."""
         parts = [part for character in piece for part in self._parts(character)]
         ranks = [self.rank(*pair) for pair in pairwise(parts)]
         while known := [rank for rank in ranks if rank is not None]:
@@ -515,8 +515,8 @@ def _read_usage(home: Path) -> _Usage:
     """Return the usage according to the sentence-transformers files in the model's folder. Raises
     `UsageError`.
 
-    Without such files, assumes the mean of the tokens and no prompts. No file contains the prompts of E5
-    models, so this recognizes these models by name.
+    Without such files, this assumes the mean of the tokens and no prompts. No file contains the prompts of E5
+    models, so these models are recognized by name.
     """
     modules = [item for item in _json(home / "modules.json", list) if isinstance(item, dict)]
     kinds = {str(item.get("type", "")).rpartition(".")[2]: str(item.get("path", "")) for item in modules}

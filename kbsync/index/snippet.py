@@ -221,7 +221,7 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
     """Return the part of `line` to show, cut at nearby spaces if there are any."""
     if len(line) <= width or width <= 0:
         return 0, min(len(line), max(0, width))
-    # The window with the most different matches that fit into it and, of equal ones, with the most matches.
+    # The window with the most different matches that fit into it and, among equals, with the most matches.
     most, (left, right), last_index = (0, 0), (0, 0), 0
     for first_index, (start, _, _) in enumerate(matches):
         last_index = max(last_index, first_index)

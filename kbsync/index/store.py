@@ -93,7 +93,7 @@ class CandidateChunk:
     @property
     def score(self) -> float:
         """Return the score: half words, half meaning; higher if one sentence has the words or the question is
-        the file name, lower if the document has very many chunks."""
+        the file name, lower if the document has a very large number of chunks."""
         content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning) + TOGETHER * self.together
         return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
 

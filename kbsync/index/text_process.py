@@ -35,7 +35,7 @@ MIN_TEXTS = 16
 """Minimum number of texts in a request."""
 
 START_AFTER = 256
-"""Number of texts after which the process starts, which takes about as long as indexing so many."""
+"""Number of texts after which the process starts, which takes about as long as indexing that many."""
 
 _VECTOR = DIMENSIONS * NUMBER_BYTES
 
@@ -81,7 +81,9 @@ class TextProcess(Parser):
         return cut
 
     def _takes(self, texts: int) -> bool:
-        """Return whether the process can take so many texts now. Starts it after `START_AFTER` of them."""
+        """Return whether the process can take this many texts now. This starts it after `START_AFTER` of
+        them.
+        """
         with _choosing:
             if self._has_failed or texts < MIN_TEXTS:
                 self._texts = 0

@@ -177,7 +177,7 @@ def share_together(
 def saturation_of(term: Term) -> float:
     """Return how much of its idf a term may add to the score of a chunk that has it often.
 
-    Otherwise a source file with one word of the question in every line ranks above an answer with all of
+    Otherwise a source file with one word of the question in every line would rank above an answer with all of
     them. A Chinese character may occur often in a text because many of its words contain it.
     """
     return _BM25_SATURATION if len(term.stem) == 1 and has_cjk(term.stem) else _SATURATION
@@ -197,8 +197,8 @@ _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 q
 
 @lru_cache(1_024)
 def weight_of_size(chunks: int) -> float:
-    """Return the weight of a match in a document with this many chunks; it is lower for long ones, as a long
-    log matches any two words.
+    """Return the weight of a match in a document with this many chunks; it is lower for long ones, because a
+    long log matches any two words.
     """
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 

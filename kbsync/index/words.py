@@ -135,7 +135,7 @@ _PLAIN = (
     r"(?P<plain>(?:(?:(?<![^\W_])|(?![a-z]))(?>[^A-Z0-9.#+]*(?:[^A-Za-z0-9.#+-]|-(?![0-9])))"
     r"|(?<![^\W_])[A-Za-z][a-z]++(?![A-Z0-9-])|\.(?![Nn])|[#+]++)++)"
 )
-"""Matches text in which no form begins, mostly several words at once: looking for a form at each of its
+"""Matches text in which no form begins, usually several words at once: looking for a form at each of its
 characters takes three times as long."""
 _FORMS = (
     r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
@@ -451,9 +451,10 @@ def _is_exact(token: str) -> bool:
 
 
 def code_test(code: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a text contains the code, with any of those separators or a
-    decimal comma and, if it begins with a digit, with or without a `v` before it; a date may be written in
-    any way."""
+    """Return a function that checks whether a text contains the code, with any of the separators in
+    `codes_in` or a decimal comma and, if it begins with a digit, with or without a `v` before it; a date may
+    be written in any way.
+    """
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
         return lambda text: (
             not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])

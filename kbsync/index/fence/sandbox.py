@@ -135,7 +135,7 @@ class _Program(ctypes.Structure):
 
 def _install(*rules: Step) -> bool:
     """Install the filter for all threads; needs PR_SET_NO_NEW_PRIVS. Returns False if the kernel or the
-    machine has no filters.
+    machine doesn't support filters.
 
     This refuses another architecture's calls, then applies the rules, and allows the rest.
     """

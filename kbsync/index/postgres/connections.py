@@ -66,8 +66,8 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 class Connections:
     """Opens connections on demand and keeps idle ones. Calls may come from any thread.
 
-    psycopg_pool isn't used, because it connects in its own threads, so that a waiting caller learns that
-    there is no connection, but not why.
+    psycopg_pool isn't used, because it connects in its own threads: a waiting caller would learn that there
+    is no connection, but not why.
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:

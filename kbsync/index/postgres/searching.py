@@ -724,8 +724,9 @@ def _conditions(
 
 
 def _storable(text: str) -> str:
-    """Return the user's input in a form that PostgreSQL accepts. The column `shown` has paths that are not
-    UTF-8 in the same form."""
+    """Return the user's input in a form that PostgreSQL accepts. Paths that are not UTF-8 have the same form
+    in the column `shown`.
+    """
     return clean(_SURROGATE.sub("\ufffd", text))
 
 

@@ -43,7 +43,7 @@ vector index."""
 
 _MAX_DIMENSIONS = 4_000  # limit of an index of `halfvec`
 _CREATING = (0x6B62_7379, 1)  # advisory lock held while the tables are created or a row of `owner` claimed
-_MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made
+_MAKING = (0x6B62_7379, 2)  # advisory lock held while a vector index is created
 
 _log = logging.getLogger(__name__)
 
@@ -616,7 +616,8 @@ SELECT o.id FROM owner o, base b WHERE token = %s AND generation = %s AND uuid =
 _HAS_OLD_WORDS = """
 SELECT EXISTS(SELECT 1 FROM document WHERE owner = (SELECT id FROM owner WHERE token = %s) AND tokeniser < %s)
 """
-# Stores nothing, so it waits for no disk or standby, for which a commit without a response may be waiting.
+# This stores nothing, so it doesn't wait for a disk or standby, for which a commit without a response may be
+# waiting.
 _WAIT_FOR_OWN = """
 SELECT set_config('synchronous_commit', 'off', true) FROM owner WHERE token = %s FOR UPDATE
 """

@@ -277,8 +277,9 @@ def _text(part: Message) -> str:
 
 
 def _join_flowed(text: str, *, deletes_space: bool) -> str:
-    """Return the text with lines joined that the sender's program broke (RFC 3676): those that end with a
-    space, which belongs to the text unless `deletes_space`."""
+    """Return the text, rejoining lines that the sender's program broke (RFC 3676): those that end with a
+    space, which belongs to the text unless `deletes_space`.
+    """
     pieces, is_flowed, above = list[str](), False, 0
     for line in text.replace("\r\n", "\n").split("\n"):
         content = line.lstrip(">")

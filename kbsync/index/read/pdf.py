@@ -482,7 +482,8 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
     all.
 
     Headers and footers are near an edge, at the same height and with the same words on three pages, except
-    for the page number. Not every number that counts up with the pages is one: each page may be an invoice.
+    for the page number. Not every number that counts up with the pages is a page number: each page may be an
+    invoice.
     """
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):
@@ -513,7 +514,9 @@ def _without_page_number(line: Line, page: int) -> Iterator[str]:
 
 def _leave_out_contents(pages: Sequence[list[Line]]) -> None:
     """Remove the entries of a table of contents, which searches would find instead of the chapters: lines of
-    dots that lead to page numbers, which increase and which the file has. Shorten the dots in other lines."""
+    dots that lead to page numbers, if the numbers increase and the file has these pages. Shorten the dots in
+    other lines.
+    """
     for lines in pages:
         entries = [(index, match) for index, line in enumerate(lines) if (match := _LEADER.search(line.text))]
         numbers = [int(match[1]) for _, match in entries if match[1]]

@@ -340,7 +340,8 @@ def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
 
 def _close_gaps(table: Element) -> bool:
     """Repeat the empty rows and columns of an ods sheet 0 times if it has many of them; return whether it
-    has. calamine would allocate their cells, as with an xlsx sheet."""
+    does. calamine would allocate their cells, as with an xlsx sheet.
+    """
     columns, last_row, used_count = set[int](), 0, 0
     for cell, row, column, row_count, column_count in _cells_of(table):
         if _has_value(cell):

@@ -520,8 +520,9 @@ def note(kind: str, text: str, author: str = "") -> str:
 
 
 def linked(text: str, address: str) -> str:
-    """Return a link's `text`, with the address if that is absolute, since it may be the answer; one within
-    the page or site is noise."""
+    """Return a link's `text`, with the address if that is absolute, since the address may be the answer; one
+    within the page or site is noise.
+    """
     text, address = one_line(text), address.strip()
     return f"[{text}]({address})" if text and is_absolute(address) and address not in text else text
 

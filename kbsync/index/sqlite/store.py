@@ -346,7 +346,7 @@ class Reader:
                 if at < _FINDING:
                     having[term].update(self._sample(_expression([term])))
         for term, idf in weights.common.items():
-            # Searching for the rare terms once more takes longer than reading so many chunks.
+            # Searching for the rare terms once more takes longer than reading that many chunks.
             if weights.rare and self._frequency(term).chunks <= min(
                 MAX_ROWS, _READ_FOR_EACH * len(weights.rare)
             ):
@@ -589,8 +589,9 @@ class Reader:
         return self._frequencies[term]
 
     def _count_documents(self, expression: str) -> tuple[int, int]:
-        """Return how many documents have a term in their texts, for a common one an estimate, and how many
-        chunks have it, at least `_COUNTED_ROWS` for a common one."""
+        """Return how many documents have a term in their texts (an estimate for a common term), and how many
+        chunks have it (at least `_COUNTED_ROWS` for a common term).
+        """
         count, start, chunks = 0, 0, 0
         for _ in range(_BATCHES):
             rows: int
@@ -1066,7 +1067,7 @@ class SqliteStore:
             modified=modified,
             title=title,
             tags=tuple(json.loads(tags)),
-            # The vectors' inputs are not kept, and no vector is made again.
+            # The vectors' inputs are not kept, and no vector is recomputed.
             chunks=tuple(
                 Chunk(text, "", key.hex(), tuple(json.loads(headings)), page, line)
                 for text, headings, page, line, key, *_ in rows

@@ -363,7 +363,7 @@ class Cosines:
 
         `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: returns
         what to add to the values at some positions, or for `slice(None)` at all, if `values` are only from
-        the first half of the vectors. `near_count`: at about how many positions at first.
+        the first half of the vectors. `near_count`: for about how many positions to do that at first.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
