@@ -282,7 +282,7 @@ class Client:
         """POST a form with one file, without retries.
 
         Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
-        by the classifier, and `Rejected` for a name that isn't valid text.
+        as the classifier decides, and `Rejected` for a name that isn't valid text.
         """
         # Check it before the request waits: httpx would raise while building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
@@ -652,8 +652,8 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 
 
 def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers; raise our own error if they can't be sent, because those of httpx and h11 would
-    quote the key.
+    """Return the headers; raise our own error if they can't be sent, because the errors of httpx and h11
+    would quote the key.
     """
     for name, value in headers.items():
         if not fits_header(value):

@@ -154,8 +154,8 @@ class FailedRequest:
     """A request that failed.
 
     `may_retry`: a retry may soon succeed. `retry_after`: the seconds of the Retry-After header, if any.
-    A value instead of an exception, so that `error` has no transport error attached, which would contain the
-    request and its key.
+    This is a value instead of an exception, so that `error` has no transport error attached, which would
+    contain the request and its key.
     """
 
     error: TargetError

@@ -122,7 +122,7 @@ class MissingCalls:
     def remembered(self, op: str) -> Iterator[None]:
         """Remember whether the service has the call `op`, made inside the context.
 
-        Once a `NotOffered` is proven, raises it for an hour without sending a request.
+        Once a `NotOffered` is proven, this raises it for an hour without sending a request.
         """
         self.check(op)
         try:

@@ -1,8 +1,8 @@
 """Classifies responses by how the caller must react: in an ordered list of rules, the first match counts.
 
 Each service has its own table, which comes before the common one here. The order matters: certain rules come
-before likely ones, and words before an ambiguous status. Every table checks first for lack of money, then for
-overload, then for lack of space, because services mix these up: a 429 may mean an empty account, and "too
+before likely ones, and words before an ambiguous status. Every table checks first for lack of credit, then
+for overload, then for lack of space, because services mix these up: a 429 may mean an empty account, and "too
 many requests, the limit is exceeded, try again later" isn't about space.
 """
 

@@ -100,9 +100,9 @@ async def search_ranked(
     search: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
     """Return the result of `search` with the service's ranking model if the config requests it, otherwise
-    without. If the ranking model may have failed (there is no such model, the account has no money or plan
-    for it, or the error's code is in `overloaded`), searches again without it, but not if the key is refused
-    or the service doesn't respond. Raises `TargetError`.
+    without. If the ranking model may have failed (there is no such model, the account has no credit or plan
+    for it, or the error's code is in `overloaded`), this searches again without it, but not if the key is
+    refused or the service doesn't respond. Raises `TargetError`.
     """
     if not is_ranked:
         return await search(False)
@@ -642,8 +642,8 @@ class ServiceTarget(Target, Generic[Row]):
     async def search(self, query: Query) -> Sequence[Hit]:
         """Search; return the best hits first, without `path`, which the engine knows by the ids.
 
-        Services can't filter by path, type or date: with such filters, returns all hits for the engine to
-        filter.
+        Services can't filter by path, type or date: with such filters, this returns all hits for the engine
+        to filter.
         """
         if sum(1 if character.isascii() else 2 for character in query.text.strip()) < self.shortest_query:
             return ()

@@ -137,7 +137,7 @@ def safe_folder(path: str) -> str:
 
 @reading.row_reader
 def file_of(row: Fields) -> StoredFile:
-    """Parse a file, as an entry of a list or as a response of its own."""
+    """Parse a file, from an entry of a list or from a separate response."""
     meta, data = row.object("meta"), row.object("data")
     sent = meta.object("data")
     digest, folder = meta.text("file_hash"), row.get("directory_path")

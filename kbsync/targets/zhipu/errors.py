@@ -382,8 +382,8 @@ def skew_sentence(offset: float) -> str:
 class ZhipuClassifier:
     """Classifies responses, and phrases errors for users.
 
-    An expired token is an error to retry, since each request has a new one, until the service refuses one
-    that was signed later. Errors never contain the key or a signature, even if the service echoes them.
+    An expired token is an error to retry, since each request has a new token, until the service refuses a
+    token that was signed later. Errors never contain the key or a signature, even if the service echoes them.
     """
 
     def __init__(

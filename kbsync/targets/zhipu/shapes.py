@@ -99,7 +99,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document, as an entry of a list or as a response of its own."""
+    """A document, from an entry of a list or from a separate response."""
 
     url: str = ""
     parse_image: bool | None = None
