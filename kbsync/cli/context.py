@@ -515,8 +515,8 @@ def post(installation: Installation, messages: Sequence[Message]) -> None:
 def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
     """Apply `change` to the state, even if kbsync is running, and wake the running process.
 
-    Only for data that commands may write: messages and pauses. Raises `UsageError` if the state cannot be
-    written.
+    Use this only for data that commands may write: messages and pauses. Raises `UsageError` if the state
+    cannot be written.
     """
     from kbsync.source.wake import wake
     from kbsync.state.store import StateStore

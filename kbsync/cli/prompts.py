@@ -41,7 +41,7 @@ def agrees(question: str) -> bool:
 def confirm(question: str, action: str, *, yes: bool) -> bool:
     """Return whether the user says yes, or has passed `--yes`. Raises `UsageError` without a terminal.
 
-    The caller first prints the consequences, also in a script, for its log.
+    The caller prints the consequences first, even in a script, so that its log has them.
     """
     if not (yes or sys.stdin.isatty()):
         raise UsageError(f"not a terminal; pass --yes to {action}")

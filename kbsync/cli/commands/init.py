@@ -58,10 +58,10 @@ def held_trial(
 ) -> Iterator[Trial | None]:
     """Yield the state directory of earlier `--folder` runs for `folder`, locked; None if there is none.
 
-    Also locks `state_dir`, the state directory of the file `config`, if the earlier state may move there.
-    That needs the same type of target, `kind`, and no built-in knowledge base of the mirror `name` yet. Both
-    are locked before anything is written, so a refused command can be repeated. Raises `LockedError` while
-    another kbsync is using one of them, and `UsageError` for an unusable state directory.
+    This also locks `state_dir`, the state directory of the file `config`, if the earlier state may move
+    there: if the target has the same type, `kind`, and the mirror `name` has no built-in knowledge base yet.
+    Both are locked before anything is written, so a refused command can be repeated. Raises `LockedError`
+    while another kbsync is using one of them, and `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES
     from kbsync.state import lock

@@ -119,8 +119,9 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> Code:
-    """Print the contract's JSON piece by piece, since there may be very many documents. Return the worst code
-    of its errors: a mirror whose state fails meanwhile gets an `error`, so that the JSON stays valid.
+    """Print the contract's JSON piece by piece, since there may be a very large number of documents. Return
+    the worst code of its errors: a mirror whose state fails meanwhile gets an `error`, so that the JSON stays
+    valid.
 
     With several installations, each mirror says whether kbsync is running for it.
     """

@@ -1,4 +1,4 @@
-"""The data that an assistant can read: hits, texts, lists, states. Independent of the protocol.
+"""The data that an assistant can read, independent of the protocol: hits, texts, lists, states.
 
 Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. It therefore works the same
 whether this process, another one or none is mirroring.
