@@ -163,7 +163,7 @@ class RunningMirrors:
 
 
 class ListenerApp:
-    """The application for one run of the listener. Created in the mirrors' loop.
+    """The application for one run of the listener. Create it in the mirrors' loop.
 
     `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
     updated as they start and end. `assistants` creates the application for assistants. `token` may change at

@@ -1,7 +1,7 @@
 """The event stream: sends the state of all mirrors to each open page whenever it changes.
 
 Each event contains the whole state, so a page may miss some: a slow page gets the latest event, and a page
-that reads nothing for `SLOWEST` seconds is disconnected. A slow page delays neither mirrors nor other pages.
+that reads nothing for `SLOWEST` seconds is disconnected. A slow page can't delay mirrors or other pages.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Readiness:
         for run in runs:
             try:
                 obstacle = await run.store.read(partial(find_halt, mirror=run))
-                # One whole comparison whose work is done is enough; later changes don't make the mirror
+                # One full comparison whose work is done is enough; later changes don't make the mirror
                 # unready again.
                 is_open = obstacle is None and not run.is_paused and run not in self._passed
                 if is_open and run.has_compared and run.bound is not None and await run.bound.is_done():

@@ -139,8 +139,8 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """The documents that a client requested: a page of those after the path `after`, only those in `state`,
-    if given.
+    """The documents that a client requested: a page of those after the path `after` and, if `state` is given,
+    in this state.
     """
 
     limit: int = 100
