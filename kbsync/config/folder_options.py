@@ -73,7 +73,7 @@ def remember(state_dir: Path, options: FolderOptions) -> None:
 def apply_options(
     mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], needs: Needs
 ) -> MirrorConfig:
-    """Return the mirror with this target and these patterns. Raises `UsageError` that names the option."""
+    """Return the mirror with this target and these patterns. Raises a `UsageError` that names the option."""
     if options == FolderOptions():
         return mirror
     # Read as a config with these lines, with the same checks.

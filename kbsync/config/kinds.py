@@ -2,7 +2,7 @@
 editors.
 
 Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
-that setting: messages, the JSON schema, `kbsync init` and docs/configuration.md are made from it. Lists,
+that setting: messages, the JSON schema, `kbsync init` and docs/configuration.md are generated from it. Lists,
 blocks and unions of blocks have separate marks at the end.
 """
 

@@ -235,7 +235,7 @@ class TargetConfig(ABC):
         """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
         opened.
 
-        Imports heavy packages only here: every command reads configs, but few open a target.
+        Heavy packages are imported only here: every command reads configs, but few open a target.
         """
 
     def open_for_plan(self, context: TargetContext) -> Target:
