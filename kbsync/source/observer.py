@@ -310,8 +310,8 @@ class TreeObserver(BaseObserver):
 def hints_of(
     event: FileSystemEvent, root: str, ignores: Ignores, is_unreadable: IsUnreadable
 ) -> tuple[Hint, ...]:
-    """Return the hints that `event` gives about the tree below `root` (a real path); empty if it changes no
-    content.
+    """Return the hints that `event` gives about the tree below `root` (a real path); empty if the event
+    changes no content.
 
     New permissions matter only for an unreadable file, which may be readable now (promise 7).
     The library's extra events for the entries of a moved directory are covered by the directory's own hints.

@@ -269,7 +269,7 @@ def copy_growing(
 def _read(
     root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
 ) -> Stamp | ReadProblem:
-    """Write all bytes of a file to `spool`; return its stamp, which was equal before and after, also when
+    """Write all bytes of a file to `spool`; return its stamp, which was the same before and after, even when
     looked up by name.
 
     A file that isn't the `expected` one, or doesn't have `size` bytes, is not read.

@@ -117,7 +117,8 @@ class ScanSummary:
 class _Folder:
     """A folder to list, and its content once it has been listed.
 
-    Very many folders may be waiting, so the second group of fields is set only when the folder is listed.
+    A very large number of folders may be waiting, so the second group of fields is set only when the folder
+    is listed.
     """
 
     depth: int  # relative to the root

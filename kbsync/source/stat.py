@@ -279,7 +279,7 @@ def stamp_fields(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def storable(mtime_ns: int, ctime_ns: int, ino: int) -> tuple[int, int, int]:
-    """Return the same as the state stores it: integers of 64 bits with a sign.
+    """Return the values as the state stores them: 64-bit signed integers.
 
     A time before 1677 or after 2262 becomes the first or the last one in between.
     """

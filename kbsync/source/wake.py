@@ -1,6 +1,6 @@
 """The file that wakes a daemon: a command opens it for writing and closes it, which triggers an event.
 
-Loads fast, because commands use it.
+This module loads fast, because commands use it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WAKE = "wake"
 def wake(state_dir: Path) -> None:
     """Make the daemon that uses `state_dir` check its inbox. Raises OSError.
 
-    Also updates the file's times, for a daemon that only polls the file.
+    This also updates the file's times, for a daemon that only polls the file.
     """
     fd = open_private(state_dir / WAKE, os.O_WRONLY | os.O_NOFOLLOW)
     try:

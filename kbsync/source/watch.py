@@ -93,7 +93,7 @@ async def run_detached(call: Callable[[], T]) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    # Not the default executor: at its end the loop waits for all of that one's threads.
+    # Not the default executor: when the loop ends, it waits for all of that executor's threads.
     threading.Thread(target=run, name="kbsync-aside", daemon=True).start()
     return await asyncio.wrap_future(outcome)
 
