@@ -352,7 +352,7 @@ class Target(ABC):
         """Return the hits in the same order, with the images that their passages mention, if they are
         available.
 
-        Sends at most one request per document. Never raises `TargetError`.
+        This sends at most one request per document, and never raises `TargetError`.
         """
         return hits
 
