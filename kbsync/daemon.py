@@ -177,7 +177,7 @@ class Daemon:
     async def _work(self, *, is_start: bool = False) -> None:
         """Work on one state file, until stopped or until that file becomes unusable."""
         self._state_lost.clear()
-        # A new start refuses a bad config; a daemon that already ran goes on with the old one.
+        # At startup, a bad config is refused; a daemon that is already running continues with the old one.
         on_refused = None if is_start else lambda _error: self._hangup.set()  # reports it
         opened = open_state(self._installation, log_damage, keeps_running=True, on_refused=on_refused)
         with opened as (installation, store):

@@ -3,7 +3,7 @@ time.
 
 The standard one compiles six methods for each class, which takes 0.4 ms, and a command loads a hundred
 classes but instantiates few, and most of them only a few times. Here all classes share five of these methods,
-and `__init__` is compiled, which takes 0.2 ms, when a class has had a few objects. Fields, `replace`,
+and `__init__` is compiled, which takes 0.2 ms, once a class has had a few instances. Fields, `replace`,
 `asdict`, pickling and errors work as in the standard library.
 """
 
@@ -63,8 +63,9 @@ else:
         return __init__
 
     def _assign(self, cls, args, kwargs):
-        """Do what the compiled `__init__` does. Returns False for arguments that don't fit, about which the
-        compiled one raises the error."""
+        """Do what the compiled `__init__` does. Returns False for arguments that don't fit; the compiled one
+        then raises the error.
+        """
         fields = dataclasses.fields(cls)
         positional = [field.name for field in fields if field.init and not field.kw_only]
         values = dict(zip(positional, args))  # noqa: B905 - fewer arguments than fields are usual
