@@ -133,7 +133,7 @@ class RecipeChanges:
     def _decide(self, tx: Tx) -> Extent | None:
         """Allow undecided documents, or hold all of them together. Returns how many are newly held."""
         mirror, now, binding = self._mirror, self._clock.wall(), self._journal.binding
-        # An approval that was not used for a week has expired.
+        # An approval that hasn't been used for a week has expired.
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
         if self._to_release is None:
             self._to_release = set(tx.recipes.allowed(mirror))

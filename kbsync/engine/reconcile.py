@@ -270,7 +270,7 @@ class Reconciler:
         return bool(self._trees)
 
     def _request_scan(self, path: str) -> None:
-        """Request a scan of a tree in the background, since it may take long."""
+        """Request a scan of a tree in the background, since it may take a long time."""
         if path not in self._trees:
             number = self._trees[path] = next(self._numbers)
             self._scanning.add(number)  # from now on the scan may find missed files elsewhere

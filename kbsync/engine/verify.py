@@ -96,7 +96,7 @@ def repair_request(verification: Verification) -> dict[str, Any]:
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
         "missing": [item.remote_id for item in verification.missing if item.remote_id is not None],
-        # Documents that aren't proven ours are left alone (promise 6).
+        # Documents that aren't proven to be ours are left alone (promise 6).
         "strays": [item.claim.to_json() for item in strays if item.claim is not None and item.is_ours],
         "stale": [item.path for item in (*verification.stale, *verification.orphaned) if item.claim is None],
     }
