@@ -246,7 +246,8 @@ class Uploads(Table):
         clock was set back.
         """
         pauses = {int(state): str(seconds) for state, seconds in MAX_PAUSES.items()}
-        # A deletion without a response yet is due at once, a postponed one after at most a short pause.
+        # A deletion that hasn't had a response yet is due at once, a postponed one after at most a short
+        # pause.
         refused = MAX_PAUSES[UploadState.RETIRING]
         little = f"iif(reason <> '', {MAX_PAUSE}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
