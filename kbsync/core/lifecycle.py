@@ -518,7 +518,7 @@ def await_same_text(upload: Upload, timing: Timing) -> Upload:
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until a check shows whether the file came back, which may take long."""
+    """Postpone the delete until a check shows whether the file came back, which may take a long time."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, due_at=timing.now + wait)

@@ -527,6 +527,6 @@ def _exclusion(line: PatternLine) -> Verdict:
 
 
 def _hash(*parts: object) -> str:
-    import hashlib  # imported late: OpenSSL takes long to load
+    import hashlib  # imported late: OpenSSL is slow to load
 
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
