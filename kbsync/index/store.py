@@ -225,7 +225,8 @@ class StoreSnapshot(Protocol):
 
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document has the words of `phrase`, in a script with spaces, one after the other
-        in any of their spellings, or is the file of that name or path; also if that takes long to rule out.
+        in any of their spellings, or is the file of that name or path; also if ruling that out takes a long
+        time.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:

@@ -213,7 +213,7 @@ def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[],
     """
     from kbsync.index.fence import sandbox
 
-    gc.freeze()  # a collection in a child would write to all of this memory, and the kernel copy it
+    gc.freeze()  # a collection in a child would write to all of this memory, and the kernel would copy it
     us = os.getpid()
     while True:
         answer, end_of_child = os.pipe()

@@ -246,7 +246,7 @@ class ParserProcess:
                         received += piece
                 if length < 0 and len(received) >= LENGTH.size:
                     length = LENGTH.unpack_from(received)[0]
-                    # A character takes one byte to four; a slightly longer text is refused below.
+                    # A character takes one to four bytes; a slightly longer text is refused below.
                     if length > 2 * self._bounds.output_bytes + _PIECE:
                         raise self._bounds.too_long()
         if pending:

@@ -76,7 +76,7 @@ class Connections:
         try:
             dsn_parameters = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:
-            # The error's text may repeat a piece of the password.
+            # The error's text may contain part of the password.
             raise Halted("credentials", reason) from None
         if may_show_password(dsn, dsn_parameters):
             advice = "write special characters in the password as %40, %2F …"

@@ -260,7 +260,8 @@ class PostgresStore:
             yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
 
     def tidy(self) -> bool:
-        """Create the vector index if comparing all vectors takes long. Returns whether `purge` must do so.
+        """Create the vector index if comparing all vectors takes a long time. Returns whether `purge` must do
+        so.
 
         The first call creates the index and waits for it, because a single pass has no later opportunity.
         Later calls leave it to `purge`, so that no mirror has to wait.
@@ -643,7 +644,7 @@ _SEEN = """
 UPDATE owner SET seen = now()
 WHERE id = (SELECT id FROM owner WHERE token = %s AND generation = %s FOR UPDATE SKIP LOCKED)
 """
-# No timeout of PostgreSQL ends a client that sleeps in the middle of a COPY: while the server waits for data,
+# No PostgreSQL timeout ends a client that sleeps in the middle of a COPY: while the server waits for data,
 # it checks no clock. The holder's transaction is in `xmax` of the row.
 _END_THE_SLEEPER = """
 SELECT set_config('lock_timeout', %s, true), (

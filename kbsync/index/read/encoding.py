@@ -263,7 +263,7 @@ _MAGIC = (
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _BAD_SHARE = 0.02  # limit of undecodable characters in a damaged text; each counts against it
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
-_HARMLESS = frozenset("\t\n\r\f\v\b\a\x1b")  # back-space, bell, escape: manual pages, terminal logs
+_HARMLESS = frozenset("\t\n\r\f\v\b\a\x1b")  # backspace, bell, escape: manual pages, terminal logs
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _TERMINAL = re.compile(
     r"\x1b(?:\[[0-?]{0,100}[ -/]{0,10}[@-~]|\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\))|[^\n\x08]?\x08"

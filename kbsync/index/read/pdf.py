@@ -164,7 +164,7 @@ def _read_page(document: Any, number: int) -> Page | None:
         return None
     try:
         notes, has_fields = _read_notes(page)
-        # pdfium reads no form fields, but can draw them on the page.
+        # pdfium can't read form fields, but it can draw them on the page.
         if has_fields and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) == pdfium.FLATTEN_SUCCESS:
             pdfium.FPDF_ClosePage(page)
             page = pdfium.FPDF_LoadPage(document, number)

@@ -72,7 +72,7 @@ _REFERRED = re.compile("&#(?:([0-9]{3,7})|x([0-9a-fA-F]{2,6}));")
 def _without_escapes(text: str, extension: str) -> str:
     """Return `text` with its escapes decoded."""
     if extension in _ESCAPING and "\\" in text:
-        # In YAML, a backslash is one unless it is quoted: C:\new
+        # In YAML, a backslash is literal unless it is quoted: C:\new
         spaces = {} if extension in ("yaml", "yml") else _SPACES
         return _ESCAPED.sub(lambda escape: spaces.get(escape[0]) or _decode_escape(escape), text)
     if extension in _REFERRING and "&#" in text:

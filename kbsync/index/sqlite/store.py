@@ -917,7 +917,7 @@ class SqliteStore:
         self._folder = folder
         self._open_writer = writer
         self._writer = None if writer is None else writer(folder)
-        # A listing of a large base holds its connection for long, and a search must not wait for it.
+        # A listing of a large base holds its connection for a long time, and a search must not wait for it.
         self._reader = Reader(folder)
         self._finder: Reader | None = None  # most writing processes never search
         self._opening = threading.Lock()
@@ -1093,8 +1093,8 @@ class SqliteStore:
     def purge(self) -> bool:
         """Remove all deleted text, and empty the WAL.
 
-        Removing words from a large index takes long, so the WAL, which may contain texts, is also emptied
-        before that.
+        Removing words from a large index takes a long time, so the WAL, which may contain texts, is also
+        emptied before that.
         """
         if self._writer is None:
             return True

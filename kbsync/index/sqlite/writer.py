@@ -558,7 +558,8 @@ class Writer:
             for row in self._connection.execute(query, (first,))
         }
         total = sum(run.chunks for run in runs.values())
-        # Of a large share of all chunks, the words are only marked as deleted; `_merge` removes them.
+        # If these are a large share of all chunks, their words are only marked as deleted; `_merge` removes
+        # them.
         if total > STEP and total * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
             self._mark()
         room = STEP
