@@ -46,7 +46,7 @@ def open_at_service(config: RemoteTargetConfig, context: TargetContext) -> Targe
 
     Mirrors with the same account share its limits and state in this process.
     """
-    import hashlib  # imported late: OpenSSL takes long to load
+    import hashlib  # imported late: OpenSSL is slow to load
 
     from kbsync.targets.http.limits import Account
 

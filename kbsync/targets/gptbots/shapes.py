@@ -265,7 +265,7 @@ def _refuses(case: ErrorCase) -> bool:
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # Documented; also returned for a key of another region.
+    # Documented; also returned for a key from a different region.
     rules.no_access(code={_WRONG_KEY}, hint=_REGION_HINT),
     # Documented.
     rules.no_base(code={_BOT_GONE}, hint=_BOT_HINT),

@@ -608,8 +608,8 @@ class Client:
     def _outcome_of(
         self, call: HttpCall, response: HttpResponse, headers: Mapping[str, str]
     ) -> HttpResponse | FailedRequest:
-        # A redirect comes from a gateway and says nothing about the service; the request was hardly carried
-        # out.
+        # A redirect comes from a gateway and says nothing about the service; the request was probably not
+        # carried out.
         is_redirect = 300 <= response.status < 400
         error = _without_key(
             by_status(response) if is_redirect else self.classify_response(response), headers

@@ -288,7 +288,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 of the stored file, read through a new signed URL; None if that fails."""
         try:
-            # Request the document again each time: its signed URL is valid only for some hours.
+            # Request the document again each time: its signed URL is valid only for a few hours.
             document = await self.row(remote_id)
             is_there = document.url.startswith(("http://", "https://"))
             if not is_there:
