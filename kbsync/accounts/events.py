@@ -34,7 +34,7 @@ class EventReader:
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        # The pieces of an unfinished line. It may have megabytes, so join them only once.
+        # The pieces of an unfinished line. The line may be megabytes long, so join them only once.
         self._rest: list[str] = []
         self._after_cr = False
         self._lines: list[tuple[str, str]] = []
