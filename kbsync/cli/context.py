@@ -224,7 +224,7 @@ def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
         try:
             load(file, environ, dataclasses.replace(needs, bases=False))
         except UsageError:
-            # The config has other problems than missing ids.
+            # The config has problems other than missing ids.
             raise error from None
         raise UsageError(
             f"{error}\nto list the account's knowledge bases: {choices.typed('kb list')}"
@@ -272,7 +272,8 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     else:
-        # A pass never guesses a folder, as the working directory may be anything; the message suggests it.
+        # A pass never guesses a folder, because the working directory may be anything; the message suggests
+        # it.
         with suppress(UsageError, OSError):  # it may have been deleted
             known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
             folder = Path.cwd() if known is None else known.folder

@@ -160,7 +160,7 @@ def _unknown(ctx: click.Context, args: Sequence[str]) -> click.UsageError:
     folder, the command line that mirrors it.
     """
     name, *after = args
-    if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
+    if os.path.isdir(name):  # noqa: PTH112 (pathlib is slow to load)
         before = ctx.meta[_COMMAND_LINE][: -len(args)]
         if {word.partition("=")[0] for word in (*before, *after)} & {"--config", "--folder"}:
             before, after = ["--once"] if ctx.params.get("once") else [], []
@@ -251,7 +251,7 @@ def run_cli(arguments: Sequence[str]) -> int:
         return _run(arguments)
     finally:
         for stream in (sys.stdout, sys.stderr):
-            # What can't be written was reported. Drop it, or Python would try again at its end.
+            # What can't be written was reported. Drop it, or Python would try again at exit.
             with contextlib.suppress(OSError), ignore_closed_pipe(stream):
                 stream.flush()
         route_messages(None)

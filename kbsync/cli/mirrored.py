@@ -38,7 +38,7 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
 
     candidates = list[tuple[bool, MirroredFolder]]()
     for file in filter(os.path.lexists, places.config_places(environ)):
-        from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
+        from kbsync.config.reader import load  # only for a config: the YAML parser is slow to load
 
         # An unusable config must not affect a command that doesn't name it.
         with suppress(KbsyncError, OSError):

@@ -67,7 +67,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     choices.refuse_folder("add")
     if fault := folder_fault(str(directory)):
         raise UsageError(fault)
-    # Not resolved: if it is a symlink, that may lead elsewhere later.
+    # Not resolved: a symlink may lead elsewhere later.
     folder = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111
     config_path = places.find_config(choices.config, os.environ) or places.config_places(os.environ)[0]
     is_new = not os.path.lexists(config_path)

@@ -91,7 +91,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     record = tx.mirrors.named(mirror.name)
     if record is None:
         return HeldDocuments(mirror.name, (), ())
-    # By hold number: a later hold is not part of this approval and asks again (promise 5).
+    # By hold number: a later hold is not part of this approval and needs another (promise 5).
     deletions, renewals = unapproved(tx, record.id), unapproved(tx, record.id, RENEWALS)
     delete = sorted({removal.path for hold in deletions for removal in tx.removals.page(hold, held=True)})
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))

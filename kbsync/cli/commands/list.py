@@ -36,5 +36,5 @@ def command(choices: Choices, as_json: bool) -> None:
         for key in ("name", "folder", "target", "problem")
         if any(row[key] for row in rows)
     ]
-    # A program that reads the list needs whole paths.
+    # A program that reads the list needs full paths.
     print_table(output, columns, output.columns if output.is_terminal else None)
