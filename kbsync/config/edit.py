@@ -332,7 +332,7 @@ def _held(file: Path) -> Iterator[Path]:
                     raise LockedError(f"another kbsync is editing {file}; try again") from None
                 time.sleep(0.02)
             except OSError:
-                # NFS locks no directory. An edit still notices a file that changed meanwhile.
+                # NFS can't lock a directory. An edit still notices a file that changed meanwhile.
                 break
         yield real
     finally:

@@ -70,7 +70,7 @@ class RefusedValue(ValueError):
 
 
 class Substituted(str):
-    """Text from `${ENV}` or a file: it may be a secret, so no message repeats it."""
+    """Text from `${ENV}` or a file: it may be a secret, so no message quotes it."""
 
     __slots__ = ()
 

@@ -179,7 +179,7 @@ def read_secret(value: Value, where: PathBase) -> str:
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
     path = where.absolute(value)
-    # A substituted path may be the secret itself, by mistake, so no message repeats it.
+    # A substituted path may be the secret itself, by mistake, so no message quotes it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else format_path(path)
     try:
         # Non-blocking: a FIFO at this path would hang every command.

@@ -60,7 +60,7 @@ class Confidential(ValueKind):
     form: ClassVar = {"minLength": 1, "writeOnly": True}  # editors may hide it
 
     def read(self, value: object) -> Secret:
-        """Return the secret. No message repeats it."""
+        """Return the secret. No message quotes it."""
         if isinstance(value, Absent):
             return Secret("", absent=str(value))
         if isinstance(value, str) and re.fullmatch(self.pattern, value):
