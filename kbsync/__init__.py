@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 def revision() -> str:
     """Return the commit of this build; "" for an editable install or if the build didn't record it."""
-    path = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
+    path = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib is slow to load)
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().strip()
@@ -40,7 +40,8 @@ def install_command(*packages: str, reinstall: bool = False) -> str:
         for requirement in reversed(required)
     }
     options = ["--force-reinstall", "--no-deps"] if reinstall else []
-    # This Python by its path: the shell's `pip` may belong to another. uv's environments have no pip.
+    # Name this Python by its path: the shell's `pip` may belong to a different one. uv's environments have no
+    # pip.
     if any(metadata.distributions(name="pip")):
         command = [sys.executable, "-m", "pip", "install"]
     else:

@@ -223,7 +223,7 @@ def freshness_reader(
     installation: Installation, mirrors: Sequence[MirrorConfig], *, check_folders: bool = False
 ) -> ReadFreshness:
     """Return a reader of these mirrors' freshness; `check_folders`: check unwatched folders too."""
-    # Read this before the rows, so that a kbsync that ends in between doesn't seem to work.
+    # Read this before the rows, so that a kbsync that ends in between doesn't seem to be at work.
     process = lock.find(installation.state_dir)
     holder = process if isinstance(process, lock.Holder) else None
     since = lock.taken_at(installation.state_dir)

@@ -114,7 +114,7 @@ async def search(
     if refused and await opened.reload_secrets(refused):
         return await search(opened, typed, only, images=images, soon=soon)
     read_freshness = freshness_reader(installation, mirrors, check_folders=True)
-    # The state of this machine doesn't have documents of other machines.
+    # This machine's state doesn't have other machines' documents.
     is_known = query.own or not any(mirror.target.searches_all for mirror in mirrors)
     folders = {mirror.name: mirror.folder for mirror in mirrors}
 
