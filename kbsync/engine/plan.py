@@ -221,7 +221,7 @@ class _ClockAhead:
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
-        """Advance the clock; never waits."""
+        """Advance the clock without waiting."""
         self.ahead += seconds
 
     def chance(self) -> float:

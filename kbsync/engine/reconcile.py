@@ -791,7 +791,7 @@ class _ScanPages:
                 self.close()
 
     def close(self) -> None:
-        """End the scan; never waits. May be called again."""
+        """End the scan without waiting. May be called again."""
         self._is_over = True
         if self._pulling.acquire(blocking=False):
             try:
