@@ -388,7 +388,7 @@ class _Word:
 
 
 def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Iterator[_T]:
-    """Yield the items, with each run of those for which `is_in_run` is true in reverse order."""
+    """Yield the items; each run of items for which `is_in_run` is true comes in reverse order."""
     for is_run, run in groupby(items, is_in_run):
         run_items = list(run)
         yield from reversed(run_items) if is_run else run_items
