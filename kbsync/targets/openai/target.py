@@ -229,7 +229,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Yield every file of the store. From time to time, deletes files that were never attached."""
+        """Yield every file of the store. From time to time, this deletes files that were never attached."""
         listed_ids = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:

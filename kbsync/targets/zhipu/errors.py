@@ -180,7 +180,9 @@ class NoRoom(Halted):
 
 
 class NotFound(Rejected):
-    """The service has no such document or base. Means "gone" only while the base itself still answers."""
+    """The service has no such document or base. This means "gone" only while the base itself still
+    answers.
+    """
 
 
 def is_gone(error: TargetError) -> bool:
