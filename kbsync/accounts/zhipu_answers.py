@@ -55,7 +55,7 @@ class ZhipuAnswers:
     async def _by_application(
         self, question: Question, request_id: str
     ) -> AsyncGenerator[str | Sources, None]:
-        """Yield an application's answer. If the service can't stream, requests the whole answer."""
+        """Yield an application's answer. If the service can't stream, this requests the whole answer."""
         body: dict[str, Any] = {
             "prompt": messages(question.text, question.turns),
             "request_id": request_id,
