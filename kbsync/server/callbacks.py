@@ -54,7 +54,7 @@ class CallbackQueue:
         self._passing: asyncio.Task[None] | None = None
 
     def hear(self, mirror: str, remote_id: str) -> None:
-        """Record that a document may have changed. Callable from any thread; returns at once."""
+        """Record that a document may have changed. This can be called from any thread and returns at once."""
         self._loop.call_soon_threadsafe(self._note, mirror, remote_id)
 
     def _note(self, mirror: str, remote_id: str) -> None:

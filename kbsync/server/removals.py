@@ -83,7 +83,7 @@ class RemovalQueue:
         self._put(replace(self.current[mirror], deleted=deleted))
 
     def fail(self, mirror: str, problem: str) -> None:
-        """Record why the removal failed; kept until the mirror's next removal."""
+        """Record why the removal failed. The reason is kept until the mirror's next removal."""
         self._put(replace(self.current[mirror], problem=problem))
 
     def end(self, mirror: str) -> None:
