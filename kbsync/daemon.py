@@ -159,7 +159,7 @@ class Daemon:
         log.info("daemon.stopped", signal=self._stopped_by, seconds=round(time.monotonic() - started, 3))
 
     def stop(self) -> None:
-        """End `run` like a signal."""
+        """End `run` as a signal does."""
         self._stop.set()
 
     def read_config(self) -> None:
