@@ -58,7 +58,7 @@ class Choices:
         for name, path in options.items():
             if path is not None:
                 words += [name, os.path.abspath(path.expanduser())]  # noqa: PTH100 (symlinks stay as typed)
-        return shell_command(words)
+        return shell_command([*words, *(word for name in self.mirrors for word in ("--mirror", name))])
 
 
 class PathArgument(click.Path):

@@ -99,6 +99,8 @@ WRONG = (
         "to mirror it: kbsync --once --target openai --base b --folder docs --state-dir=s",
     ),
     wrong("--config x.yaml --once docs", "to mirror it: kbsync --once --folder docs"),
+    wrong("search '' --mirror handbook", "or type it: kbsync search -i ", " --mirror handbook"),
+    wrong("search type:md --mirror a --mirror b", "newest changes: kbsync history ", "--mirror a --mirror b"),
     wrong("search x --after someday", "2026-01-31", before=mirrored),
     wrong(
         "search x --after 9999-12-31T23:59:59-12:00",
