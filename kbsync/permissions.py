@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
@@ -74,12 +75,23 @@ def replace_private(path: Path, content: bytes) -> None:
     """Write a file with mode 0600. A kill leaves either the old or the new content. Raises OSError."""
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     try:
-        with open(open_private(temporary, os.O_WRONLY), "wb") as file:
+        with naming(path), open(open_private(temporary, os.O_WRONLY), "wb") as file:
             file.write(content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors raised inside the context: a failed write to a descriptor names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def hand_over(descriptor: int, folder: Path) -> None:

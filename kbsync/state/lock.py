@@ -17,7 +17,7 @@ from typing import Literal
 from kbsync.core.text import printable, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import ForeignError, LockedError
-from kbsync.permissions import open_private
+from kbsync.permissions import naming, open_private
 
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
@@ -77,9 +77,10 @@ def held(
             process = find_holder(state_dir)
             named = f" (process {process.pid})" if process else ""
             raise LockedError(f"another kbsync{named} is using {state_dir}; stop it first") from None
-        os.ftruncate(file, 0)
         marks = [*([] if keeps_running else [_TASK]), *(f"{_ONLY}{name}" for name in only)]
-        os.pwrite(file, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
+        with naming(state_dir / "lock"):
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
         yield
 
 

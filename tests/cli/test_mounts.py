@@ -107,6 +107,21 @@ def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: P
 
 
 @long
+@pytest.mark.parametrize("option", ["--folder", "--config"])
+def test_first_pass_on_a_full_disk_names_the_file_it_could_not_write(tmp_path: Path, option: str) -> None:
+    folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "kbsync.yaml"
+    write(folder, 1)
+    config.write_text("mirrors: [{name: docs, folder: docs}]")
+    with mounted(small, "64k"):
+        (small / "ballast").write_bytes(bytes(64 * 1024))
+        chosen = folder if option == "--folder" else config
+        ran = kbsync("--once", option, chosen, "--state-dir", small / "state")
+    assert ran.returncode == 4
+    file = "folder" if option == "--folder" else "lock"
+    assert f"{small}/state/{file}: no space left on device; free some space" in ran.stderr
+
+
+@long
 def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
     """A full state can't store a halt."""
     small, notices, address = sandbox.root / "small", sandbox.root / "notices", free_address()
