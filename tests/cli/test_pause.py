@@ -95,6 +95,20 @@ def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(tw
 
 
 @long
+def test_a_mirror_removed_and_added_while_paused_says_how_to_resume(two: Sandbox) -> None:
+    for is_running in (False, True):
+        two.run("pause", "other").check_success()
+        two.run("remove", "other", "--keep").check_success()
+        with lock.held(two.state) if is_running else contextlib.nullcontext():
+            ran = two.run("add", two.root / "other").check_success()
+        assert "other is paused; to resume: kbsync resume other\n" in ran.out
+        assert "kbsync --once" not in ran.out
+        assert ("reloads the config now" in ran.out) == is_running
+        paste(two, after(ran.out, "to resume: "))
+        assert "paused" not in two.run("status").out
+
+
+@long
 def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config, port = sandbox.configure(), free_port()

@@ -24,7 +24,7 @@ from kbsync.cli.commands.init import (
     state_dir_of,
     take_over,
 )
-from kbsync.cli.context import choose, request_reload
+from kbsync.cli.context import choose, describe_paused, find_paused, request_reload
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
@@ -180,5 +180,12 @@ def _add_to(
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
-    reload = request_reload(after, f"to mirror it: {after.command_line('--once')}", added=name)
+    paused, otherwise = "", f"to mirror it: {after.command_line('--once')}"
+    # The config is changed already, and the next pass reports an unreadable state.
+    with suppress(OSError, KbsyncError):
+        if find_paused(after.narrow(name)):
+            paused = f"{describe_paused([name])}; to resume: {after.command_line(f'resume {name}')}"
+    reload = request_reload(after, paused or otherwise, added=name)
+    if paused and reload != paused:
+        what_next.append(paused)
     return name, kind, [*what_next, reload], after
