@@ -41,7 +41,7 @@ from kbsync_standin.lightrag.app import SUPPORTED, LightragApplication
 from kbsync_standin.openwebui.app import OpenWebuiApplication
 from kbsync_standin.ragflow.app import RagflowApplication
 from kbsync_standin.zhipu import ZhipuApplication
-from kbsync_standin.zhipu.faults import KINDS as FAULTS_OF_ZHIPU
+from kbsync_standin.zhipu.behaviour import KINDS as FAULTS_OF_ZHIPU
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
 from tests.share import long

@@ -1,7 +1,7 @@
 """A stand-in for Zhipu's BigModel knowledge API: it keeps documents in memory and answers as documented and
 observed.
 
-Switches (`ZhipuBehaviour`) set its permanent behaviour, faults (`faults.KINDS`) change single requests.
+Switches (`ZhipuBehaviour`) set its permanent behaviour, faults (`behaviour.KINDS`) change single requests.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ from kbsync_standin.application import CJK, NO_FAULT, Application, Call, Json, w
 from kbsync_standin.faults import Fault
 from kbsync_standin.listing import in_order
 from kbsync_standin.zhipu import documents as kept
-from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
+from kbsync_standin.zhipu.behaviour import KINDS, ZhipuBehaviour
 from kbsync_standin.zhipu.documents import CORRUPT, FailInfo, Passage, Phase, ZhipuBase, ZhipuDocument
-from kbsync_standin.zhipu.faults import KINDS
 from kbsync_standin.zhipu.rules import LEGAL
 
 if TYPE_CHECKING:
