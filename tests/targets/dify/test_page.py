@@ -45,7 +45,7 @@ def test_codes_are_documented_with_their_reaction() -> None:
     documented = {cells[0].strip("`"): cells[1] for cells in table("code")}
     assert documented.keys() >= SENTENCES.keys() | {code for rule in RULES for code in rule.code or ()}
     for code, what in documented.items():
-        if what.startswith("goes by the message"):
+        if what.startswith("depends on the message"):
             continue
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
         body = {"code": code, "message": "no more words", "status": 400}
