@@ -83,6 +83,7 @@ def _locate(installation: Installation, name: str, base: BindingRecord) -> Bindi
     After a move of the state directory, a built-in base is no longer where the state recorded it. After a
     copy, the base at the recorded location belongs to the original state (promise 6).
     """
+    from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.store import SqliteStore
 
     if base.folder is None:
@@ -91,9 +92,15 @@ def _locate(installation: Installation, name: str, base: BindingRecord) -> Bindi
     for folder in filter(None, (*configured, installation.state_dir / BASES / name)):
         if folder == base.folder:
             break
-        with suppress(UnmadeError), closing(SqliteStore(folder, writer=None)) as store:
-            if store.check()[0] == base.base:
-                return dataclasses.replace(base, address=store.address)
+        try:
+            with closing(SqliteStore(folder, writer=None)) as store:
+                is_here = store.check()[0] == base.base
+        except UnmadeError:
+            is_here = False
+        except KbsyncError:
+            is_here = True  # it is damaged, and nothing may be deleted elsewhere
+        if is_here:
+            return dataclasses.replace(base, address=(folder / FILE).absolute().as_uri())
     return base
 
 

@@ -304,6 +304,20 @@ def test_a_copied_state_deletes_its_own_base_and_not_the_original(
 
 
 @long
+def test_a_copied_state_with_a_damaged_base_can_be_forgotten(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    copies = [sandbox.root / name for name in ("first", "second")]
+    for copy in copies:
+        shutil.copytree(sandbox.state, copy)
+        (copy / "kb/handbook/index.db").write_bytes(b"no database" * 1000)
+    kept, deleted = (("forget", "handbook", "--yes", "--state-dir", copy) for copy in copies)
+    sandbox.run(*kept).check_success()
+    sandbox.run(*deleted, "--delete-documents").check_refusal(2, f"{copies[1]}/kb/handbook")
+    with closing(SqliteStore(sandbox.state / "kb/handbook", writer=None)) as original:
+        assert original.check()[1] == 1
+
+
+@long
 def test_killed_while_a_base_is_removed_it_starts_from_scratch(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
