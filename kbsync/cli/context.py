@@ -391,10 +391,10 @@ def not_yet(installation: Installation) -> UsageError:
     if forgotten := read_state(installation, find_forgotten):
         once = f"to mirror it again: {installation.command_line('--once')}"
         return UsageError(printable("; ".join([*forgotten, once])))
-    names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
-    return UsageError(
-        f"{names} has not been mirrored yet; {_pass(installation, 'the first pass is under way')}"
-    )
+    folders = [printable(str(mirror.folder)) for mirror in installation.mirrors]
+    verb = "has" if len(folders) == 1 else "have"
+    how = _pass(installation, "the first pass is under way")
+    return UsageError(f"{format_list(folders)} {verb} not been mirrored yet; {how}")
 
 
 @contextmanager

@@ -27,6 +27,10 @@ def nothing(_sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
     """A config, and a folder with a file, not mirrored yet."""
 
 
+def two(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
+    sandbox.add_mirror("other")
+
+
 def mirrored(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
     assert sandbox.run("--once", "-q").code == 0
 
@@ -109,6 +113,7 @@ WRONG = (
     ),
     wrong("status --mirror nobody", "there is no mirror 'nobody'; known mirrors: handbook"),
     wrong("search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
+    wrong("search alpha", "{root}/docs and {root}/other have not been mirrored yet", before=two),
     wrong(
         "--once --state-dir docs/state",
         "the state directory {root}/docs/state is inside the mirrored folder {root}/docs; choose ",
