@@ -103,7 +103,7 @@ def test_a_mirror_removed_and_added_while_paused_says_how_to_resume(two: Sandbox
             ran = two.run("add", two.root / "other").check_success()
         assert "other is paused; to resume: kbsync resume other\n" in ran.out
         assert "kbsync --once" not in ran.out
-        assert ("reloads the config now" in ran.out) == is_running
+        assert ("the running kbsync" in ran.out) == is_running
         paste(two, after(ran.out, "to resume: "))
         assert "paused" not in two.run("status").out
 
