@@ -242,7 +242,7 @@ class Audit:
             server = serving(tx.uploads.at_path(binding.mirror, binding.id, stray.path))
             is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
-                why = f"{document} has the name of this file, but its bytes could not be read"
+                why = f"{document} has this file's name, but the document's bytes could not be read"
                 if stray.digest not in ("", UNREADABLE):
                     is_same = digests_match(stray.digest, stray.listed.size or 0, server.digest, server.size)
                     why = f"{document} has this path and {'the same' if is_same else 'different'} bytes"

@@ -530,8 +530,8 @@ class _Sentences:
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
             return (
-                "It is searchable as indexed before settings changed; reindexing it with the new ones "
-                f"needs your approval; {approve}."
+                "It is searchable as it was indexed before the settings changed; reindexing it with "
+                f"the new settings needs your approval; {approve}."
             )
         if (reason := self._why_outdated()) == "":
             return "It is searchable."
@@ -593,7 +593,7 @@ class _Sentences:
             return "a kbsync upgrade excluded it, and upgrades never delete"
         if (reason := self._why_halted() or evidence.folder_problem) != "":
             return reason
-        deletion = "the next pass deletes its document, unless too many would be deleted at once"
+        deletion = "the next pass will delete its document, unless too many would be deleted at once"
         return deletion if self.evidence.pause is None else f"{deletion}; {self._next_pass()}"
 
     def _why_outdated(self) -> str:
@@ -683,9 +683,8 @@ class _Sentences:
             return ""
         if age < 0:
             return "its modification time is in the future, so kbsync watches it before mirroring it"
-        return (
-            f"it changed {age:.1f} s ago; kbsync mirrors it after another {remaining:.1f} s without changes"
-        )
+        then = f"kbsync will mirror it after another {remaining:.1f} s without changes"
+        return f"it changed {age:.1f} s ago; {then}"
 
     # -- evidence ------------------------------------------------------------------------------
 
@@ -752,7 +751,7 @@ class _Sentences:
 _UPLOADS = {
     UploadState.INTENDED: "kbsync will send it to the knowledge base",
     UploadState.SENDING: "kbsync is sending it to the knowledge base",
-    UploadState.UNSURE: "kbsync sent it, but got no answer, and looks for it in the knowledge base",
+    UploadState.UNSURE: "kbsync sent it, but got no response, and is looking for it in the knowledge base",
     UploadState.PRESUMED_LOST: "kbsync sent it once, but the knowledge base doesn't list it",
     UploadState.INDEXING: "The knowledge base is indexing it",
     UploadState.SERVING: "Searches find it in the knowledge base",

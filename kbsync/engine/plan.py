@@ -53,8 +53,8 @@ from kbsync.state.store import StateCopy
 RECIPE = "recipe"
 """The cause recorded for holding documents that must be reindexed because settings changed."""
 
-BUSY = "it is being written; kbsync sends it once it stops changing"
-LOST = "its upload got no response; kbsync searches for it before resending it"
+BUSY = "it is being written; kbsync will send it once it stops changing"
+LOST = "its upload got no response; kbsync will search for it before resending it"
 AGAIN = "the target cannot rename"
 
 
@@ -456,7 +456,7 @@ class PrivatePass:
         lost = LOST if sending is not None and self._is_lost(sending) else ""
         note, settle_seconds = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle_seconds):
-            note = f"it changed just now; kbsync sends it after {settle_seconds:g} s without changes"
+            note = f"it changed just now; kbsync will send it after {settle_seconds:g} s without changes"
         planned = Planned(entry.path, desired.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path

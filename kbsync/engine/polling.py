@@ -202,7 +202,7 @@ class Poller:
             raise Halted(
                 TARGET_STUCK,
                 f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
-                f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
+                f"{seconds:.0f} s; the account may be out of credit, or the service may be stuck",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
         return row, status, await self._ask_again(row, status, turn)

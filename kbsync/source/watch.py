@@ -298,7 +298,7 @@ class RootCheck:
         except NotADirectoryError:
             return WatchProblem(ProblemKind.ROOT_MISSING, f"{folder} is not a folder")
         except TimeoutError:
-            return WatchProblem(ProblemKind.ROOT_SILENT, f"the file system of {folder} does not answer")
+            return WatchProblem(ProblemKind.ROOT_SILENT, f"the file system of {folder} isn't responding")
         except OSError as error:
             return WatchProblem(ProblemKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
         if identity is None or current == (identity.dev, identity.ino):
@@ -559,7 +559,7 @@ class Watcher:
             surveying = run_detached(partial(survey, self._root, self._machine))
             surveyed = await asyncio.wait_for(surveying, MAX_CHECK_SECONDS)
         except (OSError, KbsyncError) as error:
-            words = "its file system does not answer" if isinstance(error, TimeoutError) else str(error)
+            words = "its file system isn't responding" if isinstance(error, TimeoutError) else str(error)
             self._poll(Obstacle(words, is_permanent=True))
             return
         self.identity = surveyed.identity

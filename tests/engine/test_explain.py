@@ -178,7 +178,7 @@ def refuse_a_change(world: World) -> None:
         (
             lose_the_response,
             None,
-            ["its upload got no response; kbsync searches for it"],
+            ["its upload got no response; kbsync will search for it"],
             ["connection reset"],
         ),
         (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
