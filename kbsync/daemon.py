@@ -367,7 +367,7 @@ class Daemon:
             async with asyncio.timeout(RELOAD_SECONDS):
                 return await asyncio.shield(self._reading)
         except TimeoutError as error:
-            why = f"not read within {RELOAD_SECONDS:g} s; a folder that it names does not respond"
+            why = f"not read within {RELOAD_SECONDS:g} s; a folder that it names isn't responding"
             raise UsageError(why) from error
 
     async def _switch_to(self, store: StateStore, new: Installation) -> Sequence[str]:

@@ -17,7 +17,7 @@ def system_reason(error: Exception) -> str:
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
-OUT_OF_MEMORY = "kbsync gets no more memory; free some, or raise the limit of its process"
+OUT_OF_MEMORY = "kbsync is out of memory; free some, or raise its limit"
 
 _NO_MEMORY = re.compile(
     "failed to map segment|cannot allocate memory|can't start new thread|out of memory", re.IGNORECASE

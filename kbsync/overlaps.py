@@ -84,7 +84,7 @@ def refuse_moved_folder(installation: Installation, folder: Path) -> None:
                 printable(
                     f"{folder} has the files of mirror {mirror.name}, whose folder {mirror.folder} is "
                     f"missing; if you moved it, correct `folder:` of {mirror.name} in "
-                    f"{installation.config.path}: then nothing is indexed again"
+                    f"{installation.config.path}, so that nothing is reindexed"
                 )
             )
 

@@ -296,7 +296,7 @@ async def _find(
             if query.rerank and not mirror.target.reranks:
                 raise UsageError(
                     f"--rerank: mirror {mirror.name} has no ranking model; configure a service in "
-                    "target.rerank, or search without --rerank"
+                    "target.rerank, or omit --rerank"
                 )
         # An absolute pattern is compared with the folders' real paths.
         planned = await in_mirror_threads("", in_thread(searches, searched, query))
@@ -414,7 +414,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     """Explain why a search found a document, in one or two lines of text."""
     reasons = hit.hit.reasons
     if reasons is None:
-        return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]
+        return [f"score {hit.hit.score:.2f} from the service, which doesn't explain it"]
     names = [
         part for part in (_words_in(reasons.in_text), _words_in(reasons.in_name, "in the name: ")) if part
     ]

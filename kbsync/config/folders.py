@@ -95,7 +95,7 @@ def remove_mirror(
             raise UsageError(
                 f"{name} is the only mirror in {config_path}, and a config needs at least one; "
                 f"add another folder first, or forget this mirror with: {forget}\n"
-                "then delete the config, or the next pass mirrors the folder again: "
+                "then delete the config, or the next pass will mirror the folder again: "
                 f"{shell_command(['rm', str(config_path)])}"
             )
         index = names.index(name)

@@ -112,7 +112,7 @@ def state_home(environ: Mapping[str, str]) -> Path:
     """Return `$XDG_STATE_HOME/kbsync`. Raises UsageError if no home directory is known."""
     user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
     if user is None:
-        raise UsageError("no home directory is known to keep the state in; pass --state-dir DIR")
+        raise UsageError("no home directory is known for the state; pass --state-dir DIR")
     return user / "kbsync"
 
 

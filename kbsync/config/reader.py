@@ -189,7 +189,9 @@ def read_secret(value: Value, where: PathBase) -> str:
             content = file.read(_MAX_SECRET_BYTES + 1)
     except OSError as error:
         why = system_reason(error)
-        raise RefusedValue(f"{named} cannot be read ({why}); check the path and who may read it") from None
+        raise RefusedValue(
+            f"{named} cannot be read ({why}); check the path and its read permissions"
+        ) from None
     if len(content) > _MAX_SECRET_BYTES:
         raise RefusedValue(f"{named} is too large for a secret; allowed: {_MAX_SECRET_BYTES} bytes")
     try:
@@ -471,7 +473,7 @@ def read_content(file: Path) -> bytes:
             content = stream.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         why = system_reason(error)
-        message = f"cannot be read ({why}); check the path and who may read it"
+        message = f"cannot be read ({why}); check the path and its read permissions"
         raise ConfigError([Problem(file, None, "", message)]) from None
     if len(content) > _MAX_FILE_BYTES:
         message = f"is larger than {_MAX_FILE_BYTES} bytes, too large for a config; choose another file"

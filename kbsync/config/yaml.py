@@ -151,7 +151,7 @@ class _TreeBuilder:
         self.tree.lines.setdefault(loc, line)
         if self._count > _MAX_VALUES:
             raise UnreadableConfig(
-                line, f"contains more than {_MAX_VALUES} values, aliases counted; too many for a config"
+                line, f"contains more than {_MAX_VALUES} values, including aliases; too many for a config"
             )
         if len(loc) > _MAX_DEPTH:
             raise UnreadableConfig(

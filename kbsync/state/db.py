@@ -170,7 +170,7 @@ def state_errors(path: Path) -> Iterator[None]:
     except apsw.CantOpenError as error:
         raise StateError(f"{path} cannot be opened ({error}); {_fix_for_closed(path)}") from error
     except apsw.BusyError as error:
-        raise StateError(f"{path} is locked by another program; end that first") from error
+        raise StateError(f"{path} is locked by another program; stop that program first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.NoMemError as error:

@@ -430,7 +430,7 @@ def test_moved_folder_of_a_mirror_is_not_added_as_another(sandbox: Sandbox, seco
     ran = sandbox.run("add", moved)
     assert (ran.code, ran.out, sandbox.config.read_text()) == (2, "", before)
     assert f"{moved} has the files of mirror handbook, whose folder {sandbox.docs} is missing" in ran.err
-    assert f"correct `folder:` of handbook in {sandbox.config}: then nothing is indexed again" in ran.err
+    assert f"correct `folder:` of handbook in {sandbox.config}, so that nothing is reindexed" in ran.err
     # A folder with other files is no moved one, and neither is a copy while the mirror's folder is there.
     assert sandbox.run("add", second_folder).code == 0
     sandbox.config.write_text(before.replace(str(sandbox.docs), str(moved)))
@@ -582,7 +582,7 @@ def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
     assert (ran.code, sandbox.config.read_bytes()) == (2, before)
     ended = paste(sandbox, f"{after(ran.err, 'forget this mirror with: ')} --yes")
     assert ended.code == 0
-    assert paste(sandbox, after(ran.err, "mirrors the folder again: ")).code == 0
+    assert paste(sandbox, after(ran.err, "mirror the folder again: ")).code == 0
     assert not sandbox.config.exists() and "; 1 document deleted" in ended.out
     assert sandbox.run("--once", "--folder", second_folder).code == 0
     ran = sandbox.run("remove", "more-notes", "--keep", "--folder", str(second_folder))

@@ -550,7 +550,7 @@ async def test_hit_is_explained_on_request(open_scene: Scene) -> None:
         plain = (await open_scene.json("/api/search?q=txet"))["hits"]
     assert [hit["why"]["lines"] for hit in explained] == [
         ["words 0.40: txet → text · meaning 0.20"],
-        ["score 0.25 from the service, which gives no reasons"],
+        ["score 0.25 from the service, which doesn't explain it"],
         [
             "words of the translation 0.12: in the name: text · meaning 0.24",
             "the ranking model changed its score from 0.18",
