@@ -479,7 +479,7 @@ async def test_request_without_a_response_ends_with_a_message(
     async with open_view(scene(tmp_path), page) as view:
         await view.until("document.querySelector('.mirror')")
         await view.run("location.hash = '#/history'")
-        await view.wait_for_text("No response within 1 s; close other pages of kbsync", "#toast")
+        await view.wait_for_text("No response within 1 s; close other kbsync pages", "#toast")
 
 
 async def test_page_shows_why_the_listener_refuses_it(

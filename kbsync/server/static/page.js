@@ -258,7 +258,7 @@ async function get(name, given = {}) {
   const params = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
   asking?.abort();
   const control = (asking = new AbortController());
-  const late = new Error(`No response within ${LONGEST_WAIT / 1000} s; close other pages of kbsync, or try again`);
+  const late = new Error(`No response within ${LONGEST_WAIT / 1000} s; close other kbsync pages, or try again`);
   const timer = setTimeout(() => control.abort(late), LONGEST_WAIT);
   let answer, reply;
   try {
@@ -813,7 +813,7 @@ async function review(name, kind) {
   let held;
   try { held = await get("held", { mirror: name, kind }); } catch (error) { return report(error); }
   if (!held) return null;
-  if (!held.count) return toast("Nothing waits for approval any more");
+  if (!held.count) return toast("Nothing is waiting for approval any more");
   $("held-title").textContent = words.ask(held, plain(name));
   $("held-effect").textContent = words.effect(held);
   $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
@@ -1309,7 +1309,7 @@ async function askToRemove(name) {
   ask({
     title: `Remove ${name}?`,
     text: documents ? `${stops} ${name} has ${counted(documents, "document")} in its knowledge base; keep or delete? `
-      + `If you keep ${one ? "it" : "them"}, this page no longer searches ${one ? "it" : "them"}.` : stops,
+      + `If you keep ${one ? "it" : "them"}, this page will no longer search ${one ? "it" : "them"}.` : stops,
     buttons: [["Cancel", "quiet", null], ...choices],
   });
 }
@@ -1317,7 +1317,7 @@ async function askToRemove(name) {
 function deletion(name, { documents, unsure, bases }) {
   const stay = (n) => (n === 1 ? "stays" : "stay");
   const parts = bases.map((one) => `${counted(one.documents, "document")} in ${plain(one.base)}${one.deleted ? "" : `, a former knowledge base, ${stay(one.documents)}`}.`);
-  if (unsure) parts.push(`${counted(unsure, "upload")} may have reached the service or not; kbsync can't delete ${unsure === 1 ? "it" : "them"}.`);
+  if (unsure) parts.push(`${counted(unsure, "upload")} may or may not have reached the service; kbsync can't delete ${unsure === 1 ? "it" : "them"}.`);
   return {
     title: `Delete ${counted(documents, "document")} of ${name}?`,
     text: `${parts.join(" ")} kbsync deletes only its own documents, and then removes ${name} from the config. This can't be undone.`,
@@ -1328,7 +1328,7 @@ function deletion(name, { documents, unsure, bases }) {
 
 $("add").addEventListener("click", () => ask({
   title: "Add a folder",
-  text: "kbsync indexes the folder in a built-in knowledge base on this machine, and adds it to the config.",
+  text: "kbsync adds the folder to the config and indexes it in a built-in knowledge base on this machine.",
   fields: [
     { name: "folder", label: "Folder, such as /home/ada/notes or ~/notes", required: true },
     { name: "name", label: "Name (default: the folder’s name)" },
