@@ -150,7 +150,7 @@ def test_missing_psycopg_is_reported_with_its_install_command(host: Host, tmp_pa
         env=host.environ({"PYTHONPATH": os.pathsep.join([str(missing.parent), *sys.path])}),
     )
     assert ran.returncode == 2
-    assert "postgres needs the package psycopg (no psycopg here)" in ran.stderr
+    assert "postgres needs the `psycopg` package (no psycopg here)" in ran.stderr
     assert "pip install" in ran.stderr
     assert "Traceback" not in ran.stderr
 

@@ -76,7 +76,7 @@ They contain the path, in case the marker is lost.
 """
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
-_NO_REASON = "the service couldn't index it and gives no reason; see its console"
+_NO_REASON = "the service couldn't index it and gave no reason; see its console"
 
 
 # Names may come back in a different Unicode form (NFC, NFD).
@@ -122,7 +122,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Counter[s
     is_failed = not all(result.is_stored for result in results)
     if is_failed and not ids:
         # The service often accepts the same document a moment later.
-        return Rejected("the service refused the document and gives no reason", code=FAILED, may_pass=True)
+        return Rejected("the service refused the document and gave no reason", code=FAILED, may_pass=True)
     # If the response has one id for two documents, trust it for neither: one of them would be missing from
     # searches without any error (promise 10).
     if is_failed or len(ids) > 1 or any(doc_id and holders[doc_id] > 1 for doc_id in ids):

@@ -236,8 +236,8 @@ def _describe_unreachable(error: Exception) -> str:
         match cause:
             case ssl.SSLCertVerificationError():
                 return (
-                    f"was not trusted: {cause.verify_message}; if your own authority issued its "
-                    "certificate, set ca_file to that authority's certificate"
+                    f"was not trusted: {cause.verify_message}; if your own CA issued its "
+                    "certificate, set ca_file to that CA's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
                 return "was not reached: it does not speak TLS; if it is in your network, use http://"

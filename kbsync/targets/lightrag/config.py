@@ -36,8 +36,8 @@ class LightragTargetConfig(RemoteTargetConfig):
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "a changed file stays searchable, but a renamed one, and one of several that exchange their "
-            "texts, is absent until it is indexed again: the server accepts a text only once, so kbsync "
+            "a changed file stays searchable, but a renamed file, or one of several that swap their "
+            "texts, is absent until it is indexed again: the server accepts each text only once, so kbsync "
             "deletes the old document first"
         ),
         3: (

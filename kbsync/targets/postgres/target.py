@@ -53,7 +53,7 @@ class PostgresTarget(IndexedTarget):
                 from kbsync.index.postgres.store import Owner, PostgresStore
             except ImportError as error:
                 raise UsageError(
-                    f"target.type: postgres needs the package psycopg ({error}); install it with kbsync: "
+                    f"target.type: postgres needs the `psycopg` package ({error}); install it with kbsync: "
                     + install_command("psycopg")
                 ) from error
             owner = Owner(context.prefix, token_of(context), context.mirror, str(context.folder))

@@ -163,7 +163,7 @@ def receipt_error(failure: FailInfo, name: str) -> TargetError:
     message = quote_message(failure.text)
     rule = refusal(RECEIPT, message, without_names(failure.text, name, failure.name))
     sentence = rule.says or "the service refused the document"
-    reason = f"{sentence} ({message or 'no reason is given'})"
+    reason = f"{sentence} ({message or 'no reason given'})"
     case = ErrorCase(RECEIPT, code=FAILED_INFOS, message=message)
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 

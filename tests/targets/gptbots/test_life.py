@@ -317,7 +317,7 @@ async def test_document_always_refused_without_a_reason_fails_after_some_attempt
     began = world.clock.now
     await world.once()
     assert world.statuses() == {"ready": 3, "failed": 1}
-    assert "gives no reason" in items(world)["f0.md"].reason
+    assert "gave no reason" in items(world)["f0.md"].reason
     assert world.request_count("add") == 2
     assert world.clock.now - began > 1, "without a pause between the tries"
     await world.once()
