@@ -330,7 +330,7 @@ def wordllama_folder() -> Path:
     """Return the installed wordllama package's folder."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_fix()}")
+        raise UsageError(f"the built-in embedding needs the `wordllama` package, which is missing; {_fix()}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -395,7 +395,7 @@ class OnnxEmbedder:
         self._output = "sentence_embedding" if self._is_pooled else outputs[0]
         if not self._is_pooled and self._usage.pooling not in _POOLINGS:
             raise UsageError(
-                f"embedding.path: kbsync does not know the pooling of the model in {folder}, "
+                f"embedding.path: kbsync does not support the pooling of the model in {folder}, "
                 f"{self._usage.pooling}; export it with the output sentence_embedding"
             )
         try:
@@ -601,7 +601,7 @@ def _session(graph: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(
-            "embedding.type: onnx needs the package onnxruntime; install it alongside kbsync: "
+            "embedding.type: onnx needs the `onnxruntime` package; install it alongside kbsync: "
             + install_command("onnxruntime")
         ) from error
     options = onnxruntime.SessionOptions()

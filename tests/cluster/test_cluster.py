@@ -497,7 +497,7 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(monkeypatch
             now[0] = moment
             titles = [each.title for each in cut(PAGES[:3])]
             assert titles == [entry.path for entry, _ in PAGES[:3]]
-            assert "this host does its work" in cluster.note
+            assert "this host will do the cluster's work" in cluster.note
         assert checks == [0.0, client.AWAY_FOR]
         # A document that crashes the model, for example, doesn't mean that the cluster is down.
         monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(1, 1, ()))
@@ -548,5 +548,5 @@ def test_missing_distributed_package_comes_with_its_install_command(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     ran = sandbox.run("--once")
     assert ran.code == 2
-    assert re.search("prepare.dask needs the package distributed; .* install '?distributed", ran.err)
+    assert re.search("prepare.dask needs the `distributed` package; .* install '?distributed", ran.err)
     assert sandbox.run("plan").code == 0  # commands that only read need no cluster

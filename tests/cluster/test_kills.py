@@ -62,7 +62,7 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
         assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
         monkeypatch.setattr(client, "ANSWER_WITHIN", 0.5)
         doomed.scheduler.send_signal(signal.SIGSTOP)
-        with pytest.raises(Unavailable, match="gone or doesn't respond"):
+        with pytest.raises(Unavailable, match="gone or isn't responding"):
             list(cluster.cut(PAGES))
         doomed.scheduler.send_signal(signal.SIGCONT)
         monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)

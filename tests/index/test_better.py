@@ -392,7 +392,7 @@ def test_model_that_fails_on_all_passages_is_eventually_abandoned(caplog: pytest
 def test_process_that_does_not_start_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(better_module, "_PAUSE_AFTER_ERROR", 0.01)
     shelf, model = Shelf("one"), FakeModel()
-    model.error = Unavailable("the parser does not start")
+    model.error = Unavailable("the parser failed to start")
     filler = run(shelf, model)
     assert model.reached.wait(SECONDS)
     model.error = None

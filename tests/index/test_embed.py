@@ -142,7 +142,7 @@ def change(file: Path, position: int) -> None:
 
 def test_missing_package_is_reported_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"wordllama, which is missing; reinstall it: .* -m pip install"):
+    with pytest.raises(UsageError, match=r"`wordllama` package, which is missing; reinstall it: .* -m pip"):
         BuiltinEmbedder()
 
 
@@ -234,7 +234,7 @@ def test_pooling_folder_is_the_listed_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"1_Pooling__config": {"pooling_mode": "attention"}}, "does not know the pooling .*, attention;"),
+        ({"1_Pooling__config": {"pooling_mode": "attention"}}, "does not support the pooling .*, attention;"),
         ({"1_Pooling__config": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "and max"),
         ({"modules": [{"path": "2_Dense", "type": "m.Dense"}]}, "mean and Dense; export it with the output"),
         ({"1_Pooling__config": []}, "1_Pooling/config.json is not a file that sentence-transformers writes"),

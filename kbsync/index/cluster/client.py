@@ -152,7 +152,7 @@ class DaskCluster:
 
         if find_spec("distributed") is None:
             raise UsageError(
-                "prepare.dask needs the package distributed; install it alongside kbsync: "
+                "prepare.dask needs the `distributed` package; install it alongside kbsync: "
                 + install_command("distributed")
             )
         self._config, self._connect_within = config, connect_within
@@ -177,7 +177,7 @@ class DaskCluster:
     def note(self) -> str:
         """Return a note for the user while the cluster can't be reached, otherwise ""."""
         away = self._away
-        return "" if away is None else f"{away.reason}; this host does its work until it is back"
+        return "" if away is None else f"{away.reason}; this host will do the cluster's work until it is back"
 
     def is_away(self) -> bool:
         """Return whether this host does the work itself because the cluster is lost."""
@@ -202,7 +202,9 @@ class DaskCluster:
             return False
         if self._away is None:
             _log.warning(
-                "%s; this host does its work until it is back", error.reason, extra={"event": "cluster.lost"}
+                "%s; this host will do the cluster's work until it is back",
+                error.reason,
+                extra={"event": "cluster.lost"},
             )
         self._away, self._away_until = copy(error), time.monotonic() + AWAY_FOR
         return True
@@ -531,7 +533,7 @@ class DaskCluster:
 
     def _lost(self, error: BaseException) -> Unavailable:
         reason = (
-            f"the Dask scheduler at {self._config.address} is gone or doesn't respond ({_error_text(error)})"
+            f"the Dask scheduler at {self._config.address} is gone or isn't responding ({_error_text(error)})"
         )
         return Unavailable(reason, code="scheduler-lost")
 

@@ -431,7 +431,7 @@ class Parser:
             is_broken = isinstance(error, Ended) and not error.by_memory
             command = install_command(*self._packages, reinstall=True)
             hint = f"; reinstall its parsers with: {command}" if is_broken else ""
-            raise Unavailable(f"the parser does not start ({error}){hint}", code="parser-start") from error
+            raise Unavailable(f"the parser failed to start ({error}){hint}", code="parser-start") from error
         except OSError as error:
             self._end()
             raise scratch_error(error, self._spool, failed) from error

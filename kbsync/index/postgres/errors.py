@@ -125,7 +125,9 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
     if state in _INDEX_GONE:
         return index_gone(database)
     if state == CANCELED:
-        reason = f"{database} ended a statement ({words}); if statement_timeout is too short, raise it with"
+        reason = (
+            f"{database} canceled a statement ({words}); if statement_timeout is too short, raise it with"
+        )
         return Unavailable(f"{reason}: {database.longer_statements}", code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):
         return Rejected(f"it cannot be stored in the index: {words}", code="unstorable")

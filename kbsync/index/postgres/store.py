@@ -505,7 +505,7 @@ class PostgresStore:
             return self._prefix_taken(row)
         return Halted(
             "superseded",
-            f"another kbsync, on {printable(row.host) or 'another machine'}, writes to "
+            f"another kbsync, on {printable(row.host) or 'another machine'}, is writing to "
             f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror its own "
             "prefix, or stop one of the two and restart the other",
         )
@@ -530,7 +530,7 @@ class PostgresStore:
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
         )
         command = self._connections.database.psql(release)
-        exchange = "; to exchange the prefixes of two mirrors, change one of them to a third prefix first"
+        exchange = "; to swap the prefixes of two mirrors, change one of them to a third prefix first"
         ended = ", or release this one if that mirror has ended"
         is_here = row.host == self._owner.host
         return Halted("prefix-taken", f"{reason}{ended}{exchange * is_here}", fix=command)
