@@ -51,7 +51,7 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
         # Only one of them: the other shows that workers don't end with each document.
         (killed,) = cluster.cut([document("deadly.html", b"a")])
         assert isinstance(killed, Rejected) and killed.may_pass
-        assert re.match("1 workers of the cluster ended while reading it", killed.reason)
+        assert re.match("1 worker of the cluster died while reading it", killed.reason)
         with distributed.Client(doomed.address, set_as_default=False) as dask:
             dask.run(pause)
         monkeypatch.setattr(client, "WORKERS_WITHIN", 0.5)
@@ -82,7 +82,7 @@ def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
 
         requests.append(len(arguments[1]))
         if any(text == "deadly" for _, text in arguments[1]):
-            raise KilledWorkers("4 workers of the cluster ended")
+            raise KilledWorkers("4 workers of the cluster died")
         return pickle.dumps({key: b"\0\0" for key, _ in arguments[1]})
 
     monkeypatch.setattr(DaskCluster, "_ask", ask)
@@ -107,13 +107,13 @@ def test_cluster_whose_workers_all_die_is_blamed_instead_of_a_document(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def ask(*_: Any, **_more: Any) -> bytes:
-        raise KilledWorkers("4 workers of the cluster ended")
+        raise KilledWorkers("4 workers of the cluster died")
 
     monkeypatch.setattr(DaskCluster, "_ask", ask)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        with pytest.raises(Unavailable, match="ended with every document they tried"):
+        with pytest.raises(Unavailable, match="died on every document they tried"):
             cluster.vectors(b"", "m", [Chunk(each, each, each) for each in "ab"]).result()
-        with pytest.raises(Unavailable, match="ended with every document they tried"):
+        with pytest.raises(Unavailable, match="died on every document they tried"):
             list(cluster.cut(PAGES[:1]))
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__, install_command
 from kbsync.contract.target import Body, Cluster
+from kbsync.core.text import format_count
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.index.cluster import worker
@@ -362,7 +363,7 @@ class DaskCluster:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
             reason = (
-                f"{killed} with every document they tried; see their logs (often they have too little memory)"
+                f"{killed} on every document they tried; see their logs (they often have too little memory)"
             )
             raise Unavailable(reason, code="workers-killed") from None
 
@@ -416,7 +417,8 @@ class DaskCluster:
         except TargetError:
             raise
         except KilledWorker as error:
-            raise KilledWorkers(f"{error.allowed_failures + 1} workers of the cluster ended") from error
+            workers = format_count(error.allowed_failures + 1, "worker")
+            raise KilledWorkers(f"{workers} of the cluster died") from error
         except (ImportError, AttributeError) as error:
             raise await self._explain_missing(session, error) from error
         except (TaskCancelled, OSError) as error:
