@@ -305,7 +305,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         if remaining:
             yield f"{name}: … {and_more(remaining, every)}"
     if any(report.status.documents.failed for report in reports):
-        explain, then = installation.command_line("explain PATH"), "kbsync tries again when a file changes"
+        explain, then = installation.command_line("explain PATH"), "kbsync will try again when a file changes"
         if any(report.may_succeed for report in reports):
             then = f"to retry all of them: {installation.command_line('retry')}"
         yield f"to see why one failed: {explain}; {then}"

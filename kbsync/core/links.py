@@ -66,7 +66,7 @@ def checked(text: str) -> str:
     """Return the http(s) address in ASCII, as it may be sent. Raises NoLink."""
     text = text.strip()
     if not text:
-        raise NoLink("holds no address")
+        raise NoLink("contains no address")
     if len(text) > MAX_ADDRESS_LENGTH or _FORBIDDEN.search(text):
         raise NoLink(
             f"its address has blanks or forbidden characters, or more than {MAX_ADDRESS_LENGTH} characters"

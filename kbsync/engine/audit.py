@@ -516,7 +516,7 @@ class RegularAudit:
                 if await self._store.write(partial(retire, kind, discrepancy.claim)):
                     result.repaired += 1
                     self._worker.wake()
-                    why += "; it is deleted"
+                    why += "; it will be deleted"
                 else:
                     result.left_alone[kind] += 1
                 self._report(result, kind, discrepancy.path, discrepancy.remote_id, why)

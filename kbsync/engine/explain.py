@@ -67,7 +67,7 @@ from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord, Pause
 from kbsync.state.read_only import SnapshotReader, Tx
 
-TAKES_CARE = "the running kbsync takes care of it"
+TAKES_CARE = "the running kbsync will take care of it"
 
 MAX_NAMED = 5
 """Maximum number of a directory's failed files to name."""

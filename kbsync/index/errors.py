@@ -28,7 +28,7 @@ def no_space(what: str, path: Path | str) -> Halted:
     resource, option = ("free inode", "-i") if lacks_inodes(Path(path)) else ("space", "-h")
     return Halted(
         "disk-full",
-        f"no {resource} left for {what} in {path}; free some and kbsync continues by itself",
+        f"no {resource} left for {what} in {path}; free some, and kbsync will continue by itself",
         fix=shlex.join(["df", option, str(path)]),
     )
 
@@ -47,7 +47,7 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
 def out_of_memory() -> Halted:
     """Return the error for a process that can't get more memory."""
     return Halted(
-        "out-of-memory", f"{OUT_OF_MEMORY}; a running kbsync then continues by itself", fix="ulimit -v"
+        "out-of-memory", f"{OUT_OF_MEMORY}; a running kbsync will then continue by itself", fix="ulimit -v"
     )
 
 

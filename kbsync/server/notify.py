@@ -92,7 +92,7 @@ class Notice:
                 text = f"{format_count(self.count, 'document')} failed"
                 if self.documents:
                     text += f", first {self.documents[0].path}: {self.documents[0].reason}"
-                text += f"; fix: {self.fix}" if self.fix else "; kbsync tries again when a file changes"
+                text += f"; fix: {self.fix}" if self.fix else "; kbsync will try again when a file changes"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":

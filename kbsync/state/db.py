@@ -149,7 +149,7 @@ def _set_up(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
-DISK_FULL = "the disk is full; free some space; a running kbsync then continues by itself"
+DISK_FULL = "the disk is full; free some space, and a running kbsync will continue by itself"
 MIN_FREE_BYTES = 65_536
 """Free bytes below which a disk counts as full: a commit of the state may need that many."""
 
@@ -175,7 +175,7 @@ def state_errors(path: Path) -> Iterator[None]:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.NoMemError as error:
         raise StateError(
-            f"{path}: out of memory; a running kbsync continues by itself when memory is free"
+            f"{path}: out of memory; a running kbsync will continue by itself when memory is free"
         ) from error
     except apsw.IOError as error:
         # SQLite gives no reason if the sync of a copy fails.
@@ -192,9 +192,8 @@ def _fix_for_closed(path: Path) -> str:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
     if lacks_inodes(path):
-        return (
-            "its file system has no free inodes (df -i); free some; a running kbsync then continues by itself"
-        )
+        fix = "free some, and a running kbsync will continue by itself"
+        return f"its file system has no free inodes (df -i); {fix}"
     return "check its owner and mode"
 
 
@@ -275,5 +274,5 @@ class DamagedError(StateError):
     the fix."""
 
     def __init__(self, damage: str) -> None:
-        super().__init__(f"{damage}; the next start of kbsync sets it aside and creates a new one")
+        super().__init__(f"{damage}; the next start of kbsync will set it aside and create a new one")
         self.what = damage

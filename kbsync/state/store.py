@@ -107,7 +107,7 @@ class StateStore:
         return future
 
     def _closed(self) -> StateError:
-        return StateError(f"{self.path} is closed; the next start finds unrecorded changes again")
+        return StateError(f"{self.path} is closed; the next start will find unrecorded changes again")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the reading connection, outside the event loop. Raises `StateError`."""

@@ -601,7 +601,7 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
 
 @proves(
     "check its owner and mode",
-    "its file system has no free inodes (df -i); free some; a running kbsync then continues by itself",
+    "its file system has no free inodes (df -i); free some, and a running kbsync will continue by itself",
     "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 )
 @pytest.mark.parametrize(

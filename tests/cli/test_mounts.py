@@ -102,7 +102,7 @@ def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: P
                 pass
         paused = kbsync("pause", *options)
         assert paused.returncode == 4
-        assert "free some space; a running kbsync then continues by itself" in paused.stderr
+        assert "free some space, and a running kbsync will continue by itself" in paused.stderr
         assert "paused" not in kbsync("status", *options).stdout
 
 

@@ -74,7 +74,7 @@ def test_failures_with_one_reason_share_one_line(sandbox: Sandbox) -> None:
     assert ": 00.pdf, 01.pdf, 02.pdf and 22 more; " in matching_lines[0]
     assert matching_lines[1].startswith("kbsync: handbook: 3 documents failed: ")
     assert matching_lines[1].endswith(": 0.docx, 1.docx, 2.docx")
-    assert matching_lines[2].endswith("; kbsync tries again when a file changes")
+    assert matching_lines[2].endswith("; kbsync will try again when a file changes")
     shown = sandbox.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
     assert shown.out.count("failed ") == 28
     assert "! handbook: 25 documents failed: " in sandbox.run("status").out

@@ -120,7 +120,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         )
         return Halted("index-read-only", reason, fix=database.psql("SHOW transaction_read_only"), code=state)
     if state == "53100":
-        reason = f"the disk of {database} is full; free some space and kbsync continues by itself"
+        reason = f"the disk of {database} is full; free some space, and kbsync will continue by itself"
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
         return index_gone(database)
@@ -136,7 +136,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
 
 def index_gone(database: Database) -> Unavailable:
     """Return the error for tables that were dropped or replaced."""
-    return Unavailable(f"the index in {database} is gone; kbsync creates a new one", code="index-gone")
+    return Unavailable(f"the index in {database} is gone; kbsync will create a new one", code="index-gone")
 
 
 def message_of(error: psycopg.Error) -> str:

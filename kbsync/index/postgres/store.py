@@ -578,7 +578,7 @@ class PostgresStore:
             raise Halted(
                 "older-index",
                 f"the index in {database} was created by an older kbsync (layout {version}, this one needs "
-                f"{VERSION}); rename its schema, and kbsync creates a new one and reindexes everything",
+                f"{VERSION}); rename its schema, and kbsync will create a new one and reindex everything",
                 fix=database.psql(f"ALTER SCHEMA kbsync RENAME TO kbsync_layout_{version}"),
             )
 

@@ -160,7 +160,7 @@ class Reader:
             if marks[0] == APPLICATION_ID and marks[1] > VERSION:
                 raise newer(path, marks[1])
             raise UnmadeError(
-                f"{path} was created by another kbsync version; the next pass creates a new one"
+                f"{path} was created by a different version of kbsync; the next pass will create a new one"
             )
         with state_errors(path):
             for table in _WORD_TABLES:
@@ -1127,7 +1127,7 @@ class SqliteStore:
 
     def _index_gone(self) -> Unavailable:
         return Unavailable(
-            f"the index in {self._folder} is gone; kbsync creates a new one", code="index-gone"
+            f"the index in {self._folder} is gone; kbsync will create a new one", code="index-gone"
         )
 
     @contextmanager
@@ -1150,8 +1150,8 @@ class SqliteStore:
         except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
             self._damage = error.what if isinstance(error, DamagedError) else str(error)
             raise Unavailable(
-                f"the index in {self._folder} is damaged ({self._damage}) and set "
-                "aside; kbsync creates a new one",
+                f"the index in {self._folder} is damaged ({self._damage}) and was "
+                "set aside; kbsync will create a new one",
                 code="index-damaged",
             ) from error
         except (apsw.Error, OSError, StateError) as error:
