@@ -668,7 +668,8 @@ class _Sentences:
             if not self.context.at_work:
                 return f"{sentence}; {self._next_pass()}"
             due = max(0.0, (row.due_at or self.now) - self.now)
-            return f"{sentence}; kbsync checks again {f'in {format_duration(due)}' if due >= 1 else 'now'}"
+            when = f"in {format_duration(due)}" if due >= 1 else "now"
+            return f"{sentence}; kbsync will check again {when}"
         is_sending = UploadState.SENDING in states and self.context.at_work
         if not is_sending and not states.isdisjoint(OUTCOME_OPEN):
             return f"{LOST}; {self._wait()}"
@@ -718,7 +719,7 @@ class _Sentences:
             yield f"Status: {entry.status.word} since {clock_time(entry.since)}."
             if entry.digest is not None:
                 # A later write may have the same timestamp, so the file is read again.
-                reread = "; it had just changed, so it is read again" if entry.racy else ""
+                reread = "; it had just changed, so it will be read again" if entry.racy else ""
                 yield f"SHA-256 of the bytes that were read: {entry.digest}{reread}."
             if evidence.held_for:
                 decision = "approved" if evidence.is_approved else "held for approval"

@@ -196,13 +196,13 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     if room is None:
         return ""
     if room.used_words is not None and room.total_words is not None and room.used_words >= room.total_words:
-        return f"the account has used all of its {room.total_words:,} words: the pass stops at once"
+        return f"the account has used all of its {room.total_words:,} words: a pass would stop immediately"
     free = max(0, room.total - room.used)
     if plan.bytes_to_send <= free:
         return ""
     account = f"the account has {format_size(free)} left of {format_size(room.total)}"
     needed = f"{format_size(plan.bytes_to_send)} would be sent"
-    return f"{account}, and {needed}: the pass stops at the first file that does not fit"
+    return f"{account}, and {needed}: a pass would stop at the first file that does not fit"
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
     return Halted(
         "embedding-dimensions",
         f"the model {model} returned vectors with {before} dimensions until now, and now returns {now}",
-        fix="set embedding.dimensions in the config; documents are then reindexed",
+        fix="set embedding.dimensions in the config; all documents will then be reindexed",
     )
 
 

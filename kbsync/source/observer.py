@@ -132,7 +132,7 @@ def too_few_watches(watches: int | None, directories: int) -> Obstacle:
     allowed = "too few" if watches is None else f"only {watches}"
     needed = f"this folder's {directories} need more" if directories else "this folder needs more"
     return Obstacle(
-        f"the kernel allows {allowed} watched directories for all of a user's programs together; {needed}",
+        f"the kernel allows {allowed} watched directories per user, across all programs; {needed}",
         limit_fix("max_user_watches", roomy(max(directories, watches or 0))),
     )
 

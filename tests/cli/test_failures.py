@@ -159,7 +159,7 @@ async def put(target: LocalTarget) -> None:
     "df {} {}",
     "ls -ld {}",
     "ulimit -v",
-    "set embedding.dimensions in the config; documents are then reindexed",
+    "set embedding.dimensions in the config; all documents will then be reindexed",
 )
 def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
     folder = sandbox.add_folder("a base")

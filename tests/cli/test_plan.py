@@ -80,7 +80,7 @@ def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "a" * 3000)
     zhipu.service.turn(capacity_bytes=1000)
     ran = zhipu.run("plan").check_success()
-    assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops at the first file" in ran.out
+    assert "left of 1.0 kB, and 3.0 kB would be sent: a pass would stop at the first file" in ran.out
     assert zhipu.service.request_count("upload") == 0
     for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
         zhipu.service.turn(**enough)
