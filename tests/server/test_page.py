@@ -883,7 +883,7 @@ async def test_added_folder_with_the_files_of_another_mirror_is_reported(view: V
     await view.press("Enter")
     await view.write(str(inner))
     await view.press("Enter")
-    await view.wait_for_text("inner is added", "#ask-title")
+    await view.wait_for_text("inner was added", "#ask-title")
     assert await view.text("#toast") == "inner added; indexing has started"
     await view.wait_for_text(f"searches list the files in {inner} twice", "#ask-text")
     await view.press("Enter")
@@ -944,7 +944,7 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: 
     # Kept documents need one question.
     await begin()
     await is_asked(first, "Tab", "Enter")
-    await view.wait_for_text("docs is removed", "#toast")
+    await view.wait_for_text("docs was removed", "#toast")
     assert config.read_text().count("name:") == 1
 
 

@@ -1301,8 +1301,8 @@ async function askToRemove(name) {
   let has = null;
   try { has = await get("removal", { mirror: name }); } catch (error) { report(error); }
   if (!has) return;
-  const { documents } = has, one = documents === 1, stops = "kbsync stops mirroring the folder. Your files stay.";
-  const keep = sends("remove", { mirror: name, documents: "keep" }, `${name} is removed`);
+  const { documents } = has, one = documents === 1, stops = "kbsync will stop mirroring the folder. Your files stay.";
+  const keep = sends("remove", { mirror: name, documents: "keep" }, `${name} was removed`);
   const choices = documents
     ? [["Keep", "", keep], ["Delete", "danger", async () => deletion(name, has)]]
     : [["Remove", "danger", keep]];
@@ -1320,7 +1320,7 @@ function deletion(name, { documents, unsure, bases }) {
   if (unsure) parts.push(`${counted(unsure, "upload")} may or may not have reached the service; kbsync can't delete ${unsure === 1 ? "it" : "them"}.`);
   return {
     title: `Delete ${counted(documents, "document")} of ${name}?`,
-    text: `${parts.join(" ")} kbsync deletes only its own documents, and then removes ${name} from the config. This can't be undone.`,
+    text: `${parts.join(" ")} kbsync will delete only its own documents, and then remove ${name} from the config. This can't be undone.`,
     buttons: [["Cancel", "quiet", null], [`Delete ${counted(documents, "document")}`, "danger",
       sends("remove", { mirror: name, documents: "delete" }, `${name} is being removed`)]],
   };
@@ -1337,7 +1337,7 @@ $("add").addEventListener("click", () => ask({
     const reply = await order("add", { folder, name });
     if (!reply) return "";
     toast(`${reply.mirror} added; indexing has started`);
-    return reply.notes ? { title: `${reply.mirror} is added`, text: `${reply.notes.map(plain).join(". ")}.`, buttons: [["Close", "quiet", null]] } : "";
+    return reply.notes ? { title: `${reply.mirror} was added`, text: `${reply.notes.map(plain).join(". ")}.`, buttons: [["Close", "quiet", null]] } : "";
   }]],
 }));
 
