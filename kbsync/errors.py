@@ -22,7 +22,7 @@ OUT_OF_MEMORY = "kbsync is out of memory; free some, or raise its limit"
 _NO_MEMORY = re.compile(
     "failed to map segment|cannot allocate memory|can't start new thread|out of memory", re.IGNORECASE
 )
-"""What the dynamic linker says about a library, Python about a thread, and SQLite."""
+"""Error texts of the dynamic linker for a library, of Python for a thread, and of SQLite."""
 
 
 def lacks_memory(error: BaseException) -> bool:

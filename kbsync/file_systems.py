@@ -34,8 +34,9 @@ _NETWORK_FUSE = frozenset((
 
 
 def is_network(fs_type: str) -> bool:
-    """Return whether file locks are unreliable on this file system. FUSE differs: ntfs-3g is local, sshfs is
-    not."""
+    """Return whether file locks are unreliable on this file system. FUSE file systems vary: ntfs-3g is local,
+    sshfs is not.
+    """
     name = fs_type.removeprefix("fuse.")
     return name in SHARED or name in _NETWORK_FUSE
 

@@ -155,7 +155,9 @@ async def search(
 def _notes_on_errors(
     errors: Mapping[str, Exception], freshness: Sequence[Freshness], opened: OpenMirrors
 ) -> list[Note]:
-    """Return notes on the mirrors that couldn't be searched. Before the first pass, `notes_on` says so."""
+    """Return notes on the mirrors that couldn't be searched. `notes_on` covers mirrors before their first
+    pass.
+    """
     fresh = {item.status.name: item for item in freshness}
     lines = []
     for name, error in errors.items():

@@ -44,7 +44,7 @@ _BREAKS = {
     "length": ": it exceeds the model's output limit",
     "content_filter": ": the service's policy forbids it",
     "sensitive": ": the service's policy forbids it",
-    "network_error": ": the service's network failed; ask again",
+    "network_error": ": the service had a network error; ask again",
     "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
 }
 """Notes to add to an answer, by finish reason; "" for none. Some of the reasons come only from Zhipu."""

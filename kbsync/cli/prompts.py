@@ -119,11 +119,10 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a signal end a wait for a key inside the context, whenever it arrives.
-
-    Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
-    exceptions raised while it flushes its prompt. So a timer interrupts the wait every `INTERRUPT_EVERY`
-    seconds and raises the signal's exception again.
+    """Inside the context, let a signal end a wait for a key, whenever the signal arrives. If it arrived
+    between the prompt and the wait, Python would notice it only at the next key, and `input` drops exceptions
+    raised while it flushes its prompt. So a timer interrupts the wait every `INTERRUPT_EVERY` seconds and
+    raises the signal's exception again.
     """
     caught: BaseException | None = None
     is_over = False

@@ -65,7 +65,7 @@ class _Item:
 def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
     """Return `text` with one more mirror at the end of the list. Raises `NotEditable`.
 
-    `settings`: texts, lists and blocks of them, in which `${NAME}` is a reference.
+    `settings`: strings, or lists and mappings of strings, in which `${NAME}` is a reference.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     values = {key: as_yaml(value) for key, value in settings.items()}

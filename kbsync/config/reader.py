@@ -415,8 +415,8 @@ ALL = Needs()
 
 
 def load(path: Path, environ: Mapping[str, str], needs: Needs = ALL) -> Config:
-    """Return the config in `path`, references substituted from `environ`. Raises ConfigError with all
-    problems.
+    """Return the config in `path`, with references substituted from `environ`. Raises ConfigError, which
+    lists all problems.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     return load_content(file, read_content(file), environ, needs)

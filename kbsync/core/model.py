@@ -405,7 +405,7 @@ class Waiting:
     """How many times kbsync retries a failed document before it quarantines it (promise 9)."""
 
     give_up: float = 1800.0
-    """Time after which a document that is not searchable has failed (promise 9)."""
+    """Time after which a document that still isn't searchable counts as failed (promise 9)."""
 
     poll_first: float = 1.0
     """Time from an upload to the first poll of its state; until then the old version serves (promise 2)."""

@@ -263,7 +263,7 @@ class Audit:
                     or not has_bytes(entry, stray.listed)
                 )
             ):
-                why = f"{document} isn't the document that will serve the file"
+                why = f"{document} isn't the document that will represent the file"
                 duplicate.append(self._discrepancy(stray, entry, why))
         return orphaned, duplicate
 

@@ -548,7 +548,7 @@ class _Sentences:
                 f"Files in this directory are not searchable because {_why(selection)}; {_undo(selection)}."
             )
         if problem := self.evidence.folder_problem:
-            return f"It is a directory that cannot be read: {problem}; the documents of its files stay."
+            return f"It is a directory that cannot be read: {problem}; the documents for its files are kept."
         if below is None or not self.evidence.was_scanned:
             return f"It is a directory; the files in it are waiting for the first pass; {self._next_pass()}."
         is_gone = self.evidence.stat.presence is Presence.MISSING

@@ -401,7 +401,7 @@ async def find_missing(target: Target, read: SnapshotReader, rows: Sequence[Uplo
 
 
 async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
-    """Return the ids that the target doesn't report missing."""
+    """Return the ids that the target doesn't report as missing."""
     if not ids:
         return set()
     statuses = dict(await target.status(ids))

@@ -96,7 +96,7 @@ EMBEDDING_DOWN = "embedding service not reachable"
 """The words for `TARGET_DOWN` if only the embedding service of a knowledge base is to blame."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
-"""Halts for documents that no pass retries by itself; a user has to release them."""
+"""Halts that concern documents that no pass retries automatically; a user has to release these documents."""
 
 
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:

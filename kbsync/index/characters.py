@@ -101,8 +101,8 @@ def folded(text: str) -> str:
 
 
 def unified(text: str) -> str:
-    """Return folded text in which characters that people or keyboards use interchangeably are the same, and
-    optional marks are removed.
+    """Return folded text: characters that people or keyboards use interchangeably are unified, and optional
+    marks are removed.
 
     Vowel signs aren't optional: they become private characters, because SQLite treats them as separators.
     """

@@ -41,7 +41,7 @@ READ_DOCUMENTS = 10
 """Number of best documents whose sentences are compared with the question."""
 
 TRANSLATED = 0.6
-"""The factor for the score of a chunk found by the question's translation. With a larger factor, wrong
+"""The factor for the score of a chunk found through the question's translation. With a larger factor, wrong
 translations would displace hits in the question's own language.
 """
 

@@ -231,7 +231,8 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
     assert explanation.answer == "It is searchable."
     assert f"At the last scan, {problem}." in explanation.sentences
     answer = (await explained(world, folder)).answer
-    assert answer == f"It is a directory that cannot be read: {problem}; the documents of its files stay."
+    unread = f"It is a directory that cannot be read: {problem}"
+    assert answer == f"{unread}; the documents for its files are kept."
     world.write(path, "newer")
     answer = (await explained(world, path)).answer
     assert answer == f"It is searchable in an older version because {problem}."

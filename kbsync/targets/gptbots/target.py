@@ -57,7 +57,7 @@ MAX_LOOKUP_PAGES = 12
 PAGE_LIFETIME = 1.0
 """Seconds for which a page's rows stay valid during a burst of requests.
 
-`update_time` has whole seconds.
+`update_time` is in whole seconds.
 """
 
 MAX_PASSAGES = 50

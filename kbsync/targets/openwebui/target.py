@@ -47,8 +47,8 @@ MAX_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""
 
 USUAL_INDEXING_SECONDS, COPY_CHECK_INTERVAL = 60.0, 90.0
-"""Seconds that indexing a copy usually takes, and seconds between two checks of a copy whose outcome is
-unknown.
+"""How many seconds indexing a copy usually takes, and how many to wait between checks of a copy whose outcome
+is unknown.
 """
 
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
