@@ -345,7 +345,7 @@ class Daemon:
                 await store.write(lambda tx: tx.meta.set(DaemonFact.REFUSED_CONFIG, DAEMON, reason))
 
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
-        """Reload only the secrets of these mirrors; on an error they keep the old ones."""
+        """Reload only the secrets of these mirrors; on error, they keep the old ones."""
         if self._reading is not None and not self._reading.done():
             return  # the thread of the last reload is still waiting for a mount
         before = self._installation

@@ -64,7 +64,7 @@ def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool
 
 
 MAX_SAMPLE = 100
-"""Maximum number of a mirror's files to compare."""
+"""Maximum number of files to compare per mirror."""
 
 MIN_EQUAL_SHARE = 0.9
 """Fraction of the compared files that must have the same path and size: users edit files after a move."""

@@ -199,7 +199,7 @@ class Precedence:
         self._resumed.until = ended + (ended - began)
 
     def pace(self, steps: Iterable[T]) -> Iterator[T]:
-        """Yield the steps of some work, waiting before each while a search runs."""
+        """Yield the steps of a job, pausing before each one while a search is running."""
         for step in steps:
             self.wait()
             yield step

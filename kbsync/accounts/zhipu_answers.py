@@ -115,7 +115,7 @@ class ZhipuAnswers:
 def _application_piece(event: Event) -> Piece:
     """Return the text of an event. Raises `Unavailable` for an event that reports a failure.
 
-    In the manual, the usage has its own line; newer streams send it with the text.
+    In the manual, the usage comes on a line of its own; newer versions send it with the text.
     """
     data, text = object_of(parse_json(event.data)), event.data
     if event.data.lstrip().startswith("{") and _ENVELOPED & data.keys():

@@ -1,4 +1,4 @@
-"""Finds the mirror of a folder or one of its parents, wherever its config or state is."""
+"""Finds the mirror of a folder, or of one of its parents, wherever the mirror's config or state is."""
 
 from __future__ import annotations
 

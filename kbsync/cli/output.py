@@ -105,7 +105,7 @@ def route_messages(log: WriteMessage | None) -> None:
 
 
 def print_message(text: str, error: BaseException | None = None) -> None:
-    """Print a message on stderr. Each line begins with our name, or is a line of the log (`route_messages`).
+    """Print a message to stderr. Each line begins with our name, or is a log line (`route_messages`).
 
     `error`: a bug, shown with its traceback.
     """

@@ -259,7 +259,7 @@ class Choice(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a string that is one of the words."""
+        """Return the JSON schema for a string that must be one of the words."""
         return {"type": "string", "enum": list(self.words)}
 
     def limits(self) -> str:

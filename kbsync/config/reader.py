@@ -454,7 +454,8 @@ def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: 
 
 
 def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
-    """Return the config that is in the file of `config` now; the same object if the file has not changed.
+    """Return the config now in the file that `config` was read from; the same object if the file has not
+    changed.
 
     A pipe, as in `--config <(…)`, can be read only once. Raises ConfigError.
     """

@@ -61,8 +61,8 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(text: str) -> Tree:
-    """Return the tree of `text`. Raises `UnreadableConfig` if there is none; other problems are in the
-    tree.
+    """Parse `text` and return its tree. Raises `UnreadableConfig` if it has none; other problems are recorded
+    in the tree.
     """
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)

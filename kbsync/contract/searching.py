@@ -93,8 +93,8 @@ class Image:
 class Passage:
     """A matching piece of a document.
 
-    `page` and `line` count from 1; `sheet` names the sheet of the line. `box`: x0, x1, top and bottom on the
-    page, its height and width, in the service's unit; None: unknown.
+    `page` and `line` count from 1; `sheet` names the sheet that the line is on. `box`: x0, x1, top and bottom
+    on the page, its height and width, in the service's unit; None: unknown.
     """
 
     text: str

@@ -374,7 +374,7 @@ class Target(ABC):
         return None
 
     async def capacity(self) -> Capacity | None:
-        """Request the account's space from the service; None if the service doesn't report it."""
+        """Ask the service how much space the account has; None if the service doesn't report it."""
         return None
 
 

@@ -19,7 +19,7 @@ from kbsync.dataclass import dataclass
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
-"""Seconds between checks for an upload that was given up: it may still appear, and must not remain as a
+"""Seconds between checks for an upload that was abandoned: it may still appear, and must not be left as a
 duplicate.
 """
 

@@ -333,7 +333,7 @@ class Upload:
 
 
 def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """Return the upload of a path that searches find; None if they find none."""
+    """Return the path's upload that searches find; None if there isn't one."""
     return next((upload for upload in uploads if upload.state.serves), None)
 
 

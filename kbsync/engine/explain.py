@@ -70,7 +70,7 @@ from kbsync.state.read_only import SnapshotReader, Tx
 TAKES_CARE = "the running kbsync will take care of it"
 
 MAX_NAMED = 5
-"""Maximum number of a directory's failed files to name."""
+"""Maximum number of failed files to name per directory."""
 
 MAX_COMPARED, MIN_SIMILARITY = 5_000, 0.8
 """Maximum number of files to compare with an unknown path, and the similarity (`difflib`) of a suggestion."""

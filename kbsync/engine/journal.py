@@ -371,7 +371,7 @@ class Journal:
         self._update_status(tx, entry, desired, list(rows.values()))
 
     def desired(self, entry: FileRow) -> Desired:
-        """Return the desired state of this path, as the folder requires it."""
+        """Return the desired state of this path, as determined by the folder."""
         is_read = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
         return Desired(
@@ -714,7 +714,7 @@ class Journal:
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
         """Record that the file's old document was removed first, so searches find no version of it until the
-        new document is ready, and none at all if that fails.
+        new document is ready, and none at all if the new one can't be indexed.
         """
         for old in self.uploads(tx, upload.path):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:

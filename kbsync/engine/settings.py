@@ -1,4 +1,4 @@
-"""The fixed properties of a running mirror: its settings, and their binding to one knowledge base.
+"""The fixed properties of a running mirror: its settings and its binding to one knowledge base.
 
 The config's own types stay outside the engine: `kbsync.once.settings_of` converts them to these.
 """

@@ -331,7 +331,9 @@ WITHDRAWN = {
     DESELECTED: "the file is selected again",
     EMPTIED: "the file has content again",
 }
-"""Why a held deletion for one of these causes ended without approval, as a sentence."""
+"""A sentence saying why a deletion held for one of these causes is no longer held, although nobody approved
+it.
+"""
 
 UNSEEN = "kbsync can't tell whether the file exists"
 

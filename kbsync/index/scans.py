@@ -93,7 +93,7 @@ _PARTLY, _PENDING, _READ = 0, 1, 2
 
 
 class Scans:
-    """One index's documents with scanned pages, and the texts of these pages. Thread-safe.
+    """One index's documents with scanned pages, and the text of those pages. Thread-safe.
 
     `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with its pages'
     texts, in place of the one without them, and returns its id or error. Methods may raise `TargetError` if

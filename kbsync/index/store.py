@@ -277,8 +277,9 @@ class Store(Protocol):
         document."""
 
     def leave(self) -> None:
-        """Handle the end of the mirror that stored documents here: if none are left, forget the mirror. Safe
-        to repeat."""
+        """Handle the removal of the mirror that stored documents here: if no documents are left, forget the
+        mirror. Safe to repeat.
+        """
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Return up to `limit` complete documents, which have all their passages, with ids greater than

@@ -78,7 +78,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Check paths that should be missing, as `stat_path` does; a path that exists only in a different
+    """Check paths that should be missing, as `stat_path` does; a path that exists only under a different
     spelling counts as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]

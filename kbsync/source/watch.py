@@ -401,7 +401,8 @@ class Watcher:
     async def start(self, directories: int = 0) -> WatchReport:
         """Start watching. `directories`: how many directories the folder had when last scanned (0: unknown).
 
-        Never raises for the folder or the kernel; the report says why there are no events.
+        Never raises because of a problem with the folder or the kernel; the report says why there are no
+        events.
         """
         async with self._lock:
             await self._close()

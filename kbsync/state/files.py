@@ -402,7 +402,7 @@ class Entries:
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
-        """Return whether a running scan has missed some file, which it may still find elsewhere."""
+        """Return whether a running scan has missed a file that it may still find elsewhere."""
         sql = f"SELECT 1 {_MISSED} AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL LIMIT 1"
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 

@@ -126,8 +126,9 @@ _SIGN_IN_PLACE = re.compile(
     )(?![^\x00-\x7f])""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Non-ASCII symbols in English texts; in other encodings the same bytes are letters in words, such as Š, Ł
-and ą."""
+"""Non-ASCII symbols in English text; in other encodings, the same bytes are letters within words, such as Š,
+Ł and ą.
+"""
 _BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
     r"(?<=[^\W\d_])(?!(?<=[lL])·[lL]|(?<=[a-zA-Z])–[a-zA-Z])[^\w\s\x00-\x7f’\u0e31-\u0e4e]+(?=[^\W\d_])"
 )
@@ -371,8 +372,8 @@ def _looks_wide(raw: bytes) -> str | None:
 
 
 def _as_utf8(raw: bytes) -> str | None:
-    """Return `raw` as UTF-8, even with a stray invalid byte among many valid ones; None if it is something
-    else.
+    """Return `raw` decoded as UTF-8, even with a stray invalid byte among many valid ones; None if it isn't
+    UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:

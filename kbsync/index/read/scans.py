@@ -100,7 +100,9 @@ def _without_margins(picture: Picture) -> Picture:
 
 
 def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
-    """Yield the paragraphs: a line continues the one above it if they are close and in one column."""
+    """Yield the paragraphs: a line continues the one above it if the two are close together and in the same
+    column.
+    """
     groups = list[list[Line]]()
     for line in _whole(lines):
         above = (group for group in reversed(groups[-100:]) if _continues(group[-1], line))

@@ -216,8 +216,9 @@ _INLINE = re.compile(
     r"|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
     r"|&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 )
-"""Matches inline code, a link to a note with the note's name and the text shown for it, or a character
-reference."""
+"""Matches inline code, a note link (capturing the note's name and its display text), or a character
+reference.
+"""
 
 
 def decoded_inline(text: str) -> str:
@@ -557,7 +558,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Escape the lines of a plain text that Markdown would read as structure."""
+    """Escape the lines of plain text that Markdown would read as structure."""
     return "\n".join(map(escaped, text.split("\n")))
 
 

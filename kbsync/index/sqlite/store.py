@@ -681,7 +681,7 @@ about 25 ms.
 """
 
 _FINDING = 2
-"""How many common terms may find chunks, if no rarer term does."""
+"""Maximum number of common terms to search for if no rarer term matches a chunk."""
 
 _MAX_COUNTS = 20_000
 """Maximum number of counted positions to remember, which takes about 3 MB."""

@@ -100,7 +100,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield conflicts between settings of a rule for the documents that `match`."""
+        """Yield conflicts between a rule's settings for the documents that its `match` selects."""
         if "splitter" in settings and "chunk_token" in settings:
             yield "splitter", "excludes chunk_token; remove one of them"
         extension = extension_of(match)

@@ -19,7 +19,7 @@ upload, or hang.
 """
 
 MISSING_CALL_SECONDS = 3600.0
-"""Seconds during which kbsync doesn't repeat a call that the service lacks."""
+"""Seconds to wait before retrying a call that the service doesn't support."""
 
 CONFIRMATION_INTERVAL = 60.0
 """Minimum seconds between two responses that prove a call missing: one response, or several at once, may come

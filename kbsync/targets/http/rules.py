@@ -243,7 +243,7 @@ class ErrorRule:
         )
 
     def error(self, case: ErrorCase, reason: str) -> TargetError | None:
-        """Return the error that the rule gives to a case: `reason`, followed by the hint."""
+        """Return the error that the rule gives for a case: `reason`, followed by the hint."""
         if self.means is None:
             return None
         reason = f"{reason}; {self.hint}" if self.hint else reason

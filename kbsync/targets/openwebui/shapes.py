@@ -137,7 +137,7 @@ def safe_folder(path: str) -> str:
 
 @reading.row_reader
 def file_of(row: Fields) -> StoredFile:
-    """Parse a file, from an entry of a list or from a separate response."""
+    """Parse a file from either a list entry or a separate response."""
     meta, data = row.object("meta"), row.object("data")
     sent = meta.object("data")
     digest, folder = meta.text("file_hash"), row.get("directory_path")

@@ -187,7 +187,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield conflicts between settings of a rule for the documents that `match`."""
+        """Yield conflicts between a rule's settings for the documents that its `match` selects."""
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
