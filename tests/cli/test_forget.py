@@ -7,9 +7,11 @@ import fcntl
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync import forget
 from kbsync.errors import StateError
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import LOCK, Writer
@@ -69,6 +71,25 @@ def test_forget_needs_the_lock(failed: Sandbox) -> None:
     with lock.held(failed.state):
         assert failed.run("forget", "handbook", "--yes").code == 4
     assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
+
+
+@long
+def test_refusal_of_an_unknown_mirror_does_not_list_it(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first pass may add the mirror at any moment."""
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    read = forget.read_holdings
+
+    def read_before_a_pass(*arguments: Any) -> Any:
+        holdings = read(*arguments)
+        sandbox.go("--once").check_success()
+        return holdings
+
+    monkeypatch.setattr(forget, "read_holdings", read_before_a_pass)
+    ran = sandbox.run("forget", "handbook", "--yes", "--config", sandbox.config)
+    assert (ran.code, ran.words) == (2, "kbsync: the state has no mirror 'handbook'; it has: none\n")
 
 
 # -- documents that stay -----------------------------------------------------------------------------------

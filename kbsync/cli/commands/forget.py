@@ -89,32 +89,34 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
 
     Raises `UsageError` if none or several have it.
     """
+    from kbsync.forget import read_holdings
+
+    names = set[str]()
+
+    def find(installation: Installation) -> Holdings | None:
+        def read(tx: Tx) -> Holdings | None:
+            names.update(record.name for record in tx.mirrors.all())
+            names.update(base.name for base in tx.forgotten.bases())
+            return read_holdings(tx, installation, name)
+
+        return read_state(installation, read)
+
     chosen: Installation | None = None
     try:
         chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
     except UsageError:
         if choices.config is not None or choices.folder is not None:
             raise
-    if chosen is not None and (holdings := find_holdings(chosen, name)) is not None:
+    if chosen is not None and (holdings := find(chosen)) is not None:
         return chosen, holdings
     others = [] if choices.config is not None or choices.folder is not None else _others(choices)
-    candidates = [
-        (other, holdings) for other in others if (holdings := find_holdings(other, name)) is not None
-    ]
+    candidates = [(other, holdings) for other in others if (holdings := find(other)) is not None]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         commands = [candidate.command_line(f"forget {name}") for candidate, _ in candidates]
         raise UsageError("\n".join([f"several mirrors are named {name!r}; run one of:", *commands]))
-    names = sorted(
-        {
-            candidate
-            for installation in [chosen, *others]
-            if installation is not None
-            for candidate in _names(installation)
-        }
-    )
-    raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(names) or 'none'}")
+    raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(sorted(names)) or 'none'}")
 
 
 def _others(choices: Choices) -> list[Installation]:
@@ -131,20 +133,6 @@ def _others(choices: Choices) -> list[Installation]:
     config = Config(mirrors=())
     bare = (Installation(config, state_dir, ("--state-dir", str(state_dir))) for state_dir in state_dirs)
     return [installation for installation in bare if installation.state_file.exists()]
-
-
-def find_holdings(installation: Installation, name: str) -> Holdings | None:
-    """Return the state's data about the mirror; None if the state has no mirror with this name."""
-    from kbsync.forget import read_holdings
-
-    return read_state(installation, lambda tx: read_holdings(tx, installation, name))
-
-
-def _names(installation: Installation) -> list[str]:
-    def names(tx: Tx) -> list[str]:
-        return [*(record.name for record in tx.mirrors.all()), *(base.name for base in tx.forgotten.bases())]
-
-    return read_state(installation, names)
 
 
 def show_holdings(holdings: Holdings, delete_documents: bool) -> None:

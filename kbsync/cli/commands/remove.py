@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.commands.forget import end_mirror, find_holdings, show_holdings
-from kbsync.cli.context import choose, request_reload
+from kbsync.cli.commands.forget import end_mirror, show_holdings
+from kbsync.cli.context import choose, read_state, request_reload
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
@@ -46,6 +46,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     config stays unchanged, and a running kbsync reloads it. To delete documents, stop kbsync first. If it is
     interrupted, run it again.
     """
+    from kbsync.forget import read_holdings
+
     if keep and delete:
         raise UsageError("--keep and --delete cannot be used together")
     installation = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
@@ -54,7 +56,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         raise UsageError(
             f"{name} isn't in any config; to forget it: {installation.command_line(f'forget {name}')}"
         )
-    holdings = find_holdings(installation, name)
+    holdings = read_state(installation, lambda tx: read_holdings(tx, installation, name))
     is_in_config = name in [mirror.name for mirror in installation.config.mirrors]
     if holdings is None or is_in_config:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
