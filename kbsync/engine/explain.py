@@ -556,7 +556,7 @@ class _Sentences:
         number = sum(below.values())
         if not number:
             return f"{subject}; no file in it is mirrored."
-        files = "of the 1 file" if number == 1 else f"of the {number:,} files"
+        files = "the 1 file" if number == 1 else f"of the {number:,} files"
         parts = []
         for status, n in below.items():
             adjective = {Status.READY: "searchable", Status.INDEXING: "being indexed"}.get(
@@ -564,7 +564,7 @@ class _Sentences:
             )
             verb = "" if status is Status.FAILED else "is " if n == 1 else "are "
             if n:
-                parts.append(f"{n:,} {verb}{adjective}")
+                parts.append(f"{verb}{adjective}" if number == 1 else f"{n:,} {verb}{adjective}")
         return f"{subject}; {files} in it {', '.join(parts)}."
 
     def _why_absent(self) -> str:
