@@ -293,12 +293,11 @@ def status_in(
             unwritten=unwritten or disk_halt(installation.state_dir),
         )
     status = replace(status, unkept=mirror.target.unkept)
-    if record is not None and record.binding is not None:
-        bound = tx.mirrors.binding(record.binding)
-        if bound is not None and bound.folder is not None:
-            index_bytes = _size_of(bound.folder, "index.", "scans.")
-            better = mirror.target.better_vectors(bound.folder)
-            status = replace(status, index_bytes=index_bytes, better=better)
+    # The state may have been moved since the last pass, with the base below it.
+    base = installation.embedded_base(mirror)
+    if record is not None and record.binding is not None and base is not None:
+        index_bytes = _size_of(base, "index.", "scans.")
+        status = replace(status, index_bytes=index_bytes, better=mirror.target.better_vectors(base))
     return status
 
 

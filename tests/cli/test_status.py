@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -24,6 +25,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, late
 from kbsync.config.model import MirrorConfig
+from kbsync.config.places import folder_state_dir
 from kbsync.core.text import format_size
 from kbsync.engine.status import DocumentCounts, FileStatus, Items, MirrorStatus
 from kbsync.index import better
@@ -73,6 +75,20 @@ def test_status_counts_passages_in_the_index_itself(
     monkeypatch.setattr(better.E5, "name", "better/1")
     (mirror,) = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
     assert mirror["better_vectors"] == {"made": 0, "passages": 4}
+
+
+@long
+def test_size_of_the_base_is_right_after_a_move_of_the_state(sandbox: Sandbox) -> None:
+    def size_of(state: Path) -> int:
+        ran = sandbox.run("status", "--json", "--folder", "docs", "--state-dir", state)
+        return int(ran.json["mirrors"][0]["index_bytes"])
+
+    sandbox.write("a.md", "alpha")
+    sandbox.run("--once", "--folder", "docs").check_success()
+    state = folder_state_dir(sandbox.docs, sandbox.state)
+    size = size_of(state)
+    moved = state.rename(sandbox.root / "moved")
+    assert size_of(moved) == size > 0
 
 
 def test_status_documents_lists_every_file_with_its_reason(mirrored: Sandbox) -> None:
