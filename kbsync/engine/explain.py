@@ -50,6 +50,7 @@ from kbsync.engine.status import (
     awaits_renewal,
     clock_time,
     describe_pause,
+    is_unread,
     iso,
     keeps_old_name,
     may_succeed,
@@ -535,6 +536,8 @@ class _Sentences:
             )
         if (reason := self._why_outdated()) == "":
             return "It is searchable."
+        if entry is not None and is_unread(entry):
+            return f"It is still searchable, as of the last time the file was readable: {reason}."
         older = "in an older version"
         if entry is not None and keeps_old_name(entry, server):
             older = f"under its old name, {server.label},"

@@ -56,7 +56,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
-from kbsync.engine.status import OUT_OF_DATE, WITHDRAWN, may_succeed
+from kbsync.engine.status import WITHDRAWN, may_succeed, which_version
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import log_debug
 from kbsync.state.files import FileRow, folder_label, split
@@ -257,7 +257,7 @@ class Journal:
         server = serving(self.uploads(tx, entry.path))
         size, reason = max(entry.stamp.size, 0), entry.verdict.reason
         if server is not None and decided.status is Status.FAILED:
-            reason = f"{reason}; {OUT_OF_DATE}"
+            reason = f"{reason}; {which_version(entry, server)}"
         return self._record_unsent(
             tx, event_name, entry.path, size, reason, server, may_succeed=may_succeed(decided, ())
         )

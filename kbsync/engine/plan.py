@@ -43,7 +43,7 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.listing import uploads_in
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, changes_of
-from kbsync.engine.status import OUT_OF_DATE, as_halt, halt_json, with_approve_command, with_retry_command
+from kbsync.engine.status import as_halt, halt_json, which_version, with_approve_command, with_retry_command
 from kbsync.errors import Halted, TargetError
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
@@ -405,7 +405,8 @@ class PrivatePass:
                             line = Planned(desired.path, desired.size, sends=True, cause=RECIPE, note=note)
                             plan.held.append(line)
                     case Status.FAILED if entry.verdict.choice is FileChoice.REFUSED:
-                        reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
+                        version = "" if server is None else f"; {which_version(entry, server)}"
+                        reason = f"{entry.verdict.reason}{version}"
                         plan.failed.append(Planned(entry.path, desired.size, note=reason))
                     case Status.FAILED:
                         failed = (row for row in rows if row.state is UploadState.FAILED)

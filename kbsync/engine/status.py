@@ -56,6 +56,7 @@ SHOWN = (
 DELETIONS_HELD = "deletions-held"
 RECIPE_HELD = "recipe-held"
 OUT_OF_DATE = "an older version is still searchable, out of date"
+AS_LAST_READ = "it is still searchable, as of the last time the file was readable"
 OLD_NAME = "it is still searchable under its old name, {}"
 
 CommandLine = Callable[[str], str]
@@ -253,8 +254,7 @@ class Items:
                 refusal = entry.verdict.reason if is_refused else self._refusal(entry, uploads)
                 if server is None:
                     return refusal
-                reason = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
-                return "; ".join(filter(None, [refusal, reason]))
+                return "; ".join(filter(None, [refusal, which_version(entry, server)]))
             case Status.HELD if awaits_renewal(entry, server):
                 return "settings changed; waiting for approval to reindex it"
             case Status.HELD:
@@ -278,10 +278,21 @@ def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
     if entry.status is not Status.FAILED:
         return False
     if entry.verdict.choice is FileChoice.REFUSED:
-        # A retry reads a file without a size again, since it could not be read the last time.
-        return entry.stamp.size < 0
+        return is_unread(entry)
     last = last_failure(uploads)
     return last is None or last.code not in NEEDS_CHANGE
+
+
+def is_unread(entry: FileRow) -> bool:
+    """Return whether the file could not be read the last time, so its bytes may or may not have changed."""
+    return entry.verdict.choice is FileChoice.REFUSED and entry.stamp.size < 0
+
+
+def which_version(entry: FileRow, server: Upload) -> str:
+    """Return which version of a failed file is still searchable, as a clause."""
+    if is_unread(entry):
+        return AS_LAST_READ
+    return OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
 
 
 def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -> str:

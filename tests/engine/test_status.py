@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,9 @@ from kbsync.engine import reconcile
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import BoundMirror, Mirror
 from kbsync.engine.status import (
+    AS_LAST_READ,
     EMBEDDING_DOWN,
     HALT_WORDS,
-    OUT_OF_DATE,
     DocumentCounts,
     MirrorStatus,
     halt_words,
@@ -30,7 +31,7 @@ from kbsync.source.read import UnreadableFile
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.read_only_commands import state_of
+from tests.engine.read_only_commands import explained, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.variants import UpdatingMemory
@@ -155,6 +156,23 @@ async def test_retry_is_offered_for_unreadable_files_but_not_for_large_ones(
     assert world.statuses() == {"ready": 2, "failed": 1}
 
 
+async def test_unreadable_file_is_not_called_out_of_date(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows whether it changed."""
+    await world.mirrored({"a.md": "hello"})
+    os.utime(world.root / "a.md", (world.clock.wall(), world.clock.wall()))
+    monkeypatch.setattr(reconcile, "digest", lambda *_: UnreadableFile("permission denied"))
+    await world.once()
+    reason = f"permission denied; {AS_LAST_READ}"
+    assert items(world)["a.md"]["reason"] == reason
+    assert [item.note for item in (await planned(world)).failed] == [reason]
+    [*_, last] = world.look_up(lambda tx: tx.history.newest((world.run.id,), 0.0, 10))
+    assert (last.event, last.reason) == ("failed", reason)
+    answer = (await explained(world, "a.md")).answer
+    assert answer == "It is still searchable, as of the last time the file was readable: permission denied."
+
+
 def test_only_errors_of_the_embedding_service_blame_it_for_a_halt() -> None:
     assert halt_words("target-down", "embed: 127.0.0.1:1 refused the connection") == EMBEDDING_DOWN
     for reason, detail in (
@@ -195,7 +213,7 @@ async def test_edit_under_a_broken_ignore_file_is_not_ready(world: World) -> Non
         await check(bound, "sub/b.md", "sub/c.md", "sub/new.md")
         shown = items(world)
         assert (shown["sub/b.md"]["state"], bool(shown["sub/b.md"]["document_id"])) == ("failed", True)
-        assert shown["sub/b.md"]["reason"] == f"{shown['sub/']['reason']}; {OUT_OF_DATE}"
+        assert shown["sub/b.md"]["reason"] == f"{shown['sub/']['reason']}; {AS_LAST_READ}"
         assert shown["sub/c.md"]["state"] == "ready", "an event without a change"
         assert "sub/new.md" not in shown
         assert world.searchable_texts() == {"sub/b.md": "old", "sub/c.md": "old"}
