@@ -183,9 +183,9 @@ class Mirrors(Table):
 
     def base_moved(self, target: str, base: str, address: str) -> None:
         """Record the new address of a base that is identified by its id alone."""
-        self._db.execute(
-            "UPDATE OR IGNORE binding SET address = ? WHERE target = ? AND base = ?", (address, target, base)
-        )
+        for table in ("binding", "forgotten"):
+            sql = f"UPDATE OR IGNORE {table} SET address = ? WHERE target = ? AND base = ?"  # noqa: S608
+            self._db.execute(sql, (address, target, base))
 
     def set_prefix(self, binding: int, prefix: str) -> None:
         """Record that the same documents are now named with a different prefix."""

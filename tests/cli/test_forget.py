@@ -188,6 +188,20 @@ def test_a_mirror_takes_over_again_what_it_left(sandbox: Sandbox) -> None:
 
 
 @long
+def test_left_documents_are_counted_once_after_a_move_of_the_state(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    for state in ("state", "moved"):
+        options = ("--folder", "docs", "--state-dir", sandbox.root / state)
+        sandbox.run("--once", *options).check_success()
+        forgotten = sandbox.run("forget", "docs", "--yes", *options)
+        assert forgotten.out.count("1 document stays in") == 1
+        if state == "state":
+            (sandbox.root / "state").rename(sandbox.root / "moved")
+    ran = sandbox.run("forget", "docs", "--delete-documents", "--yes", *options)
+    assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
+
+
+@long
 def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror({"a.md": "alpha"})
     zhipu.aim("prefix: new-")
