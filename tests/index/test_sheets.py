@@ -173,6 +173,14 @@ def test_indented_opendocument_sheet_is_read(parser):
     assert text_of(parser, with_part(ods(), "content.xml", indented), "ods") == text_of(parser, ods(), "ods")
 
 
+@pytest.mark.parametrize("text", [b"&#10;", b"\n&#x9;", b"a note"])
+def test_text_between_the_cells_of_an_opendocument_sheet_is_ignored(parser, text):
+    content = parts_of(ods())["content.xml"]
+    for tag in (b"<table:table-cell", b"</table:table-row"):
+        content = content.replace(tag, text + tag)
+    assert text_of(parser, with_part(ods(), "content.xml", content), "ods") == text_of(parser, ods(), "ods")
+
+
 @pytest.mark.parametrize("markup", [b"<!-- <table:table-cell/> -->", b"<?x <table:table-cell/> ?>"])
 def test_markup_beside_the_cells_of_an_opendocument_sheet_is_ignored(parser, markup):
     content = parts_of(ods())["content.xml"]

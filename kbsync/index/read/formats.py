@@ -39,7 +39,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("pptx", "pptm", "ppsx"), ("slides", "read_pptx", "10")),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "9")),
     "xls": ("sheets", "read_xls", "8"),
-    "ods": ("sheets", "read_ods", "10"),
+    "ods": ("sheets", "read_ods", "11"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "8")),
     "rtf": ("rtf", "read_rtf", "7"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "9")),

@@ -378,8 +378,8 @@ def _as_text(match: re.Match[bytes]) -> bytes:
     return (match[1] or b"").replace(b"&", b"&amp;").replace(b"<", b"&lt;")
 
 
-_BEFORE_CELL = re.compile(rb">\s+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
-"""Matches the indentation of cells, which calamine treats as an error, and the `>` before it."""
+_BEFORE_CELL = re.compile(rb">[^<>]+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
+"""Matches text between cells, such as indentation, and the `>` before it; calamine treats it as an error."""
 
 _REPEATED = re.compile(
     rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""
