@@ -61,7 +61,8 @@ class TextProcess(Parser):
         self._texts = 0
         self._starter: threading.Thread | None = None
         self._has_failed = False
-        _processes.add(self)
+        with _choosing:
+            _processes.add(self)
 
     def cut_or(self, cut_here: Cutter) -> Cutter:
         """Return a `Cutter` that has the process split short texts if there are many, and `cut_here` all
@@ -91,7 +92,10 @@ class TextProcess(Parser):
             self._texts += texts
             if self._texts >= START_AFTER and not any(process._is_running() for process in _processes):
                 self._starter = threading.Thread(target=self._warm_up, name="kbsync-texts", daemon=True)
-                self._starter.start()
+                try:
+                    self._starter.start()
+                except RuntimeError as error:  # the limit of threads
+                    self._give_up(error)
             return not self._is_starting() and bool(self.pids())
 
     def _is_running(self) -> bool:
@@ -116,11 +120,14 @@ class TextProcess(Parser):
                     contents.append(stream.read())
             paths = [entry.path for entry, _ in documents]
             return unpack(self._read_or_try_again(TEXTS, Content(pack(paths, contents))).text, len(paths))
-        except (TargetError, ValueError, OSError) as error:
+        except Exception as error:  # kbsync can do without the process, whatever it lacks
             self._refuse_if_closed()
-            _log.warning("splitting texts in another process failed: %s", error)
-            self._has_failed = True
+            self._give_up(error)
             return [None] * len(documents)
+
+    def _give_up(self, error: Exception) -> None:
+        _log.warning("splitting texts in another process failed: %s", error)
+        self._has_failed = True
 
 
 def _is_short_text(entry: Entry, body: Body) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -164,6 +165,61 @@ def test_texts_are_split_here_if_the_process_hangs(begin, parser, caplog):
     assert comparable(index(documents, parser, process)) == comparable(index(documents, parser))
     assert "failed: could not be read within 0.2 s" in caplog.text
     assert not process._takes(MANY) and process.pids() == []
+
+
+@pytest.fixture
+def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Refuse to start threads of that name, as at the limit of threads."""
+
+    def refuse_threads(name: str) -> None:
+        start = threading.Thread.start
+
+        def start_others(thread: threading.Thread) -> None:
+            if thread.name == name:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_others)
+
+    return refuse_threads
+
+
+@long
+def test_texts_are_split_here_if_no_thread_can_start_the_process(begin, parser, refuse_threads, caplog):
+    process = begin(idle=True)
+    refuse_threads("kbsync-texts")
+    assert comparable(index(many(), parser, process)) == comparable(index(many(), parser))
+    assert "splitting texts in another process failed: can't start new thread" in caplog.text
+    assert not process._takes(MANY) and process.pids() == []
+
+
+@long
+def test_process_that_no_thread_can_end_when_idle_ends_at_once(begin, parser, refuse_threads):
+    process = begin()
+    refuse_threads("parser-idle")
+    assert comparable(index(many(), parser, process)) == comparable(index(many(), parser))
+    assert process.pids() == [] and parser.pids() == []
+
+
+def test_mirror_may_be_added_while_another_mirrors_process_starts(tmp_path, monkeypatch):
+    created = list[TextProcess]()
+
+    def add_mirror(_process: TextProcess) -> bool:
+        adding = threading.Thread(target=lambda: created.append(TextProcess(tmp_path)))
+        adding.start()
+        adding.join(0.1)
+        threads.append(adding)
+        return False
+
+    threads = list[threading.Thread]()
+    processes = [TextProcess(tmp_path), TextProcess(tmp_path)]
+    monkeypatch.setattr(TextProcess, "_is_running", add_mirror)
+    monkeypatch.setattr(TextProcess, "_warm_up", lambda _process: None)
+    assert not processes[0]._takes(MANY)
+    for thread in threads:
+        thread.join()
+    for process in (*processes, *created):
+        process.close()
 
 
 @long

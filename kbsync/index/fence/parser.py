@@ -398,7 +398,10 @@ class Parser:
             else:
                 self._timer = threading.Timer(self._idle_seconds, self._end_idle)
                 self._timer.name, self._timer.daemon = "parser-idle", True
-                self._timer.start()
+                try:
+                    self._timer.start()
+                except RuntimeError:  # the limit of threads: nothing would end the process when it is idle
+                    self._end()
         if lacks_memory:
             raise Ended("MemoryError", by_memory=True)
         if isinstance(outcome, Rejected):
