@@ -180,6 +180,8 @@ def unpack(answer: str, count: int) -> list[Cut | None]:
     try:
         outcomes, keys = json.loads(head)
         content = base64.b64decode(stored)
+        if len(content) % _VECTOR:
+            raise ValueError("an answer with part of a vector")
         rows = (content[at : at + _VECTOR] for at in range(0, len(content), _VECTOR))
         vectors = dict(zip(keys, rows, strict=True))
         cuts = [None if item is None else _cut_of(*item, vectors=vectors) for item in outcomes]

@@ -251,7 +251,17 @@ def test_process_killed_while_idle_is_replaced(begin, parser):
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "{}", "[]\n", "[[], []]\n", "[[[1]], []]\n", '[[null], ["k"]]\n', "[[3], []]\nAA="]
+    "answer",
+    [
+        "",
+        "{}",
+        "[]\n",
+        "[[], []]\n",
+        "[[[1]], []]\n",
+        '[[null], ["k"]]\n',
+        "[[3], []]\nAA=",
+        '[[null], ["k"]]\nAAAA',
+    ],
 )
 def test_malformed_answer_is_a_value_error(answer):
     with pytest.raises(ValueError):

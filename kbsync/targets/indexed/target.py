@@ -384,7 +384,9 @@ class IndexedTarget(Target):
     def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         outcomes, received = list[PutOutcome](), [(_entry(document), document.body) for document in documents]
         try:
-            for batch in self._pipeline.batches(received):
+            with self._starting:  # otherwise two puts might create two
+                pipeline = self._pipeline
+            for batch in pipeline.batches(received):
                 sent = documents[len(outcomes) : len(outcomes) + len(batch)]
                 batch = [self._with_scans(*pair) for pair in zip(batch, sent, strict=True)]
                 entries = [item for item in batch if isinstance(item, Entry)]
