@@ -192,8 +192,10 @@ def _fix_for_closed(path: Path) -> str:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
     if lacks_inodes(path):
-        fix = "free some, and a running kbsync will continue by itself"
-        return f"its file system has no free inodes (df -i); {fix}"
+        return (
+            "its file system has no free inodes (df -i); free some, and a running kbsync will continue "
+            "by itself"
+        )
     return "check its owner and mode"
 
 
