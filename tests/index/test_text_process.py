@@ -81,7 +81,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., TextProcess]]:
     def begin(child: Path = CHILD, *, idle: bool = False) -> TextProcess:
         created.append(TextProcess(tmp_path / "spool", child=child))
         if not idle:
-            assert not created[-1]._takes(MANY)
+            assert not created[-1]._can_take(MANY)
             starter = created[-1]._starter
             assert starter is not None
             starter.join()
@@ -164,7 +164,7 @@ def test_texts_are_split_here_if_the_process_hangs(begin, parser, caplog):
     documents = [*many(), (entry(90, "last.txt"), Stopping(b"last"))]
     assert comparable(index(documents, parser, process)) == comparable(index(documents, parser))
     assert "failed: could not be read within 0.2 s" in caplog.text
-    assert not process._takes(MANY) and process.pids() == []
+    assert not process._can_take(MANY) and process.pids() == []
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_texts_are_split_here_if_no_thread_can_start_the_process(begin, parser, 
     refuse_threads("kbsync-texts")
     assert comparable(index(many(), parser, process)) == comparable(index(many(), parser))
     assert "splitting texts in another process failed: can't start new thread" in caplog.text
-    assert not process._takes(MANY) and process.pids() == []
+    assert not process._can_take(MANY) and process.pids() == []
 
 
 @long
@@ -215,7 +215,7 @@ def test_mirror_may_be_added_while_another_mirrors_process_starts(tmp_path, monk
     processes = [TextProcess(tmp_path), TextProcess(tmp_path)]
     monkeypatch.setattr(TextProcess, "_is_running", add_mirror)
     monkeypatch.setattr(TextProcess, "_warm_up", lambda _process: None)
-    assert not processes[0]._takes(MANY)
+    assert not processes[0]._can_take(MANY)
     for thread in threads:
         thread.join()
     for process in (*processes, *created):
@@ -228,7 +228,7 @@ def test_only_one_mirrors_process_runs(begin, parser):
     assert comparable(index(many(), parser, second)) == comparable(index(many(), parser))
     assert first.pids() and not second.pids() and second._starter is None
     first.close()
-    assert not second._takes(MANY)
+    assert not second._can_take(MANY)
     assert second._starter is not None
 
 

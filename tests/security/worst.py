@@ -217,7 +217,7 @@ _SEARCHED = {
     "index.read.sheets._CELL": [_LETTERS, "A" + _DIGITS],
     "index.read.sheets._FORMATTED": [times('<c r="A1" s="1">'), times('<c r="A1" s="1"><f'),
         '<c r="A1" s="1"><f' + _LETTERS, times('<c r="A1" s="1"><f></f><v>1')],
-    "index.read.sheets._BESIDE_ELEMENTS": [times("<!--"), times("<?x"), times("<![CDATA["),
+    "index.read.sheets._OTHER_MARKUP": [times("<!--"), times("<?x"), times("<![CDATA["),
         times("<!-- -->")],
     "index.read.sheets._BEFORE_CELL": [_BLANKS, ">" + _BLANKS, ">" + _LETTERS, times("> "),
         times("> <table:table-cell ")],

@@ -82,7 +82,7 @@ def read_ods(raw: bytes) -> Parsed:
         has_gaps |= _close_gaps(table)
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
         details[table.get(":name", "")] = _Details(comments, displayed)
-    cells = _BESIDE_ELEMENTS.sub(_as_text, archive.read("content.xml"))
+    cells = _OTHER_MARKUP.sub(_as_text, archive.read("content.xml"))
     cells = _BEFORE_CELL.sub(b">", cells)
     cells = _with_repeats(cells, content) if has_gaps else cells
     text = _read(archive.for_parser({"content.xml": cells}), lambda name: details.get(name, _Details()))
@@ -366,10 +366,10 @@ def _has_value(cell: Element) -> bool:
     return bool(cell.get(":value-type") or cell.get(":formula"))
 
 
-_BESIDE_ELEMENTS = re.compile(
+_OTHER_MARKUP = re.compile(
     rb"<!\[CDATA\[(.*?)(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<\?(?!xml\s).*?(?:\?>|\Z)", re.DOTALL
 )
-"""Matches comments and processing instructions, which calamine treats as an error beside a cell, and CDATA
+"""Matches comments and processing instructions, which calamine treats as an error next to a cell, and CDATA
 sections, which it omits."""
 
 
