@@ -243,7 +243,7 @@ class Reconciler:
     async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
         """Compare a tree with the state. `deep`: read every file, regardless of its timestamp."""
         binding = self._journal.binding
-        tree = StoredTree(self._store.read_now, self._mirror)
+        tree = StoredTree(self._store.read_now, self._mirror, self._store.submit)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pages = _ScanPages(listings, lambda: self._stopping)
         number = number or next(self._numbers)
@@ -353,6 +353,7 @@ class Reconciler:
                 tx.folders.allow_unmounting(mirror, listing.changed_mount)
                 tx.mirrors.set_hold_all(mirror, True)
             tx.entries.miss(mirror, folder, listing.missing, None, number)
+            tx.entries.record_digest(mirror, folder)
             for name in listing.gone_folders:
                 self._miss_tree(tx, join(folder, name), None, number)
             for path, _ in excluded:

@@ -8,7 +8,7 @@ single thread: `stat` takes most of the time, and more threads would only conten
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import field
 from pathlib import Path
@@ -27,38 +27,51 @@ from kbsync.source.roots import (
 )
 from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, storable, with_ignore_file
 from kbsync.state.db import unbind
-from kbsync.state.files import FolderRow
+from kbsync.state.files import EntryRow, FolderRow, digest_of
 from kbsync.state.read_only import Tx
-
-EntryRow = tuple[str, int, int, int, int]
-"""(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
 
 _NO_RULES = Rules(None, (), Formats())
 
 
 class StoredTree:
-    """One mirror's stored files, queried once for each directory. Raises `StateError`.
+    """One mirror's stored files, queried for each directory. Raises `StateError`.
 
-    `read` runs a function on the state, in the scan's thread.
+    `read` runs a function on the state, in the scan's thread; `write` has it run in a later transaction.
     """
 
-    def __init__(self, read: Callable[[Callable[[Tx], Any]], Any], mirror: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[Callable[[Tx], Any]], Any],
+        mirror: int,
+        write: Callable[[Callable[[Tx], None]], object] | None = None,
+    ) -> None:
         self._read = read
         self._mirror = mirror
+        self._write = write
 
-    def content(self, directory: str) -> tuple[set[EntryRow], dict[str, FolderRow]]:
-        """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory, and
-        the stored subdirectories by name.
+    def content(self, directory: str) -> tuple[bytes | None, dict[str, FolderRow]]:
+        """Return the digest of the `rows` of a directory, if it is known, and the stored subdirectories by
+        name."""
+
+        def read(tx: Tx) -> tuple[bytes | None, dict[str, FolderRow]]:
+            folders = {row.path: row for row in tx.folders.below(self._mirror, directory)}
+            return tx.entries.digest(self._mirror, directory), folders
+
+        content: tuple[bytes | None, dict[str, FolderRow]] = self._read(read)
+        return content
+
+    def rows(self, directory: str) -> set[EntryRow]:
+        """Return the row of every file stored directly in the directory.
 
         A file's name that isn't UTF-8 is still bytes, as SQLite returns it.
         """
+        rows: set[EntryRow] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
+        return rows
 
-        def read(tx: Tx) -> tuple[set[EntryRow], dict[str, FolderRow]]:
-            folders = {row.path: row for row in tx.folders.below(self._mirror, directory)}
-            return set(tx.entries.rows(self._mirror, directory)), folders
-
-        content: tuple[set[EntryRow], dict[str, FolderRow]] = self._read(read)
-        return content
+    def record_digest(self, directory: str) -> None:
+        """Have the digest of the `rows` recorded, so that the next scan needn't read them."""
+        if self._write is not None:
+            self._write(lambda tx: tx.entries.record_digest(self._mirror, directory))
 
     def folder(self, directory: str) -> FolderRow | None:
         """Return the directory's own row."""
@@ -132,7 +145,7 @@ class _Folder:
     fd: int = field(init=False)
     is_mount: bool = field(init=False)
     mount: str = field(init=False)
-    rows: set[EntryRow] = field(init=False)
+    rows: list[EntryRow] = field(init=False)
     folders: set[str] = field(init=False)
     unclear: set[str] = field(init=False)  # `stat` failed
     raced: set[str] = field(init=False)  # vanished while the folder was listed
@@ -157,7 +170,8 @@ class _Folder:
 
     def read(self) -> None:
         """Read the listing. Raises OSError, also if entries can be listed but not checked."""
-        self.rows, self.folders, self.unclear, self.raced = set(), set(), set(), set()
+        self.rows, self.folders, self.unclear, self.raced = [], set(), set(), set()
+        add = self.rows.append
         with os.scandir(self.fd) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -173,9 +187,7 @@ class _Folder:
                 except OSError:
                     self.unclear.add(entry.name)
                 else:
-                    self.rows.add(
-                        (entry.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-                    )
+                    add((entry.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 class _Blocked(Exception):
@@ -296,12 +308,18 @@ class Scan(Iterator[FolderListing]):
         """Add a listed folder's subfolders to `pending`, and return its differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
-        stored_folder, (stored_rows, stored_folders) = folder.stored, self._known.content(folder.path)
-        has_same_rows = stored_rows == folder.rows
-        if not has_same_rows:  # only then, so that unchanged files cost nothing
-            stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}
-            folder.rows = {(name, size, *storable(*others)) for name, size, *others in folder.rows}
-            has_same_rows = stored_rows == folder.rows
+        stored_folder, (digest, stored_folders) = folder.stored, self._known.content(folder.path)
+        rows: Collection[EntryRow] = folder.rows
+        stored_rows = rows
+        current_digest = digest_of(rows)
+        if current_digest is None or current_digest != digest:
+            rows, stored_rows = set(rows), self._known.rows(folder.path)
+            if rows != stored_rows:  # only then, so that unchanged files cost nothing
+                stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}
+                rows = {(name, size, *storable(*others)) for name, size, *others in rows}
+            elif current_digest is not None:
+                self._known.record_digest(folder.path)
+        has_same_rows = rows == stored_rows
         had_problem = stored_folder is not None and bool(stored_folder.problem)
         everything = folder.everything or had_problem or folder.has_changed_mount
         changed_mount = folder.changed_mount or (folder.path if folder.has_changed_mount else "")
@@ -329,12 +347,13 @@ class Scan(Iterator[FolderListing]):
         has_same_content = has_same_rows and has_same_mount
         if has_same_content and not (whole or self._deep or excluded or gone_folders or folder.unclear):
             return None
-        present = {row[0] for row in folder.rows} | folder.unclear
-        differing = {row[0] for row in folder.rows - stored_rows} | folder.unclear
+        rows, stored_rows = set(rows), set(stored_rows)
+        present = {row[0] for row in rows} | folder.unclear
+        differing = {row[0] for row in rows - stored_rows} | folder.unclear
         changed = _entries_of(folder.fd, present if whole or self._deep else differing)
         if not whole and self._deep:
             changed = (item for item in changed if item.kind is FileKind.FILE or item.name in differing)
-        certain = {row[0] for row in folder.rows ^ stored_rows} - folder.unclear - folder.raced
+        certain = {row[0] for row in rows ^ stored_rows} - folder.unclear - folder.raced
         self.summary.changes += len(gone_folders) + (1 if is_new else len(certain))
         return FolderListing(
             path=folder.path,

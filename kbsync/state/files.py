@@ -6,8 +6,11 @@ among TEXT.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from array import array
 from collections.abc import Collection, Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -45,6 +48,25 @@ class FolderRow:
     def needs_mount(self) -> bool:
         """Return whether its files are unknown while nothing is mounted there."""
         return self.is_mount and not self.may_be_unmounted
+
+
+EntryRow = tuple[str, int, int, int, int]
+"""(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
+
+
+def digest_of(rows: Iterable[EntryRow]) -> bytes | None:
+    """Return a digest of the rows of a directory's files, regardless of their order; None for names that
+    aren't UTF-8 and numbers of more than 64 bits.
+    """
+    try:
+        by_name = sorted(rows, key=itemgetter(0))
+        names, *columns = zip(*by_name, strict=True) if by_name else [()]
+        digest = hashlib.blake2b("\0".join(names).encode(), digest_size=16)
+        for column in columns:
+            digest.update(array("q", column))
+    except (TypeError, UnicodeEncodeError, OverflowError):
+        return None
+    return digest.digest()
 
 
 def split(path: str) -> tuple[str, str]:
@@ -534,6 +556,17 @@ class Entries:
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
             (mirror, bind(folder)),
         )
+
+    def digest(self, mirror: int, folder: str) -> bytes | None:
+        """Return the digest of `rows`; None if it isn't known."""
+        sql = "SELECT files_digest FROM folder WHERE mirror = ? AND path = ?"
+        digest: bytes | None = self._db.execute(sql, (mirror, bind(folder))).get
+        return digest
+
+    def record_digest(self, mirror: int, folder: str) -> None:
+        """Record the digest of `rows`, which the schema removes when one of them changes."""
+        sql = "UPDATE folder SET files_digest = ? WHERE mirror = ? AND path = ?"
+        self._db.execute(sql, (digest_of(self.rows(mirror, folder)), mirror, bind(folder)))
 
     def names(self, mirror: int, folder: str) -> list[str]:
         """Return the paths of the files directly in a directory."""

@@ -30,6 +30,22 @@ END;
 """
 """When the last upload of a text ends, makes the deletions of documents with that text due."""
 
+OUTDATED_DIGESTS = """
+CREATE TRIGGER files_added AFTER INSERT ON entry BEGIN
+  UPDATE folder SET files_digest = NULL WHERE id = NEW.folder AND files_digest IS NOT NULL;
+END;
+CREATE TRIGGER files_removed AFTER DELETE ON entry BEGIN
+  UPDATE folder SET files_digest = NULL WHERE id = OLD.folder AND files_digest IS NOT NULL;
+END;
+CREATE TRIGGER files_changed AFTER UPDATE OF size, mtime_ns, ctime_ns, ino, presence ON entry
+WHEN (OLD.size, OLD.mtime_ns, OLD.ctime_ns, OLD.ino, OLD.presence = 2)
+  <> (NEW.size, NEW.mtime_ns, NEW.ctime_ns, NEW.ino, NEW.presence = 2)
+BEGIN
+  UPDATE folder SET files_digest = NULL WHERE id = NEW.folder AND files_digest IS NOT NULL;
+END;
+"""
+"""Removes a directory's digest when one of the rows in it changes (`files.Entries.rows`)."""
+
 TABLES = (
     """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -51,7 +67,7 @@ CREATE TABLE folder(
   id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
   path NOT NULL, name NOT NULL, version TEXT NOT NULL DEFAULT '', is_mount INTEGER NOT NULL DEFAULT 0,
   problem TEXT NOT NULL DEFAULT '', is_excluded INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,
-  mount TEXT NOT NULL DEFAULT '', UNIQUE(mirror, path));
+  mount TEXT NOT NULL DEFAULT '', files_digest BLOB, UNIQUE(mirror, path));
 CREATE INDEX folder_parent ON folder(parent);
 CREATE INDEX folder_problem ON folder(mirror) WHERE problem <> '';
 CREATE INDEX folder_gone ON folder(mirror) WHERE gone = 1;
@@ -144,6 +160,7 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
   reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
 """  # noqa: S608
     + DELETIONS_AFTER_UPLOADS
+    + OUTDATED_DIGESTS
 )
 
 IDENTITIES_OF_MOUNTS = """
@@ -156,10 +173,21 @@ ALTER TABLE mirror ADD COLUMN root_mount TEXT NOT NULL DEFAULT '';
 """
 """Adds which disk is mounted at a mirror's folder."""
 
+DIGESTS_OF_FILES = f"""
+ALTER TABLE folder ADD COLUMN files_digest BLOB;
+{OUTDATED_DIGESTS}
+"""
+"""Adds a digest of a directory's rows, so that a scan of an unchanged directory doesn't read them."""
+
 OLDEST = 17
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (IDENTITIES_OF_MOUNTS, IDENTITIES_OF_ROOTS, DELETIONS_AFTER_UPLOADS)
+MIGRATIONS: tuple[str, ...] = (
+    IDENTITIES_OF_MOUNTS,
+    IDENTITIES_OF_ROOTS,
+    DELETIONS_AFTER_UPLOADS,
+    DIGESTS_OF_FILES,
+)
 """Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

@@ -235,6 +235,13 @@ class StateCopy(StateStore):
         with state_errors(self.path):
             return within(self._db, work)
 
+    def submit(self, work: Callable[[Tx], T]) -> Future[T]:
+        """Run `work` in a transaction now."""
+        future: Future[T] = Future()
+        with state_errors(self.path):
+            future.set_result(within(self._db, work))
+        return future
+
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the copy."""
         return self.read_now(work)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from kbsync.engine.deletions import needs_approval
 from kbsync.engine.mirror import PATIENCE
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Rejected, TargetError, Unavailable
+from kbsync.source.scan import StoredTree
 from kbsync.source.stat import PathStat
+from kbsync.state.db import open_writer
+from kbsync.state.files import EntryRow
 from kbsync.state.read_only import Tx
 from kbsync.state.removals import Removal
 from tests.crash.harness import Guillotine
@@ -58,6 +62,33 @@ async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
 
 
 @enumerated()
+@pytest.mark.parametrize("is_upgraded", [False, True])
+async def test_pass_over_unchanged_directories_reads_no_rows(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_upgraded: bool
+) -> None:
+    """After an upgrade from a kbsync that recorded no digests, only the first pass reads the rows."""
+    await world.mirrored({"a.md": "a", "sub/b.md": "b", "sub/deep/c.md": "c"})
+    read = list[str]()
+    rows = StoredTree.rows
+
+    def reading(tree: StoredTree, directory: str) -> set[EntryRow]:
+        read.append(directory)
+        return rows(tree, directory)
+
+    monkeypatch.setattr(StoredTree, "rows", reading)
+    if is_upgraded:
+        with closing(open_writer(world.state / "state.db")) as connection:
+            connection.execute("UPDATE folder SET files_digest = NULL")
+        await world.once()
+        assert sorted(read) == ["", "sub", "sub/deep"]
+        read.clear()
+    await world.once()
+    assert read == []
+    world.write("sub/b.md", "b2")
+    await world.ends_equal()
+    assert set(read) == {"sub"}
+
+
 async def test_pass_uploads_at_once_what_an_earlier_one_could_not(world: World) -> None:
     """After several attempts, the next one would be due later than a pass waits."""
     world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))

@@ -27,6 +27,7 @@ from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state import read_only
 from kbsync.state.approvals import DELETIONS, RENEWALS
+from kbsync.state.files import digest_of
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore, _Job
 from kbsync.state.uploads import Uploads
@@ -273,6 +274,17 @@ async def driven(clock: VirtualClock) -> AsyncIterator[None]:
         await asyncio.gather(driver, return_exceptions=True)
 
 
+def outdated_digests(tx: Tx) -> list[str]:
+    """Return the directories whose rows differ from their digest, so that a scan would miss a difference."""
+    return [
+        f"{record.name}: {folder!r} has another digest than its rows"
+        for record in tx.mirrors.all()
+        for folder in tx.folders.tree(record.id, "")
+        if (digest := tx.entries.digest(record.id, folder)) is not None
+        and digest != digest_of(tx.entries.rows(record.id, folder))
+    ]
+
+
 def identities(names: Sequence[str]) -> list[MirrorIdentity]:
     """Return the mirrors of a config by their names."""
     return [MirrorIdentity(name, "") for name in names]
@@ -347,6 +359,7 @@ class World:
             async with driven(self.clock):
                 yield store
         finally:
+            self.breaches += store.read_now(outdated_digests)
             store.close()
 
     async def run_in_thread(self, call: Callable[[], Any]) -> Any:

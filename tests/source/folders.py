@@ -11,8 +11,8 @@ import pytest
 
 from kbsync.contract.target import Limits
 from kbsync.core.selection import Rules
-from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredTree
-from kbsync.state.files import FolderRow
+from kbsync.source.scan import FolderListing, Scan, StoredTree
+from kbsync.state.files import EntryRow, FolderRow, digest_of
 
 OBSTACLES = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN]
 """Errors that don't show whether a path exists."""
@@ -49,13 +49,20 @@ class Tree(StoredTree):
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, EntryRow]] = {}
         self.stored: dict[str, FolderRow] = {}
+        self.digests: dict[str, bytes | None] = {}
         self.read_paths: list[str] = []
 
-    def content(self, directory: str) -> tuple[set[EntryRow], dict[str, FolderRow]]:
+    def content(self, directory: str) -> tuple[bytes | None, dict[str, FolderRow]]:
         self.read_paths.append(directory)
         below = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
         folders = {name: known for (above, _, name), known in below if above == directory}
-        return set(self.entries.get(directory, {}).values()), folders
+        return self.digests.get(directory), folders
+
+    def rows(self, directory: str) -> set[EntryRow]:
+        return set(self.entries.get(directory, {}).values())
+
+    def record_digest(self, directory: str) -> None:
+        self.digests[directory] = digest_of(self.rows(directory))
 
     def folder(self, directory: str) -> FolderRow | None:
         return self.stored.get(directory)
@@ -65,6 +72,7 @@ class Tree(StoredTree):
             listing.path, listing.version, listing.is_mount, listing.problem, mount=listing.mount
         )
         rows = self.entries.setdefault(listing.path, {})
+        self.digests.pop(listing.path, None)
         for change in listing.changed:
             s = change.stamp
             rows[change.name] = (change.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)

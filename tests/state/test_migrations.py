@@ -63,6 +63,8 @@ LATER = (
     "  mount TEXT NOT NULL DEFAULT '',",
     ",\n  root_mount TEXT NOT NULL DEFAULT ''",
     schema.DELETIONS_AFTER_UPLOADS,
+    " files_digest BLOB,",
+    schema.OUTDATED_DIGESTS,
 )
 """What the oldest schema lacks."""
 

@@ -17,7 +17,7 @@ from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Upl
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.db import open_reader, open_writer, transaction
-from kbsync.state.files import FileRow
+from kbsync.state.files import FileRow, digest_of
 from kbsync.state.mirrors import MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
@@ -437,3 +437,66 @@ def test_transaction_ended_by_a_full_disk_is_not_ended_again(tmp_path: Path) -> 
             raise apsw.FullError("no space")
         with transaction(connection):
             connection.execute("CREATE TABLE one(x)")
+
+
+STAMP = Stamp(10, 20, 30, 40)
+CHANGES: dict[str, Callable[[Tx, int], None]] = {
+    "a new file": lambda tx, number: tx.entries.put(number, entry("docs/new.md")),
+    "a row removed": lambda tx, number: tx.entries.remove(number, "docs/a.md"),
+    "a document deleted": lambda tx, number: tx.entries.set_presence(number, "docs/a.md", Presence.GONE),
+    "a file to check again": lambda tx, number: tx.entries.doubt(number, "docs/a.md"),
+    **{
+        f"another {field}": lambda tx, number, field=field: tx.entries.put(  # type: ignore[misc]
+            number, replace(entry("docs/a.md"), stamp=replace(STAMP, **{field: 1}))
+        )
+        for field in ("size", "mtime_ns", "ctime_ns", "ino")
+    },
+}
+"""Changes of the rows that a scan compares with the directory `docs`."""
+
+NO_CHANGES: dict[str, Callable[[Tx, int], None]] = {
+    "the same row": lambda tx, number: tx.entries.put(number, replace(entry("docs/a.md"), stamp=STAMP)),
+    "a status": lambda tx, number: tx.entries.set_status(number, "docs/a.md", Status.FAILED, 5.0),
+    "a file elsewhere": lambda tx, number: tx.entries.put(number, entry("docs/sub/new.md")),
+    "a first check without the file": lambda tx, number: tx.entries.miss(number, "docs", ["a.md"], 5.0),
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_CHANGES])
+def test_digest_of_a_directory_lasts_until_a_row_changes(store: StateStore, change: str) -> None:
+    def prepare(tx: Tx) -> int:
+        number = mirror(tx)
+        for path in ("docs/a.md", "docs/b.md"):
+            tx.entries.put(number, replace(entry(path), stamp=STAMP))
+        tx.entries.record_digest(number, "docs")
+        return number
+
+    number = store.submit(prepare).result()
+    before = store.read_now(lambda tx: tx.entries.digest(number, "docs"))
+    assert before is not None
+    store.submit(lambda tx: (CHANGES | NO_CHANGES)[change](tx, number)).result()
+    after = store.read_now(lambda tx: tx.entries.digest(number, "docs"))
+    assert after == (before if change in NO_CHANGES else None)
+    rows = store.read_now(lambda tx: list(tx.entries.rows(number, "docs")))
+    assert (digest_of(rows) == before) is (change in NO_CHANGES)
+
+
+def test_digest_depends_on_every_field_of_every_row_but_not_on_their_order() -> None:
+    rows = [("a", 1, 2, 3, 4), ("b", 1, 2, 3, 4), ("ä", -5, 2**63 - 1, -(2**63), 0)]
+    digest = digest_of(rows)
+    assert digest == digest_of(reversed(rows))
+    others = [rows[:2], [*rows, ("c", 1, 2, 3, 4)], [("ab", 1, 2, 3, 4), *rows[1:]], []]
+    for place, row in enumerate(rows):
+        for field in range(5):
+            changed = list(row)
+            changed[field] = f"{row[0]}x" if field == 0 else 7
+            others.append([*rows[:place], tuple(changed), *rows[place + 1 :]])  # type: ignore[arg-type]
+    digests = [digest_of(other) for other in others]
+    assert None not in digests and len({digest, *digests}) == 1 + len(others)
+    swapped = [("a", 1, 2, 3, 5), ("b", 1, 2, 3, 4)], [("a", 1, 2, 3, 4), ("b", 1, 2, 3, 5)]
+    assert digest_of(swapped[0]) != digest_of(swapped[1])
+
+
+@pytest.mark.parametrize("row", [(b"\xff", 1, 2, 3, 4), ("\udcff", 1, 2, 3, 4), ("a", 1, 2**63, 3, 4)])
+def test_rows_that_sqlite_stores_differently_have_no_digest(row: tuple[str, int, int, int, int]) -> None:
+    assert digest_of([row, ("b", 1, 2, 3, 4)]) is None
