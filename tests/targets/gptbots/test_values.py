@@ -197,6 +197,14 @@ def test_malformed_lists_are_rejected_and_not_treated_as_empty(body: Any) -> Non
     assert states_of(body) is None
 
 
+@pytest.mark.parametrize("name", ["guides__intro", "guides__intro.md", "guides__intro.MD"])
+def test_document_without_a_marker_is_known_by_its_name_with_or_without_the_extension(name: str) -> None:
+    """Some versions list the extension only in `format` (the service's page "query document list")."""
+    page = page_of({"list": [{"id": "7", "name": name, "format": "md"}]}, BASE, "")
+    assert page is not None
+    assert (page.rows[0].path or "").lower() == "guides/intro.md"
+
+
 def test_endlessly_long_number_is_rejected() -> None:
     endless = "9" * 5000
     assert isinstance(classified({"code": endless}), Unsure)
