@@ -287,7 +287,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         # Keep attributes that others set: their searches may filter by them.
         attributes = {key: value for key, value in row["attributes"].items() if key not in shapes.PATH_KEYS}
         body = {"attributes": attributes | shapes.path_attributes(self._prefix + path)}
-        await self._client.request("rename", "POST", f"{self._files}/{remote_id}", json=body)
+        response = await self._client.request("rename", "POST", f"{self._files}/{remote_id}", json=body)
+        renamed = shapes.row_of(response.fields, self._prefix)
+        require_shape("rename", renamed.path == path or None)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the store, or a few files."""

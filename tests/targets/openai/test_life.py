@@ -153,6 +153,19 @@ async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWo
     assert attached.attributes["team"] == "support" and attached.attributes["path"] == "deep/b.md"
 
 
+@pytest.mark.parametrize("body", [{}, [], {"id": "file-1", "attributes": {}}], ids=str)
+async def test_rename_is_done_only_when_the_response_shows_the_new_path(
+    world: OpenaiWorld, body: Any
+) -> None:
+    """Others, such as a gateway, may answer 200, too (promise 10)."""
+    await world.mirrored({"a.md": "some text"})
+    world.play("status", op="rename", effect=False, args={"status": 200, "body": body})
+    world.move("a.md", "deep/b.md")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert (world.request_count("rename"), world.request_count("upload")) == (2, 1)
+
+
 @long
 async def test_search_among_some_documents_is_filtered_by_the_service(world: OpenaiWorld) -> None:
     await world.mirrored(60)
