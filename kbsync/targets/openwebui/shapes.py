@@ -167,6 +167,11 @@ def status_in(body: Any) -> str | None:
     return reading.object_of(body).text("status") or None
 
 
+def is_confirmed(body: Any) -> bool | None:
+    """Return True if the server says that it did what was requested; otherwise None."""
+    return reading.object_of(body).get("status") is True or None
+
+
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     """Return a page of the list, with rows parsed by `read`; None if the list or the count is missing."""
     page = reading.page_in(value_at(body, "items"), value_at(body, "total"), read)

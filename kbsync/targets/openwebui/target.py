@@ -357,7 +357,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             await self._finish(file_id, True, file_id in twins)
         if removable := [file_id for file_id in ids if file_id not in busy]:
             body = {"file_ids": removable, "dir_ids": []}
-            await self._client.request("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
+            await self._client.read("cleanup", f"{self._base}/sync/cleanup", shapes.is_confirmed, json=body)
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
@@ -399,12 +399,13 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
         body = {"file_id": remote_id, "directory_id": folder_id}
         try:
-            await self._client.request("move", "POST", f"{self._base}/file/move", json=body)
+            await self._client.read("move", f"{self._base}/file/move", shapes.is_confirmed, json=body)
         except Rejected:
             self._folders.forget()  # the folder may be gone instead of the file
             raise
         path, body = f"{_file_at(remote_id)}/rename", {"filename": file_name}
-        await self._client.request("rename", "POST", path, json=body)
+        renamed = await self._client.read("rename", path, file_of, json=body)
+        reading.require_shape("rename", renamed.name == file_name or None)
 
     # -- search ----------------------------------------------------------------------------------------------
 

@@ -49,6 +49,18 @@ def is_mirrored(world: OpenWebuiWorld) -> bool:
     return world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
+@pytest.mark.parametrize("op", ["move", "rename", "cleanup"])
+async def test_change_is_done_only_when_the_response_confirms_it(world: OpenWebuiWorld, op: str) -> None:
+    """Others, such as a gateway, may answer 200, too (promise 10)."""
+    await world.mirrored({"a.md": "alpha", "b.md": "beta"})
+    world.play("status", op=op, times=2, effect=False, args={"status": 200, "body": {}})
+    world.move("a.md", "deep/c.md")
+    world.delete("b.md")
+    await world.once()
+    assert is_mirrored(world)
+
+
 # -- copies ------------------------------------------------------------------------------------------------
 
 
