@@ -101,6 +101,13 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
     return reading.page_in(value_at(body, "data"), value_at(body, "total"), document_of)
 
 
+def is_deleted(response: HttpResponse) -> bool:
+    """Return whether the response confirms a deletion: 204, or in older versions 200 with the number 204 or
+    the word success.
+    """
+    return 204 in (response.status, response.body) or response.fields.get("result") == "success"
+
+
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
 _HIDDEN = "it is {} in Dify, so searches don't find it; retry it to upload it again"
 

@@ -141,7 +141,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         """Delete a document, and drop its unsent metadata."""
         # Dify refuses a metadata request that names a missing document.
         self._metadata.pop(remote_id, None)
-        await self._client.request("delete", "DELETE", self._path(remote_id))
+        response = await self._client.request("delete", "DELETE", self._path(remote_id))
+        require_shape("delete", shapes.is_deleted(response) or None)
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain `name`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -24,6 +25,19 @@ async def test_empty_list_contradicting_the_base_count_is_not_believed(served_wo
     served_world.server.faults.add(Fault("shape", "list", args={"form": "nulls"}))
     with pytest.raises(Unavailable, match="0 of 1 documents"):
         await served_world.rows()
+
+
+@pytest.mark.parametrize("body", [{}, [], {"message": "ok"}, 200], ids=str)
+async def test_only_difys_own_response_confirms_a_deletion(served_world: Any, body: Any) -> None:
+    """Others, such as a gateway, may answer 200, too (promise 10)."""
+    [one] = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    args = {"status": 200, "body": json.dumps(body)}
+    served_world.server.faults.add(Fault("status", "delete", effect=False, args=args))
+    assert isinstance((await served_world.target.delete([one]))[one], Unavailable)
+    for deleted in ("204", "number", "object"):
+        served_world.app.set_behaviour({"deleted": deleted})
+        [other] = await served_world.make_ready(served_world.document(f"{deleted}.md", "beta"))
+        assert await served_world.target.delete([other]) == {other: None}
 
 
 async def test_refused_list_reports_that_the_base_is_missing(served_world: Any) -> None:
