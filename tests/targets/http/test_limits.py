@@ -512,6 +512,20 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
     assert all("retrying in" in reason for reason in reasons[5:])
 
 
+async def test_call_to_a_target_that_is_down_does_not_wait_for_a_slot() -> None:
+    hang = httpx.MockTransport(hanging)
+    async with client("http://kb", transport=hang, steady=Clock(1000.0), concurrency=1) as http:
+        upload = asyncio.create_task(outcome(http))
+        await let_tasks_run()
+        for _ in range(5):
+            http.breaker.failed(http.breaker.begin(), "kb is down")
+        async with asyncio.timeout(5.0):
+            refused = await outcome(http)
+        upload.cancel()
+        await asyncio.gather(upload, return_exceptions=True)
+    assert isinstance(refused, Unavailable) and refused.untried
+
+
 @pytest.mark.parametrize(
     ("call", "unanswered", "is_down"),
     [("search", 0.01, True), ("search", clients.NO_RESPONSE_AFTER, False), ("upload", 0.01, False)],
