@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from kbsync.errors import Unavailable
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import count_of
 from kbsync.targets.http.rules import by_status
+from tests.targets.http.clients import client
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -58,6 +60,14 @@ def test_html_page_says_nothing_about_a_key(status: int) -> None:
     assert isinstance(error, Unavailable)
     assert "Sign in" in error.reason
     assert isinstance(by_status(answered(403), is_of_document=False), Unavailable)
+
+
+@pytest.mark.parametrize("page", ["<html><title>Sign in</title>", "\n<!DOCTYPE html><title>Sign in</title>"])
+async def test_html_page_may_begin_with_a_byte_order_mark(page: str) -> None:
+    answer = httpx.Response(401, content=page.encode("utf-8-sig"))
+    async with client("http://kb", transport=httpx.MockTransport(lambda _: answer)) as http:
+        with pytest.raises(Unavailable, match="answered 401: a web page, Sign in"):
+            await http.request("list", "GET", "/")
 
 
 def test_response_repr_hides_headers_and_body() -> None:
