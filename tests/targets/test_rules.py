@@ -333,6 +333,8 @@ OPENAI_ROWS = [
         "openai", "attach", 429, inner("Rate limit reached: maximum number of files per minute"), Unavailable
     ),
     Row("openai", "status", 200, inner(code="odd"), Unavailable, code="odd"),
+    Row("openai", "attach", 200, {"error": "upstream failed"}, Unavailable),
+    Row("openai", "attach", 200, {"id": "file-1", "error": None}, None),
     Row("openai", "chat", 404, inner("The model 'gpt' does not exist"), Rejected),
     Row("openai", "attach", 400, inner("Model 'embed-1' not found"), Unavailable, code="model"),
     Row("openai", "upload", 404, inner("Invalid URL (POST /files)"), NotOffered),
