@@ -9,9 +9,9 @@ from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.settings import OfferedSetting, choice, parse_settings
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
-from kbsync.targets.dify.shapes import dataset_of
+from kbsync.targets.dify.shapes import dataset_of, is_deleted
 from kbsync.targets.dify.target import DifyTarget, base_path
-from kbsync.targets.http.reading import ListPage, page_in, value_at
+from kbsync.targets.http.reading import ListPage, page_in, require_shape, value_at
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -78,7 +78,8 @@ class DifyBases(Bases):
         """Delete a base with all its documents."""
         await self.get(base_id)
         try:
-            await self._client.request("delete-base", "DELETE", base_path(base_id))
+            response = await self._client.request("delete-base", "DELETE", base_path(base_id))
+            require_shape("delete-base", is_deleted(response) or None)
         except Halted as error:
             # The base existed a moment ago: an earlier try deleted it, and its response was lost.
             if error.halt != "knowledge-base-missing":
