@@ -52,6 +52,52 @@ def test_hidden_sheets_are_read_and_labelled(parser):
     assert "## Prices (hidden)\n\n| Article | Price |" in text and "\n\n## 库存\n\n" in text
 
 
+def with_sheet(name: str, relation: str, sheet: str = "", folder: str = "macrosheets") -> bytes:
+    """The usual workbook, with one more sheet of that relation ("" for none)."""
+    parts = parts_of(xlsx())
+    row = f'<sheet name="{name}" sheetId="9" r:id="{relation and "rId9"}"/></sheets>'
+    parts["xl/workbook.xml"] = parts["xl/workbook.xml"].replace(b"</sheets>", row.encode())
+    rels = "xl/_rels/workbook.xml.rels"
+    if relation:
+        more = f'<Relationship Id="rId9" Type="{relation}" Target="./{folder}/a.xml"/></Relationships>'
+        parts[rels] = parts[rels].replace(b"</Relationships>", more.encode())
+    return zipped({**parts, f"xl/{folder}/a.xml": sheet or worksheet("")})
+
+
+def test_sheets_around_a_macro_module_are_read(parser):
+    assert text_of(parser, with_sheet("Module", "")) == text_of(parser, xlsx())
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [
+        "http://schemas.microsoft.com/office/2006/relationships/xlMacrosheet",
+        "http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet",
+        "http://purl.oclc.org/ooxml/officeDocument/relationships/worksheet",
+    ],
+)
+def test_sheet_is_read_whatever_its_kind_and_however_its_path_is_written(parser, relation):
+    row = '<row r="1"><c r="A1" t="inlineStr"><is><t>Boiler room</t></is></c></row>'
+    text = text_of(parser, with_sheet("Rooms", relation, worksheet(row)))
+    assert text.startswith(text_of(parser, xlsx())) and "## Rooms\n\n| Boiler room |" in text
+
+
+@pytest.mark.parametrize("formula", ["", "<f>FILTER(A1:A9)</f>", '<f t="shared" si="0"/>'])
+@pytest.mark.parametrize("error", ["#SPILL!", "#GETTING_DATA", "Err:502", "#DIV/0!"])
+def test_errors_in_cells_are_left_out(parser, error, formula):
+    row = f'<row r="1"><c r="A1"><v>80</v></c><c r="B1" t="e" cm="1">{formula}<v>{error}</v></c></row>'
+    raw = with_part(xlsx(), SHEET, worksheet(row).encode())
+    assert text_of(parser, raw).startswith("## Prices\n\n| 80 |\n")
+
+
+def test_cdata_in_a_cell_is_text(parser):
+    row = (
+        '<row r="1"><c r="A1" t="str"><v><![CDATA[R&D < 9]]></v></c><c r="B1"><v><![CDATA[80]]></v></c></row>'
+    )
+    raw = with_part(xlsx(), SHEET, worksheet(row).encode())
+    assert text_of(parser, raw).startswith("## Prices\n\n| R&D < 9 | 80 |\n")
+
+
 @pytest.mark.parametrize(
     ("cell", "displayed"),
     [

@@ -219,6 +219,8 @@ _SEARCHED = {
         '<c r="A1" s="1"><f' + _LETTERS, times('<c r="A1" s="1"><f></f><v>1')],
     "index.read.sheets._OTHER_MARKUP": [times("<!--"), times("<?x"), times("<![CDATA["),
         times("<!-- -->")],
+    "index.read.sheets._ERROR": [times(' t="e"'), 't="e"' + _LETTERS, times('t="e"><f'),
+        't="e"><v>' + _LETTERS],
     "index.read.sheets._BEFORE_CELL": [_BLANKS, ">" + _BLANKS, ">" + _LETTERS, times("> "),
         times("> <table:table-cell ")],
     "index.read.sheets._REPEATED": [times("<table:table-row "), "<table:table-row " + _BLANKS,

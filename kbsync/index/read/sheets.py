@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import posixpath
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
 from itertools import islice
+from xml.sax.saxutils import quoteattr
 
 import python_calamine as calamine
 
@@ -60,16 +62,36 @@ def read_xlsx(raw: bytes) -> Parsed:
         for sheet in workbook.iter("sheet")
     }
     formats = dict(_formats(archive.xml("xl/styles.xml")))
-    sparse = {part: sheet for part in parts.values() if (sheet := _without_gaps(archive.read(part)))}
+    replaced = {part: sheet for part in parts.values() if (sheet := _replacement(archive.read(part)))}
 
     def details(name: str) -> _Details:
         if not (part := parts.get(name)):
             return _Details()
-        sheet = sparse.get(part) or archive.read(part)
+        sheet = replaced.get(part) or archive.read(part)
         displayed = _formatted(sheet, formats) if formats else ()
         return _Details(list(_beside(archive, part)), displayed, _links(sheet, archive.addresses(part)))
 
-    return archive.parsed(_read(archive.for_parser(sparse), details), has_headings=False)
+    folder, base = posixpath.split(main)
+    replaced[f"{folder}/_rels/{base}.rels"] = _plain_relations(relations, workbook)
+    return archive.parsed(_read(archive.for_parser(replaced), details), has_headings=False)
+
+
+def _plain_relations(relations: Mapping[str, tuple[str, str]], workbook: Element) -> bytes:
+    """Return a workbook's relationships as calamine understands them: with absolute targets, and without a
+    sheet of an unknown kind, such as a macro module, which would make all others unreadable."""
+    sheets = {sheet.get(":id", ""): ("chartsheet", "none.xml") for sheet in workbook.iter("sheet")}
+    rows = list[str]()
+    for key, (kind, part) in {**sheets, **relations}.items():
+        if key in sheets and kind != "worksheet":
+            kind = "worksheet" if kind.endswith("acrosheet") else "chartsheet"
+        attributes = {"Id": key, "Target": f"/{part}", "Type": f"{_RELATIONSHIPS}/{kind}"}
+        rows.append(" ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items()))
+    body = "".join(f"<Relationship {row}/>" for row in rows)
+    return f'<Relationships xmlns="{_PACKAGE}">{body}</Relationships>'.encode()
+
+
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
+_RELATIONSHIPS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
 
 def read_ods(raw: bytes) -> Parsed:
@@ -232,6 +254,20 @@ def _links(sheet: bytes, addresses: Mapping[str, str]) -> Iterator[tuple[int, in
         cell = _CELL.match(attributes.get(b"ref", b""))
         if cell and (address := addresses.get(attributes.get(b"id", b"").decode("utf-8", "replace"))):
             yield int(cell[2]) - 1, _column(cell[1]), address
+
+
+_ERROR = re.compile(
+    rb"""(\bt=["']e["'][^<>]{0,100}>(?:<(?:\w{1,9}:)?f\b[^<]*(?:</(?:\w{1,9}:)?f>)?)?<(?:\w{1,9}:)?v>)[^<]*"""
+)
+"""Matches the value of a cell with an error, and what is before it."""
+
+
+def _replacement(sheet: bytes) -> bytes:
+    """Return an xlsx sheet that calamine reads as a person sees it; b"" if that is the sheet itself."""
+    replaced = _OTHER_MARKUP.sub(_as_text, sheet) if b"<![CDATA[" in sheet else sheet
+    # One error that calamine doesn't know, such as #SPILL!, would make the whole workbook unreadable.
+    replaced = _ERROR.sub(rb"\1#N/A", replaced)
+    return _without_gaps(replaced) or (replaced if replaced != sheet else b"")
 
 
 _DIMENSION = re.compile(rb'<(?:\w{1,9}:)?dimension ref="(?:[A-Z]{1,3}[0-9]{1,7}:)?([A-Z]{1,3})([0-9]{1,7})"')
