@@ -247,6 +247,35 @@ def test_text_boxes_of_a_sheet_are_read(parser):
     assert "| Chair | 80 |\n\nAsk for a discount" in text_of(parser, raw)
 
 
+def test_diagrams_of_a_sheet_are_read(parser):
+    diagram = f'<d xmlns:a="{DRAWN}"><pt><a:p><a:r><a:t>Order, then pay</a:t></a:r></a:p></pt></d>'
+    raw = beside(xlsx(), ("rId1", "drawing", "../box.xml"), box="<wsDr/>", diagram=diagram)
+    raw = with_part(raw, "xl/_rels/box.xml.rels", relations(("rId1", "diagramData", "diagram.xml")).encode())
+    assert "| Chair | 80 |\n\nOrder, then pay" in text_of(parser, raw)
+
+
+def test_headers_and_footers_of_pages_are_read_once_without_codes_and_page_numbers(parser):
+    header = '&amp;L&amp;"Arial,Bold"&amp;14Lamps &amp;&amp; Luxury&amp;C&amp;A&amp;R&amp;K01+000For staff'
+    footer = "&amp;CPage &amp;P of &amp;N\nRing twice"
+    pages = f"<headerFooter><oddHeader>{header}</oddHeader><oddFooter>{footer}</oddFooter></headerFooter>"
+    parts = parts_of(xlsx())
+    for name in (SHEET, "xl/worksheets/sheet2.xml"):
+        parts[name] = parts[name].replace(b"</sheetData>", f"</sheetData>{pages}".encode())
+    text = text_of(parser, zipped(parts))
+    assert "| Chair | 80 |\n\nLamps & Luxury\n\nFor staff\n\nRing twice\n\n## " in text
+    assert text.count("Lamps & Luxury") == 1 and "Page" not in text and "Arial" not in text
+
+
+def test_headers_and_footers_of_opendocument_sheets_are_read_without_page_numbers(parser):
+    pages = """<s xmlns:style="style" xmlns:text="text"><style:master-page><style:header><style:region-left>
+<text:p>Lamps and <text:span>Luxury</text:span></text:p></style:region-left></style:header>
+<style:footer><text:p>Page <text:page-number>1</text:page-number></text:p></style:footer>
+<style:footer-left style:display="false"><text:p>Old paper</text:p></style:footer-left>
+</style:master-page></s>"""
+    text = text_of(parser, with_part(ods(), "styles.xml", pages.encode()), "ods")
+    assert text == f"{text_of(parser, ods(), 'ods')}\n\nLamps and Luxury"
+
+
 def test_notice_for_older_programs_in_a_drawing_is_left_out(parser):
     body = "<a:p><a:r><a:t>{}</a:t></a:r></a:p>"
     shape = f"<mc:Choice>{body.format('Pick a lamp')}</mc:Choice><mc:Fallback>{body.format('No slicer')}"

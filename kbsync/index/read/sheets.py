@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
+from html import unescape
 from itertools import islice
 from xml.sax.saxutils import quoteattr
 
@@ -21,6 +22,7 @@ from kbsync.index.document import Parsed
 from kbsync.index.read.opendocument import opendocument_parts
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
+    distinct_texts,
     document_title,
     linked,
     one_line,
@@ -40,13 +42,14 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """The parts of a sheet that calamine doesn't read: texts outside the cells, and the displayed values
-    and the links of some cells with row and column, from 0.
+    """The parts of a sheet that calamine doesn't read: texts outside the cells, the displayed values and the
+    links of some cells with row and column, from 0, and the headers and footers of its pages.
     """
 
     blocks: list[str] = field(default_factory=list)
     displayed: Iterable[tuple[int, int, str]] = ()
     links: Iterable[tuple[int, int, str]] = ()
+    headers: Iterable[str] = ()
 
 
 def read_xlsx(raw: bytes) -> Parsed:
@@ -69,7 +72,8 @@ def read_xlsx(raw: bytes) -> Parsed:
             return _Details()
         sheet = replaced.get(part) or archive.read(part)
         displayed = _formatted(sheet, formats) if formats else ()
-        return _Details(list(_beside(archive, part)), displayed, _links(sheet, archive.addresses(part)))
+        links = _links(sheet, archive.addresses(part))
+        return _Details(list(_beside(archive, part)), displayed, links, _headers(sheet))
 
     folder, base = posixpath.split(main)
     replaced[f"{folder}/_rels/{base}.rels"] = _plain_relations(relations, workbook)
@@ -109,6 +113,7 @@ def read_ods(raw: bytes) -> Parsed:
     cells = _with_repeats(cells, content) if has_gaps else cells
     text = _read(archive.for_parser({"content.xml": cells}), lambda name: details.get(name, _Details()))
     archive.require_text(text)
+    text = "\n\n".join([text, *distinct_texts(_page_texts(archive.xml("styles.xml")))])
     return Parsed(text, title=document_title(title, ""), tags=tags)
 
 
@@ -123,7 +128,7 @@ def read_xls(raw: bytes) -> Parsed:
 
 
 def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Details()) -> str:
-    blocks = list[str]()
+    blocks, seen_headers = list[str](), set[str]()
     try:
         with calamine.load_workbook(io.BytesIO(raw)) as workbook:
             for number, about in enumerate(workbook.sheets_metadata):
@@ -133,6 +138,8 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
                 if texts := list(filter(None, [table, *details.blocks])):
                     is_hidden = about.visible is not calamine.SheetVisibleEnum.Visible
                     blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *texts]
+                    blocks += (header for header in details.headers if header not in seen_headers)
+                    seen_headers.update(details.headers)
     except calamine.PasswordError as error:
         raise encrypted() from error
     except calamine.CalamineError as error:
@@ -256,6 +263,21 @@ def _links(sheet: bytes, addresses: Mapping[str, str]) -> Iterator[tuple[int, in
             yield int(cell[2]) - 1, _column(cell[1]), address
 
 
+_HEADER = re.compile(rb"<(?:\w{1,9}:)?(?:odd|even|first)(?:Header|Footer)\b[^<>]{0,99}>([^<]{1,3000})<")
+_SECTION = re.compile("&[LCR]|\n")
+_PAGE_NUMBER = re.compile("&[PNDT]")
+_HEADER_CODE = re.compile('&(?:"[^"]{0,99}"|K(?:[0-9A-F]{6}|[0-9]{2}[+-][0-9]{3})|[0-9]{1,3}|[A-Z])')
+
+
+def _headers(sheet: bytes) -> list[str]:
+    """Return the texts of an xlsx sheet's headers and footers, without lines that number the pages."""
+    headers = _HEADER.finditer(sheet, max(0, sheet.rfind(b"</sheetData>")))
+    codes = "\n".join(unescape(header[1].decode("utf-8", "replace")) for header in headers)
+    lines = _SECTION.split(codes.replace("&&", "\0"))  # an ampersand itself
+    texts = (_HEADER_CODE.sub("", line) for line in lines if not _PAGE_NUMBER.search(line))
+    return distinct_texts(one_line(text.replace("\0", "&")) for text in texts)
+
+
 _ERROR = re.compile(
     rb"""(\bt=["']e["'][^<>]{0,100}>(?:<(?:\w{1,9}:)?f\b[^<]*(?:</(?:\w{1,9}:)?f>)?)?<(?:\w{1,9}:)?v>)[^<]*"""
 )
@@ -319,21 +341,34 @@ def _column(letters: bytes) -> int:
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
-    """Yield the text boxes, the chart titles and the comments of an xlsx sheet."""
+    """Yield the text boxes, the diagrams, the chart titles and the comments of an xlsx sheet."""
     for kind, name in archive.related(part).values():
         if kind not in ("drawing", "comments", "threadedComment"):
             continue
         root = archive.xml(name)
         yield from paragraphs(root)
         if kind == "drawing":
-            for chart in (*parts_of(archive, name, "chart"), *parts_of(archive, name, "chartEx")):
-                yield from paragraphs(chart)
+            for kind_of_drawing in ("diagramData", "chart", "chartEx"):
+                for drawing in parts_of(archive, name, kind_of_drawing):
+                    yield from paragraphs(drawing)
         for comment in (*root.iter("comment"), *root.iter("threadedComment")):
             text = one_line(
                 "".join(element.text or "" for element in comment.iter() if element.tag in ("t", "text"))
             )
             if text and not text.startswith(_PLACEHOLDER):
                 yield f"**Comment on {comment.get('ref', '')}:** {text}"
+
+
+_PAGE_FIELDS = ("page-number", "page-count", "date", "time")
+
+
+def _page_texts(styles: Element) -> Iterator[str]:
+    """Yield the paragraphs of an ods document's headers and footers, except those that number the pages."""
+    for page in styles.iter("master-page"):
+        for part in page:
+            for paragraph in part.iter("p") if part.get(":display") != "false" else ():
+                if not any(field.tag in _PAGE_FIELDS for field in paragraph.iter()):
+                    yield one_line("".join(paragraph.itertext()))
 
 
 _DISPLAYED_KINDS = ("percentage", "time")
