@@ -123,3 +123,24 @@ def test_page_headers_keywords_formulas_and_charts_are_read(parser):
     assert (parsed.text, parsed.tags) == ("Secret\n\nbody\n\nE = 2", ("lamps", "oil"))
     old = b'<!DOCTYPE math PUBLIC "-//x" "y"><math><mi>E</mi></math>'
     assert text_of(parser, samples.with_part(document, "Object 1/content.xml", old)) == "Secret\n\nbody"
+
+
+def test_footers_and_texts_of_the_master_are_read_once(parser):
+    def frame(text: str, kind: str = "") -> str:
+        return f"<draw:frame{kind and f' draw:class={kind!r}'}><text:p>{text}</text:p></draw:frame>"
+
+    shapes = frame("Lamps &amp; Luxury") + frame("Click to add a title", "title")
+    shapes += frame("<draw:footer/>", "footer") + frame("Ring twice", "footer")
+    shapes += frame("<draw:page-number>7</draw:page-number> of 9", "page-number")
+    master = (
+        f'<s xmlns:draw="d" xmlns:text="t"><draw:master-page draw:name="M">{shapes}</draw:master-page></s>'
+    )
+    slide = '<draw:page draw:master-page-name="M" draw:use-footer-name="f">{}</draw:page>'
+    slides = ['<draw:footer-decl draw:name="f">For staff</draw:footer-decl>']
+    slides += [slide.format(frame(text)) for text in ("First words", "Second words")]
+    text = parser.parse(
+        "x.odp", BytesBody(samples.with_part(samples.odp("".join(slides)), "styles.xml", master.encode()))
+    ).text
+    first, second = text.split("## Slide 2")
+    assert first == "## Slide 1\n\nFirst words\n\nFor staff\n\nLamps & Luxury\n\nRing twice\n\n"
+    assert second == "\n\nSecond words"

@@ -54,6 +54,7 @@ def read_opendocument(raw: bytes) -> Parsed:
     reader = _Reader(archive, [archive.xml("styles.xml"), content])
     starts: tuple[int, ...] = ()
     if (presentation := body.find("presentation")) is not None:
+        reader.read_footers(presentation)
         slides = enumerate(presentation.iter("page"), 1)
         text, starts = join_slides(reader.slide(page, number) for number, page in slides)
     else:
@@ -100,6 +101,15 @@ class _Reader:
             for list_style in root.iter("list-style")
         }
         self._counts = dict[tuple[str, int], int]()
+        self._masters = {page.get(":name", ""): page for root in roots for page in root.iter("master-page")}
+        self._footers = dict[str, str]()  # of slides, by name
+        self._repeated = set[str]()
+
+    def read_footers(self, presentation: Element) -> None:
+        """Read the headers and footers that the slides of a presentation name."""
+        for element in presentation:
+            if element.tag in ("footer-decl", "header-decl"):
+                self._footers[element.get(":name", "")] = one_line(element.text or "")
 
     def document(self, body: Element) -> str:
         """Return the whole text. Page headers come first and footers last, each text once."""
@@ -124,7 +134,22 @@ class _Reader:
                         self.read(child, notes)
             elif kind not in _FURNITURE:
                 self._read_one(shape, blocks)
-        return slide_text(number, title, [blocks.text] if blocks else [], [notes.text] if notes else [])
+        texts = [*([blocks.text] if blocks else []), *self._template(page)]
+        return slide_text(number, title, texts, [notes.text] if notes else [])
+
+    def _template(self, page: Element) -> Iterator[str]:
+        """Yield a slide's footer, and the texts that its master shows behind it, each once."""
+        texts = [self._footers.get(page.get(f":use-{kind}-name", ""), "") for kind in ("header", "footer")]
+        for shape in self._masters.get(page.get(":master-page-name", ""), ()):
+            is_text = shape.get(":class", "footer") == "footer" and shape.tag in _SHAPES
+            if is_text and not any(element.tag in _FURNITURE for element in shape.iter()):
+                blocks = Blocks()
+                self._read_one(shape, blocks)
+                texts.append(blocks.text)
+        for text in distinct_texts(texts):
+            if text not in self._repeated:
+                self._repeated.add(text)
+                yield text
 
     def _page_texts(self, tag: str) -> list[str]:
         """Return the distinct headers or footers of the pages."""
