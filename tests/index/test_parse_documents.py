@@ -240,6 +240,7 @@ HTML_CASES = [
     ("<p>text</p><svg><g><text>label</text></svg><p>more", "text\n\nmore"),
     ("<p>text</p><script>var a = '</div>' + '<p>'</script><p>more", "text\n\nmore"),
     ("before<script>if (a < b) {}</script>after", "beforeafter"),
+    ("before<SCRIPT>a()</script language='x'>after<style>b</Style\n/>end", "beforeafterend"),
     ("a &amp; b &lt;c&gt; &#228; &unknown;", "a & b <c> ä &unknown;"),
     ("plain words only", "plain words only"),
     ("<button>A</button><button>B</button>C", "A B C"),
@@ -478,6 +479,12 @@ def test_reason_why_a_mail_was_not_delivered_is_read(parser):
     status = "Final-Recipient: rfc822; ada@x.example\nDiagnostic-Code: smtp; 550 no such user"
     wanted = f"# x\n\nNot delivered.\n\nReporting-MTA: dns; mx.example\n\n{status}\n\n## Lamp oil"
     assert text_of(parser, "eml", raw.encode()) == f"{wanted}\n\nTwo barrels, please."
+
+
+def test_message_inside_another_is_read_even_if_encoded_as_a_whole(parser):
+    inner = base64.encodebytes(b"Subject: Lamp oil\n\nTwo barrels, please.")
+    about = b"Subject: x\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+    assert text_of(parser, "eml", about + inner) == "# x\n\n## Lamp oil\n\nTwo barrels, please."
 
 
 def test_forwarded_mail_is_read_too(parser):

@@ -219,6 +219,7 @@ _SEARCHED = {
         '<c r="A1" s="1"><f' + _LETTERS, times('<c r="A1" s="1"><f></f><v>1')],
     "index.read.sheets._OTHER_MARKUP": [times("<!--"), times("<?x"), times("<![CDATA["),
         times("<!-- -->")],
+    "index.read.html._RAW_END": [times("</script "), "</script " + _LETTERS, "</style" + _BLANKS],
     "index.read.sheets._HEADER": [times("<oddHeader "), "<oddHeader " + _LETTERS, times("<oddHeader>"),
         "<oddHeader>" + _LETTERS],
     "index.read.sheets._SECTION": [times("&"), times("&L")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import field
 from html.parser import HTMLParser
@@ -383,6 +384,7 @@ def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
     text = text[:end] + text[end:].replace("<!--", " ")
     end = text.rfind(">") + 1
     text = text[:end] + text[end:].replace("<", "&lt;")
+    text = _RAW_END.sub(r"</\1>", text)
     unseen = _UNSEEN
     while True:
         page = _Page(unseen)
@@ -397,6 +399,10 @@ def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
         unseen -= seen_after_all
     body = tidied(body)
     return Parsed(body, title=document_title(page.title, body))
+
+
+_RAW_END = re.compile(r"</(script|style)[\s/][^<>]{0,100}>", re.IGNORECASE)
+"""Matches an end tag with attributes, which ends a script in browsers, but not in the library."""
 
 
 def read_page(raw: bytes) -> Parsed:
