@@ -288,6 +288,14 @@ def test_limit_of_processes_blames_no_document(begin, tmp_path, at_once):
     assert "reinstall" not in str(refusal.value)
 
 
+def test_killed_start_names_no_missing_package(begin, tmp_path):
+    """The kernel kills parsers first when memory runs out."""
+    child = tmp_path / "child.py"
+    child.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(Unavailable, match=r"failed to start \(SIGKILL\)$"):
+        begin(child=child).parse("x.html", BytesBody(samples.html()))
+
+
 PARENT = """
 import sys
 from pathlib import Path

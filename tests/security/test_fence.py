@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.index.fence.child import READ
+from kbsync.index.fence import sandbox
+from kbsync.index.fence.child import READ, SPLIT
 from kbsync.index.fence.parser import CHILD, Bounds, Parser, ParserProcess
 from tests.index import samples
 from tests.share import enumerated, long
@@ -234,6 +235,23 @@ def test_readers_are_found_wherever_they_are_installed(tmp_path, monkeypatch):
     with closing(Parser(tmp_path / "spool")) as parser:
         assert "window" in parser.parse("x.html", BytesBody(b"<p>window")).text
         assert "fire" in parser.parse("x.pdf", BytesBody(samples.pdf([["fire drill"]]))).text
+
+
+USED = """
+import sys
+from kbsync.index.fence.child import _LOADERS
+_LOADERS[sys.argv[1]]()
+for name, module in sorted(sys.modules.items()):
+    if "-packages" in (getattr(module, "__file__", None) or ""):
+        print(name.partition(".")[0])
+"""
+
+
+@pytest.mark.parametrize("work", [READ, SPLIT])
+def test_packages_are_in_reach_wherever_they_are_installed(work):
+    """With `pip install --target`, for example, they are in a folder of any name."""
+    ran = subprocess.run([sys.executable, "-c", USED, work], capture_output=True, text=True, check=True)
+    assert set(ran.stdout.split()) - set(sandbox._NEEDED) == set()
 
 
 def test_parser_imports_kbsync_only_from_the_parents_paths() -> None:

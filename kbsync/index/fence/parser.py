@@ -430,8 +430,8 @@ class Parser:
         except (Ended, TimedOut) as error:
             self._end()
             self._refuse_if_closed()
-            # If it ran out of time or memory, the only fix is to try again.
-            is_broken = isinstance(error, Ended) and not error.by_memory
+            # If it ran out of time or memory, or was killed, the only fix is to try again.
+            is_broken = isinstance(error, Ended) and not error.by_memory and "SIGKILL" not in str(error)
             command = install_command(*self._packages, reinstall=True)
             hint = f"; reinstall its parsers with: {command}" if is_broken else ""
             raise Unavailable(f"the parser failed to start ({error}){hint}", code="parser-start") from error

@@ -210,8 +210,9 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc
            "/sys/devices/system/cpu", "/sys/fs/cgroup")  # fmt: skip
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
-_NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine")
-"""The packages that the readers import; each may be in a different folder."""
+_NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine",
+           "apsw", "numpy", "tokenizers", "wordllama", "yaml")  # fmt: skip
+"""The packages that the readers and the splitter of texts need; each may be in a different folder."""
 
 _IS_LINUX = sys.platform == "linux"
 
