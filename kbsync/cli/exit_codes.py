@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import (
+    OUT_OF_MEMORY,
     ForeignError,
     Halted,
     KbsyncError,
@@ -20,6 +21,7 @@ from kbsync.errors import (
     StateError,
     TargetError,
     UsageError,
+    lacks_memory,
 )
 
 
@@ -104,7 +106,8 @@ def sentence_of(error: Exception) -> str:
     if _lacks_working_directory(error):
         return "the working directory was deleted; change to another one"
     if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
+        # `str()` of a MemoryError is empty.
+        return OUT_OF_MEMORY if lacks_memory(error) and not isinstance(error, KbsyncError) else str(error)
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import fix_for
 
@@ -155,4 +158,6 @@ def code_of(error: Exception) -> Code | None:
             return Code.PASSING
         case KbsyncError():
             return Code.PERSON
+        case _ if lacks_memory(error):
+            return Code.PASSING
     return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
 import time
 
 import apsw
 import pytest
 
+from kbsync.cli.exit_codes import Code
 from kbsync.engine.clock import bug_in_words
 from kbsync.errors import OUT_OF_MEMORY, Unavailable
 from tests.cli.sandbox import PIPES, Sandbox
@@ -53,6 +55,21 @@ def test_lack_of_memory_is_no_bug_of_kbsync(error: Exception) -> None:
         raise ValueError from error
     except ValueError as consequence:
         assert bug_in_words(consequence) == OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["--once"]])
+def test_command_without_memory_for_a_thread_ends_without_a_traceback(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    sandbox.prepare({"a.md": "text"})
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ran = sandbox.run(*words)
+    assert ran.code == Code.PASSING, ran.err
+    assert OUT_OF_MEMORY in ran.err and "Traceback" not in ran.err
 
 
 def test_a_service_that_lacks_memory_does_not_hide_a_bug() -> None:

@@ -172,6 +172,8 @@ def test_most_severe_code_wins_in_the_promised_order() -> None:
         (Unavailable("x"), 4),
         (Rejected("x"), 4),
         (OSError(28, "x"), 4),
+        (MemoryError(), 4),
+        (RuntimeError("can't start new thread"), 4),
         (ValueError("x"), None),
     ],
 )
