@@ -20,7 +20,7 @@ from kbsync.errors import (
     system_reason,
 )
 from kbsync.source.roots import error_words
-from kbsync.state.db import lacks_inodes
+from kbsync.state.db import io_failure, lacks_inodes
 
 
 def no_space(what: str, path: Path | str) -> Halted:
@@ -88,5 +88,6 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
             "check that folder's owner, mode and mount",
             fix=shlex.join(["ls", "-ld", str(folder)]),
         )
-    reason = f"the index in {folder} cannot be used at the moment ({system_reason(error)})"
+    why = io_failure(error) if isinstance(error, apsw.IOError) else system_reason(error)
+    reason = f"the index in {folder} cannot be used at the moment ({why})"
     return Unavailable(reason, code=type(error).__name__)

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import itertools
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,9 +179,19 @@ def state_errors(path: Path) -> Iterator[None]:
             f"{path}: out of memory; a running kbsync will continue by itself when memory is free"
         ) from error
     except apsw.IOError as error:
-        # SQLite gives no reason if the sync of a copy fails.
-        reason = "" if "not an error" in str(error) else f" ({error})"
-        raise StateError(f"{path}: the disk failed{reason}; check the disk and the kernel log") from error
+        raise StateError(f"{path}: {io_failure(error)}") from error
+
+
+def io_failure(error: apsw.IOError) -> str:
+    """Return why the disk refused a read or write, with the fix."""
+    # SQLite doesn't report that a file has reached the limit on file sizes.
+    has_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    code = getattr(error, "extendedresult", 0)  # apsw's stubs lack it
+    if has_limit and code in (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE):
+        return "the limit on file sizes is too low; raise it (ulimit -f, LimitFSIZE=)"
+    # SQLite gives no reason if the sync of a copy fails.
+    reason = "" if "not an error" in str(error) else f" ({error})"
+    return f"the disk failed{reason}; check the disk and the kernel log"
 
 
 def _fix_for_closed(path: Path) -> str:

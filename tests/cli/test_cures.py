@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import socket
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ from kbsync_standin.gptbots import application as gptbots
 from kbsync_standin.server import Server
 from kbsync_standin.vectors import application
 from kbsync_standin.zhipu import HOME_ID
+from tests import programs
 from tests.cli import cures
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
@@ -627,6 +629,18 @@ def test_state_that_cannot_be_opened_names_its_file(
             raise apsw.CantOpenError("unable to open database file")
     assert str(caught.value).startswith(f"{tmp_path}/state.db cannot be opened (")
     assert message in str(caught.value)
+
+
+@long
+@pytest.mark.parametrize("kilobytes", [8, 100])
+def test_limit_on_file_sizes_is_not_called_a_failed_disk(sandbox: Sandbox, kilobytes: int) -> None:
+    sandbox.prepare({"a.md": "an aardvark"})
+    limited = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
+    ran = programs.ran(*limited, "--once", env=sandbox.environ({}), cwd=sandbox.root, timeout=60)
+    assert ran.returncode == 4
+    assert "the limit on file sizes is too low; raise it (ulimit -f, LimitFSIZE=)" in ran.stderr
+    assert "the disk failed" not in ran.stderr
+    assert sandbox.once()["uploaded"] == 1
 
 
 @proves("cannot be used ({}); choose another", "is not allowed for this user; choose port 1024 or higher")
