@@ -30,7 +30,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         except (OSError, AttributeError):
             pass  # stdout is full or closed: the command line reports that
     if sys.platform != "linux":  # a wheel installs anywhere
-        way = "on macOS and Windows, run it in a container: docs/platforms.md has the commands"
+        way = "on macOS and Windows, run kbsync in a container; docs/platforms.md has the commands"
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
         return 2
     if arguments is None:  # the process is ours alone, and will hold keys

@@ -50,15 +50,14 @@ STOP_SECONDS = 0.9
 """Seconds that a mirror has to stop: half a second for requests in flight, the rest to record them."""
 
 REMOVAL_GRACE = 30.0
-"""Seconds for uploads in flight to finish before a mirror's documents are deleted, because a document without
-a known id would remain.
-"""
+"""Seconds for uploads in flight to finish before a mirror's documents are deleted; otherwise, a document
+whose id isn't known yet would remain."""
 
 RELOAD_SECONDS = 5.0
 """Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
 
 HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD, Status.KEPT)
-"""Statuses of files that have or will have a document."""
+"""Statuses of files that have, or will have, a document."""
 
 Reload = Callable[[], Installation]
 """Reloads the config; raises `UsageError` if it is invalid."""
@@ -213,7 +212,7 @@ class Daemon:
             self._woken.clear()
             # Somebody may have deleted or replaced the state, so that writes to the old file would be lost.
             if not store.is_there and not self._state_lost.is_set():
-                detail = f"{store.path} was removed or replaced; restarting with the file now there"
+                detail = f"{store.path} was removed or replaced; restarting with the file that is there now"
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
@@ -319,12 +318,12 @@ class Daemon:
         try:
             new = await self._read()
             if new.state_dir != self._installation.state_dir:
-                raise UsageError("state_dir cannot change while kbsync runs; restart it")
+                raise UsageError("state_dir cannot be changed while kbsync is running; restart kbsync")
             await self._listen(new)
         except (UsageError, OSError) as error:
             reason = "; ".join(str(error).splitlines())
             log.error("config.refused", reason=reason)
-            self._reports.complaint = "the config was refused; the old one stays in use"
+            self._reports.complaint = "the new config was refused; the old one stays in use"
             self._reports.send_soon()
             await self._note_refusal(store, reason)
             return
@@ -367,7 +366,7 @@ class Daemon:
             async with asyncio.timeout(RELOAD_SECONDS):
                 return await asyncio.shield(self._reading)
         except TimeoutError as error:
-            why = f"not read within {RELOAD_SECONDS:g} s; a folder that it names isn't responding"
+            why = f"could not be read within {RELOAD_SECONDS:g} s; a folder that it names isn't responding"
             raise UsageError(why) from error
 
     async def _switch_to(self, store: StateStore, new: Installation) -> Sequence[str]:
@@ -391,7 +390,7 @@ class Daemon:
         for name in self._removals.take():
             watched = self._mirrors.get(name)
             if watched is None:
-                self._removals.fail(name, "it isn't running at the moment; try again")
+                self._removals.fail(name, "it isn't running right now; try again")
                 continue
             work = in_own_threads(f"removal-{name}", self._remove(store, watched.config))
             self._removing[name] = RunningRemoval(watched.config, asyncio.create_task(work))

@@ -20,8 +20,8 @@ else:
 
     _MISSING = dataclasses.MISSING
     _FEW = 8
-    """Objects of a class whose fields are assigned one by one: together they take less time than compiling
-    `__init__`."""
+    """Number of objects of a class to create by setting their fields one by one; for so few, this is faster
+    than compiling `__init__`."""
 
     def dataclass(cls=None, /, *, frozen=False, repr=True, eq=True, slots=False, kw_only=False):
         """Turn a class into a dataclass. This takes those arguments of the standard decorator that kbsync

@@ -17,12 +17,12 @@ def system_reason(error: Exception) -> str:
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
-OUT_OF_MEMORY = "kbsync is out of memory; free some, or raise its limit"
+OUT_OF_MEMORY = "kbsync is out of memory; free some memory, or raise its limit"
 
 _NO_MEMORY = re.compile(
     "failed to map segment|cannot allocate memory|can't start new thread|out of memory", re.IGNORECASE
 )
-"""Error texts of the dynamic linker for a library, of Python for a thread, and of SQLite."""
+"""The error messages of the dynamic linker (for a library), Python (for a thread) and SQLite."""
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -69,7 +69,10 @@ class ShortageError(StateError):
 
 
 EMBED = "embed"
-"""The call to an embedding service, with which the reasons of its errors begin (`embed: HOST …`)."""
+"""The name of the call to an embedding service, with which the reasons for its errors begin (`embed:
+
+HOST …`).
+"""
 
 
 class TargetError(KbsyncError):
@@ -124,7 +127,7 @@ class Unsure(TargetError):
 
 
 NO_RESULT = Unsure("the target returned no result for it")
-"""The outcome for a document that a response doesn't mention."""
+"""The outcome of a document that the response doesn't mention."""
 
 
 def untried(error: TargetError) -> TargetError:

@@ -36,7 +36,7 @@ from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 
 MAX_PASS_AGE = 7200.0
-"""Number of seconds without a pass before a warning, since kbsync's systemd timer fires every hour."""
+"""Number of seconds without a pass before a warning; kbsync's systemd timer fires every hour."""
 
 MAX_CHECK_SECONDS = 0.5
 """Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
@@ -118,7 +118,10 @@ class Freshness:
         """Return why no kbsync works on the mirror, and what to do. `fix`: the fix if none is running."""
         if self.is_left_out:
             name = self.status.name
-            return f"the running kbsync has --mirror without {name}; restart it to include {name}"
+            return (
+                f"the running kbsync was started with --mirror but without {name}; restart it to include "
+                f"{name}"
+            )
         return f"kbsync isn't running; {fix}" if fix else "kbsync isn't running"
 
     @property

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.db"
 SPOOL = "spool"
 BASES = "kb"
-"""Name of the folder in the state directory for built-in knowledge bases without a configured path."""
+"""The name of the folder in the state directory for built-in knowledge bases without a configured path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Installation:
         if config is self.config:
             return self
         if config.state_dir != self.config.state_dir:
-            raise UsageError(f"state_dir in {config.path} has just changed; run the command again")
+            raise UsageError(f"state_dir in {config.path} has just been changed; run the command again")
         changed = replace(self, config=config)
         places.check_state_dir(self.state_dir, [mirror.folder for mirror in changed.mirrors])
         return changed

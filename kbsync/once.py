@@ -40,7 +40,7 @@ from kbsync.threads import Threads, in_own_threads
 
 DOWN_BUDGET = 60.0
 MIN_CHECK_PAUSE, MAX_CHECK_PAUSE = 0.02, 1.0
-"""Minimum and maximum number of seconds between two checks for completion while the worker is busy."""
+"""Minimum and maximum number of seconds between checks for completion while the worker is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class OnceEnd:
 
 
 ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
-"""Shows the mirrors' progress while passes run; cancelled at their end."""
+"""Shows the mirrors' progress while passes run; it is cancelled when they end."""
 
 
 async def once(
@@ -403,4 +403,4 @@ def _set_aside(path: Path, damage: str) -> str:
     except OSError as error:
         why = system_reason(error)
         raise StateError(f"{damage}, and it cannot be set aside ({why}); check {path.parent}") from error
-    return f"{damage}; it was set aside as {aside.name}; kbsync adopts the documents at the target"
+    return f"{damage}; it was set aside as {aside.name}, and kbsync will adopt the documents at the target"

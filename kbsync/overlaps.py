@@ -83,7 +83,7 @@ def refuse_moved_folder(installation: Installation, folder: Path) -> None:
             raise UsageError(
                 printable(
                     f"{folder} has the files of mirror {mirror.name}, whose folder {mirror.folder} is "
-                    f"missing; if you moved it, correct `folder:` of {mirror.name} in "
+                    f"missing; if you moved that folder, correct `folder:` of {mirror.name} in "
                     f"{installation.config.path}, so that nothing is reindexed"
                 )
             )

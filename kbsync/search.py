@@ -140,7 +140,7 @@ async def search(
         phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
         without = " ".join(f"“{word}”" for word in query.excluded)
         text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
-        text = f"{text}; leave out the quotes to search for the words"
+        text = f"{text}; omit the quotes to search for the individual words"
         notes = [*notes, Note(printable(text), explains_hits=True)]
     notes = [
         *notes,
@@ -189,7 +189,7 @@ def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords])
         if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
             instead = "”, “".join(translation)
             lines = [
-                f"no document has the words of this question; searched for their translation: “{instead}”"
+                f"no document has the words of this question; searched for a translation of them: “{instead}”"
             ]
         else:
             lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are similar in meaning"]
@@ -297,7 +297,7 @@ async def _find(
         for mirror in searched:
             if query.rerank and not mirror.target.reranks:
                 raise UsageError(
-                    f"--rerank: mirror {mirror.name} has no ranking model; configure a service in "
+                    f"--rerank: mirror {mirror.name} has no ranking model; configure a ranking service in "
                     "target.rerank, or omit --rerank"
                 )
         # An absolute pattern is compared with the folders' real paths.
@@ -416,7 +416,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     """Explain why a search found a document, in one or two lines of text."""
     reasons = hit.hit.reasons
     if reasons is None:
-        return [f"score {hit.hit.score:.2f} from the service, which doesn't explain it"]
+        return [f"score {hit.hit.score:.2f} from the service, which doesn't explain its scores"]
     names = [
         part for part in (_words_in(reasons.in_text), _words_in(reasons.in_name, "in the name: ")) if part
     ]
@@ -430,7 +430,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     if reasons.size_weight < 1:
         others.append(f"one of {reasons.size:,} passages: × {reasons.size_weight:.2f}")
     if reasons.ranked is not None:
-        others.append(f"the ranking model changed its score from {reasons.score:.2f}")
+        others.append(f"the ranking model changed the score from {reasons.score:.2f}")
     return [f"{words} · {meaning}{together}", *([" · ".join(others)] if others else [])]
 
 
@@ -467,7 +467,7 @@ def shortened(
 
 _SPOKEN = re.compile(r"[^\W_]+")
 _FIRST_WORDS, _FEW_WORDS = 12, 5
-"""Number of leading words of a passage to look for in a document, since its beginning is enough."""
+"""Number of words at the start of a passage to look for in a document; the start is enough to find it."""
 
 
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:

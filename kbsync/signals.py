@@ -23,7 +23,7 @@ parses or embeds can't be stopped, but the journal makes it safe to end the proc
 """
 
 ReceiveSignal = Callable[[int], None]
-"""Called with a signal's number, in a thread that only listens for signals."""
+"""Called with a signal's number in a thread that only listens for signals."""
 
 
 def find_terminal() -> int | None:

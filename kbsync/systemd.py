@@ -18,7 +18,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PATIENCE = 0.5
-"""Maximum number of seconds that an important message waits for a manager with a full queue."""
+"""Maximum number of seconds that an important message waits for a service manager with a full queue."""
 
 READY_LATEST = 30.0
 """Maximum number of seconds that READY waits for a mirror, such as one with a slow service."""

@@ -153,7 +153,8 @@ MAX_YIELD = 0.25
 """Maximum number of seconds that indexing waits for searches at one time."""
 
 LONG_SEARCH = 1.0
-"""Seconds after which a search is probably waiting for a service, so indexing need not wait for it."""
+"""Seconds after which a search is probably waiting for a service, so that indexing doesn't need to wait for
+it."""
 
 
 class Precedence:

@@ -13,7 +13,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 REVISION = "kbsync/REVISION"
 ELSEWHERE = (
-    "kbsync runs on Linux; on macOS and Windows, run it in a container: docs/platforms.md has the commands"
+    "kbsync runs on Linux; on macOS and Windows, run kbsync in a container; docs/platforms.md has the "
+    "commands"
 )
 
 

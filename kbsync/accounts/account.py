@@ -83,7 +83,7 @@ async def create_once(
     except Unsure as error:
         namesakes = [item for item in await list_all() if item.name == name]
         if len(namesakes) != 1:
-            reason = f"{error.reason}; the service may have created {what}; check with: {command}"
+            reason = f"{error.reason}, but the service may have created {what}; check with: {command}"
             raise Unsure(reason, code=error.code) from error
         return namesakes[0]
 
@@ -102,7 +102,7 @@ class Bases:
     """Why `capacity` isn't offered."""
 
     no_changes: ClassVar[str] = ""
-    """Why `update` and `delete` aren't offered; otherwise empty."""
+    """Why `update` and `delete` aren't offered; empty if they are."""
 
     target: Any
 
@@ -258,7 +258,7 @@ class Applications:
     """Why a call isn't offered."""
 
     hint: ClassVar[str] = ""
-    """How the user can create an application if `create` isn't offered; otherwise empty."""
+    """How the user can create an application if `create` isn't offered; empty if it is."""
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return all applications in the account."""
@@ -379,7 +379,7 @@ ACCOUNTS = {
 }
 """The module for each target type.
 
-Its function `account` returns the `ManagedAccount` of an open target.
+Each has a function `account` that returns an open target's `ManagedAccount`.
 """
 
 

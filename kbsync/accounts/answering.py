@@ -31,7 +31,8 @@ Zhipu's manual allows 15 turns, and each message may count as one.
 """
 
 MAX_PASSAGES, MAX_CHARACTERS = 10, 12_000
-"""Limits on the search results sent to a model: number of passages, and total number of characters."""
+"""Limits on the search results sent to a model: the number of passages and their total length in
+characters."""
 
 _SYSTEM = (
     "Answer the question only from the numbered passages above it, in the language of the question. The "
@@ -41,13 +42,16 @@ _SYSTEM = (
 
 _BREAKS = {
     "": "; ask again",
-    "length": ": it exceeds the model's output limit",
-    "content_filter": ": the service's policy forbids it",
-    "sensitive": ": the service's policy forbids it",
+    "length": ": it reached the model's output limit",
+    "content_filter": ": the service's content policy blocked the rest",
+    "sensitive": ": the service's content policy blocked the rest",
     "network_error": ": the service had a network error; ask again",
-    "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
+    "model_context_window_exceeded": ": question, passages and history exceed the model's context window",
 }
-"""Notes to add to an answer, by finish reason; "" for none. Some of the reasons come only from Zhipu."""
+"""Notes to add to an incomplete answer, by finish reason ("" if it has none).
+
+Some of the reasons come only from Zhipu.
+"""
 
 INCOMPLETE = "the answer is incomplete"
 

@@ -29,15 +29,15 @@ class DifyBases(Bases):
 
     target: DifyTarget
 
-    no_models = "choose the model of a knowledge base in Dify"
-    no_capacity = "Dify doesn't say how much space the workspace has; see its console"
+    no_models = "choose a knowledge base's model in Dify"
+    no_capacity = "Dify doesn't report how much space the workspace has; check the Dify console"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a new base, in the service's format. Also checks the name and
         description.
         """
         if request.model is not None:
-            raise Rejected("choose the model of a knowledge base in Dify; omit --model")
+            raise Rejected("omit --model and choose the knowledge base's model in Dify")
         name, description = (request.name, MAX_NAME_LENGTH), (request.description, MAX_DESCRIPTION_LENGTH)
         for what, (words, most) in {"a name": name, "a description": description}.items():
             if len(words or "") > most:
@@ -65,7 +65,7 @@ class DifyBases(Bases):
         """
         self.fields_of(request)
         if request.settings:
-            raise NotOffered("change the settings of a knowledge base in Dify; omit --set")
+            raise NotOffered("omit --set and change the knowledge base's settings in Dify")
         body = request.texts_after(await self.get(base_id))
         try:
             await self._client.request("edit-base", "PATCH", base_path(base_id), json=body)

@@ -22,7 +22,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "access_control_enabled": boolean(),
     GRAPH_PROMPT: any_text(),
 }
-"""Settings of a new base; the service never returns them."""
+"""Settings for a new base, which the service never returns."""
 
 
 class GptbotsBases(Bases):
@@ -30,15 +30,15 @@ class GptbotsBases(Bases):
 
     target: GptbotsTarget
 
-    no_models = "GPTBots lists no models and chooses one for each knowledge base"
-    no_capacity = "GPTBots doesn't say how much space the account has; see its console"
+    no_models = "GPTBots chooses the model for each knowledge base and doesn't list its models"
+    no_capacity = "GPTBots doesn't report how much space the account has; check the GPTBots console"
     no_changes = "change and delete knowledge bases in the GPTBots console"
-    retry_reach = "the whole bot, in all its knowledge bases, including other people's documents"
+    retry_reach = "the whole bot, across all its knowledge bases, including other people's documents"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a new base, in the service's format."""
         if request.model is not None:
-            raise Rejected("GPTBots chooses the model of a knowledge base; omit --model")
+            raise Rejected("omit --model, because GPTBots chooses the knowledge base's model")
         fields = parse_settings(request.settings, SETTINGS, "a new knowledge base")
         if GRAPH_PROMPT in fields and fields.get(GRAPH) is not True:
             reason = f"{GRAPH_PROMPT} needs {GRAPH}=true; set both or neither"
@@ -68,7 +68,8 @@ class GptbotsBases(Bases):
             response = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         except Unsure as error:
             reason = (
-                f"{error.reason}; the service may have started the retry, and you can safely run this again"
+                f"{error.reason}, but the service may have started the retry; it's safe to run this "
+                "command again"
             )
             raise Unsure(reason, code=error.code) from error
         return response.fields.count("affectCount")

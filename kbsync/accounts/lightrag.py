@@ -15,7 +15,7 @@ from kbsync.targets.http.reading import object_of, text_of
 from kbsync.targets.lightrag.target import LightragTarget
 
 SERVER_ID = "server"
-"""The id of the only application: the server with its own model."""
+"""The id of the only application: the server itself, which answers with its own model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ class OpenaiBases(Bases):
 
     target: OpenaiTarget
 
-    no_models = "the service chooses the model of a vector store"
-    no_capacity = "the service doesn't say how much space the project has; see its dashboard"
+    no_models = "the service chooses the model for a vector store"
+    no_capacity = "the service doesn't report how much space the project has; check the service's dashboard"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return no settings, because a store has only a name and a description.

@@ -20,13 +20,16 @@ class OpenWebuiBases(Bases):
 
     target: OpenWebuiTarget
 
-    no_models = "the admin panel of Open WebUI sets one model for all knowledge bases"
+    no_models = "Open WebUI uses one model for all knowledge bases, set in its admin panel"
     no_capacity = "Open WebUI has no quota"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return no settings: models and settings apply to the whole server."""
         if request.model is not None or request.settings:
-            raise Rejected("Open WebUI has models and settings only for the whole server", code="setting")
+            raise Rejected(
+                "Open WebUI sets models and settings for the whole server, not for each knowledge base",
+                code="setting",
+            )
         return {}
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
@@ -50,7 +53,7 @@ class OpenWebuiBases(Bases):
         """Delete a base, but not its files, which belong to their users."""
         response = await self._client.request("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if response.body is not True:
-            raise Unavailable("delete-base: the server didn't delete it", code="not-deleted")
+            raise Unavailable("delete-base: the server didn't delete the knowledge base", code="not-deleted")
 
 
 def account(target: OpenWebuiTarget) -> ManagedAccount:

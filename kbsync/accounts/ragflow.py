@@ -35,12 +35,12 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "embedding_model": any_text(),
     "permission": choice("me", "team"),
 }
-"""Settings of a dataset other than its name and description."""
+"""A dataset's settings, apart from its name and description."""
 
 MAX_NAME_LENGTH = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""The paths of the chat completions call; versions before 0.25.1 have only the second one."""
+"""The paths of the chat completions call. Versions before 0.25.1 have only the second."""
 
 
 class RagflowBases(Bases):
@@ -49,7 +49,7 @@ class RagflowBases(Bases):
     target: RagflowTarget
 
     no_models = "RAGFlow lists its models in its settings; choose one with --set embedding_model=…"
-    no_capacity = "RAGFlow doesn't limit how much a user stores"
+    no_capacity = "RAGFlow doesn't limit how much a user can store"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a dataset, with its name and description, in the service's format."""

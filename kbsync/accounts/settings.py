@@ -76,7 +76,9 @@ def parse_settings(
     for key, text in chosen.items():
         setting = known.get(key)
         if setting is None:
-            raise Rejected(f"{what} has no setting {_quote(key)}; it has: {', '.join(known)}", code="setting")
+            raise Rejected(
+                f"{what} has no setting {_quote(key)}; available settings: {', '.join(known)}", code="setting"
+            )
         values[key] = setting.read(text)
         if values[key] is None:
             raise Rejected(f"{key} can't be {_quote(text)}; allowed: {setting.allowed}", code="setting")

@@ -102,7 +102,7 @@ RECALL_SETTINGS: Mapping[str, OfferedSetting] = {
 """An application's search settings, in `knowledge_info`."""
 
 _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
-"""Keys of the lists in `knowledge_info` that have one row per knowledge base."""
+"""Keys in `knowledge_info` whose lists have one row per knowledge base."""
 
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 
@@ -141,7 +141,7 @@ async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
             return
         raise
     if fields:
-        raise Unsure("the service reports the resource as missing, but still has it", code="still-there")
+        raise Unsure("the service says that the resource is missing, but still has it", code="still-there")
 
 
 class ZhipuBases(Bases):
@@ -157,7 +157,7 @@ class ZhipuBases(Bases):
         fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
         name = fields.get("embedding_model")
         if name is not None and request.model is None:
-            reason = "embedding_model needs --model with the same model; add --model"
+            reason = "to set embedding_model, also pass --model with the same model"
             raise Rejected(reason, code="setting")
         model = _find_model(MODELS, request.model or "")
         if name is not None and model is not None and model.name != name:
@@ -259,7 +259,7 @@ def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
     if text is None and models:
         return models[-1]
     known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"
-    raise Rejected(f"there is no model {text}; the service has: {known}", code="model")
+    raise Rejected(f"there is no model {text}; available models: {known}", code="model")
 
 
 class ZhipuApplications(Applications):
@@ -425,7 +425,9 @@ class ZhipuCallbacks:
         """Remove the callback URL. If the service says that none is set, this verifies it."""
         removed = await _if_set(self._client.request("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
-            raise Unsure("the service reports no address, but still has one", code="still-there")
+            raise Unsure(
+                "the service says that no callback URL is set, but still has one", code="still-there"
+            )
 
 
 async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:

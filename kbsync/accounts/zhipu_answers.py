@@ -24,7 +24,10 @@ from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
-"""The path of the call, directly after `base_url`: the call isn't part of the knowledge API."""
+"""The path of the call.
+
+It comes directly after `base_url`, because the call isn't part of the knowledge API.
+"""
 
 _BOX = ("x0", "x1", "top", "bottom", "height", "width")
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")

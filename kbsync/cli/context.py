@@ -115,7 +115,9 @@ def choose(
     Raises `UsageError` if nothing names a folder, for an invalid config and for an unknown `--mirror`.
     """
     if choices.folder is None and _folder_options(choices) != FolderOptions():
-        raise UsageError("--target, --url, --base and --exclude need --folder DIR; a config has its own")
+        raise UsageError(
+            "--target, --url, --base and --exclude need --folder DIR; a config has its own settings for these"
+        )
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder cannot be used together; --folder replaces a config")
     environ = os.environ
@@ -189,7 +191,7 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
         if mirrored.config is not None:
             if from_command != FolderOptions():
-                raise UsageError(f"{real} is a mirror of {mirrored.config}; change its settings there")
+                raise UsageError(f"{real} is a mirror in {mirrored.config}; change its settings there")
             chosen = _of_config(choices, mirrored.config, needs)
             return dataclasses.replace(chosen, only=choices.mirrors or mirrored.names)
         real = mirrored.root
@@ -227,8 +229,8 @@ def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
             # The config has problems other than missing ids.
             raise error from None
         raise UsageError(
-            f"{error}\nto list the account's knowledge bases: {choices.typed('kb list')}"
-            f"\nor create one: {choices.typed('kb create NAME')}"
+            f"{error}\nto list the account's knowledge bases: {choices.typed('kb list')}\nor to create "
+            f"one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
     # A command to paste names the config and state only if they are not in their default locations.
@@ -265,7 +267,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         f"{path} (not readable)" if places.is_unreadable_system_config(path) else str(path)
         for path in places.config_places(os.environ)
     )
-    lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
+    lines = [f"no config found, and no --folder given; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(folder.folder)) for folder in folders)
@@ -278,7 +280,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
             known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
             folder = Path.cwd() if known is None else known.folder
             command = dataclasses.replace(choices, folder=folder).typed("--once")
-            lines.append(f"for one pass over the folder you are in, run: {command}")
+            lines.append(f"to mirror the current folder once, run: {command}")
     lines.append("pass a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
 
@@ -603,8 +605,8 @@ def request_reload(
         return describe_left_out([added])
     if removed is not None and removed in holder.only:
         return printable(
-            f"the running kbsync has --mirror {removed}, so it refuses this config and keeps running; "
-            f"restart it without --mirror {removed}"
+            f"the running kbsync was started with --mirror {removed}, so it will refuse this config and "
+            f"keep running; restart it without --mirror {removed}"
         )
     return "the running kbsync will reload the config now"
 
@@ -619,16 +621,18 @@ def find_left_out(installation: Installation, names: Sequence[str]) -> list[str]
 def describe_left_out(names: Sequence[str]) -> str:
     """Return a sentence about mirrors that the running kbsync doesn't serve."""
     listed = format_list(names)
-    return printable(f"the running kbsync has --mirror without {listed}; restart it to include {listed}")
+    return printable(
+        f"the running kbsync was started with --mirror but without {listed}; restart it to include {listed}"
+    )
 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync will carry out messages for these mirrors, and when."""
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return f"{describe_paused(paused)}; this will happen after: {resume}"
+        return f"{describe_paused(paused)}, so this will have to wait; to resume: {resume}"
     if left_out := find_left_out(installation, names):
         return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
-        return "the running kbsync will do this now"
-    return printable(f"the next pass will do this: {installation.command_line('--once')}")
+        return "the running kbsync will do this right away"
+    return printable(f"the next pass will do this; to run it now: {installation.command_line('--once')}")

@@ -111,19 +111,20 @@ def sentence_of(error: Exception) -> str:
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import fix_for
 
-    fix = _FIXES.get(error.errno or 0, "")
+    fix = _FIXES.get(error.errno or 0)
     path = Path(os.fsdecode(error.filename)) if error.filename else None
     if path is None:
-        return error.strerror.lower() + fix
+        return f"{error.strerror.lower()}; {fix}" if fix else error.strerror.lower()
     if error.errno == errno.ENOSPC and lacks_inodes(path):
-        fix = "; free some inodes (df -i)"
+        fix = "free some inodes (df -i)"
     elif error.errno in (errno.EACCES, errno.EPERM):
         with suppress(OSError):
             # Another user's file in our folder: restore its owner.
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
             if is_astray and (command := fix_for(path.parent, path)):
-                fix = f"; restore its owner: {command}"
-    return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}{fix}"
+                fix = f"restore its owner: {command}"
+    problem = f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return f"{problem}; {fix}" if fix else problem
 
 
 def _lacks_working_directory(error: Exception) -> bool:
@@ -132,13 +133,13 @@ def _lacks_working_directory(error: Exception) -> bool:
 
 
 _FIXES = {
-    errno.EACCES: "; run as the user who owns it",
-    errno.EPERM: "; run as the user who owns it",
-    errno.ENOSPC: "; free some space",
-    errno.EDQUOT: "; free some space",
-    errno.EROFS: "; choose a writable location",
-    errno.EMFILE: "; raise the limit of open files (ulimit -n)",
-    errno.EIO: "; check the disk and the kernel log",
+    errno.EACCES: "run kbsync as the user who owns it",
+    errno.EPERM: "run kbsync as the user who owns it",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "choose a writable location",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EIO: "check the disk and the kernel log",
 }
 
 

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from kbsync.installation import Installation
 
 SECONDS = 5.0
-"""Maximum number of seconds that a user waits for the scan."""
+"""Maximum number of seconds that the user has to wait for the scan."""
 
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
 VAULT, MAX_SETTINGS_BYTES = ".obsidian", 1_000_000
-"""The folder that marks its parent as an Obsidian vault, and the maximum bytes of a settings file in it."""
+"""The folder that marks its parent as an Obsidian vault, and the maximum size in bytes of a settings file in
+it."""
 
 
 @dataclass(slots=True)
@@ -191,7 +192,7 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
         yield f"  left out: … for {format_count(more, 'other reason')}"
     if contents.unread_gitignores:
         example = printable(contents.unread_gitignores[0])
-        yield f"  {example} is not read; to exclude what it lists, copy it to {IGNORE_FILE}"
+        yield f"  kbsync doesn't read {example}; to exclude the files it lists, copy it to {IGNORE_FILE}"
     yield from describe_vaults(folder, contents)
     if is_paid and files:
         yield f"  cost: the service's prices for {format_count(files, 'document')} ({size})"

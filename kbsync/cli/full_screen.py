@@ -15,7 +15,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import AnyContainer, Layout
 
 ESCAPE_WITHIN = 0.05
-"""Seconds to wait for the rest of a key's sequence; an escape alone is the Escape key."""
+"""Seconds to wait for the rest of an escape sequence; an escape character alone is the Escape key."""
 
 
 def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:

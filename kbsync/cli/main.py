@@ -29,13 +29,13 @@ COMMANDS = {
     "status": "Show the state of mirrors and documents.",
     "pause": "Pause mirrors, for a time or until you resume them.",
     "resume": "Resume paused mirrors.",
-    "rescan": "Compare folders with the state now.",
+    "rescan": "Compare the folders with the state now.",
     "history": "Show uploads, changes, deletions and failures.",
     "search": "Search the mirrored documents.",
     "ask": "Answer a question with citations.",
     "mcp": "Serve assistants over the Model Context Protocol.",
     "explain": "Explain why search does or doesn't find a file.",
-    "verify": "Compare folder, state and knowledge base.",
+    "verify": "Compare the folder, the state and the knowledge base.",
     "retry": "Retry failed documents.",
     "approve": "Approve held deletions and changes.",
     "forget": "Forget a mirror.",
@@ -78,10 +78,10 @@ NEAR_MISS = 0.75
 
 
 _QUIET = ("-q", "--quiet")
-"""Options that a command to paste omits, because it may print more."""
+"""Options to leave out of a suggested command, because its output may be longer."""
 
 _COMMAND_LINE = "kbsync.command_line"
-"""The key of the words as typed, after `kbsync`, in click's context."""
+"""The key in click's context for the words that the user typed after `kbsync`."""
 
 MODULES = {"kb": "kb.bases", "doctor": "doctor.command", "mcp": "mcp.command"}
 """Commands that have their own package."""
@@ -181,7 +181,9 @@ def _unknown(ctx: click.Context, args: Sequence[str]) -> click.UsageError:
 )
 @click.option("--once", is_flag=True, help="Run one full pass, then exit.")
 @json_option
-@click.option("--dry-run", is_flag=True, help="With --once: only show what it would do, as `plan` does.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --once: only show what the pass would do, as `plan` does."
+)
 @folder_options
 @shared_options
 @click.pass_context
@@ -228,7 +230,7 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
             f"can't be combined with a command; run `{choices.typed('--once')}`, then `kbsync {command} …`"
         ),
         "--json": f"needs --once or belongs after a command: kbsync {command} … --json",
-        "--dry-run": f"needs --once and takes no command; or run: {choices.typed('plan')}",
+        "--dry-run": f"needs --once and takes no command; otherwise, run: {choices.typed('plan')}",
     }
     for flag, is_set in flags.items():
         if is_set:
@@ -270,7 +272,7 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
     options, words = _split_query(error.ctx.command, arguments[at:])
     if not any(re.match(r"-[^\W\d]{2}|-\"", word) for word in words):
         return ""
-    hint, query = "; put -- before a query with a word that begins with a minus", " ".join(words)
+    hint, query = "; put -- before a query that has a word beginning with a minus sign", " ".join(words)
     if command == "search":
         from kbsync.contract.query_syntax import parse_query
         from kbsync.contract.searching import Query

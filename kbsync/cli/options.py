@@ -80,7 +80,7 @@ class PathArgument(click.Path):
 
 FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
 DOCUMENT = click.Path(readable=False)
-"""A file in a mirror; the command, not click, reports whether it is readable."""
+"""A file in a mirror. The command, not click, checks whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
 """Options that take one path. Two different values are an error: kbsync never silently ignores one."""
@@ -156,7 +156,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         type=FOLDER,
         multiple=True,
         metavar="DIR",
-        help="Use this folder's mirror; if it has none, mirror it into a built-in knowledge base.",
+        help="Use this folder's mirror; if there is none, mirror the folder into a built-in knowledge base.",
     ),
     _global_option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="Keep the state in DIR."),
     _global_option(
@@ -195,7 +195,7 @@ _FOLDER_OPTIONS = (
         "--target", metavar="TYPE", help="With --folder: the type of its knowledge base; default: local."
     ),
     _option("--url", metavar="URL", help="With --target: the URL of the service."),
-    _option("--base", metavar="ID", help="With --target: the knowledge base at the service."),
+    _option("--base", metavar="ID", help="With --target: the id of the knowledge base."),
     _option(
         "--exclude",
         metavar="GLOB",
@@ -268,13 +268,17 @@ MOMENT = ParsedOption(_read_moment)
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
     click.option(
-        "--type", "types", multiple=True, metavar="EXT", help="Only this extension; can be repeated."
+        "--type",
+        "types",
+        multiple=True,
+        metavar="EXT",
+        help="Only files with this extension; can be repeated.",
     ),
     click.option(
         "--after",
         type=MOMENT,
         metavar="TIME",
-        help="Only files changed since this time: a duration such as 1d, yesterday, or a date.",
+        help="Only files changed since this time: a date, `yesterday`, or a duration such as 1d.",
     ),
 )
 

@@ -139,7 +139,7 @@ def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
 
 
 LISTED = 10
-"""Default maximum number of lines in a list, so that totals and notes stay on one screen."""
+"""Default maximum number of lines in a list, so that the totals and notes fit on the same screen."""
 
 
 def and_more(number: int, every: str = "") -> str:

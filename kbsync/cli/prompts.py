@@ -26,7 +26,7 @@ def ask(question: str, default: str | None = None) -> str:
         with _eof_as_error():
             return str(click.prompt(question, default=default, err=True)).strip()
     except EOFError:
-        raise UsageError("the input ended; nothing was changed") from None
+        raise UsageError("end of input; nothing was changed") from None
 
 
 def agrees(question: str) -> bool:

@@ -45,15 +45,14 @@ MAX_ROWS_READ = 1000
 """Maximum number of failed documents to group by reason, so that `status` stays fast."""
 
 MAX_HELD = 20
-"""Maximum number of held documents to read: a line names fewer, and the `status` tool for assistants lists
-them.
-"""
+"""Maximum number of held documents to read: a line names only a few, but the `status` tool for assistants
+lists all of these."""
 
 FEW = 3
 """Maximum number of documents that a line names."""
 
 CHANGES = ("uploaded", "replaced", "renamed", "deleted")
-"""What a pass counts, in the order of reports."""
+"""The counts of a pass, in the order in which reports show them."""
 
 Reason = tuple[str, str]
 """A path and the reason it failed or is held."""
@@ -215,7 +214,7 @@ LEVELS = {"mirror.halted": "error", "run.failed": "error", **dict.fromkeys(_WARN
 """The events that can end a pass, with their log levels."""
 
 HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
-"""Halts with their own log events."""
+"""Halts that have their own log event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +262,10 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     if report.unfinished and not report.has_temporary_problem:
         line = f"{report.unfinished}; the next pass will continue from there"
         yield problem(line, "pass.unfinished", reason=report.unfinished)
-    line = f"{format_count(len(report.busy), 'file')} still being written; the next pass will pick up "
-    line += name_some(report.busy)
+    line = (
+        f"{format_count(len(report.busy), 'file')} still being written; the next pass will pick up "
+        f"{name_some(report.busy)}"
+    )
     for index, path in enumerate(report.busy[:LISTED]):
         why = "still being written; the next pass will pick it up"
         yield problem("" if index else line, "document.pending", path=path, reason=why)
@@ -392,7 +393,7 @@ def late(
             yield f"{name}: no pass has finished yet; {what_next}"
         elif report.is_unattended:
             # Otherwise the halt itself says what to do.
-            yield f"{name}: no pass has finished yet and {report.describe_unattended(run)}"
+            yield f"{name}: no pass has finished yet, and {report.describe_unattended(run)}"
         return
     if report.is_unattended and report.waiting:
         yield f"{name}: {report.waits} and {report.describe_unattended(run)}"

@@ -27,7 +27,7 @@ def conflicts(config: Config) -> Iterator[Conflict]:
     yield from folder_conflicts(config)
     yield from listener_conflicts(config)
     if config.notify is not None and config.notify.command is None and config.notify.url is None:
-        yield Conflict(("notify",), "has no destination; set command, url or url_file, or both")
+        yield Conflict(("notify",), "has no destination; set command, url or url_file")
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
@@ -37,8 +37,8 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (
-            f"is missing, and other machines can reach {http.host}; set token or token_file, or "
-            "listen on 127.0.0.1"
+            f"is required because other machines can reach {http.host}; set token or token_file, or listen "
+            "on 127.0.0.1"
         )
         yield Conflict(("http", "token"), message, (("http", "listen"), ("http", "token_file")))
     for index, mirror in enumerate(config.mirrors):
@@ -46,11 +46,11 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
             continue
         loc: Loc = ("mirrors", index, "target", "callback_base")
         if http is None:
-            message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove it"
+            message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove this key"
             yield Conflict(loc, message, (("http",),))
         # Only the secret in its path authenticates a callback.
         if is_in_the_clear(mirror.target.callback_base):
-            message = "is not https, so the secret in its path would be sent unencrypted; write https://"
+            message = "does not use https, so the secret in its path would be sent unencrypted; use https://"
             yield Conflict(loc, message)
 
 
@@ -71,7 +71,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
                 yield Conflict((*rule_loc, target, key), message, ((*rule_loc, "match"),))
     if mirror.prepare is not None and not mirror.target.keeps_index:
         allowed = " or ".join(name for name, block in TARGETS.items() if block.keeps_index)
-        message = f"{mirror.target.type} prepares documents itself; remove this, or use {allowed}"
+        message = f"{mirror.target.type} prepares documents itself; remove this key, or use {allowed}"
         yield Conflict((*loc, "prepare"), message, ((*loc, "target", "type"),))
     yield from mirror.target.conflicts(mirror, (*loc, "target"))
 
@@ -82,7 +82,7 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
         if earlier != index:
-            message = f"{mirror.name} is also the name of mirrors[{earlier}]; give each mirror its own"
+            message = f"{mirror.name} is also the name of mirrors[{earlier}]; give each mirror its own name"
             yield Conflict(("mirrors", index, "name"), message, (("mirrors", earlier, "name"),))
 
 
@@ -99,18 +99,20 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
         first_loc, second_loc = ("mirrors", first), ("mirrors", second)
         targets: tuple[Loc, ...] = ((*first_loc, "target"), (*second_loc, "target"))
         if not other.target.shares_base:
-            message = f"is already the knowledge base of mirror {mirror.name}; each mirror needs its own"
+            message = (
+                f"is already the knowledge base of mirror {mirror.name}; use a different one for each mirror"
+            )
             yield Conflict((*second_loc, "target", "path"), message, targets)
         if overlap(mirror.folder, other.folder):
             message = (
                 f"{format_path(other.folder)} and {format_path(mirror.folder)} of mirror {mirror.name} "
-                "overlap and go into one knowledge base; separate the folders or the knowledge bases"
+                "overlap and share a knowledge base; use separate folders or separate knowledge bases"
             )
             yield Conflict((*second_loc, "folder"), message, (*targets, (*first_loc, "folder")))
         if other.target.shares_base and prefixes_clash(mirror.prefix, other.prefix):
             message = (
                 f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} clash in one knowledge "
-                "base: one is the start of the other; choose prefixes such as guides/ and faq/"
+                "base, because one begins with the other; choose prefixes such as guides/ and faq/"
             )
             yield Conflict((*second_loc, "prefix"), message, (*targets, (*first_loc, "prefix")))
 
@@ -150,8 +152,8 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
         )
         for loc, our_path, description in our_paths:
             if our_path.is_relative_to(mirrored):
-                message = f"{description} is inside {folder_description}; choose a place outside it"
+                message = f"{description} is inside {folder_description}; choose a path outside it"
                 yield Conflict(loc, message, (folder_loc,))
             elif mirrored.is_relative_to(our_path):
-                message = f"{folder_description} is inside {description}; choose a place outside it"
+                message = f"{folder_description} is inside {description}; choose a path outside it"
                 yield Conflict(folder_loc, message, (loc,))

@@ -31,14 +31,14 @@ from kbsync.permissions import hand_over, make_private_folder
 from kbsync.signals import ending_cleanly
 
 PATIENCE = 10.0
-"""Seconds to wait for another process that edits the same config."""
+"""Seconds to wait for another process that is editing the same config."""
 
 _NO_MIRRORS = re.compile(r"^mirrors[ \t]*:[ \t]*(?:\[[ \t]*\])?[ \t]*(#[^\r\n]*)?(?:\r?\n|\Z)", re.MULTILINE)
 _COMMA = re.compile(r"[ \t]*,")
 _REST = re.compile(r"[ \t]*(?:#[^\r\n]*)?(?=\r?\n|\Z)")
 """Matches the rest of a line that contains no further values."""
 _EMPTY_LINE = re.compile(r"\r?\n(?:[ \t]*|([ ]*)#[^\r\n]*)(?=\r?\n|\Z)")
-"""Matches a blank line or a comment, with the line end before it."""
+"""Matches a blank line or a comment, including the line break before it."""
 _BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
 
 

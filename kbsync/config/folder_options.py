@@ -57,11 +57,11 @@ def recall(state_dir: Path) -> FolderOptions:
         return FolderOptions()
     except OSError as error:
         raise UsageError(
-            f"{file} can't be read ({system_reason(error)}); run as the user who owns it, "
-            "or choose another state directory with --state-dir"
+            f"{file} can't be read ({system_reason(error)}); run kbsync as the user who owns it, or choose "
+            "another state directory with --state-dir"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{file} can't be read ({error}); give --target or --exclude again") from None
+        raise UsageError(f"{file} can't be read ({error}); pass --target or --exclude again") from None
 
 
 def remember(state_dir: Path, options: FolderOptions) -> None:
@@ -104,7 +104,7 @@ def apply_options(
             key = problem.key.rpartition(".")[2].partition("[")[0]
             if target is not None and key == secret:
                 noun, variable = key.rpartition("_")[2], secret_variable(target.type)
-                lines.append(f"{variable} is not set; it must hold the target's {noun}")
+                lines.append(f"{variable} is not set; it must contain the target's {noun}")
             else:
                 lines.append(f"{options_of.get(key, key)}: {problem.message}")
         raise UsageError("\n".join(lines)) from None
@@ -158,8 +158,8 @@ def read_target(options: FolderOptions) -> TargetOptions | None:
         values["base_url"] = options.url
     if options.base is not None:
         if key is None:
-            raise UsageError(f"--base: a target of type {target} takes no id")
+            raise UsageError(f"--base: a target of type {target} has no id")
         values[key] = options.base
     elif key is not None and target != DEFAULT_TARGET:
-        raise UsageError(f"--base: give the id of the knowledge base at {target} ({key})")
+        raise UsageError(f"--base: pass the id of the knowledge base at {target} ({key})")
     return None if target == DEFAULT_TARGET else TargetOptions(target, values)

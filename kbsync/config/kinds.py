@@ -138,7 +138,7 @@ class ValueKind(Described):
         raise NotImplementedError
 
     form: ClassVar[Mapping[str, Any]] = {}
-    """The JSON schema of a value, apart from its type."""
+    """The JSON schema of a value, without its type."""
 
     def json(self) -> dict[str, Any]:
         """Return the JSON schema of a value, for editors: a string, unless the kind says otherwise."""
@@ -319,7 +319,7 @@ class Pattern(ValueKind):
     def read(self, value: object) -> str:
         """Return the pattern."""
         if not isinstance(value, str):
-            raise invalid_value(value, 'text in quotes, such as "**/*.md"', "is not a pattern")
+            raise invalid_value(value, 'quoted text, such as "**/*.md"', "is not a pattern")
         if self.positive and value.startswith("!"):
             raise invalid_value(value, "a pattern without a leading !", "matches nothing")
         try:
@@ -417,4 +417,4 @@ class NotAKey:
 
 
 Mark = ValueKind | About | OneOf | Others
-"""The types of the marks in the annotations of settings."""
+"""The types of the marks in a setting's annotation."""

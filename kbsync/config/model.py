@@ -47,7 +47,10 @@ Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
 MAX_NAME_LENGTH = 100
-"""Maximum length of a name. It names a directory, followed by a hash; file systems allow 255 bytes."""
+"""Maximum length of a name.
+
+A directory is named after it, with a hash appended, and file systems allow 255 bytes.
+"""
 
 
 def _document_settings(target: str) -> Mapping[str, ValueKind]:
@@ -65,13 +68,14 @@ class DocumentRule:
     match: Annotated[
         str,
         Pattern(
-            'gitignore pattern of the documents that get the settings, such as `"faq/*.csv"`', positive=True
+            'gitignore pattern for the documents that these settings apply to, such as `"faq/*.csv"`',
+            positive=True,
         ),
     ]
     settings: Annotated[
         Mapping[str, Mapping[str, Any]],
         Others(
-            "settings for the documents that match", "target type", WITH_DOCUMENT_SETTINGS, _document_settings
+            "settings for the matching documents", "target type", WITH_DOCUMENT_SETTINGS, _document_settings
         ),
     ] = field(default_factory=dict)
 
@@ -83,7 +87,7 @@ class DeletionRules:
     hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
     hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
     hold_window: Annotated[
-        float, Duration("earlier deletions in this period count too", most=30 * 86400.0)
+        float, Duration("also count earlier deletions in this period", most=30 * 86400.0)
     ] = 3600.0
     never: Annotated[bool, NotAKey()] = False
 
@@ -104,14 +108,15 @@ class PrepareConfig:
         str,
         Text(
             "path of the mirror's folder on the workers, in a shared file system; without it, kbsync sends "
-            "them the files",
+            "the files to the workers",
             r"(/[^\x00-\x1f\x7f]*)?",
-            "a path from the root, such as /mnt/share/handbook",
+            "an absolute path, such as /mnt/share/handbook",
             4096,
         ),
     ] = ""
     bytes_in_flight: Annotated[
-        int, Bytes("maximum bytes of files in flight; a larger file is sent alone", least=1)
+        int,
+        Bytes("maximum total size of the files in flight, in bytes; a larger file is sent alone", least=1),
     ] = 268435456
 
     @property
@@ -142,14 +147,15 @@ class MirrorConfig:
         tuple[Annotated[str, Pattern()], ...] | None,
         About(
             "the files to mirror, in [gitignore syntax](selection.md); quote each pattern, such as "
-            '`"**/*.md"`; default: every format the target accepts',
+            '`"**/*.md"`; '
+            "default: every format the target accepts",
             empty="is empty, so nothing would be mirrored; list patterns such as "
             '"**/*.md", or remove the key to include every format',
         ),
     ] = None
     exclude: Annotated[
         tuple[Annotated[str, Pattern()], ...],
-        About('the files to exclude, such as `"drafts/"`; `.kbsyncignore` files in the folder count too'),
+        About('the files to exclude, such as `"drafts/"`; `.kbsyncignore` files in the folder apply too'),
     ] = ()
     settle: Annotated[
         float, Duration("send a file after it has been unchanged for this long …", least=0.1, most=86400.0)
@@ -172,30 +178,30 @@ class MirrorConfig:
     prefix: Annotated[
         str,
         Text(
-            "start of document names, such as `guides/`; in a shared knowledge base, no prefix may begin "
-            "with another",
+            "the start of each document name, such as `guides/`; in a shared knowledge base, no prefix may "
+            "begin with another",
             longest=200,
         ),
     ] = ""
     renames: Annotated[
         Literal["replace", "keep"],
         Choice(
-            "for services that can't rename documents: `replace` re-uploads a renamed file, `keep` keeps "
+            "for services that can't rename documents: `replace` re-uploads a renamed file; `keep` keeps "
             "the old name"
         ),
     ] = "replace"
     names: Annotated[
         Literal["tagged", "plain"],
         Choice(
-            "for services that store only a name: `tagged` adds a [mark](targets/zhipu.md#names) to document "
-            "names, `plain` doesn't"
+            "for services that store only a name: `tagged` adds a [mark](targets/zhipu.md#names) to "
+            "document names; `plain` doesn't"
         ),
     ] = "tagged"
     observer: Annotated[
         Literal["auto", "native", "polling"],
         Choice(
-            "how to notice changes: `native` (kernel events), `polling` (for network and bind mounts), or "
-            "`auto`: events [where they can be trusted](docker.md#how-changes-are-noticed)"
+            "how to detect changes: `native` (kernel events), `polling` (for network and bind mounts), or "
+            "`auto` (events [where they can be trusted](docker.md#how-changes-are-noticed))"
         ),
     ] = "auto"
     quiet_hours: Annotated[
@@ -208,31 +214,31 @@ class MirrorConfig:
     deletions: Annotated[
         DeletionRules,
         About(
-            "hold [deletions](deletions.md) until you approve them if they exceed both of these limits, or "
-            "affect all documents; instead of the limits, `never` [keeps every document]"
-            "(deletions.md#never-delete)",
+            "hold [deletions](deletions.md) for your approval if they exceed both of these limits, or "
+            "affect all documents; instead of limits, `never` [keeps every "
+            "document](deletions.md#never-delete)",
             words={"never": DeletionRules(never=True)},
         ),
     ] = field(default_factory=DeletionRules)
     adopt: Annotated[
         Literal["content", "name"],
         Choice(
-            "how to recognize documents of this mirror after the state is lost: by equal `content`, or by "
+            "how to recognize this mirror's documents if the state is lost: by identical `content`, or by "
             "`name` alone"
         ),
     ] = "content"
     documents: Annotated[
         tuple[DocumentRule, ...],
         About(
-            "settings for some documents, by target; the first match wins; settings of other targets have no "
-            "effect"
+            "settings for particular documents, by target type; the first match wins; settings for other "
+            "target types have no effect"
         ),
     ] = ()
     prepare: Annotated[
         PrepareConfig | None,
         About(
-            "a [Dask cluster](cluster.md) that reads documents with a parser and embeds passages with your "
-            "own model, for `local` or `postgres`; default: kbsync does this itself"
+            "for `local` or `postgres`: a [Dask cluster](cluster.md) that parses documents and embeds "
+            "passages with your own model; default: kbsync does this itself"
         ),
     ] = None
     target: Annotated[
@@ -249,8 +255,9 @@ class HttpConfig:
     token: Annotated[
         Secret | None,
         Confidential(
-            "at least 16 characters, which clients send as a Bearer token or as the password; required "
-            "unless `listen` is a loopback address; also for [MCP over HTTP](mcp.md#over-http)",
+            "a token of at least 16 characters, which clients send as a Bearer token or as the password; "
+            "required unless `listen` is a loopback address; also used for [MCP over "
+            "HTTP](mcp.md#over-http)",
             r"[\x21-\x7e]{16,}",
             "the token alone, at least 16 characters without spaces",
         ),
@@ -274,22 +281,25 @@ class NotifyConfig:
     command: Annotated[
         tuple[Annotated[str, Text(allowed="text on one line", longest=4096)], ...] | None,
         About(
-            "the program and its arguments, such as `[/usr/local/bin/tell]`; receives JSON on stdin; time "
-            "limit 10 s",
+            "the program and its arguments, such as `[/usr/local/bin/tell]`; it receives JSON on stdin and "
+            "is killed after 10 s",
             empty="is empty; set a program, such as [/usr/local/bin/tell]",
         ),
     ] = None
     url: Annotated[
         Secret | None,
         Confidential(
-            "the URL that receives JSON by POST; time limit 10 s",
+            "the URL to which JSON is sent by POST; time limit 10 s",
             r"https?://[^\s/?#]+[^\s]*",
             "a URL that begins with https:// or http://",
         ),
     ] = None
     on: Annotated[
         tuple[Annotated[Occasion, Choice()], ...],
-        About("events to send; default: all", empty="is empty; list events, or remove the key for all"),
+        About(
+            "events to send; default: all",
+            empty="is empty; list events, or remove the key to be notified of all",
+        ),
     ] = get_args(Occasion)
 
 
@@ -326,7 +336,7 @@ class Config:
     state_dir: Annotated[
         Path | None,
         Location(
-            "where to keep the state: on a local disk, outside every mirrored folder; default: "
+            "where to keep the state: a directory on a local disk, outside every mirrored folder; default: "
             "`$STATE_DIRECTORY` or a standard directory"
         ),
     ] = None
@@ -335,7 +345,7 @@ class Config:
         Choice("log this level and above; `--log-level` and `--quiet` override it; default: `info`"),
     ] = None
     quiet_hours: Annotated[
-        str, Quiet("[quiet hours](commands.md#quiet-hours) for all mirrors without their own")
+        str, Quiet("[quiet hours](commands.md#quiet-hours) for all mirrors that don't set their own")
     ] = ""
     http: Annotated[
         HttpConfig | None,

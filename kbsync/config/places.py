@@ -112,7 +112,7 @@ def state_home(environ: Mapping[str, str]) -> Path:
     """Return `$XDG_STATE_HOME/kbsync`. Raises UsageError if no home directory is known."""
     user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
     if user is None:
-        raise UsageError("no home directory is known for the state; pass --state-dir DIR")
+        raise UsageError("cannot determine your home directory for the state; pass --state-dir DIR")
     return user / "kbsync"
 
 
@@ -189,7 +189,7 @@ def check_state_dir(
             raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(
-            f"the state directory {path} cannot be written; run as the user who owns it, or {elsewhere}"
+            f"the state directory {path} is not writable; run kbsync as the user who owns it, or {elsewhere}"
         )
     if path.stat().st_mode & stat.S_IWOTH:  # anyone could replace the state
         reason = f"anyone can write to the state directory {path}"

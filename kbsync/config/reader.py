@@ -169,7 +169,7 @@ class PathBase:
             text = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser raises where the user is unknown)
             if text.startswith("~"):
                 raise RefusedValue(
-                    f"no home directory is known for {shorten(first)!r}; write the path in full"
+                    f"cannot determine the home directory for {shorten(first)!r}; write the full path"
                 )
         return Path(os.path.abspath(self.base / text))  # noqa: PTH100 (Path.absolute keeps `..`)
 
@@ -177,7 +177,7 @@ class PathBase:
 def read_secret(value: Value, where: PathBase) -> str:
     """Return the text of the file `value`, without one final newline. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
-        raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
+        raise RefusedValue("is not a path; allowed: the path of a file that contains the value")
     path = where.absolute(value)
     # A substituted path may be the secret itself, by mistake, so no message quotes it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else format_path(path)
@@ -193,13 +193,13 @@ def read_secret(value: Value, where: PathBase) -> str:
             f"{named} cannot be read ({why}); check the path and its read permissions"
         ) from None
     if len(content) > _MAX_SECRET_BYTES:
-        raise RefusedValue(f"{named} is too large for a secret; allowed: {_MAX_SECRET_BYTES} bytes")
+        raise RefusedValue(f"{named} is too large for a secret; allowed: at most {_MAX_SECRET_BYTES} bytes")
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise RefusedValue(f"{named} is not text (UTF-8)") from None
     if not text:
-        raise RefusedValue(f"{named} is empty; write the text into it")
+        raise RefusedValue(f"{named} is empty; write the value into it")
     return text
 
 
@@ -225,7 +225,7 @@ _STAND_INS: dict[type, dict[str, Any]] = {
 """Placeholders for refused values, so that the other checks can run; conflicts that depend on them are
 dropped."""
 
-_LIST = "a list, each item on its own line after `- `, or all in [ ]"
+_LIST = "a list, with each item on its own line after `- `, or with all items in [ ]"
 
 
 class _Reader:
@@ -277,7 +277,7 @@ class _Reader:
             if file_name is None:
                 continue
             if value.get(key) is not None:
-                self._draft.refuse(file_loc, f"conflicts with {key}; keep one of the two")
+                self._draft.refuse(file_loc, f"conflicts with {key}; keep only one of them")
                 continue
             text: str | None
             try:
@@ -477,7 +477,9 @@ def read_content(file: Path) -> bytes:
         message = f"cannot be read ({why}); check the path and its read permissions"
         raise ConfigError([Problem(file, None, "", message)]) from None
     if len(content) > _MAX_FILE_BYTES:
-        message = f"is larger than {_MAX_FILE_BYTES} bytes, too large for a config; choose another file"
+        message = (
+            f"is larger than {_MAX_FILE_BYTES} bytes, which is too large for a config; choose another file"
+        )
         raise ConfigError([Problem(file, None, "", message)])
     return content
 

@@ -35,8 +35,8 @@ _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 IN_THE_CLEAR = (
-    "is not https, so the API key would be sent unencrypted; write https:// (http:// is only for "
-    "hosts in your own network)"
+    "does not use https, so the API key would be sent unencrypted; use https:// (http:// is only for hosts "
+    "in your own network)"
 )
 
 
@@ -53,9 +53,11 @@ class BaseUrl(ValueKind):
             raise invalid_value(value, _ALLOWED, "is not text")
         parts = _parts(value)
         if parts.username is not None or parts.password is not None:
-            raise RefusedValue("contains a user name or password; remove it, keys have their own settings")
+            raise RefusedValue(
+                "contains a username or password; remove it, because keys have their own settings"
+            )
         if "?" in value or "#" in value:
-            raise RefusedValue("contains a ? or #; keep only what comes before")
+            raise RefusedValue("has a ? or #; remove it and everything after it")
         return canonical(value)
 
 
@@ -133,7 +135,7 @@ class BaseId(ValueKind):
 _AN_ID = "[A-Za-z0-9_-]{1,64}"
 
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
-"""The characters that a key may contain, as a pattern and in words."""
+"""The characters that a key may contain, as a regular expression and in words."""
 
 
 def chat_model(answers: str, otherwise: str) -> Text:
@@ -150,16 +152,16 @@ def chat_model(answers: str, otherwise: str) -> Text:
 
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""A key that targets share with the services for vectors or ranking."""
+"""A setting that targets share with the services for embedding and ranking."""
 
-REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0`: kbsync sets no limit")
+REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0` means that kbsync sets no limit")
 CA_FILE = Location("additional certificates to trust, in PEM format")
 PROXY = Confidential(
-    "the proxy; default: `HTTPS_PROXY` and similar variables",
+    "the proxy; default: the one in `HTTPS_PROXY` or a similar variable",
     r"https?://[^\s/?#]+/?",
     "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
-"""A key that targets share with the services for vectors or ranking."""
+"""A setting that targets share with the services for embedding and ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +184,15 @@ class VectorizationConfig:
     give_up: Annotated[
         float,
         Duration(
-            "a document that isn't searchable by then has failed; the clock restarts whenever a document "
-            "sent with it or earlier finishes",
+            "how long a document may take to become searchable before it counts as failed; the clock "
+            "restarts whenever a document sent with it or before it finishes",
             least=0.1,
             most=7 * 86400.0,
         ),
     ] = 1800.0
-    reembed_tries: Annotated[int, Whole("retries before a failed document is quarantined", most=10)] = 3
+    reembed_tries: Annotated[
+        int, Whole("how many times to retry a failed document before quarantining it", most=10)
+    ] = 3
     absent_after: Annotated[
         float, Duration("how long to look for a lost upload before resending it", most=86400.0)
     ] = 15.0
@@ -210,15 +214,14 @@ class TargetConfig(ABC):
     """Whether kbsync itself reads, splits and embeds the documents of this type."""
 
     unkept: ClassVar[Mapping[int, str]] = {}
-    """The promises that kbsync can't keep with this service, by number, each with a sentence saying what
-    happens instead.
-    """
+    """The promises that kbsync can't keep with this service, by number, each with a sentence that says what
+    happens instead."""
 
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
-    """The settings that a rule under `documents` may have for this type."""
+    """The settings allowed for this type in a rule under `documents`."""
 
     path: Path | None = None
-    """The path on this machine that the config sets for the target."""
+    """The path on this machine that the config specifies for the target."""
 
     callback_base: str | None = None
     """The listener's public URL for the service; None if callbacks are off."""
@@ -279,7 +282,9 @@ class RemoteTargetConfig(TargetConfig):
     api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
     concurrency: Annotated[int, CONCURRENCY] = 4
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
-    upload_bytes_per_second: Annotated[int, Whole("maximum upload speed; `0`: kbsync sets no limit")] = 0
+    upload_bytes_per_second: Annotated[
+        int, Whole("maximum upload speed; `0` means that kbsync sets no limit")
+    ] = 0
     vectorization: Annotated[VectorizationConfig, About("how to wait for the service to index documents")] = (
         field(default_factory=VectorizationConfig)
     )
@@ -287,19 +292,20 @@ class RemoteTargetConfig(TargetConfig):
     proxy: Annotated[Secret | None, PROXY] = None
 
     opens: ClassVar[str]
-    """Module and class of its target, `package.module:Class`; the class is a `ServiceTarget`."""
+    """The module and class of the target, as `package.module:Class`. The class must be a `ServiceTarget`."""
 
     shares_base: ClassVar[bool] = True
     """Whether mirrors may share a knowledge base; False if the target doesn't store their prefixes."""
 
     id_setting: ClassVar[str] = ""
-    """The key that identifies the knowledge base; "" if the service has a single one."""
+    """The key that identifies the knowledge base; "" if the service has only one."""
 
     refused: ClassVar[Mapping[tuple[str, str], str]] = {}
-    """Settings of a mirror (key and value) that this type can't have, each with the reason and the fix."""
+    """The mirror settings (key and value) that this type doesn't support, each with the reason and the
+    fix."""
 
     room_for_path: ClassVar[int] = 0
-    """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
+    """Minimum number of bytes that a prefix must leave for the path, if the service stores only a name."""
 
     @property
     def base_id(self) -> str:
@@ -333,7 +339,7 @@ class RemoteTargetConfig(TargetConfig):
             if getattr(mirror, key) == value:
                 yield Conflict((*loc[:-1], key), message)
         if self.room_for_path and Naming(mirror.prefix, mirror.names).short_of("x" * self.room_for_path):
-            message = "is so long that no room is left for paths in document names; choose a shorter one"
+            message = "leaves no room for paths in document names; choose a shorter prefix"
             yield Conflict((*loc[:-1], "prefix"), message)
         vectorization = self.vectorization
         if vectorization.poll_longest < vectorization.poll_first:
@@ -356,7 +362,7 @@ def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     except OSError:
         is_file = True  # perhaps: this user can't access it
     if not is_file:
-        message = f"{format_path(ca_file)} is not a file; choose a file with certificates"
+        message = f"{format_path(ca_file)} is not a file; choose a file of certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 

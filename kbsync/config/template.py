@@ -54,7 +54,7 @@ _MIRROR_EXAMPLES = {
     "deletions": "{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}",
     "adopt": "content",
 }
-"""The keys to show, each with a value: the default, if it is a plain value."""
+"""The keys to show, each with an example value: the default, if that is a plain value."""
 
 _LOCAL = """\
     # The knowledge base: the built-in one, in the state directory.
@@ -121,7 +121,7 @@ def escaped(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError(
-            f"the name of {os.fsencode(text)!r} is not UTF-8, so a config can't contain it; use "
+            f"the path {os.fsencode(text)!r} is not valid UTF-8, so a config can't contain it; use "
             "--folder instead"
         ) from None
     return text.replace("${", "$${")

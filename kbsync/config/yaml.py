@@ -80,7 +80,9 @@ def _sentence(error: Exception, text: str) -> UnreadableConfig:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
-        return UnreadableConfig(line, f"contains the character U+{code:04X}, which YAML forbids; remove it")
+        return UnreadableConfig(
+            line, f"contains the character U+{code:04X}, which YAML doesn't allow; remove it"
+        )
     if isinstance(error, yaml.MarkedYAMLError):
         opening, end = error.context_mark, error.problem_mark
         if opening is not None and end is not None and "while parsing a flow" in (error.context or ""):
@@ -99,7 +101,7 @@ _CAUSES = (
         r"mapping values are not allowed",
         "`: ` is not allowed here; is a `:` missing in the line above, or quotes around the text?",
     ),
-    (r"expected a single document", "contains a second document (`---`); keep one"),
+    (r"expected a single document", "contains a second document (`---`); keep only one"),
     (
         r"undefined alias|while scanning an? (alias|anchor)",
         '`*` and `&` are special in YAML; put quotes around a pattern, such as "*.md"',
@@ -127,7 +129,7 @@ _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
 
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
-        return "a tab is used here; indent YAML with spaces only"
+        return "there is a tab here; indent YAML with spaces only"
     if mark is not None and (variable := _VARIABLE.match(text, max(0, mark.index - 1))):
         return f'not valid YAML: inside {{ }} and [ ] a variable needs quotes; put "{variable[0]}" in quotes'
     words = f"{error.problem or ''} {error.context or ''}".strip()
@@ -151,11 +153,12 @@ class _TreeBuilder:
         self.tree.lines.setdefault(loc, line)
         if self._count > _MAX_VALUES:
             raise UnreadableConfig(
-                line, f"contains more than {_MAX_VALUES} values, including aliases; too many for a config"
+                line,
+                f"contains more than {_MAX_VALUES} values, including aliases, which is too many for a config",
             )
         if len(loc) > _MAX_DEPTH:
             raise UnreadableConfig(
-                line, "is nested too deeply, or an alias (`*`) is inside its own anchor (`&`)"
+                line, "is nested too deeply, or has an alias (`*`) inside its own anchor (`&`)"
             )
         reason = _why_unusable(node)
         if reason is not None:
@@ -178,7 +181,7 @@ class _TreeBuilder:
                 merged.extend(self._merged(child, loc))
             elif key.value in value:  # YAML forbids it, PyYAML silently uses the last one
                 key_loc = (*loc, key.value)
-                message = f"is set twice, first on line {self.tree.lines[key_loc]}; keep one"
+                message = f"is set twice, first on line {self.tree.lines[key_loc]}; keep only one of them"
                 self.tree.notes.append((key_loc, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
@@ -197,7 +200,9 @@ class _TreeBuilder:
             if isinstance(key, yaml.ScalarNode) and _is_text(key.value):
                 yield key, child
             else:
-                self.tree.notes.append((loc, key.start_mark.line + 1, "contains a key that is not a word"))
+                self.tree.notes.append(
+                    (loc, key.start_mark.line + 1, "contains a key that is not a plain word")
+                )
 
     def _merged(
         self, child: yaml.Node, loc: Loc, depth: int = 0

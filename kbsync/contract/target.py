@@ -176,7 +176,7 @@ class Limits(Waiting, Formats):
     """Maximum number of documents in one `put`, which returns an outcome for each (promise 9)."""
 
     batch_bytes: int | None = None
-    """Maximum total size of the documents in one request; a larger one is sent alone. None: no limit."""
+    """Maximum total size of the documents in one request; a larger document is sent alone. None: no limit."""
 
     concurrency: int = 4
     """Maximum number of requests in flight."""
@@ -189,9 +189,8 @@ class Limits(Waiting, Formats):
     """Minimum number of seconds between two requests for work that can wait."""
 
     marks: bool = False
-    """Whether the list returns the path, digest and upload id that kbsync sent, which prove that a document
-    is ours (promise 6).
-    """
+    """Whether the list returns the path, digest and upload id that kbsync sent, which prove that kbsync
+    created a document (promise 6)."""
 
     links: frozenset[str] = frozenset()
     """Extensions of link files, which contain a URL that the service fetches; a subset of `extensions`.
@@ -201,8 +200,8 @@ class Limits(Waiting, Formats):
     """
 
     ids_return: bool = False
-    """Whether ids are derived from names, so that a new document may get the id of a deleted one (promise 3).
-    """
+    """Whether ids are derived from names, which means that a new document may get the id of a deleted one
+    (promise 3)."""
 
     paid: bool = False
     """Whether indexing costs money, so kbsync asks before it reindexes many documents because of a changed
@@ -234,10 +233,8 @@ class Target(ABC):
     """Whether `put` with `replaces` updates the document in place."""
 
     stores_texts_once: bool = False
-    """Whether the target stores each text only once: for equal bytes, `put` deletes `replaces` first.
-
-    So if a document has the bytes of another one, the other one no longer exists.
-    """
+    """Whether the target stores each text only once: if the bytes are the same, `put` deletes `replaces`
+    first. So if a new document has the same bytes as an existing one, the existing one is already gone."""
 
     @property
     @abstractmethod

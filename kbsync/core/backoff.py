@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 CHECK_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Seconds between checks for an upload whose outcome is unsure."""
+"""Seconds between checks for an upload whose outcome is unknown."""
 
 FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 

@@ -15,9 +15,8 @@ LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
 MAX_COST = 120.0
-"""Maximum number of seconds to charge for one turn, so that a slow request doesn't hold its lane back for
-long.
-"""
+"""Maximum number of seconds charged for one turn, so that a slow request doesn't hold back its lane for
+long."""
 
 MIN_COST = 0.001
 _NEWEST = 0.2  # weight of the last turn in the usual length of a turn
@@ -49,7 +48,7 @@ WEIGHTS = {
     Lane.RENAME: 4,
     Lane.PROVE: 2,
 }
-"""Share of the time for each lane that has work."""
+"""The share of time for each lane that has work."""
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:

@@ -19,9 +19,7 @@ from kbsync.dataclass import dataclass
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
-"""Seconds between checks for an upload that was abandoned: it may still appear, and must not be left as a
-duplicate.
-"""
+"""Seconds between checks for an abandoned upload: it may still appear, and must not stay as a duplicate."""
 
 MAX_PAUSE_AFTER_LOSS = 900.0
 """Maximum number of seconds before a document is resent after a lost response."""
@@ -33,27 +31,27 @@ NOT_ANSWERED = "unanswered"
 """The failure code of a document if the responses to its uploads were lost."""
 
 PATIENT_TRIES = 3
-"""Number of attempts after which a document queues behind those never tried."""
+"""Number of attempts after which a document queues behind documents that were never tried."""
 
 MAX_POLL_GAP = 60.0
 """Maximum number of seconds between polls; a longer pause doesn't count as indexing time."""
 
 POLL_SHARE = 0.25
-"""The pause before the next poll, as a share of the indexing time so far, so that kbsync polls slow documents
-less often.
-"""
+"""The pause before the next poll, as a fraction of the indexing time so far, so that kbsync polls slow
+documents less often."""
 
 CONFIRMED_AFTER = 86400.0
-"""Seconds after a deletion before kbsync lists the base to confirm it, unless another list came first."""
+"""Seconds after a deletion before kbsync lists the base to confirm it, unless it has already listed the base
+for another reason."""
 
 UNDELETABLE_PAUSE = 7 * 86400.0
-"""Seconds between checks of a document that exists even after several deletions."""
+"""Seconds between checks of a document that still exists after several deletions."""
 
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
 MAX_LIST_LAG = 600.0
-"""Maximum list lag in seconds that kbsync assumes, even if it observed a longer one."""
+"""The longest list lag, in seconds, that kbsync assumes, even if it has observed a longer one."""
 
 MAX_PAUSES = {
     UploadState.INTENDED: MAX_PAUSE_AFTER_LOSS,
@@ -65,8 +63,10 @@ MAX_PAUSES = {
     UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
     UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
 }
-"""Maximum pause in seconds of every state in which a row can be due. A later due time comes from a clock that
-ran ahead."""
+"""The longest pause, in seconds, in each state in which a row can be due.
+
+A later due time means that the clock was ahead when it was set.
+"""
 
 
 @dataclass(frozen=True, slots=True)

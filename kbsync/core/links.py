@@ -18,8 +18,9 @@ MAX_BYTES = 64 * 1024
 """Maximum size of a link file in bytes."""
 
 MAX_ADDRESS_LENGTH = 2048
-"""Maximum length of an address in characters; no service documents its limit, but browsers and proxies allow
-about this many.
+"""Maximum length of an address in characters.
+
+No service documents its limit, but browsers and proxies allow about this many.
 """
 
 _PORTS = {"http": 80, "https": 443}
@@ -49,7 +50,7 @@ def address_from(path: str, stream: BinaryIO) -> str:
 def read_address(path: str, content: bytes) -> str:
     """Return the address in the link file `path`, in ASCII. Raises NoLink."""
     if len(content) > MAX_BYTES:
-        raise NoLink(f"is over {MAX_BYTES:,} bytes, too large for a link file")
+        raise NoLink(f"is larger than {MAX_BYTES:,} bytes, which is too large for a link file")
     match extension_of(path):
         case "webloc":
             return checked(_from_plist(content))
@@ -69,21 +70,24 @@ def checked(text: str) -> str:
         raise NoLink("contains no address")
     if len(text) > MAX_ADDRESS_LENGTH or _FORBIDDEN.search(text):
         raise NoLink(
-            f"its address has blanks or forbidden characters, or more than {MAX_ADDRESS_LENGTH} characters"
+            f"its address contains spaces or forbidden characters, or is longer than {MAX_ADDRESS_LENGTH} "
+            "characters"
         )
     parts = _split(text)
     if parts.scheme not in _PORTS:
-        raise NoLink(f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https work")
+        raise NoLink(
+            f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https are supported"
+        )
     if not parts.hostname:
         raise NoLink("its address has no host")
     if "@" in parts.netloc:
-        raise NoLink("its address contains a user name or password, which the service would receive")
+        raise NoLink("its address contains a username or password, which the service would receive")
     try:  # as browsers send it: the host by IDNA, all else in percent-encoded UTF-8
         host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
         remainder = parts._replace(scheme="", netloc="").geturl()
         return f"{parts.scheme}://{host}{quote(remainder, safe=_SAFE)}"
     except UnicodeError:
-        raise NoLink("its address has a host that cannot be looked up") from None
+        raise NoLink("its address contains a host name that cannot be looked up") from None
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:

@@ -49,7 +49,7 @@ class RootIdentity:
     mount: str = ""
 
 
-UNMOUNTED = "was a mount point and is not mounted; mount it again"
+UNMOUNTED = "was a mount point, but nothing is mounted there now; mount it again"
 """The problem of a directory whose files are unknown because their disk isn't mounted."""
 
 
@@ -72,7 +72,7 @@ class Presence(enum.IntEnum):
 
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
-"""Reasons why a path must no longer have a document, as users see them."""
+"""The reasons why a path must no longer have a document, as shown to users."""
 
 
 class FileChoice(enum.IntEnum):
@@ -185,7 +185,7 @@ LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 """States in which the document is presumed absent, although a later list may have it."""
 
 WITHOUT_FILE = (*LOOKED_FOR, UploadState.ADOPTING)
-"""States of uploads that don't need a row for their file."""
+"""States in which an upload needs no row for its file."""
 
 TO_BE_DONE = (
     UploadState.INTENDED,  # to be sent
@@ -197,7 +197,7 @@ TO_BE_DONE = (
 """States in which `due_at` is the time to act. Checks and polls have separate lists."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
-"""States without work left. The row stays for a while as proof that the document was ours."""
+"""States with no work left. The row stays for a while as proof that the document was ours."""
 
 
 class Purpose(enum.IntEnum):
@@ -251,7 +251,7 @@ NEEDS_CHANGE = frozenset(
         "empty",
     }
 )
-"""Codes of failures that a retry repeats until the file or the settings change."""
+"""Codes of failures that would recur on every retry until the file or the settings change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +351,12 @@ class Desired:
     size: int
     recipe: str
     by_person: bool = True
-    """Whether the user excluded it; if an upgrade of kbsync excluded it, its document stays."""
+    """Whether the user excluded the file; if a kbsync upgrade excluded it, its document stays."""
     may_renew: bool = True
-    """Whether kbsync may reindex its document with a different recipe, because that is free or the user
-    allowed it.
-    """
+    """Whether kbsync may reindex the document with a different recipe, because this is free or the user has
+    allowed it."""
     keeps: bool = False
-    """Whether the document that serves the path stays even if its file doesn't."""
+    """Whether the document that serves the path stays even after its file is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,16 +379,16 @@ class Formats:
     """The documents that a target accepts. Sizes are in bytes."""
 
     extensions: frozenset[str] = frozenset()
-    """Extensions to send, in lower case without the dot; other files would fail each time (promise 9)."""
+    """Extensions to send, in lower case without the dot; other files would always fail (promise 9)."""
 
     names: frozenset[str] = frozenset()
-    """Exact names of files without an extension to send (promise 9)."""
+    """Exact names of the files without an extension to send; others would always fail (promise 9)."""
 
     max_bytes: int | None = None
-    """Maximum file size; None: no limit. kbsync refuses a larger one before it sends it (promise 9)."""
+    """Maximum file size; None: no limit. kbsync refuses larger files without sending them (promise 9)."""
 
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
-    """Maximum file sizes for formats that have their own limit (promise 9)."""
+    """Maximum file sizes for formats that have their own limits (promise 9)."""
 
 
 @dataclass(frozen=True)
@@ -397,9 +396,8 @@ class Waiting:
     """How long to wait for a target. Times are in seconds."""
 
     list_lag: float = 15.0
-    """How long an accepted upload may be missing from the list; 0: a single list is enough to decide about an
-    upload whose response was lost (promise 3).
-    """
+    """How long an accepted upload may be missing from the list; 0: a single list is enough to decide whether
+    an upload whose response was lost succeeded (promise 3)."""
 
     reembed_tries: int = 3
     """How many times kbsync retries a failed document before it quarantines it (promise 9)."""
@@ -414,4 +412,4 @@ class Waiting:
     """Maximum time between two polls (promise 2)."""
 
     reembed_grace: float = 0.0
-    """How long after a reindex request a reported failure may still be the old one (promise 9)."""
+    """How long after a reindex request a reported failure may still be the previous one (promise 9)."""

@@ -20,7 +20,7 @@ import unicodedata
 from kbsync.dataclass import dataclass
 
 MAX_NAME_BYTES = 200
-"""Maximum number of UTF-8 bytes in a name; no service documents its limit; file systems allow 255."""
+"""Maximum number of UTF-8 bytes in a name. No service documents its limit; file systems allow 255."""
 
 _COUNTER = len("~-999999")
 _TAG = 8

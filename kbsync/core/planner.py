@@ -58,7 +58,7 @@ from kbsync.core.names import tag_of
 from kbsync.dataclass import dataclass
 
 UNKNOWN_SIZE = -1
-"""The size to assume for a document whose length the target doesn't report."""
+"""The size to assume for a document whose size the target doesn't report."""
 
 
 class Step(enum.Enum):

@@ -292,7 +292,7 @@ def _letter(segment: str, index: int) -> tuple[str, int]:
 
 
 IGNORE_FILE = ".kbsyncignore"
-"""Contains patterns for its folder and everything below; never mirrored itself."""
+"""The file with the patterns for its folder and everything below it; never mirrored itself."""
 
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
@@ -367,12 +367,11 @@ def _similar_defaults(name: str) -> Iterator[str]:
 
 
 _REVISION = "2"
-"""Change this whenever the module decides differently for the same rules, so that kbsync re-evaluates stored
-decisions.
-"""
+"""Change this whenever a new version of this module decides differently for the same rules, so that kbsync
+re-evaluates stored decisions."""
 
 DEFAULT = "default"
-"""Location of the lines of `DEFAULTS`."""
+"""The location to report for the lines of `DEFAULTS`."""
 
 _NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "contains patterns for kbsync and isn't mirrored", IGNORE_FILE)
 _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "include")
@@ -406,10 +405,10 @@ class Rules:
                  "program_version")  # fmt: skip
 
     person_version: str
-    """Changes with the user's include, exclude and the ignore files that apply here."""
+    """Changes whenever the user's `include` or `exclude`, or an ignore file that applies here, changes."""
 
     program_version: str
-    """Changes when the defaults, the target's limits or this program's treatment of the rules change."""
+    """Changes whenever the defaults, the target's limits or the way kbsync applies the rules change."""
 
     def __init__(self, include: tuple[str, ...] | None, exclude: tuple[str, ...], limits: Formats) -> None:
         chosen = None if include is None else parse_list(include, "include")

@@ -55,8 +55,8 @@ from kbsync.state.store import StateStore
 PAGE = 256
 
 SHARE_WITHOUT_APPROVAL = 0.2
-"""If new settings affect more than this share of the documents, kbsync asks before spending money (ADR 23).
-"""
+"""If new settings affect more than this share of the documents, kbsync asks before it spends money (ADR
+23)."""
 
 
 class RecipeChanges:
@@ -68,7 +68,8 @@ class RecipeChanges:
         self._clock = clock
         self._put_off_since: float | None = None
         self._to_release: set[str] | None = None
-        """Allowed recipes whose documents still have to be sent; None if not yet read from the state."""
+        """Approved recipes whose documents still have to be sent; None if they have not been read from the
+        state yet."""
 
     @property
     def _mirror(self) -> int:
@@ -496,7 +497,9 @@ def _rebind(
 def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
     """Have `status` show how many documents the mirror has in knowledge bases other than this one."""
     count = sum(tx.uploads.left_behind(mirror, binding).values())
-    tx.mirrors.set_note(mirror, f"{count} documents remain in the previous knowledge base" if count else "")
+    tx.mirrors.set_note(
+        mirror, f"{count} documents are still in the previous knowledge base" if count else ""
+    )
 
 
 def _take_over_rows(

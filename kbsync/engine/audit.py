@@ -263,7 +263,7 @@ class Audit:
                     or not has_bytes(entry, stray.listed)
                 )
             ):
-                why = f"{document} isn't the document that will represent the file"
+                why = f"{document} isn't the document that kbsync chose for the file"
                 duplicate.append(self._discrepancy(stray, entry, why))
         return orphaned, duplicate
 
@@ -272,9 +272,9 @@ class Audit:
         by_content = entry is not None and has_bytes(entry, stray.listed)
         is_ours = stray.whose is not Whose.PATH or by_name or by_content
         if stray.row is not None and stray.row.state is UploadState.RETIRING and stray.row.reason:
-            why += f"; the target refused to delete it: {stray.row.reason}"
+            why = f"{why}; the target refused to delete it: {stray.row.reason}"
         if not is_ours:
-            why += "; nothing proves it is ours, so kbsync leaves it alone"
+            why = f"{why}; nothing proves that it belongs to kbsync, so kbsync leaves it alone"
         return Discrepancy(stray.path, stray.remote_id, why, stray, is_ours)
 
 
@@ -355,14 +355,14 @@ class Repairs:
 
 MAX_REST = 3600.0
 PUT_OFF = 1800.0
-"""Seconds until an interrupted audit is restarted."""
+"""Seconds before an interrupted audit is restarted."""
 
 PATIENCE, CHECK_EVERY = 60.0, 1.0
-"""Maximum seconds that a request waits for new work to finish, and seconds between checks."""
+"""Maximum seconds that a request waits for new work to finish, and the seconds between checks."""
 
 MAX_STRAYS, MAX_REPORTED = 200, 20
 SAMPLE = 20
-"""Number of documents to query before halting the mirror because a very large number are missing."""
+"""Number of documents to query before halting the mirror because too many are missing."""
 
 
 class PutOffError(Exception):
@@ -581,7 +581,7 @@ class RegularAudit:
         result.missing += len(rows)
         result.repaired += await self._store.write(send_again)
         for row in rows:
-            why = "replaced with a copy, or resent"
+            why = "replaced with a copy or scheduled to be sent again"
             self._report(result, "missing", row.path, row.remote_id, why)
         if rows:
             self._worker.wake()

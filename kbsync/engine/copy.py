@@ -26,7 +26,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 64
-"""Number of uploads recorded in one commit; after being killed, kbsync must search for at most this many."""
+"""Number of uploads recorded in one commit; if kbsync is killed, it must then look for at most this many."""
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ async def _send(
         entry = await asyncio.to_thread(read, old.remote_id or "")
         outcome: PutOutcome
         if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
-            outcome = Unavailable("the copied base doesn't have it", untried=True)
+            outcome = Unavailable("the copied knowledge base doesn't have it", untried=True)
         else:
             outcome = await send_entry(replace(entry, upload_id=new.id, path=new.path, name=new.name))
         match outcome:

@@ -36,7 +36,7 @@ QUIET_LEAST = 3.0
 """Seconds without another deletion before kbsync decides on a batch, because `rm -r` takes a moment."""
 
 ROUNDING = 1e-6
-"""Tolerance for rounding, in seconds: anything that `next_due` reports as due counts as due."""
+"""Tolerance for rounding, in seconds, so that anything that `next_due` reports as due is treated as due."""
 
 APPROVAL_KEPT = 7 * 86400.0
 
@@ -78,11 +78,10 @@ class Deletions:
     identity: Callable[[], Awaitable[RootIdentity | None]]
     changing_inodes: Callable[[], Collection[int]]
     _served: deque[tuple[float, int]] = field(default_factory=deque)
-    """Recent counts of serving documents, each with its time in monotonic seconds."""
+    """Recent counts of serving documents, each with its monotonic time in seconds."""
     _may_have_moved: dict[str, float] = field(default_factory=dict)
-    """Missing files that may have moved, each with the time of the check that first found it missing, in
-    monotonic seconds.
-    """
+    """Missing files that may have moved, each with the monotonic time, in seconds, of the check that first
+    missed it."""
 
     @property
     def _mirror(self) -> int:

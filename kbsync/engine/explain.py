@@ -68,13 +68,14 @@ from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord, Pause
 from kbsync.state.read_only import SnapshotReader, Tx
 
-TAKES_CARE = "the running kbsync will take care of it"
+TAKES_CARE = "the running kbsync will take care of this"
 
 MAX_NAMED = 5
 """Maximum number of failed files to name per directory."""
 
 MAX_COMPARED, MIN_SIMILARITY = 5_000, 0.8
-"""Maximum number of files to compare with an unknown path, and the similarity (`difflib`) of a suggestion."""
+"""Maximum number of files to compare with an unknown path, and minimum similarity (`difflib`) of a
+suggestion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +423,7 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes, over", "it has"),
     (r"contains patterns for|matches nothing in|cannot be (?:accessed;|read:)", "it"),
 )
-"""Patterns for the beginnings of reasons without a subject, each with the subject that makes the reason a
+"""Patterns that match the start of reasons without a subject, each with the words that turn the reason into a
 clause. Other reasons may begin with a path, such as `empty rooms/.kbsyncignore:1`."""
 
 
@@ -455,24 +456,28 @@ def _undo(selection: Selection) -> str:
         case FileChoice.EXCLUDED if rule == DEFAULT:
             # Don't re-include everything hidden.
             negated = re.sub(r"[\\*?[]", r"\\\g<0>", selection.name) if pattern == HIDDEN else pattern
-            return f"re-include it with a negated pattern in `exclude` or .kbsyncignore, such as `!{negated}`"
+            return (
+                "re-include the file with a negated pattern in `exclude` or .kbsyncignore, such as "
+                f"`!{negated}`"
+            )
         case FileChoice.EXCLUDED if rule == "include":
-            return "add a pattern for it to `include`"
+            return "add a pattern for the file to `include`"
         case FileChoice.EXCLUDED if rule == IGNORE_FILE:
             return "no rule can include it"
         case FileChoice.EXCLUDED if rule == "--exclude":
-            return "pass other patterns with --exclude to the next pass, or --exclude '' for none"
+            return "run the next pass with different --exclude patterns, or with --exclude '' for none"
         case FileChoice.EXCLUDED if rule.startswith("include["):
-            return f"change {rule}, or add a pattern for it below"
+            return f"change {rule}, or add a pattern for the file below it"
         case FileChoice.EXCLUDED:
-            alternative = "" if selection.closed else ", or re-include it with a negated pattern below it"
-            return f"change {rule}{alternative}"
+            if selection.closed:
+                return f"change {rule}"
+            return f"change {rule}, or re-include the file with a negated pattern below it"
         case FileChoice.REFUSED if rule == "max_bytes":
-            return "make it smaller, or raise the limit if you set it"
+            return "make the file smaller, or raise the limit if you set it yourself"
         case FileChoice.REFUSED:
-            return "convert it to a format that the target accepts, or exclude it"
+            return "convert the file to a format that the target accepts, or exclude it"
         case _:
-            return "nothing to do, unless you want to search it"
+            return "nothing needs to be done unless you want to search it"
 
 
 # -- sentences -----------------------------------------------------------------------------------------
@@ -493,9 +498,10 @@ class _Sentences:
     def _next_pass(self) -> str:
         """Return how to start a pass."""
         if (pause := self.evidence.pause) is not None:
-            how = ", which end by themselves; to resume now, " if pause.is_quiet else "; to resume, "
-            resume = self._run(f"resume {self.settings.name}")
-            return f"nothing is mirrored now: {describe_pause(pause)}{how}{resume}"
+            until, resume = describe_pause(pause), self._run(f"resume {self.settings.name}")
+            if pause.is_quiet:
+                return f"nothing is mirrored now: {until}; to resume before they end, {resume}"
+            return f"nothing is mirrored now: {until}; to resume, {resume}"
         # While kbsync runs, a second process would find the state locked.
         return TAKES_CARE if self.context.at_work else self._run("--once")
 
@@ -531,8 +537,8 @@ class _Sentences:
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
             return (
-                "It is searchable as it was indexed before the settings changed; reindexing it with "
-                f"the new settings needs your approval; {approve}."
+                "It is searchable as indexed before the settings changed; to approve reindexing it with "
+                f"the new settings, {approve}."
             )
         if (reason := self._why_outdated()) == "":
             return "It is searchable."
@@ -551,14 +557,14 @@ class _Sentences:
                 f"Files in this directory are not searchable because {_why(selection)}; {_undo(selection)}."
             )
         if problem := self.evidence.folder_problem:
-            return f"It is a directory that cannot be read: {problem}; the documents for its files are kept."
+            return f"This directory cannot be read: {problem}; the documents for its files are kept."
         if below is None or not self.evidence.was_scanned:
-            return f"It is a directory; the files in it are waiting for the first pass; {self._next_pass()}."
+            return f"This is a directory whose files are waiting for the first pass; {self._next_pass()}."
         is_gone = self.evidence.stat.presence is Presence.MISSING
-        subject = "It is a directory that no longer exists" if is_gone else "It is a directory"
+        subject = "This directory no longer exists" if is_gone else "It is a directory"
         number = sum(below.values())
         if not number:
-            return f"{subject}; no file in it is mirrored."
+            return f"{subject}; none of its files are mirrored."
         files = "the 1 file" if number == 1 else f"of the {number:,} files"
         parts = []
         for status, n in below.items():
@@ -589,11 +595,11 @@ class _Sentences:
         """Return why searches still find a file that is missing or excluded."""
         evidence = self.evidence
         if self.settings.deletions.never:
-            return "its document is kept, since the config says `deletions: never`"
+            return "its document is kept because the config says `deletions: never`"
         if evidence.held_for and not evidence.is_approved:
-            return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
+            return f"its deletion is waiting for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
-            return "a kbsync upgrade excluded it, and upgrades never delete"
+            return "a kbsync upgrade excluded it, and upgrades never delete documents"
         if (reason := self._why_halted() or evidence.folder_problem) != "":
             return reason
         deletion = "the next pass will delete its document, unless too many would be deleted at once"
@@ -686,7 +692,7 @@ class _Sentences:
         if age is None or not remaining or not self.evidence.is_changed or self.evidence.pause is not None:
             return ""
         if age < 0:
-            return "its modification time is in the future, so kbsync watches it before mirroring it"
+            return "its modification time is in the future, so kbsync waits before mirroring it"
         then = f"kbsync will mirror it after another {remaining:.1f} s without changes"
         return f"it changed {age:.1f} s ago; {then}"
 
@@ -699,8 +705,10 @@ class _Sentences:
         if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
-            side = "ago" if age >= 0 else "in the future, according to its timestamps"
-            yield f"The file has {stat.stamp.size:,} bytes and changed {format_duration(abs(age))} {side}."
+            side = "ago" if age >= 0 else "in the future, according to its modification time"
+            yield (
+                f"The file has {stat.stamp.size:,} bytes and was changed {format_duration(abs(age))} {side}."
+            )
         if evidence.folder_problem:
             yield f"At the last scan, {evidence.folder_problem}."
         if (selection := evidence.selection) is not None and selection.problem:
@@ -722,8 +730,10 @@ class _Sentences:
             yield f"Status: {entry.status.word} since {clock_time(entry.since)}."
             if entry.digest is not None:
                 # A later write may have the same timestamp, so the file is read again.
-                reread = "; it had just changed, so it will be read again" if entry.racy else ""
-                yield f"SHA-256 of the bytes that were read: {entry.digest}{reread}."
+                digest = f"SHA-256 of the bytes read: {entry.digest}"
+                if entry.racy:
+                    digest = f"{digest}; the file had just changed, so kbsync will read it again"
+                yield f"{digest}."
             if evidence.held_for:
                 decision = "approved" if evidence.is_approved else "held for approval"
                 yield f"Its deletion ({evidence.held_for}) is {decision}."
@@ -755,11 +765,11 @@ class _Sentences:
 _UPLOADS = {
     UploadState.INTENDED: "kbsync will send it to the knowledge base",
     UploadState.SENDING: "kbsync is sending it to the knowledge base",
-    UploadState.UNSURE: "kbsync sent it, but got no response, and is looking for it in the knowledge base",
+    UploadState.UNSURE: "kbsync sent it but got no response, so it is looking for it in the knowledge base",
     UploadState.PRESUMED_LOST: "kbsync sent it once, but the knowledge base doesn't list it",
     UploadState.INDEXING: "The knowledge base is indexing it",
     UploadState.SERVING: "Searches find it in the knowledge base",
-    UploadState.HELD: "Searches find it in the knowledge base; its deletion waits for your approval",
+    UploadState.HELD: "Searches find it in the knowledge base; its deletion is waiting for your approval",
     UploadState.RETIRING: "kbsync is deleting an earlier document for it from the knowledge base",
     UploadState.TOMBSTONE: "kbsync deleted an earlier document for it from the knowledge base",
     UploadState.FAILED: "An upload to the knowledge base failed",
@@ -767,4 +777,4 @@ _UPLOADS = {
     UploadState.DROPPED: "An upload never reached the knowledge base",
     UploadState.GONE: "An earlier document for it is no longer in the knowledge base",
 }
-"""The meaning of each state of an upload, in a clause for users."""
+"""What each upload state means, as a clause for users."""

@@ -96,8 +96,8 @@ async def forget(
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         if binding is None or not leads_to(target, base, binding):
             raise KbsyncError(
-                f"{record.name}: its documents aren't in the target's knowledge base; "
-                "nothing was deleted; fix the target, or forget the mirror without deleting"
+                f"{record.name}: its documents aren't in the target's knowledge base, so nothing was "
+                "deleted; fix the target, or forget the mirror without deleting documents"
             )
         clock = clock or SystemClock()
         await _find_open_uploads(store, record, binding, target, clock)
@@ -281,8 +281,8 @@ async def _delete_all(
             ]
     if failures:
         raise StillThere(
-            f"{record.name}: {_describe(failures)}; {deleted} were deleted. "
-            "The mirror was not forgotten; try again, or forget it without deleting"
+            f"{record.name}: {_describe(failures)}; {deleted} were deleted. The mirror was not forgotten; "
+            "try again, or forget it without deleting documents"
         )
     return deleted
 

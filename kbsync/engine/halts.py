@@ -63,9 +63,8 @@ MAX_PAUSE = 60.0
 MANY_FAILURES = 3
 BASE_MISSING = "knowledge-base-missing"
 DOWN_AFTER = 10.0
-"""Seconds that a target must be down before kbsync reports a halt, so that a service restart doesn't count as
-one.
-"""
+"""Seconds for which a target must be down before kbsync reports a halt, so that a restart of the service
+doesn't count as one."""
 PROBE_EVERY, MAX_PROBE_PAUSE = 30.0, 900.0
 
 
@@ -265,7 +264,7 @@ class Halts(HaltState):
     mirror: Mirror
     stored: Halt | None = None
     is_current: bool = False
-    """Whether this run wrote and logged `stored`, rather than reading it from the state of an earlier run."""
+    """Whether this run wrote and logged `stored`. Otherwise, it comes from an earlier run."""
     write_error: str = ""
     """Why the last halt could not be written to the state, for instance because its disk is full; '' if it
     could."""
@@ -370,7 +369,7 @@ class Halts(HaltState):
 
     def _describe_problem(self, reason: str, problem: str) -> Halt:
         if reason == TARGET_DOWN:
-            return Halt(reason, f"{problem}; work resumes when it answers", "")
+            return Halt(reason, f"{problem}; work will resume when the target responds", "")
         return self._describe(Halted(reason, f"{problem}; retrying within a minute"))
 
     async def record_failed_start(self, error: TargetError) -> None:

@@ -246,7 +246,7 @@ _KINDS: Mapping[type, str] = {int: "numbers", str: "texts", dict: "objects"}
 def _holds(args: Mapping[str, Any]) -> list[int]:
     numbers = _list(args, "holds", int)
     if not all(0 <= number < 2**63 for number in numbers):
-        raise MalformedMessage("`holds` has a number that is not a valid row id")
+        raise MalformedMessage("`holds` contains a number that is not a valid row id")
     return numbers
 
 
@@ -257,9 +257,9 @@ def _paths(args: Mapping[str, Any], name: str) -> list[str]:
         try:
             encoded = os.fsencode(path)
         except UnicodeEncodeError as error:
-            raise MalformedMessage(f"`{name}` has a path that can't be a file's") from error
+            raise MalformedMessage(f"`{name}` contains a path that no file can have") from error
         if b"\0" in encoded or path.startswith("/") or ".." in path.split("/"):
-            raise MalformedMessage(f"`{name}` has a path outside the folder: {printable(path)}")
+            raise MalformedMessage(f"`{name}` contains a path outside the folder: {printable(path)}")
     return paths
 
 

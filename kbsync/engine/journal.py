@@ -67,7 +67,7 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""Maximum number of consecutive decisions about a path, since each may require another."""
+"""Maximum number of consecutive decisions about a path, because each may require another."""
 
 MAX_UNREADABLE = 10_000
 """Maximum number of unreadable files whose new permissions a running kbsync notices before the next scan."""
@@ -83,7 +83,7 @@ created more than `CLOCK_SLACK` seconds before an upload can't belong to it.
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
-"""Failure code for a web page if nothing proves which document belongs to it."""
+"""The failure code of a web page if nothing proves which document belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class DocumentEvent:
 
 
 ReportEvents = Callable[[Iterable[DocumentEvent | None]], None]
-"""Gets the events of a transaction; None for steps that have none."""
+"""Receives the events of a transaction, or None for steps that have none."""
 
 
 class Remedy(enum.Enum):
@@ -200,7 +200,7 @@ class Journal:
         if agreement == DIFFER:
             detail = (
                 "the service's creation times differ from this machine's clock by "
-                f"{abs(created - now):.0f} s; kbsync does not use them as evidence"
+                f"{abs(created - now):.0f} s, so kbsync does not use them as evidence"
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
@@ -747,7 +747,7 @@ class Journal:
             case DocState.MISSING:
                 changed = lifecycle.mark_vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
-                    reason = "accepted, but soon missing from the target"
+                    reason = "accepted, but then missing from the target"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:
@@ -901,8 +901,8 @@ class Journal:
             return None
         name = printable(doubt.name)[:100]
         reason = (
-            "its upload got no response, and a document created at that time may be its page "
-            f"({name}, {doubt.remote_id}); if it is, delete that document at the service, then retry this one"
+            f"its upload got no response, and a document created at that time may be its page ({name}, "
+            f"{doubt.remote_id}); if so, delete that document at the service, then retry this one"
         )
         return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 

@@ -37,7 +37,7 @@ class ReloadScope(Enum):
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed the config first."""
     SECRETS = "secrets"
-    """Reload only this mirror's secrets: its key was refused, but may have been changed since."""
+    """Reload only this mirror's secrets: its key was refused, but it may have been changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,9 @@ class MirrorLoop:
     make_watcher: Callable[..., Watcher] = Watcher
     reloads: ReloadQueue | None = None
     on_wake: Callable[[], None] = lambda: None
-    """Called when a command has left a message, for any mirror."""
+    """Called when a command has left a message for any mirror."""
     grace: float = 0.5
-    """Seconds that requests in flight get to finish after `stop`."""
+    """Seconds that requests in flight have to finish after `stop`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is being watched, or the reason why it isn't has been logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)

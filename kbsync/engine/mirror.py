@@ -50,7 +50,7 @@ from kbsync.state.store import StateStore
 log = structlog.get_logger("kbsync")
 
 MAX_WAITS = 2
-"""How many times a pass waits for one path: after its scan, and again if the file changed meanwhile."""
+"""How many times a pass waits for one path: once after its scan, and again if the file has changed since."""
 
 
 class AwaitedFiles:
@@ -130,7 +130,8 @@ class AwaitedFiles:
 MAX_RECHECKS = 8
 
 MAX_COUNTED = 10_000
-"""Maximum number of files whose rechecks are counted, since a file that vanishes is never sent."""
+"""Maximum number of files whose rechecks are counted, because the count of a file that vanishes is never
+cleared."""
 
 
 class Rechecks:
@@ -204,10 +205,10 @@ SCAN_AGAIN = 60.0
 """Seconds to wait after a failed scan."""
 
 ENDED_KEPT = 30 * 86400.0
-"""Seconds to keep rows of finished uploads, which prove that documents were ours."""
+"""Seconds to keep the rows of finished uploads, which prove that documents were ours."""
 
 PATIENCE = 60.0
-"""A pass waits for work that pauses for at most this many seconds (promise 9 bounds it)."""
+"""A pass waits for work whose pauses are at most this many seconds (promise 9 bounds them)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,8 +540,8 @@ class Mirror:
     is_paused: bool = False
     """Whether it is paused, as of the last time its loop read the state."""
     is_pass: bool = False
-    """Whether the run is a single pass: it compares the folder once, and handles only the files found then.
-    """
+    """Whether the run is a single pass, which compares the folder once and handles only the files found
+    then."""
 
     def __post_init__(self) -> None:
         """Prepare the mirror, without a base yet."""

@@ -51,10 +51,10 @@ from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateCopy
 
 RECIPE = "recipe"
-"""The cause recorded for holding documents that must be reindexed because settings changed."""
+"""The recorded cause for holding documents that must be reindexed because settings changed."""
 
-BUSY = "it is being written; kbsync will send it once it stops changing"
-LOST = "its upload got no response; kbsync will search for it before resending it"
+BUSY = "the file is being written; kbsync will send it once it stops changing"
+LOST = "its upload got no response; kbsync will look for it before resending it"
 AGAIN = "the target cannot rename"
 
 
@@ -200,7 +200,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     free = max(0, room.total - room.used)
     if plan.bytes_to_send <= free:
         return ""
-    account = f"the account has {format_size(free)} left of {format_size(room.total)}"
+    account = f"the account has only {format_size(free)} left of {format_size(room.total)}"
     needed = f"{format_size(plan.bytes_to_send)} would be sent"
     return f"{account}, and {needed}: a pass would stop at the first file that does not fit"
 
@@ -365,7 +365,7 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.decide()
         if await self._identity() is None:  # nothing read so far can be trusted
-            raise attach.root_differs(self._settings, "it changed while the folder was being compared")
+            raise attach.root_differs(self._settings, "the file changed while the folder was being compared")
 
     async def _identity(self) -> RootIdentity | None:
         """Return the root's identity, if it is still the one from the start."""
@@ -457,7 +457,9 @@ class PrivatePass:
         lost = LOST if sending is not None and self._is_lost(sending) else ""
         note, settle_seconds = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle_seconds):
-            note = f"it changed just now; kbsync will send it after {settle_seconds:g} s without changes"
+            note = (
+                f"the file has just changed; kbsync will send it after {settle_seconds:g} s without changes"
+            )
         planned = Planned(entry.path, desired.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path

@@ -59,15 +59,16 @@ class Poller:
         self._journal = journal
         self._target = target
         self.paused_failures: set[int] = set()
-        """Uploads that failed during a pause; they are retried after it."""
+        """Uploads that failed during a pause, to be retried after it."""
         self._overdue: set[int] = set()
         self._last_done = -math.inf
         """When a poll last found documents searchable."""
         self._first_accepted = math.inf
         """When the first of those documents was accepted."""
         self._can_reembed = isinstance(target, SupportsReembed)
-        """Whether the target can reindex a document, as far as known. If it can't, kbsync re-uploads the
-        document, within the same number of tries (promise 9).
+        """Whether the target can reindex a document, as far as kbsync knows.
+
+        If it can't, kbsync re-uploads the document, within the same number of tries (promise 9).
         """
 
     async def poll(
@@ -201,7 +202,7 @@ class Poller:
             self._overdue.clear()
             raise Halted(
                 TARGET_STUCK,
-                f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
+                f"{BLAME_LIMIT} documents in a row were accepted, but none was searchable after "
                 f"{seconds:.0f} s; the account may be out of credit, or the service may be stuck",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")

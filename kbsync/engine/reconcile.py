@@ -80,9 +80,8 @@ def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, dict[st
 
 
 RACY_SECONDS = 2.0
-"""A file read within this many seconds of its last change is reread, since it may change without a new
-timestamp.
-"""
+"""A file read within this many seconds of its last change is reread, because it may change again without a
+new timestamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ class Wait:
 
 
 FileDecision = FileSeen | Wait | None
-"""None if the file is missing, which the next check confirms."""
+"""None if the file is missing, which the next check must confirm."""
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
@@ -179,16 +178,18 @@ PAGE_SECONDS = 0.5
 """Seconds for reading a batch of files, which holds the lock. After that a daemon leaves the rest for later,
 so that hints and commands don't wait longer, even with a slow disk."""
 MAX_FRESH_FILES = 64
-"""Maximum number of files in one check that count as just saved by a user who is waiting; any others are
-backlog."""
+"""Maximum number of files in one check that count as just saved by a user who is waiting for them; any others
+are backlog."""
 
 MAX_FORCED_READS = 4
-"""Maximum number of files that are read although they still change, in one check: each is read twice,
-with a pause in between, and fresh hints wait meanwhile."""
+"""Maximum number of files that one check reads although they are still changing: each is read twice, with a
+pause in between, and new hints have to wait."""
 
 CheckedPath = tuple[str, PathStat, Rules | RulesUnknown | None]
-"""A path, the result of its check, and the rules of its directory: None if it is excluded or can't be opened,
-the error if its rules can't be used."""
+"""A path, the result of its check, and the rules of its directory:
+
+None if the directory is excluded or can't be opened, or the error if its rules can't be used.
+"""
 
 
 class Reconciler:
@@ -228,7 +229,7 @@ class Reconciler:
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
-        """Files that kept changing beyond the longest wait, and that kbsync still waits for."""
+        """Files that kept changing beyond the longest wait, for which kbsync is still waiting."""
 
     @property
     def _mirror(self) -> int:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 MAX_REQUESTED_HITS = 1000
-"""Number of hits to request from a service, since those in other people's documents are dropped."""
+"""Number of hits to request from a service, because those in other people's documents are dropped."""
 
 PATIENCE = 15.0
 """Maximum number of seconds to search one of several mirrors; after that a note names it."""

@@ -70,7 +70,7 @@ FOLDER_MISSING = "folder-missing"
 CREDENTIALS = "credentials"
 """The target refuses a key or its account."""
 BAD_CONFIG = "config"
-"""The config names something that is unusable, but was valid or unchecked when the config was read."""
+"""The config names something unusable that was valid, or wasn't checked, when the config was read."""
 FAILING = "failing"
 TARGET_STUCK = "target-stuck"
 """The target accepts documents but never finishes any."""
@@ -92,12 +92,12 @@ HALT_WORDS = {
     DELETIONS_HELD: "deletions wait for your approval",
     RECIPE_HELD: "new settings wait for your approval",
 }
-"""The contract's reasons in plain words."""
+"""The reasons in the contract, in plain words."""
 EMBEDDING_DOWN = "embedding service not reachable"
-"""The words for `TARGET_DOWN` if only the embedding service of a knowledge base is to blame."""
+"""The wording for `TARGET_DOWN` if only the knowledge base's embedding service is to blame."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
-"""Halts that concern documents that no pass retries automatically; a user has to release these documents."""
+"""Halts over documents that no pass retries automatically, so a user has to release them."""
 
 
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
@@ -335,7 +335,7 @@ CAUSES = {
     DESELECTED: "the file is no longer selected",
     EMPTIED: "the file is empty now",
 }
-"""Why a file should have no document, as a sentence."""
+"""Sentences that say why a file should have no document."""
 
 WITHDRAWN = {
     GONE: "the file is back",
@@ -552,14 +552,14 @@ def _shown_halt(
     deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
     if deletions:
         details.append(
-            f"{deletions} of {serving_count} documents would be deleted; they stay until you approve"
+            f"{deletions} of {serving_count} documents would be deleted; they stay until you approve this"
         )
     renewals, changes = waiting_renewals(tx, record.id)
     if renewals.documents:
         details.append(
-            f"{renewals.documents} of {serving_count} documents ({format_size(renewals.size)}) "
-            f"would be reindexed with the new settings ({changes}); "
-            "until you approve, searches find the current versions"
+            f"{renewals.documents} of {serving_count} documents ({format_size(renewals.size)}) would be "
+            f"reindexed with the new settings ({changes}); until you approve this, searches find the "
+            "current versions"
         )
     if not details:
         return None

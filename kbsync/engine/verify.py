@@ -270,7 +270,7 @@ class _FolderCheck:
         for line in [*self._plan.delete, *self._plan.held]:
             orphan = None if line.cause == RECIPE else self._state.read(partial(find_orphan, line.path))
             if orphan is not None and self._is_overdue(line, orphan[1]):
-                why = f"{CAUSES[line.cause]}, but its document is still searchable"
+                why = f"{CAUSES[line.cause]}, but the document is still searchable"
                 orphaned.append(Discrepancy(line.path, orphan[0].remote_id, why))
         return orphaned
 

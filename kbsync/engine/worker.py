@@ -50,7 +50,7 @@ MAX_LIST_REST = 15.0
 SUSPECT_AFTER = 2
 """Number of lost responses in a row after which a document is sent alone."""
 CLOCK_STEP = 30.0
-"""If the clock was set back by more than this many seconds, rows would become due too late."""
+"""If the clock is set back by more than this many seconds, rows would become due too late."""
 
 log = structlog.get_logger("kbsync")
 
@@ -179,7 +179,7 @@ class Worker:
         self._bodies = bodies
         self._poller = Poller(store, journal, target)
         self.is_paused = False
-        """Whether the mirror was paused at the last round."""
+        """Whether the mirror was paused in the last round."""
         self._turns = FairTurns()
         self._next_poll = self._next_list = 0.0
         self._is_listing = False

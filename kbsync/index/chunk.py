@@ -322,17 +322,15 @@ LONGEST = 400
 
 _MAX_HEADING_LENGTH = 200
 _MAX_HEADINGS = 8
-"""Maximum length of a heading above a chunk in characters, and maximum number of headings: every chunk below
-repeats them.
-"""
+"""Maximum length in characters of a heading above a chunk, and maximum number of headings: every chunk below
+repeats them."""
 
 _WIDEST_GAP = LONGEST * 4
-"""Number of consecutive white space characters that end a chunk."""
+"""Number of consecutive whitespace characters that end a chunk."""
 
 _SHORT_PAGE = 160
-"""Maximum number of tokens of a page whose end also ends a chunk, so that a hit on a slide has the slide's
-number. Longer pages don't, because an edit earlier in the text often moves their end.
-"""
+"""Maximum number of tokens on a page whose end also ends a chunk, so that a hit on a slide has the slide's
+number. Longer pages don't end a chunk, because an edit earlier in the text often moves their end."""
 
 _OPENING = 32
 """Number of leading characters of a block that decide whether a chunk may end before it."""
@@ -420,7 +418,10 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         embed_text = "\n".join([*above, body])
         characters += len(embed_text)
         if characters > MAX_CHARACTERS:
-            reason = "its headings are repeated above too many passages; shorten the headings or split it"
+            reason = (
+                "its headings are repeated above too many passages; shorten the headings or split the "
+                "document"
+            )
             raise Rejected(reason, code="output")
         key = hashlib.sha256(embed_text.encode()).hexdigest()
         page = max(1, bisect.bisect_right(starts, start)) if starts else None

@@ -31,7 +31,8 @@ _YEAR = re.compile("[12](?<![0-9].)(?:(?<=1)9|(?<=2)0)[0-9]{2}(?![0-9]|-[0-9]{2}
 _DAY = len("20260314")
 
 _BEFORE, _FARTHER = 24, 26
-"""Number of characters before a year that may belong to its date, and of those that decide it."""
+"""Number of characters before a year that may belong to its date, and the number of those that decide
+this."""
 
 
 @functools.cache

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", list[Any], dict[str, Any])
 
 Vectors = Mapping[str, bytes | Rejected]
-"""The float16 bytes of each vector, or the reason why there is none, by the key of its chunk."""
+"""The float16 bytes of each vector, or the reason why there is none, keyed by chunk."""
 
 
 class Encoder(Protocol):
@@ -156,17 +156,17 @@ WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9f
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
 """Digest of the first `_BEGINNING` bytes of the weights, which is enough to detect another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
-"""Digest of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
+"""Digest of the file without trailing whitespace, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, available without loading them."""
 
 MIN_COSINE = 0.2
-"""Minimum similarity of related texts with the built-in vectors; unrelated English texts have 0.1."""
+"""Minimum similarity of related texts with the built-in vectors; unrelated English texts have about 0.1."""
 
 DIMENSIONS = 256
 MAX_TOKENS = 1024
-"""Maximum number of a text's tokens that its vector takes into account."""
+"""Maximum number of tokens of a text that its vector takes into account."""
 
 _MAX_QUESTION_LENGTH = 300  # characters; for longer texts, the tokenizer library is faster
 _BATCH = 64  # maximum number of texts whose token vectors are in memory at a time
@@ -395,15 +395,15 @@ class OnnxEmbedder:
         self._output = "sentence_embedding" if self._is_pooled else outputs[0]
         if not self._is_pooled and self._usage.pooling not in _POOLINGS:
             raise UsageError(
-                f"embedding.path: kbsync does not support the pooling of the model in {folder}, "
-                f"{self._usage.pooling}; export it with the output sentence_embedding"
+                f"embedding.path: the model in {folder} uses a pooling method that kbsync does not "
+                f"support, {self._usage.pooling}; export it with an output named sentence_embedding"
             )
         try:
             self.dimensions = int(self._run(["a"]).shape[1])
         except Exception as error:  # onnxruntime has a class for each kind of failure and no common base
             raise UsageError(
-                f"embedding.path: {graph} produces no vectors for a text ({error}); "
-                "export the model for feature extraction"
+                f"embedding.path: {graph} does not produce a vector for a text ({error}); export the model "
+                "for feature extraction"
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -545,7 +545,7 @@ def _json(path: Path, kind: type[T]) -> T:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"embedding.path: {path} cannot be read: {reason}") from error
     if not isinstance(content, kind):
-        raise UsageError(f"embedding.path: {path} is not a file that sentence-transformers writes")
+        raise UsageError(f"embedding.path: {path} is not in the format that sentence-transformers writes")
     return content
 
 
@@ -602,7 +602,7 @@ def _session(graph: Path) -> Any:
     except ImportError as error:
         raise UsageError(
             "embedding.type: onnx needs the `onnxruntime` package; install it alongside kbsync: "
-            + install_command("onnxruntime")
+            f"{install_command('onnxruntime')}"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _THREADS

@@ -28,7 +28,7 @@ def no_space(what: str, path: Path | str) -> Halted:
     resource, option = ("free inode", "-i") if lacks_inodes(Path(path)) else ("space", "-h")
     return Halted(
         "disk-full",
-        f"no {resource} left for {what} in {path}; free some, and kbsync will continue by itself",
+        f"no {resource} left for {what} in {path}; free some, and kbsync will continue automatically",
         fix=shlex.join(["df", option, str(path)]),
     )
 
@@ -39,7 +39,8 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
     """
     return Halted(
         "embedding-dimensions",
-        f"the model {model} returned vectors with {before} dimensions until now, and now returns {now}",
+        f"the model {model} used to return vectors with {before} dimensions and now returns vectors with "
+        f"{now}",
         fix="set embedding.dimensions in the config; all documents will then be reindexed",
     )
 
@@ -47,7 +48,9 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
 def out_of_memory() -> Halted:
     """Return the error for a process that can't get more memory."""
     return Halted(
-        "out-of-memory", f"{OUT_OF_MEMORY}; a running kbsync will then continue by itself", fix="ulimit -v"
+        "out-of-memory",
+        f"{OUT_OF_MEMORY}; a running kbsync will then continue automatically",
+        fix="ulimit -v",
     )
 
 
@@ -84,10 +87,10 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     ):
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({system_reason(error)}); "
-            "check that folder's owner, mode and mount",
+            f"the index in {folder} cannot be written ({system_reason(error)}); check the folder's owner, "
+            "mode and mount",
             fix=shlex.join(["ls", "-ld", str(folder)]),
         )
     why = io_failure(error) if isinstance(error, apsw.IOError) else system_reason(error)
-    reason = f"the index in {folder} cannot be used at the moment ({why})"
+    reason = f"the index in {folder} cannot be used right now ({why})"
     return Unavailable(reason, code=type(error).__name__)

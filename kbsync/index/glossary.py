@@ -76,7 +76,7 @@ class Glossary:
             try:
                 return _english(table, question) if has_cjk(question) else _chinese(table, question)
             except apsw.Error as error:
-                _log.warning("can't read the dictionary's table: %s", printable(str(error)))
+                _log.warning("can't read the table of the dictionary: %s", printable(str(error)))
                 table.close()
                 self._table = None
                 return ""

@@ -46,7 +46,9 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
     except Exception as error:  # a bug in a parser fails only this document
         fields = {"event": "document.unreadable"}
         _log.exception("document could not be read: %s", path, extra=fields)
-        return Rejected(f"it could not be read ({type(error).__name__}: {error})", code="unreadable")
+        return Rejected(
+            f"the document could not be read ({type(error).__name__}: {error})", code="unreadable"
+        )
 
 
 def cut_here(parse: Parse) -> Cutter:

@@ -89,7 +89,7 @@ class _Unread:
 
 _FIELDS = ("upload_id", "path", "name", "digest", "size", "recipe", "modified", "replaces", "scanned_pages")
 _PARTLY, _PENDING, _READ = 0, 1, 2
-"""The pages are waiting for the extra, are waiting for their turn, or have their text in the index."""
+"""The pages are waiting for the `ocr` extra, are waiting for their turn, or have their text in the index."""
 
 
 class Scans:
@@ -116,7 +116,7 @@ class Scans:
         self._base = ""  # its index, if it may be changed
         self._using = threading.RLock()
         self.changing = threading.RLock()
-        """Held while a document is finished or deleted, so that a deleted one doesn't reappear."""
+        """A lock held while a document is finished or deleted, so that a deleted one doesn't reappear."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._failed = dict[int, DocStatus]()
@@ -212,7 +212,9 @@ class Scans:
         """Return the states, by id, of the documents whose pages are waiting to be read."""
         waiting = DocStatus(DocState.INDEXING)
         if not self.can_recognize:
-            waiting = DocStatus(DocState.FAILED, "its scanned pages can't be read without kbsync[ocr]")
+            waiting = DocStatus(
+                DocState.FAILED, "its scanned pages can't be read unless kbsync[ocr] is installed"
+            )
         rows = self._execute("SELECT document FROM scan WHERE is_read = ? AND document", (_PENDING,))
         return {document: self._failed.get(document, waiting) for (document,) in rows}
 
@@ -300,7 +302,7 @@ class Scans:
         entry = unread.entry
         body = copy_stable(self._root, entry.path, self._spool_dir, entry.digest)
         if not isinstance(body, Spooled):
-            return self._fail(unread, "it changed before its scanned pages were read")
+            return self._fail(unread, "the file changed before its scanned pages were read")
         with body:
             texts = self.texts(entry.digest)
             for page in entry.scanned_pages:
@@ -311,7 +313,7 @@ class Scans:
                 if self._stopped.is_set() or not self._is_pending(unread):
                     return None
                 if not self._is_unchanged(entry.path, body):
-                    return self._fail(unread, "it changed while its scanned pages were read")
+                    return self._fail(unread, "the file changed while its scanned pages were being read")
                 try:
                     texts[page] = self._recognize(entry.path, body, page)
                 except Rejected as error:

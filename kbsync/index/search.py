@@ -90,7 +90,8 @@ class Ranker(Protocol):
 
 
 _FIRST_DEPTH, _GROWTH = 50, 5
-"""The number of documents whose candidates are fetched first, and the factor for each further round."""
+"""The number of documents whose candidates are fetched first, and the factor by which it grows in each
+further round."""
 
 
 def _depths(top_k: int) -> Iterator[int]:
@@ -253,7 +254,7 @@ class Search:
                     self._has_better = snapshot.has_vectors(self._better.name)
             return self._better.question(text) if self._has_better else None
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            _log.warning("searched without the better vectors: %s", error)
+            _log.warning("searching without the better vectors: %s", error)
             return None
 
     def _translate(self, text: str) -> str:

@@ -32,7 +32,7 @@ _MAX_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
 _RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
-"""Returns the stems that occur, each with the number of passages or names that contain it."""
+"""Returns the stems that occur in the index, each with the number of passages or names that contain it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
@@ -203,7 +203,7 @@ _SWAPPED = {
     ("double", ""): "l",
     ("double", "l"): "",
 }
-"""The other spelling of a part of `_endings`, by its name and text."""
+"""The other spelling of each part of `_endings`, keyed by the part's name and text."""
 
 
 def variants_of(word: str) -> Iterator[str]:

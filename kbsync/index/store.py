@@ -241,7 +241,7 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """The store's location, as a URL without user name or password."""
+        """The store's location, as a URL without username or password."""
 
     @property
     def writers(self) -> tuple[str, str]:

@@ -29,20 +29,23 @@ from kbsync.index.pipeline import Cutter, read_and_cut
 from kbsync.index.read.formats import needs_parser
 
 MAX_BYTES = 64 * 1024
-"""Maximum size of a text in bytes; a longer one would delay the others in its request."""
+"""Maximum size of a text in bytes; a larger one would delay the others in its request."""
 
 MIN_TEXTS = 16
 """Minimum number of texts in a request."""
 
 START_AFTER = 256
-"""Number of texts after which the process starts, which takes about as long as indexing that many."""
+"""Number of texts after which the process is started.
+
+Starting it takes about as long as indexing that many.
+"""
 
 _VECTOR_BYTES = DIMENSIONS * NUMBER_BYTES
 
 _processes = WeakSet["TextProcess"]()
-"""Those of all mirrors. Only one runs at a time, because it keeps a core busy."""
+"""The text processes of all mirrors. Only one runs at a time, because it keeps a core busy."""
 _choosing = threading.Lock()
-"""A lock held to decide which one starts."""
+"""A lock held while deciding which process to start."""
 
 _log = logging.getLogger(__name__)
 
@@ -182,14 +185,14 @@ def unpack(answer: str, count: int) -> list[Cut | None]:
         outcomes, keys = json.loads(head)
         content = base64.b64decode(stored)
         if len(content) % _VECTOR_BYTES:
-            raise ValueError("an answer with part of a vector")
+            raise ValueError("the answer contains only part of a vector")
         rows = (content[at : at + _VECTOR_BYTES] for at in range(0, len(content), _VECTOR_BYTES))
         vectors = dict(zip(keys, rows, strict=True))
         cuts = [None if item is None else _cut_of(*item, vectors=vectors) for item in outcomes]
     except (TypeError, KeyError) as error:
         raise ValueError(f"not an answer: {error!r}") from error
     if len(cuts) != count:
-        raise ValueError(f"an answer about {len(cuts)} texts, not {count}")
+        raise ValueError(f"the answer is about {len(cuts)} texts instead of {count}")
     return cuts
 
 

@@ -12,11 +12,13 @@ from kbsync.dataclass import dataclass
 from kbsync.index.words import MAX_TERMS, Term, has_cjk
 
 LEXICAL = 0.5
-"""The weight of the word score in a chunk's score; the rest is the similarity in meaning."""
+"""The weight of the word score in a chunk's score; the rest comes from the similarity in meaning."""
 
 NAME = 0.5
-"""The weight of a term in a document's title, tags or file name, for each of its chunks. The term counts once
-more for a chunk that has it neither in its headings nor in its text."""
+"""The weight of a term in a document's title, tags or file name, for each of its chunks.
+
+The term counts once more for a chunk that has it neither in its headings nor in its text.
+"""
 
 WHOLE_NAME = 1.0
 """Added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget"."""
@@ -33,9 +35,8 @@ and the maximum in plain BM25.
 """
 
 TOGETHER, ADJACENT, ELSEWHERE = 0.5, 0.5, 0.25
-"""The weight in a chunk's score of the share of the question that one sentence has (ADR 9), and the weights
-of terms in an adjacent sentence and in any other.
-"""
+"""The weight in a chunk's score of the share of the question found in one sentence (ADR 9), and the weights
+of terms in an adjacent sentence and in any other sentence."""
 
 READ_DOCUMENTS = 10
 """Number of best documents whose sentences are compared with the question."""
@@ -68,7 +69,8 @@ PASSAGES = 3
 """Maximum number of chunks shown per document."""
 
 MAX_ROWS = 4_000
-"""Maximum number of chunks to find by words; more common terms only add to the scores of those."""
+"""Maximum number of chunks to find by words; more common terms only add to the scores of chunks already
+found."""
 
 
 SAMPLED_VECTORS = 200
@@ -184,13 +186,14 @@ def saturation_of(term: Term) -> float:
 
 
 FEW_DOCUMENTS = 40
-"""With fewer documents, the share of chunks with a term is informative, too. With more, it isn't used,
-because a single large log has most of the chunks (ADR 9).
+"""With fewer documents, the share of chunks with a term is also used.
+
+With more, it isn't, because a single large log may have most of the chunks (ADR 9).
 """
 
 
 LARGE = 1_000
-"""Maximum number of chunks of a document that hardly ever matches by chance; a longer one often does."""
+"""Maximum number of chunks of a document that hardly ever matches by chance; a longer document often does."""
 
 _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for only 6
 

@@ -127,7 +127,7 @@ mV kV mA Ah mAh W mW kW MW GW Wh kWh MWh kJ MJ kN Pa kPa hPa MPa bar mbar psi kc
 GiB TiB kbit Mbit Gbit dB rpm fps dpi px ppm lm lx mol mph
 """
 _UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
-"""Units that are also words or initials; they belong to a number only if it is directly before them."""
+"""Units that are also words or initials; they belong to a number only if they follow it directly."""
 
 _ACRONYM = r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
 _PLAIN = (
@@ -135,8 +135,8 @@ _PLAIN = (
     r"(?P<plain>(?:(?:(?<![^\W_])|(?![a-z]))(?>[^A-Z0-9.#+]*(?:[^A-Za-z0-9.#+-]|-(?![0-9])))"
     r"|(?<![^\W_])[A-Za-z][a-z]++(?![A-Z0-9-])|\.(?![Nn])|[#+]++)++)"
 )
-"""Matches text in which no form begins, usually several words at once: looking for a form at each of its
-characters takes three times as long."""
+"""Matches text in which no form begins, usually several words at once, because looking for a form at each
+character takes three times as long."""
 _FORMS = (
     r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
     r"(?>(?P<number>[0-9]++)"

@@ -77,12 +77,13 @@ T = TypeVar("T")
 MAX_PASSAGES = 2
 MAX_PASSAGE_LENGTH = 2000
 MAX_EXCERPT_LENGTH = 420
-"""Maximum number of passages per hit, and of characters per passage and per excerpt, in search results."""
+"""Maximum number of passages per hit, and maximum number of characters per passage and per excerpt, in search
+results."""
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 2.0
 ORDER_SECONDS = 10.0
-"""Maximum number of seconds to write a message to the inbox, which is on disk."""
+"""Maximum number of seconds for writing a message to the inbox, which is on disk."""
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
@@ -102,11 +103,11 @@ TYPES = {
     "page.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""All static files; the listener serves no other file."""
+"""All static files; the listener serves no other files."""
 
 
 MakeAssistants = Callable[[OpenMirrors, RunQuery], ASGIApp]
-"""Creates the application for assistants. Raises `UsageError` if a package is missing."""
+"""Creates the application for assistants. Raises `UsageError` if a required package is missing."""
 
 
 class AssistantRoute:
@@ -155,7 +156,7 @@ class RunningMirrors:
             async with aclosing(await opening) as target:
                 yield target
         else:
-            raise Unavailable("its knowledge base isn't open; its status says why")
+            raise Unavailable("its knowledge base isn't open; see the mirror's status for the reason")
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
         """Do nothing, because the mirrors reload their secrets themselves."""
@@ -370,7 +371,7 @@ class ListenerApp:
         """Return the event stream."""
         client = self.hub.join()
         if client is None:
-            raise HTTPException(503, "too many pages are open; close one")
+            raise HTTPException(503, "too many pages are open; close one of them")
         return EventStream(self.hub, client, {CSRF_HEADER: self.csrf_token})
 
     # -- actions ------------------------------------------------------------------------------
@@ -397,7 +398,7 @@ class ListenerApp:
             # Approve exactly what the user saw (promise 5): a changed list is refused.
             held, version = await self.views.held(mirror, kind), str(payload.get("version", ""))
             if not held.count or not hmac.compare_digest(held.version.encode(), os.fsencode(version)):
-                raise HTTPException(409, "the list has changed since you saw it; review it again")
+                raise HTTPException(409, "the list has changed since you last saw it; review it again")
             args |= {"holds": list(held.holds), "by": "page"}
         await self._in_time(self._run_query(partial(self._post, verb, mirror, args)))
         return _accepted(verb, mirror)
@@ -452,7 +453,7 @@ class ListenerApp:
             if installation.only:
                 # The daemon would continue with the mirror, because it refuses a config without one.
                 command = installation.command_line(f"remove {mirror}")
-                raise UsageError(f"kbsync was started with --mirror; stop it, then run: {command}")
+                raise UsageError(f"kbsync was started with --mirror; stop kbsync, then run: {command}")
             self._removals.check(mirror, names)
             # If the config can't be edited, nothing may be deleted.
             remove_mirror(config_path, os.environ, mirror, installation.command_line, writes=not deletes)
@@ -474,7 +475,7 @@ class ListenerApp:
         expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
         # A user of the page doesn't know the daemon's working directory.
         if not expanded.startswith("/"):
-            raise UsageError(f"{typed} is not a full path; begin it with / or ~/")
+            raise UsageError(f"{typed} is not a full path; start it with / or ~/")
         if fault := folder_fault(expanded):
             raise UsageError(fault)
         folder = Path(os.path.normpath(expanded))
@@ -524,7 +525,7 @@ class ListenerApp:
         # own name.
         hosts = (headers.get("host"), headers.get("x-forwarded-host"))
         if origin is not None and site is None and origin.partition("://")[2] not in hosts:
-            why = "the request comes from another origin; a proxy must pass Host on or set X-Forwarded-Host"
+            why = "the request comes from another origin; a proxy must forward Host or set X-Forwarded-Host"
             raise HTTPException(403, why)
         if not hmac.compare_digest(headers.get(CSRF_HEADER, "").encode(), self.csrf_token.encode()):
             raise HTTPException(
@@ -570,7 +571,7 @@ class ListenerApp:
             raise HTTPException(404, "the mirror has no such file")
         installation, run = self._mirrors.installation, self._runs.get(name)
         if run is None:
-            raise Unavailable("the mirror isn't running at the moment; try again")
+            raise Unavailable("the mirror isn't running right now; try again")
         configured, has_config = identities_of(installation.config), installation.config.path is not None
         context = CommandContext(configured, installation.command_line, at_work=True, has_config=has_config)
         async with self._mirrors.target(installation.mirror(name)) as target:
@@ -588,7 +589,7 @@ class ListenerApp:
         """
         run = next(iter(self._runs.values()), None) if mirror is None else self._runs.get(mirror)
         if run is None:
-            raise StateError("the mirror isn't running at the moment; try again")
+            raise StateError("the mirror isn't running right now; try again")
         await run.store.write(lambda tx: change(tx, run.id, run.clock.wall()))
         await asyncio.to_thread(wake, self._state_dir)
 

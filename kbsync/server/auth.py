@@ -25,8 +25,8 @@ CONTENT_SECURITY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The page runs only its own script and connects only to this listener; names and texts never become
-markup."""
+"""The page runs only its own script and connects only to this listener, and names and texts are never treated
+as markup."""
 
 _ALWAYS = (
     (b"connection", b"close"),
@@ -86,16 +86,16 @@ class AccessControl:
             # With `Basic`, a browser would open its own dialog on top of the page.
             is_program = is_api or path == ASSISTANTS
             scheme = 'Bearer realm="kbsync"' if is_program else 'Basic realm="kbsync", charset="UTF-8"'
-            why = "send the token: http.token in the config, or $KBSYNC_MCP_TOKEN for kbsync mcp\n"
+            why = "send the token, which is http.token in the config, or $KBSYNC_MCP_TOKEN for kbsync mcp\n"
             return PlainTextResponse(why, 401, {"www-authenticate": scheme})
         # A page that poses as this machine (DNS rebinding) sends its own host name.
         if is_loopback(host_of(host)):
             return None
-        return PlainTextResponse("this listener accepts only this machine's names in the Host header\n", 403)
+        return PlainTextResponse("the Host header must contain one of this machine's own names\n", 403)
 
 
 def shows_token(authorization: str, token: Secret) -> bool:
-    """Return whether the request has the token: as a bearer token, or as the password for any user name,
+    """Return whether the request has the token: as a bearer token, or as the password for any username,
     which is how browsers send it.
     """
     scheme, _, value = authorization.partition(" ")

@@ -25,7 +25,7 @@ PATIENCE = 1.0
 """Seconds to wait for a body; the service waits two seconds for the response."""
 
 MAX_WAITING = 1000
-"""Maximum number of a mirror's documents waiting for a check; the usual polling covers the others."""
+"""Maximum number of a mirror's documents that may wait for a check; the usual polling covers the others."""
 
 EVERY = 1.0
 """Seconds between two deliveries."""

@@ -16,10 +16,10 @@ from kbsync.search import find_passage
 from kbsync.server.auth import host_of
 
 PART = 50_000
-"""Length of one part of a text, in characters."""
+"""Length of one part of a document's text, in characters."""
 
 LEAD = 1500
-"""Number of characters to show before a passage."""
+"""Number of characters of context to show before a passage."""
 
 CHECK_SECONDS = 0.5
 """Maximum number of seconds to wait for a folder: a dead network mount never responds."""

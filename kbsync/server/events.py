@@ -19,7 +19,7 @@ from kbsync.errors import StateError
 MAX_CLIENTS = 16
 POLL_EVERY = 1.0
 RESEND_EVERY = 30.0
-"""Seconds after which kbsync sends an event even without changes, in case a page is out of date."""
+"""Seconds after which kbsync sends an event even if nothing has changed, in case a page is out of date."""
 
 HEARTBEAT = 1.0
 """Maximum number of seconds between two messages; after a longer silence, a page assumes that kbsync is
@@ -27,7 +27,7 @@ gone."""
 
 SLOWEST = 10.0
 ABORT = "kbsync.abort"
-"""Key in a request's scope for the function that closes its connection at once."""
+"""The key in a request's scope for the function that closes its connection immediately."""
 
 Frame = Callable[[], Awaitable[Mapping[str, Any]]]
 News = Callable[[], Awaitable[object]]

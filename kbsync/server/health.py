@@ -25,7 +25,7 @@ from kbsync.state.mirrors import Halt
 
 PATIENCE = 2.0
 FRESH = 1.0
-"""Seconds for which a result is cached, however many clients ask."""
+"""Seconds for which a result is cached, no matter how many clients ask for it."""
 UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 
@@ -90,7 +90,7 @@ class HealthRoutes:
         """Return 200 while the mirrors' loop runs, otherwise 503."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
-        return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
+        return PlainTextResponse(f"the event loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
 
     async def readiness(self, _request: Request) -> Response:
         """Return 200 once every mirror has finished its first pass and none is halted; otherwise 503 with the
@@ -104,7 +104,7 @@ class HealthRoutes:
         try:
             mirrors = await asyncio.shield(self._check)
         except TimeoutError:
-            why = f"the mirrors' loop did not respond within {PATIENCE:.0f} s"
+            why = f"the mirrors' event loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
         if not mirrors:
             # Before the mirrors start, and while the state can't be opened.

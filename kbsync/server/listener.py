@@ -157,8 +157,8 @@ class ServerThread:
 
 
 _FIXES = {
-    errno.EADDRINUSE: "is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows",
-    errno.EADDRNOTAVAIL: "is not an address of this machine; choose one that ip addr shows, or 127.0.0.1",
+    errno.EADDRINUSE: "is in use; choose another port, or stop the program shown by ss -ltnp 'sport = :{}'",
+    errno.EADDRNOTAVAIL: "is not an address of this machine; choose one shown by ip addr, or 127.0.0.1",
     errno.EACCES: "is not allowed for this user; choose port 1024 or higher",
 }
 
@@ -172,8 +172,8 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise UsageError(
-            f"http.listen: {host} is not a name of this machine ({error.strerror or error}); use an "
-            "address, such as 127.0.0.1"
+            f"http.listen: {host} does not name this machine ({error.strerror or error}); use an address "
+            "such as 127.0.0.1"
         ) from error
     with ExitStack() as opened:
         sockets = []
@@ -184,7 +184,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 address_host, number = str(address[0]), str(address[1])
                 address_host = f"[{address_host}]" if family == socket.AF_INET6 else address_host
-                fix = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another"
+                fix = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another address"
                 fix = _FIXES.get(error.errno or 0, fix).format(number)
                 raise UsageError(f"http.listen: {address_host}:{number} {fix}") from error
             sockets.append(opened.enter_context(listening))

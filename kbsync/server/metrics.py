@@ -63,15 +63,16 @@ class MetricFigures:
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, for a Prometheus registry."""
         documents = _gauge("kbsync_documents", "A mirror's files by state.", "mirror", "state")
-        about = "How long the longest-waiting file has been waiting; 0 if none waits."
+        about = "How long the longest-waiting file has been waiting; 0 if no file is waiting."
         oldest = _gauge("kbsync_oldest_pending_seconds", about, "mirror")
-        about = "1 while a mirror is halted for this reason."
+        about = "1 while the mirror is halted for this reason."
         halted = _gauge("kbsync_halted", about, "mirror", "reason")
-        about = "Time of the last comparison of the whole folder; absent before the first."
+        about = "Time of the last full comparison of the folder; absent before the first one."
         last_pass = _gauge("kbsync_last_pass_timestamp_seconds", about, "mirror")
         paused = _gauge("kbsync_paused", "1 while the mirror is paused.", "mirror")
         about = (
-            "Time at which the mirror's pause ends by itself, by reason; absent if only a user can end it."
+            "Time at which the mirror's pause ends automatically, by reason; absent if only a user can end "
+            "it."
         )
         paused_until = _gauge("kbsync_paused_until_timestamp_seconds", about, "mirror", "reason")
         about = "Passages with and without a better vector; absent if the better extra isn't installed."
@@ -112,17 +113,17 @@ class MetricFigures:
 
         freshness = HistogramMetricFamily(
             "kbsync_freshness_seconds",
-            "Time from the end of the settle time until a file is searchable.",
+            "Time from when a file has settled until it is searchable.",
             labels=("mirror",),
         )
         for name, times in self.counted.freshness.items():
             freshness.add_metric((name,), _buckets(times.bounds, times.buckets), times.sum)
-        about = "Duration of the last comparison of a whole folder."
+        about = "Duration of the last full comparison of a folder."
         passes = _gauge("kbsync_pass_seconds", about, "mirror")
         for name, seconds in self.counted.pass_seconds.items():
             passes.add_metric((name,), seconds)
         yield from (freshness, passes)
-        about = "Time since the mirrors' loop last ran."
+        about = "Time since the mirrors' event loop last ran."
         yield GaugeMetricFamily("kbsync_loop_silence_seconds", about, value=self.silence)
         about = "Always 1; the labels identify the build."
         built = _gauge("kbsync_build_info", about, "version", "revision")

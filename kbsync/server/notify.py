@@ -37,8 +37,7 @@ GATHER = 5.0
 
 EVERY, SELDOM = 60.0, 3600.0
 """Minimum seconds between two notifications of the same kind about a mirror, and maximum seconds between
-retries while delivery fails.
-"""
+retries while delivery is failing."""
 
 NAMED = 20
 """Maximum number of failed documents that a notification lists; the others are only counted."""
@@ -92,7 +91,8 @@ class Notice:
                 text = f"{format_count(self.count, 'document')} failed"
                 if self.documents:
                     text += f", first {self.documents[0].path}: {self.documents[0].reason}"
-                text += f"; fix: {self.fix}" if self.fix else "; kbsync will try again when a file changes"
+                then = f"fix: {self.fix}" if self.fix else "kbsync will try again when a file changes"
+                text = f"{text}; {then}"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":
@@ -219,7 +219,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         async with asyncio.timeout(limit):
             await process.communicate(body)
     except TimeoutError:
-        raise Undelivered(f"it took longer than {limit:g} s and was killed") from None
+        raise Undelivered(f"it ran for more than {limit:g} s and was killed") from None
     finally:
         if process.returncode is None:
             await _end_group(process)
@@ -257,8 +257,8 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
                 status = answer.status_code
     except connection.UnusableProxyError:
         raise Undelivered(
-            "the proxy in the environment (ALL_PROXY and the like) cannot be used: its URL must "
-            "begin with http:// or https://"
+            "the proxy from the environment (ALL_PROXY or similar) cannot be used: its URL must begin with "
+            "http:// or https://"
         ) from None
     except (TimeoutError, httpx.TimeoutException):
         raise Undelivered(f"no response within {limit:g} s") from None
@@ -289,9 +289,8 @@ class Notifications:
         self._config: NotifyConfig | None = None
         self._pending = PendingNotices()
         self._failing: set[str] = set()
-        """The routes (command or POST) whose last delivery failed. kbsync logs a failure only once, until the
-        route works again.
-        """
+        """The routes (command or POST) whose last delivery failed. kbsync logs a failure only once until the
+        route works again."""
         self._changed = asyncio.Event()
 
     def switch_to(self, config: NotifyConfig | None) -> None:

@@ -46,8 +46,9 @@ class RemovalQueue:
 
     def __init__(self) -> None:
         self.current: Mapping[str, MirrorRemoval] = {}
-        """Requested, running and failed removals by mirror. Replaced on each change, so any thread may read
-        it.
+        """Requested, running and failed removals by mirror.
+
+        Each change replaces the mapping, so any thread may read it.
         """
         self.has_requests = asyncio.Event()
         self._requested: list[str] = []
@@ -65,7 +66,7 @@ class RemovalQueue:
         if mirror in running:
             raise UsageError(f"{mirror} is already being removed")
         if running and not set(configured) - running - {mirror}:
-            why = "the other mirrors are being removed, and a config needs at least one"
+            why = "the other mirrors are being removed, and a config needs at least one mirror"
             raise UsageError(f"{why}; add another folder first")
 
     def take(self) -> Sequence[str]:

@@ -48,7 +48,7 @@ class HintSet:
         self._limit = limit
         self._waiting: OrderedDict[tuple[HintKind, str], Hint] = OrderedDict()
         self.overflowed = False
-        """Hints were dropped: only a scan of the whole folder finds their changes."""
+        """Whether hints were dropped, so that only a scan of the whole folder can find their changes."""
 
     def add(self, hint: Hint) -> None:
         """Add `hint` unless it is already known or covered. If there are too many, drop all and set

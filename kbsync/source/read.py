@@ -42,7 +42,7 @@ class Spooled:
         `close`.
         """
         if self._content is None:  # an empty stream would be mistaken for an empty file
-            raise ValueError(f"this copy of {self.size} bytes was closed")
+            raise ValueError(f"this copy of {self.size} bytes has already been closed")
         if isinstance(self._content, bytes):
             return io.BytesIO(self._content)
         return Path(f"/proc/self/fd/{self._content}").open("rb")
@@ -70,7 +70,7 @@ class Spool:
         """
         self.size = 0
         self.prefix = ""
-        """The digest of the first `mark` bytes, if the file has that many."""
+        """The digest of the first `mark` bytes if the file has that many."""
         self._path = path
         self._folder = folder
         self._mark = mark
@@ -106,11 +106,11 @@ class Spool:
                 while unwritten:
                     unwritten = unwritten[os.write(self._fd, unwritten) :]
         except OSError as error:
-            fix = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
-            raise StateError(
-                f"{self._folder}: can't keep a copy of {self._path!r} while it is sent "
-                f"({error_words(error)}){fix}"
-            ) from error
+            reason = (
+                f"{self._folder}: can't keep a copy of {self._path!r} while sending it ({error_words(error)})"
+            )
+            fix = "free some space there or move state_dir"
+            raise StateError(reason if error.errno in SHORTAGES else f"{reason}; {fix}") from error
         self._pieces.clear()
 
     def finish(self, stamp: Stamp) -> Spooled:
@@ -145,13 +145,13 @@ def _nameless_file(folder: Path) -> int:
 
 PIECE = 1024 * 1024
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-"""O_NONBLOCK, because a FIFO in place of the file must not block kbsync."""
+"""Flags for opening a file. O_NONBLOCK, because a FIFO in its place must not block kbsync."""
 
 BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Maximum number of reads to find a moment without writes in a file that never goes quiet."""
+"""Maximum number of reads while looking for a moment without writes in a file that never stops changing."""
 
 
 @dataclass(frozen=True, slots=True)

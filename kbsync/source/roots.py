@@ -113,8 +113,8 @@ UNKNOWN = "unknown"
 point."""
 
 _FIXES = {
-    errno.EACCES: "let the user that runs kbsync read it",
-    errno.EPERM: "let the user that runs kbsync read it",
+    errno.EACCES: "give the user that runs kbsync read access",
+    errno.EPERM: "give the user that runs kbsync read access",
     errno.EIO: "check the disk and the kernel log",
     errno.ESTALE: "mount its file system again",
     errno.ENOTCONN: "mount its file system again",
@@ -125,7 +125,7 @@ _FIXES = {
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors for which the file itself isn't to blame."""
+"""Errors that aren't the fault of the file itself."""
 
 
 class RootError(KbsyncError):
@@ -148,7 +148,7 @@ def identify(root: Path) -> RootIdentity:
             is_mount = mount is not None and mount.point == os.path.realpath(root)
             mounted = identify_mount(fd, mount) if mount is not None and is_mount else ""
     except FileNotFoundError as error:
-        advice = "mount it, or correct `folder` in the config or --folder if it moved"
+        advice = "mount it, or if it has moved, correct `folder` in the config or --folder"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
         raise RootError(f"{root}: not a directory; correct `folder` in the config or --folder") from error
@@ -167,7 +167,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     if stored.is_mount != current.is_mount:
         return "it is no longer a mount point" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != current.fs_type:
-        return f"it was on a file system of type {stored.fs_type} and is now on {current.fs_type}"
+        return f"it was on a file system of type {stored.fs_type} and is now on one of type {current.fs_type}"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
         return "it is a different folder with the same name"
     # On every disk of one type the top folder has the same inode number.
@@ -279,7 +279,7 @@ class FolderStack:
                 status = os.fstat(fd)
                 if (status.st_dev, status.st_ino) != self._identities[level]:
                     os.close(fd)
-                    raise OSError(errno.ESTALE, "it was moved while it was being scanned")
+                    raise OSError(errno.ESTALE, "the folder was moved while it was being scanned")
                 self._fds[level] = fd
                 self._let_go(level - self.HELD)
         return self._fds[depth]
@@ -298,5 +298,5 @@ def error_words_at(error: OSError) -> str:
     Raises ShortageError if the path isn't to blame, since nothing is known about it then.
     """
     if error.errno in SHORTAGES:
-        raise ShortageError(f"can't check any file just now: {error_words(error)}") from error
+        raise ShortageError(f"can't check any files right now: {error_words(error)}") from error
     return error_words(error)

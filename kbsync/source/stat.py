@@ -60,7 +60,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
         with opened_root(root) as root_fd:
             status = os.fstat(root_fd)
             if identity and (status.st_dev, storable_inode(status.st_ino)) != (identity.dev, identity.ino):
-                return _unknown(f"{root} is not the same folder as when watching began")
+                return _unknown(f"{root} is no longer the same folder as when watching began")
             folder, _, name = path.rpartition("/")
             try:
                 with opened_folder(root_fd, folder) as fd:
@@ -202,7 +202,7 @@ def _mounts_over(path: str, mounted: Collection[str]) -> set[str]:
 def _check_mounts(path: str, stored: Mapping[str, str], mounted: Mapping[str, str]) -> PathStat | None:
     current = _mounts_over(path, mounted)
     if unmounted := stored.keys() - current:
-        return _unknown(f"{min(unmounted)} was a mount point and is not mounted")
+        return _unknown(f"{min(unmounted)} was a mount point, but nothing is mounted there now")
     if new := current - stored.keys():
         return _unknown(f"something is mounted over {min(new)}")
     replaced = {point for point in current if not is_same_mount(stored[point], mounted[point])}

@@ -62,17 +62,18 @@ POLL_SHARE = 20.0
 twentieth of a core.
 """
 TRY_AGAIN = 600.0
-"""Seconds to wait, after the system refused more watches, before requesting events again."""
+"""Seconds to wait before requesting events again after the system has refused more watches."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
 MAX_CHECK_SECONDS = 5.0
-"""Time limit for checking the folder, because a dead network mount never answers."""
+"""Time limit for checking the folder, because a dead network mount never responds."""
 
 FREE_FAILURES = 3
-"""Maximum number of failures after which another observer starts at once; beyond that, the pauses grow."""
+"""Maximum number of failures after which another observer starts immediately; beyond that, the pauses
+grow."""
 FAILURE_COUNTS = 600.0
-"""Seconds for which a failure counts, and the longest pause after a failure."""
+"""Seconds for which a failure counts, and maximum pause after a failure."""
 
 _STOP_SECONDS = 15.0
 _JOIN_SECONDS = 5.0
@@ -233,7 +234,7 @@ class Watch:
         """Return the problem with the watch, if any. This is cheap, and checks the likeliest cause first."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
-            kind, words = ProblemKind.OVERFLOW, "more changed at once than the kernel can queue"
+            kind, words = ProblemKind.OVERFLOW, "more paths changed at once than the kernel can queue"
         elif observer is not None and observer.reader.reached_watch_limit:
             kind, words = ProblemKind.WATCH_LIMIT, "the kernel's limit on watched directories is reached"
         elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
@@ -371,10 +372,10 @@ class Watcher:
         self._started = False
         self._watch: Watch | None = None
         self.identity: RootIdentity | None = None
-        """The watched folder; None while it can't be checked, and then nothing may be deleted.
+        """The identity of the watched folder; None while it can't be checked, when nothing may be deleted.
 
-        After ROOT_CHANGED it is the new folder's: the caller decides whether that folder may replace the old
-        one, as after a mount, or is an empty mount point.
+        After ROOT_CHANGED it is that of the new folder: the caller decides whether that folder may replace
+        the old one, as after a mount, or is an empty mount point.
         """
         self.rescan_reason = ""
         """The reason for a rescan; empty if none is needed."""
@@ -460,7 +461,7 @@ class Watcher:
                 # A watch covers neither a disk mounted later nor the folder below an unmounted one.
                 await self._close()
                 await self._open()
-                self.want_rescan(f"{self._root}: a disk was mounted or unmounted in it")
+                self.want_rescan(f"{self._root}: a disk was mounted or unmounted in this folder")
                 return []
             if self._try_at is not None and self._machine.clock() >= self._try_at:
                 await self._open()

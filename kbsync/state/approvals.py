@@ -15,8 +15,8 @@ DELETIONS, RENEWALS = "deletions", "renewals"
 """Kinds of holds."""
 
 COLLECTING, RELEASED, PENDING_APPROVAL = "collecting", "released", "asked"
-"""States of a hold: its deletions are still being collected, are carried out without approval, or wait for
-approval."""
+"""States of a hold: its deletions are still being collected, are being carried out without approval, or are
+waiting for approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,4 +181,4 @@ _HELD = (
     "FROM recipe_change c JOIN upload u ON u.mirror = c.mirror AND u.wanted_recipe = c.recipe"
     " AND u.wanted_recipe <> '' AND u.state = 5 WHERE c.mirror = ? AND c.hold = ?"
 )
-"""The serving documents that a hold on recipes covers."""
+"""The serving documents that a hold on renewals covers."""

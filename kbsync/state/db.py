@@ -22,8 +22,10 @@ from kbsync.permissions import open_private
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
-"""Milliseconds to wait for readers while other writes are waiting: longer than a search on a slow machine
-takes."""
+"""Milliseconds to wait for readers while other writes are waiting.
+
+A search takes less, even on a slow machine.
+"""
 
 _NOT_FOR_ALL = 0o027
 
@@ -150,13 +152,14 @@ def _set_up(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
-DISK_FULL = "the disk is full; free some space, and a running kbsync will continue by itself"
+DISK_FULL = "the disk is full; free some space, and a running kbsync will continue automatically"
 MIN_FREE_BYTES = 65_536
-"""Free bytes below which a disk counts as full: a commit of the state may need that many."""
+"""Number of free bytes below which a disk counts as full, because a commit of the state may need that
+many."""
 
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 WRITE_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-"""Flags for a file given as a URI, because `apsw` takes no path with bytes that are not UTF-8."""
+"""Flags for opening a file by URI, because `apsw` doesn't accept a path with bytes that are not UTF-8."""
 
 
 @contextmanager
@@ -176,7 +179,7 @@ def state_errors(path: Path) -> Iterator[None]:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.NoMemError as error:
         raise StateError(
-            f"{path}: out of memory; a running kbsync will continue by itself when memory is free"
+            f"{path}: out of memory; free some memory, and a running kbsync will continue automatically"
         ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: {io_failure(error)}") from error
@@ -205,7 +208,7 @@ def _fix_for_closed(path: Path) -> str:
     if lacks_inodes(path):
         return (
             "its file system has no free inodes (df -i); free some, and a running kbsync will continue "
-            "by itself"
+            "automatically"
         )
     return "check its owner and mode"
 
@@ -287,5 +290,7 @@ class DamagedError(StateError):
     the fix."""
 
     def __init__(self, damage: str) -> None:
-        super().__init__(f"{damage}; the next start of kbsync will set it aside and create a new one")
+        super().__init__(
+            f"{damage}; the next time kbsync starts, it will set this file aside and create a new one"
+        )
         self.what = damage

@@ -264,7 +264,7 @@ _MISSED = (
     "FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
     " WHERE e.presence = 1 AND f.mirror = ?"
 )
-"""Files that one check didn't find."""
+"""Files that were missing in one check."""
 _READ_WITH_INO = (
     f"SELECT f.path, e.name FROM {_BY_INO} WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"  # noqa: S608
 )

@@ -31,8 +31,10 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state {_PROVEN})"
 )
-"""Rows of documents that no mirror has adopted since. Once adopted, only the mirror's row proves that a
-document is ours."""
+"""Rows of documents that no mirror has adopted since.
+
+Once a document has been adopted, only that mirror's row proves that it is ours.
+"""
 
 
 class Forgotten(Table):

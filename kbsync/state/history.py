@@ -15,10 +15,10 @@ from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 
 MAX_ENTRIES = 100_000
-"""Maximum number of entries in a state."""
+"""Maximum number of history entries in a state."""
 
 RETENTION = 30 * 86400.0
-"""Number of seconds to keep an entry."""
+"""Number of seconds to keep a history entry."""
 
 
 class HistoryEvent(StrEnum):

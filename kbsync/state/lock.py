@@ -27,12 +27,11 @@ others."""
 
 
 _TASK = "task"
-"""The text that a process writes into the lock file if it holds the lock for one task only, such as a single
-pass.
-"""
+"""The text that a process writes to the lock file if it holds the lock for only one task, such as a single
+pass."""
 
 _ONLY = "mirror="
-"""The text before the name of each mirror in the lock file, if the process was limited to some mirrors."""
+"""The text before the name of each mirror in the lock file if the process was limited to some mirrors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,7 @@ def _namespace() -> str:
 
 
 NOT_OURS = ("lost+found",)
-"""Top-level names that belong not to kbsync but to a disk mounted there."""
+"""Top-level names that belong to a disk mounted there, not to kbsync."""
 
 
 def user_of(state_dir: Path) -> str:

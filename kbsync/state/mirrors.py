@@ -259,7 +259,7 @@ class MirrorFact(StrEnum):
 
 
 DAEMON = 0
-"""The owner of facts about the daemon; the ids of mirrors and bindings begin at 1."""
+"""The owner of facts about the daemon; the ids of mirrors and bindings start at 1."""
 
 
 class DaemonFact(StrEnum):
@@ -297,7 +297,7 @@ class Meta(Table):
 
 
 MAX_PAUSE = 366 * 86400.0
-"""Maximum length, in seconds, of a pause that ends by itself."""
+"""Maximum length, in seconds, of a pause that ends automatically."""
 
 
 @dataclass(frozen=True, slots=True)

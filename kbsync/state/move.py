@@ -46,7 +46,7 @@ def obstacle(source: Path, state: Path, name: str) -> str:
     return (
         ""
         if conflict is None
-        else f"the state in {state.parent} already has a mirror {conflict} with its name or folder"
+        else f"the state in {state.parent} already has a mirror, {conflict}, with the same name or folder"
     )
 
 

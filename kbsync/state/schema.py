@@ -28,7 +28,7 @@ BEGIN
     WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest AND state = 7;
 END;
 """
-"""When the last upload of a text ends, makes the deletions of documents with that text due."""
+"""When the last upload of a text ends, makes deletions of documents with that text due."""
 
 OUTDATED_DIGESTS = """
 CREATE TRIGGER files_added AFTER INSERT ON entry BEGIN
@@ -166,12 +166,12 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
 IDENTITIES_OF_MOUNTS = """
 ALTER TABLE folder ADD COLUMN mount TEXT NOT NULL DEFAULT '';
 """
-"""Adds which disk is mounted at a mount point, so that a different disk in its place is noticed."""
+"""Records which disk is mounted at a mount point, so that a different disk in its place is noticed."""
 
 IDENTITIES_OF_ROOTS = """
 ALTER TABLE mirror ADD COLUMN root_mount TEXT NOT NULL DEFAULT '';
 """
-"""Adds which disk is mounted at a mirror's folder."""
+"""Records which disk is mounted at a mirror's folder."""
 
 DIGESTS_OF_FILES = f"""
 ALTER TABLE folder ADD COLUMN files_digest BLOB;
@@ -260,9 +260,11 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
     if 0 < version < OLDEST:
         raise DamagedError(f"{path} was written by kbsync before its first release")
     if (existing and not version) or not required <= existing:
-        raise DamagedError(f"{path} is not a kbsync state, or lacks some of its tables")
+        raise DamagedError(f"{path} is not a kbsync state file, or lacks some of its tables")
     if version > VERSION:
-        raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
+        raise UsageError(
+            f"{path} was written by a newer kbsync; use that version, or choose another --state-dir"
+        )
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:

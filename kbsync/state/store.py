@@ -107,7 +107,9 @@ class StateStore:
         return future
 
     def _closed(self) -> StateError:
-        return StateError(f"{self.path} is closed; the next start will find unrecorded changes again")
+        return StateError(
+            f"{self.path} is closed; kbsync will find any unrecorded changes again when it next starts"
+        )
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the reading connection, outside the event loop. Raises `StateError`."""

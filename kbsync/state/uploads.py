@@ -42,13 +42,13 @@ UNSURE_BATCH = 10_000
 SMALL_BATCH = 100
 
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
-"""Columns that `save` skips, because they never change (`path`: only by `move` and `give`); most are
+"""Columns that `save` skips because they never change (`path` changes only in `move` and `give`); most are
 indexed."""
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _TEXTS = tuple(COLUMNS.index(c) for c in ("path", "label", "name", "reason", "code"))
-"""Columns whose values come from the disk or a service, so they may contain anything."""
+"""Columns whose values come from the disk or from a service, so they may contain anything."""
 
 _ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
     (COLUMNS.index(column), {member.value: member for member in kind})
@@ -522,15 +522,14 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States in which a path may have only one row: each with the condition for a conflict, and the change to the
-former mirror's row.
-"""
+"""States in which a path may have only one row, each with the condition for a conflict and the change to the
+former mirror's row."""
 
 _IN_BASE = (
     "IN (SELECT other.id FROM binding mine JOIN binding other ON other.target = mine.target"
     " AND other.address = mine.address AND other.base = mine.base WHERE mine.id = ?)"
 )
-"""The condition that a binding is of the same base as another one, regardless of the prefix."""
+"""The condition that a binding belongs to the same base as another one, regardless of the prefix."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated verbatim so that SQLite uses the index."""

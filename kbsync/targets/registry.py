@@ -31,8 +31,9 @@ ROWS = {
 target."""
 
 WITH_DOCUMENT_SETTINGS = ("zhipu", "gptbots")
-"""The types whose block has `document_settings`. Because they are listed here, a config with `documents`
-loads no other block.
+"""The types whose block has `document_settings`.
+
+They are listed here so that a config with `documents` doesn't load the other blocks.
 """
 
 

@@ -29,7 +29,11 @@ def halt(
 
 
 MIRRORS = (
-    halt("gone", "folder-missing", "{folder}: the folder is missing; mount it, or correct `folder`"),
+    halt(
+        "gone",
+        "folder-missing",
+        "{folder}: the folder is missing; mount it, or if it has moved, correct `folder`",
+    ),
     halt(
         "unmounted",
         "folder-missing",
@@ -59,8 +63,7 @@ MIRRORS = (
     halt(
         "sealed",
         "index-read-only",
-        "the index in {base} cannot be written (permission denied); "
-        "check that folder's owner, mode and mount",
+        "the index in {base} cannot be written (permission denied); check the folder's owner, mode and mount",
         fix="ls -ld {base}",
     ),
     Trouble(
@@ -83,8 +86,8 @@ MIRRORS = (
             "odd.bin: explicitly included but not accepted",
             "large.md: 1,001 bytes, over the limit of 1,000 bytes",
             "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an older version is still searchable",
-            "shut.md: cannot be read: permission denied; let the user that runs kbsync read it",
-            "closed/: cannot be listed: permission denied; let the user that runs kbsync read it",
+            "shut.md: cannot be read: permission denied; give the user that runs kbsync read access",
+            "closed/: cannot be listed: permission denied; give the user that runs kbsync read access",
         ),
         "kbsync retry",
     ),
@@ -96,7 +99,7 @@ MIRRORS = (
         "the account has 10 B left of 10 B",
         "0~",
         "needs",
-        "delete documents there or get more space",
+        "delete documents at the service, or get more space",
     ),
     halt("unknown", "knowledge-base-missing", "1999999999999999999", "kb list"),
     halt(
@@ -115,7 +118,7 @@ MIRRORS = (
     halt(
         "stuck",
         "target-stuck",
-        "5 documents in a row were accepted and none was searchable after 2 s",
+        "5 documents in a row were accepted, but none was searchable after 2 s",
         fix="kbsync retry --mirror stuck",
     ),
     Trouble(

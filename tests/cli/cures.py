@@ -39,8 +39,8 @@ _COMMAND = re.compile(rf"\bkbsync (?:--once|{'|'.join(COMMANDS)})\b|`[a-z]+ -")
 """A command of ours, or another program's in a sentence."""
 
 _HANDED_ON = re.compile(
-    r"(; (cure|fix|then|restore its owner|reinstall its parsers with): |reinstall it: |kbsync )?\{\}"
-    r"|#|\{\"version|kbsync: "
+    r"((; )?(cure|fix|then|restore its owner|reinstall the parser packages with): |reinstall it: |"
+    r"kbsync )?\{\}|#|\{\"version|kbsync: "
 )
 """Texts that show a fix from elsewhere, the config that `init` writes, and JSON."""
 

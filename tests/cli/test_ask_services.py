@@ -226,7 +226,7 @@ def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskSandbox) ->
     for how in ([], ["--whole"]):
         with_model.play("stream", reason="length")
         ran = with_model.sandbox.run("ask", QUESTION, *how)
-        assert (ran.code, "exceeds the model's output limit" in ran.err) == (4, True)
+        assert (ran.code, "reached the model's output limit" in ran.err) == (4, True)
 
 
 # -- servers with their own answers --------------------------------------------------------------------------

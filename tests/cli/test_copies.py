@@ -157,7 +157,11 @@ def test_init_takes_over_the_state_of_documents_in_the_same_base(service_mirror:
     target = service_mirror.base.target
     url = ("--base-url", target["base_url"], "--base", target["knowledge_id"])
     ran = service_mirror.run("init", "docs", "--target", target["type"], *url)
-    assert (ran.code, "moved here; nothing is reindexed" in ran.out, "forget" in ran.out) == (0, True, False)
+    assert (ran.code, "moved here; nothing will be reindexed" in ran.out, "forget" in ran.out) == (
+        0,
+        True,
+        False,
+    )
     assert not trial(service_mirror.sandbox).exists()
     service_mirror.check_unchanged()
 
@@ -168,7 +172,7 @@ def test_new_config_keeps_the_options_remembered_for_the_folder(
     service_mirror: ServiceMirror, command: str
 ) -> None:
     ran = service_mirror.run(command, "docs")
-    assert (ran.code, "moved here; nothing is reindexed" in ran.out) == (0, True), ran.err
+    assert (ran.code, "moved here; nothing will be reindexed" in ran.out) == (0, True), ran.err
     assert "8 documents" in ran.out  # as `init` counts them, without the excluded one
     assert service_mirror.base.target["api_key"] not in service_mirror.sandbox.config.read_text()
     service_mirror.check_unchanged()
@@ -446,7 +450,7 @@ def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
     else:
         options, says = beside(folder_mirror, "other"), "docs is not in this config"
     if problem == "no state":
-        says = "no state records which mirror it belongs to"
+        says = "its mirror is unknown because the state is missing"
         for file in folder_mirror.state.glob("state.db*"):
             file.unlink()
     [check] = copies(folder_mirror, *options)
@@ -469,7 +473,7 @@ def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empt
     output = folder_mirror.run(*words_of(check["cure"]))
     assert (output.code, f"10 documents in {folder_mirror.state}/kb/docs" in output.err) == (2, True)
     ran = folder_mirror.run(*words_of(check["cure"]), "--yes")
-    assert ran.out == "10 documents of docs deleted; the mirror continues\n"
+    assert ran.out == "10 documents of docs deleted; the mirror itself was not changed\n"
     assert (copies(folder_mirror), traces(folder_mirror)) == ([], [])
     assert "previous knowledge base" not in folder_mirror.run("status").out
     second_pass = folder_mirror.run("--once", "--json").json
@@ -551,7 +555,7 @@ def test_reusing_an_earlier_base_finds_its_documents_again(sandbox: Sandbox) -> 
         ran = sandbox.run("--once", "--json").check_success()
         return ran.json["uploaded"], ran.json["deleted"], ran.json["mirrors"][0].get("note", "")
 
-    left = "documents remain in the previous knowledge base"
+    left = "documents are still in the previous knowledge base"
     assert pass_into("first") == (3, 0, "")
     assert pass_into("second") == (3, 0, f"3 {left}")
     (sandbox.docs / "0.md").unlink()

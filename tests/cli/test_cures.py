@@ -206,7 +206,7 @@ def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandb
 def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, terminal: Begin) -> None:
     flags = fill(sandbox)
     empty = sandbox.run("search", " ", *flags)
-    command = after(empty.err, "or type it: ")
+    command = after(empty.err, "or type one with: ")
     assert "-i needs a terminal" in paste(sandbox, command).err
     typing = terminal(sandbox, *words_of(command))
     typing.until("enter opens")
@@ -221,7 +221,7 @@ def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, termi
 def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuSandbox) -> None:
     flags = fill(zhipu)
     assert zhipu.run("kb", "app", "create", "helpdesk", *flags).code == 0
-    command = after(zhipu.run("ask", " ", *flags).err, "or type it: ")
+    command = after(zhipu.run("ask", " ", *flags).err, "or type one with: ")
     output = paste(zhipu, f"echo 'where is alpha' | {command}")
     assert (output.code, "a.md" in output.out) == (0, True), output.err
 
@@ -545,7 +545,7 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(sa
     "correct embedding.model, embedding.dimensions or *",
     "correct {}.base_url (the URL before {}) or {}.model",
     "set a valid {}.api_key (or api_key_file) in the config",
-    "set an embedding.api_key with access to the model in the config",
+    "in the config, set an embedding.api_key that has access to the model",
     "top up the account behind {}.api_key",
 )
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(sa
         ({"status": 402}, "quota", "top up the account behind embedding.api_key"),
         ({"code": "insufficient_quota"}, "quota", "top up the account behind embedding.api_key"),
         ({"status": 404}, "embedding-missing", "correct embedding.base_url (the URL before /embed"),
-        ({"status": 403}, "credentials", "set an embedding.api_key with access to the model in"),
+        ({"status": 403}, "credentials", "set an embedding.api_key that has access to the model"),
         ({}, "embedding-missing", "correct embedding.model, embedding.dimensions or"),
         (None, "embedding-dimensions", "correct embedding.dimensions or embedding.model"),
     ],
@@ -592,7 +592,7 @@ def test_system_error_names_the_path(tmp_path: Path, number: int) -> None:
     assert {sentence.partition("; ")[2] for sentence in errors} <= cures
 
 
-@proves("; free some inodes (df -i)")
+@proves("free some inodes (df -i)")
 def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -603,7 +603,7 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
 
 @proves(
     "check its owner and mode",
-    "its file system has no free inodes (df -i); free some, and a running kbsync will continue by itself",
+    "its file system has no free inodes (df -i); free some, and a running kbsync will continue automatically",
     "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 )
 @pytest.mark.parametrize(
@@ -643,12 +643,14 @@ def test_limit_on_file_sizes_is_not_called_a_failed_disk(sandbox: Sandbox, kilob
     assert sandbox.once()["uploaded"] == 1
 
 
-@proves("cannot be used ({}); choose another", "is not allowed for this user; choose port 1024 or higher")
+@proves(
+    "cannot be used ({}); choose another address", "is not allowed for this user; choose port 1024 or higher"
+)
 @pytest.mark.parametrize(
     ("number", "message"),
     [
         (errno.EACCES, "is not allowed for this user; choose port 1024 or higher"),
-        (errno.ENOBUFS, "cannot be used (no buffer space available); choose another"),
+        (errno.ENOBUFS, "cannot be used (no buffer space available); choose another address"),
     ],
 )
 def test_address_in_use_names_the_config_key(
@@ -680,7 +682,7 @@ IN_OTHER_ROOMS = {
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
     "index/postgres/store.py: upgrade this kbsync",  # tests.postgres.test_failures
     "server/auth.py: send the token*",  # tests.mcp.test_http
-    "source/read.py: ; free space there or move state_dir",  # tests.source.test_read
+    "source/read.py: free some space there or move state_dir",  # tests.source.test_read
     "state/lock.py: *",  # tests.security.test_owners
     "targets/postgres/target.py: install 'psycopg'",  # tests.postgres.test_bad_input
 }

@@ -364,7 +364,7 @@ def test_missing_or_broken_package_comes_with_its_install_command(
     with contextlib.closing(Parser(tmp_path, child=child)) as parser, pytest.raises(Unavailable) as broken:
         parser.parse("a.html", BytesBody(b"<p>words"))
     command = install_command("pypdfium2", "python-calamine", reinstall=True)
-    assert str(broken.value).endswith(f"reinstall its parsers with: {command}")
+    assert str(broken.value).endswith(f"reinstall the parser packages with: {command}")
     with (
         contextlib.closing(PageParser(tmp_path, child=child)) as parser,
         pytest.raises(Unavailable) as broken,
@@ -404,13 +404,13 @@ def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuSandbox
 
 
 @long
-@proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
+@proves("set proxy: in the config to an http proxy, or add {} to NO_PROXY")
 def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuSandbox) -> None:
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
     assert check_of(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
     zhipu.aim(url="https://kb.invalid:1")
     [check] = check_of(zhipu, "handbook: proxy", socks)()
-    assert check["detail"] == "ALL_PROXY names a SOCKS proxy, which kbsync cannot use"
+    assert check["detail"] == "ALL_PROXY is set to a SOCKS proxy, which kbsync cannot use"
     assert "kb.invalid" in check["cure"]
     assert check_of(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
 
@@ -442,7 +442,7 @@ def listen(sandbox: Sandbox, address: str) -> None:
 
 
 @long
-@proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows")
+@proves("is in use; choose another port, or stop the program shown by ss -ltnp 'sport = :{}'")
 def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     sandbox.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -450,17 +450,19 @@ def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
         listen(sandbox, f"127.0.0.1:{port}")
         ran = sandbox.run()
         assert (ran.code, ran.out, "is in use" in ran.err, "daemon." in ran.err) == (2, "", True, False)
-        command = found_by(sandbox, "listener")["detail"].partition("stop the program that ")[2]
-        named = paste(sandbox, command.removesuffix(" shows"))
+        command = found_by(sandbox, "listener")["detail"].partition("stop the program shown by ")[2]
+        named = paste(sandbox, command)
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)
     assert found_by(sandbox, "listener")["result"] == "ok"
 
 
-@proves("is not an address of this machine; choose one that ip addr shows, or 127.0.0.1")
+@proves("is not an address of this machine; choose one shown by ip addr, or 127.0.0.1")
 def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandbox: Sandbox) -> None:
     sandbox.configure()
     listen(sandbox, "192.0.2.1:9753")
-    command = found_by(sandbox, "listener")["detail"].partition("choose one that ")[2].partition(" shows")[0]
+    command = (
+        found_by(sandbox, "listener")["detail"].partition("choose one shown by ")[2].partition(", or ")[0]
+    )
     assert "127.0.0.1" in paste(sandbox, command).out
 
 
@@ -475,7 +477,7 @@ def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuSandbox) -
     assert daemon.end() == 0
 
 
-@proves("restart the daemon that holds the state")
+@proves("restart the daemon that is using this state")
 def test_unidentifiable_lock_holder_comes_with_what_to_restart(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,4 +486,4 @@ def test_unidentifiable_lock_holder_comes_with_what_to_restart(
     sandbox.state.mkdir(parents=True, mode=0o700)
     monkeypatch.setattr(lock, "holder", lambda _state: "")
     with lock.held(sandbox.state):
-        assert found_by(sandbox, "listener")["cure"] == "restart the daemon that holds the state"
+        assert found_by(sandbox, "listener")["cure"] == "restart the daemon that is using this state"

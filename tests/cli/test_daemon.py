@@ -40,7 +40,7 @@ def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
     assert sandbox.run("--once").code == 4
     assert sandbox.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
     began = time.monotonic()
-    assert "the running kbsync will do this now" in sandbox.run("retry").out
+    assert "the running kbsync will do this right away" in sandbox.run("retry").out
     daemon.wait_for_event("document.failed", times=2)
     assert time.monotonic() - began < 5
 
@@ -77,7 +77,9 @@ def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox)
         reason = daemon.wait_for_event("config.refused")["reason"]
         assert str(port) in reason
         shown = eventually(lambda: text if "refused" in (text := sandbox.run("status").out) else None)
-    assert f"! the running kbsync refused the changed config and still uses the old one: {reason}" in shown
+    assert (
+        f"! the running kbsync refused the changed config and is still using the old one: {reason}" in shown
+    )
     config.write_text(good)
     daemon.send_signal(signal.SIGHUP)
     daemon.wait_for_event("config.read")
@@ -377,7 +379,7 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, pastes_fix: bool) -> No
     held.unlink()
     fix = words_of(zhipu.status()["halt"]["cure"])
     if pastes_fix:
-        assert "the running kbsync will do this now" in zhipu.go(*fix).out
+        assert "the running kbsync will do this right away" in zhipu.go(*fix).out
         assert "zhipu.key" in daemon.wait_for_event("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:

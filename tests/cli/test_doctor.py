@@ -135,7 +135,7 @@ def test_service_problem_is_shown_in_the_services_words(
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("api_key: '${TEST_KEY}'", "; api_key comes from the variable TEST_KEY"),
+        ("api_key: '${TEST_KEY}'", "; api_key comes from the environment variable TEST_KEY"),
         ("api_key_file: {file}", "; api_key_file is {file}"),
         ("api_key: {key}", "; api_key is written in {config}"),
     ],
@@ -210,7 +210,7 @@ def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None
     assert "credentials" not in results(alone)
 
 
-@proves("check for a hung disk or network")
+@proves("check for a hung disk or network mount")
 def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
     never = threading.Event()
 
@@ -226,7 +226,7 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
     result = run_checks(checks, limit=0.1)
     results = [(check.subject, check.grade.value, int(check.code)) for check in result]
     assert results == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
-    assert result[1].fix == "check for a hung disk or network"
+    assert result[1].fix == "check for a hung disk or network mount"
     never.set()
 
 
@@ -250,17 +250,17 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
 
 
 @long
-@proves("ask the service's operator to renew it")
+@proves("ask the service's operator to renew the certificate")
 async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None:
     outcome, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (outcome.subject, outcome.grade) == ("TLS", Grade.WARNING)
     assert "TLSv1.3" in outcome.detail
     assert f"{url} is reachable over" in outcome.detail
     assert "expires in 2 days" in outcome.detail
-    assert outcome.fix == "ask the service's operator to renew it"
+    assert outcome.fix == "ask the service's operator to renew the certificate"
 
 
-@proves("set ca_file: to its CA certificate in the config, or fix base_url")
+@proves("set ca_file: in the config to the service's CA certificate, or fix base_url")
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named: bool) -> None:
     """Signed by an unknown authority, or issued for another name."""

@@ -34,7 +34,7 @@ def test_explain_prints_the_extracted_text(mirrored: Sandbox) -> None:
 @long
 def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror({"install.md": "Run the installer."})
-    sentence = "The knowledge base doesn't return the text that it extracted from the document."
+    sentence = "This knowledge base can't return the text it extracted from the document."
     assert sentence in zhipu.run("explain", "install.md", "--text").out
     assert sentence not in zhipu.run("explain", "install.md").out
 
@@ -73,8 +73,11 @@ def item(sandbox: Sandbox, path: str) -> dict[str, object]:
 def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanned: Sandbox) -> None:
     result, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (result["state"], result["document_id"]) == ("skipped", None)
-    assert str(result["reason"]).startswith("no text in it: it seems to be scanned")
-    assert (blank["state"], blank["reason"]) == ("skipped", "no text in it: it is empty or only white space")
+    assert str(result["reason"]).startswith("no text in it: it seems to contain only scanned")
+    assert (blank["state"], blank["reason"]) == (
+        "skipped",
+        "no text in it: it is empty or contains only whitespace",
+    )
     assert scanned.run("status", "--check", "--folder", "docs").code == 0
     assert scanned.run("verify", "--folder", "docs").code == 0
     plan = scanned.run("plan", "--folder", "docs", "--json").json["mirrors"][0]
@@ -112,7 +115,7 @@ def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
     sandbox.mirror({"notes.md": "The walrus lies on the ice.\n"})
     ran = sandbox.run("explain", "notes.md")
     assert (ran.code, ran.out) == (2, "")
-    assert "several mirrors have notes.md: handbook, other; pass --mirror NAME" in ran.err
+    assert "several mirrors have notes.md: handbook, other; choose one with --mirror NAME" in ran.err
     for mirror in ("handbook", "other"):
         assert sandbox.run("explain", "notes.md", "--mirror", mirror, "--json").json["mirror"] == mirror
     assert sandbox.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"
@@ -186,14 +189,17 @@ def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sand
     os.link(sandbox.docs / "guides/a b.md", sandbox.root / "link.md")
     ran = sandbox.run("explain", "link.md")
     [_, answer] = ran.out.splitlines()
-    says = "No mirrored folder contains it, but it is a hard link to guides/a b.md of mirror handbook; run `"
+    says = (
+        "No mirrored folder contains this file, but it is a hard link to guides/a b.md in mirror handbook; "
+        "run `"
+    )
     assert (ran.code, answer.startswith(says)) == (2, True), ran.out
     explained = paste(sandbox, answer.removeprefix(says).removesuffix("`."))
     assert (explained.code, "the document is ready" in explained.out) == (0, True), explained.out
     sandbox.write("skipped.bin", b"\0\1")
     sandbox.once()
     os.link(sandbox.docs / "skipped.bin", sandbox.root / "link.bin")
-    assert "a hard link to skipped.bin of mirror" in sandbox.run("explain", "link.bin").out
+    assert "a hard link to skipped.bin in mirror" in sandbox.run("explain", "link.bin").out
     (sandbox.docs / "guides/a b.md").unlink()
     os.link(sandbox.root / "link.md", sandbox.root / "second.md")
     assert "no mirrored folder contains it" in sandbox.run("explain", "link.md").out
@@ -210,4 +216,4 @@ def test_unlistable_directory_is_reported_as_unreadable(ordinary: Sandbox, is_se
     ran = ordinary.go("explain", "shut", "--folder", "docs")
     (ordinary.docs / "shut").chmod(0o755)
     assert ran.code == 0
-    assert "It is a directory that cannot be read: permission denied" in ran.out
+    assert "This directory cannot be read: permission denied" in ran.out

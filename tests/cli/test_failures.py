@@ -392,4 +392,6 @@ def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) 
     results = {words[0]: ordinary.go(*words) for words in commands}
     path.chmod(mode)
     assert {name: ran.code for name, ran in results.items()} == dict.fromkeys(results, 2)
-    assert [name for name, ran in results.items() if "run as the user who owns it" not in ran.err] == []
+    assert [
+        name for name, ran in results.items() if "run kbsync as the user who owns it" not in ran.err
+    ] == []

@@ -31,7 +31,7 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
     ran = zhipu.run("--once", *target)
     assert (ran.code, ran.words) == (
         2,
-        "kbsync: ZHIPU_API_KEY is not set; it must hold the target's key\n",
+        "kbsync: ZHIPU_API_KEY is not set; it must contain the target's key\n",
     )
     assert not list(zhipu.state.glob("folders/*"))  # refused settings are not remembered
     plan = zhipu.run("--once", "--dry-run", *target, env=env)
@@ -64,7 +64,7 @@ def test_excludes_are_remembered_and_can_be_reset(sandbox: Sandbox) -> None:
     assert (ran.code, ran.json["uploaded"]) == (0, 1)
     assert sandbox.run("--once", "--json", "--folder", "docs").json["uploaded"] == 0
     explained = sandbox.run("explain", "drafts/d.md", cwd=sandbox.docs).out
-    assert "excluded by drafts/ (--exclude); pass other patterns with --exclude" in explained
+    assert "excluded by drafts/ (--exclude); run the next pass with different --exclude patterns" in explained
     ran = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "*.txt")
     assert ran.json["uploaded"] == 1
     assert sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "").json["uploaded"] == 1
@@ -87,10 +87,10 @@ def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--once --folder docs --target zhipu", "--base: give the id of the knowledge base at zhipu"),
+        ("--once --folder docs --target zhipu", "--base: pass the id of the knowledge base at zhipu"),
         ("--once --folder docs --base 1", "--url and --base need --target TYPE; types: local, "),
         ("--once --folder docs --target ziphu --base 1", "did you mean zhipu?"),
-        ("--once --folder docs --target local --base 1", "--base: a target of type local takes no id"),
+        ("--once --folder docs --target local --base 1", "--base: a target of type local has no id"),
         ("--once --folder docs --target local --url http://a", "--url: a target of type local has no URL"),
         ("--once --folder docs --target zhipu --base 1 --url a", "--url: "),
         ("--once --folder docs --exclude [z-a]", "--exclude: "),
@@ -108,7 +108,7 @@ def test_invalid_setting_is_reported_by_its_option(sandbox: Sandbox, words: str,
 def test_configured_folder_takes_its_settings_from_the_config(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
     ran = sandbox.run("--once", "--folder", "docs", "--exclude", "x")
-    assert ran.code == 2 and f"is a mirror of {sandbox.config}; change its settings there" in ran.words
+    assert ran.code == 2 and f"is a mirror in {sandbox.config}; change its settings there" in ran.words
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
 
 @long
 @proves(
-    "add the mirror to {} yourself; for an example: {}",
+    "add the mirror to {} yourself; to see an example, run: {}",
     "write that config with: {}",
 )
 def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_folder: Path) -> None:
@@ -189,7 +189,7 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
     assert {words: (ran.code, ran.out) for words, ran in results.items()} == dict.fromkeys(refused, (2, ""))
     assert [words for words, says in refused.items() if says not in results[words].err] == []
     assert (sandbox.config.read_bytes(), sandbox.config.stat().st_ino) == before
-    example = after(results[str(second_folder), "--target", "zhipu"].err, "for an example: ")
+    example = after(results[str(second_folder), "--target", "zhipu"].err, "to see an example, run: ")
     assert paste(sandbox, f"{example} --base 4711").code == 0
     again = after(results[("docs 2/handbook",)].err, "choose another: ")
     assert paste(sandbox, again, NAME="team").code == 0
@@ -210,7 +210,7 @@ def test_new_config_needs_a_path_if_no_home_directory_is_known(
     monkeypatch.setattr(places, "SYSTEM_CONFIG", sandbox.root / "etc" / "config.yaml")
     ran = sandbox.run(command, "docs")
     fix = "choose the file to write with --config FILE"
-    assert (ran.code, ran.err) == (2, f"kbsync: no home directory is known; {fix}\n")
+    assert (ran.code, ran.err) == (2, f"kbsync: cannot determine your home directory; {fix}\n")
 
 
 @long
@@ -344,7 +344,7 @@ def test_add_of_a_mirrored_folder_leaves_other_state_of_it(sandbox: Sandbox, sec
 def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, second_folder: Path) -> None:
     assert sandbox.run("--once", "--folder", second_folder).code == 0
     ran = sandbox.run("add", second_folder, "--name", "team")
-    assert (ran.code, "moved here; nothing is reindexed" in ran.out) == (0, True), ran.err
+    assert (ran.code, "moved here; nothing will be reindexed" in ran.out) == (0, True), ran.err
     # It has its new name at once, for every command.
     team = sandbox.run("status", "--json", "--mirror", "team").json["mirrors"][0]
     assert (team["documents"]["ready"], team["last_pass"] is not None) == (1, True)
@@ -376,17 +376,20 @@ def test_init_with_a_config_names_the_command_that_adds_a_folder(
 ) -> None:
     ran = sandbox.run("init", second_folder.name)
     assert (ran.code, ran.out, names(sandbox)) == (2, "", ["handbook"])
-    assert paste(sandbox, after(ran.err, "or add to it: ")).code == 0
+    assert paste(sandbox, after(ran.err, "or add the folder to this one: ")).code == 0
     assert names(sandbox) == ["handbook", "more-notes"]
     third = sandbox.root / "third"
     third.mkdir()
     ran = sandbox.run("init", "--config", sandbox.config)
-    command = after(ran.err, "or add to it: ")
+    command = after(ran.err, "or add the folder to this one: ")
     assert command == f"kbsync add DIR --config {sandbox.config}"
     assert paste(sandbox, command, DIR=str(third)).code == 0
     # A service needs more settings than `add` writes.
     ran = sandbox.run("init", second_folder, "--target", "zhipu")
-    assert ran.err == f"kbsync: {sandbox.config} exists; edit it, or choose another file with --config FILE\n"
+    assert (
+        ran.err
+        == f"kbsync: {sandbox.config} already exists; edit it, or choose another file with --config FILE\n"
+    )
 
 
 @long
@@ -537,7 +540,7 @@ def test_documents_are_deleted(both: Sandbox, second_folder: Path, is_kept_first
 @pytest.mark.parametrize(("typed", "remaining"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
 def test_at_a_terminal_it_asks(both: Sandbox, terminal: Begin, typed: str, remaining: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
-    session.until("more has 1 document in its knowledge base; keep or delete? [keep]: ")
+    session.until("more has 1 document in its knowledge base; keep or delete them? [keep]: ")
     session.type(f"{typed}\n")
     if typed == "what":
         session.until("type keep or delete")
@@ -551,7 +554,7 @@ def test_at_a_terminal_it_asks(both: Sandbox, terminal: Begin, typed: str, remai
 @pytest.mark.parametrize(("typed", "code"), [("\x04", 2), ("", 130)], ids=["end of input", "interrupt"])
 def test_without_an_answer_nothing_is_removed(both: Sandbox, terminal: Begin, typed: str, code: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
-    session.until("keep or delete? [keep]: ")
+    session.until("keep or delete them? [keep]: ")
     if typed:
         session.type(typed)
     else:

@@ -89,7 +89,10 @@ def test_refusal_of_an_unknown_mirror_does_not_list_it(
 
     monkeypatch.setattr(forget, "read_holdings", read_before_a_pass)
     ran = sandbox.run("forget", "handbook", "--yes", "--config", sandbox.config)
-    assert (ran.code, ran.words) == (2, "kbsync: the state has no mirror 'handbook'; it has: none\n")
+    assert (ran.code, ran.words) == (
+        2,
+        "kbsync: the state has no mirror named 'handbook'; its mirrors: none\n",
+    )
 
 
 # -- documents that stay -----------------------------------------------------------------------------------
@@ -215,7 +218,7 @@ def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandb
     theirs = zhipu.service.plant("new-notes.md", "alpha")
     ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
     assert (ran.code, ran.out) == (0, "handbook is forgotten; 2 documents deleted\n")
-    assert "1 upload may or may not have reached the target; those found there will be deleted" in ran.words
+    assert "1 upload may or may not have reached the target; any that did will be deleted" in ran.words
     assert [document["id"] for document in zhipu.service.documents()] == [theirs]
 
 
@@ -247,7 +250,10 @@ def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: Zhi
     eventually(lambda: len(zhipu.service.documents()) == 2)
     assert daemon.end() == 0
     ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
-    assert (ran.code, ran.words) == (2, "kbsync: the state has no mirror 'handbook'; it has: library\n")
+    assert (ran.code, ran.words) == (
+        2,
+        "kbsync: the state has no mirror named 'handbook'; its mirrors: library\n",
+    )
 
 
 @long

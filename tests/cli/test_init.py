@@ -200,8 +200,11 @@ def test_unused_gitignore_files_are_reported(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("*.log\n")
     lines = describe("docs", tmp_path, scan_folder(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
-    [line] = [line for line in lines if "not read" in line]
-    assert line == "  git/.gitignore is not read; to exclude what it lists, copy it to .kbsyncignore"
+    [line] = [line for line in lines if "doesn't read" in line]
+    assert (
+        line
+        == "  kbsync doesn't read git/.gitignore; to exclude the files it lists, copy it to .kbsyncignore"
+    )
 
 
 ENV = {"ZHIPU_API_KEY": KEY}
@@ -273,7 +276,7 @@ def test_id_is_asked_for_when_the_account_cannot_be_queried(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\n", "key is empty; write the text into it"),
+        (b"\n", "key is empty; write the value into it"),
         (b"\xff\xfe", "key is not text (UTF-8)"),
         ("ключ".encode(), "the value is not valid; allowed: "),
         (f"{KEY}\n\n".encode(), "the value contains a line break; allowed: "),

@@ -53,7 +53,7 @@ def test_replacing_a_callback_shows_it_and_requires_its_address(
 ) -> None:
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
     for words in ([], ["--yes", NEW], ["--yes", "yes"]):
-        zhipu.run("kb", "callback", *command, *words).check_refusal(2, f"not only ours, to {OLD}")
+        zhipu.run("kb", "callback", *command, *words).check_refusal(2, f"not only kbsync's, to {OLD}")
     monkeypatch.setattr(sys, "stdin", TypingPerson(f"{NEW}\n"))
     assert zhipu.run("kb", "callback", *command).code == 2
     assert effects(zhipu) == [("callback-set", OLD)]
@@ -78,9 +78,9 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuSand
         (["example.org/kb"], "URL isn't valid"),
         (["ftp://example.org/kb"], "URL isn't valid"),
         (["https://exa mple.org"], "URL isn't valid"),
-        ([f"https://me:{SECRET}@example.org/kb"], "user name or password"),
+        ([f"https://me:{SECRET}@example.org/kb"], "username or password"),
         (["http://events.example.org/kb", "--header", "X-Token=env:HOME"], "unencrypted"),
-        ([NEW, "--header", f"X-Token={SECRET}"], "ps would show a value"),
+        ([NEW, "--header", f"X-Token={SECRET}"], "could see a value on the command line with ps"),
         ([NEW, "--header", SECRET], "NAME=@FILE"),
         ([NEW, "--header", f"X Token=@{SECRET}"], "NAME=@FILE"),
         ([NEW, "--header", "X-Token=env:NO_SUCH_VARIABLE"], "is empty"),

@@ -94,7 +94,10 @@ PROMPT = "kg_ner_extraction_user_prompt"
         (f"delete {HOME_ID}", "console"),
         (f"delete {HOME_ID} --yes Default", "console"),
         ("create guides --model 3", "--model"),
-        ("create guides --set icon=book", f"it has: graph_enable, access_control_enabled, {PROMPT}"),
+        (
+            "create guides --set icon=book",
+            f"available settings: graph_enable, access_control_enabled, {PROMPT}",
+        ),
         ("create guides --set graph_enable=maybe", "allowed: false, true"),
         (f"create guides --set {PROMPT}=x", "needs graph_enable=true"),
         (f"create guides --set {PROMPT}=x --set graph_enable=false", "needs graph_enable=true"),
@@ -104,7 +107,7 @@ def test_unsupported_setting_is_refused_before_confirmation(sandbox: Bot, words:
     ran = sandbox.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
-    assert "deletes everything in it" not in ran.err
+    assert "deletes everything in the knowledge base" not in ran.err
     assert sandbox.server.requests.total == 0
 
 
@@ -133,7 +136,7 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -
     for words in ([], ["--yes", "yes"]):
         ran = sandbox.run("kb", "retry", *words)
         assert (ran.code, ran.out) == (2, ""), ran.err
-        assert "every failed document of the whole bot, in all its knowledge bases" in ran.err
+        assert "every failed document of the whole bot, across all its knowledge bases" in ran.err
         assert "2 documents, 2 of them ours" in ran.err
     assert sandbox.server.requests.by_op["retry"] == 0
     assert serving(sandbox) == {"wasps.md"}
@@ -147,7 +150,7 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -
 @pytest.mark.parametrize(
     ("fault", "code", "message"),
     [
-        (Fault("lost-answer", op="retry"), 4, "safely run this again"),
+        (Fault("lost-answer", op="retry"), 4, "safe to run this command again"),
         (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "doesn't offer this"),
     ],
     ids=["lost answer", "no such call"],

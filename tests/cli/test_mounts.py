@@ -102,7 +102,7 @@ def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: P
                 pass
         paused = kbsync("pause", *options)
         assert paused.returncode == 4
-        assert "free some space, and a running kbsync will continue by itself" in paused.stderr
+        assert "free some space, and a running kbsync will continue automatically" in paused.stderr
         assert "paused" not in kbsync("status", *options).stdout
 
 
@@ -180,7 +180,10 @@ def test_directory_whose_disk_is_gone_for_good_is_accepted_with_the_command_show
     (folder / "data/old.md").write_text("an old note")
     (folder / "data/new.md").write_text("a new note")
     approve = f"kbsync approve docs --config {config} --state-dir {tmp_path / 'state'}"
-    reason = "was a mount point and is not mounted; mount it again, or, if the disk is gone for good, run "
+    reason = (
+        "was a mount point, but nothing is mounted there now; mount it again, or, if the disk is gone for "
+        "good, run "
+    )
     failed = kbsync("--once", *options)
     assert failed.returncode == 1
     shown = (

@@ -33,7 +33,7 @@ def test_missing_folder_of_a_known_mirror_halts(sandbox: Sandbox) -> None:
     for words in (["--once"], ["plan"]):
         ran = sandbox.run(*words, "--folder", "docs")
         assert ran.code == 3
-        assert "or correct `folder` in the config or --folder if it moved" in ran.out + ran.err
+        assert "or if it has moved, correct `folder` in the config or --folder" in ran.out + ran.err
     assert sandbox.run("search", "text", "--files", "--folder", "docs").code == 0
 
 
@@ -243,7 +243,7 @@ def test_pass_without_a_folder_suggests_the_enclosing_one(mirrored: Sandbox, san
     for inside, folder in ((mirrored, mirrored.docs / "guides"), (sandbox, sandbox.docs)):
         ran = inside.run("--once", cwd=folder)
         assert ran.code == 2
-        [line] = [line for line in ran.err.splitlines() if "for one pass over the folder you are in" in line]
+        [line] = [line for line in ran.err.splitlines() if "to mirror the current folder once" in line]
         command = line.partition("run: ")[2]
         assert command == f"kbsync --once --folder {inside.docs}"
         assert inside.run(*words_of(command)).code == 0

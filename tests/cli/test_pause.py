@@ -113,7 +113,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config, port = sandbox.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
-    assert paste(sandbox, after(sandbox.run("rescan").err, "for a pass now: ")).code == 0
+    assert paste(sandbox, after(sandbox.run("rescan").err, "to run a pass now: ")).code == 0
     daemon = sandbox.watch(until="daemon.watching")
     assert sandbox.run("pause", "--for", "2w").code == 0
     daemon.wait_for_event("mirror.paused", mirror="handbook")
@@ -144,7 +144,10 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     daemon.wait_for_event("document.failed")
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
     sandbox.run("pause")
-    assert "handbook is paused; this will happen after: kbsync resume handbook" in sandbox.run("retry").out
+    assert (
+        "handbook is paused, so this will have to wait; to resume: kbsync resume handbook"
+        in sandbox.run("retry").out
+    )
     sandbox.run("resume")
     daemon.wait_for_event("document.failed", times=2)
     assert daemon.end() == 0
@@ -261,7 +264,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
     sandbox.write("new.md", "novelty")
     assert sandbox.run("status", "--check").code == 0  # as planned
     assert sandbox.search("novelty") == []
-    assert ", which end by themselves; to resume now, run " in sandbox.run("explain", "new.md").out
+    assert "; to resume before they end, run " in sandbox.run("explain", "new.md").out
     assert sandbox.run("resume").out == "resumed handbook\nthe running kbsync will continue now\n"
     daemon.wait_for_event("mirror.resumed")
     eventually(lambda: sandbox.search("novelty") == ["new.md"])
@@ -299,7 +302,7 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
     third.mkdir()
     daemon = two.watch("--mirror", "handbook")
     daemon.wait_for_event("daemon.watching")
-    left_out = "the running kbsync has --mirror without {0}; restart it to include {0}"
+    left_out = "the running kbsync was started with --mirror but without {0}; restart it to include {0}"
     assert two.run("add", third).out.splitlines()[-1] == left_out.format("third")
     assert two.run("rescan", "other").err == f"kbsync: {left_out.format('other')}\n"
     status = two.run("status", "--check").out
@@ -323,7 +326,8 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
         "the running kbsync will reload the config now"
     )
     assert two.run("remove", "handbook", "--keep").out.splitlines()[-1] == (
-        "the running kbsync has --mirror handbook, so it refuses this config and keeps running; "
+        "the running kbsync was started with --mirror handbook, so it will refuse this config and keep "
+        "running; "
         "restart it without --mirror handbook"
     )
     daemon.wait_for_event("config.refused")
@@ -341,7 +345,8 @@ def test_requests_for_a_mirror_that_the_daemon_left_out_are_carried_out_later(tw
     daemon.wait_for_event("daemon.watching")
     approved = two.run("approve", "other", "--yes")
     assert approved.out.splitlines()[-1] == (
-        "approved; the running kbsync has --mirror without other; restart it to include other"
+        "approved; the running kbsync was started with --mirror but without other; restart it to include "
+        "other"
     )
     assert daemon.end() == 0
     assert two.run("--once").code == 0

@@ -67,9 +67,9 @@ ENDS = (
     ("forget handbook", "Forget handbook? [y/N]: ", "\n", 0, "nothing was changed"),
     ("forget handbook", "Forget handbook? [y/N]: ", EOF, 0, "nothing was changed"),
     ("forget handbook", "Forget handbook? [y/N]: ", "", 130, ""),
-    ("init", "Folder to mirror [.]: ", EOF, 2, "the input ended; nothing was changed"),
+    ("init", "Folder to mirror [.]: ", EOF, 2, "end of input; nothing was changed"),
     ("init", "Folder to mirror [.]: ", "", 130, ""),
-    (f"kb delete {HOME_ID}", "Type its name, ", EOF, 2, "the input ended; nothing was changed"),
+    (f"kb delete {HOME_ID}", "Type its name, ", EOF, 2, "end of input; nothing was changed"),
     (f"kb delete {HOME_ID}", "Type its name, ", "", 130, ""),
 )
 

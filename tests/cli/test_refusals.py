@@ -85,7 +85,7 @@ WRONG = (
     wrong("--once --folder docs/a.md", "--folder: docs/a.md is a file; choose a folder"),
     wrong(
         "status",
-        "no config and no --folder; searched: ",
+        "no config found, and no --folder given; searched: ",
         "or write a config with: kbsync init DIR",
         before=bare,
     ),
@@ -103,7 +103,7 @@ WRONG = (
         "to mirror it: kbsync --once --target openai --base b --folder docs --state-dir=s",
     ),
     wrong("--config x.yaml --once docs", "to mirror it: kbsync --once --folder docs"),
-    wrong("search '' --mirror handbook", "or type it: kbsync search -i ", " --mirror handbook"),
+    wrong("search '' --mirror handbook", "or type one with: kbsync search -i ", " --mirror handbook"),
     wrong("search type:md --mirror a --mirror b", "newest changes: kbsync history ", "--mirror a --mirror b"),
     wrong("search x --after someday", "2026-01-31", before=mirrored),
     wrong(
@@ -132,7 +132,8 @@ WRONG = (
     wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "choose another with --state-dir"),
     wrong(
         "init docs",
-        "{config} exists; choose another file with --config FILE, or add to it: kbsync add {root}/docs",
+        "{config} already exists; choose another file with --config FILE, or add the folder to this one: "
+        "kbsync add {root}/docs",
     ),
     wrong("init docs/a.md", "docs/a.md is a file; choose a folder", before=bare),
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
@@ -163,7 +164,7 @@ WRONG = (
     wrong("search x -0", "-0 needs --files"),
     wrong(
         "search '-draft plan' x",
-        "put -- before a query with a word that begins with a minus: kbsync search -- '-draft plan x'",
+        "put -- before a query that has a word beginning with a minus sign: kbsync search -- '-draft plan x'",
         "see: kbsync search --help",
     ),
     wrong("search boiler -tyres", ": kbsync search -- 'boiler -tyres'; see: "),
@@ -187,11 +188,11 @@ WRONG = (
         "choose another file",
         before=mirrored,
     ),
-    wrong("retry no.md", "no mirror has no.md; pass a mirrored file", before=mirrored),
+    wrong("retry no.md", "no mirror has no.md; pass the path of a mirrored file", before=mirrored),
     wrong(f"forget {'x' * 300}", "the state has no mirror", before=mirrored),
     wrong(
         "forget nobody",
-        "the state has no mirror 'nobody'; it has: handbook",
+        "the state has no mirror named 'nobody'; its mirrors: handbook",
         before=mirrored,
     ),
     wrong(

@@ -22,7 +22,7 @@ def test_retry_releases_all_failures(failed: Sandbox) -> None:
     ran = failed.run("retry").check_success()
     assert "2 documents will be retried" in ran.out
     assert "broken.pdf" in ran.out
-    assert ran.out.splitlines()[-1] == "the next pass will do this: kbsync --once"
+    assert ran.out.splitlines()[-1] == "the next pass will do this; to run it now: kbsync --once"
     good = failed.run("retry", "good.md")
     assert (good.code, good.out) == (0, "nothing has failed\n")
     failed.write("broken.pdf", "still no pdf")

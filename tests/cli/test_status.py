@@ -63,7 +63,9 @@ def test_status_counts_passages_with_a_better_vector(
     mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LocalTargetConfig, "better_vectors", lambda *_: (1240, 9800))
-    assert "docs: better vectors: 1,240 of 9,800 passages" in mirrored.run("status", "--folder", "docs").out
+    assert (
+        "docs: better vectors for 1,240 of 9,800 passages" in mirrored.run("status", "--folder", "docs").out
+    )
     (mirror,) = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
     assert mirror["better_vectors"] == {"made": 1240, "passages": 9800}
 

@@ -31,7 +31,10 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox
 
     repaired = sandbox.run("verify", "--repair")
     assert repaired.code == 1
-    assert "repair of handbook scheduled; the next pass will do this: kbsync --once" in repaired.err
+    assert (
+        "repair of handbook scheduled; the next pass will do this; to run it now: kbsync --once"
+        in repaired.err
+    )
     assert sandbox.run("--once", "--json").json["replaced"] == 1
     assert sandbox.run("verify").code == 0
 
@@ -75,7 +78,7 @@ def test_verify_names_a_folder_that_it_could_not_read(ordinary: Sandbox) -> None
     (ordinary.docs / "shut").chmod(0o755)
     assert (printed.code, verified.code) == (1, 1)
     assert printed.out.splitlines() == [
-        "unchecked  shut/  cannot be listed: permission denied; let the user that runs kbsync read it",
+        "unchecked  shut/  cannot be listed: permission denied; give the user that runs kbsync read access",
         "handbook: 1 unchecked",
     ]
     [mirror] = verified.json["mirrors"]

@@ -357,7 +357,7 @@ def test_worker_of_another_version_halts_the_mirror(
     monkeypatch.setattr(worker, "__version__", "9.1")
     with closing(DaskCluster(Cluster(programs.address))) as cluster:
         with pytest.raises(
-            Halted, match=r"worker tcp://[\d.:]+ has kbsync 0.1.0, this host has kbsync 9.1"
+            Halted, match=r"worker tcp://[\d.:]+ has kbsync 0.1.0, but this host has kbsync 9.1"
         ) as caught:
             list(cluster.cut(PAGES))
         assert caught.value.halt == "workers-differ" and "install kbsync" in caught.value.fix
@@ -367,7 +367,7 @@ def test_worker_of_another_version_halts_the_mirror(
 def test_worker_with_another_model_halts_the_mirror(cluster: DaskCluster, tmp_path: Path) -> None:
     named = LocalEncoder()
     named._name = "onnx-another/1"
-    with pytest.raises(Halted, match=r"has model wordllama\S+, this host has model onnx-another/1"):
+    with pytest.raises(Halted, match=r"has model wordllama\S+, but this host has model onnx-another/1"):
         ClusterEncoder(cluster, named, LocalEncoder).begin([Chunk("a", "a", "k")]).result()
     missing = ClusterEncoder(cluster, named, partial(LocalEncoder, tmp_path / "gone"))
     with pytest.raises(Halted, match=r"has model none .*gone has no model\.onnx"):
@@ -467,7 +467,7 @@ def test_different_dask_dependencies_cause_no_warning(cluster: DaskCluster) -> N
 @long
 def test_missing_scheduler_is_reported_in_one_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
-        with pytest.raises(Unavailable, match=r"no Dask scheduler responds at tcp://127.0.0.1:9 \("):
+        with pytest.raises(Unavailable, match=r"no Dask scheduler is responding at tcp://127.0.0.1:9 \("):
             list(cluster.cut(PAGES[:3]))
         assert cluster._room.used == 0
 
@@ -519,12 +519,12 @@ def test_every_error_survives_serialization() -> None:
         ("prepare: {dask: 'tls://cluster.example:8786', folder: /mnt, bytes_in_flight: 1}", None),
         ("prepare: {dask: 'cluster.example:8786'}", "such as tcp://scheduler:8786 or tls://scheduler:8786"),
         ("prepare: {dask: 'tcp://u:p@host:1'}", "is not valid; allowed: a URL such as"),
-        ("prepare: {dask: 'tcp://host:1', folder: mnt}", "allowed: a path from the root"),
+        ("prepare: {dask: 'tcp://host:1', folder: mnt}", "allowed: an absolute path"),
         ("prepare: {folder: /mnt}", "dask: is required: URL of the scheduler"),
         (
             "prepare: {dask: 'tcp://host:1'}\n"
             'target: {type: zhipu, api_key: 1a2b.T0KEN, knowledge_id: "1734786402936664064"}',
-            "prepare: zhipu prepares documents itself; remove this, or use local or postgres",
+            "prepare: zhipu prepares documents itself; remove this key, or use local or postgres",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_answering_workers_are_counted_and_unsuitable_ones_named(
     monkeypatch.setattr(worker, "__version__", "9.1")
     code, both = checked(sandbox)
     assert code == 3 and [each["result"] for each in both] == ["wrong", "wrong"]
-    assert "has kbsync 0.1.0, this host has kbsync 9.1" in both[0]["detail"]
+    assert "has kbsync 0.1.0, but this host has kbsync 9.1" in both[0]["detail"]
     assert both[0]["cure"].startswith("install kbsync ")
     monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(0, 0, []))
     code, [check] = checked(sandbox)
@@ -53,6 +53,8 @@ def test_tls_uses_dasks_own_settings(sandbox: Sandbox, tmp_path: Path) -> None:
         sandbox.write("a.md", "# Walrus\n\nOn the ice.\n")
         assert sandbox.go("--once", env=tls).code == 0
         code, [check] = checked(sandbox)
-        assert code == 4 and check["detail"].startswith(f"no Dask scheduler responds at {running.address} (")
+        assert code == 4 and check["detail"].startswith(
+            f"no Dask scheduler is responding at {running.address} ("
+        )
     finally:
         running.close()

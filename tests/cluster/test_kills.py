@@ -55,7 +55,7 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
         with distributed.Client(doomed.address, set_as_default=False) as dask:
             dask.run(pause)
         monkeypatch.setattr(client, "WORKERS_WITHIN", 0.5)
-        with pytest.raises(Unavailable, match="has no workers; start some"):
+        with pytest.raises(Unavailable, match="has no workers; start at least one"):
             list(cluster.cut(PAGES))
         monkeypatch.setattr(client, "WORKERS_WITHIN", PATIENCE)
         doomed.start_worker()
@@ -131,7 +131,7 @@ def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path:
         assert (ran.code, stored(sandbox)) == (0, ["a.html"])
         assert time.monotonic() - began < 2 * CONNECT_WITHIN
         note = sandbox.status()["note"]
-        assert f"no Dask scheduler responds at {running.address}" in note and "this host" in note
+        assert f"no Dask scheduler is responding at {running.address}" in note and "this host" in note
         assert note in sandbox.run("status").out
         # It is back: the next documents go to it.
         running.start_scheduler(int(running.address.rpartition(":")[2]))

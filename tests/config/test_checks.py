@@ -37,7 +37,8 @@ def test_local_base_shared_by_two_mirrors_is_reported(tmp_path: Path) -> None:
         - {name: b, folder: /srv/b, target: {path: link}}
         """
     assert problem_lines(tmp_path, text) == [
-        "3 mirrors[1].target.path: is already the knowledge base of mirror a; each mirror needs its own"
+        "3 mirrors[1].target.path: is already the knowledge base of mirror a; use a different one for each "
+        "mirror"
     ]
 
 
@@ -57,7 +58,7 @@ def test_overlapping_folders_into_one_base_are_reported(tmp_path: Path, first: s
         (3, "mirrors[1].target.path"),
         (3, "mirrors[1].folder"),
     ]
-    assert "of mirror a overlap and go into one knowledge base" in errors[1].message
+    assert "of mirror a overlap and share a knowledge base" in errors[1].message
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_our_files_must_be_outside_mirrored_folders(tmp_path: Path, text: str, k
     [problem] = problems(tmp_path, text)
     assert problem.key == key
     assert " is inside " in problem.message
-    assert problem.message.endswith("; choose a place outside it")
+    assert problem.message.endswith("; choose a path outside it")
 
 
 def test_local_base_on_a_network_file_system_is_reported(

@@ -91,7 +91,7 @@ def test_paths_are_relative_to_the_config_and_keep_symlinks(tmp_path: Path) -> N
 
 
 def test_unknown_home_directory_is_a_problem(tmp_path: Path) -> None:
-    assert "no home directory is known for '~nobody-of-that-name'" in "".join(
+    assert "cannot determine the home directory for '~nobody-of-that-name'" in "".join(
         problem_lines(tmp_path, "mirrors: [{name: a, folder: ~nobody-of-that-name/x}]")
     )
 

@@ -148,7 +148,7 @@ def test_unusable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
             check_state_dir(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
-    with pytest.raises(UsageError, match="cannot be written; run as the user who owns it"):
+    with pytest.raises(UsageError, match="is not writable; run kbsync as the user who owns it"):
         check_state_dir(tmp_path)
 
 

@@ -39,7 +39,7 @@ MIRROR: list[tuple[str, str]] = [
     ("deletions: ${NOTHING}", "NOTHING"),
     ("exclude: drafts/", "exclude: text is not valid; allowed: a list"),
     ("exclude: {a: b}", "exclude: a block of keys is not valid; allowed: a list"),
-    ("exclude: [5]", "exclude[0]: 5 is not a pattern; allowed: text in quotes"),
+    ("exclude: [5]", "exclude[0]: 5 is not a pattern; allowed: quoted text"),
     ('exclude: ["a", ""]', "exclude[1]: '' matches nothing"),
     ('exclude: ["# note"]', "exclude[0]: '# note' matches nothing; # begins a comment"),
     ('exclude: ["a[z-b]"]', "exclude[0]: 'a[z-b]' matches nothing; allowed: a gitignore pattern"),
@@ -63,7 +63,7 @@ MIRROR: list[tuple[str, str]] = [
     ("target: {rerank: {ca_file: a.pem}}", "target.rerank.ca_file: doesn't apply to type builtin"),
     (
         "target: {rerank: {type: jina, base_url: 'https://h', model: m, ca_file: no-such.pem}}",
-        "no-such.pem is not a file; choose a file with certificates",
+        "no-such.pem is not a file; choose a file of certificates",
     ),
     (
         "target: {embedding: {type: tei, base_url: 'http://h', proxy: 'socks5://p'}}",
@@ -90,7 +90,7 @@ MIRROR: list[tuple[str, str]] = [
     (f"deletions: {{hold_count: {'9' * 5000}}}", "is not a valid int"),
     ('prefix: "\\ud800"', "4 mirrors[0].prefix: contains a character that text cannot contain"),
     ('prefix: "a\\0"', "4 mirrors[0].prefix: contains a character that text cannot contain"),
-    ("? [a]\n: b", "4 mirrors[0]: contains a key that is not a word"),
+    ("? [a]\n: b", "4 mirrors[0]: contains a key that is not a plain word"),
     ("<<: 5", "4 mirrors[0].<<: can merge only blocks of keys"),
     (
         "target: {type: zhipu, knowledge_id: '5'}",
@@ -112,7 +112,10 @@ BESIDE: list[tuple[str, str]] = [
     ("http: {listen: localhost}", "1 http.listen: 'localhost' is not valid; allowed: host:port"),
     ("http: {listen: 127.0.0.1:70000}", "1 http.listen: '127.0.0.1:70000' is not valid"),
     ("http: [a]", "1 http: a list is not valid; allowed: a block of keys: listen"),
-    ("notify: {}", "1 notify: has no destination; set command, url or url_file, or both"),
+    (
+        "notify: {}",
+        "1 notify: has no destination; set command, url or url_file",
+    ),
     ("notify: {command: tell me}", "1 notify.command: text is not valid; allowed: a list"),
     ("notify: {command: []}", "1 notify.command: is empty; set a program"),
     (
@@ -143,7 +146,7 @@ ZHIPU: list[tuple[str, str]] = [
     ("concurrency: 0", "concurrency: 0 is not valid; allowed: a whole number, 1 to 64"),
     ("proxy: proxy:3128", "proxy: the value is not valid; allowed: a URL such as http://proxy:3128"),
     ("proxy: socks5://proxy:3128", "proxy: the value is not valid"),
-    ("ca_file: none.pem", "none.pem is not a file; choose a file with certificates"),
+    ("ca_file: none.pem", "none.pem is not a file; choose a file of certificates"),
     ("vectorization: {reembed_tries: 11}", "vectorization.reembed_tries: 11 is not valid; allowed:"),
     ("vectorization: {poll_longest: 500ms}", "500ms is shorter than poll_first; allowed: at least 1s"),
     ("vectorization: {poll_first: 1m}", "vectorization.poll_longest: 15s is shorter than poll_first"),
@@ -160,10 +163,10 @@ ZHIPU: list[tuple[str, str]] = [
     ('base_url: "https://[::1"', "base_url: the value is not valid"),
     ('base_url: "https://ho st/"', "base_url: the value is not valid"),
     ('base_url: "https://host\\\\@evil/"', "base_url: the value is not valid"),
-    ('base_url: "https://user:T0KEN@host/api"', "base_url: contains a user name or password; remove it"),
-    ('base_url: "https://T0KEN@host/api"', "base_url: contains a user name or password"),
-    ('base_url: "https://host/api?key=T0KEN"', "base_url: contains a ? or #; keep only what comes before"),
-    ('base_url: "https://host/api#T0KEN"', "base_url: contains a ? or #"),
+    ('base_url: "https://user:T0KEN@host/api"', "base_url: contains a username or password; remove it"),
+    ('base_url: "https://T0KEN@host/api"', "base_url: contains a username or password"),
+    ('base_url: "https://host/api?key=T0KEN"', "base_url: has a ? or #; remove it and everything after it"),
+    ('base_url: "https://host/api#T0KEN"', "base_url: has a ? or #"),
 ]
 """Settings of a base at Zhipu."""
 
@@ -183,10 +186,18 @@ RULES: list[tuple[str, str, str]] = [
     ("a", "knowledge_type: 5, custom_separator: x", "custom_separator: 'x' is not valid; allowed: a list"),
     ("a", "knowledge_type: 5, custom_separator: ['']", "custom_separator: a list is not valid"),
     ("a", "parse_image: 1", "parse_image: 1 is not valid; allowed: true, false"),
-    ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not accept csv files; allowed for it: 3, 7"),
-    ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not accept md files; allowed for it: 1, 2, 5"),
+    (
+        "faq/*.csv",
+        "knowledge_type: 2",
+        "knowledge_type: 2 does not accept csv files; allowed for these files: 3, 7",
+    ),
+    (
+        "*.md",
+        "knowledge_type: 3",
+        "knowledge_type: 3 does not accept md files; allowed for these files: 1, 2, 5",
+    ),
     ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not valid; allowed: a whole number, at least 1"),
-    ("*.url", "word_num_limit: 500", "word_num_limit: does not apply to pages; remove it"),
+    ("*.url", "word_num_limit: 500", "word_num_limit: does not apply to web pages; remove it"),
 ]
 """Rules for documents at Zhipu: a pattern, and the slicing of matching documents."""
 

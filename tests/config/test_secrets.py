@@ -141,7 +141,7 @@ def test_secret_file_is_read_without_its_last_newline(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n", "is empty"),
         (b"\xff", "is not text"),
-        (b"x" * 70_000, "is too large for a secret; allowed: 65536 bytes"),
+        (b"x" * 70_000, "is too large for a secret; allowed: at most 65536 bytes"),
         (b"T0KEN", "2 notify.url_file: the value is not valid; allowed: a URL that begins with https://"),
         (b"T0\nKEN\n", "2 notify.url_file: the value contains a line break; allowed: a URL"),
         (b"\xef\xbb\xbfT0KEN", "2 notify.url_file: the value begins with a byte order mark; allowed: a URL"),
@@ -194,7 +194,7 @@ def test_other_missing_target_settings_are_reported_at_the_same_time(tmp_path: P
 def test_secret_given_twice_is_reported(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(URL)
     [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url: {URL!r}, url_file: secret}}\n")
-    assert problem == "2 notify.url_file: conflicts with url; keep one of the two"
+    assert problem == "2 notify.url_file: conflicts with url; keep only one of them"
 
 
 def test_special_file_as_secret_is_reported_without_blocking(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_key_is_never_sent_unencrypted(tmp_path: Path, hosts: str, clear: bool) 
         assert not is_in_the_clear(f"https://{host}/api")
         errors = problem_lines(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
         assert len(errors) == clear
-        assert all("API key would be sent unencrypted; write https://" in error for error in errors)
+        assert all("API key would be sent unencrypted; use https://" in error for error in errors)
 
 
 @pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
@@ -202,9 +202,13 @@ LISTENER = "http: {listen: 127.0.0.1:9753}"
         ("https://kb.example:8443/in/", LISTENER, ""),
         ("http://127.0.0.1:9753", LISTENER, ""),
         ("https://kb.example", "", "callback_base: needs a listener"),
-        ("http://kb.example", LISTENER, "is not https, so the secret in its path would be sent unencrypted"),
-        ("https://user:x@kb.example", LISTENER, "contains a user name or password"),
-        ("https://kb.example/?a=b", LISTENER, "contains a ? or #"),
+        (
+            "http://kb.example",
+            LISTENER,
+            "does not use https, so the secret in its path would be sent unencrypted",
+        ),
+        ("https://user:x@kb.example", LISTENER, "contains a username or password"),
+        ("https://kb.example/?a=b", LISTENER, "has a ? or #"),
         ("kb.example", LISTENER, "allowed: a URL"),
     ],
 )

@@ -19,7 +19,7 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
         (b"- a\n- b\n", 1, "is not a block of keys; begin with `mirrors:`"),
         (b"mirrors\n", 1, "is not a block of keys"),
         (b"~\n", 1, "has no value"),
-        (b"mirrors:\n\t- name: a\n", 2, "a tab is used here; indent YAML with spaces only"),
+        (b"mirrors:\n\t- name: a\n", 2, "there is a tab here; indent YAML with spaces only"),
         (b"a: 1\nmirrors: \0\n", 2, "contains the character U+0000"),
         (b"mirrors:\n  - name: caf\xe9\n", 2, "is not UTF-8"),
         ("mirrors: []".encode("utf-16"), 1, "is not UTF-8"),
@@ -45,7 +45,7 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
         (b'a: "\\UFFFFFFFF"\n', None, "contains an escape"),
         (b"[" * 600, None, "is nested too deeply"),
         (b"- " * 600, None, "is nested too deeply"),
-        (b"a: &a [*a]\n", 1, "an alias (`*`) is inside its own anchor"),
+        (b"a: &a [*a]\n", 1, "an alias (`*`) inside its own anchor"),
         (b"a: &a {<<: *a, b: 1}\n", 1, "`<<` merges too much"),
         (BOMB, 1, "contains more than 20000 values"),
         (b"#" * 300_000, None, "is larger than 262144 bytes"),
@@ -67,7 +67,7 @@ def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
 
 def test_duplicate_key_is_reported_with_both_lines(tmp_path: Path) -> None:
     assert problem_lines(tmp_path, with_settings("settle: 1s\nrescan: 1m\nsettle: 2s")) == [
-        "6 mirrors[0].settle: is set twice, first on line 4; keep one"
+        "6 mirrors[0].settle: is set twice, first on line 4; keep only one of them"
     ]
 
 

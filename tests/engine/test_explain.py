@@ -85,14 +85,14 @@ WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncign
         ({"sub/.wiki/a.md": "x"}, "sub/.wiki", ["hidden", "such as `!.wiki/`"]),
         ({".a/.b/a.md": "x", ".kbsyncignore": "!.a/\n"}, ".a/.b/a.md", ["such as `!.b/`"]),
         ({".[a].md": "x"}, ".[a].md", ["hidden", r"such as `!.\[a].md`"]),
-        ({"a.txt": "x"}, "a.txt", ["add a pattern for it to `include`"]),
+        ({"a.txt": "x"}, "a.txt", ["add a pattern for the file to `include`"]),
         (SECRET, "sub/.kbsyncignore", ["kbsync and isn't mirrored; no rule can include it."]),
         ({"draft.md": "x"}, "draft.md", ["!draft.md (include[2]); change include[2], or add a pattern"]),
         ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
         ({}, "nothing.md", ["there is no such file"]),
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
         ({"a.md": "x"}, "a.md", ["no pass has picked it up yet", "kbsync --once --folder docs"]),
-        ({"sub/a.md": "x"}, "sub", ["It is a directory; the files in it"]),
+        ({"sub/a.md": "x"}, "sub", ["This is a directory whose files"]),
         ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable because"]),
     ],
 )
@@ -178,7 +178,7 @@ def refuse_a_change(world: World) -> None:
         (
             lose_the_response,
             None,
-            ["its upload got no response; kbsync will search for it"],
+            ["its upload got no response; kbsync will look for it"],
             ["connection reset"],
         ),
         (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
@@ -231,7 +231,7 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
     assert explanation.answer == "It is searchable."
     assert f"At the last scan, {problem}." in explanation.sentences
     answer = (await explained(world, folder)).answer
-    unread = f"It is a directory that cannot be read: {problem}"
+    unread = f"This directory cannot be read: {problem}"
     assert answer == f"{unread}; the documents for its files are kept."
     world.write(path, "newer")
     answer = (await explained(world, path)).answer
@@ -252,7 +252,7 @@ async def test_directory_that_could_not_be_listed_is_named_once(world: World) ->
     world.change(lambda tx: tx.folders.record_problem(world.run.id, "sub", "cannot be listed: broken disk"))
     problem = "sub cannot be listed: broken disk"
     for path in ("sub", "sub/deep"):
-        assert f"that cannot be read: {problem}; the" in (await explained(world, path)).answer
+        assert f"directory cannot be read: {problem}; the" in (await explained(world, path)).answer
     assert (await explained(world, "sub/deep/a.md")).answer == "It is searchable."
     assert "cannot be listed" not in full_text(await explained(world, ""))
 
@@ -313,7 +313,7 @@ async def test_quiet_hours_end_by_themselves_and_do_not_keep_a_single_pass_from_
     quiet = Pause(since, since + 3600, is_quiet=True)
     answer = (await explained_while_paused(world, "b.md", quiet, at_work=True)).answer
     hours = f"quiet hours since {clock_time(since)} until {clock_time(since + 3600)}"
-    assert f"{hours}, which end by themselves; to resume now, run `kbsync resume docs`" in answer
+    assert f"{hours}; to resume before they end, run `kbsync resume docs`" in answer
     answer = (await explained_while_paused(world, "b.md", quiet)).answer
     assert "quiet hours" not in answer and "or run `kbsync --once`" in answer
 

@@ -691,7 +691,7 @@ def test_garbage_is_rejected_with_a_message(parser, extension, junk):
 
 def test_damaged_pdf_is_reported_once_in_plain_words(parser):
     refusal = rejected(parser, "pdf", b"%PDF-1.4 and nothing more")
-    message = "cannot be read: the PDF is damaged; open it in its own program and save it again"
+    message = "cannot be read: the PDF is damaged; open the document in its own program and save it again"
     assert (refusal.code, refusal.reason) == ("damaged", message)
 
 

@@ -111,8 +111,13 @@ def run_program(parser: Parser, program: str) -> str:
 @pytest.mark.parametrize(
     ("program", "bounds", "code", "reason"),
     [
-        ("hang", HASTY, "timeout", "could not be read within 1 s, the limit for one document; split it"),
-        ("burn", HASTY, "timeout", "split it"),
+        (
+            "hang",
+            HASTY,
+            "timeout",
+            "could not be read within 1 s, the limit for one document; split the document",
+        ),
+        ("burn", HASTY, "timeout", "split the document"),
         ("hog", BOUNDS, "memory", "512 MiB of memory"),
         ("abort for memory", BOUNDS, "memory", "memory"),
         ("crash", BOUNDS, "crash", "SIGSEGV"),

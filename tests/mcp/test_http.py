@@ -343,13 +343,13 @@ async def test_token_removed_from_the_config_is_refused(address: str) -> None:
 @pytest.mark.parametrize(
     ("address", "env", "why"),
     [
-        ("0.0.0.0:9754", {}, "need a token"),
-        ("[::]:9754", {}, "need a token"),
+        ("0.0.0.0:9754", {}, "needs a token"),
+        ("[::]:9754", {}, "needs a token"),
         ("127.0.0.1:9754", {"KBSYNC_MCP_TOKEN": "short"}, "at least 16 characters"),
         ("127.0.0.1:9754", {"KBSYNC_MCP_TOKEN": ""}, "at least 16 characters"),
         ("127.0.0.1", {}, "host:port"),
         ("127.0.0.1:99999", {}, "host:port"),
-        ("no-such-host.invalid:9754", {"KBSYNC_MCP_TOKEN": TOKEN}, "is not a name of this machine"),
+        ("no-such-host.invalid:9754", {"KBSYNC_MCP_TOKEN": TOKEN}, "does not name this machine"),
     ],
 )
 def test_invalid_address_or_token_is_a_usage_error(

@@ -245,7 +245,7 @@ async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
         async with client_of(sandbox) as client:
             for tool, arguments in (("search", {"query": "walrus"}), ("status", {})):
                 notes = (await run_tool(client, tool, **arguments, wait=1))["notes"]
-                expected = "handbook: recent changes in its folder may not be indexed yet"
+                expected = "handbook: recent changes in the folder may not be indexed yet"
                 assert notes == ([expected] if kind in UNSEEN else [])
 
 
@@ -330,7 +330,7 @@ async def test_path_in_several_mirrors_requires_a_mirror(twins: Sandbox) -> None
     async with client_of(twins) as client:
         for tool in ("get", "status"):
             message = await error_of(client, tool, path="notes.md")
-            assert message == "several mirrors have notes.md: handbook, other; choose a `mirror`"
+            assert message == "several mirrors have notes.md: handbook, other; set `mirror` to one of them"
         for mirror, text in (("handbook", "on the ice"), ("other", "of the other folder")):
             assert text in (await run_tool(client, "get", path="notes.md", mirror=mirror))["text"]
             answer = (await run_tool(client, "status", path="notes.md", mirror=mirror))["explanation"]
@@ -448,7 +448,8 @@ async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
         expected = [
-            f"handbook: 20 of {total} {state} files listed; `list` with `state: {state}` shows all of them"
+            f"handbook: only 20 of {total} {state} files listed; use `list` with `state: {state}` to see "
+            "all of them"
             for state, total in (("failed", 21), ("held", 24))
         ]
         assert answer["notes"][-2:] == expected
@@ -759,9 +760,9 @@ async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client
         "nothing matches: read `notes`, drop `path`/`type`/`after`, try other words, then `list`."
     )
     assert tools_by_name["list"] == (
-        "Browse the mirrored files. `path` is a folder, without wildcards; lists all files below "
-        "it, `limit` at a time. `state: failed` lists files that could not be indexed. For the "
-        "next page, pass `next` as `cursor`."
+        "Browse the mirrored files. Lists all files below the folder `path` (no wildcards), `limit` "
+        "at a time. Use `state: failed` to list files that could not be indexed. For the next page, "
+        "pass `next` as `cursor`."
     )
     assert tools_by_name["status"] == (
         "Whether the index is up to date. Use this if `search` misses something you expect. With "

@@ -92,7 +92,7 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(hosts: t
             read = await run_tool(client, "get", document_id=own["document_id"])
             assert "kestrel of files-1" in read["text"]
             message = await error_of(client, "get", document_id=theirs["document_id"])
-            assert "only passages are available for documents from other machines" in message
+            assert "Documents from other machines are available only as passages" in message
 
 
 @long

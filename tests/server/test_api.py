@@ -323,7 +323,7 @@ async def test_unreadable_state_is_reported(open_scene: Scene, monkeypatch: pyte
 
 async def test_search_uses_the_open_target(open_scene: Scene) -> None:
     answer = await open_scene.json("/api/search?q=text")
-    not_open = "docs: not searched: its knowledge base isn't open; its status says why"
+    not_open = "docs: not searched: its knowledge base isn't open; see the mirror's status for the reason"
     assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
     await open_scene.mirrored(3)
     async with open_scene.target():
@@ -550,10 +550,10 @@ async def test_hit_is_explained_on_request(open_scene: Scene) -> None:
         plain = (await open_scene.json("/api/search?q=txet"))["hits"]
     assert [hit["why"]["lines"] for hit in explained] == [
         ["words 0.40: txet → text · meaning 0.20"],
-        ["score 0.25 from the service, which doesn't explain it"],
+        ["score 0.25 from the service, which doesn't explain its scores"],
         [
             "words of the translation 0.12: in the name: text · meaning 0.24",
-            "the ranking model changed its score from 0.18",
+            "the ranking model changed the score from 0.18",
         ],
     ]
     assert explained[0]["why"]["in_text"] == [{"word": "txet", "written": "text", "points": 0.4}]

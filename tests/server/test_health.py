@@ -26,7 +26,7 @@ async def test_healthy_only_while_the_loop_runs() -> None:
     assert (await listened.get("/healthz")).status_code == 200
     listened.clock.now += STALLED_AFTER
     stalled = await listened.get("/healthz")
-    assert (stalled.status_code, stalled.text) == (503, "the loop has been stuck for 10 s\n")
+    assert (stalled.status_code, stalled.text) == (503, "the event loop has been stuck for 10 s\n")
     listened.monitor.beat()
     assert (await listened.get("/healthz")).status_code == 200
     assert listened.read_count == 0

@@ -307,7 +307,7 @@ async def test_invalid_url_is_reported_without_it(
     """This machine is not reached through a proxy, whatever the environment says."""
     if proxy:
         monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(Undelivered, match=r"cannot be reached|proxy in the environment") as caught:
+    with pytest.raises(Undelivered, match=r"cannot be reached|proxy from the environment") as caught:
         await notify.post_notice(url, BODY)
     assert "127.0.0.1" not in url or "proxy" not in str(caught.value)
     assert "sesame" not in str(caught.value)
@@ -316,7 +316,7 @@ async def test_invalid_url_is_reported_without_it(
 @pytest.mark.parametrize("proxy", ["socks5://sesame:1080", "http://sesame:x"])
 async def test_invalid_proxy_is_reported_without_it(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(Undelivered, match="proxy in the environment") as caught:
+    with pytest.raises(Undelivered, match="proxy from the environment") as caught:
         await notify.post_notice("http://tell.example/sesame", BODY)
     assert "sesame" not in str(caught.value)
 

@@ -922,7 +922,7 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: 
     await is_asked(second, "Escape")
     assert removals.current == {}
     await begin()
-    await view.wait_for_text("docs has 3 documents in its knowledge base; keep or delete?", "#ask-text")
+    await view.wait_for_text("docs has 3 documents in its knowledge base; keep or delete them?", "#ask-text")
     await is_asked(first, "Tab", "Tab", "Enter")
     for width in (390, 1280):
         await view.do(view._page.size, width, 800)

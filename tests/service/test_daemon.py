@@ -62,7 +62,7 @@ def test_service_reports_its_lifecycle_to_systemd(
         sandbox.write("unseen.md", "gamma")
         manager.until("STATUS=3 ready, 0 pending, 0 failed")
         reload("log_levl: debug")
-        manager.until("STATUS=the config was refused; the old one stays in use; 3 ready")
+        manager.until("STATUS=the new config was refused; the old one stays in use; 3 ready")
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0

@@ -417,7 +417,7 @@ def test_former_mount_point_is_unknown(
     for start in ("", "disk/sub"):
         (listing,) = listed(root, tree, start=start).values()
         assert (listing.path, listing.gone_folders, listing.missing) == ("disk", (), ())
-        assert listing.problem.startswith("was a mount point and is not mounted")
+        assert listing.problem.startswith("was a mount point, but nothing is mounted there now")
     assert "disk" not in tree.read_paths[-2:]
 
 

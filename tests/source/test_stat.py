@@ -142,7 +142,7 @@ def test_path_in_an_unmounted_file_system_is_unknown(tmp_path: Path) -> None:
     points = {"other.md": {}, **{path: {name: ""} for path, name in names.items()}}
     stats = stat_in_mounts(tmp_path, points)
     assert {path: stat.problem for path, stat in stats.items()} == {
-        path: f"{name} was a mount point and is not mounted" for path, name in names.items()
+        path: f"{name} was a mount point, but nothing is mounted there now" for path, name in names.items()
     }
 
 

@@ -267,7 +267,7 @@ async def test_changed_mounts_inside_the_folder_restart_the_watch_and_request_a_
         ):
             before, mounts = watcher._watch, change
             assert await watcher.check() == []
-            assert watcher.rescan_reason == f"{root}: a disk was mounted or unmounted in it"
+            assert watcher.rescan_reason == f"{root}: a disk was mounted or unmounted in this folder"
             assert watcher._watch is not before or observer == "polling"
             watcher.scan_started()
             mounts = [*change, Mount(3, "/elsewhere", "tmpfs")]
@@ -460,7 +460,7 @@ async def test_repeatedly_failing_watch_is_polled_for_a_while(timed: Hearing, cl
     assert timed.watcher.report.mode is Mode.NATIVE
     await overflow(timed)
     assert timed.watcher.report.mode is Mode.POLLING
-    assert "more changed at once" in timed.watcher.report.why
+    assert "more paths changed at once" in timed.watcher.report.why
     timed.watcher.scan_started()
     for pause in (16, 32, 64, 128):
         clock.now += pause - 1.0

@@ -42,7 +42,7 @@ class HeldDocuments:
     epilog=examples(
         "kbsync approve",
         "kbsync approve handbook",
-        "kbsync approve --yes       in a script",
+        "kbsync approve --yes  # without a prompt",
     )
 )
 @click.argument("mirror", required=False, shell_complete=complete_mirror)
@@ -120,7 +120,8 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
         for path in approval.unmounted:
             label = printable(folder_label(path))
             output.line(
-                f"{approval.mirror}: accept {label} as it is now; deletions of missing files will be held"
+                f"{approval.mirror}: accept {label} as it is now; deletions of missing files will be held "
+                "for approval"
             )
         if approval.delete:
             output.line(f"{approval.mirror}: delete {format_count(len(approval.delete), 'document')}:")

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     epilog=examples(
         "kbsync ask 'how do I reset a password'",
         "kbsync ask 'what changed' --path 'guides/**' --after 2026-01-01",
-        "kbsync ask -i                         one question after another",
-        "kbsync ask -i --json < questions.txt  a JSON document for each line",
+        "kbsync ask -i                         # one question after another",
+        "kbsync ask -i --json < questions.txt  # a JSON document for each line",
         "kbsync ask 'when does the office open' --app 1855818262969999360",
         "kbsync ask 'when does the office open' --model glm-4-flash",
         "kbsync ask 'how do I reset a password' --json | jq -r '.citations[].path'",
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     "-i",
     "--interactive",
     is_flag=True,
-    help="Keep asking; the service also gets the earlier questions and answers.",
+    help="Ask follow-up questions; the service also gets the earlier questions and answers.",
 )
 @selection_options
-@click.option("--app", metavar="ID", help="Ask this application; see `kb app list`.")
-@click.option("--model", metavar="NAME", help="Ask this model; it gets the passages that a search finds.")
+@click.option("--app", metavar="ID", help="The application to ask; see `kb app list`.")
+@click.option("--model", metavar="NAME", help="The model to ask; it answers from search results.")
 @click.option("--whole", is_flag=True, help="Wait for the whole answer instead of streaming it.")
 @json_option
 @shared_options
@@ -75,7 +75,7 @@ def command(
         raise UsageError("--app and --model can't be used together")
     text = " ".join(question).strip()
     if not (text or interactive):
-        raise UsageError(f"the question is empty; pass one, or type it: {choices.typed('ask -i')}")
+        raise UsageError(f"the question is empty; pass one, or type one with: {choices.typed('ask -i')}")
     answerer = Answerer(app or "", model or "") if app or model else None
     with _open(choices, text or "-i") as account:
         with as_usage_error(account.mirror):
@@ -213,13 +213,16 @@ class Asker:
             selected = await selected_ids(self._searched, self._selection)
             if selected is None:
                 raise UsageError(
-                    f"the options select more than {MAX_SELECTED_IDS} documents, the limit for a question; "
-                    "narrow --path, --type or --after, or omit them"
+                    f"--path, --type and --after select more than {MAX_SELECTED_IDS} documents, the limit "
+                    "for a question; narrow or omit them"
                 )
             if not selected:
                 for option in unmatched_options(self._installation, self._typed):
                     self._print(f"no document matches {option}")
-                self._print(f"no document of {self._mirror.name} is selected; the question wasn't sent")
+                self._print(
+                    f"--path, --type and --after select no documents in {self._mirror.name}; the question "
+                    "wasn't sent"
+                )
                 return Reply(self._mirror.name, question)
             ids = selected
         answerer = self._requested or await self._choose_answerer()
@@ -260,13 +263,15 @@ class Asker:
             ) from error
         fitting = [choice for choice in every if base_id in choice.bases]
         if not fitting and applications.hint:
-            others = f"; or choose one with --app: {_format_applications(every)}" if every else ""
-            raise UsageError(f"no application answers from {base_id}; {applications.hint}{others}")
+            hint = applications.hint
+            if every:
+                hint = f"{hint}, or choose another application with --app: {_format_applications(every)}"
+            raise UsageError(f"no application answers from {base_id}; {hint}")
         if not fitting:
             create = self._installation.command_line(f"kb app create NAME --mirror {self._mirror.name}")
             raise UsageError(
-                f"no application answers from {base_id}; create one with: {create}\n"
-                f"or ask a model, which gets the passages that a search finds: --model {model or 'NAME'}"
+                f"no application answers from {base_id}; create one with: {create}\nor have a model answer "
+                f"from search results: --model {model or 'NAME'}"
             )
         if len(fitting) > 1:
             listed = _format_applications(fitting)
@@ -285,7 +290,7 @@ class Asker:
 
         if answerer.model and answerer != self._announced:
             why = "" if self._requested is not None else "this service has no applications; "
-            self._print(f"{why}{answerer.model} answers from the passages that a search finds")
+            self._print(f"{why}{answerer.model} answers from search results")
             self._announced = answerer
         if answerer.model and not ids:
             # A model gets only our documents, as in a search; an application reads its whole base.
@@ -322,7 +327,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
     if reply.answerer is None:
         return
     if sources is None or sources.hits is None:
-        print_message("the service doesn't say which documents the answer is based on")
+        print_message("the service didn't say which documents the answer is based on")
         return
     if sources.hits:
         output.line()

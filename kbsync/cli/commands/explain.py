@@ -93,7 +93,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
         return outside(path, [setting.root for setting in settings.values()])
     if len(paths) > 1:
         names = ", ".join(name for name, _ in paths)
-        raise UsageError(f"several mirrors have {printable(path)}: {names}; pass --mirror NAME")
+        raise UsageError(f"several mirrors have {printable(path)}: {names}; choose one with --mirror NAME")
     [(name, below)] = paths
     mirror = installation.mirror(name)
     async with open_for_reading(installation, mirror) as target:
@@ -124,7 +124,7 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
     below = path_argument(os.path.relpath(absolute, root))
     command_line = Choices(folder=root).typed(f"explain {shlex.quote(below)}")
     used = "the config has" if choices.folder is None else "--folder has"
-    return f"{root} is mirrored {how}, but {used} other folders; run `{command_line}`."
+    return f"{root} is mirrored {how}, but {used} different folders; run `{command_line}`."
 
 
 def _describe_hard_link(installation: Installation, path: str) -> str:
@@ -151,8 +151,8 @@ def _describe_hard_link(installation: Installation, path: str) -> str:
             command = installation.command_line(f"explain {shell_word(path_argument(name))}")
             command += "" if len(installation.mirrors) == 1 else f" --mirror {mirror}"
             return (
-                f"No mirrored folder contains it, but it is a hard link to {name} of mirror {mirror}; "
-                f"run `{command}`."
+                f"No mirrored folder contains this file, but it is a hard link to {name} in mirror "
+                f"{mirror}; run `{command}`."
             )
     return ""
 
@@ -182,4 +182,4 @@ def _print(output: Output, explanation: PathExplanation, *, text: bool) -> None:
         output.line()
         output.line(printable_lines(explanation.text))
     elif text and explanation.status is not None and not explanation.is_lost:
-        output.line("  The knowledge base doesn't return the text that it extracted from the document.")
+        output.line("  This knowledge base can't return the text it extracted from the document.")

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "kbsync forget handbook                             keep its documents",
-        "kbsync forget handbook --delete-documents          also delete its documents",
-        "kbsync forget handbook --delete-documents --yes    in a script",
-        "kbsync forget handbook --left-behind               only delete documents in its former targets",
+        "kbsync forget handbook                           # keep its documents",
+        "kbsync forget handbook --delete-documents        # delete its documents too",
+        "kbsync forget handbook --delete-documents --yes  # without a prompt",
+        "kbsync forget handbook --left-behind             # only delete documents in former targets",
     )
 )
 @click.argument("mirror", shell_complete=complete_mirror)
@@ -50,13 +50,13 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     installation, holdings = _find(choices, mirror)
     if left_behind:
         if delete_documents:
-            raise UsageError("--left-behind deletes documents anyway; omit --delete-documents")
+            raise UsageError("--left-behind already deletes documents; omit --delete-documents")
         _delete_left_behind(installation, holdings, choices, yes=yes)
         return
     if holdings.record is None and not delete_documents:
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         raise UsageError(
-            f"{mirror} has already been forgotten; to delete the documents it left: {delete_command}"
+            f"{mirror} has already been forgotten; to delete the documents it left behind: {delete_command}"
         )
     show_holdings(holdings, delete_documents)
     question = f"Forget {mirror}?" if holdings.record is not None else f"Delete what {mirror} left?"
@@ -116,7 +116,9 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
     if candidates:
         commands = [candidate.command_line(f"forget {name}") for candidate, _ in candidates]
         raise UsageError("\n".join([f"several mirrors are named {name!r}; run one of:", *commands]))
-    raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(sorted(names)) or 'none'}")
+    raise UsageError(
+        f"the state has no mirror named {name!r}; its mirrors: {', '.join(sorted(names)) or 'none'}"
+    )
 
 
 def _others(choices: Choices) -> list[Installation]:
@@ -150,10 +152,8 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
-        search = "; those found there will be deleted" if delete_documents else ""
-        print_message(
-            f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target{search}"
-        )
+        sentence = f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target"
+        print_message(f"{sentence}; any that did will be deleted" if delete_documents else sentence)
 
 
 def end_mirror(
@@ -207,7 +207,7 @@ def _delete_left_behind(
     record, leftovers = holdings.record, holdings.leftovers
     bases = [*holdings.owned.elsewhere, *((leftover.base, leftover.documents) for leftover in leftovers)]
     if record is None or not bases:
-        raise UsageError(f"{holdings.name} left nothing behind in another knowledge base")
+        raise UsageError(f"{holdings.name} left no documents behind in other knowledge bases")
     for base, documents in bases:
         count = format_count(documents, "document")
         print_message(printable(f"{holdings.name}: {count} in {base.location}, a former knowledge base"))
@@ -230,4 +230,7 @@ def _delete_left_behind(
     with open_state(installation, print_message) as (installation, store), concerning(holdings.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
-        Output().line(f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror continues")
+        Output().line(
+            f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror itself was not "
+            "changed"
+        )

@@ -24,8 +24,8 @@ MAX_SHOWN = 100
 
 @click.command(
     epilog=examples(
-        "kbsync history --since 1d          what happened since yesterday",
-        "kbsync history guides/setup.md     one document, or all documents below a folder",
+        "kbsync history --since 1d       # what happened since yesterday",
+        "kbsync history guides/setup.md  # one document, or all documents below a folder",
         "kbsync history --json | jq '.events[] | select(.event == \"failed\")'",
     )
 )
@@ -35,7 +35,7 @@ MAX_SHOWN = 100
     type=MOMENT,
     metavar="TIME",
     default=0.0,
-    help="Only events since this time: a duration such as 1d, yesterday, or a date.",
+    help="Only events since this time: a date, `yesterday`, or a duration such as 1d.",
 )
 @click.option(
     "--limit",
@@ -64,7 +64,9 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
         output.json(history_json(entries, limit))
         return
     if len(entries) > limit and not choices.quiet:
-        output.line(output.dim(f"the newest {limit:,} events; for more: --limit {limit * 10}"))
+        output.line(
+            output.dim(f"only the newest {limit:,} events are shown; for more, pass --limit {limit * 10}")
+        )
     with_mirror = len(installation.mirrors) > 1
     output.lines(_line(output, entry, with_mirror=with_mirror) for entry in entries[-limit:])
     if not entries and not choices.quiet:
@@ -90,7 +92,8 @@ def find_entries(
     ]
     if not places:
         raise UsageError(
-            f"no mirror has {path}; pass a file or folder, relative to its mirror or to the working directory"
+            f"no mirror has {path}; pass the path of a file or folder, relative to its mirror or to the "
+            "working directory"
         )
     return tx.history.newest(list(numbers.values()), since, limit, places)
 

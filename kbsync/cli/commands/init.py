@@ -182,7 +182,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     if not is_state_moved:
         move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
-    return "the documents mirrored with --folder were moved here; nothing is reindexed"
+    return "the documents mirrored with --folder were moved here; nothing will be reindexed"
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
@@ -192,11 +192,13 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
     name = folder_name(Path(os.path.realpath(folder)))
     if all(record.target == DEFAULT_TARGET for record in _records_in(trial_dir)):
         end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
-        note = f"the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
+        note = f"the documents mirrored with --folder are still in {trial_dir}; to delete them: {end}"
     else:
         # The new mirror may adopt the documents at a service, so no command here deletes them.
         end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
-        note = f"the state of the documents mirrored with --folder stays in {trial_dir}; to delete it: {end}"
+        note = (
+            f"the state of the documents mirrored with --folder is still in {trial_dir}; to delete it: {end}"
+        )
     return printable(f"{why}: {note}")
 
 
@@ -211,14 +213,14 @@ def _records_in(trial_dir: Path) -> list[MirrorRecord]:
 Value = TypeVar("Value")
 
 PLACEHOLDER = "user=not-the-key"
-"""Placeholder for a key or dsn while kbsync checks a new config: the environment variable may not be set
-yet."""
+"""Placeholder for a key or dsn while kbsync checks a new config, because the environment variable may not be
+set yet."""
 
 UNNAMED = "not-named-yet"
 """Placeholder for the knowledge base until the user chooses one."""
 
 MOST = 50
-"""Maximum number of listed knowledge bases; others can be chosen by id."""
+"""Maximum number of knowledge bases to list; the user can choose others by id."""
 
 
 @click.command(
@@ -231,7 +233,7 @@ MOST = 50
 )
 @click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
 @click.option("--target", metavar="TYPE", help="The type of knowledge base; default: local.")
-@click.option("--base", metavar="ID", help="The knowledge base at the service.")
+@click.option("--base", metavar="ID", help="The id of the knowledge base.")
 @click.option("--create", metavar="NAME", help="Create a knowledge base with this name instead.")
 @click.option("--base-url", metavar="URL", help="The URL of the service, if it isn't the default.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the key or dsn.")
@@ -364,16 +366,19 @@ class ConfigExists(UsageError):
 
     def __init__(self, path: Path, add: str = "") -> None:
         if not add:
-            super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
+            super().__init__(f"{path} already exists; edit it, or choose another file with --config FILE")
         else:
-            super().__init__(f"{path} exists; choose another file with --config FILE, or add to it: {add}")
+            super().__init__(
+                f"{path} already exists; choose another file with --config FILE, or add the folder to this "
+                f"one: {add}"
+            )
 
 
 def state_dir_of(path: Path, choices: Choices) -> Path:
     """Return the state directory of a new config at `path`. Raises `UsageError` if no home directory is
     known."""
     if choices.config is None and path == places.SYSTEM_CONFIG:
-        raise UsageError("no home directory is known; choose the file to write with --config FILE")
+        raise UsageError("cannot determine your home directory; choose the file to write with --config FILE")
     return places.state_dir(os.environ, explicit=choices.state_dir, config=_unwritten_config(path))
 
 
@@ -424,7 +429,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
         # Don't repeat the answer, which may be the key.
         if "/" in answer:
             is_there = os.path.isfile(os.path.expanduser(answer))  # noqa: PTH111, PTH113
-            return "" if is_there else f"no such file; it must contain the {noun} and nothing else"
+            return "" if is_there else f"no such file; create it with the {noun} and nothing else"
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", answer):
             return ""
         return f"that is not the name of an environment variable; never type the {noun} itself"
@@ -494,7 +499,7 @@ def _query_account(
             text = read_secret(location.file, PathBase(Path(), None))
         elif not (text := os.environ.get(location.env, "")):
             raise UsageError(
-                f"${location.env} is not set; export it, or pass a file that holds the key: --key-file"
+                f"${location.env} is not set; export it, or pass a file that contains the key with --key-file"
             )
         key = mark.read(text)
     except RefusedValue as error:
@@ -537,7 +542,7 @@ def _base(
             print_message(f"cannot list the account's knowledge bases: {sentence_of(error)}")
             return None
         if not cards:
-            print_message("the account has no knowledge base yet")
+            print_message("the account has no knowledge bases yet")
         for number, card in enumerate(cards[:MOST], 1):
             documents = "" if card.documents is None else f"  {format_count(card.documents, 'document')}"
             print_message(f"{number}  {card.id}  {printable(card.name)}{documents}")
@@ -550,8 +555,8 @@ def _base(
     if not _is_interactive():
         listed()
         raise UsageError(
-            f"{setting} ({about}) is missing; add --base ID, or --create NAME for a new one, "
-            "or run init on a terminal"
+            f"{setting} ({about}) is missing; add --base ID, or --create NAME for a new one, or run init "
+            "in a terminal"
         )
     while (cards := listed()) is not None:
         answer = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
@@ -566,7 +571,7 @@ def _base(
 
 def _ask_required(key: str, about: str) -> str:
     if not _is_interactive():
-        raise UsageError(f"{key} ({about}) is missing; add it, or run init on a terminal")
+        raise UsageError(f"{key} ({about}) is missing; add it, or run init in a terminal")
     return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 

@@ -28,7 +28,7 @@ def _read_pause(text: str) -> float:
 
 @click.command(
     epilog=examples(
-        "kbsync pause                 all mirrors, until `kbsync resume`",
+        "kbsync pause  # all mirrors, until `kbsync resume`",
         "kbsync pause notes --for 2h",
     )
 )

@@ -29,14 +29,16 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "kbsync remove notes             asks about its documents",
-        "kbsync remove notes --keep      keep its documents, without asking",
-        "kbsync remove notes --delete    delete its documents too, without asking",
+        "kbsync remove notes           # ask whether to keep its documents",
+        "kbsync remove notes --keep    # keep its documents",
+        "kbsync remove notes --delete  # delete its documents too",
     )
 )
 @click.argument("name", shell_complete=complete_mirror)
-@click.option("--keep", is_flag=True, help="Keep its documents in the knowledge base.")
-@click.option("--delete", is_flag=True, help="Delete kbsync's documents there, and no others.")
+@click.option("--keep", is_flag=True, help="Keep the mirror's documents in the knowledge base.")
+@click.option(
+    "--delete", is_flag=True, help="Delete the mirror's documents, and no others, from the knowledge base."
+)
 @json_option
 @shared_options
 def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool) -> None:
@@ -69,7 +71,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         if documents:
             # An empty answer keeps them.
             count = format_count(documents, "document")
-            question = f"{name} has {count} in its knowledge base; keep or delete?"
+            question = f"{name} has {count} in its knowledge base; keep or delete them?"
             while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
                 print_message("type keep or delete")
             delete = typed == "delete"

@@ -24,7 +24,7 @@ def command(choices: Choices, name: str | None) -> None:
     installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     # A kbsync in another container can't be seen.
     if lock.holding(installation.state_dir) is False:
-        raise UsageError(f"kbsync isn't running; for a pass now: {installation.command_line('--once')}")
+        raise UsageError(f"kbsync isn't running; to run a pass now: {installation.command_line('--once')}")
     holder = lock.find_holder(installation.state_dir)
     if holder is not None and not holder.keeps_running:
         # A pass compares the folder once, at its beginning.

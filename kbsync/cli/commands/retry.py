@@ -44,9 +44,9 @@ class Failed:
 
 @click.command(
     epilog=examples(
-        "kbsync retry                       everything that failed",
-        "kbsync retry reports/scan.pdf      one document",
-        "kbsync retry reports               all documents below a folder",
+        "kbsync retry                       # everything that failed",
+        "kbsync retry reports/scan.pdf      # one document",
+        "kbsync retry reports               # all documents below a folder",
     )
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
@@ -89,8 +89,8 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
         matches = [match for match in resolve(typed, mirrors, is_in_state) if is_in_state(*match)]
         if not matches:
             raise UsageError(
-                f"no mirror has {typed}; "
-                "pass a mirrored file, relative to its mirror or to the working directory"
+                f"no mirror has {typed}; pass the path of a mirrored file, relative to its mirror or to "
+                "the working directory"
             )
         for name, path in matches:
             failed_paths.setdefault(name, []).extend(_find_failed(tx, records[name], path))

@@ -24,7 +24,7 @@ from kbsync.errors import UsageError
         "kbsync search invoice --type pdf --after 2026-01-01",
         "kbsync search 'error handling' --path 'guides/**' -k 3",
         "kbsync search 'budget \"annual report\" -draft path:2026/ type:pdf'",
-        "kbsync search -i                      results as you type",
+        "kbsync search -i                      # results as you type",
         "kbsync search draft --files -0 | xargs -0 ls -l",
         "kbsync search 'opening hours' --json | jq -r '.hits[0].text'",
     )
@@ -42,9 +42,11 @@ from kbsync.errors import UsageError
 )
 @selection_options
 @click.option("--rerank", is_flag=True, help="Have a ranking model order the hits.")
-@click.option("--explain", is_flag=True, help="Explain each hit: matching words, similarity of meaning.")
+@click.option(
+    "--explain", is_flag=True, help="Explain each hit: its matching words and its similarity in meaning."
+)
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
-@click.option("-0", "--null", is_flag=True, help="With --files: end each path with NUL, for xargs -0.")
+@click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL byte, for xargs -0.")
 @json_option
 @shared_options
 def command(
@@ -130,9 +132,9 @@ def _refuse_without_words(choices: Choices, query: Query) -> None:
         pass
     if not query.text and not query.selects:
         typed = choices.typed("search -i")
-        raise UsageError(f"the query is empty; pass one, or type it: {typed}")
+        raise UsageError(f"the query is empty; pass one, or type one with: {typed}")
     every, newest = choices.typed("status --documents"), choices.typed("history")
     raise UsageError(
-        "the query has only filters; add a word to search for; "
-        f"to list all documents: {every}; to list the newest changes: {newest}"
+        "the query has only filters; add a word to search for"
+        f"\nto list all documents: {every}\nto list the newest changes: {newest}"
     )

@@ -50,7 +50,7 @@ def search_live(installation: Installation, query: Query) -> None:
     Raises `UsageError` without a terminal.
     """
     if not (sys.stdin.isatty() and Output().can_move_cursor):
-        raise UsageError("search -i needs a terminal; omit -i, or use --json instead in a program")
+        raise UsageError("search -i needs a terminal; omit -i, or in a program use --json instead")
     chosen = asyncio.run(_run(installation, query))
     if chosen is not None:
         open_or_print(chosen)

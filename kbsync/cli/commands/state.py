@@ -76,7 +76,7 @@ def _rename_to_new(source: Path, file: Path) -> None:
         source.rename(file)
 
 
-@command.command(epilog=examples("kbsync state discard", "kbsync state discard --yes     in a script"))
+@command.command(epilog=examples("kbsync state discard", "kbsync state discard --yes  # without a prompt"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
 def discard(choices: Choices, yes: bool) -> None:

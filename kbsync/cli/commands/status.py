@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         "kbsync status --watch",
         "kbsync status --documents",
         "kbsync status --json | jq '.mirrors[].documents'",
-        "kbsync status --check --max-age 1h -q     for a health check",
+        "kbsync status --check --max-age 1h -q  # for a health check",
     )
 )
 @click.option("--documents", is_flag=True, help="Also show every document with its state and reason.")
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     "--max-age",
     type=ParsedOption(parse_duration),
     metavar="TIME",
-    help="With --check: fail only if the last pass or a waiting file is older than this.",
+    help="With --check: fail only if the last pass is older than this or a file has been waiting longer.",
 )
-@click.option("-w", "--watch", is_flag=True, help="Keep the table up to date until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Keep updating the table until you press Ctrl-C.")
 @json_option
 @shared_options
 def command(

@@ -53,7 +53,7 @@ def print_status(
         for report in reports:
             if report.status.better is not None:
                 count, passages = report.status.better
-                lines.append(f"{report.status.name}: better vectors: {count:,} of {passages:,} passages")
+                lines.append(f"{report.status.name}: better vectors for {count:,} of {passages:,} passages")
         for report in reports:
             for subject, sentence in promises.describe_unkept(report.status.unkept):
                 lines.append(output.dim(f"{report.status.name}: {subject} {sentence}"))
@@ -72,7 +72,7 @@ def problems(
         refused = read_state(installation, lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON))
         if refused:
             reason = printable(refused)
-            yield f"the running kbsync refused the changed config and still uses the old one: {reason}"
+            yield f"the running kbsync refused the changed config and is still using the old one: {reason}"
     yield from halts(installation, reports)
     for report in worst_first(reports):
         yield from late(installation, report, check=check, max_age=max_age)

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 
 MARKS = {"document.ready": "+", "document.renamed": ">", "document.deleted": "-"}
-"""The marks by event, as in `plan`; `document.ready` gets `~` if the document replaced an older version."""
+"""The mark for each event, as in `plan`.
+
+`document.ready` gets `~` if the document replaced an older version.
+"""
 
 BAD = ("warning", "error", "exception", "critical")
 
@@ -72,9 +75,9 @@ class Foreground:
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
                 documents_text = format_count(fields.get("count", 0), "document")
-                fate = "would be reindexed; they stay unchanged until you approve"
+                fate = "would be reindexed; they stay unchanged until you approve this"
                 if event == "deletions.held":
-                    fate = "would be deleted; they stay until you approve"
+                    fate = "would be deleted; they stay until you approve this"
                 return self._at(f"! {fields['mirror']}: {documents_text} {fate}; fix: {fields['cure']}")
             case "document.failed":
                 return self._document("!", fields, f": {fields.get('reason') or 'it failed'}")

@@ -56,11 +56,14 @@ LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
 """Seconds between polls of the scheduler, which are needed because a suspended one keeps its connections."""
 WORKERS_WITHIN = 600.0
-"""Seconds without any worker before the documents are postponed. An adaptive cluster starts workers when
-there are tasks, which may take minutes, and stops starting them when the tasks are cancelled."""
+"""Seconds without any worker before the documents are postponed.
+
+An adaptive cluster starts workers when it has tasks, which may take minutes, and stops doing so when the
+tasks are cancelled.
+"""
 
 AWAY_FOR = 60.0
-"""Seconds for which this host does the work of a lost cluster before retrying the cluster."""
+"""Seconds for which this host does the work of a lost cluster before it tries the cluster again."""
 
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
@@ -154,7 +157,7 @@ class DaskCluster:
         if find_spec("distributed") is None:
             raise UsageError(
                 "prepare.dask needs the `distributed` package; install it alongside kbsync: "
-                + install_command("distributed")
+                f"{install_command('distributed')}"
             )
         self._config, self._connect_within = config, connect_within
         self._versions = worker.versions()
@@ -363,7 +366,8 @@ class DaskCluster:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
             reason = (
-                f"{killed} on every document they tried; see their logs (they often have too little memory)"
+                f"{killed} on every document they tried; see their logs (the usual cause is too little "
+                "memory)"
             )
             raise Unavailable(reason, code="workers-killed") from None
 
@@ -453,7 +457,7 @@ class DaskCluster:
             try:
                 client = await _client(self._config.address, self._connect_within)
             except Exception as error:  # Dask has a class for each: no route, no certificate, unknown scheme
-                reason = f"no Dask scheduler responds at {self._config.address} ({_error_text(error)})"
+                reason = f"no Dask scheduler is responding at {self._config.address} ({_error_text(error)})"
                 failure = Unavailable(reason, code="no-scheduler")
                 self._failed = (asyncio.get_running_loop().time() + _FAILED_FOR, failure)
                 # Raise a copy, because the traceback of the original would keep all unsent data in memory.
@@ -479,7 +483,7 @@ class DaskCluster:
             if workers or not self._asking:
                 had_workers = clock()
             elif clock() - had_workers >= WORKERS_WITHIN:
-                reason = f"the Dask scheduler at {self._config.address} has no workers; start some"
+                reason = f"the Dask scheduler at {self._config.address} has no workers; start at least one"
                 session.lost.set_result(Unavailable(reason, code="no-workers"))
 
     async def _survey(self) -> ClusterState:
@@ -524,7 +528,7 @@ class DaskCluster:
             ", ".join(f"{name} {versions.get(name, '?')}" for name in names)
             for versions in (actual, expected)
         )
-        return f"worker {address} has {has}, this host has {needs}"
+        return f"worker {address} has {has}, but this host has {needs}"
 
     def _missing_kbsync(self, address: str, error: BaseException) -> str:
         return f"worker {address} cannot run kbsync {__version__} ({error})"
@@ -669,7 +673,7 @@ def _result(future: Future[T]) -> T:
 
 
 def _stopped() -> Unavailable:
-    return Unavailable("the work with the Dask cluster was stopped", code="cluster-closed")
+    return Unavailable("work with the Dask cluster was stopped", code="cluster-closed")
 
 
 def _error_text(error: BaseException) -> str:

@@ -37,12 +37,11 @@ if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
 
 Versions = Mapping[str, str]
-"""The versions that must be the same on the host and on a worker, by the names that users know."""
+"""The versions that must be the same on the host and on a worker, keyed by names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
-"""The first item of a response. It shows what follows: a pickled result, a pickled error, or the worker's
-address and versions.
-"""
+"""The first item of a response, which says what follows: a pickled result, a pickled error, or the worker's
+address and versions."""
 
 SECONDS_EACH = 120.0
 """Maximum number of seconds for a document or a passage: a parser gives up after 60 s, and a model may have

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from kbsync.index.document import Parsed
 
     Readers = dict[str, Callable[..., Parsed]]
-    """Readers by file extension. Each takes the bytes of a document; those that recognize text also take a
-    page number."""
+    """Readers by file extension.
+
+    Each takes the bytes of a document. Those that recognize text in images also take a page number.
+    """
 
 LENGTH = struct.Struct(">Q")
 READ, RECOGNIZE, EMBED, SPLIT = "read", "recognize", "embed", "split"
-NO_FORK = "no process for a document can be started"
+NO_FORK = "cannot start a process for a document"
 PASSAGE = "passage.txt"
 """The document name for a passage to embed; the answer is its vector in hexadecimal."""
 TEXTS = "texts.json"

@@ -51,9 +51,8 @@ MAX_TEXT_BYTES = 64 * 1024 * 1024
 """Maximum size of a text file in bytes."""
 
 SHORT_TEXT = 2 * 1024 * 1024
-"""Maximum size in bytes of a text read without a separate process; reading takes up to thirty times as much
-memory.
-"""
+"""Maximum size in bytes of a text that is read without a separate process; reading takes up to thirty times
+as much memory."""
 
 CHILD = Path(__file__).with_name("child.py")
 _MIB = 1024 * 1024
@@ -82,7 +81,7 @@ class Bounds:
     def too_long(self) -> Rejected:
         """Return the error for a text over the limit."""
         limit = f"{_size(self.output_bytes)}, the limit for one document"
-        return Rejected(f"its text is longer than {limit}; split it", code="output")
+        return Rejected(f"its text is longer than {limit}; split the document", code="output")
 
 
 BOUNDS = Bounds()
@@ -181,7 +180,7 @@ class ParserProcess:
             while remaining:
                 piece = document.read(min(_PIECE, remaining))
                 if not piece:
-                    raise OSError(f"the document ended {remaining} bytes early")
+                    raise OSError(f"the document is {remaining} bytes shorter than expected")
                 remaining -= len(piece)
                 yield piece
 
@@ -250,7 +249,7 @@ class ParserProcess:
                     if length > 2 * self._bounds.output_bytes + _PIECE:
                         raise self._bounds.too_long()
         if pending:
-            raise Ended("the parser responded before it had the whole document")
+            raise Ended("the parser responded before it had received the whole document")
         return bytes(received[LENGTH.size :])
 
     def _describe_end(self) -> Ended:
@@ -313,7 +312,9 @@ class Parser:
         is_document = needs_parser(path)
         limit = self._bounds.memory_bytes // 2 if is_document else MAX_TEXT_BYTES
         if body.size > limit:
-            reason = f"too large to be read: {_size(body.size)}, the limit is {_size(limit)}; split it"
+            reason = (
+                f"too large to read: {_size(body.size)}, and the limit is {_size(limit)}; split the document"
+            )
             raise Rejected(reason, code="too-large")
         if not is_document and body.size <= SHORT_TEXT:
             return parse_here(path, body)
@@ -331,12 +332,19 @@ class Parser:
         except Ended as ended:
             if ended.by_memory:
                 limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
-                reason = f"reading it takes more than {limit}; split it or save it in a simpler format"
+                reason = (
+                    f"reading it takes more than {limit}; split the document or save it in a simpler format"
+                )
                 raise Rejected(reason, code="memory") from ended
             if "SIGXCPU" in str(ended):
-                limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
-                raise Rejected(f"reading it takes more than {limit}; split it", code="timeout") from ended
-            reason = f"the parser crashed on it twice ({ended}); open it in its own program and save it again"
+                limit = f"{self._bounds.seconds:g} s of CPU time, the limit for one document"
+                raise Rejected(
+                    f"reading it takes more than {limit}; split the document", code="timeout"
+                ) from ended
+            reason = (
+                f"the parser crashed on it twice ({ended}); open the document in its own program and save "
+                "it again"
+            )
             raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
@@ -383,7 +391,7 @@ class Parser:
                 if isinstance(error, TimedOut):
                     raise Rejected(
                         f"could not be read within {self._bounds.seconds:g} s, the limit for one document; "
-                        "split it or save it in a simpler format",
+                        "split the document or save it in a simpler format",
                         code="timeout",
                     ) from error
                 raise
@@ -433,8 +441,10 @@ class Parser:
             # If it ran out of time or memory, or was killed, the only fix is to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory and "SIGKILL" not in str(error)
             command = install_command(*self._packages, reinstall=True)
-            hint = f"; reinstall its parsers with: {command}" if is_broken else ""
-            raise Unavailable(f"the parser failed to start ({error}){hint}", code="parser-start") from error
+            reason = f"the parser failed to start ({error})"
+            if is_broken:
+                reason = f"{reason}; reinstall the parser packages with: {command}"
+            raise Unavailable(reason, code="parser-start") from error
         except OSError as error:
             self._end()
             raise scratch_error(error, self._spool, failed) from error

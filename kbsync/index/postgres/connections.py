@@ -30,9 +30,8 @@ from kbsync.index.postgres.errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
-"""Seconds that a transaction may hold its locks while it waits for a client, which may be suspended or
-disconnected.
-"""
+"""Seconds for which a transaction may hold its locks while it waits for a client that may be suspended or
+disconnected."""
 
 _WAITING = 2 * ASLEEP  # for a lock: longer than a suspended client can hold it
 
@@ -111,7 +110,8 @@ class Connections:
             if not is_open:  # its types would be unknown, even if the user may do everything else
                 user, home = self.database.user or "kbsync", identifier(home)
                 reason = (
-                    f"{user} may not use the schema {home} of {self.database}, which has the vector extension"
+                    f"{user} isn't allowed to use the schema {home} of {self.database}, which contains the "
+                    "vector extension"
                 )
                 grant = self.database.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
                 raise Halted("credentials", reason, fix=grant)
@@ -191,8 +191,11 @@ class Connections:
             reason = f"{self.database} lacks the vector extension (pgvector {least} or newer)"
             raise Halted("unsuitable-server", reason, fix=self.database.psql("CREATE EXTENSION vector"))
         if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
-            reason = f"{self.database} has pgvector {version}; kbsync needs {least} or newer: "
-            reason += "install it, then update"
+            reason = (
+                f"{self.database} has pgvector {version}, but kbsync needs {least} or newer; install it, "
+                "then "
+                "update the extension with"
+            )
             raise Halted("unsuitable-server", reason, fix=self.database.psql("ALTER EXTENSION vector UPDATE"))
 
 

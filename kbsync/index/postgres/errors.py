@@ -120,18 +120,19 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         )
         return Halted("index-read-only", reason, fix=database.psql("SHOW transaction_read_only"), code=state)
     if state == "53100":
-        reason = f"the disk of {database} is full; free some space, and kbsync will continue by itself"
+        reason = f"the disk of {database} is full; free some space, and kbsync will continue automatically"
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
         return index_gone(database)
     if state == CANCELED:
         reason = (
-            f"{database} canceled a statement ({words}); if statement_timeout is too short, raise it with"
+            f"{database} canceled a statement ({words}); if statement_timeout is too short, raise it with: "
+            f"{database.longer_statements}"
         )
-        return Unavailable(f"{reason}: {database.longer_statements}", code=state)
+        return Unavailable(reason, code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):
-        return Rejected(f"it cannot be stored in the index: {words}", code="unstorable")
-    return Unavailable(f"{database} cannot be used at the moment ({words})", code=state or "disconnected")
+        return Rejected(f"the document cannot be stored in the index: {words}", code="unstorable")
+    return Unavailable(f"{database} cannot be used right now ({words})", code=state or "disconnected")
 
 
 def index_gone(database: Database) -> Unavailable:

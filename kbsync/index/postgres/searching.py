@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kbsync.index.embed import Vector
 
 HNSW_FROM = 50_000
-"""Number of passages above which the base gets a vector index; comparing a question with a thousand vectors
+"""Number of passages above which kbsync creates a vector index; comparing a question with a thousand vectors
 takes 0.5 ms."""
 
 FEW = 20_000
@@ -64,10 +64,10 @@ MAX_LISTED_DOCUMENTS = 5_000
 to each passage."""
 
 MAX_CODE_CANDIDATES = 1_000
-"""Maximum number of passages to check for a code, out of those with all its words."""
+"""Maximum number of passages to check for a code, out of those that have all its words."""
 
 MAX_PHRASE_CANDIDATES = 20_000
-"""Maximum number of passages to check for a phrase, out of those with all its words."""
+"""Maximum number of passages to check for a phrase, out of those that have all its words."""
 
 MAX_PATH_LENGTH = 4_096
 """Maximum length of a path filter in characters, the same as for paths; the server refuses long patterns.

@@ -505,9 +505,9 @@ class PostgresStore:
             return self._prefix_taken(row)
         return Halted(
             "superseded",
-            f"another kbsync, on {printable(row.host) or 'another machine'}, is writing to "
-            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror its own "
-            "prefix, or stop one of the two and restart the other",
+            f"another kbsync on {printable(row.host) or 'another machine'} is writing to "
+            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror its "
+            "own prefix, or stop one of the two and restart the other",
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
@@ -531,7 +531,7 @@ class PostgresStore:
         )
         command = self._connections.database.psql(release)
         exchange = "; to swap the prefixes of two mirrors, change one of them to a third prefix first"
-        ended = ", or release this one if that mirror has ended"
+        ended = ", or release this prefix if that mirror no longer exists"
         is_here = row.host == self._owner.host
         return Halted("prefix-taken", f"{reason}{ended}{exchange * is_here}", fix=command)
 
@@ -546,8 +546,10 @@ class PostgresStore:
                         # It holds the owner's row and waits for no one, so the document itself takes this
                         # long.
                         database = self._connections.database
-                        reason = f"storing {printable(entry.path)} takes longer than the statement_timeout of"
-                        reason = f"{reason} {database}; to raise it: {database.longer_statements}"
+                        reason = (
+                            f"storing {printable(entry.path)} takes longer than the statement_timeout of "
+                            f"{database}; to raise it: {database.longer_statements}"
+                        )
                         raise Rejected(reason, code="statement-timeout", may_pass=True) from error
             except VectorsLackingError as lacking:
                 lacking.compute(encoder)
@@ -570,15 +572,16 @@ class PostgresStore:
         if version > VERSION:
             raise Halted(
                 "newer-index",
-                f"the index in {database} was created by a newer kbsync "
-                f"(layout {version}, this one knows {VERSION})",
+                f"the index in {database} was created by a newer kbsync (layout {version}, but this one "
+                f"only knows {VERSION})",
                 fix="upgrade this kbsync",
             )
         if version < VERSION:
             raise Halted(
                 "older-index",
-                f"the index in {database} was created by an older kbsync (layout {version}, this one needs "
-                f"{VERSION}); rename its schema, and kbsync will create a new one and reindex everything",
+                f"the index in {database} was created by an older kbsync (layout {version}, but this one "
+                f"needs {VERSION}); rename its schema, and kbsync will create a new one and reindex "
+                "everything",
                 fix=database.psql(f"ALTER SCHEMA kbsync RENAME TO kbsync_layout_{version}"),
             )
 

@@ -14,8 +14,10 @@ from kbsync.index.read.text import decoded_inline, deepened, one_line, tidied
 from kbsync.index.read.zip import damaged
 
 _MAX_GROUPS = 200
-"""Maximum number of groups to which cards are assigned, because each card is compared with each group. Cards
-of further groups are listed like cards without a group."""
+"""Maximum number of groups to which cards are assigned, because each card is compared with each group.
+
+Cards of any further groups are listed as if they had no group.
+"""
 
 
 def read_canvas(raw: bytes) -> Parsed:
@@ -25,7 +27,7 @@ def read_canvas(raw: bytes) -> Parsed:
         nodes = [_Node.of(node) for node in canvas.get("nodes") or () if isinstance(node, Mapping)]
         edges = [edge for edge in canvas.get("edges") or () if isinstance(edge, Mapping)]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged("it is not a canvas, or it is incomplete") from error
+        raise damaged("it is not a canvas file, or it is incomplete") from error
     groups = sorted(node for node in nodes if node.is_group)
     blocks = list[str]()
     inside = dict[int, list[_Node]]()  # by index of the group, -1 outside of any

@@ -279,7 +279,7 @@ _SYMBOLS = {
     0xA3: "≤", 0xA5: "∞", 0xAE: "→", 0xB0: "°", 0xB1: "±", 0xB3: "≥", 0xB4: "×", 0xB7: "•", 0xB8: "÷",
     0xB9: "≠", 0xBB: "≈", 0xC5: "⊕", 0xCE: "∈", 0xD0: "∠", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑", 0xF2: "∫",
 }  # fmt: skip
-"""The characters of Word's Symbol font that have a code of their own."""
+"""The characters of Word's Symbol font that have their own code."""
 
 
 def _chosen_entry(choices: Element | None) -> str:

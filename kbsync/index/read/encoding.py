@@ -98,7 +98,7 @@ _SAME_LETTERS = {
     "cp1251": ("koi8-u", "cp866", "iso8859-5"),
     "cp1253": ("iso8859-7",),
 }
-"""For each encoding, the older ones for the same languages."""
+"""For each encoding, the older encodings for the same languages."""
 
 _HANDICAPS = {
     **dict.fromkeys(("cp1252", "cp1255"), 0.0),
@@ -227,8 +227,10 @@ def _wide(character: str) -> float:
 
 
 _TWO_BYTES = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949")
-"""Supersets of the encodings, as found in real files: Big5 with 裏 or Cantonese characters, Korean and
-Japanese with rare ones."""
+"""Supersets of the encodings, as found in real files:
+
+Big5 with 裏 or Cantonese characters, and Korean and Japanese with rare characters.
+"""
 
 _FLAWLESS = 0.2  # two names in a table of ASCII
 
@@ -246,7 +248,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings, in the order that breaks ties, each with a function that scores a text decoded by it."""
+"""Legacy encodings, in the order that breaks ties, each with a function that scores text decoded with it."""
 
 
 _BOMS = (
@@ -280,18 +282,19 @@ _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
           "iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ks_c_5601-1987": "cp949",
           "euc-kr": "cp949", "big5": "big5hkscs", "euc-jp": "euc_jis_2004"}  # fmt: skip
-"""Declared labels and the actual encodings, since all programs decode these labels with the superset."""
+"""Declared labels and the encodings to use for them, because all programs decode these labels with the
+superset."""
 
 
 _NEVER_DECLARED = frozenset(
     ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
 )
-"""Python codecs that no document uses, or that require a BOM, which the caller has already checked for."""
+"""Python codecs that no document uses, or that require a BOM, for which the caller has already checked."""
 
 
 _SHIFTED = "iso2022_jp_ext"
 _SHIFTS = (b"\x1b$B", b"\x1b$@")
-"""The start of Japanese in ISO-2022-JP, which is otherwise ASCII."""
+"""The escape sequence before Japanese text in ISO-2022-JP, which is otherwise ASCII."""
 
 
 def decode(raw: bytes) -> str:
@@ -421,7 +424,8 @@ def _has_only_common(text: str) -> bool:
 
 _UNWRITTEN = ("Cc", "Cn", "Co")  # Unicode's categories: control, unassigned, private use
 _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
-"""A missing byte shifts the byte pairs after it, and some of the new pairs are private-use characters."""
+"""If a byte is missing, the byte pairs after it are shifted, and some of the new pairs are private-use
+characters."""
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:

@@ -52,11 +52,13 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "canvas": ("canvas", "read_canvas", "3"),
     "ipynb": ("notebook", "read_ipynb", "7"),
 }
-"""The readers by extension: the module in this folder, its function and the function's version. All run
-behind the fence (ADR 8)."""
+"""The readers by extension: the module in this folder, its function and the function's version.
+
+All of them run behind the fence (ADR 8).
+"""
 
 DOCUMENTS = frozenset(READERS)
-"""Extensions of all formats except plain text formats, which kbsync decodes itself."""
+"""Extensions of all formats except plain text, which kbsync decodes itself."""
 
 
 def load_reader(extension: str) -> Callable[[bytes], Parsed]:
@@ -153,7 +155,7 @@ def picture_chunk(path: str, body: Body) -> Chunk:
         content = b"".join(iter(lambda: stream.read(_PIECE), b""))
     if not content.startswith(_BEGINNINGS[media_type]):
         raise Rejected(
-            f"its content isn't a picture of the type that its name says ({media_type})", code="no-picture"
+            f"its content isn't the type of picture that its extension says ({media_type})", code="no-picture"
         )
     name = path.rpartition("/")[2]
     return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

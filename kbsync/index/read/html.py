@@ -50,13 +50,13 @@ _APART = word_set("button label textarea output meter progress text")
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""Elements that close whatever the previous one left open, with the elements that may contain them."""
+"""Elements that close whatever the previous one left open, each with the elements that may contain it."""
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
 """The elements inside each part of a table: if the part is hidden, so are they."""
 
 _HEADING_MARKS = ("¶", "#", "§", "\uf0c1", "🔗")
-"""Texts of the link to itself that programs add to a heading and show under the mouse pointer."""
+"""Texts of the self-links that programs add to headings and show under the mouse pointer."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -77,7 +77,8 @@ class _Table:
 
     rows: list[list[list[str]]] = field(default_factory=list)
     spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    """`(rowspan, colspan)` of the cells that span several rows or columns, by row and position in it."""
+    """`(rowspan, colspan)` of the cells that span several rows or columns, keyed by row and position in the
+    row."""
     outside: list[str] = field(default_factory=list)  # a caption, and text outside of cells
     nested: bool = False
 

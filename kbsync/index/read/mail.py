@@ -37,7 +37,7 @@ _MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
 _MAX_CHARACTERS = 8 * 1024 * 1024
 _MAX_ATTACHMENTS = 1_000
 MAX_SECONDS = 20.0
-"""CPU seconds for all of a file's attachments."""
+"""CPU seconds allowed for all of a file's attachments."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ _OVERLAP = 0.5  # share of the narrower line that two lines of a column have in 
 _REMEMBERED = 1_000  # pages: a small file may repeat one page thousands of times
 
 Picture = Any
-"""An image as a NumPy array: rows of pixels, each as blue, green and red values."""
+"""An image as a NumPy array: rows of pixels, each with its blue, green and red values."""
 
 Recognize = Callable[[Picture], Iterable[Line]]
 

@@ -208,8 +208,8 @@ def _rounded(moment: datetime.datetime) -> datetime.datetime:
 
 _BUILT_IN = {"9": "0%", "10": "0.00%"}
 _FORMAT = re.compile(r"[#,]*0(?:\.(0{1,15}))? ?%(?:_.)?(?:;.*)?|(0{2,20})")
-"""Matches the formats of percentages, such as 0.0%, with others for negative ones, and of numbers with
-leading zeros, such as 00000."""
+"""Matches the formats of percentages, such as 0.0%, which may have another for negative values, and of
+numbers with leading zeros, such as 00000."""
 
 _FORMATTED = re.compile(  # as programs write cells; the first group is the column
     rb'<c r="([A-Z]{1,3})([0-9]{1,7})" s="([0-9]{1,6})"(?: t="n")?>(?:<f[^<]*(?:</f>)?)?<v>([^<]{1,30})</v>'
@@ -372,7 +372,7 @@ def _page_texts(styles: Element) -> Iterator[str]:
 
 
 _DISPLAYED_KINDS = ("percentage", "time")
-"""The kinds of values that calamine returns in a different form from the one that a sheet displays."""
+"""The kinds of values that calamine doesn't return as a sheet displays them."""
 
 _MAX_DISPLAYED_CELLS = 200_000
 
@@ -450,7 +450,8 @@ def _as_text(match: re.Match[bytes]) -> bytes:
 
 
 _BEFORE_CELL = re.compile(rb">[^<>]+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
-"""Matches text between cells, such as indentation, and the `>` before it; calamine treats it as an error."""
+"""Matches text between cells, such as indentation, which calamine treats as an error, and the `>` before
+it."""
 
 _REPEATED = re.compile(
     rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""

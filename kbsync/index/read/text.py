@@ -41,7 +41,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     text = decode_declared(raw) if extension == "xml" else decode(raw)
     text = _without_escapes(text, extension)
     if not text.strip():
-        raise Rejected("no text in it: it is empty or only white space", code="no-text")
+        raise Rejected("no text in it: it is empty or contains only whitespace", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
         matter = replace(matter, text=decoded_inline(matter.text))
@@ -85,7 +85,10 @@ def _without_escapes(text: str, extension: str) -> str:
 
 
 _SPACES = {rf"\{letter}": " " for letter in "nrtbf"} | {r"\/": "/"}
-"""White space as JSON and Java write it. Unconverted, its letter would become part of the next word."""
+"""Whitespace escapes, as JSON and Java write them.
+
+If they weren't converted, their letter would become part of the next word.
+"""
 
 
 def _decode_escape(escape: re.Match[str]) -> str:

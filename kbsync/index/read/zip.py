@@ -40,7 +40,9 @@ Element = ElementTree.Element
 
 def damaged(detail: str) -> Rejected:
     """Return the error for a file that doesn't match its extension."""
-    return Rejected(f"cannot be read: {detail}; open it in its own program and save it again", code="damaged")
+    return Rejected(
+        f"cannot be read: {detail}; open the document in its own program and save it again", code="damaged"
+    )
 
 
 def encrypted() -> Rejected:
@@ -53,8 +55,8 @@ def without_text(*, pictures: bool = False) -> Rejected:
     if not pictures:
         return Rejected("no text in it", code="no-text")
     return Rejected(
-        "no text in it: it seems to be scanned pages or pictures; run OCR (text recognition) over it "
-        "and save the result",
+        "no text in it: it seems to contain only scanned pages or pictures; run OCR (text recognition) on "
+        "it and save the result",
         code="scanned",
     )
 
@@ -66,7 +68,9 @@ class Archive:
         if raw.startswith(_OLE):
             if "EncryptedPackage".encode("utf-16-le") in raw:
                 raise encrypted()
-            raise damaged("it is in an old Office format (doc, xls or ppt) but has a new extension")
+            raise damaged(
+                "it is in an old Office format (doc, xls or ppt) but has the extension of a new one"
+            )
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
@@ -82,8 +86,8 @@ class Archive:
         is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _MAX_RATIO
         if unpacked > MAX_UNPACKED_BYTES or len(parts) > _MAX_PARTS or is_bomb:
             raise Rejected(
-                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; "
-                f"the limit is {MAX_UNPACKED_BYTES >> 20} MiB and {_MAX_RATIO} times its size",
+                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; the limits "
+                f"are {MAX_UNPACKED_BYTES >> 20} MiB and {_MAX_RATIO} times its size",
                 code="bomb",
             )
 

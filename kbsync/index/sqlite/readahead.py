@@ -21,7 +21,10 @@ from itertools import compress, count, groupby
 import apsw
 
 _CONTINUATIONS = re.compile(rb"[\3\4]+(?:.{1,4}[\3\4]+)*", re.DOTALL)
-"""Types of consecutive pages. Reading up to four others takes less time than another request."""
+"""Types of consecutive pages.
+
+Reading up to four other pages between them takes less time than another request.
+"""
 
 _ENTRY_BYTES = 5  # in the pointer map: the type of a page and its parent
 _IS_NEXT = bytes(value == 4 for value in range(256))  # by the type of a page

@@ -28,7 +28,7 @@ APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 6
 """The newest layout that this program reads."""
 FIRST_VERSION = 5
-"""The layout until the first vectors are stored in planes (planes.py), which older programs can't read."""
+"""The layout before the first vectors are stored in planes (planes.py), which older programs can't read."""
 INCREMENTAL = 2
 """SQLite's number for incremental `auto_vacuum`."""
 
@@ -149,14 +149,14 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     if version > VERSION:
         raise newer(path, version)
     if version < FIRST_VERSION:
-        return f"its layout ({version}) is from an older kbsync"
+        return f"its layout ({version}) was written by an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
     lost_count, oldest, newest = connection.execute(_CHECKED).get
     if lost_count:
         return f"{abs(lost_count)} of its passages are missing"
     if oldest < OLDEST_TOKENISER:
-        return f"its words (version {oldest}) are from an older kbsync"
+        return f"its words (version {oldest}) were written by an older kbsync"
     if newest > TOKENISER:
         raise newer(path, newest, TOKENISER, "words")
     return ""
@@ -165,7 +165,8 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
 def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") -> StateError:
     """Return the error for a file with a newer layout or newer words."""
     return StateError(
-        f"{path} was written by a newer kbsync ({what} {version}, this one knows {known}); upgrade"
+        f"{path} was written by a newer kbsync ({what} {version}, but this one only knows {known}); "
+        "upgrade kbsync"
     )
 
 
@@ -173,7 +174,7 @@ def set_aside(path: Path, reason: str) -> None:
     """Set the file aside to make room for a new index, and log that."""
     aside = files.set_aside(path)
     fields = {"event": "index.set_aside"}
-    _log.error("index set aside as %s, building a new one: %s", aside, reason, extra=fields)
+    _log.error("the index was set aside as %s, and a new one is being built: %s", aside, reason, extra=fields)
 
 
 def is_empty(connection: apsw.Connection) -> bool:

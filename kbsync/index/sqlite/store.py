@@ -670,15 +670,14 @@ _CORRECTED = 100
 """Number of top candidates whose cosines are corrected from the stored vectors."""
 
 _BATCH, _BATCHES = 128, 12
-"""Number of chunks with a common term to read at once, and maximum number of such reads."""
+"""Number of chunks with a common term to read at once, and maximum number of times to do so."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
-"""Number of a term's chunks to read at once when counting its documents, and of documents for an estimate."""
+"""Number of a term's chunks to read at once when counting its documents, and number of documents that are
+enough for an estimate."""
 
 _MAX_CODE_CANDIDATES = 100_000
-"""Maximum number of chunks, out of those with all words of a code, to search for the code itself; that takes
-about 25 ms.
-"""
+"""Maximum number of chunks to search for a code, out of those with all its words; this takes about 25 ms."""
 
 _FINDING = 2
 """Maximum number of common terms to search for if no rarer term matches a chunk."""
@@ -687,7 +686,8 @@ _MAX_COUNTS = 20_000
 """Maximum number of counted positions to remember, which takes about 3 MB."""
 
 _READ_FOR_EACH = 100
-"""Number of chunks with a common term that take about as long to read as looking up one rarer term again."""
+"""Number of chunks with a common term that take as long to read as it takes to look up one rarer term
+again."""
 
 _WORD_TABLES = ("words", "names")
 """The full-text indexes."""
@@ -844,7 +844,7 @@ _SAMPLED = 1_000
 """Number of documents to sample for the average length; up to twice as many are read."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
-"""Number of chunks up to which checking them one by one takes about as long as reading them by distance."""
+"""Number of chunks up to which checking them one by one takes no longer than reading them by distance."""
 
 
 class _Selection:

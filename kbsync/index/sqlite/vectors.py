@@ -335,12 +335,14 @@ _CONVERTED_AT_ONCE = 16
 _MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
 _FEW_SLOTS = 128_000
-"""Maximum number of slots for which the first search of a process avoids numpy. Importing it takes as long as
-searching twice as many slots without it.
+"""Maximum number of slots for which the first search of a process avoids numpy.
+
+Importing numpy takes as long as searching twice as many slots without it.
 """
 
 _MIN_BETTER_SLOTS = 100
-"""Minimum number of slots with a better vector before these are used, unless all slots have one."""
+"""Minimum number of slots that must have a better vector before these vectors are used, unless all slots have
+one."""
 
 _NEAREST_ADJUSTED, _MAX_SPREAD_RATIO = 30, 4.0
 """Number of nearest slots by which to compare the two models' cosines, and the maximum ratio of their
@@ -527,9 +529,9 @@ class Matrix:
         self._places: dict[int, int] = {}
         self._versions: dict[int, int] = {}
         self._free: list[int] = []
-        """Blocks that belong to no segment; the last one is used next."""
+        """Blocks that don't belong to any segment; the last one is used next."""
         self._rows = 0
-        """Number of rows up to the last block in use; a search skips those after it."""
+        """Number of rows up to the end of the last block in use; a search skips the rows after it."""
 
     def start(self, model: Model, vector: Vector) -> Callable[[], Cosines]:
         """Start computing the cosine of `vector` (length 1) with every slot, as seen by the open transaction.
@@ -779,15 +781,14 @@ class Matrix:
 
 
 _MANY_ROWS = 200_000
-"""Minimum number of rows for which a search multiplies the first half of each vector first."""
+"""Minimum number of rows for which a search starts with only the first half of each vector."""
 
 _MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
 _NEAR, _NEAR_STORED, _MAX_NEAREST = 16_384, 4_096, 600
-"""Approximate number of rows whose second half a search then multiplies too, if the vectors are in memory and
-if not, and the maximum number of nearest rows that it takes from them.
-"""
+"""Approximate number of rows whose second half a search multiplies as well (vectors in memory, vectors on
+disk), and the maximum number of nearest rows to take from them."""
 
 _BATCH = 16
 """Number of segments to multiply at once."""

@@ -50,7 +50,7 @@ _MIN_RUN_LENGTH = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
-"""Errors from SQLite and its binding about a value; any other is a problem with the disk."""
+"""Errors from SQLite and its binding about a value. Any other error is a problem with the disk."""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: indexing many files at first syncs less often
@@ -203,7 +203,7 @@ class Writer:
                     except Rejected as error:
                         document.outcome = error
                     except _UNSTORABLE as error:
-                        reason = f"it cannot be stored in the index: {error}"
+                        reason = f"the document cannot be stored in the index: {error}"
                         document.outcome = Rejected(reason, code="unstorable")
         self._clear(obsolete)
         return [document.outcome for document in documents]

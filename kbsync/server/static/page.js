@@ -1308,7 +1308,7 @@ async function askToRemove(name) {
     : [["Remove", "danger", keep]];
   ask({
     title: `Remove ${name}?`,
-    text: documents ? `${stops} ${name} has ${counted(documents, "document")} in its knowledge base; keep or delete? `
+    text: documents ? `${stops} ${name} has ${counted(documents, "document")} in its knowledge base; keep or delete them? `
       + `If you keep ${one ? "it" : "them"}, this page will no longer search ${one ? "it" : "them"}.` : stops,
     buttons: [["Cancel", "quiet", null], ...choices],
   });

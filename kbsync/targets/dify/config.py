@@ -27,9 +27,9 @@ MAX_BYTES = 15 * 1024 * 1024
 class DifyTargetConfig(RemoteTargetConfig):
     """A knowledge base at Dify. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["dify"], Choice("`dify`: a knowledge base at Dify")] = "dify"
+    type: Annotated[Literal["dify"], Choice("`dify`: a knowledge base in Dify")] = "dify"
     base_url: Annotated[str, BaseUrl("the URL of the API, including `/v1`")] = "https://api.dify.ai/v1"
-    api_key: Annotated[Secret, Confidential("the key of the knowledge API, not of an app", *KEY_ALLOWED)]
+    api_key: Annotated[Secret, Confidential("a key for the knowledge API, not for an app", *KEY_ALLOWED)]
     dataset_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9")
     ]

@@ -109,7 +109,7 @@ def is_deleted(response: HttpResponse) -> bool:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is {} in Dify, so searches don't find it; retry it to upload it again"
+_HIDDEN = "it is {} in Dify, so searches don't find it; retry it to have it uploaded again"
 
 
 def status_of(payload: Fields) -> DocStatus:
@@ -151,8 +151,10 @@ def _match(record: Fields) -> tuple[object, Passage]:
 
 LIMITED = "rate-limited"
 _A_MINUTE = 60.0
-"""Length of Dify's rate limit window in seconds; refused requests count, too
-(api/controllers/service_api/wraps.py)."""
+"""Length of Dify's rate limit window in seconds.
+
+Refused requests count, too (api/controllers/service_api/wraps.py).
+"""
 
 _PLAN = re.compile(
     r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
@@ -186,7 +188,9 @@ def _limits(case: ErrorCase) -> bool:
 
 _PLAN_HINT = "check the plan or the model provider's account"
 _KEY_HINT = "set api_key to a key from Knowledge > Service API in Dify"
-_ACCESS_HINT = "check in Dify that the key's workspace may use it and that its API access is enabled"
+_ACCESS_HINT = (
+    "check in Dify that the key's workspace may use the knowledge base and that its API access is enabled"
+)
 
 RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's request limit (wraps.py): a refused metadata request must not slow them down.
@@ -235,7 +239,7 @@ RULES: tuple[ErrorRule, ...] = (
 """Dify uses one code for many errors, so most rules check the message first."""
 
 SENTENCES = {
-    "invalid_param": "a field or the file is invalid; for a file, check its size and format",
+    "invalid_param": "a field or the file is invalid; if it is the file, check its size and format",
     "archived_document_immutable": "the document is archived in Dify; unarchive it there",
 }
-"""A sentence for each code whose message says too little."""
+"""A sentence for each code whose own message says too little."""

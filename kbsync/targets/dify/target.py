@@ -26,7 +26,7 @@ from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, requir
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
-"""Maximum number of passages in one search; several may belong to one document."""
+"""Maximum number of passages that a search returns; several may belong to one document."""
 
 MAX_QUERY_LENGTH = 250
 """Maximum length of a query in characters (api/services/hit_testing_service.py)."""
@@ -35,7 +35,7 @@ REQUIRED_SETTINGS: Mapping[str, object] = {
     "indexing_technique": "high_quality",
     "process_rule": {"mode": "automatic"},
 }
-"""Settings to send with the first document of an unused base: the defaults of Dify's console."""
+"""Settings to send with the first document of an unused base: the defaults in Dify's console."""
 
 METADATA_BATCH = 100
 """Maximum number of documents in one metadata request (api/controllers/service_api/dataset/metadata.py)."""
@@ -46,10 +46,11 @@ metadata.
 """
 
 PATIENCE = 15.0
-"""Maximum delay of a poll by metadata, in seconds."""
+"""Maximum number of seconds by which metadata requests may delay a poll."""
 
 PAUSE = 600.0
-"""Seconds to wait after a failed metadata request: refused requests also count towards the plan's limit."""
+"""Seconds to wait after a failed metadata request, because refused requests also count towards the plan's
+limit."""
 
 
 def base_path(base_id: str) -> str:
@@ -88,8 +89,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         if dataset.kind:
             raise Halted(
                 "knowledge-base-missing",
-                f"knowledge base {dataset.card.id} is {dataset.kind} and accepts no uploaded files; "
-                "set dataset_id to a general knowledge base",
+                f"knowledge base {dataset.card.id} is {dataset.kind}, so it accepts no uploaded files; set "
+                "dataset_id to a general knowledge base",
             )
         self._dataset = dataset
         return dataset

@@ -23,9 +23,8 @@ from kbsync.targets.http.reading import PAGE_SIZE, ListPage
 MAX_FILES = 10
 
 MAX_CHANGED_TEXTS = 50
-"""Maximum number of changed texts in one request, and of texts prepared in advance (the documentation allows
-200).
-"""
+"""Maximum number of changed texts in one request, and of texts to prepare in advance (the documentation
+allows 200)."""
 
 MAX_REQUEST_BYTES = 16_000_000
 """Maximum size in bytes of a request with several documents; a single document may be larger."""
@@ -108,7 +107,7 @@ async def list_bases(client: Client) -> tuple[BaseCard, ...]:
 
 
 _TIME_LENGTH = 8
-"""An id begins with this many characters of its time of creation."""
+"""Number of characters at the start of an id that encode its creation time."""
 
 
 @dataclass(slots=True)

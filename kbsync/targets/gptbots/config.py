@@ -21,7 +21,7 @@ MARKER_BASE = "https://kbsync.invalid"
 MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""The ranking models listed on the service's page about searches ("vector match", `rerank_version`)."""
+"""The ranking models that the service's page on searches lists ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class GptbotsSearchConfig:
     rerank_version: Annotated[
         str | None,
         Choice(
-            "the ranking model of every search; default: none, or `BGE-Rerank` with `--rerank`",
+            "the ranking model for every search; default: none, or `BGE-Rerank` with `--rerank`",
             RANKING_MODELS,
         ),
     ] = None
 
 
 FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
-"""The formats of files that the service fetches from a URL; it doesn't document fetching web pages."""
+"""The formats of files that the service fetches from a URL. It doesn't document that it fetches web pages."""
 
 _SHEETS = frozenset({"csv", "xls", "xlsx"})
 EXTENSIONS = _SHEETS | FETCHED | LINKS
@@ -64,16 +64,16 @@ CUTTING: Mapping[str, ValueKind] = {
         r"[\s\S]+",
         r'a string, such as "\n\n"',
     ),
-    "header_row": Whole("the row with the headings of a table; default: `1`", least=1, most=5),
+    "header_row": Whole("the row that contains a table's headings; default: `1`", least=1, most=5),
 }
-"""Settings of a document rule for this target."""
+"""The settings that a document rule may have for this target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptbotsTargetConfig(RemoteTargetConfig):
     """A GPTBots knowledge base. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["gptbots"], Choice("`gptbots`: a knowledge base at GPTBots")] = "gptbots"
+    type: Annotated[Literal["gptbots"], Choice("`gptbots`: a knowledge base in GPTBots")] = "gptbots"
     base_url: Annotated[
         str, BaseUrl("the URL of the API, in the key's region: `api-sg`, `api-jp` or `api-th`")
     ] = "https://api-sg.gptbots.ai"
@@ -82,7 +82,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         str, BaseId("the id of the knowledge base, in quotes", "67457fea6f658672d6482542")
     ]
     source_url_prefix: Annotated[
-        str, BaseUrl("start of each document's URL; answers cite the URL as a link")
+        str, BaseUrl("the start of each document's URL; answers link to that URL")
     ] = MARKER_BASE
     search: Annotated[GptbotsSearchConfig, About("settings of [searches](targets/gptbots.md#searches)")] = (
         field(default_factory=GptbotsSearchConfig)
@@ -102,7 +102,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield conflicts between a rule's settings for the documents that its `match` selects."""
         if "splitter" in settings and "chunk_token" in settings:
-            yield "splitter", "excludes chunk_token; remove one of them"
+            yield "splitter", "cannot be combined with chunk_token; remove one of them"
         extension = extension_of(match)
         legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
         kind = settings.get("kind", legal[0] if legal else None)

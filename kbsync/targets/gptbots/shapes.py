@@ -219,15 +219,16 @@ _FILE = rules.file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
-_REGION_HINT = "check api_key, and that base_url is for the key's region (sg, jp or th)"
+_REGION_HINT = "check api_key, and check that base_url is for the key's region (sg, jp or th)"
 _BOT_HINT = (
-    "its knowledge bases were deleted with it; set another bot's api_key and knowledge_base_id in the config"
+    "the bot's knowledge bases were deleted with it; set another bot's api_key and knowledge_base_id in "
+    "the config"
 )
 _CREDITS_HINT = "check the account's credits in the service's console"
 _RIGHTS_HINT = "check api_key and its permissions"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
-"""Calls for which a 403 may concern only one document, not the key."""
+"""Calls for which a 403 may be about only one document, not the key."""
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
@@ -308,12 +309,12 @@ RULES: tuple[ErrorRule, ...] = (
 )
 """The service's rules, in order; the common rules come after them.
 
-Only five codes are documented; message and status are more reliable.
+Only five codes are documented, and the message and the status are more reliable.
 """
 
 
 SENTENCES = {
-    _WRONG_KEY: "the service does not know the API key",
+    _WRONG_KEY: "the service does not recognize the API key",
     _BOT_GONE: "the bot was deleted",
     _INVALID: "part of the request is invalid",
     TOO_MANY: "too many documents in one request",

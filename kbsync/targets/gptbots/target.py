@@ -49,13 +49,13 @@ MIN_PAGE_SIZE = 10
 """Minimum page size; the service accepts 10 to 100, and may return fewer rows than requested."""
 
 MAX_PAGE_NUMBERS = 20_000
-"""Maximum number of documents whose page kbsync remembers."""
+"""Maximum number of documents for which kbsync remembers the page."""
 
 MAX_LOOKUP_PAGES = 12
-"""Maximum number of pages to read for one document before reading the whole list."""
+"""Maximum number of pages to read for one document before kbsync reads the whole list."""
 
 PAGE_LIFETIME = 1.0
-"""Seconds for which a page's rows stay valid during a burst of requests.
+"""Seconds for which the rows of a page stay valid during a burst of requests.
 
 `update_time` is in whole seconds.
 """
@@ -70,13 +70,13 @@ RANKING = "BGE-Rerank"
 OVERLOADED = frozenset({"50000"})
 
 _FLAT = Naming(style="plain")
-"""The form of uploaded names: no slash, at most 200 bytes.
+"""The format of uploaded names: no slash, at most 200 bytes.
 
-They contain the path, in case the marker is lost.
+The name contains the path, in case the marker is lost.
 """
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
-_NO_REASON = "the service couldn't index it and gave no reason; see its console"
+_NO_REASON = "the service couldn't index the document and gave no reason; check the service's console"
 
 
 # Names may come back in a different Unicode form (NFC, NFD).
@@ -131,7 +131,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Counter[s
         return Unsure(f"the service's response doesn't say whether {name} was stored", code="no-receipt")
     remote_id = ids.pop() or item.doc_id
     if not remote_id:
-        return Unsure(f"the service's response has no id for {name}", code="no-id")
+        return Unsure(f"the service's response contains no id for {name}", code="no-id")
     return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
 
 
@@ -236,7 +236,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return None
         known = ", ".join(f".{extension}" for extension in sorted(FETCHED))
         return Unfit(
-            f"the service fetches only files, not web pages: its URL must end in {known}", code="link"
+            f"the service fetches only files, not web pages, so the URL must end in {known}", code="link"
         )
 
     async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
@@ -257,7 +257,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         unlisted = [doc_id for doc_id in ids if doc_id not in rows]
         if unlisted and (statuses := await self._data_statuses(unlisted)):
             raise Unavailable(
-                f"document {next(iter(statuses))} exists but isn't in the list yet", code="list-lag"
+                f"document {next(iter(statuses))} exists, but isn't in the list yet", code="list-lag"
             )
         return rows
 

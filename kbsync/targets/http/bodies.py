@@ -29,7 +29,7 @@ CHUNK = 64 * 1024
 JSON, OCTETS = "application/json", "application/octet-stream"
 
 Take = Callable[[int], Awaitable[None]]
-"""Waits until that many bytes may be sent."""
+"""Waits until the given number of bytes may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,9 @@ class MeasuredFile:
         except (OSError, ValueError) as error:
             raise BodyChangedError(f"the file cannot be read: {error}") from None
         if self._remaining and not piece:
-            raise BodyChangedError(f"the file is {self._remaining} bytes shorter than it was")
+            raise BodyChangedError(f"the file is now {self._remaining} bytes shorter than before")
         if goes_on:
-            raise BodyChangedError(f"the file is longer than the {self.size} bytes it had")
+            raise BodyChangedError(f"the file is now longer than the {self.size} bytes it had before")
         return piece
 
 
@@ -218,7 +218,9 @@ async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerato
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
-        raise CompressedError(f"it is compressed with {printable(encoding)[:40]!r}, which was not requested")
+        raise CompressedError(
+            f"it is compressed with {printable(encoding)[:40]!r}, which kbsync did not request"
+        )
     count = 0
     async for piece in response.aiter_bytes():
         count += len(piece)

@@ -63,7 +63,7 @@ from kbsync.targets.http.rules import by_status
 
 MAX_ATTEMPTS = 3
 FIRST_PAUSE, MAX_PAUSE = 0.4, 2.0
-"""Maximum seconds between two tries of an idempotent call; the pause is random, and at least half of this."""
+"""Maximum seconds between two tries of an idempotent call. The pause is random and at least half as long."""
 
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 """Maximum size of a response in bytes."""
@@ -264,7 +264,7 @@ class Client:
         hanging target.
         """
         if (rest := self.gate.rest) > seconds:
-            reason = f"{op}: no request to {self.host} may start for {math.ceil(rest)} s"
+            reason = f"{op}: kbsync must wait {math.ceil(rest)} s before its next request to {self.host}"
             raise Unavailable(reason, retry_after=rest, untried=True)
         try:
             async with asyncio.timeout(seconds) as deadline:
@@ -286,7 +286,9 @@ class Client:
         """
         # Check it before the request waits: httpx would raise while building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
-            raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
+            raise Rejected(
+                f"{op}: the file name contains bytes that are not UTF-8 and cannot be sent; rename the file"
+            )
         return await self.request_once(op, "POST", path, partial(form_body, fields, file))
 
     async def post(self, op: str, path: str, *, json: Any) -> HttpResponse:
@@ -426,7 +428,7 @@ class Client:
                 self.breaker.failed(number, reason)
                 return
         elif is_cancelled and call.is_repeatable and waited >= NO_RESPONSE_AFTER:
-            reason = f"{call.op}: {self.host} did not answer; gave up after {waited:.0f} s"
+            reason = f"{call.op}: {self.host} did not answer; kbsync gave up after {waited:.0f} s"
             self.breaker.failed(number, reason)
             return
         self.breaker.withdraw(number)
@@ -659,8 +661,8 @@ def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
         if not fits_header(value):
             raise Halted(
                 "credentials",
-                f"{op}: the header {name} cannot be sent: the API key is empty or has invalid "
-                "characters (a line end, a space at either end, non-ASCII); check it",
+                f"{op}: the header {name} cannot be sent: the API key is empty or contains invalid "
+                "characters (a line break, a space at either end, or non-ASCII); check it",
             )
     return headers
 
@@ -702,7 +704,7 @@ async def _digest_of(response: httpx.Response, host: str, limit: int) -> str:
         async for piece in response_pieces(response, limit):
             digest.update(piece)
     except TooLargeError:
-        raise Rejected(f"read: {host} has more than {limit:,} bytes", code="too-large") from None
+        raise Rejected(f"read: {host} is larger than {limit:,} bytes", code="too-large") from None
     except CompressedError as error:
         # such a response comes every time, and doesn't prove the file's bytes
         raise Rejected(f"read: {host} answered, but {error}", code="compressed") from None

@@ -33,7 +33,7 @@ KEEP_ALIVE = 4.0
 _USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes about 40 ms
 
 NO_AUTH = httpx.Auth()
-"""Prevents httpx from using a name and password in a URL as credentials."""
+"""Prevents httpx from using a username and password in a URL as credentials."""
 
 for _name in ("httpx", "httpcore"):  # these libraries log headers, and URLs with their queries
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -136,11 +136,11 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
         proxy = None
     if proxy is None or proxy.url.scheme not in ("http", "https") or not proxy.url.host:
         if not variable:
-            raise UsageError("proxy cannot be used: its URL must begin with http:// or https://")
+            raise UsageError("the proxy cannot be used: its URL must begin with http:// or https://")
         what = "a SOCKS proxy" if address.lower().startswith("socks") else "not an http or https proxy"
         raise UnusableProxyError(
-            f"{variable} names {what}, which kbsync cannot use; set proxy in the config to an http "
-            f"or https proxy, or add {url.host} to NO_PROXY"
+            f"{variable} is set to {what}, which kbsync cannot use; set proxy in the config to an http or "
+            f"https proxy, or add {url.host} to NO_PROXY"
         )
     if proxy.url.scheme == "https":
         proxy.ssl_context = trust

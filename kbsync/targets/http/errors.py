@@ -21,10 +21,10 @@ from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 from kbsync.targets.http.reading import Fields, object_of
 
 MAX_RETRY_AFTER = 300.0
-"""Maximum Retry-After in seconds; a longer one is reduced to this."""
+"""Maximum Retry-After in seconds; longer ones are reduced to this."""
 
 EXCERPT = 300
-"""Maximum length in characters of a response quoted in messages."""
+"""Maximum number of characters of a response that messages quote."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
@@ -223,12 +223,12 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
         case httpx.ConnectError():
             return _describe_unreachable(error)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            return "was not reached: the URL is not http or https"
+            return "was not reached: the URL does not use http or https"
         case BodyChangedError():
             return f"did not receive the whole document: {error}"
         case UnreadableResponseError():
-            return f"answered, but the answer was lost: {error}"
-    return "did not answer completely; the answer was lost: the connection was closed or reset"
+            return f"answered, but the answer could not be read: {error}"
+    return "did not send a complete answer: the connection was closed or reset"
 
 
 def _describe_unreachable(error: Exception) -> str:
@@ -240,11 +240,11 @@ def _describe_unreachable(error: Exception) -> str:
                     "certificate, set ca_file to that CA's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-                return "was not reached: it does not speak TLS; if it is in your network, use http://"
+                return "was not reached: it does not use TLS; if it is in your own network, use http://"
             case ssl.SSLError():
                 return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():
-                return "was not found: its name does not resolve; check base_url and the DNS"
+                return "was not found: its name does not resolve; check base_url and DNS"
             case ConnectionRefusedError():
                 return "refused the connection"
     return "could not be reached"

@@ -14,24 +14,22 @@ from kbsync.errors import NotOffered
 FAILURES_IN_A_ROW = 5
 FIRST_REST, MAX_REST = 1.0, 60.0
 PROBE_PATIENCE = 10.0
-"""Seconds after which another call may probe a target that is down, because the first probe may be a large
-upload, or hang.
-"""
+"""Seconds after which another call may probe a target that is down, because the first probe may hang or be a
+large upload."""
 
 MISSING_CALL_SECONDS = 3600.0
 """Seconds to wait before retrying a call that the service doesn't support."""
 
 CONFIRMATION_INTERVAL = 60.0
-"""Minimum seconds between two responses that prove a call missing: one response, or several at once, may come
-from a gateway.
-"""
+"""Minimum seconds between the two responses needed to prove that a call doesn't exist: one response, or
+several at once, may come from a gateway."""
 
 AMBIGUOUS_STATUSES = ("404", "405", "501")
-"""HTTP statuses of a missing call that gateways and servers also return for other reasons."""
+"""HTTP statuses for a missing call that gateways and servers also return for other reasons."""
 
 FIRST_PAUSE, MAX_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
-"""A concurrency limit of N rises by one after N times this many successes."""
+"""Number of successes for each unit of the concurrency limit after which that limit rises by one."""
 
 MINUTE = 60.0
 

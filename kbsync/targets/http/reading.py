@@ -156,7 +156,7 @@ def require_document(op: str, row: V | None) -> V:
     Raises `Unsure` if it is None, because the upload may have created a document anyway.
     """
     if row is None:
-        raise Unsure(f"{op}: the response doesn't name the document", code="no-id")
+        raise Unsure(f"{op}: the response doesn't contain the document's id", code="no-id")
     return row
 
 

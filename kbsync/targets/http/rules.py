@@ -22,10 +22,10 @@ from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, text_of
 
 CHAT = "chat"
-"""The name of the chat completion call, in metrics and messages."""
+"""The name of the chat completions call in metrics and messages."""
 
 GONE = "gone"
-"""The error code for a document that doesn't exist, or has nothing in the base."""
+"""The error code for a document that doesn't exist or has no content in the base."""
 
 _MAX_MESSAGE_LENGTH = 300
 # The signature in a URL's query lets anybody read the document.
@@ -40,7 +40,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""Matches messages about an account that is out of credit, whatever else they say."""
+"""Matches messages about an account that has run out of credit, whatever else they say."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
@@ -65,7 +65,7 @@ ONE_DOCUMENT = re.compile(
     r"file size|\btoo (?:large|big|long)\b|(?:per|one|each|single) (?:file|document)|\btokens?\b",
     re.IGNORECASE,
 )
-"""Matches messages about limits of a single document, which resemble those about the whole base."""
+"""Matches messages about the limits of a single document, which resemble those about the whole base."""
 
 PERMISSION = re.compile(
     r"(?:insufficient|missing|lacks?|no|not have|without) (?:\w+ )?(?:permissions?|scopes?|rights?)\b|"
@@ -78,8 +78,8 @@ ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORE
 """Words that the common rules look for in every refusal; a service's status rules must not match them."""
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
-NO_BASE_HINT = "there is no such knowledge base for this api_key; correct its id or base_url in the config"
-FULL_HINT = "delete documents there or get more space"
+NO_BASE_HINT = "this api_key has no such knowledge base; correct its id or base_url in the config"
+FULL_HINT = "delete documents at the service, or get more space"
 KEY_HINT = "check the API key"
 NO_CALL_HINT = "the service doesn't support this call, or base_url is wrong"
 
@@ -181,7 +181,7 @@ def case_of(
     """Return a response in the form that rules check. `matched_text` defaults to `message` without names."""
     shown = response.excerpt
     if response.status in REDIRECT:
-        # Omit the query, which may be secret and doesn't belong in a base_url, and any user name and
+        # Omit the query, which may be secret and doesn't belong in a base_url, and any username and
         # password.
         address = re.split(r"[?#]", response.headers.get("location", ""))[0]
         address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
@@ -270,10 +270,10 @@ no_quota = partial(ErrorRule, Halted, halt="quota", hint=MONEY_HINT)
 no_room = partial(ErrorRule, Halted, pattern=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT)
 no_access = partial(ErrorRule, Halted, halt="credentials", hint=KEY_HINT)
 slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
-"""The usual rows of a table. Further arguments are their conditions, or replace the hint."""
+"""The usual rows of a rule table. Their other arguments add conditions or replace the hint."""
 
 OF_GATEWAYS = frozenset((408, 502, 504))
-"""HTTP statuses of a target that responded too late, or not at all."""
+"""HTTP statuses that mean that a target responded too late or not at all."""
 
 _NO_SENTENCES: Mapping[str, str] = {}
 
@@ -384,7 +384,7 @@ COMMON: tuple[ErrorRule, ...] = (
     # A firewall may refuse one text that looks like an attack, and accept the next one.
     ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
     # The message isn't about the key.
-    ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused it"),
+    ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused the request"),
     # Payment required (RFC 9110, 15.5.3).
     no_quota(status={402}),
     # The service has no such path or method.

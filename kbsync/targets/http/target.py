@@ -82,7 +82,7 @@ def key_of(config: RemoteTargetConfig) -> str:
     """
     key = config.api_key.reveal()
     if not (key and key.isascii() and key.isprintable() and " " not in key):
-        raise UsageError("api_key is empty or has characters that no key has; copy it again")
+        raise UsageError("api_key is empty or contains characters that no key has; copy the key again")
     return key
 
 
@@ -113,7 +113,9 @@ async def search_ranked(
         if not (is_refusal or error.code in overloaded):
             raise
         hits = await search(False)
-        _log.warning("hits are in the service's order without its ranking model: %s", error.reason)
+        _log.warning(
+            "hits are in the order that the service returned without its ranking model: %s", error.reason
+        )
         return hits
 
 
@@ -126,9 +128,9 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
     limit = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))
-        return Rejected(f"the service doesn't accept this format; it accepts {known}", code="format")
+        return Rejected(f"the service doesn't accept this format; accepted formats: {known}", code="format")
     if limit is not None and document.size > limit:
-        reason = f"{document.size:,} bytes are over the limit of {limit:,}"
+        reason = f"its {document.size:,} bytes are over the limit of {limit:,}"
         return Rejected(f"{reason}; see max_bytes" if limit == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
 
@@ -170,21 +172,22 @@ class ServiceTarget(Target, Generic[Row]):
     """The path between `base_url` and a call's own path, the same for every call."""
 
     refuses_alike: ClassVar[bool] = False
-    """Whether the refusal of a document may be due to the base; kbsync then checks the base first."""
+    """Whether the service may refuse a document because of the base. If so, kbsync checks the base first."""
 
     certain_calls: ClassVar[Container[str]] = ()
-    """Calls that every version of the service has: if one seems to be missing, a gateway responded."""
+    """Calls that every version of the service has. If one seems to be missing, a gateway responded."""
 
     most_ids: ClassVar[int] = 0
-    """Maximum number of documents that one request deletes; 0: each needs its own request."""
+    """Maximum number of documents that one request can delete; 0: each needs its own request."""
 
     deletes_in_turn: ClassVar[bool] = False
-    """Whether the service runs only one deletion at a time; ids that arrive in the meantime go with the next
-    batch.
+    """Whether the service runs only one deletion at a time.
+
+    Ids that arrive in the meantime are deleted in the next batch.
     """
 
     shortest_query: ClassVar[int] = 1
-    """Minimum length of a query in characters; non-ASCII characters count twice."""
+    """Minimum length of a query in characters; each non-ASCII character counts as two."""
 
     calls_base: ClassVar[str] = "knowledge base"
     """The service's name for a knowledge base."""

@@ -63,10 +63,10 @@ if TYPE_CHECKING:
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses documents and computes vectors
 CONCURRENCY_OF_CLUSTER = 4
-"""256 documents in flight keep a cluster busy; each may hold one of the process's 1,024 descriptors."""
+"""256 documents in flight keep a cluster busy. Each may hold one of the process's 1,024 file descriptors."""
 
 SCRUB_AFTER = 1.0
-"""Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
+"""Maximum number of seconds before kbsync removes deleted text from its files (promise 11)."""
 
 QUIET = 5.0
 """Seconds without a new document before kbsync computes better vectors, so that it doesn't do so during a
@@ -129,7 +129,7 @@ class IndexedTarget(Target):
     """Opened with the base."""
 
     kind: ClassVar[str]
-    """The type of the target: scores of different types aren't comparable."""
+    """The type of the target, because scores of different types aren't comparable."""
 
     def __init__(
         self,
@@ -466,7 +466,7 @@ class IndexedTarget(Target):
         if isinstance(outcome, TargetError) or not outcome.scanned_pages:
             return outcome
         if self._scans is None:
-            return outcome if outcome.chunks else _unread_scan("run OCR (text recognition) over it")
+            return outcome if outcome.chunks else _unread_scan("run OCR (text recognition) on it")
         texts = self._scans.texts(outcome.digest)
         if texts.keys() >= set(outcome.scanned_pages):
             whole = self._with_pages(outcome, document.body, texts)
@@ -511,7 +511,7 @@ class IndexedTarget(Target):
         if isinstance(outcome, Entry):
             return replace(outcome, scanned_pages=entry.scanned_pages)
         if outcome.code == NO_TEXT:
-            return Rejected("no text in it: none was recognized on its scanned pages", code=NO_TEXT)
+            return Rejected("no text in it: no text was recognized on its scanned pages", code=NO_TEXT)
         return outcome
 
     def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
@@ -584,7 +584,8 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""Part of every recipe since the first version; changing it would reindex every stored document."""
+"""This has been part of every recipe since the first version; changing it would reindex every stored
+document."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -594,7 +595,7 @@ def _recipe(reader: str, model: str, kind: str, settings: str) -> str:
 
 
 def _unread_scan(hint: str) -> Rejected:
-    return Rejected(f"no text in it: it seems to be scanned pages; {hint}", code=SCANNED)
+    return Rejected(f"no text in it: it seems to contain only scanned pages; {hint}", code=SCANNED)
 
 
 @functools.cache

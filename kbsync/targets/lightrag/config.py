@@ -11,7 +11,8 @@ from kbsync.config.target import KEY_ALLOWED, BaseUrl, RemoteTargetConfig
 from kbsync.dataclass import dataclass
 
 MAX_BYTES = 104_857_600
-"""Maximum file size in bytes, unless the server's MAX_UPLOAD_SIZE differs (LightRAG 1.5.7, api/config.py)."""
+"""Maximum file size in bytes, unless the server sets a different MAX_UPLOAD_SIZE (LightRAG 1.5.7,
+api/config.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     mode: Annotated[
         Literal["naive", "local", "global", "hybrid", "mix"],
         Choice(
-            "[how to search](targets/lightrag.md#searches); `naive` compares passages, the others ask a "
+            "[how to search](targets/lightrag.md#searches): `naive` compares passages; the others ask a "
             "language model first"
         ),
     ] = "naive"
@@ -36,17 +37,19 @@ class LightragTargetConfig(RemoteTargetConfig):
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "a changed file stays searchable, but a renamed file, or one of several that swap their "
-            "texts, is absent until it is indexed again: the server accepts each text only once, so kbsync "
-            "deletes the old document first"
+            "a changed file stays searchable, but a renamed file, or one of several files that swap their "
+            "texts, is absent until it is indexed again, because the server accepts each text only once "
+            "and kbsync has to delete the old document first"
         ),
         3: (
-            "of several files with the same text, one becomes a document; the others fail, and the "
+            "if several files have the same text, only one becomes a document; the others fail, and their "
             "reason names that document"
         ),
     }
     # The server can't return a file's bytes, so only the name can identify a document.
     refused: ClassVar[Mapping[tuple[str, str], str]] = {
-        ("names", "plain"): "plain names can't identify documents at this server; remove the setting, or use "
-        "tagged"
+        (
+            "names",
+            "plain",
+        ): "plain names can't identify documents on this server; remove the setting, or use tagged"
     }

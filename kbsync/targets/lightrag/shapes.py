@@ -21,10 +21,10 @@ from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 BUSY_PAUSE = 3.0
-"""Minimum number of seconds before calling a busy server again."""
+"""Minimum number of seconds to wait before calling a busy server again."""
 
 STORED = "stored"
-"""The error code of an upload whose name is in use."""
+"""The error code of an upload whose name is already in use."""
 
 _KEY_REFUSED = re.compile(r"\A(?:API Key required|Invalid API Key)\Z")
 _NO_ROUTE = re.compile(r"\ANot Found\Z")
@@ -34,7 +34,7 @@ _BARE_ID = re.compile(r"(?:doc|dup|error)-[0-9a-f]{32}")
 
 UNFINISHED = ("pending", "parsing", "analyzing", "processing", "preprocessed")
 FINISHED = ("processed", "failed")
-"""The server's document states, by which it can filter its list."""
+"""The document states by which the server can filter its list."""
 
 
 RULES: tuple[ErrorRule, ...] = (
@@ -46,7 +46,7 @@ RULES: tuple[ErrorRule, ...] = (
         call={"base"},
         reported=True,
         pattern=_NO_ROUTE,
-        hint="there are no documents at this address; correct target.base_url",
+        hint="there is no documents API at this address; correct target.base_url",
     ),
     # A document already has this name.
     ErrorRule(NameTaken, status={409}, pattern=_STORED, as_code=STORED),

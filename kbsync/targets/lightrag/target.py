@@ -27,14 +27,14 @@ EXTENSIONS = frozenset(f"{_OFFICE} {_TEXTS} sh sql swift tex ts txt xml yaml yml
 """Extensions that the server reads without extra tools (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200
-"""Maximum number of rows on a page. Documents being indexed are usually on the page with the latest
-changes.
+"""Maximum number of rows on a page.
+
+Documents that are being indexed are usually on the page with the latest changes.
 """
 
 MAX_PAUSE = 10.0
 """Maximum seconds between two reads of the whole list for `status`: one second for each page of the last
-read. Shorter than the 15 s after which the engine checks missing documents again.
-"""
+read. This must be less than the 15 s after which the engine checks missing documents again."""
 
 DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before each check of a running deletion.
@@ -43,8 +43,9 @@ After the last one, `delete` fails and the engine retries later.
 """
 
 PASSAGES, MAX_PASSAGES = 4, 200
-"""Number of passages to request for each wanted document, and its maximum; the server returns what fits into
-its token budget.
+"""Number of passages to request for each wanted document, and the maximum in total.
+
+The server returns what fits into its token budget.
 """
 
 
@@ -105,7 +106,7 @@ class LightragTarget(ServiceTarget[Row]):
             except TargetError as other:
                 if other.code == shapes.STORED:
                     return error
-                reason = f"{error.reason}; the server also refuses the old name: {other.reason}"
+                reason = f"{error.reason}; the server also refused the old name: {other.reason}"
                 if not isinstance(other, Rejected):  # the engine retries both
                     return other if isinstance(other, Halted) else Unavailable(reason, code=error.code)
                 error = Rejected(reason, code=error.code)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class LocalTargetConfig(IndexedTargetConfig):
     """The built-in knowledge base. `path` None: `kb/<mirror>` under the state directory."""
 
-    type: Annotated[Literal["local"], Choice("`local`: a knowledge base of files on this machine")] = "local"
+    type: Annotated[Literal["local"], Choice("`local`: a built-in knowledge base on this machine")] = "local"
     path: Annotated[
         Path | None,
         Location(

@@ -56,5 +56,5 @@ async def rows(
             return
         # OGX restarts the list if somebody deleted the last document of a page meanwhile.
         if not fresh:
-            raise Unavailable(f"{op}: a page has no new rows, but isn't the last", code="list")
+            raise Unavailable(f"{op}: a page has no new rows, but isn't the last page", code="list")
         params["after"] = after

@@ -27,7 +27,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     """A vector store. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[
-        Literal["openai"], Choice("`openai`: a vector store at OpenAI or a compatible server")
+        Literal["openai"], Choice("`openai`: a vector store at OpenAI or on a compatible server")
     ] = "openai"
     base_url: Annotated[
         str, BaseUrl("the URL of the API, or of a server with the same API, including the version path")

@@ -20,7 +20,7 @@ FILES_PAGE = 10_000
 """Maximum number of the account's files in one response (the service's reference, "List files")."""
 
 StoredPassage = Mapping[str, Any]
-"""A stored passage with its vector, in a form from which it can be restored."""
+"""A stored passage with its vector, in a format from which it can be restored."""
 
 
 class SharedPassages:

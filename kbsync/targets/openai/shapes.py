@@ -78,10 +78,11 @@ def _match(row: Fields) -> tuple[object, Passage]:
 
 # -- marks
 MAX_ATTRIBUTES, MAX_VALUE_LENGTH = 16, 512
-"""Maximum number of attributes, and maximum length of a value (the service's reference, `attributes`)."""
+"""Maximum number of attributes, and maximum length of an attribute's value (the service's reference,
+`attributes`)."""
 
 PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MAX_ATTRIBUTES - 1)))
-"""Names of the attributes with the path or its pieces; kbsync needs two more attributes."""
+"""Names of the attributes that contain the path or its pieces. kbsync needs two more attributes."""
 
 _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
 _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
@@ -183,7 +184,7 @@ _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing
 _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
 _NO_CALL = re.compile(r"\A\s*(?:invalid url|not found\Z)", re.IGNORECASE)
 _LACKS_MODEL = re.compile(rf"(?=.*\bmodel\b).*(?:{_NO_SUCH.pattern})", re.IGNORECASE | re.DOTALL)
-_SCOPE_HINT = "the key needs access to files and vector stores"
+_SCOPE_HINT = "give the key access to files and vector stores"
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 _STORE_FULL = re.compile(
     r"maximum number of files|(?:file|document)s? (?:count )?limit|"

@@ -30,10 +30,11 @@ MAX_PASSAGES = 50
 """The service's maximum of `max_num_results`."""
 
 FILES_PAGES = 10
-"""Maximum number of pages of the account's newest files to search for our unattached files."""
+"""Maximum number of pages of the account's newest files in which to look for our unattached files."""
 
 CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
-"""Seconds between two such searches, and how long after an upload its file may still be attached."""
+"""Seconds between two searches for unattached files, and seconds after an upload during which its file may
+still be attached."""
 
 CLOCK_STEP = 2.0
 """Maximum difference, in seconds, between two clocks that count whole seconds."""
@@ -42,13 +43,14 @@ SLOW_ATTACH_AFTER = 10.0
 """Seconds after which a lost response may be due to slow attaching."""
 
 CLOSE_TIMEOUT = 5.0
-"""Maximum number of seconds that kbsync spends, before it exits, deleting our unattached files."""
+"""Maximum number of seconds that kbsync spends deleting our unattached files before it exits."""
 
 ATTACH_TIMEOUT = 300.0
 """Seconds for which a file with an unanswered attach request may still appear in the store."""
 
 MAX_SINGLE_POLLS = 2
-"""Maximum number of files polled one by one; more are read from the list, newest first."""
+"""Maximum number of files to poll one by one; if there are more, they are read from the list, newest
+first."""
 
 MAX_SEARCH_IDS = 100
 """Maximum number of files to which the service can limit a search; beyond that, kbsync filters the
@@ -89,7 +91,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         """Check the store. Raises `Halted("knowledge-base-missing")` if it doesn't exist or has expired."""
         store = await self.read_store(self._config.vector_store_id)
         if store.get("status") == "expired":
-            raise self.no_base(self._config.vector_store_id, "it has expired (see its expires_after)")
+            raise self.no_base(
+                self._config.vector_store_id, "the vector store has expired (see its expires_after)"
+            )
         base_id = require_shape("base", store.id("id"))
         metadata = store.object("metadata")
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
@@ -283,7 +287,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         row = await self._read_file(remote_id) or Fields()
         if not shapes.is_marked(row):
             await self.base()
-            raise Rejected("rename: the file is not in the store, or doesn't have our mark", code=GONE)
+            raise Rejected("rename: the file is not in the store, or doesn't have kbsync's mark", code=GONE)
         # Keep attributes that others set: their searches may filter by them.
         attributes = {key: value for key, value in row["attributes"].items() if key not in shapes.PATH_KEYS}
         body = {"attributes": attributes | shapes.path_attributes(self._prefix + path)}

@@ -28,11 +28,11 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base on an Open WebUI server")] = (
         "openwebui"
     )
-    base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without `/api`")] = (
+    base_url: Annotated[str, BaseUrl("the server's URL as shown in your browser, without `/api`")] = (
         "http://127.0.0.1:8080"
     )
     api_key: Annotated[
-        Secret, Confidential("an API key of a user with write access to the knowledge base", *KEY_ALLOWED)
+        Secret, Confidential("the API key of a user with write access to the knowledge base", *KEY_ALLOWED)
     ]
     knowledge_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11")
@@ -53,6 +53,8 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     }
     # Every file of the base has a path, so by the path alone other people's files would look like ours.
     refused: ClassVar[Mapping[tuple[str, str], str]] = {
-        ("adopt", "name"): "names can't identify our documents at this server; remove the setting, or use "
-        "content"
+        (
+            "adopt",
+            "name",
+        ): "names can't identify kbsync's documents on this server; remove the setting, or use content"
     }

@@ -25,7 +25,8 @@ from kbsync.targets.http.reading import Fields, ListPage, Match, T, value_at
 from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 
 MARK = "kbsync_mark"
-"""The key of our mark next to `knowledge_id`, `directory_id` and `file_hash`, which the server sets."""
+"""The key of our mark, which is stored next to `knowledge_id`, `directory_id` and `file_hash` from the
+server."""
 
 _MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>[!-~]+)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -215,10 +216,10 @@ _UPLOAD_ENDED = re.compile(r"Error uploading file")
 _NOT_MADE = re.compile(r"Failed to create directory")
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
-"""Calls that name only a base, so a 404 means that the base is missing."""
+"""Calls that name only a base, so that a 404 means that the base is missing."""
 
 _PAGE_HINT = "base_url must be the server's URL without a path such as /api"
-_RIGHTS = "check what the user of api_key may do"
+_RIGHTS = "check the permissions of the user that api_key belongs to"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:

@@ -44,19 +44,17 @@ PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
 """Seconds to wait after each check of a file that is to be deleted but is still being indexed."""
 
 MAX_PASSAGES = 50
-"""Number of passages that a search requests: several may belong to one document."""
+"""Number of passages that a search requests; several may belong to one document."""
 
 USUAL_INDEXING_SECONDS, COPY_CHECK_INTERVAL = 60.0, 90.0
-"""How many seconds indexing a copy usually takes, and how many to wait between checks of a copy whose outcome
-is unknown.
-"""
+"""How many seconds it usually takes to index a copy, and how many to wait between checks of a copy whose
+outcome is unknown."""
 
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
 NEWEST, RECENT = 300, 86_400.0
-"""Page size when listing the user's newest files, and for how many seconds a list includes files still being
-added.
-"""
+"""Page size for listing the user's newest files, and number of seconds for which a list includes files that
+are still being added."""
 
 
 async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
@@ -271,8 +269,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if self._age_of(file.updated) < USUAL_INDEXING_SECONDS:
             return INDEXING
         remaining = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
-        reason = "its indexing was interrupted and may still be running there; "
-        reason += f"if not, kbsync repeats it in {format_duration(remaining)}"
+        reason = (
+            "its indexing was interrupted, but may still be running on the server; if not, kbsync will "
+            f"repeat it in {format_duration(remaining)}"
+        )
         # Check it occasionally, because it may still succeed.
         return DocStatus(DocState.INDEXING, reason, pause=min(remaining, COPY_CHECK_INTERVAL))
 

@@ -53,8 +53,8 @@ class PostgresTarget(IndexedTarget):
                 from kbsync.index.postgres.store import Owner, PostgresStore
             except ImportError as error:
                 raise UsageError(
-                    f"target.type: postgres needs the `psycopg` package ({error}); install it with kbsync: "
-                    + install_command("psycopg")
+                    f"target.type: postgres needs the `psycopg` package ({error}); install it alongside "
+                    f"kbsync: {install_command('psycopg')}"
                 ) from error
             owner = Owner(context.prefix, token_of(context), context.mirror, str(context.folder))
             opened = PostgresStore(config.dsn.reveal(), owner, read_only=context.read_only)

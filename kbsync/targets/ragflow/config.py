@@ -10,8 +10,8 @@ from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfi
 from kbsync.dataclass import dataclass
 
 MAX_BYTES = 128 * 1024 * 1024
-"""Maximum size in bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload may be
-larger."""
+"""Maximum size in bytes of a file that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload may
+be larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class RagflowTargetConfig(RemoteTargetConfig):
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
-        int, Bytes("refuse files larger than this; set it to the limit of your server", least=1, most=1024**3)
+        int, Bytes("refuse files larger than this; set it to your server's limit", least=1, most=1024**3)
     ] = MAX_BYTES
 
     opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"

@@ -32,7 +32,7 @@ RULES: tuple[ErrorRule, ...] = (
     # According to the reference, every response has a code (promise 10).
     ErrorRule(Unsure, status=rules.SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
     # A wrong key or an inactive user (api/apps/restful_apis).
-    rules.no_access(code={"401", "109", "403"}, hint="check api_key, and that it may use the dataset"),
+    rules.no_access(code={"401", "109", "403"}, hint="check api_key, and check that it may use the dataset"),
     # RAGFlow passes on the model provider's message: an empty account, also under 429.
     rules.no_quota(pattern=rules.MONEY, reported=True, hint="check the account at the model provider"),
     # RetCode.RUNNING: the server is still working on the document.
@@ -48,7 +48,7 @@ RULES: tuple[ErrorRule, ...] = (
     # A search in a dataset without an index, as before its first document.
     ErrorRule(None, pattern=_NO_INDEX, reported=True),
     # The server's MAX_FILE_NUM_PER_USER is reached.
-    rules.no_quota(pattern=_FILES_FULL, reported=True, hint="the server accepts no more files"),
+    rules.no_quota(pattern=_FILES_FULL, reported=True, hint="the server doesn't accept any more files"),
     # The document is to blame, although the code is a server error.
     ErrorRule(Rejected, pattern=_BLAMED, reported=True),
     # The server tried and failed, and may have carried out the request.
@@ -62,7 +62,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Nearly every refusal is 102, so the target checks the dataset before it blames a document.
     ErrorRule(Rejected, reported=True),
 )
-"""RAGFlow's rules. Most errors come with HTTP 200; without a code the HTTP status decides."""
+"""RAGFlow's rules. Most errors come with HTTP 200; if there is no code, the HTTP status decides."""
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
@@ -90,7 +90,7 @@ def _document(row: Fields) -> DocumentRow:
 
 
 UNSTARTED = DocStatus(DocState.INDEXING, code="UNSTART")
-"""The status of a document whose parsing nobody has requested."""
+"""The status of a document that nobody has asked RAGFlow to parse."""
 
 
 def _status(row: Fields) -> DocStatus:
@@ -105,7 +105,7 @@ def _status(row: Fields) -> DocStatus:
         case "FAIL" | "4":
             return rules.failed(_last_words(row.get("progress_msg")), "FAIL")
         case "DONE" | "3" if row.id("status") == "0":
-            words = "it is disabled in RAGFlow; retry it to upload it again"
+            words = "it is disabled in RAGFlow; retry it to have it uploaded again"
             return rules.failed(words, "disabled", is_final=True)
         case "DONE" | "3" if row.count("chunk_count") == 0:  # without an error, but searches never find it
             words = f"RAGFlow found no text in it: {_last_words(row.get('progress_msg'))}"

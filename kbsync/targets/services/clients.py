@@ -61,16 +61,16 @@ _BAD_KEY = (
     bigmodel.BAD_KEY | bigmodel.BAD_ACCOUNT | {"invalid_api_key", "authentication_error", "api_key_invalid"}
 )
 _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
-"""The service has no such model or call, or the model doesn't support the call; the HTTP status varies."""
+"""The service has no such model or call, or the model doesn't support the call. The HTTP status varies."""
 
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
 """Values of OpenAI's `param` that name a setting (the same in every request) rather than an input."""
 
 FORBIDDEN = "forbidden"
-"""The code for an HTTP 403 with the service's own message: one text or the key may be to blame."""
+"""The code for an HTTP 403 with the service's own message: either a text or the key may be to blame."""
 
 SERVER_FAILED = "server-failed"
-"""The code for a failure inside the service: one text or the whole service may be to blame."""
+"""The code for a failure inside the service: either a text or the whole service may be to blame."""
 
 _WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model", re.IGNORECASE)
 """Matches TEI's messages about a call that its model can't serve."""
@@ -198,7 +198,7 @@ def refuses_everything(error: Rejected) -> TargetError:
     text.
     """
     if error.code == FORBIDDEN:
-        fix = "set an embedding.api_key with access to the model in the config"
+        fix = "in the config, set an embedding.api_key that has access to the model"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", fix=fix)
     if error.code in ("403", SERVER_FAILED):  # 403: the web page of a gateway or firewall
         return Unavailable(error.reason, code=error.code)
@@ -241,12 +241,11 @@ PATIENCE = 5
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
-"""How many times to request a missing vector again with its text alone, and the seconds before the first
-retry, doubled for each further one. The batch waits about seven seconds in all.
-"""
+"""How many times to request a missing vector again, with its text alone, and the seconds before the first
+retry, doubled before each further retry. The batch waits about seven seconds in all."""
 
 PROBE_ITEM = EmbeddingItem("dimensions")
-"""A text that no service should refuse. If one does, the key or the model is to blame."""
+"""A text that no service should refuse. If a service does, the key or the model is to blame."""
 
 SEARCH_TIMEOUT = 5.0
 """Seconds that a search waits for its vector, and then for the ranking, before it continues without it."""
@@ -272,9 +271,8 @@ class EmbeddingService:
         self._dialect = DIALECTS[config.type]
         self._dimensions = config.dimensions
         self.most_items = config.batch or self._dialect.most_items
-        """Maximum number of items in one request: the configured or documented number, or fewer after a
-        refusal.
-        """
+        """Maximum number of items in one request: the configured or documented number, or a lower one after a
+        refusal."""
         # base64 takes a third of the bytes; some gateways accept only numbers.
         self._takes_base64: bool | None = None
         self._trying_numbers = asyncio.Lock()
@@ -422,7 +420,7 @@ class EmbeddingService:
 
 
 _NO_DIRECTION = (
-    "the embedding service returned no valid vector (none, zeros, or not numbers) for one of its "
+    "the embedding service returned no valid vector (none, only zeros, or not numbers) for one of the "
     f"texts, even after {AGAIN} more requests for that text alone"
 )
 

@@ -38,11 +38,11 @@ class EmbeddingConfig:
     type: Annotated[
         Literal["builtin", "onnx", Service],
         Choice(
-            "the built-in model, your own (`onnx`), or the API of a [service](targets/vectors.md)",
+            "the built-in model, your own model (`onnx`), or the API of a [service](targets/vectors.md)",
             noun="embedding type",
         ),
     ] = "builtin"
-    path: Annotated[Path | None, Location("the folder of your model; type `onnx` only")] = None
+    path: Annotated[Path | None, Location("the folder of your model; only for type `onnx`")] = None
     base_url: Annotated[str | None, BaseUrl("the URL without `/embeddings` (`tei`: without `/embed`)")] = None
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[
@@ -51,7 +51,7 @@ class EmbeddingConfig:
     dimensions: Annotated[
         int | None,
         Whole(
-            "length of a vector; changing it reindexes everything; default: the model's own",
+            "length of a vector; changing it reindexes everything; default: the model's own length",
             least=1,
             most=16_384,
         ),
@@ -106,7 +106,9 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
                 yield Conflict((*loc, field.name), message, rests_on)
         return
     if service.base_url is None:
-        yield Conflict((*loc, "base_url"), f"is missing; type {service.type} needs its URL", rests_on)
+        yield Conflict(
+            (*loc, "base_url"), f"is missing; type {service.type} needs the service's URL", rests_on
+        )
     elif service.api_key is not None and is_in_the_clear(service.base_url):
         yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
     yield from ca_file_conflicts(service.ca_file, loc)

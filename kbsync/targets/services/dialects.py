@@ -47,7 +47,7 @@ class EmbeddingItem:
 
 
 _MULTIMODAL = ("clip", "embeddings-v4")
-"""Substrings in the names of Jina models that accept pictures."""
+"""Substrings of the names of Jina models that accept pictures."""
 
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
@@ -137,7 +137,7 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
 
 
 MAX_QUERY_LENGTH = 4096
-"""Maximum length of a query in characters: the lowest of these services' limits, that of zhipu."""
+"""Maximum length of a query in characters: the lowest limit of these services, which is zhipu's."""
 
 MAX_DIMENSIONS = 16_384
 
@@ -212,7 +212,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
         except ValueError:  # also binascii.Error and non-ASCII text
             raise NonsenseError("a text that isn't base64") from None
         if not content or len(content) % 4 or len(content) > 4 * MAX_DIMENSIONS:
-            raise NonsenseError(f"a row of {len(content)} bytes, which isn't a vector")
+            raise NonsenseError(f"a row of {len(content)} bytes, which is not a vector")
         return np.frombuffer(content, "<f4")
     if not isinstance(value, list) or not 0 < len(value) <= MAX_DIMENSIONS:
         raise NonsenseError("a row that isn't a vector")

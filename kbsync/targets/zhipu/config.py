@@ -38,11 +38,11 @@ class ZhipuSearchConfig:
     ] = "mixed"
     recall_ratio: Annotated[
         int | None,
-        Whole("weight of vectors in percent; `mixed` only; default: the service's", least=1, most=99),
+        Whole("weight of vectors in percent; only for `mixed`; default: the service's", least=1, most=99),
     ] = None
     top_n: Annotated[int, Whole("candidate passages", least=1, most=100)] = 100
     rerank_model: Annotated[
-        Literal["rerank", "rerank-pro"], Choice("the ranking model for searches with `--rerank`")
+        Literal["rerank", "rerank-pro"], Choice("the ranking model to use with `--rerank`")
     ] = "rerank"
     fractional_threshold: Annotated[
         float | None, Fraction("drop passages with a lower score; default: none", 0.001, 0.999)
@@ -113,21 +113,22 @@ SLICING: Mapping[str, ValueKind] = {
     ),
     "custom_separator": Separators(r'strings that end a chunk; `knowledge_type: 5` only; default: `["\n"]`'),
     "sentence_size": Whole(
-        "characters per chunk; `knowledge_type: 5` only; default: `300`", least=20, most=2000
+        "characters per chunk; only for `knowledge_type: 5`; default: `300`", least=20, most=2000
     ),
     "parse_image": Flag("whether to read images in the document; default: `false`"),
     "word_num_limit": Whole(
-        "index only this many words of the document: search won't find the rest; not for link files", least=1
+        "index only this many words of the document; searches won't find the rest; not for link files",
+        least=1,
     ),
 }
-"""Settings of a document rule for this target."""
+"""The settings that a document rule may have for this target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuTargetConfig(RemoteTargetConfig):
     """A knowledge base at Zhipu BigModel. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["zhipu"], Choice("`zhipu`: a knowledge base at Zhipu BigModel")] = "zhipu"
+    type: Annotated[Literal["zhipu"], Choice("`zhipu`: a knowledge base in Zhipu BigModel")] = "zhipu"
     base_url: Annotated[
         str, BaseUrl("the URL of the API; requests go to `{base_url}/llm-application/open/…`")
     ] = "https://open.bigmodel.cn/api"
@@ -152,14 +153,14 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     callback_base: Annotated[
         str | None,
         BaseUrl(
-            "the listener's public URL for the service, which calls `{callback_base}/callback/…` "
+            "the listener's public URL, so that the service can call `{callback_base}/callback/…` "
             "([callbacks](targets/zhipu.md#callbacks)); needs `http`"
         ),
     ] = None
     callback_authorization: Annotated[
         Secret | None,
         Confidential(
-            "the `Authorization` header of the service's calls, for a gateway",
+            "the `Authorization` header that the service sends with its calls, for a gateway",
             r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?",
             "the whole value of the header, such as Bearer …",
         ),
@@ -178,7 +179,9 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             and not self.api_key.absent
             and not _ID_AND_SECRET.fullmatch(self.api_key.reveal())
         ):
-            message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
+            message = (
+                "jwt needs an api_key of the form id.secret, because it signs with the secret; set auth: key"
+            )
             yield Conflict((*loc, "auth"), message, ((*loc, "api_key"),))
         if self.search.recall_ratio is not None and self.search.recall_method != "mixed":
             message = f"doesn't apply to recall_method {self.search.recall_method}; remove it"
@@ -194,12 +197,15 @@ class ZhipuTargetConfig(RemoteTargetConfig):
                 yield (key, f"applies to knowledge_type {CUSTOM} only; set that as well, or remove this key")
         extension = extension_of(match)
         if extension in LINKS and "word_num_limit" in settings:
-            yield "word_num_limit", f"does not apply to pages; remove it from the rules for {extension} files"
+            yield (
+                "word_num_limit",
+                f"does not apply to web pages; remove it from the rules for {extension} files",
+            )
         legal = [method for method, extensions in SLICES.items() if extension in extensions]
         if legal and number is not None and number not in legal:
             yield (
                 "knowledge_type",
-                f"{number} does not accept {extension} files; allowed for it: {_listed(legal)}",
+                f"{number} does not accept {extension} files; allowed for these files: {_listed(legal)}",
             )
 
 

@@ -29,12 +29,12 @@ ACCOUNT_ADVICE = "check the account and its permissions in the service's console
 EXPIRED = "1003"
 
 ALARMING_OFFSET = 60.0
-"""Clock difference in seconds above which the message about a refused token mentions it."""
+"""Clock difference, in seconds, above which the message about a refused token mentions the clock."""
 
 _MIN_SECRET_LENGTH = 6
 
 MONEY_ADVICE = "top up the account or renew its plan in the service's console"
-SPACE_ADVICE = "delete documents there or get more space in the service's console"
+SPACE_ADVICE = "delete documents or get more space in the service's console"
 
 _AT_ITS_LIMIT = "the account has reached its limit"
 
@@ -47,10 +47,10 @@ _OPTIONAL = (
     "callback set-callback delete-callback"
 )
 OPTIONAL = frozenset(_OPTIONAL.split())
-"""Calls that some of the service's installations lack and that kbsync can do without."""
+"""Calls that some installations of the service lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
-"""Calls for which a 403 may concern only one document, not the key."""
+"""Calls for which a 403 may be about only one document, not the key."""
 
 
 SENTENCES: dict[str, str] = {
@@ -66,7 +66,7 @@ SENTENCES: dict[str, str] = {
     "435": "the file is over the service's limit of 100 MB",
     "500": "the service had an internal error",
     "501": "the service doesn't support this call",
-    "502": "the service's gateway got no response",
+    "502": "the service's gateway received no response",
     "503": "the service is unavailable",
     "504": "the service's gateway timed out",
     "1000": "the service rejected the API key",
@@ -74,7 +74,7 @@ SENTENCES: dict[str, str] = {
     "1002": "the API key is invalid",
     "1003": "the API key or its token has expired",
     "1004": "the service didn't accept the API key",
-    "1100": "the account can neither read nor write",
+    "1100": "the account has neither read nor write access",
     "1110": "the account is inactive",
     "1111": "the account doesn't exist",
     "1112": "the account is locked",
@@ -100,15 +100,15 @@ SENTENCES: dict[str, str] = {
     "1302": "too many concurrent requests from this account",
     "1303": "this account sends requests too often",
     "1304": "the daily quota is used up",
-    "1305": "the service limits the request rate",
+    "1305": "the service is limiting the request rate",
     "1308": "the quota for this period is used up",
     "1309": "the account's plan has expired",
     "1310": "the weekly quota is used up",
     "1311": "the account's plan doesn't cover this",
     "1312": "the model is overloaded",
-    "1313": "the account is limited by the service's fair use policy",
+    "1313": "the service's fair use policy limits this account",
 }
-"""The message for each known code, which precedes the service's own message."""
+"""The message for each known code. It precedes the service's own message."""
 
 _THING = (
     r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
@@ -147,12 +147,12 @@ _NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{rules.PERMISSION.pattern}", re.IG
 
 _PATTERNS = (rules.MONEY, rules.BUSY, NOT_FOUND, _NAME_TAKEN, _NOT_FULL, SURELY_FULL, _FULL, WRONG_TYPE)
 _VOCABULARY = re.compile("|".join(one.pattern for one in _PATTERNS), re.IGNORECASE)
-"""All words that the rules look for."""
+"""All the words that the rules look for."""
 
 _FILE = rules.file_names(EXTENSIONS)
 """Matches text that looks like a file name with an accepted extension.
 
-Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
+Other endings don't count, such as those in `余额0.00元` and `余额不足.Please pay`.
 """
 
 

@@ -29,7 +29,7 @@ MAX_QUERY_LENGTH = 1000
 """Maximum length of a query in characters."""
 
 MAX_PASSAGES = 20
-"""The service's maximum of `top_k`, requested if the engine will filter the passages."""
+"""The service's maximum for `top_k`, which is requested if the engine will filter the passages."""
 
 FAILED_INFOS = "failedInfos"
 
@@ -40,7 +40,7 @@ _ESCAPED = re.compile(r"~[0-9A-F]{2}")
 _PLACEHOLDER = re.compile("【示意图序号_[^【】]{1,100}】")
 
 Images = Mapping[str, str]
-"""URLs of pictures by their placeholders in the text."""
+"""The URLs of pictures, keyed by their placeholders in the text."""
 
 
 def number_of(some_id: str) -> int | str:
@@ -94,7 +94,7 @@ _MEANINGS = {
     "10001": "the knowledge base is full, or the document is damaged",
     "10002": "the knowledge base is full",
 }
-"""Sentences from the manual, used only if the service adds no message."""
+"""Sentences from the manual, used only if the service doesn't add a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     if failed:
         info = next((failure for failure in failed if failure.name == name), failed[0])
         raise receipt_error(info, name)
-    raise Unsure(f"the service's response lists {name} neither as stored nor as failed", code="no-receipt")
+    raise Unsure(f"the service's response lists {name} as neither stored nor failed", code="no-receipt")
 
 
 def receipt_error(failure: FailInfo, name: str) -> TargetError:

@@ -12,7 +12,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
 
 UNKNOWN_FOR = 180.0
-"""Seconds before kbsync requests the account's capacity again after a request that failed."""
+"""Seconds before kbsync requests the account's capacity again after a failed request."""
 
 _MOMENT = 5.0  # estimated seconds until uploads in progress have ended
 
@@ -53,14 +53,15 @@ class AccountSpace:
                 await self._refresh()
             if self._known is not None and _lacks_words(self._known):
                 reason = (
-                    f"the account has used all of its {self._known.total_words:,} words; {name} needs more"
+                    f"the account has used all of its {self._known.total_words:,} words, but {name} needs "
+                    "more"
                 )
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._remaining:
                 remaining, total = format_size(self._remaining), format_size(self._known.total)
-                reason = f"the account has {remaining} left of {total}; {name} needs {format_size(size)}"
+                reason = f"the account has {remaining} left of {total}, but {name} needs {format_size(size)}"
                 if size <= self._remaining + self._in_flight:
-                    reason += "; it waits for the uploads in progress"
+                    reason = f"{reason}; it is waiting for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._remaining -= size

@@ -50,13 +50,13 @@ from kbsync.targets.zhipu.shapes import Images, ZhipuDocument, read_receipt
 from kbsync.targets.zhipu.space import AccountSpace
 
 ROOT = "/llm-application/open"
-"""The path prefix of all calls, after `base_url`."""
+"""The prefix of all calls' paths, after `base_url`."""
 
 LIFE = 210.0
 """Seconds for which a token is valid, as in the service's own client."""
 
 ALARMING = 300.0
-"""Clock difference in seconds above which the times in ids don't count."""
+"""Clock difference, in seconds, above which kbsync ignores the times in ids."""
 
 CAPACITY_TIMEOUT = 5.0
 """Maximum seconds to wait for the account's capacity, including retries; after that uploads continue without
@@ -70,9 +70,10 @@ PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""
 
 MAX_DOCUMENTS = 20
-"""Maximum number of documents to request pictures for, best first: the number of passages in a response."""
+"""Maximum number of documents for which to request pictures, best first: the number of passages in a
+response."""
 
-_STILL_THERE = Unsure("the service reports the document as missing, but still has it", code="still-there")
+_STILL_THERE = Unsure("the service says that the document is missing, but still has it", code="still-there")
 
 
 def sign_token(key_id: str, secret: str, now: float) -> str:
@@ -265,7 +266,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if document is None:
             raise _not_found()
         if bool(document.parse_image) != ("parse_image" in slicing):
-            raise NotOffered("reslicing can't change whether images are read")
+            raise NotOffered("splitting a document again can't change whether its images are read")
         body = {**reslicing_of(slicing), **self._callback}
         call = f"/document/{shapes.path_part(remote_id)}"
         await self._request_again(
@@ -420,4 +421,4 @@ def _not_found() -> NotFound:
 
 
 def _no_search(error: Rejected) -> NotOffered:
-    return NotOffered(f"this knowledge base offers no search: {error.reason}", code=error.code)
+    return NotOffered(f"this knowledge base doesn't support searches: {error.reason}", code=error.code)

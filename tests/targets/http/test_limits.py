@@ -544,7 +544,7 @@ async def test_abandoned_question_counts_as_unanswered(
                     else:
                         await http.post_form("upload", "/", fields={}, file=part())
         assert (http.breaker.rest is not None) == is_down
-        assert ("did not answer; gave up after 0 s" in http.breaker.cause) == is_down
+        assert ("did not answer; kbsync gave up after 0 s" in http.breaker.cause) == is_down
 
 
 async def test_request_without_remaining_time_says_nothing_about_the_target() -> None:

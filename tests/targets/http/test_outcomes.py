@@ -77,8 +77,8 @@ SILENT = Timeouts(read=0.15, write=0.2)
 SAYS = {
     "silence": "did not answer within 0.15 s",
     "one byte at a time": "did not finish within 0.3 s",
-    "reset after the request": "the answer was lost: the connection was closed or reset",
-    "compressed": "the answer was lost: it is compressed with 'gzip', which was not requested",
+    "reset after the request": "did not send a complete answer: the connection was closed or reset",
+    "compressed": "the answer could not be read: it is compressed with 'gzip', which kbsync did not request",
 }
 TIMES = {"silence": SILENT, "one byte at a time": Timeouts(whole=0.3)}
 

@@ -143,7 +143,7 @@ async def test_https_is_never_downgraded_to_http(tmp_path: Path) -> None:
 )
 async def test_only_http_addresses_are_downloaded(url: str) -> None:
     async with client("http://kb.example") as http:
-        with pytest.raises(Unavailable, match="is not http or https"):
+        with pytest.raises(Unavailable, match="does not use http or https"):
             await digest_at(http, url)
 
 

@@ -219,7 +219,9 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
         with pytest.raises(Unavailable) as caught:
             await http.post_form("upload", "/", fields={}, file=part())
         assert http.breaker.rest is None
-    refusal = "upload: kb.example was not reached: ALL_PROXY names a SOCKS proxy, which kbsync cannot use; "
+    refusal = (
+        "upload: kb.example was not reached: ALL_PROXY is set to a SOCKS proxy, which kbsync cannot use; "
+    )
     assert caught.value.reason.startswith(refusal)
     assert "add kb.example to NO_PROXY" in caught.value.reason
     assert "s3cr3t" not in caught.value.reason

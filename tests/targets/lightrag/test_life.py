@@ -227,7 +227,7 @@ async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_p
     world.play("refused", op="upload", times=2)
     await world.once()
     [failed] = [row for row in world.rows() if row.path == "b.md" and row.reason]
-    assert "the server also refuses the old name" in failed.reason
+    assert "the server also refused the old name" in failed.reason
     assert world.statuses() == {"failed": 1}
     assert seeming(world) == []
     world.post_request("retry")

@@ -57,7 +57,7 @@ async def test_requests_per_minute_stay_within_the_config() -> None:
         config = EmbeddingConfig("openai", requests_per_minute=1, **access)  # type: ignore[arg-type]
         encoder = EmbeddingService(config, is_first=True)
         assert len(await encoder.embed(BEES, is_query=True)) == 1
-        with pytest.raises(Unavailable, match="may start for 60 s"):
+        with pytest.raises(Unavailable, match="must wait 60 s"):
             await encoder.embed(BEES, is_query=True)
         await encoder.aclose()
         assert len(server.requests) == 1

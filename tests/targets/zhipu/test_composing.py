@@ -151,10 +151,10 @@ async def test_reasoning_is_not_part_of_the_answer() -> None:
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (event(finish_reason="length"), "exceeds the model's output limit"),
-        (event(finish_reason="sensitive"), "the service's policy forbids it"),
+        (event(finish_reason="length"), "reached the model's output limit"),
+        (event(finish_reason="sensitive"), "the service's content policy blocked the rest"),
         (event(finish_reason="network_error"), "network error; ask again"),
-        (event(finish_reason="model_context_window_exceeded"), "too long for the model"),
+        (event(finish_reason="model_context_window_exceeded"), "exceed the model's context window"),
         (event(finish_reason="tool_calls"), "(tool_calls)"),
         (b"", "ask again"),
         (b"data: [DONE]\n\n", "ask again"),

@@ -109,7 +109,9 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         listed = list(own_results)
         if not is_over:
             detail = f"no response within {limit:g} s"
-            listed.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
+            listed.append(
+                wrong(check.subject, detail, "check for a hung disk or network mount", Code.PASSING)
+            )
         whose = f"{check.mirror}: " if check.mirror else ""
         all_results += [replace(result, subject=f"{whose}{result.subject}") for result in listed]
     return all_results

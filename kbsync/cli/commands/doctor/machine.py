@@ -91,7 +91,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     if not state_dir.exists():
         above = next(parent for parent in state_dir.parents if parent.exists())
         if os.access(above, os.W_OK | os.X_OK):
-            yield CheckResult("state", f"{state_dir}; the first pass will create it")
+            yield CheckResult("state", f"{state_dir} doesn't exist yet; the first pass will create it")
         else:
             fix = f"sudo install -d -m 700 -o {user()} {shell_word(str(state_dir))}"
             yield wrong("state", f"{user()} cannot create {state_dir}", fix, Code.USAGE)
@@ -250,7 +250,7 @@ def _bases_of_former_mirrors(
     for base in unused:
         name = base.name
         if folders is None:
-            detail = f"{base} is a knowledge base, but no state records which mirror it belongs to"
+            detail = f"{base} is a knowledge base, but its mirror is unknown because the state is missing"
             yield warning("copies", detail)
         elif base in forgotten or not _holds_documents(base):
             continue
@@ -263,7 +263,7 @@ def _bases_of_former_mirrors(
             yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
             # A mirror of the same folder continues to use the base under its new name.
-            detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
+            detail = f"{base} is the knowledge base of {name}, but {name} is not in this config"
             end = installation.command_line(f"forget {name} --delete-documents")
             yield warning("copies", f"{detail}; if no other config uses it, delete it with: {end}")
 
@@ -368,11 +368,11 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         yield CheckResult("listener", f"{address} answers")
     except OSError as error:
         why = system_reason(error)
-        fix = "restart the daemon that holds the state"
+        fix = "restart the daemon that is using this state"
         if process:
             # A daemon starts listening after reloading its config; a pass never listens.
             fix = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
-        yield warning("listener", f"kbsync is running, but isn't listening on {address} ({why})", fix)
+        yield warning("listener", f"kbsync is running but isn't listening on {address} ({why})", fix)
 
 
 LIBRARIES = (
@@ -435,22 +435,22 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         kind = places.network_file_system(mirror.folder)
         if kind is not None and mirror.observer == "auto":
             watched.remove(mirror)
-            detail = f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
+            detail = f"{mirror.folder} is on {kind}, which doesn't report changes, so kbsync polls the folder"
             yield CheckResult("inotify", detail)
     limits, needed = read_limits(), 0
     for mirror in watched:
         needed += scan_mirror(mirror, Formats()).folders
     if limits.watches is None:
-        yield warning("inotify", "the limits cannot be read; kbsync may poll folders")
+        yield warning("inotify", "the inotify limits cannot be read; kbsync may have to poll some folders")
     elif needed * 1.2 >= limits.watches:
         # Reserve a fifth for other programs of the user.
         allowed = f"{limits.watches:,} watches are allowed"
-        detail = f"{allowed}, but {needed:,} folders need one each; kbsync may poll some"
+        detail = f"{allowed}, but {needed:,} folders need one each; kbsync may have to poll some folders"
         yield warning("inotify", detail, limit_fix("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
     if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
-        detail = f"only {limits.instances} instances are allowed per user"
+        detail = f"only {limits.instances} inotify instances are allowed per user"
         yield warning("inotify", detail, limit_fix("max_user_instances", max(1024, 2 * limits.instances)))
 
 

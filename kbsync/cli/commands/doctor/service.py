@@ -141,7 +141,7 @@ def _check_route(endpoint: Endpoint) -> Iterator[CheckResult]:
     try:
         proxy = connection.proxy_host(endpoint, trust)
     except connection.UnusableProxyError as error:
-        fix = f"set proxy: to an http proxy in the config, or add {url.host} to NO_PROXY"
+        fix = f"set proxy: in the config to an http proxy, or add {url.host} to NO_PROXY"
         yield wrong("proxy", str(error).partition(";")[0], fix, Code.PASSING)
         return
     host, _, port = proxy.rpartition(":") if ":" in proxy else (proxy or url.host, "", "")
@@ -177,7 +177,7 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
             with trust.wrap_socket(plain, server_hostname=url.host) as secured:
                 certificate, version = secured.getpeercert() or {}, secured.version()
     except ssl.SSLCertVerificationError as error:
-        fix = "set ca_file: to its CA certificate in the config, or fix base_url"
+        fix = "set ca_file: in the config to the service's CA certificate, or fix base_url"
         detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
         yield wrong(subject, detail, fix, Code.PASSING)
         return
@@ -190,7 +190,7 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
     detail = f"{endpoint.base_url} is reachable over {version}"
     if days < CERTIFICATE_DAYS:
         detail = f"{detail}; its certificate expires in {days:.0f} days"
-        yield warning(subject, detail, "ask the service's operator to renew it")
+        yield warning(subject, detail, "ask the service's operator to renew the certificate")
     else:
         yield CheckResult(subject, detail)
 
@@ -269,4 +269,8 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     except (OSError, ValueError, UnreadableConfig, LookupError, TypeError, AttributeError, StopIteration):
         # The config was valid when it was read, but has since changed.
         return ""
-    return f"api_key comes from the variable {', '.join(names)}" if names else f"api_key is written in {file}"
+    return (
+        f"api_key comes from the environment variable {', '.join(names)}"
+        if names
+        else f"api_key is written in {file}"
+    )

@@ -31,7 +31,7 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
         "--knowledge",
         multiple=True,
         metavar="ID",
-        help="Id of a knowledge base to answer from; may be repeated.",
+        help="The id of a knowledge base to answer from; can be repeated.",
     ),
     set_option,
 )
@@ -70,7 +70,7 @@ def list_applications(choices: Choices, as_json: bool) -> None:
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
     print_objects("applications", heads, applications, as_json=as_json)
     if not (applications or as_json or choices.quiet):
-        print_message(f"the account has no application; {hint}")
+        print_message(f"the account has no applications; {hint}")
 
 
 @command.command()
@@ -128,7 +128,7 @@ def update(
     request = ApplicationRequest(name, bases=knowledge or None, **fields)
     if request == ApplicationRequest():
         raise UsageError(
-            "nothing to change; give --name, --description, --prompt, --model, --knowledge or --set"
+            "nothing to change; pass --name, --description, --prompt, --model, --knowledge or --set"
         )
     with open_account(choices, needs_own=True) as account:
         account.call(account.applications.update(application, request))
@@ -138,7 +138,7 @@ def update(
 
 @command.command()
 @click.argument("application", metavar="ID")
-@click.option("--yes", metavar="NAME", help="The name of the application, to skip the prompt.")
+@click.option("--yes", metavar="NAME", help="The application's name, to confirm without a prompt.")
 @json_option
 @shared_options
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import UsageError
 
-YES = "The name of the knowledge base, to skip the prompt."
+YES = "The knowledge base's name, to confirm without a prompt."
 
 
 @click.group(
@@ -29,8 +29,8 @@ YES = "The name of the knowledge base, to skip the prompt."
         "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
-        "kbsync kb retry --yes handbook        all failed documents, not only kbsync's",
-        "kbsync kb copy                        from the built-in one into the database of the config",
+        "kbsync kb retry --yes handbook        # all failed documents, even those that aren't kbsync's",
+        "kbsync kb copy                        # from the built-in base to the configured database",
     ),
 )
 @shared_options
@@ -60,7 +60,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
     heads |= {"model": "MODEL", "mirrors": "MIRRORS", "name": "NAME"}
     print_objects("knowledge_bases", heads, bases, as_json=as_json)
     if not (bases or as_json or choices.quiet):
-        print_message(f"the account has no knowledge base; create one with: {create}")
+        print_message(f"the account has no knowledge bases; create one with: {create}")
 
 
 @command.command()
@@ -77,7 +77,7 @@ def show(choices: Choices, base: str | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--model", metavar="ID", help="Id or name of the embedding model; see `kb models`.")
+@click.option("--model", metavar="ID", help="The id or name of the embedding model; see `kb models`.")
 @click.option("--description", help="A description of its purpose.")
 @set_option
 @json_option
@@ -102,7 +102,7 @@ def create(
         Output().json({"knowledge_base": created, "config": line})
         return
     if not choices.quiet:
-        print_message(f"created {printable(name)}; set this under target: in the config")
+        print_message(f"created {printable(name)}; to use it, set this under target: in the config")
     Output().line(line)
 
 
@@ -116,7 +116,7 @@ def create(
 @click.option(
     "--callback",
     metavar="URL",
-    help="With --model: the address to call when a document has been re-embedded.",
+    help="With --model: the URL to call when a document has been re-embedded.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
@@ -146,7 +146,7 @@ def update(
     new_name = None if name is None else _require_text("--name", name)
     request = BaseRequest(new_name, description, model, settings, callback, secrets)
     if request == BaseRequest():
-        raise UsageError("nothing to change; give --name, --description, --model or --set")
+        raise UsageError("nothing to change; pass --name, --description, --model or --set")
 
     with open_account(choices) as account:
         bases = account.bases
@@ -157,7 +157,8 @@ def update(
         if model is not None and card.documents != 0:
             account.warn(
                 card,
-                "the service will re-embed them all at your expense; until it's done, searches may miss them",
+                "the service will re-embed all documents at your expense; until that is done, searches may "
+                "miss some of them",
             )
             confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
         account.call(bases.update(base, request))
@@ -175,7 +176,7 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.get(base))
-        account.warn(card, "this permanently deletes everything in it")
+        account.warn(card, "this permanently deletes everything in the knowledge base")
         confirm_by_typing(f"delete {card.id}", card.name or card.id, yes)
         account.call(account.bases.delete(base))
     print_deleted(card.id, card.name, as_json=as_json, quiet=choices.quiet)
@@ -201,7 +202,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
             )
         card = account.call(account.bases.get(account.bases.own_id))
         reach = f"every failed document of {bases.retry_reach}"
-        account.warn(card, f"{reach}, will be reindexed at the account's expense")
+        account.warn(card, f"{reach}, will be reindexed at your expense")
         confirm_by_typing("retry all failed documents", card.name or card.id, yes)
         count = account.call(bases.retry_all())
     if as_json:
@@ -209,7 +210,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     elif choices.quiet:
         pass
     elif count is None:
-        Output().line("the service will reindex all failed documents; it doesn't say how many")
+        Output().line("the service will reindex all failed documents; it didn't say how many")
     elif count:
         Output().line(f"the service will reindex {format_count(count, 'document')}")
     else:
@@ -240,7 +241,7 @@ def capacity(choices: Choices, as_json: bool) -> None:
         fields |= {"used_words": "used_words", "total_words": "total_words"}
         Output().json({key: getattr(room, name, None) for key, name in fields.items()})
     elif room is None:
-        Output().line("the service doesn't say how much space the account has")
+        Output().line("the service doesn't report how much space the account has")
     else:
         used = f"{format_size(room.used)} of {format_size(room.total)}"
         Output().line(f"{used} used ({_share(room.used, room.total)})")
@@ -255,7 +256,7 @@ def _share(used: int, total: int) -> str:
 
 def _require_text(argument: str, text: str) -> str:
     if not text.strip():
-        raise UsageError(f"{argument} is empty; give the knowledge base a name")
+        raise UsageError(f"{argument} is empty; choose a name for the knowledge base")
     return text.strip()
 
 

@@ -19,11 +19,14 @@ from kbsync.config.target import is_in_the_clear
 from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
 
-YES = "The current address, to skip the prompt."
+YES = "The current callback URL, to confirm without a prompt."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads it from the environment."
+HEADER = (
+    "A header to send with each call. FILE contains its value; NAME=env:VARIABLE reads it from the "
+    "environment."
+)
 
 
 @click.group(
@@ -96,7 +99,8 @@ def _confirm(current: Callback | None, action: str, yes: str | None) -> None:
         return
     headers = f" with {', '.join(map(printable, current.headers))}" if current.headers else ""
     print_message(
-        f"the service sends all of the account's events, not only ours, to {printable(current.url)}{headers}"
+        "the service sends all of the account's events, not only kbsync's, to "
+        f"{printable(current.url)}{headers}"
     )
     confirm_by_typing(action, current.url, yes, "current address", "URL")
 
@@ -111,9 +115,11 @@ def check_address(url: str, *, is_secret: bool) -> None:
     if not is_address or not fits_header(url) or " " in url:
         raise UsageError("URL isn't valid; use one such as https://events.example.org/kb")
     if parts.username is not None or parts.password is not None:
-        raise UsageError("URL contains a user name or password, which ps shows; use --header")
+        raise UsageError(
+            "URL contains a username or password, which other users can see with ps; use --header"
+        )
     if is_secret and is_in_the_clear(url):
-        raise UsageError("URL isn't https, so the values of --header would be sent unencrypted")
+        raise UsageError("URL doesn't use https, so the values of --header would be sent unencrypted")
 
 
 def read_headers(options: Iterable[str]) -> dict[str, str]:
@@ -143,12 +149,12 @@ def _value(name: str, source: str) -> str:
         value = os.environ.get(source[4:], "")
     else:
         raise UsageError(
-            f"--header {name}: ps would show a value on the command line; "
-            f"write {name}=@FILE or {name}=env:VARIABLE"
+            f"--header {name}: other users could see a value on the command line with ps; write "
+            f"{name}=@FILE or {name}=env:VARIABLE"
         )
     if not fits_header(value):
         raise UsageError(
-            f"--header {name}: the value is empty, or has characters that aren't allowed in a header"
+            f"--header {name}: the value is empty or contains characters that aren't allowed in a header"
         )
     return value
 

@@ -34,11 +34,15 @@ PROGRESS_EVERY = 5.0
 @click.command(
     epilog=examples(
         "kbsync kb copy",
-        "kbsync kb copy --mirror handbook --from /srv/kb/handbook     a base in another folder",
+        "kbsync kb copy --mirror handbook --from /srv/kb/handbook  # a base in another folder",
     )
 )
 @click.option(
-    "--from", "source_dir", type=FOLDER, metavar="DIR", help="The folder of the built-in knowledge base."
+    "--from",
+    "source_dir",
+    type=FOLDER,
+    metavar="DIR",
+    help="The folder of the built-in knowledge base to copy.",
 )
 @json_option
 @shared_options
@@ -98,7 +102,9 @@ def _open_source(folder: Path) -> SqliteStore:
         return SqliteStore(folder, writer=None)
     except UnmadeError as error:
         if (folder / FILE).exists():
-            raise UsageError(f"{folder / FILE} isn't a knowledge base that this kbsync can read") from error
+            raise UsageError(
+                f"{folder / FILE} isn't a knowledge base that this version of kbsync can read"
+            ) from error
         raise UsageError(
             f"there is no built-in knowledge base in {folder}; pass its folder with --from DIR"
         ) from error
@@ -106,9 +112,9 @@ def _open_source(folder: Path) -> SqliteStore:
 
 def _unknown_base(installation: Installation, mirror: MirrorConfig, folder: Path) -> UsageError:
     return UsageError(
-        f"the state in {installation.state_dir} has no record of the documents in {folder}; first restore "
-        f"{{type: local, path: {folder}}} as the target of {mirror.name}, run "
-        f"`{installation.command_line('--once')}`, which adopts them, and then copy"
+        f"the state in {installation.state_dir} has no record of the documents in {folder}; first set the "
+        f"target of {mirror.name} back to {{type: local, path: {folder}}} and run "
+        f"`{installation.command_line('--once')}`, which adopts the documents, then copy"
     )
 
 
@@ -130,7 +136,7 @@ def _copy(
     opened = open_state(installation, print_message)
     with concerning(mirror.name), opened as (current, store):
         if mirror not in current.mirrors:
-            raise UsageError("its config has just changed; run the command again")
+            raise UsageError("its config has just been changed; run the command again")
         uuid, total = source.check()
 
         def read_origins(tx: Tx) -> tuple[MirrorRecord | None, list[int]]:

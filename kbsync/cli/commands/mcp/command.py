@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "kbsync mcp --folder ~/notes           for an assistant, over stdin and stdout",
+        "kbsync mcp --folder ~/notes  # over stdin and stdout",
         "kbsync mcp --folder ~/notes --http 127.0.0.1:9754",
         "KBSYNC_MCP_TOKEN=$(cat token) kbsync mcp --http 0.0.0.0:9754",
     )
@@ -84,6 +84,6 @@ def load_protocol() -> Callable[..., Server[Any]]:
         from kbsync import install_command
 
         raise UsageError(
-            "the mcp package is missing; install it alongside kbsync: " + install_command("mcp")
+            f"the mcp package is missing; install it alongside kbsync: {install_command('mcp')}"
         ) from error
     return build_server

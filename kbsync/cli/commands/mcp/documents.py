@@ -27,10 +27,8 @@ MAX_FOLDERS = 200
 SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 
 AWAY = Path("/")
-"""The working directory to assume for an assistant.
-
-No path is below it, so every path is absolute or relative to a mirror's folder.
-"""
+"""The working directory to assume for an assistant, so that its paths are either absolute or relative to a
+mirror's folder."""
 
 
 @dataclass(frozen=True, slots=True)

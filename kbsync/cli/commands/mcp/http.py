@@ -105,8 +105,8 @@ class McpEndpoint:
         endpoint = cls(HttpConfig(listen), token)
         if token() is None and endpoint.is_reached_by_others:
             raise UsageError(
-                f"--http {listen} can be reached from other machines, which need a token: set "
-                f"${TOKEN}, or http.token in the config, or listen on 127.0.0.1"
+                f"--http {listen} can be reached from other machines, so it needs a token: set ${TOKEN}, "
+                "or http.token in the config, or listen on 127.0.0.1"
             )
         return endpoint
 

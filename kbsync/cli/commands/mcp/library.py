@@ -52,10 +52,10 @@ T = TypeVar("T")
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 4
 MAX_TEXT_FILE_BYTES = 10_000_000
-PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
+PASSAGES_ONLY = "this knowledge base can't return a document's whole text; use `search` for passages from it"
 
 STATUS_HINT = "the tool `status` says why"
-"""The place where an assistant can read why files failed."""
+"""Where an assistant can find out why files failed."""
 
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
 """States in which an old version of a file, or the document of a deleted file, may stay searchable
@@ -121,9 +121,10 @@ class Library:
         else:
             matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id or "")))
             if not matches:
-                shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
-                why = "; only passages are available for documents from other machines" * shares_base
-                raise UsageError(f"there is no document {document_id}; use an id that `search` returns{why}")
+                reason = f"there is no document {document_id}; use an id from the results of `search`"
+                if any(mirror.target.searches_all for mirror in chosen.mirrors):
+                    reason += ". Documents from other machines are available only as passages"
+                raise UsageError(reason)
             subject = f"a document {document_id}"
         document = _only_match(matches, subject, [match.mirror.name for match in matches])
         text = await self._text(document)
@@ -199,7 +200,7 @@ class Library:
             response |= {**content, "notes": [*response["notes"], *content.get("notes", ())]}
         elif page != PageRequest(limit=page.limit):
             names = ", ".join(mirror.name for mirror in chosen.mirrors)
-            raise UsageError(f"several mirrors have files; choose a `mirror`: {names}")
+            raise UsageError(f"there are several mirrors; set `mirror` to one of them: {names}")
         return response
 
     async def documents(self, after: tuple[str, str], limit: int) -> list[tuple[str, FileRow]]:
@@ -221,9 +222,9 @@ class Library:
             failed = Status.FAILED, min(MAX_HELD, len(report.failed)), documents.failed
             for state, listed_count, total in (failed, (Status.HELD, len(report.held), documents.held)):
                 if listed_count < total:
-                    list_call = f"`list` with `state: {state.word}` shows all of them"
+                    list_call = f"use `list` with `state: {state.word}` to see all of them"
                     notes.append(
-                        f"{name}: {listed_count:,} of {total:,} {state.word} files listed; {list_call}"
+                        f"{name}: only {listed_count:,} of {total:,} {state.word} files listed; {list_call}"
                     )
         return {
             "version": __version__,
@@ -278,7 +279,7 @@ class Library:
                 is_compared, has_progressed = not unseen, has_progressed or bool(unseen)
                 pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
-                return [f"{name}: recent changes in its folder may not be indexed yet" for name in unseen]
+                return [f"{name}: recent changes in the folder may not be indexed yet" for name in unseen]
             await asyncio.sleep(pause)
 
     async def _find_unseen(
@@ -332,5 +333,5 @@ def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T
     """Return the only match. Raises `UsageError` if several `mirrors` have one."""
     if len(matches) > 1:
         names = ", ".join(mirrors)
-        raise UsageError(f"several mirrors have {subject}: {names}; choose a `mirror`")
+        raise UsageError(f"several mirrors have {subject}: {names}; set `mirror` to one of them")
     return matches[0]

@@ -23,10 +23,13 @@ from kbsync.threads import in_mirror_threads
 T = TypeVar("T")
 
 OPEN_SECONDS = 10.0
-"""Maximum number of seconds that a call waits for a knowledge base to open; a later call can still use it."""
+"""Maximum number of seconds that a call waits for a knowledge base to open.
+
+It keeps opening, so a later call can use it.
+"""
 
 READ_SECONDS = 5.0
-"""Maximum number of seconds to read a config, which resolves paths: a network mount may hang."""
+"""Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
 
 
 class OpenInstallation:
@@ -60,7 +63,7 @@ class OpenInstallation:
                 f"{self.installation.config.path}: not read within {READ_SECONDS:g} s"
             ) from error
         if fresh.state_dir != self.installation.state_dir:
-            raise UsageError("state_dir cannot change while kbsync runs; restart it")
+            raise UsageError("state_dir cannot be changed while kbsync is running; restart kbsync")
         _ = fresh.mirrors  # raises if a requested mirror is no longer in it
         return fresh.config
 

@@ -69,7 +69,8 @@ kbsync keeps the user's folders mirrored in a knowledge base, so that results ma
 has `notes` on what is missing or out of date; pass on those that matter."""
 
 RESPONSE_SECONDS = MAX_WAIT + 30.0
-"""Time limit for any response, in seconds, because a dead mount or a service may hang forever."""
+"""Time limit for any response, in seconds, because a dead mount or an unresponsive service may hang
+forever."""
 
 Json = dict[str, Any]
 
@@ -109,11 +110,11 @@ REASON: Json = {**STRING, "description": "Why this differs from the current file
 NOTES: Json = {**STRINGS, "description": "What may be missing from this response; empty if nothing is."}
 AS_OF: Json = {
     **STRING,
-    "description": "The time as of which this is accurate; absent before the first pass.",
+    "description": "When this was last accurate; absent before the first pass.",
 }
 REASONS = _array(_object(path=STRING, reason=STRING))
 
-MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
+MIRROR = _text("Only use this mirror; `list` returns the names. Default: all mirrors.", 200)
 WAIT = _whole(
     "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).", 0, MAX_WAIT, 0
 )
@@ -203,8 +204,8 @@ TOOLS = {
             _arguments(
                 "query",
                 query=_text(
-                    'Words to search for, or a question. "Quotes" find a phrase, -word leaves out documents '
-                    "with that word, path:GLOB and type:EXT narrow the search."
+                    'Words to search for, or a question. "Quotes" find a phrase, -word excludes '
+                    "documents with that word, and path:GLOB and type:EXT narrow the search."
                 ),
                 k=_whole("Maximum number of documents.", 1, MAX_HITS, 8),
                 path=_text("Only paths that match this pattern in gitignore syntax: `guides/**`, `*.pdf`."),
@@ -214,8 +215,8 @@ TOOLS = {
                     "description": 'Only files with these extensions: ["pdf", "md"].',
                 },
                 after=_text(
-                    "Only files changed since this time: a duration such as 7d, `yesterday`, or a date: "
-                    "2026-01-31 or 2026-01-31T12:00:00Z.",
+                    "Only files changed since this time: `yesterday`, a duration such as 7d, or a date "
+                    "such as 2026-01-31 or 2026-01-31T12:00:00Z.",
                     40,
                 ),
                 mirror=MIRROR,
@@ -235,7 +236,7 @@ TOOLS = {
                 document_id=_text("Its id, instead of the path.", 200),
                 mirror=MIRROR,
                 around=_text(
-                    "Some words of a passage, copied exactly: return the text around them. Use "
+                    "A few words copied exactly from a passage: returns the text around them. Use this "
                     "instead of `offset`.",
                     5000,
                 ),
@@ -260,14 +261,14 @@ TOOLS = {
         _tool(
             "list",
             "List documents",
-            "Browse the mirrored files. `path` is a folder, without wildcards; lists all files "
-            "below it, `limit` at a time. `state: failed` lists files that could not be indexed. "
-            "For the next page, pass `next` as `cursor`.",
+            "Browse the mirrored files. Lists all files below the folder `path` (no wildcards), `limit` at "
+            "a time. Use `state: failed` to list files that could not be indexed. For the next page, pass "
+            "`next` as `cursor`.",
             _arguments(
                 mirror=_text("The mirror whose files to list; optional if there is only one.", 200),
-                path=_text("A folder in the mirror: only files below it.", 4096),
+                path=_text("Only list files below this folder of the mirror.", 4096),
                 state={"type": "string", "enum": STATES, "description": "Only files in this state."},
-                cursor=_text("The `next` of the previous page.", 8192),
+                cursor=_text("The value of `next` from the previous page.", 8192),
                 limit=_whole("Maximum number of files.", 1, 500, 100),
             ),
             _object(
@@ -571,7 +572,7 @@ def _decode_cursor(text: str) -> str:
     try:
         return path_at(text)
     except ValueError as error:
-        raise UsageError("`cursor` must be the `next` of the previous page, unchanged") from error
+        raise UsageError("`cursor` must be the unchanged value of `next` from the previous page") from error
 
 
 # -- responses ------------------------------------------------------------------------------------

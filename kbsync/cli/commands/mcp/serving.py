@@ -39,7 +39,7 @@ log = structlog.get_logger("kbsync")
 
 CHECK_LOCK_EVERY = 5.0
 READ_CONFIG_EVERY = 30.0
-"""Seconds between checks of the config and its key files, since an assistant sends no SIGHUP."""
+"""Seconds between checks of the config and its key files, because an assistant doesn't send SIGHUP."""
 
 FREE_FOR = 4
 """Number of consecutive checks that must find the lock free before this process takes it: a daemon may be
