@@ -30,9 +30,10 @@ class EmbeddingModel:
 @dataclass(frozen=True, slots=True)
 class BaseRequest:
     """The properties to set on a knowledge base. None keeps the current value or, for a new base, lets the
-    service choose one.
+    service choose.
 
-    `model`: its id or name. `settings`: values as text, keyed by the service's own names.
+    `model`: the id or name of the embedding model. `settings`: values as text, keyed by the service's own
+    names.
     """
 
     name: str | None = None
@@ -89,9 +90,9 @@ async def create_once(
 
 
 class Bases:
-    """Lists and creates knowledge bases and, with most services, changes and deletes them.
+    """Lists and creates knowledge bases and, on most services, changes and deletes them.
 
-    Every call may raise `TargetError`; `Rejected` errors say what to fix. An unknown id raises
+    Every call may raise `TargetError`. A `Rejected` error says what to fix. An unknown id raises
     `Halted("knowledge-base-missing")`.
     """
 
@@ -157,7 +158,7 @@ class Bases:
         return await create_once(name, what, self.list_all, create, command)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Send the create request, without retries; return None if the response has no id."""
+        """Send the create request without retrying it. Return None if the response has no id."""
         raise NotImplementedError
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
@@ -186,15 +187,15 @@ class SupportsRetryAll(Protocol):
     """The scope of a retry, such as `the whole bot`; completes the phrase "every failed document of …"."""
 
     async def retry_all(self) -> int | None:
-        """Request a retry of all failed documents; return their number, or None if unknown.
+        """Ask the service to retry all failed documents.
 
-        Safe to repeat.
+        Return their number, or None if unknown. Safe to repeat.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """The URL that the service calls. `in_use`: whether the service uses it; None if unknown."""
+    """The URL that the service calls. `in_use`: whether the service uses the URL, or None if unknown."""
 
     url: str
     # Only the names, because the values are secrets.
@@ -206,7 +207,8 @@ class Callback:
 class Callbacks(Protocol):
     """Manages the callback URL of an account, which all users of the account share.
 
-    Every call may raise `TargetError`; `NotOffered` if the service doesn't offer the call, or no longer does.
+    Every call may raise `TargetError`, or `NotOffered` if the service never offered the call or no longer
+    does.
     """
 
     async def get(self) -> Callback | None:
@@ -250,8 +252,8 @@ class ApplicationRequest:
 class Applications:
     """Manages an account's applications; the default implementation is for services without applications.
 
-    Every call may raise `TargetError`; `NotOffered` if the service has no applications or doesn't offer the
-    call.
+    Every call may raise `TargetError`, or `NotOffered` if the service has no applications or doesn't offer
+    the call.
     """
 
     no_changes: ClassVar[str] = "it has no applications"
@@ -290,10 +292,10 @@ class Applications:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of an answer, which follow its text.
+    """The sources of an answer, yielded after its text.
 
     `hits`: the passages that the answer is based on. `usage`: token counts, under the service's own names.
-    None: the service doesn't provide them.
+    Either is None if the service doesn't report it.
     """
 
     hits: tuple[Hit, ...] | None
@@ -327,8 +329,8 @@ class Answerer:
 class Question:
     """A question to a knowledge base.
 
-    `turns`: the conversation so far, oldest first. `document_ids`: the documents to answer from; empty: all.
-    `streamed`: whether to return the answer in pieces.
+    `turns`: the conversation so far, oldest first. `document_ids`: the documents to answer from, or empty for
+    all of them. `streamed`: whether to return the answer in pieces.
     """
 
     text: str
@@ -354,14 +356,14 @@ class SupportsAnswer(Protocol):
         """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
 
         The service may get only the most recent turns. If a search finds no passage, kbsync doesn't call the
-        model, and the answer consists of sources without hits. Raises `TargetError`; if it does so after the
-        first piece, the answer is incomplete.
+        model, and yields only sources without hits. Raises `TargetError`. If that happens after the first
+        piece, the answer is incomplete.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedAccount:
-    """The parts of an account that kbsync can manage or query; None for the others."""
+    """The parts of an account that kbsync can manage or query. A part that it can't is None."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None

@@ -1,6 +1,6 @@
-"""Answers questions with OpenAI's chat completions call: a model gets the passages that a search finds.
+"""Answers questions through OpenAI's chat completions API: a model gets the passages that a search finds.
 
-All services with this call accept the same request and stream in the same way; they differ only in their
+All services with this API accept the same request and stream in the same way; they differ only in their
 finish reasons.
 """
 
@@ -58,10 +58,10 @@ INCOMPLETE = "the answer is incomplete"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. `finish`: the finish reason, "" for all pieces but the last.
+    """A piece of an answer.
 
-    Only the last piece has `request_id` and `usage`, which counts tokens by kind. `message`: the whole
-    message or delta of a chat completion.
+    `finish`: the finish reason, or "" for every piece but the last. `message`: the whole message or delta of
+    a chat completion. Only the last piece has `request_id` and `usage`, which counts tokens by kind.
     """
 
     text: str
@@ -73,7 +73,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """The chat completions call at `path`. The client's classifier also classifies errors within a stream."""
+    """The chat completions call at `path`. Errors within a stream go through the client's classifier, too."""
 
     client: Client
     path: str
@@ -97,8 +97,9 @@ class Completions:
         check_end("")
 
     def _piece(self, event: Event) -> Piece:
-        """Parse one event. Raises the error that a service sends instead of a piece. The
-        last event is `[DONE]`, not JSON.
+        """Parse one event. Raises the error if the service sent one instead of a piece.
+
+        The last event is `[DONE]`, which isn't JSON.
         """
         body = object_of(parse_json(event.data))
         error = body.get("error") or body.get("detail")
@@ -111,7 +112,7 @@ class Completions:
 class ModelAnswers:
     """Answers questions with a model that gets the passages found by a search.
 
-    `path`: the path of the chat completions call. `client`: None for the target's own.
+    `path`: the path of the chat completions call. `client`: the HTTP client, or None for the target's own.
     """
 
     def __init__(self, target: ServiceTarget[Any], path: str, client: Client | None = None) -> None:
@@ -122,7 +123,7 @@ class ModelAnswers:
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
         """Yield the pieces of the answer, then the passages it is based on.
 
-        If there are no passages, it doesn't call the model. `request_id`: "" for a service that accepts none.
+        Without any passages, the model isn't called. `request_id`: "" for a service that doesn't accept one.
         """
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)
@@ -202,8 +203,9 @@ def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """Return the best passages that fit the limits, the last one shortened if necessary; hits keep their
-    order.
+    """Return the best passages that fit the limits, in the order of the hits.
+
+    The last one is shortened if necessary.
     """
     ranked = sorted(
         ((hit, passage) for hit in hits for passage in hit.passages), key=lambda pair: -pair[1].score
@@ -221,7 +223,7 @@ def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
 
 
 def chat_piece(body: Any) -> Piece:
-    """Return the delta or message of the response's first choice, without the model's reasoning."""
+    """Return the delta or the message of the first choice in the response, without the model's reasoning."""
     fields = object_of(body)
     choice = next(fields.objects("choices"), Fields())
     message = object_of(choice.get("delta") or choice.get("message"))
@@ -243,6 +245,6 @@ def check_end(finish: str) -> None:
 
 
 def incomplete_answer(code: str = "no-finish", words: str = "") -> Unavailable:
-    """Return the error for an incomplete answer. `words`: the service's message."""
+    """Return the error for an incomplete answer. `words`: the message from the service."""
     why = f" ({quote_message(words)})" if words else ""
     return Unavailable(f"{INCOMPLETE}{why}; ask again", code=code)

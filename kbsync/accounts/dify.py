@@ -33,8 +33,9 @@ class DifyBases(Bases):
     no_capacity = "Dify doesn't report how much space the workspace has; check the Dify console"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a new base, in the service's format. Also checks the name and
-        description.
+        """Return the settings of a new base, in the service's format.
+
+        This also validates the name and description.
         """
         if request.model is not None:
             raise Rejected("omit --model and choose the knowledge base's model in Dify")
@@ -45,12 +46,12 @@ class DifyBases(Bases):
         return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return one page of the list. It includes the bases of other members."""
+        """Return one page of the list, which includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         return await self._client.read("bases", "/datasets", bases_of, params=params)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Send the create request, by default for a base with a vector index."""
+        """Send the create request. By default, the base gets a vector index."""
         body = {
             "name": request.name,
             "description": request.description or "",
@@ -61,7 +62,7 @@ class DifyBases(Bases):
     async def update(self, base_id: str, request: BaseRequest) -> None:
         """Change the name or the description.
 
-        Raises `NotOffered` for settings, because they can only be set when a base is created.
+        Raises `NotOffered` for any settings, because a base gets its settings only when it is created.
         """
         self.fields_of(request)
         if request.settings:

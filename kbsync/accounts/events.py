@@ -1,7 +1,7 @@
 """Reads server-sent events from the bytes of a streamed answer, as the HTML standard defines them (9.2).
 
-Accepts some services' deviations: names in any case, quoted values, non-standard fields, and a last event
-without the blank line that ends it.
+Also accepts what some services send instead: names in any case, quoted values, non-standard fields, and a
+last event without the blank line that ends it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from kbsync.targets.http.bodies import parse_json
 
 @dataclass(slots=True)
 class Event:
-    """A single event. `name` and `id`: "" if it has none. `fields`: those that the standard doesn't
-    define."""
+    """A single event.
+
+    `name` and `id`: "" if the event has none. `fields`: the fields that the standard doesn't define.
+    """
 
     name: str = ""
     id: str = ""
@@ -30,7 +32,7 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 
 class EventReader:
-    """Parses bytes into events. Yields an event once the blank line after it has begun to arrive."""
+    """Parses bytes into events. An event is complete once the blank line after it has begun to arrive."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
@@ -45,7 +47,7 @@ class EventReader:
         yield from self._read(self._decode(content))
 
     def end(self) -> Iterator[Event]:
-        """Yield the last event, with or without the blank line after it."""
+        """Yield the last event, whether or not a blank line follows it."""
         yield from self._read(f"{self._decode(b'', True)}\n\n")
 
     def _read(self, text: str) -> Iterator[Event]:
@@ -83,7 +85,8 @@ class EventReader:
     def _event(self) -> Event:
         """Return the event.
 
-        If no other field has a space after its colon, a space after the colon of `data` is part of the text.
+        If no other field has a space after its colon, a space after the colon of `data` counts as part of the
+        text.
         """
         lines, self._lines = self._lines, []
         event, data = Event(), []
@@ -106,7 +109,7 @@ def is_quoted(text: str) -> bool:
 
 
 def unquoted(text: str) -> str:
-    """Return the text without its quotes; if it is a valid JSON string, also resolve its escapes."""
+    """Return the text without its quotes. If it is a valid JSON string, also resolve its escapes."""
     bare = text.strip()
     if not is_quoted(bare):
         return text

@@ -1,6 +1,6 @@
 """Lists and creates the knowledge bases of a GPTBots bot.
 
-The service has no calls to change or delete them.
+The service has no calls for changing or deleting them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class GptbotsBases(Bases):
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
 
-        The name replaces a missing description, because the service requires one.
+        The service requires a description; if there is none, this sends the name instead.
         """
         name = request.name or ""
         description = (request.description or "").strip() or name
@@ -63,7 +63,7 @@ class GptbotsBases(Bases):
         return BaseCard(base_id, name, description, documents=0, settings=settings) if base_id else None
 
     async def retry_all(self) -> int | None:
-        """Start the service's own retry, which can't be limited to certain documents."""
+        """Start the service's own retry, which always covers all failed documents."""
         try:
             response = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         except Unsure as error:

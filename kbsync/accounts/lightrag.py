@@ -1,4 +1,4 @@
-"""Gets answers from a LightRAG server, which has one knowledge base and its own model."""
+"""Gets answers from a LightRAG server. A server has one knowledge base and its own model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class LightragServer(Applications):
     base: str
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """Return the server, which answers from all its documents."""
+        """Return the server itself, which answers from all its documents."""
         return (ApplicationInfo(SERVER_ID, "LightRAG", bases=(self.base,)),)
 
 
 class LightragAnswers:
-    """Gets answers from all documents of the server."""
+    """Gets answers that are based on all documents of the server."""
 
     model = ""
 
@@ -86,7 +86,7 @@ class LightragAnswers:
 
 
 def references(line: Any) -> tuple[Hit, ...]:
-    """Return the documents that an answer is based on, in the order of their numbers in the text."""
+    """Return the documents that an answer is based on, ordered by their numbers in the text."""
     hits = list[Hit]()
     for rank, reference in enumerate(object_of(line).objects("references"), 1):
         texts = reference.get("content")
@@ -98,10 +98,10 @@ def references(line: Any) -> tuple[Hit, ...]:
 
 
 def text_in(line: Any) -> str | None:
-    """Return the text in a line; None if it has none; "" if the search found nothing and the server replied
-    with a fixed sentence.
+    """Return the text in a line. Return None if the line has no text, or "" if it is the server's fixed reply
+    to a search without results.
 
-    Raises `Unavailable` for an error instead of text.
+    Raises `Unavailable` if the line reports an error.
     """
     body = object_of(line)
     if line is None or "error" in body:
@@ -112,5 +112,5 @@ def text_in(line: Any) -> str | None:
 
 
 def account(target: LightragTarget) -> ManagedAccount:
-    """Return the account of an open target: the server, whose only base kbsync can't manage."""
+    """Return the account behind an open target: a server whose only base kbsync can't manage."""
     return ManagedAccount(answers=LightragAnswers(target))

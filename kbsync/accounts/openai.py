@@ -30,7 +30,7 @@ class OpenaiBases(Bases):
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return no settings, because a store has only a name and a description.
 
-        Raises `Rejected` if any are given.
+        Raises `Rejected` if `request` has any.
         """
         if request.model is not None or request.settings or request.callback is not None:
             raise Rejected("a vector store has only a name and a description", code="setting")
@@ -57,9 +57,10 @@ class OpenaiBases(Bases):
         await self._client.request("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
     async def delete(self, base_id: str) -> None:
-        """Delete the files that kbsync uploaded to the store, then the store; the service wouldn't delete the
-        files. kbsync deletes the store last, because only its list shows which files are ours: after an
-        interruption, the user can run this again.
+        """Delete the files that kbsync uploaded to the store, then the store itself.
+
+        The service wouldn't delete the files. The store goes last, because only its list shows which files
+        are ours: after an interruption, the user can run the command again.
         """
         path = f"/vector_stores/{base_id}"
         our_ids = [row["id"] async for row in rows(self._client, "list", f"{path}/files") if is_marked(row)]
@@ -71,7 +72,7 @@ class OpenaiBases(Bases):
 def _fields(request: BaseRequest, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON body of a request.
 
-    It repeats the current metadata, because OGX keeps a store's model there.
+    It repeats the current metadata, because OGX stores a vector store's model there.
     """
     fields: dict[str, Any] = {} if request.name is None else {"name": request.name}
     if request.description is not None:

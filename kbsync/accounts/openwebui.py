@@ -1,4 +1,4 @@
-"""Lists, creates, changes and deletes the knowledge bases of the Open WebUI user that the key belongs to."""
+"""Lists, creates, changes and deletes the knowledge bases of an Open WebUI user, identified by the key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OpenWebuiBases(Bases):
     no_capacity = "Open WebUI has no quota"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return no settings: models and settings apply to the whole server."""
+        """Return no settings, because models and settings apply to the whole server."""
         if request.model is not None or request.settings:
             raise Rejected(
                 "Open WebUI sets models and settings for the whole server, not for each knowledge base",
@@ -44,13 +44,16 @@ class OpenWebuiBases(Bases):
         return card_of(response.body)
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Change the name or the description. The server requires both, so this reads them first."""
+        """Change the name or the description.
+
+        The server requires both, so this gets the current ones first.
+        """
         self.fields_of(request)
         body = request.texts_after(await self.get(base_id))
         await self._client.request("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
 
     async def delete(self, base_id: str) -> None:
-        """Delete a base, but not its files, which belong to their users."""
+        """Delete a base but not its files, which belong to the users who uploaded them."""
         response = await self._client.request("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if response.body is not True:
             raise Unavailable("delete-base: the server didn't delete the knowledge base", code="not-deleted")

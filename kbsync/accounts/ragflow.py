@@ -52,7 +52,7 @@ class RagflowBases(Bases):
     no_capacity = "RAGFlow doesn't limit how much a user can store"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a dataset, with its name and description, in the service's format."""
+        """Return the name, description and settings of a dataset, in the service's format."""
         if request.model is not None:
             raise Rejected("RAGFlow doesn't accept --model; use --set embedding_model=NAME@FACTORY")
         if request.name is not None and len(request.name) > MAX_NAME_LENGTH:
@@ -62,26 +62,27 @@ class RagflowBases(Bases):
         return without_none(texts) | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return one page of the list; the response has no total."""
+        """Return one page of the list. The response doesn't contain the total."""
         params = {"page": str(number), "page_size": str(size)}
         return await self._client.read("bases", DATASETS, shapes.bases_of, params=params)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.
 
-        Callers check first that the name is free: the server would rename a second `name` to `name(1)`.
+        Callers must check first that the name is free, because the server would rename a second `name` to
+        `name(1)`.
         """
         response = await self._client.post("create-base", DATASETS, json=fields)
         return shapes.base_of(response.fields.object("data"))
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Send only the changed settings. RAGFlow doesn't reparse existing documents."""
+        """Send only the changed settings. RAGFlow doesn't parse existing documents again."""
         fields = self.fields_of(request)
         await self.get(base_id)
         await self._client.request("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
 
     async def delete(self, base_id: str) -> None:
-        """Delete a dataset; a missing one counts as deleted."""
+        """Delete a dataset. One that doesn't exist counts as deleted."""
         try:
             await self._client.request("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
         except Rejected:
@@ -91,7 +92,7 @@ class RagflowBases(Bases):
 
 @dataclass(frozen=True, slots=True)
 class RagflowAssistants(Applications):
-    """The chat assistants that the key may use."""
+    """The chat assistants that the key gives access to."""
 
     no_changes = "create and change chat assistants in RAGFlow"
     hint = "create a chat with this dataset in RAGFlow"
@@ -113,8 +114,8 @@ class RagflowAnswers:
         self.applications = RagflowAssistants(self._client)
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """Yield the answer of a chat assistant, from all its datasets, or only from the documents that the
-        question names.
+        """Yield a chat assistant's answer, based on all its datasets or, if the question names documents,
+        only on those.
         """
         if not question.answerer.application:
             raise Rejected("RAGFlow's chat assistants have their own models; omit --model")
@@ -141,7 +142,7 @@ class RagflowAnswers:
 def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
     """Parse one page of chat assistants; return None if the response has a different shape.
 
-    Up to version 0.24, `data` is the list itself.
+    In version 0.24 and earlier, `data` is the list itself.
     """
     data = reading.object_of(body).get("data")
     fields = reading.object_of(data)
@@ -154,7 +155,8 @@ def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
 def _chat(row: Fields) -> ApplicationInfo:
     """Parse a chat assistant.
 
-    Up to version 0.24, the row contains the datasets, and its fields have different names.
+    In version 0.24 and earlier, the row contains the datasets themselves, and its fields have different
+    names.
     """
     model = reading.text_of(row.get("llm_id") or row.object("llm").get("model_name"))
     bases = row.get("dataset_ids") or [dataset.get("id") for dataset in row.objects("datasets")]
@@ -164,10 +166,10 @@ def _chat(row: Fields) -> ApplicationInfo:
 
 
 def texts_of(piece: Piece) -> Iterator[str]:
-    """Yield the text of a piece, without the model's reasoning. Raises `Unavailable`.
+    """Yield the text of a piece, without the model's reasoning.
 
-    The server may send an error as text at any point in an answer that otherwise ends normally
-    (rag/llm/chat_model.py).
+    Raises `Unavailable` if the text is an error message: the server may send one at any point in an answer
+    that otherwise ends normally (rag/llm/chat_model.py).
     """
     text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")
     if text:
@@ -179,7 +181,7 @@ def texts_of(piece: Piece) -> Iterator[str]:
 def sources_of(last: Piece) -> Sources:
     """Return the passages that an answer is based on, by document.
 
-    `[ID:0]` in the answer means the first passage.
+    In the answer, `[ID:0]` refers to the first passage.
     """
     listed = last.message.get("reference")
     if not isinstance(listed, list):

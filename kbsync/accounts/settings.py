@@ -1,4 +1,4 @@
-"""Parses settings of knowledge bases and applications, which users pass as text with `--set`."""
+"""Parses the settings of knowledge bases and applications, which users pass as text with `--set`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 class OfferedSetting:
     """A setting that a service supports.
 
-    `read` returns the value to send, or None if the text is invalid. `allowed` describes valid texts.
+    `read` returns the value to send, or None if the text is invalid. `allowed` describes the valid texts.
     """
 
     read: Callable[[str], object]
@@ -60,7 +60,7 @@ def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:
 
 
 def any_text() -> OfferedSetting:
-    """Return a setting whose value is any text that isn't empty."""
+    """Return a setting whose value is any non-empty text."""
     return OfferedSetting(lambda text: text if text.strip() else None, "a string that is not empty")
 
 
@@ -69,8 +69,8 @@ def parse_settings(
 ) -> dict[str, object]:
     """Return the value to send for each setting.
 
-    Raises `Rejected`, which lists the allowed settings or values. `what`: the thing that has these settings,
-    such as "a knowledge base".
+    Raises `Rejected` with the allowed settings or values. `what`: what the settings belong to, such as "a
+    knowledge base".
     """
     values: dict[str, object] = {}
     for key, text in chosen.items():

@@ -1,7 +1,7 @@
 """Manages the knowledge bases, the applications and the callback URL of a Zhipu account.
 
-Source: the service's manual of the knowledge API, sections 3.3, 3.4, 3.6 and 3.9, and its page on creating a
-knowledge base. The service's current pages no longer list the callback calls.
+Sources: the service's knowledge API manual, sections 3.3, 3.4, 3.6 and 3.9, and its page on creating a
+knowledge base. The service's current documentation no longer lists the callback calls.
 """
 
 from __future__ import annotations
@@ -118,16 +118,19 @@ async def _page(
 
 
 async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Fields:
-    """Create a resource; return the sent fields with the new id.
+    """Create a resource and return the sent fields with its new id.
 
-    In the manual, the response is an object, but the examples return only an id.
+    According to the manual, the response is an object; in its examples, the response is just an id.
     """
     content = data_of((await client.post(op, path, json=body)).body)
     return Fields(body, id=content.get("id") if isinstance(content, dict) else content)
 
 
 async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
-    """Delete a resource. After a 404, check that it is gone: the service may still have it (promise 10)."""
+    """Delete a resource.
+
+    After a 404, check that it is really gone, because the service may still have it (promise 10).
+    """
     try:
         await client.request(op, "DELETE", path)
         return
@@ -152,7 +155,7 @@ class ZhipuBases(Bases):
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a base, in the service's format.
 
-        Also raises `Rejected` for a setting that contradicts the model.
+        Raises `Rejected` for an invalid setting or one that contradicts the model.
         """
         fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
         name = fields.get("embedding_model")
@@ -202,7 +205,10 @@ class ZhipuBases(Bases):
         return _card(Fields(created, embedding_model=model.name, document_size=0, length=0))
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Send only the changes: a new model makes the service re-embed all documents, which costs money."""
+        """Send only the changes.
+
+        A new model would make the service re-embed all documents, which costs money.
+        """
         settings = self.fields_of(request)
         model = _choose_model(request.model, await self.models()) if request.model is not None else None
         body = {
@@ -217,7 +223,7 @@ class ZhipuBases(Bases):
             await self._client.request("edit-base", "PUT", base_path(base_id), json=without_none(body))
 
     async def delete(self, base_id: str) -> None:
-        """Delete a base; a missing one counts as deleted."""
+        """Delete a base. One that doesn't exist counts as deleted."""
         await _remove(self._client, "delete-base", base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
@@ -251,7 +257,7 @@ def _find_model(models: Sequence[EmbeddingModel], text: str) -> EmbeddingModel |
 def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
     """Return the model with this id or name, or the default model for None.
 
-    Raises `Rejected`, which lists the models, for an unknown one.
+    Raises `Rejected` with the list of models if there is no such model.
     """
     model = _find_model(models, text or DEFAULT_MODEL)
     if model is not None:
@@ -271,7 +277,7 @@ class ZhipuApplications(Applications):
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
 
-        If the service turns out not to offer the call, kbsync doesn't try it again for an hour.
+        If the service proves not to offer the call, kbsync won't try again for an hour.
         """
         with self._client.missing.remembered("applications"):
             try:
@@ -300,19 +306,19 @@ class ZhipuApplications(Applications):
         return await create_once(request.name or "", "an application", self.list_all, create, command)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
-        """Send only the changed fields. This always sends the bases together with their search settings."""
+        """Send only the changed fields, but always the bases together with their search settings."""
         path, body = _application_path(application_id), _application_body(request, Fields())
         if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))
         await self._client.request("edit-application", "PUT", path, json=body)
 
     async def delete(self, application_id: str) -> None:
-        """Delete an application; a missing one counts as deleted."""
+        """Delete an application. One that doesn't exist counts as deleted."""
         path = _application_path(application_id)
         await _remove(self._client, "delete-application", path, "application")
 
     async def _read(self, application_id: str) -> Fields:
-        """Return all fields of an application. Raises `Rejected` if there is none."""
+        """Return all fields of an application. Raises `Rejected` if the application doesn't exist."""
         response = await self._client.request("application", "GET", _application_path(application_id))
         content = object_of(data_of(response.body))
         if not content:
@@ -358,7 +364,7 @@ def _application_body(request: ApplicationRequest, present: Fields) -> dict[str,
 def _recall(bases: Sequence[str] | None, present: Fields) -> dict[str, Any]:
     """Return the current search settings, with rows only for these `bases`.
 
-    If `bases` is None, the bases are unknown and the settings stay unchanged.
+    None means that the bases are unknown; the settings then stay unchanged.
     """
     recall = {**DEFAULT_RECALL, **without_none(_recall_in(present))}
     if bases is None:
@@ -386,7 +392,7 @@ def _application(item: Fields) -> ApplicationInfo:
 def _bases_in(item: Fields) -> tuple[str, ...]:
     """Return the ids of an application's bases.
 
-    In the manual's examples, the ids are in `knowledge_info`, and the application's own list is empty.
+    In the manual's examples, `knowledge_info` contains the ids, and the application's own list is empty.
     """
     lists = [item.get("knowledge_ids"), item.object("knowledge_info").get("knowledge_ids")]
     ids = [id_of(item) for items in lists if isinstance(items, list) for item in items]
@@ -402,7 +408,7 @@ class ZhipuCallbacks:
         _, _, self._client = target.access
 
     async def get(self) -> Callback | None:
-        """Return the callback URL; None if the response has none or reports that none is set."""
+        """Return the callback URL, or None if the response contains none or says that none is set."""
         response = await _if_set(self._client.request("callback", "GET", self._PATH))
         content = object_of(data_of(response.body)) if response is not None else Fields()
         url = content.text("url").strip()
@@ -422,7 +428,7 @@ class ZhipuCallbacks:
             await _if_offered(self._client.request("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
-        """Remove the callback URL. If the service says that none is set, this verifies it."""
+        """Remove the callback URL. If the service says that none is set, verify it."""
         removed = await _if_set(self._client.request("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
             raise Unsure(
@@ -431,7 +437,7 @@ class ZhipuCallbacks:
 
 
 async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:
-    """Await a response; return None if it says that no callback URL is set."""
+    """Await a response. Return None if the response says that no callback URL is set."""
     try:
         return await _if_offered(request)
     except NotFound:
@@ -439,7 +445,10 @@ async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:
 
 
 async def _if_offered(request: Awaitable[HttpResponse]) -> HttpResponse:
-    """Await a response. The path has no id, so HTTP 404 means that the service has no such call."""
+    """Await a response.
+
+    The path contains no id, so HTTP 404 means that the service doesn't offer the call.
+    """
     try:
         return await request
     except NotFound as error:

@@ -1,7 +1,7 @@
-"""Gets answers from a Zhipu knowledge base: from one of the account's applications, or from one of the
-platform's models, which gets the passages found by a search.
+"""Gets answers from a Zhipu knowledge base.
 
-Source: the service's page on chat completions.
+One of the account's applications answers, or one of the platform's models, which gets the passages found by a
+search. Source: the service's page on chat completions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ZhipuAnswers:
         self._knowledge_id = config.knowledge_id
 
         def classify_chat(response: HttpResponse) -> TargetError | None:
-            """Classify a response to a chat completion, which has no code of success."""
+            """Classify a chat completion response. A successful one has no status code in its body."""
             return None if is_completion(response) else target.classify_response(response)
 
         platform = self._client.with_base_url(config.base_url, classify_chat)
@@ -58,7 +58,7 @@ class ZhipuAnswers:
     async def _by_application(
         self, question: Question, request_id: str
     ) -> AsyncGenerator[str | Sources, None]:
-        """Yield an application's answer. If the service can't stream, this requests the whole answer."""
+        """Yield an application's answer. If the service can't stream it, request it in one piece."""
         body: dict[str, Any] = {
             "prompt": messages(question.text, question.turns),
             "request_id": request_id,
@@ -104,7 +104,7 @@ class ZhipuAnswers:
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
         """Return the sources of an answer.
 
-        This ignores errors, because an answer is useful even without sources.
+        Errors are ignored, because an answer is useful even without sources.
         """
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
@@ -118,7 +118,8 @@ class ZhipuAnswers:
 def _application_piece(event: Event) -> Piece:
     """Return the text of an event. Raises `Unavailable` for an event that reports a failure.
 
-    In the manual, the usage comes on a line of its own; newer versions send it with the text.
+    According to the manual, the token usage arrives on a line of its own; newer versions send it with the
+    text.
     """
     data, text = object_of(parse_json(event.data)), event.data
     if event.data.lstrip().startswith("{") and _ENVELOPED & data.keys():
@@ -132,8 +133,9 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """Return an answer that isn't streamed. The manual puts the usage under `token`, but its example puts it
-    next to the text.
+    """Return the answer in a response that isn't streamed.
+
+    The manual puts the token usage in `token`, but its example puts it next to the text.
     """
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):
