@@ -1,5 +1,5 @@
-"""Opens what a command needs (config, folder, state, inbox, targets for reading), and resolves paths that
-users type.
+"""Opens what a command needs (config, folder, state, inbox and, for reading, targets), and resolves paths
+that users type.
 """
 
 from __future__ import annotations
@@ -41,12 +41,11 @@ MirrorPath = tuple[str, str]
 def resolve(
     typed: str, mirrors: Sequence[MirrorConfig], is_known: Callable[[str, str], bool], cwd: Path | None = None
 ) -> list[MirrorPath]:
-    """Return the locations that a user in `cwd` (None: the working directory) may mean by `typed`. All
-    commands that take a path use this.
+    """Return the locations that a user in `cwd` (None: the working directory) may mean by `typed`.
 
-    This resolves `typed` against the directory, then against each mirror's folder. Paths that exist or are in
-    the state (`is_known`) come before others; if several mirrors have the path, it returns all of them. The
-    list is empty if the path is in no mirror.
+    All commands that take a path use this. It resolves `typed` against the directory, then against each
+    mirror's folder. Paths that exist or are in the state (`is_known`) come first. If several mirrors contain
+    the path, it returns all of their locations; if none does, the list is empty.
     """
     roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in mirrors}
     absolute = _real((cwd or Path.cwd()) / typed)
@@ -68,7 +67,7 @@ def resolve(
 
 
 def recorded_mirrors(installation: Installation, tx: Tx) -> dict[str, MirrorRecord]:
-    """Return the state's rows of the requested mirrors, by name. Raises `UsageError` if there is none."""
+    """Return the state's rows for the requested mirrors, by name. Raises `UsageError` if there are none."""
     records = {m.name: record for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
     if not records:
         raise not_yet(installation)
@@ -87,7 +86,7 @@ def _real(path: Path) -> Path:
 
 
 def _below(root: Path, path: Path) -> str | None:
-    """Return the path below `root`; '' for the root and for a symlink to it, None outside."""
+    """Return the path relative to `root`: '' for the root or a symlink to it, or None for a path outside."""
     if path == root or (not path.is_relative_to(root) and Path(os.path.realpath(path)) == root):
         return ""
     return str(path.relative_to(root)) if path.is_relative_to(root) else None
@@ -136,7 +135,7 @@ def choose(
 
 
 def _find_former_names(installation: Installation) -> Mapping[str, str]:
-    """Return the names that the state has for mirrors renamed in the config since the last pass."""
+    """Return the names that the state still has for mirrors renamed in the config since the last pass."""
     if installation.config.path is None:
         return {}
     from kbsync.state.read_only import opened
@@ -156,8 +155,10 @@ def _find_former_names(installation: Installation) -> Mapping[str, str]:
 
 
 def choose_all(choices: Choices) -> list[Installation]:
-    """Return the result of `choose` or, if the options select nothing, an installation for every folder of
-    earlier `--folder` runs. Each of these has its own state. Raises `UsageError` like `choose`.
+    """Return the result of `choose`. If the options select nothing, return an installation for each folder of
+    earlier `--folder` runs instead.
+
+    Each of these has its own state. Raises the same `UsageError` as `choose`.
     """
     is_named = choices.config or choices.folder or choices.state_dir
     if is_named or places.find_config(None, os.environ) is not None:
@@ -178,9 +179,9 @@ def choose_all(choices: Choices) -> list[Installation]:
 
 
 def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) -> Installation:
-    """Return the mirror of this folder, or of one that contains it; otherwise a new one.
+    """Return the mirror of this folder or of a folder that contains it, otherwise a new one.
 
-    One folder is one mirror, whichever symlink leads to it, because its real path identifies it.
+    A folder's real path identifies it: however many symlinks lead to a folder, it has one mirror.
     """
     from kbsync.installation import Installation
 
@@ -243,9 +244,9 @@ def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
 
 
 def is_set_by_systemd(state_dir: Path, config: Config) -> bool:
-    """Return whether the config has that state directory only while $STATE_DIRECTORY is set.
+    """Return whether the config uses that state directory only because $STATE_DIRECTORY is set.
 
-    A service gets the variable from systemd each time; every other command needs the path.
+    systemd sets the variable each time it starts the service; every other command needs the path.
     """
     if not os.environ.get("STATE_DIRECTORY"):
         return False
@@ -262,7 +263,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(choices: Choices, here: bool) -> str:
-    """Return the places searched, and the command to run instead."""
+    """Return the places that were searched, and the command to run instead."""
     searched = ", ".join(
         f"{path} (not readable)" if places.is_unreadable_system_config(path) else str(path)
         for path in places.config_places(os.environ)
@@ -302,9 +303,9 @@ def reload(installation: Installation) -> Installation:
 
 
 def prepare(installation: Installation, choices: Choices | None = None) -> None:
-    """Prepare the state directory for a pass. Raises `UsageError` if it cannot hold a state.
+    """Prepare the state directory for a pass. Raises `UsageError` if it can't hold a state.
 
-    `choices`: stores the options about the folder for later commands.
+    `choices`: the options for the folder, which are stored for later commands.
     """
     check_state_location(installation)
     if "--folder" in installation.flags:
@@ -318,22 +319,25 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
 
 
 def check_state_location(installation: Installation, *, create: bool = True) -> None:
-    """Raise `UsageError` if the state directory cannot hold the state of these mirrors. `create`: see
-    `check_state_dir`."""
+    """Raise `UsageError` if the state directory can't hold the state of these mirrors.
+
+    `create`: see `check_state_dir`.
+    """
     folders = [mirror.folder for mirror in installation.config.mirrors]
     places.check_state_dir(installation.state_dir, folders, create=create)
 
 
 def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exist: bool = False) -> T:
-    """Run `read` on the state, as with `open_state`."""
+    """Run `read` on the state, opened as by `open_state`."""
     with open_state(installation, must_exist=must_exist) as state:
         return state.read(read)
 
 
 def reader(installation: Installation) -> SnapshotReader:
-    """Return `read_state` for coroutines: each read runs in a thread, with a connection that is closed there.
+    """Return `read_state` for coroutines.
 
-    So a read that never returns, as on a dead mount, may outlive a caller that stopped waiting.
+    Each read runs in a thread, on a connection that is closed there. A read that never returns, for example
+    on a dead mount, may therefore outlive a caller that stopped waiting.
     """
     from kbsync.threads import in_thread
 
@@ -345,11 +349,10 @@ def reader(installation: Installation) -> SnapshotReader:
 
 @contextmanager
 def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
-    """Open the state for reading; it is empty if nothing has been mirrored yet. This takes no lock and writes
-    nothing.
+    """Open the state for reading; it is empty if nothing has been mirrored yet.
 
-    Raises `StateError` with the command to run, and with `must_exist` a `UsageError` instead of an empty
-    state.
+    This takes no lock and writes nothing. Raises `StateError` with the command to run. With `must_exist`,
+    raises `UsageError` instead of returning an empty state.
     """
     from kbsync.state.db import DamagedError
     from kbsync.state.read_only import opened
@@ -373,7 +376,7 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
 
 
 def list_damaged(installation: Installation) -> list[Path]:
-    """Return the damaged state files and built-in knowledge bases that were set aside."""
+    """Return the state files and built-in knowledge bases that were set aside because they were damaged."""
     from kbsync.state.db import list_set_aside
 
     bases = (installation.embedded_base(mirror) for mirror in installation.config.mirrors)
@@ -382,8 +385,9 @@ def list_damaged(installation: Installation) -> list[Path]:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Return the error for a state without mirrored files. It has the command to run unless kbsync is
-    running."""
+    """Return the error for a state without mirrored files, including the command to run unless kbsync is
+    already running.
+    """
     from kbsync.engine.status import describe_forgotten, forgotten_bases
 
     def find_forgotten(tx: Tx) -> list[str]:
@@ -401,7 +405,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """Add the command for a pass to an error about something that only a pass creates."""
+    """To an error about something that only a pass creates, add the command that runs a pass."""
     try:
         yield
     except UnmadeError as error:
@@ -418,7 +422,7 @@ def _pass(installation: Installation, under_way: str) -> str:
 
 
 def mirror_names(choices: Choices) -> list[str]:
-    """Return the names in the config, for completion; none if it cannot be read."""
+    """Return the names in the config, for shell completion, or none if the config can't be read."""
     try:
         chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
     except (UsageError, OSError):
@@ -427,7 +431,9 @@ def mirror_names(choices: Choices) -> list[str]:
 
 
 def set_up_logs(choices: Choices) -> None:
-    """Log only problems, for a read-only command; as text like our messages, unless `--log-format json`."""
+    """Log only problems, for a read-only command, as text like our messages unless `--log-format json` is
+    given.
+    """
     from kbsync import logs
 
     def log_message(text: str, error: BaseException | None) -> None:
@@ -439,7 +445,7 @@ def set_up_logs(choices: Choices) -> None:
 
 
 def command_context(installation: Installation) -> CommandContext:
-    """Return the properties of the installation that the engine's plan, verify and explain need."""
+    """Return the parts of the installation that the engine needs for plan, verify and explain."""
     from kbsync.engine.plan import CommandContext
     from kbsync.once import identities_of
 
@@ -453,7 +459,9 @@ async def for_each_mirror(
     view: Callable[[MirrorSettings, Target, ReadOnlyState, Clock, CommandContext], Awaitable[T]],
 ) -> tuple[list[T], list[MirrorError]]:
     """Run `view` (plan or verify) on every requested mirror, with its target and the state opened for
-    reading. Returns the results, and the errors of the mirrors for which it failed.
+    reading.
+
+    Return the results, and the errors of the mirrors whose view failed.
     """
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
@@ -471,16 +479,16 @@ async def for_each_mirror(
 
 
 def mirrors_json(installation: Installation, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the JSON of a command over all mirrors, in the config's order."""
+    """Return the JSON of a command that covers all mirrors, in the config's order."""
     order = [mirror.name for mirror in installation.mirrors]
     return {"mirrors": sorted(results, key=lambda fields: order.index(fields["name"]))}
 
 
 @asynccontextmanager
 async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """Yield the mirror's target; it is empty if no pass has created it yet.
+    """Yield the mirror's target, which is empty if no pass has created it yet.
 
-    An error inside names the mirror.
+    Errors raised inside name the mirror.
     """
     import asyncio
 
@@ -498,8 +506,9 @@ engine's inbox reads.
 
 
 def post(installation: Installation, messages: Sequence[Message]) -> None:
-    """Send messages to the running kbsync or the next pass: all of them or none. Raises `UsageError` if the
-    state cannot be written.
+    """Send the messages to the running kbsync or the next pass, either all of them or none.
+
+    Raises `UsageError` if the state isn't writable.
     """
     import time
 
@@ -516,10 +525,10 @@ def post(installation: Installation, messages: Sequence[Message]) -> None:
 
 
 def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
-    """Apply `change` to the state, even if kbsync is running, and wake the running process.
+    """Apply `change` to the state, even while kbsync is running, and wake the running process.
 
     Use this only for data that commands may write: messages and pauses. Raises `UsageError` if the state
-    cannot be written.
+    isn't writable.
     """
     from kbsync.source.wake import wake
     from kbsync.state.store import StateStore
@@ -533,8 +542,9 @@ def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
 
 @contextmanager
 def unless_running(installation: Installation, instead: str) -> Iterator[None]:
-    """Replace a `LockedError` raised inside with one that says how long kbsync has been running and, with
-    `instead`, what to do.
+    """Replace a `LockedError` raised inside with one that says how long kbsync has been running.
+
+    `instead`: what the user can do.
     """
     try:
         yield
@@ -565,9 +575,9 @@ def describe_paused(names: Sequence[str]) -> str:
 
 
 def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRecord]]:
-    """Return the state's rows for the requested mirrors, if any, by the mirrors' names in the config.
+    """Return the state's rows for the requested mirrors, by the mirrors' names in the config.
 
-    A mirror that was renamed in the config has its row under the old name until the next pass.
+    A mirror that was renamed in the config keeps its row under the old name until the next pass.
     """
     from kbsync.engine.attach import find_record
     from kbsync.once import identities_of, settings_of
@@ -581,8 +591,10 @@ def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRe
 def request_reload(
     installation: Installation, otherwise: str, *, added: str | None = None, removed: str | None = None
 ) -> str:
-    """Make a running kbsync reload the changed config, and return a sentence that says so; `otherwise` if
-    none seems to be running. `added`, `removed`: the name of a mirror that the config has or lacks now.
+    """Make a running kbsync reload the changed config, and return a sentence that says so.
+
+    If none seems to be running, return `otherwise`. `added`, `removed`: the name of a mirror that was added
+    to or removed from the config.
     """
     from kbsync.source.wake import wake
     from kbsync.state.inbox import RELOAD
@@ -612,8 +624,9 @@ def request_reload(
 
 
 def find_left_out(installation: Installation, names: Sequence[str]) -> list[str]:
-    """Return those of the mirrors that the running kbsync doesn't serve, because its --mirror leaves them
-    out."""
+    """Return the mirrors that the running kbsync doesn't serve, because its --mirror option leaves them
+    out.
+    """
     holder = lock.find_holder(installation.state_dir)
     return [] if holder is None else [name for name in names if not holder.serves(name)]
 
@@ -627,7 +640,7 @@ def describe_left_out(names: Sequence[str]) -> str:
 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
-    """Return a sentence that says which kbsync will carry out messages for these mirrors, and when."""
+    """Return a sentence that says which kbsync will process messages for these mirrors, and when."""
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
         return f"{describe_paused(paused)}, so this will have to wait; to resume: {resume}"

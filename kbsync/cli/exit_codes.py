@@ -1,6 +1,4 @@
-"""The exit codes with their meanings, which one wins if several apply, and the code and message
-of an error.
-"""
+"""The exit codes and their meanings, which of several applies, and the code and message of an error."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ from kbsync.errors import (
 
 
 class Code(enum.IntEnum):
-    """The exit codes of the contract, and 70 for a bug."""
+    """The exit codes that the contract promises, and 70 for a bug."""
 
     MIRRORED = 0
     # Some documents failed or are quarantined.
@@ -48,20 +46,22 @@ ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
 
 
 def worst(codes: Iterable[Code]) -> Code:
-    """Return the code that wins; MIRRORED if there are none."""
+    """Return the code that takes precedence, or MIRRORED if there are none."""
     present = set(codes)
     return next((code for code in ORDER if code in present), Code.MIRRORED)
 
 
 def unwritten(code: Code) -> Code:
-    """Return the exit code of a command that ended with `code` but couldn't write its result: a temporary
-    problem, unless `code` is more severe or says that the command was interrupted.
+    """Return the exit code of a command that ended with `code` but couldn't write its result.
+
+    That counts as a temporary problem, unless `code` is more severe or means that the command was
+    interrupted.
     """
     return code if code not in (Code.MIRRORED, *ORDER) else worst([code, Code.PASSING])
 
 
 class UnwrittenError(KbsyncError):
-    """stdout couldn't be written; the command ends with `code`."""
+    """The command couldn't write to stdout. It ends with `code`."""
 
     def __init__(self, cause: OSError, code: Code) -> None:
         super().__init__(sentence_of(cause))
@@ -70,7 +70,7 @@ class UnwrittenError(KbsyncError):
 
 @contextmanager
 def printing_result(code: Code) -> Iterator[None]:
-    """Inside the context, a command prints its result, and ends with `code`. Raises `UnwrittenError`."""
+    """Print a command's result inside this context, and end with `code`. Raises `UnwrittenError`."""
     try:
         yield
     except OSError as error:
@@ -78,7 +78,7 @@ def printing_result(code: Code) -> Iterator[None]:
 
 
 class MirrorError(KbsyncError):
-    """An error of one `mirror`: `str()` names the mirror, `code` is that of the cause."""
+    """An error of one `mirror`. `str()` names the mirror; `code` is the exit code of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)
@@ -89,7 +89,7 @@ class MirrorError(KbsyncError):
 
 @contextmanager
 def concerning(mirror: str) -> Iterator[None]:
-    """Add this mirror's name to errors raised inside the context, if users can cause them."""
+    """Add the mirror's name to errors raised inside the context, if they are errors that users can cause."""
     try:
         yield
     except MirrorError:
@@ -102,7 +102,7 @@ def concerning(mirror: str) -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str:
-    """Return the error as a message: what happened, to which file, and what to do."""
+    """Return the error as a message that says what happened, to which file, and what to do."""
     if _lacks_working_directory(error):
         return "the working directory was deleted; change to another one"
     if not isinstance(error, OSError) or not error.strerror:
@@ -144,7 +144,7 @@ _FIXES = {
 
 
 def code_of(error: Exception) -> Code | None:
-    """Return the exit code for an error that users can cause; None for a bug."""
+    """Return the exit code for an error that users can cause, or None for a bug."""
     match error:
         case MirrorError() | UnwrittenError():
             return error.code

@@ -1,6 +1,7 @@
-"""Scans a folder quickly for files to mirror, excluded files, and unreadable ones.
+"""Quickly scans a folder for files to mirror, excluded files and unreadable ones.
 
-`kbsync init` shows the result as a preview; `kbsync doctor` reports unreadable files and counts folders.
+`kbsync init` shows the result as a preview; `kbsync doctor` uses it to report unreadable files and count
+folders.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ class FolderContents:
         self.example.setdefault(reason, path)
 
     def count_unreadable(self, path: str) -> None:
-        """Count a selected entry that cannot be read."""
+        """Count a selected entry that can't be read."""
         self.unreadable += 1
         self.first_unreadable = self.first_unreadable or path
 
 
 def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderContents:
-    """Scan a folder for at most `seconds`. Raises OSError if it cannot be listed."""
+    """Scan a folder for at most `seconds`. Raises OSError if the folder can't be listed."""
     contents, until = FolderContents(), time.monotonic() + seconds
     os.scandir(folder).close()
     remaining = [("", rules)]
@@ -99,7 +100,7 @@ def scan_mirror(mirror: MirrorConfig, limits: Formats) -> FolderContents:
 def _count_entries(
     contents: FolderContents, root: Path, below: str, rules: Rules
 ) -> Iterator[tuple[str, Rules]]:
-    """Count the entries of a folder. Yields the folders in it to scan, each with its rules."""
+    """Count the entries of a folder. Yield its subfolders to scan, each with its rules."""
     with os.scandir(root / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     names = {entry.name for entry in listed}
@@ -142,9 +143,10 @@ def _count_entries(
 
 
 def _unsearched_folders(vault: Path) -> list[str]:
-    """Return the folders that a vault's own settings exclude from search, and the one with its templates.
+    """Return the folders that a vault's own settings exclude from Obsidian's search, and its templates
+    folder.
 
-    Obsidian's settings may have patterns as well; only folders that exist are returned.
+    Only folders that exist are returned. Obsidian's settings may contain patterns as well, which are ignored.
     """
 
     def settings(name: str) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 
 
 def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
-    """Yield the contents of `folder` as lines: totals, extensions, excluded files, vaults and the cost."""
+    """Yield the contents of `folder` as lines: totals, extensions, excluded files, vaults and costs."""
     so_far = "" if contents.is_complete else " so far; the scan ran out of time"
     files, size = contents.selected.total(), format_size(contents.bytes.total())
     yield f"{name}: {format_count(files, 'document')}, {size} to mirror{so_far}"
@@ -199,7 +201,7 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
 
 
 def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:
-    """Yield a line for each Obsidian vault, and one with the command that leaves out what Obsidian does."""
+    """Yield a line for each Obsidian vault, and one with the command that excludes what Obsidian excludes."""
     for path, unsearched in contents.vaults.items():
         vault = folder / path
         which = f"{path}/ is" if path else "this is"

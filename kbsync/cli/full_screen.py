@@ -1,6 +1,6 @@
 """Runs programs that fill a terminal (`search -i`, `status --watch`), rendered by prompt_toolkit.
 
-It restores the terminal after a key, a signal, an error or a closed window.
+It restores the terminal however the program ends: with a key, a signal, an error or a closed window.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ESCAPE_WITHIN = 0.05
 
 
 def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
-    """Return a screen with these keys; Ctrl-C raises `KeyboardInterrupt` out of `show`."""
+    """Return a screen with these keys. Ctrl-C makes `show` raise `KeyboardInterrupt`."""
 
     @keys.add("c-c")
     @keys.add("<sigint>")
@@ -32,9 +32,9 @@ def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
 
 
 async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any:
-    """Show the screen until it exits, and return its result; None if the terminal is gone.
+    """Show the screen until it exits, and return its result, or None if the terminal is gone.
 
-    `work` runs at the same time and stops with the screen. An error in `work` ends both and is raised here;
+    `work` runs at the same time and stops with the screen. An error in `work` ends both and is raised here.
     SIGTERM and SIGHUP raise `SystemExit`.
     """
 

@@ -88,10 +88,10 @@ MODULES = {"kb": "kb.bases", "doctor": "doctor.command", "mcp": "mcp.command"}
 
 
 class LazyCommands(click.Group):
-    """Loads one command at a time: `search` must not wait for imports that only the daemon needs."""
+    """Loads one command at a time, because `search` must not wait for imports that only the daemon needs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the command line for suggestions, then parse it."""
+        """Keep the command line, for suggestions, and then parse it."""
         ctx.meta[_COMMAND_LINE] = tuple(args)
         return super().parse_args(ctx, args)
 
@@ -108,8 +108,9 @@ class LazyCommands(click.Group):
         return loaded
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands into `--help` without loading them, then the most important options. All of it
-        fits on one screen.
+        """Write the commands to the `--help` text without loading them, followed by the main options.
+
+        It all fits on one screen.
         """
         width = max(map(len, COMMANDS))
         formatter.write_paragraph()
@@ -123,7 +124,7 @@ class LazyCommands(click.Group):
         formatter.dedent()
 
     def format_all_options(self, ctx: click.Context) -> str:
-        """Return what `kbsync help options` shows: every option and the exit codes."""
+        """Return the output of `kbsync help options`: every option and the exit codes."""
         formatter = ctx.make_formatter()
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         of_commands = [item for item in options if isinstance(item, GlobalOption) or "--help" in item.opts]
@@ -140,7 +141,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was typed; `help` shows what `--help` does."""
+        """Return the command that was typed. `help` shows the same as `--help`."""
         if args[0] == "help" and not ctx.resilient_parsing:
             if args[1:] in ([], ["options"]):
                 click.echo(self.format_all_options(ctx) if args[1:] else ctx.get_help(), color=ctx.color)
@@ -156,8 +157,9 @@ class LazyCommands(click.Group):
 
 
 def _unknown(ctx: click.Context, args: Sequence[str]) -> click.UsageError:
-    """Return the error for an unknown command, the first of `args`: it suggests the nearest one or, for a
-    folder, the command line that mirrors it.
+    """Return the error for an unknown command, which is the first of `args`.
+
+    The error suggests the most similar command or, for a folder, the command line that mirrors it.
     """
     name, *after = args
     if os.path.isdir(name):  # noqa: PTH112 (pathlib is slow to load)
@@ -260,7 +262,9 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
-    """Return how to pass a query with a word that begins with a minus; "" if `error` can't be about one."""
+    """Return how to pass a query with a word that begins with a hyphen, or "" if `error` can't be about
+    one.
+    """
     command = "" if error.ctx is None else error.ctx.info_name
     if error.ctx is None or command not in ("search", "ask"):
         return ""
@@ -286,8 +290,9 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
 
 
 def _split_query(command: click.Command, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return a command's options (except -q), with their values, and its other arguments, which include
-    misspelt options."""
+    """Return a command's options (except -q), with their values, and its other arguments, including misspelt
+    options.
+    """
     takes_value = {
         name: not option.is_flag
         for option in command.params

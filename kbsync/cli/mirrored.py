@@ -1,4 +1,4 @@
-"""Finds the mirror of a folder, or of one of its parents, wherever the mirror's config or state is."""
+"""Finds the mirror of a folder or of one of its parents, wherever the mirror's config or state is."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MirroredFolder:
-    """A folder with its mirrors: those of a `config`, or the one of an earlier `--folder` run.
+    """A folder with its mirrors: those of a `config`, or that of an earlier `--folder` run.
 
-    `root`: the folder's real path. `names`: the mirrors in the config.
+    `root`: the folder's real path. `names`: the names of the mirrors in the config.
     """
 
     root: Path
@@ -31,8 +31,10 @@ class MirroredFolder:
 
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
-    """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it. It has a
-    mirror in a config in the default locations, or in the state of an earlier `--folder` run.
+    """Return the innermost mirrored folder that is `folder` (a real path) or contains it.
+
+    The folder's mirror is in a config in one of the default locations, or in the state of an earlier
+    `--folder` run.
     """
     from kbsync.installation import STATE_FILE
 
@@ -64,7 +66,7 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
 def _is_mirrored(
     config: Config, root: Path, names: tuple[str, ...], environ: Mapping[str, str]
 ) -> bool | None:
-    """Return whether a pass of one of these mirrors has finished; None if this user may not read the
+    """Return whether a pass of one of these mirrors has finished, or None if this user can't read the
     state.
     """
     from kbsync.installation import STATE_FILE

@@ -1,6 +1,6 @@
 """Options that several commands share.
 
-Those that every command has may come before or after the command's name.
+Options of every command may come before or after the command's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(slots=True)
 class Choices:
-    """The values of the shared options; None for one that was not given, paths as typed."""
+    """The values of the shared options. Options that weren't given are None; paths are as typed."""
 
     config: Path | None = None
     folder: Path | None = None
@@ -41,7 +41,7 @@ class Choices:
     exclude: tuple[str, ...] | None = None
 
     def with_mirror(self, name: str | None) -> Choices:
-        """Return these choices with the mirror from the command's argument, if one was given."""
+        """Return these choices with the mirror that was given as the command's argument, if any."""
         return self if name is None else replace(self, mirrors=(*self.mirrors, name))
 
     def refuse_folder(self, command: str) -> None:
@@ -64,14 +64,14 @@ class Choices:
 class PathArgument(click.Path):
     """The type of an option or argument that takes a path.
 
-    An empty one, for example from an unset variable, is an error; it doesn't mean the working directory.
+    An empty path, for example from an unset variable, is an error, and doesn't mean the working directory.
     """
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path. `~` expands even where the shell leaves it, as in `--config=~/kbsync.yaml`."""
+        """Return the path. `~` is expanded even where the shell doesn't, as in `--config=~/kbsync.yaml`."""
         text = os.fsdecode(value)
         if not text or "\0" in text:
             self.fail("is empty" if not text else "contains a NUL character", param, ctx)
@@ -89,7 +89,10 @@ pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Store a value. Except for paths, an option given after the command overrides one given before it."""
+    """Store a value.
+
+    An option given after the command overrides one given before it, unless its value is a path.
+    """
     choices = ctx.ensure_object(Choices)
     assert parameter.name is not None
     if parameter.name in ONCE:
@@ -106,22 +109,25 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 
 
 def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str) -> list[str]:
-    """Return names of mirrors, if the config can be read."""
+    """Return the names of the mirrors, if the config can be read."""
     from kbsync.cli.context import mirror_names
 
     return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(prefix)]
 
 
 class GlobalOption(click.Option):
-    """An option that every command has: `--help` shows one line for all of them (`FoldedOptions`)."""
+    """An option that every command has.
+
+    `--help` shows a single line for all such options (`FoldedOptions`).
+    """
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return nothing; `kbsync help options` has the help."""
+        """Return nothing, because `kbsync help options` shows this help."""
         return None
 
 
 class FoldedOptions(GlobalOption):
-    """The global option whose line in `--help` represents all of them."""
+    """The global option whose line in `--help` stands for all global options."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line for the help."""
@@ -179,14 +185,14 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
 
 
 def add_options(function: Callable[..., Any], options: Sequence[Callable[[Any], Any]]) -> Any:
-    """Add options to a command; `--help` shows them in this order."""
+    """Add options to a command. `--help` shows them in this order."""
     for option in reversed(options):
         function = option(function)
     return function
 
 
 def shared_options(function: Callable[..., Any]) -> Any:
-    """Add the shared options to a command, which gets their `Choices` as its first argument."""
+    """Add the shared options to a command. It gets their `Choices` as its first argument."""
     return add_options(pass_choices(function), _SHARED)
 
 
@@ -206,7 +212,7 @@ _FOLDER_OPTIONS = (
 
 
 def folder_options(function: Callable[..., Any]) -> Any:
-    """Add the options for a folder without a config to a command; their values go into its `Choices`."""
+    """Add the options for a folder without a config to a command. Their values go into its `Choices`."""
     return add_options(function, _FOLDER_OPTIONS)
 
 
@@ -240,7 +246,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A time parsed from text by `read`, whose `ValueError` becomes the error message."""
+    """A time, parsed from text by `read`. If that raises `ValueError`, its message is shown."""
 
     name = "time"
 
@@ -284,7 +290,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def selection_options(function: Callable[..., Any]) -> Any:
-    """Add `--path`, `--type` and `--after` to a command, which gets them as the query `selection`."""
+    """Add `--path`, `--type` and `--after` to a command. It gets their values as the argument `selection`."""
 
     @functools.wraps(function)
     def with_selection(

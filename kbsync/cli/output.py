@@ -1,4 +1,4 @@
-"""Results go to stdout, messages to stderr; styled on a terminal, plain elsewhere."""
+"""Writes results to stdout and messages to stderr, styled on a terminal and plain elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud8
 
 
 class Output:
-    """Standard output. Once its reader is gone (`… | head`), writes are dropped."""
+    """Standard output. Once nobody reads it any more (`… | head`), output is discarded."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -55,7 +55,7 @@ class Output:
             self.line(text)
 
     def write(self, text: str, *, flush: bool = False) -> None:
-        """Write part of a line; `flush`: at once, for a reader who is waiting."""
+        """Write part of a line. `flush`: write it at once, because a reader is waiting."""
         with ignore_closed_pipe(self._stream):
             self._stream.write(text)
             if flush:
@@ -70,7 +70,10 @@ class Output:
         self.line(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:
-        """Write a path's own bytes and `end`; on a terminal, escape what could move its cursor."""
+        """Write the path's bytes unchanged, then `end`.
+
+        On a terminal, escape anything that could move the cursor.
+        """
         if self.is_terminal and end == b"\n":
             self.line(printable(path))
             return
@@ -99,13 +102,16 @@ _log: WriteMessage | None = None
 
 
 def route_messages(log: WriteMessage | None) -> None:
-    """Make `print_message` write through the log, so that stderr has one format; None: plain text again."""
+    """Make `print_message` write through the log, so that stderr has a single format.
+
+    None restores plain text.
+    """
     global _log  # noqa: PLW0603 - there is one stderr
     _log = log
 
 
 def print_message(text: str, error: BaseException | None = None) -> None:
-    """Print a message to stderr. Each line begins with our name, or is a log line (`route_messages`).
+    """Print a message to stderr. Each line begins with our name, or is a log line (see `route_messages`).
 
     `error`: a bug, shown with its traceback.
     """
@@ -124,8 +130,9 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
-    """Drop later writes if the reader of `stream` is gone. An unwritable message doesn't stop the work; an
-    unwritable result is an error.
+    """Discard all further output if nobody reads `stream` any more.
+
+    A message that can't be written doesn't stop the work, but a result that can't be written is an error.
     """
     try:
         yield
@@ -143,12 +150,12 @@ LISTED = 10
 
 
 def and_more(number: int, every: str = "") -> str:
-    """Return a note on how many items were omitted; `every`: the command that lists all."""
+    """Return a note on how many items were omitted. `every`: the command that lists all of them."""
     return f"and {number:,} more" + (f"; to list all: {printable(every)}" if every else "")
 
 
 def first_lines(lines: Sequence[str], every: str = "", *, limit: int | None = LISTED) -> Iterator[str]:
-    """Yield at most `limit` lines (None: all), and how many more there are."""
+    """Yield at most `limit` lines (None: all), then the number of lines that were omitted."""
     yield from lines[:limit]
     if limit is not None and len(lines) > limit:
         yield f"… {and_more(len(lines) - limit, every)}"
@@ -173,10 +180,10 @@ MIN_PATH_WIDTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: a heading and a text for each row. `is_number`: aligned right; `is_path`: may be
-    shortened at the start.
+    """A column: a heading, and a text for each row.
 
-    `blank`: the text of a row without a value. `is_key`: the column is never omitted.
+    `is_number`: align the column to the right. `is_path`: the texts may be shortened at the start. `blank`:
+    the text of a row without a value. `is_key`: never omit the column.
     """
 
     head: str
@@ -201,10 +208,10 @@ class Column:
 
 
 def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
-    """Return the heading and the rows in at most `room` cells (None: as wide as they are); nothing wraps.
+    """Return the heading and the rows in at most `room` cells (None: any width). Nothing wraps.
 
-    It omits empty columns first, then the beginning of long paths. If that is not enough, each row becomes a
-    block of lines.
+    Empty columns are omitted first, then the beginnings of long paths. If that isn't enough, each row becomes
+    a block of lines.
     """
     fitting = list(columns)
     if room is not None:
@@ -231,7 +238,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def elided(path: str, room: int) -> str:
-    """Return the end of a path, if possible from the start of a name: `…/handbook/guides`."""
+    """Return the end of a path, starting with a whole name if possible: `…/handbook/guides`."""
     if cells(path) <= room:
         return path
     end = path
@@ -242,7 +249,7 @@ def elided(path: str, room: int) -> str:
 
 
 def _blocks(columns: Sequence[Column]) -> list[str]:
-    """Yield each row as a block of lines (`head text`) below its key, without blank values."""
+    """Yield each row as its key, followed by a line `head text` for each value that isn't blank."""
     key, *others = columns
     lines = []
     for number, name in enumerate(key.texts):
@@ -263,8 +270,8 @@ def print_table(output: Output, columns: Sequence[Column], room: int | None = No
 def print_objects(
     key: str, heads: Mapping[str, str], objects: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
-    """Print objects of one kind, a line each with the fields in `heads`; with `as_json`, all fields under
-    `key`.
+    """Print objects of one kind, each on a line with the fields in `heads`, or, with `as_json`, all fields as
+    JSON under `key`.
     """
     output = Output()
     if as_json:
@@ -278,7 +285,10 @@ def print_objects(
 
 
 def print_object(key: str, item: dict[str, Any], *, as_json: bool) -> None:
-    """Print one object, a line for each field; its `settings`, by the service's own names, come last."""
+    """Print one object, with a line for each field.
+
+    Its `settings` come last, under the service's own names.
+    """
     output = Output()
     if as_json:
         output.json({key: item})
@@ -303,7 +313,7 @@ def _format_value(field: str, value: Any) -> str:
 
 
 def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
-    """Print which base or application was deleted."""
+    """Print which knowledge base or application was deleted."""
     if as_json:
         Output().json({"deleted": id_, "name": name})
     elif not quiet:

@@ -1,4 +1,4 @@
-"""Asks a user at a terminal questions, on stderr because stdout is for results."""
+"""Asks the user at a terminal questions. They go to stderr, because stdout is for results."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ INTERRUPT_EVERY = 0.05
 
 
 def ask(question: str, default: str | None = None) -> str:
-    """Return the user's input; "" asks again or means the default. Raises `UsageError` at the end of
-    input."""
+    """Return the user's input; callers treat "" as the default or ask again.
+
+    Raises `UsageError` at the end of input.
+    """
     try:
         with _eof_as_error():
             return str(click.prompt(question, default=default, err=True)).strip()
@@ -30,7 +32,7 @@ def ask(question: str, default: str | None = None) -> str:
 
 
 def agrees(question: str) -> bool:
-    """Return whether the user says yes; no answer means no."""
+    """Return whether the user answers yes. An empty answer means no."""
     try:
         with _eof_as_error():
             return click.confirm(question, err=True)
@@ -39,9 +41,10 @@ def agrees(question: str) -> bool:
 
 
 def confirm(question: str, action: str, *, yes: bool) -> bool:
-    """Return whether the user says yes, or has passed `--yes`. Raises `UsageError` without a terminal.
+    """Return whether the user confirms, on the terminal or with `--yes`. Raises `UsageError` without a
+    terminal.
 
-    The caller prints the consequences first, even in a script, so that its log has them.
+    The caller prints the consequences first, even in a script, so that the script's log has them.
     """
     if not (yes or sys.stdin.isatty()):
         raise UsageError(f"not a terminal; pass --yes to {action}")
@@ -54,10 +57,10 @@ def confirm(question: str, action: str, *, yes: bool) -> bool:
 def confirm_by_typing(
     action: str, name: str, typed: str | None, called: str = "name", metavar: str = "NAME"
 ) -> None:
-    """Require the user to type the name, now or with `--yes`. Raises `UsageError` for a different name, or
-    without a terminal.
+    """Require the user to type the name, now or with `--yes`.
 
-    `called`: what to type if it isn't a name; `metavar`: its name in the help of `--yes`.
+    Raises `UsageError` if the name differs or there is no terminal. `called`: what the user must type if it
+    isn't a name. `metavar`: its name in the help text of `--yes`.
     """
     printable_name = printable(name)
     if typed is None:
@@ -82,9 +85,9 @@ def _eof_as_error() -> Iterator[None]:
 
 
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
-    """Yield questions that are not empty: `first`, then lines from the terminal or stdin.
+    """Yield questions that aren't empty: `first`, then lines from the terminal or stdin.
 
-    `on_stdout`: the prompt may go to stdout like the answers. While this waits for a key, a signal raises
+    `on_stdout`: the prompt may go to stdout, like the answers. While this waits for a key, a signal raises
     `KeyboardInterrupt` or `SystemExit`.
     """
     if first:
@@ -119,10 +122,11 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside the context, let a signal end a wait for a key, whenever the signal arrives. If it arrived
-    between the prompt and the wait, Python would notice it only at the next key, and `input` drops exceptions
-    raised while it flushes its prompt. So a timer interrupts the wait every `INTERRUPT_EVERY` seconds and
-    raises the signal's exception again.
+    """Let a signal end the wait for a key inside this context, no matter when the signal arrives.
+
+    Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
+    exceptions raised while it flushes its prompt. So a timer interrupts the wait every `INTERRUPT_EVERY`
+    seconds and raises the signal's exception again.
     """
     caught: BaseException | None = None
     is_over = False

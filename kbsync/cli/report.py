@@ -1,4 +1,4 @@
-"""Reports on mirrors at the end of a pass, in `status`, and by the exit code.
+"""Reports on mirrors: at the end of a pass, in `status`, and through the exit code.
 
 A problem is a line of text, or an event if stderr is a log.
 """
@@ -62,8 +62,9 @@ Reason = tuple[str, str]
 class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
-    `may_succeed`: a retry may help one that failed. `unfinished`: why its pass could not finish. `busy`:
-    files that were still being written. `rate`: how many documents per second recently became searchable.
+    `may_succeed`: whether retrying a failed document may help. `unfinished`: why its pass couldn't finish.
+    `busy`: files that were still being written. `rate`: how many documents per second recently became
+    searchable.
     """
 
     failed: tuple[Reason, ...] = ()
@@ -74,13 +75,15 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Return whether a user paused the mirror until a given time (`by_itself`) or until `resume`."""
+        """Return whether a user paused the mirror, either until a given time (`by_itself`) or until
+        `resume`.
+        """
         pause = self.status.pause
         return pause is not None and not pause.is_quiet and (pause.until is not None) is by_itself
 
     @property
     def settled_code(self) -> Code:
-        """Return the exit code of a pass that left the mirror in this state, apart from waiting documents."""
+        """Return the exit code of a pass that left the mirror in this state, ignoring waiting documents."""
         documents, halt = self.status.documents, self.status.halt
         needs_person = (halt is not None and not self.has_temporary_problem) or documents.held
         return worst(
@@ -105,9 +108,10 @@ class MirrorReport(Freshness):
 
     @property
     def checked_code(self) -> Code:
-        """Return the exit code for `status --check`: a mirror without a recent pass is not up to date.
+        """Return the exit code for `status --check`.
 
-        In quiet hours neither that nor waiting documents count.
+        A mirror without a recent pass isn't up to date. During quiet hours, neither that nor waiting
+        documents count.
         """
         if self.is_in_quiet_hours:
             return worst([self.settled_code, Code.PASSING if self.has_temporary_problem else Code.MIRRORED])
@@ -118,7 +122,7 @@ class MirrorReport(Freshness):
 def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
-    """Return a report on each requested mirror. `ends`: how its pass ended, by name."""
+    """Return a report on each requested mirror. `ends`: how each mirror's pass ended, by mirror name."""
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
@@ -150,8 +154,9 @@ def mirror_reports(
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
-    """Return a line that says whether kbsync is running, since when and with which process id, or when the
-    last pass was."""
+    """Return a line that says whether kbsync is running, since when and under which process id, or when the
+    last pass was.
+    """
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)
@@ -165,13 +170,13 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
 
 
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
-    """Return the reports in the order of their exit codes; those with equal codes keep their order."""
+    """Return the reports sorted by exit code. Reports with equal codes keep their order."""
     order = [*ORDER, Code.MIRRORED]
     return sorted(reports, key=lambda report: order.index(report.checked_code))
 
 
 def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, per_mirror: bool) -> Iterator[str]:
-    """Summarize a pass: one line for all mirrors or, with `per_mirror`, one each."""
+    """Summarize a pass, in one line for all mirrors or, with `per_mirror`, one line for each."""
     if per_mirror or len(reports) == 1:
         for report in reports:
             yield _line(report.status.name, [end.mirrors[report.status.name].counts], [report], end.seconds)
@@ -219,7 +224,7 @@ HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 
 @dataclass(frozen=True, slots=True)
 class MirrorProblem:
-    """Why a mirror waits, as a line of text and as a log event; "" if there is none."""
+    """Why a mirror is waiting, as a line of text and as a log event. Both are "" if it isn't."""
 
     line: str
     event: str = ""
@@ -272,23 +277,26 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
 
 
 def name_some(paths: Sequence[str], number: int | None = None, every: str = "") -> str:
-    """Return the first `FEW` of `number` paths (None: all); `every`: the command that lists all of them."""
+    """Return the first `FEW` of `number` paths (None: all of them).
+
+    `every`: the command that lists them all.
+    """
     number = len(paths) if number is None else number
     named = ", ".join(paths[:FEW])
     return f"{named} {and_more(number - FEW, every)}" if number > FEW else named
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Explain in lines of text why whole mirrors wait, worst first."""
+    """Explain in lines of text why whole mirrors are waiting, the worst first."""
     for report in worst_first(reports):
         yield from (problem.line for problem in mirror_problems(installation, report) if problem.line)
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Yield lines about the documents that failed, and what to do.
+    """Yield lines that name the failed documents and say what to do.
 
-    Documents that share a reason get one line, before the others with a line each; at most `LISTED` lines
-    per mirror.
+    Documents that failed for the same reason share a line; the others follow with a line each. There are at
+    most `LISTED` lines per mirror.
     """
     every = installation.command_line("status --documents")
     for report in worst_first(reports):
@@ -314,16 +322,19 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
 
 @dataclass(slots=True)
 class LoggedEvents:
-    """The events that this process has logged, so that the final report does not repeat them.
+    """The events that this process has logged, so that the final report doesn't repeat them.
 
-    `keys`: event, mirror and path of each.
+    `keys`: the name, mirror and path of each event.
     """
 
     has_report: bool
     keys: set[tuple[str, str, str]] = field(default_factory=set)
 
     def listen(self, fields: Fields) -> bool:
-        """Return whether to log an event. The report logs events about held documents, with more details."""
+        """Return whether to log an event.
+
+        Events about held documents are left to the report, which has more details.
+        """
         event = fields.get("event")
         if self.has_report and event in HELD.values():
             return False
@@ -346,7 +357,7 @@ def log_error(text: str, error: BaseException | None = None) -> None:
 
 
 def log_problems(installation: Installation, reports: Sequence[MirrorReport], logged: LoggedEvents) -> None:
-    """Log the problems at the end as events, the worst first, except those logged before."""
+    """Log the problems as events at the end, the worst first, except for those logged before."""
     for report in worst_first(reports):
         name = report.status.name
         for problem in mirror_problems(installation, report):
@@ -374,10 +385,10 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
 def late(
     installation: Installation, report: MirrorReport, *, check: bool = False, max_age: float | None = None
 ) -> Iterator[str]:
-    """Explain why a mirror lags behind its folder although nothing failed, with the command to run.
+    """Explain why a mirror lags behind its folder although nothing failed, and name the command to run.
 
-    `check`: explain every reason for a failing `status --check`. `max_age`: the maximum age in seconds of
-    waiting files and of the last pass; None: no file may wait.
+    `check`: explain every reason why `status --check` fails. `max_age`: the maximum age in seconds of waiting
+    files and of the last pass, or None if no file may wait.
     """
     if report.status.pause is not None:
         return  # that explains everything

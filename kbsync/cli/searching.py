@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class CommandMirrors:
-    """The targets of a command. Each is opened when first used, and closed at the end."""
+    """The targets that a command uses. Each is opened on first use and closed at the end."""
 
     will_mirror, obstacle = False, ""
 
@@ -59,13 +59,15 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
-        """Do nothing, since a command has just read the keys."""
+        """Do nothing, because a command has only just read the keys."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
-        """Search all mirrors and return their combined reply, with notes on those that couldn't be searched.
+        """Search all mirrors and return their combined reply, with notes on the mirrors that couldn't be
+        searched.
 
-        If none could be, raises `MirrorError` for the worst error, or `UsageError` if none has had a pass.
+        If none could be searched, raises `MirrorError` for the worst error, or `UsageError` if no mirror has
+        had a pass.
         """
         reply = await search(self, query, images=images)
         self._refuse(reply.freshness, reply.errors, reply.answered)
@@ -96,7 +98,7 @@ class CommandMirrors:
 
 
 def search_once(installation: Installation, query: Query, *, images: bool, as_json: bool) -> SearchReply:
-    """Search all mirrors once, with targets that are closed afterwards. Returns the reply."""
+    """Search all mirrors once and return the reply. The targets are closed afterwards."""
 
     async def run() -> SearchReply:
         async with CommandMirrors(installation, iso if as_json else clock_time) as mirrors:
@@ -119,7 +121,7 @@ def search_notes(installation: Installation) -> list[str]:
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
     """Return which of `--path`, `--type` and `--after` match no document of any mirror, as typed.
 
-    There are none if documents of other hosts, which the state doesn't have, were searched as well.
+    Returns nothing if the search also covered documents of other hosts, because the state doesn't have those.
     """
     if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
         return []
@@ -128,8 +130,10 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 
 
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
-    """Return the options that no document matches, as typed: all together if each one alone matches
-    something."""
+    """Return the options that match no document, as typed.
+
+    If each of them alone matches something, return all of them together.
+    """
 
     def write_date(moment: float) -> str:
         # A local date, with the time unless it is midnight, as `--after` reads it.
@@ -148,8 +152,8 @@ def print_hits(
 ) -> None:
     """Print each document with its best passage, best first.
 
-    `several`: more than one mirror was searched, so each hit names its mirror. `explain`: say why it was
-    found.
+    `several`: more than one mirror was searched, so each hit shows its mirror's name. `explain`: also print
+    why each document was found.
     """
     for number, document in enumerate(hits):
         if number:
@@ -166,8 +170,10 @@ def print_hits(
 
 
 def _heading(output: Output, document: FoundDocument, several: bool) -> str:
-    """Return the path, headings, position and score; for a document of another machine, also its mirror and
-    time."""
+    """Return the path, headings, position and score.
+
+    For a document from another machine, also return its mirror and time.
+    """
     path = output.bold(printable(document.path))
     if document.can_be_opened:
         path = output.link(path, document.absolute)
@@ -185,7 +191,7 @@ def _heading(output: Output, document: FoundDocument, several: bool) -> str:
 
 
 def as_of(document: FoundDocument) -> list[str]:
-    """Return a note on how old a document from another machine may be; [] for one from this machine."""
+    """Return a note on how old a document from another machine may be, or [] for one from this machine."""
     if document.is_here or document.as_of is None:
         return []
     try:
@@ -195,7 +201,7 @@ def as_of(document: FoundDocument) -> list[str]:
 
 
 def heading_trail(document: FoundDocument, passage: Passage | None) -> str:
-    """Return the headings above a passage, or the document's title; "" if it has neither."""
+    """Return the headings above a passage, otherwise the document's title, or "" if there is neither."""
     headings = passage.headings if passage else ()
     trail = " › ".join(plain_heading(heading, document.path) for heading in headings)
     return trail or plain_heading(document.hit.title or "", document.path)
@@ -204,8 +210,10 @@ def heading_trail(document: FoundDocument, passage: Passage | None) -> str:
 def excerpt(
     output: Output, document: FoundDocument, query: str, *, unfinished: bool = False
 ) -> Iterator[str]:
-    """Yield the snippet of the best passage on at most two lines, with matching words in bold. `unfinished`:
-    the user is still typing."""
+    """Yield the snippet of the best passage on at most two lines, with matching words in bold.
+
+    `unfinished`: the user is still typing the query.
+    """
     room = max(20, output.columns - len(INDENT) - 1)
     passage = document.hit.passages[0]
     text = without_markup(passage.text, document.path, passage.headings or [document.hit.title or ""])
@@ -227,7 +235,7 @@ def excerpt(
 
 
 def _break_lines(text: str, room: int) -> list[tuple[int, int]]:
-    """Return where each line starts and ends. Lines break at a space if one is near."""
+    """Return where each line starts and ends. A line breaks at a space if one is close enough."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
         end, width = start, 0

@@ -1,1 +1,1 @@
-"""The commands, one module each, imported when they run."""
+"""The commands. Each is a module of its own, imported when it runs."""

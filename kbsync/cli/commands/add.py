@@ -106,7 +106,10 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
 
 
 def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOptions:
-    """Return the options of earlier `--folder` runs; without their target if `--target` names one."""
+    """Return the options of earlier `--folder` runs.
+
+    If `--target` names a target, the earlier target is left out.
+    """
     remembered = find_remembered(folder, state_dir)
     return remembered if target is None else FolderOptions(exclude=remembered.exclude)
 
@@ -141,8 +144,11 @@ def _check_target(
 def _add_to(
     choices: Choices, config_path: Path, folder: Path, name: str | None, target: str | None
 ) -> tuple[str, str, Sequence[str], Installation | None]:
-    """Add the mirror to an existing config; return its name, its target type, sentences that say what
-    happens next, and the new installation, or None if the config already had the mirror."""
+    """Add the mirror to an existing config.
+
+    Return the mirror's name, its target type, sentences that say what happens next, and the new installation,
+    or None in its place if the config already had the mirror.
+    """
     from kbsync.config.folders import AlreadyMirrored, add_mirror
     from kbsync.targets.registry import DEFAULT_TARGET
 

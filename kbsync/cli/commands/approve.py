@@ -26,8 +26,8 @@ class HeldDocuments:
     """The documents held in a mirror: the paths to `delete` and to `reindex`, and the numbers of their
     `holds`.
 
-    `folder`: the root, if another folder replaced it. `unmounted`: the directories in it whose disks aren't
-    mounted.
+    `folder`: the mirror's root, if another folder replaced it. `unmounted`: its directories whose disks
+    aren't mounted.
     """
 
     mirror: str
@@ -107,7 +107,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
 
 
 def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
-    """Show what an approval would do; `every`: the command that shows a long list in full."""
+    """Show what an approval would do. `every`: the command that shows a long list in full."""
 
     from kbsync.state.files import folder_label
 

@@ -1,6 +1,7 @@
-"""`kbsync ask`: asks a mirror's target a question; prints the answer as it arrives, then the files it cites.
+"""`kbsync ask`: asks a mirror's target a question, and prints the answer as it arrives and then the files it
+cites.
 
-It imports heavy packages only when there is a question, so that `--help` answers at once.
+Heavy packages are imported only when there is a question, so that `--help` responds at once.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def command(
 def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) -> None:
     """Ask one question after another, each with the conversation so far.
 
-    This stores nothing on disk. Raises only errors that would affect every further question, too.
+    Nothing is stored on disk. An error is raised only if it would affect all further questions, too.
     """
     output, turns = Output(), list[Turn]()
     with contextlib.suppress(KeyboardInterrupt):
@@ -123,7 +124,7 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
 def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
     """Open the account behind the only mirror whose target is a service.
 
-    If there is none that can answer, the error suggests a search.
+    If no target can answer questions, the error suggests a search.
     """
     installation = choose(choices, here=True)
     if not any(map(is_remote, installation.mirrors)):
@@ -148,8 +149,9 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The outcome of a question. `answerer`: None if no question was sent. `error`: why the answer is
-    incomplete.
+    """The outcome of a question.
+
+    `answerer`: None if the question wasn't sent. `error`: why the answer is incomplete.
     """
 
     mirror: str
@@ -168,7 +170,7 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """Return how the text cites a document; by default, by its number."""
+        """Return how the text cites a document. By default, the text uses the document's number."""
         marks = {} if self.sources is None else self.sources.marks
         return marks.get(remote_id) or (str(self.numbers[remote_id]),)
 
@@ -201,7 +203,7 @@ class Asker:
     async def ask(self, question: str, turns: Sequence[Turn] = (), *, output: Output | None) -> Reply:
         """Print the answer on `output` as it arrives, and return it.
 
-        If `output` is None, only return it, with images.
+        If `output` is None, only return it, including images.
         """
         import asyncio
 
@@ -349,7 +351,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:
-    """Return a reply in the format of `--json`. `way` is null if no question was sent."""
+    """Return a reply in the format of `--json`, where `way` is null if the question wasn't sent."""
     from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)

@@ -1,4 +1,4 @@
-"""`kbsync explain`: explains why search does or doesn't find a file."""
+"""`kbsync explain`: explains why a search does or doesn't find a file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 async def explain_file(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
     """Explain the file that a user in `cwd` means by `path`, even if no mirror contains it.
 
-    `text`: include the extracted text. Raises `KbsyncError`, also if several mirrors have the path.
+    `text`: whether to include the extracted text. Raises `KbsyncError`, for example if several mirrors
+    contain the path.
     """
     import asyncio
 
@@ -102,8 +103,8 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
 
 def _describe_other_mirror(choices: Choices, path: str) -> str:
-    """Return the folder of another mirror that has the path, and the command that explains it; '' if none
-    does.
+    """Return the folder of another mirror that contains the path, and the command that explains it; '' if
+    there is none.
     """
     typed = Path(os.path.abspath(path))  # noqa: PTH100
     # Only the folder is resolved: the path may be a symlink.
@@ -158,7 +159,7 @@ def _describe_hard_link(installation: Installation, path: str) -> str:
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
-    """Return the locations in the mirrors that a user in `cwd` may mean by `path`, most likely first."""
+    """Return the locations in the mirrors that a user in `cwd` may mean by `path`, the most likely first."""
     from kbsync.cli.context import is_known, resolve
 
     def is_in_state(mirror: str, path: str) -> bool:

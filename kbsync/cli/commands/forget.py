@@ -84,10 +84,10 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
-    """Return the installation whose state has the mirror: the one that the options select, otherwise a known
-    one.
+    """Return the installation whose state has the mirror.
 
-    Raises `UsageError` if none or several have it.
+    That is the installation selected by the options, or otherwise a known one. Raises `UsageError` if no
+    state or several have the mirror.
     """
     from kbsync.forget import read_holdings
 
@@ -122,7 +122,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """Return states that may have the mirror although no config uses them now."""
+    """Return the states that may have the mirror although no config uses them now."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 
@@ -138,7 +138,7 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
-    """Print the mirror's state and documents to forget or delete, on stderr like the question."""
+    """Print the state to forget and the documents to delete, on stderr like the question that follows."""
     name, owned = holdings.name, holdings.owned
     fate = "will be deleted" if delete_documents else "will stay"
     if holdings.record is not None:
@@ -162,9 +162,10 @@ def end_mirror(
     deleting: Choices | None,
     then: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[ForgottenBase]]:
-    """Forget the mirror while holding the lock. Returns the number of deleted documents, and what remains.
+    """Forget the mirror while holding the lock.
 
-    `then` is called at the end, while no other kbsync can start.
+    Return the number of deleted documents, and what remains. `then` is called at the end, before another
+    kbsync can start.
     """
     import asyncio
 
@@ -197,7 +198,7 @@ def _choose_all(choices: Choices) -> Installation:
 def _delete_left_behind(
     installation: Installation, holdings: Holdings, choices: Choices, *, yes: bool
 ) -> None:
-    """Delete the mirror's documents in former knowledge bases; the mirror continues."""
+    """Delete the mirror's documents in its former knowledge bases. The mirror itself continues."""
     import asyncio
 
     from kbsync.engine.forget import delete_left, release

@@ -76,7 +76,7 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
 def find_entries(
     installation: Installation, tx: Tx, path: str | None, since: float, limit: int
 ) -> list[HistoryEntry]:
-    """Return the newest `limit` events. Raises `UsageError` for a path that is in no mirror."""
+    """Return the newest `limit` events. Raises `UsageError` for a path that isn't in any mirror."""
     numbers = {name: record.id for name, record in recorded_mirrors(installation, tx).items()}
     if path is None:
         return tx.history.newest(list(numbers.values()), since, limit)

@@ -1,8 +1,8 @@
-"""`kbsync init`: writes a commented config for a folder, and shows what is in the folder.
+"""`kbsync init`: writes a commented config for a folder, and shows what the folder contains.
 
-For a service it lists the account's knowledge bases, and creates one if the user agrees. Documents mirrored
-earlier with `--folder` move to the new config: kbsync would never delete anything from a second copy (promise
-11).
+For a service, it lists the account's knowledge bases, and creates one if the user agrees. Documents mirrored
+earlier with `--folder` move to the new config, because kbsync would never delete anything from a second copy
+(promise 11).
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The locked state directory of earlier `--folder` runs. `destination`: the directory to which it can
-    move, also locked.
+    """The locked state directory of earlier `--folder` runs.
+
+    `destination`: the directory it can move to, also locked.
     """
 
     state_dir: Path
@@ -81,8 +82,10 @@ def held_trial(
 
 
 def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
-    """Return whether the mirror's built-in knowledge base `base` and the trial's both exist. If an earlier
-    command was killed while taking over the trial, it may have moved the trial's base to `base`.
+    """Return whether the mirror's built-in knowledge base `base` and the trial's both exist.
+
+    If an earlier command was killed while it took over the trial, it may already have moved the trial's base
+    to `base`.
     """
     return base.exists() and _base_of_trial(trial_dir, folder).exists()
 
@@ -94,10 +97,10 @@ def _base_of_trial(trial_dir: Path, folder: Path) -> Path:
 
 
 def resume_take_over(installation: Installation, folder: Path) -> str:
-    """Take over the documents of earlier `--folder` runs for `folder`, which the config already has, because
-    an earlier command was killed before it could. Returns a message about it; '' if it changed nothing.
+    """Take over the documents of earlier `--folder` runs for `folder`, which is already in the config.
 
-    Raises `LockedError` while another kbsync is using one of the states.
+    An earlier command was killed before it could do so. Return a message for the user, or '' if nothing
+    changed. Raises `LockedError` while another kbsync is using one of the states.
     """
     real = os.path.realpath(folder)
     mirrors = installation.config.mirrors
@@ -113,7 +116,7 @@ def resume_take_over(installation: Installation, folder: Path) -> str:
 
 
 def find_trial(folder: Path, state_dir: Path) -> Path | None:
-    """Return the state directory of earlier `--folder` runs for `folder`, unless `state_dir` is in it."""
+    """Return the state directory of earlier `--folder` runs for `folder`, unless `state_dir` is inside it."""
     from kbsync.installation import STATE_FILE
 
     try:
@@ -128,15 +131,18 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
 
 
 def find_remembered(folder: Path, state_dir: Path) -> FolderOptions:
-    """Return the options of earlier `--folder` runs for `folder`, which the config keeps. Raises
-    `UsageError`."""
+    """Return the options of earlier `--folder` runs for `folder`, to put into the config.
+
+    Raises `UsageError`.
+    """
     trial_dir = find_trial(folder, state_dir)
     return FolderOptions() if trial_dir is None else recall(trial_dir)
 
 
 def remembered_lines(options: FolderOptions, key: KeySource | None) -> Callable[[], list[str]] | None:
-    """Return a function that returns the lines of their target for `start_config`; None for the built-in
-    knowledge base. Raises `UsageError`.
+    """Return a function that returns the config lines of the target for `start_config`.
+
+    Return None for the built-in knowledge base. Raises `UsageError`.
     """
     from kbsync.config.template import target_lines
 
@@ -148,7 +154,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     """Move the state and knowledge base of a trial (earlier `--folder` runs) to the mirror `name`, and return
     a message about it.
 
-    If they can't move, they stay unchanged, and the message has the command to delete them.
+    If they can't be moved, they stay unchanged, and the message contains the command that deletes them.
     """
     from kbsync.engine.settings import base_key
     from kbsync.installation import STATE_FILE
@@ -186,7 +192,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
-    """Return why the state of earlier `--folder` runs stays where it is, and the command that deletes it."""
+    """Return why the state of earlier `--folder` runs can't be moved, and the command that deletes it."""
     from kbsync.targets.registry import DEFAULT_TARGET
 
     name = folder_name(Path(os.path.realpath(folder)))
@@ -310,10 +316,10 @@ def start_config(
     *,
     prints: bool = True,
 ) -> None:
-    """Write a config with one mirror to `path`, and print what to do next. Raises `ConfigExists`.
+    """Write a config with one mirror to `path`, and print what to do next.
 
-    `key`: the location of the target's key, if it has one. `target` returns the config lines for a service;
-    None for the built-in knowledge base. `remembered`: see `find_remembered`.
+    `key`: where the target's key is, if it has one. `target` returns the config lines for a service; it is
+    None for the built-in knowledge base. `remembered`: see `find_remembered`. Raises `ConfigExists`.
     """
     from kbsync.cli.folder_contents import describe, limits_of, scan_mirror
     from kbsync.config.template import commented_config
@@ -375,8 +381,10 @@ class ConfigExists(UsageError):
 
 
 def state_dir_of(path: Path, choices: Choices) -> Path:
-    """Return the state directory of a new config at `path`. Raises `UsageError` if no home directory is
-    known."""
+    """Return the state directory for a new config at `path`.
+
+    Raises `UsageError` if the home directory is unknown.
+    """
     if choices.config is None and path == places.SYSTEM_CONFIG:
         raise UsageError("cannot determine your home directory; choose the file to write with --config FILE")
     return places.state_dir(os.environ, explicit=choices.state_dir, config=_unwritten_config(path))
@@ -391,9 +399,9 @@ def _is_interactive() -> bool:
 
 
 def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """Return the given value, or the user's answer; ask again as long as `fault` returns a message.
+    """Return the given value or the user's answer. Ask again as long as `fault` returns a message.
 
-    Without a terminal it uses `default`, and a message becomes a `UsageError`.
+    Without a terminal, `default` is used, and a message becomes a `UsageError`.
     """
     answer = value if value is not None else ask(question, default) if _is_interactive() else default
     while complaint := fault(answer):
@@ -405,7 +413,7 @@ def _ask_until_valid(value: str | None, question: str, default: str, fault: Call
 
 
 def _folder(folder: Path | None) -> Path:
-    """Return an existing folder; offer the working directory if none was given."""
+    """Return an existing folder. If none was given, suggest the working directory."""
     from kbsync.config.folders import folder_fault
 
     answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", folder_fault)
@@ -413,8 +421,9 @@ def _folder(folder: Path | None) -> Path:
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
-    """Return where to find the service's key or the database's dsn; None for a target without such a
-    secret."""
+    """Return where to find the service's key or the database's `dsn`, or None if the target has no such
+    secret.
+    """
     from kbsync.config.template import KeySource, secret_key, secret_variable
 
     if (secret := secret_key(kind)) is None:
@@ -444,7 +453,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
 def _target_lines(
     kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """Return the config block for the service; required keys come from the command line or from the user."""
+    """Return the config block for the service. Required keys come from the command line or the user."""
     from kbsync.config.template import base_key, required_keys, target_lines
 
     values = {}
@@ -475,9 +484,9 @@ def _address(kind: str, url: str) -> str:
 def _query_account(
     kind: str, location: KeySource, settings: dict[str, str], query: Callable[[Bases], Awaitable[Value]]
 ) -> Value:
-    """Run `query` on the account behind a key, and return its result.
+    """Run `query` on the account that the key gives access to, and return its result.
 
-    `settings`: the rest of the target's config.
+    `settings`: the target's other settings.
     """
     import asyncio
     from contextlib import aclosing
@@ -521,8 +530,10 @@ def _query_account(
 def _base(
     kind: str, key: KeySource, settings: dict[str, str], create: str | None, setting: str, about: str
 ) -> str:
-    """Return the id of the base: created, chosen from the account's bases, or typed if they cannot be
-    listed. `setting`: its key in the config, with a description.
+    """Return the id of the base: a new one, one chosen from the account's bases, or a typed id if they can't
+    be listed.
+
+    `setting`: the config key for the id, with its description.
     """
     from kbsync.accounts.account import BaseRequest
 
@@ -532,8 +543,9 @@ def _base(
         return card.id
 
     def listed() -> Sequence[BaseCard] | None:
-        """Print all bases on stderr, like the question, and return them; None if the account cannot be
-        queried."""
+        """Print all bases on stderr, like the question, and return them, or None if the account can't be
+        queried.
+        """
         try:
             cards = _query_account(kind, key, settings, lambda bases: bases.list_all())
         except Exception as error:

@@ -1,4 +1,4 @@
-"""`kbsync list`: lists the folders in the config, without reading the state."""
+"""`kbsync list`: lists the folders in the config. It doesn't read the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync --once`: runs one pass, shows its progress, and prints a report at its end."""
+"""`kbsync --once`: runs one pass, shows its progress, and prints a report at the end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ OFTEN, SELDOM = 0.25, 15.0
 class Progress:
     """The progress of all mirrors: how many of the selected files are searchable or have failed.
 
-    `bytes_left`: free space, in bytes, in the account that has the least; None if no account reports it.
+    `bytes_left`: the free space in the fullest account, in bytes, or None if no account reports it.
     """
 
     finished: int
@@ -83,7 +83,7 @@ async def _count_progress(store: StateStore, mirrors: Mapping[str, Mirror]) -> P
 
 
 async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
-    """Show a bar with rate and remaining time; it disappears when the pass ends."""
+    """Show a progress bar with the rate and the remaining time. It disappears when the pass ends."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
@@ -114,7 +114,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
 
 async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
-    """Log a line every `SELDOM` seconds; a short pass logs none."""
+    """Log a line every `SELDOM` seconds. A short pass doesn't log any."""
     bound_logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])
     log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=bound_logger)
     began, first = time.monotonic(), await _count_progress(store, mirrors)
@@ -132,7 +132,7 @@ REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
-    """Run one full pass of every requested mirror. The exit code says how it ended."""
+    """Run one full pass of every requested mirror. The exit code tells how the pass ended."""
     with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         return _once(choices, hard, signals, as_json=as_json)
 
@@ -189,8 +189,9 @@ def report(
     quiet: bool = False,
     logged: LoggedEvents | None = None,
 ) -> None:
-    """Print the JSON, or the problems and the summary. `logged`: stderr is a log that has these events
-    already.
+    """Print the JSON, or the problems and the summary.
+
+    `logged`: whether stderr is a log that already has these events.
     """
     if as_json:
         counts = [mirror.counts for mirror in end.mirrors.values()]

@@ -47,7 +47,7 @@ def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int
 def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     """Plan a pass of every requested mirror, and show at most `limit` lines of each kind.
 
-    Returns PERSON if a mirror is halted, PASSING if a target doesn't respond, or the code of an error.
+    Return PERSON if a mirror is halted, PASSING if a target doesn't respond, or an error's exit code.
     """
     import asyncio
 
@@ -85,7 +85,8 @@ DESELECTED = "deselected"
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every: str) -> Iterator[str]:
-    """Yield a line for each path; deletions and held documents in separate sections, totals last.
+    """Yield a line for each path. Deletions and held documents have sections of their own, and the totals
+    come last.
 
     `every`: the command that shows all lines.
     """

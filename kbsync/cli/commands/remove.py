@@ -1,7 +1,7 @@
 """`kbsync remove`: removes a mirror from the config, and keeps or deletes its documents.
 
-It deletes the documents first and edits the config last, so after an interruption the config still has the
-mirror and the same command can finish. Deleting needs the config to reach the knowledge base.
+It deletes the documents first and edits the config last. After an interruption, the config still has the
+mirror, and the same command can finish. Deleting needs the config to access the knowledge base.
 """
 
 from __future__ import annotations
@@ -113,9 +113,10 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
 
 
 def _is_reachable_without(installation: Installation, name: str, holdings: Holdings) -> bool:
-    """Return whether the rest of the config still leads to all knowledge bases with the mirror's documents.
+    """Return whether the rest of the config still gives access to all knowledge bases with the mirror's
+    documents.
 
-    Only the config has the keys of a service. The state has the path of a built-in knowledge base.
+    Only the config has a service's keys. The path of a built-in knowledge base is in the state.
     """
     from kbsync.targets.registry import DEFAULT_TARGET
 

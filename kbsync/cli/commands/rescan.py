@@ -1,4 +1,4 @@
-"""`kbsync rescan`: makes the running kbsync compare folders with the state now."""
+"""`kbsync rescan`: makes the running kbsync compare its folders with the state now."""
 
 from __future__ import annotations
 

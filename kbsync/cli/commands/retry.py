@@ -28,7 +28,7 @@ class Failed:
     """The failed documents of a mirror, among the requested paths. `is_whole`: the whole mirror was
     requested.
 
-    `under_way`: documents that failed before and are being retried; a retry resets their attempt counts.
+    `under_way`: documents that failed before and are being retried; a retry resets their number of attempts.
     """
 
     record: MirrorRecord
@@ -38,7 +38,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether a request is useful: documents have failed or may fail soon, or the mirror is halted."""
+        """Whether a retry makes sense: documents have failed or may fail soon, or the mirror is halted."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 
@@ -69,7 +69,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
-    """Return the failed documents, by mirror. Raises `UsageError` for a path that is in no mirror."""
+    """Return the failed documents, by mirror. Raises `UsageError` for a path that isn't in any mirror."""
     from kbsync.cli.context import is_known, resolve
 
     records = recorded_mirrors(installation, tx)
@@ -100,8 +100,9 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
 
 def _find_failed(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
-    """Return the failed file at `path`, or all failed files below it, including directories that cannot be
-    listed."""
+    """Return the failed file at `path` or all failed files below it, including directories that can't be
+    listed.
+    """
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED

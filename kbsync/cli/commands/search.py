@@ -1,6 +1,6 @@
 """`kbsync search`: searches the mirrored documents.
 
-Loads only the modules that a search needs, to start fast.
+To start fast, it loads only the modules that a search needs.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def command(
 
 
 def _refuse_without_words(choices: Choices, query: Query) -> None:
-    """Raise `UsageError` for an empty query, and for one of filters only, which lists nothing."""
+    """Raise `UsageError` for an empty query and for a query of nothing but filters."""
     try:
         parse_query(query)
         if query.text:

@@ -1,6 +1,6 @@
 """`kbsync search -i`: shows results as you type, from targets that stay open.
 
-prompt_toolkit draws the screen and handles the keys (see `full_screen`); no other search loads it.
+prompt_toolkit draws the screen and handles the keys (see `full_screen`). No other form of search loads it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def search_live(installation: Installation, query: Query) -> None:
 
 
 def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Open a file with the user's editor or opener; without either, print its path."""
+    """Open a file with the user's editor or default application.
+
+    If there is neither, print the file's path.
+    """
     opener = shutil.which("xdg-open", path=environ.get("PATH"))
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -119,17 +122,18 @@ async def _run(installation: Installation, query: Query) -> Path | None:
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
-    """Return the seconds to wait before a search: longer if a service embeds, ranks, or does the whole
-    search.
+    """Return how many seconds to wait before a search.
+
+    The wait is longer if a service embeds, ranks or does the whole search.
     """
     return PAUSE_AT_SERVICES if any(mirror.target.services for mirror in mirrors) else PAUSE
 
 
 class LiveSearch:
-    """The typed line, its hits, and the selected hit. `query` is the first query.
+    """The state of the search screen: the typed line, its hits, and the selected hit.
 
-    `pause`: seconds without a keystroke before a search. `several`: hits come from several mirrors, so each
-    shows its mirror's name.
+    `query`: the first query. `pause`: how many seconds without a keystroke start a search. `several`: whether
+    the hits come from several mirrors and must show their mirror's name.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
@@ -160,7 +164,7 @@ class LiveSearch:
         self.marked = max(0, min(len(self.hits) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
-        """Search whenever the user stops typing after a change, until cancelled."""
+        """Search whenever the user has changed the line and paused, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

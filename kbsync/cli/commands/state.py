@@ -1,4 +1,4 @@
-"""`kbsync state`: backs up the state, or deletes files that were set aside as damaged."""
+"""`kbsync state`: backs up the state, or deletes files that were set aside because they were damaged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def backup(choices: Choices, file: Path) -> None:
 
 
 def _rename_to_new(source: Path, file: Path) -> None:
-    """Give a file its final name. Raises FileExistsError if that name exists by now, and other OSErrors."""
+    """Give a file its final name. Raises FileExistsError if that name exists by now, or another OSError."""
     try:
         os.link(source, file)
     except FileExistsError:

@@ -103,10 +103,10 @@ def command(
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
-    """Return the code that a pass would exit with. A mirror without a pass fails; waiting files fail only if
-    older than `max_age`.
+    """Return the exit code that a pass would have.
 
-    `report.late`, given the same `max_age`, prints the reasons.
+    A mirror without a pass fails; waiting files fail only if older than `max_age`. Given the same `max_age`,
+    `report.late` prints the reasons.
     """
     from kbsync.engine.status import is_fresh
 
@@ -119,11 +119,11 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> Code:
-    """Print the contract's JSON piece by piece, since there may be a very large number of documents. Return
-    the worst code of its errors: a mirror whose state fails meanwhile gets an `error`, so that the JSON stays
-    valid.
+    """Print the contract's JSON piece by piece, because there may be a very large number of documents.
 
-    With several installations, each mirror says whether kbsync is running for it.
+    Return the worst exit code of its errors. If a mirror's state fails halfway, the mirror gets an `error`,
+    so that the JSON stays valid. With several installations, each mirror says whether kbsync is running for
+    it.
     """
     from kbsync.engine.status import running_json
     from kbsync.freshness import state_bytes
@@ -151,7 +151,9 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
 def _print_mirror(
     output: Output, installation: Installation, mirror: MirrorConfig, start: str, *, documents: bool
 ) -> Exception | None:
-    """Print the JSON of one mirror, which begins with `start`, and return the error that cut it off."""
+    """Print the JSON of one mirror, which begins with `start`, and return the error that interrupted it, if
+    any.
+    """
     from kbsync.freshness import status_in
     from kbsync.state.db import state_errors
 

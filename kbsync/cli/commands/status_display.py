@@ -30,8 +30,10 @@ def print_status(
     check: bool,
     max_age: float | None,
 ) -> None:
-    """Print whether kbsync is running, the problems, and a table of all mirrors; with `quiet`, only the
-    problems. `several`: there are several installations. `check`, `max_age`: see `late`.
+    """Print whether kbsync is running, the problems, and a table of all mirrors or, with `quiet`, only the
+    problems.
+
+    `several`: whether there are several installations. `check`, `max_age`: see `late`.
     """
     reports = [report for _, own_reports in reports_of for report in own_reports]
     wrong = [
@@ -67,7 +69,9 @@ def problems(
     check: bool = False,
     max_age: float | None = None,
 ) -> Iterator[str]:
-    """Yield the problems: a refused config, then those of mirrors by exit code: 2 and 3, then 4, then 1."""
+    """Yield the problems: first a refused config, then the mirrors' problems by exit code (2 and 3, then 4,
+    then 1).
+    """
     if lock.is_held(installation.state_dir):
         refused = read_state(installation, lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON))
         if refused:
@@ -83,7 +87,7 @@ def problems(
 
 
 def speed(report: MirrorReport) -> str:
-    """Return the speed and the remaining time of a working mirror; '' for others."""
+    """Return the speed and the remaining time of a working mirror, or '' if it isn't working."""
     if report.status.pause is not None:
         return ""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
@@ -100,7 +104,7 @@ def speed(report: MirrorReport) -> str:
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Yield a line for each mirror, the worst first; no wider than the terminal."""
+    """Yield a line for each mirror, the worst first. No line is wider than the terminal."""
     ordered = worst_first(reports)
     statuses, now = [report.status for report in ordered], time.time()
     oldest = [status.oldest_pending_s for status in statuses]
@@ -135,7 +139,7 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
 
 
 def print_documents(output: Output, installation: Installation, mirror: MirrorConfig) -> None:
-    """Print a line for each document, those with a problem first."""
+    """Print a line for each document, starting with those that have a problem."""
     styles = {
         Status.READY: output.green,
         Status.KEPT: output.green,

@@ -1,5 +1,6 @@
-"""`kbsync status --watch`: shows the table on a full screen; without a terminal, prints a line for each
-change."""
+"""`kbsync status --watch`: shows the table on a full screen or, without a terminal, prints a line for each
+change.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +38,20 @@ def watch(installation: Installation) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One screen in styled lines. `status`: the command that shows everything."""
+    """One screen, as styled lines. `status`: the command that shows everything."""
 
     table: Sequence[str]
     wrong: Sequence[str]
     status: str
 
     def all_lines(self) -> list[str]:
-        """Return all lines in the order of `status`, so that the end stays visible above a prompt."""
+        """Return all lines in the order of `status`, so that the last ones stay visible above a prompt."""
         return [*self.wrong, *([""] if self.wrong else []), *self.table]
 
     def within(self, columns: int, rows: int) -> list[str]:
-        """Return as many lines as fit, the table first, then an empty row; the last line says how many were
-        left out.
+        """Return as many lines as fit: the table, an empty row, then the rest.
+
+        The last line says how many were left out.
         """
         wrong = [wrapped(line, columns) for line in self.wrong]
         whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
@@ -67,7 +69,7 @@ class Frame:
 
 
 def wrapped(line: str, columns: int) -> list[str]:
-    """Break the line into rows of at most `columns` cells, at spaces if possible, without truncating it."""
+    """Break the line into rows of at most `columns` cells, at spaces if possible. Nothing is truncated."""
     rows, row, width = list[str](), "", 0
     for word in re.findall(r"\S+\s*", line):
         word_width = cells(_STYLE.sub("", word.rstrip()))
@@ -84,7 +86,7 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """Return a screen: whether kbsync runs, the table, each mirror's speed, and the problems."""
+    """Return a screen: whether kbsync is running, the table, the speed of each mirror, and the problems."""
     speeds = list(filter(None, map(speed, reports)))
     running = running_line(installation, reports)
     table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]
@@ -126,7 +128,10 @@ def changes(
     sleep: Callable[[float], None],
     wall: Callable[[], float],
 ) -> Iterator[str]:
-    """Yield a line for each mirror, and another whenever it changes. `wall` returns epoch seconds."""
+    """Yield a line for each mirror, and another one whenever the mirror changes.
+
+    `wall` returns epoch seconds.
+    """
     before: dict[str, str] = {}
     while True:
         for report in read_reports():

@@ -1,4 +1,4 @@
-"""`kbsync verify`: compares folder, state and knowledge base."""
+"""`kbsync verify`: compares the folder, the state and the knowledge base."""
 
 from __future__ import annotations
 
@@ -100,8 +100,10 @@ _KINDS = ("missing", "stale", "orphaned", "duplicate", "unchecked")
 
 
 def _print(output: Output, installation: Installation, audit: Verification, *, quiet: bool) -> None:
-    """Print the findings, then the result; with several mirrors, the result, which names the mirror, comes
-    first."""
+    """Print the findings, then the result.
+
+    With several mirrors, the result comes first, because it names the mirror.
+    """
     if quiet and audit.ok:
         return
     several = len(installation.mirrors) > 1

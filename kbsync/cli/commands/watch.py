@@ -1,7 +1,7 @@
-"""`kbsync` without a command: the daemon, and its output on a terminal.
+"""`kbsync` without a command: runs the daemon. On a terminal, it turns log events into a short line for each
+change.
 
-It prints a short line for each change, derived from log events. Without a terminal, or with --log-format or
---log-level, it prints the log itself.
+Without a terminal, or with --log-format or --log-level, it prints the log itself.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ BAD = ("warning", "error", "exception", "critical")
 
 
 class Foreground:
-    """Turns events into lines, or drops them. `mirrors`: how many there are; if there is one, lines omit its
-    name."""
+    """Turns events into lines, or drops them.
+
+    `mirrors`: the number of mirrors. With only one, lines omit its name.
+    """
 
     def __init__(self, mirrors: int) -> None:
         self._mirrors = mirrors
 
     def __call__(self, _logger: Any, method: str, fields: logs.Fields) -> str:
-        """Return the line for an event. Raises `structlog.DropEvent` for one that needs no line."""
+        """Return the line for an event. Raises `structlog.DropEvent` if the event needs no line."""
         event = fields["event"]
         match event:
             case "daemon.started":
@@ -100,7 +102,7 @@ class Foreground:
 
 
 def _problem_line(fields: logs.Fields) -> str:
-    """Return the mirror, what happened, and what to do; for a bug, with the traceback below."""
+    """Return the mirror, what happened, and what to do. For a bug, the traceback follows."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     if fields["event"] == "mirror.halted" and reasons:

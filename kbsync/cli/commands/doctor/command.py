@@ -41,7 +41,7 @@ class Grade(enum.Enum):
 class CheckResult:
     """The result of a check.
 
-    `fix`: a command to paste, or what to change; `code`: the resulting exit code.
+    `fix`: a command to paste, or what to change; `code`: the exit code that it causes.
     """
 
     subject: str
@@ -52,12 +52,12 @@ class CheckResult:
 
 
 def warning(subject: str, detail: str, fix: str = "") -> CheckResult:
-    """Return a warning: a result that isn't a problem yet."""
+    """Return a warning about something that isn't a problem yet."""
     return CheckResult(subject, detail, Grade.WARNING, fix)
 
 
 def wrong(subject: str, detail: str, fix: str, code: Code) -> CheckResult:
-    """Return a problem that prevents mirroring."""
+    """Return a problem that prevents kbsync from mirroring."""
     return CheckResult(subject, detail, Grade.WRONG, fix, code)
 
 
@@ -72,8 +72,11 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check. `run` yields results; those yielded before an error or a timeout count. `mirror`: the mirror
-    that they are about; "" for all."""
+    """A check of `kbsync doctor`.
+
+    `run` yields results; those yielded before an error or a timeout count. `mirror`: the mirror that the
+    results are about, or "" for all.
+    """
 
     subject: str
     run: Callable[[], Iterable[CheckResult]]
@@ -83,7 +86,7 @@ class Check:
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
     """Return all results, in the order of the checks, within `limit` seconds.
 
-    Each check runs in its own thread: a thread that hangs on a disk or network can only be abandoned.
+    Each check runs in its own thread, because a thread that hangs on a disk or network can only be abandoned.
     """
 
     def run(check: Check, own_results: list[CheckResult]) -> None:
@@ -151,7 +154,7 @@ def command(choices: Choices, as_json: bool) -> int:
 
 
 def _checks(choices: Choices) -> list[Check]:
-    """Return all checks; without a readable config, only those that need none."""
+    """Return all checks or, without a readable config, only those that don't need one."""
     from kbsync.cli.commands.doctor import machine
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError
@@ -201,7 +204,7 @@ def _checks_of(installation: Installation) -> list[Check]:
 
 
 def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> None:
-    """Print a line for each result; with `quiet`, only those that aren't ok."""
+    """Print a line for each result or, with `quiet`, only for those that aren't ok."""
     from kbsync.core.text import printable
 
     styles = {Grade.OK: output.green, Grade.WARNING: output.yellow, Grade.WRONG: output.red}

@@ -1,5 +1,6 @@
-"""Checks of this machine: config, state, leftover copies, folders, listener, disk, watches, versions,
-credentials."""
+"""Checks of this machine: config, state, leftover copies, folders, listener, disk, file watches, versions and
+credentials.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +50,9 @@ def config(installation: Installation) -> Iterator[CheckResult]:
 
 
 def _may_hold_secrets(file: Path) -> bool:
-    """Return whether the file may contain a key: a config with a literal key, or any file that a setting
-    names.
+    """Return whether the file may contain a key.
+
+    Any file that a setting names may; a config may if it has a literal key.
     """
     if file.suffix not in (".yaml", ".yml"):
         return True
@@ -63,7 +65,7 @@ def _may_hold_secrets(file: Path) -> bool:
 
 
 def _secret_files(config_file: Path) -> Iterator[Path]:
-    """Yield files named by settings that end in `_file`, except certificates, which are not secret."""
+    """Yield the files named by settings that end in `_file`, except for certificates, which aren't secret."""
     from kbsync.config.yaml import read_yaml
 
     def walk(value: object) -> Iterator[Path]:
@@ -81,7 +83,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 
 def state(installation: Installation) -> Iterator[CheckResult]:
-    """Check whether the state directory is usable and its state readable."""
+    """Check that the state directory is usable and that its state is readable."""
     state_dir = installation.state_dir
     places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
     if mount := places.read_only_mount(state_dir):
@@ -125,7 +127,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 def copies(installation: Installation) -> Iterator[CheckResult]:
     """Yield a result for documents on this machine that no mirror in this config keeps up to date.
 
-    Only `kbsync forget` removes them, after showing them and asking.
+    Only `kbsync forget` removes them, after showing them and asking for confirmation.
     """
     served = [base for mirror in installation.config.mirrors if (base := installation.embedded_base(mirror))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
@@ -161,7 +163,8 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield a result for each mirror of another state directory if its folder is mirrored here or missing.
+    """Yield a result for each mirror of another state directory whose folder is missing or also mirrored by
+    this config.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -189,8 +192,9 @@ def _documents_in(
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
-    """Return whether the mirror's folder is gone for good: its parent is readable, and no disk is
-    unmounted."""
+    """Return whether the mirror's folder is permanently gone: its parent is readable, and no disk is
+    unmounted.
+    """
     parent, root = Path(record.folder).parent, record.root
     if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):
         return False
@@ -221,7 +225,8 @@ def _bases_of_former_mirrors(
 ) -> Iterator[CheckResult]:
     """Yield a result for each built-in knowledge base that no mirror in this config uses.
 
-    Another config may use it, and a mirror that is added to its config again continues with its own base.
+    Another config may use such a base, and a mirror that is added to its config again continues with its own
+    base.
     """
     from kbsync.engine.forget import belongings
 
@@ -313,8 +318,9 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
 
 
 def _permissions_fix(folder: Path, unreadable: Path) -> str:
-    """Return a command that lets this user read all of `folder`. `unreadable`: a file that the user can't
-    read.
+    """Return a command that lets this user read everything in `folder`.
+
+    `unreadable`: a file that the user can't read.
     """
     path = shell_word(str(folder))
     with suppress(OSError):
@@ -325,8 +331,9 @@ def _permissions_fix(folder: Path, unreadable: Path) -> str:
 
 
 def models(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """Check that each of the user's own embedding models can be loaded: one at a time, because they may be
-    large.
+    """Check that each of the user's own embedding models can be loaded.
+
+    Load one at a time, because they may be large.
     """
     from kbsync.index.embed import OnnxEmbedder, onnx_name
     from kbsync.targets.indexed.config import IndexedTargetConfig
@@ -347,7 +354,7 @@ def models(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """Check that the listener's address is free or that our daemon is listening on it."""
+    """Check that the listener's address is free, or that our daemon is the one using it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
@@ -406,7 +413,7 @@ def versions() -> Iterator[CheckResult]:
 
 
 def disk(state_dir: Path) -> Iterator[CheckResult]:
-    """Check free space and inodes where the state is, or will be."""
+    """Check the free space and free inodes where the state is or will be."""
     existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     space = free_space(existing)
     if space is None:
@@ -427,7 +434,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """Check whether the kernel's inotify limits suffice for all folders together."""
+    """Check that the kernel's inotify limits suffice for all folders together."""
     from kbsync.source.observer import limit_fix, read_limits, roomy
 
     watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
@@ -455,7 +462,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
 
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
-    """Yield the names of the credentials that systemd passes on (`LoadCredential=`), if any."""
+    """Yield the names of the credentials that systemd passes to the service (`LoadCredential=`), if any."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         return

@@ -72,7 +72,9 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Send one short text to the embedding service and to the reranker, if any, to check key and model."""
+    """Send a short text to the embedding service and, if there is one, to the reranker, to check the key and
+    the model.
+    """
     from kbsync.targets.indexed.config import IndexedTargetConfig
     from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
     from kbsync.targets.services.clients import refuses_everything
@@ -106,14 +108,15 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Yield a result for each promise that the mirror's target can't keep; users can't change that."""
+    """Yield a result for each promise that the mirror's target can't keep. Users can't change that."""
     for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(subject, sentence)
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check that the Dask cluster that prepares the mirror's documents, if any, responds and that its workers
-    match this host.
+    """Check the Dask cluster that prepares the mirror's documents, if any.
+
+    The cluster must respond, and the workers must match this host.
     """
     if mirror.prepare is None:
         return
@@ -160,9 +163,8 @@ def _check_route(endpoint: Endpoint) -> Iterator[CheckResult]:
 
 
 def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[CheckResult]:
-    """Check the connection and its certificate.
-
-    This sends no request, because that would need a valid URL of the service.
+    """Check the connection and its certificate, without sending a request: that would need one of the
+    service's valid URLs.
     """
     from kbsync.targets.http import connection
 
@@ -198,7 +200,7 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
 async def _check_base(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
-    """Check the key and the knowledge base, and how full the account is, in the target's own words."""
+    """Check the key and the knowledge base, and report how full the account is, in the target's own terms."""
     subject, is_remote = "knowledge base", not target.limits.embedded
     try:
         base = await target.base()
@@ -239,7 +241,10 @@ async def _check_base(
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """Return the halt with the fix that a pass would name; for a refused key, also with the key's source."""
+    """Return the halt with the fix that a pass would suggest.
+
+    If the key was refused, also say where it comes from.
+    """
     from kbsync.engine.status import as_halt, with_retry_command
 
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
@@ -251,9 +256,10 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Return the source of the key, such as `api_key comes from the variable ZHIPU_API_KEY`; "" if unknown.
+    """Return where the key comes from, such as `api_key comes from the variable ZHIPU_API_KEY`, or "" if
+    unknown.
 
-    The key itself is not read.
+    This doesn't read the key itself.
     """
     from kbsync.config.yaml import UnreadableConfig, read_yaml
 

@@ -1,4 +1,4 @@
-"""Opens the account behind a mirror for one command, and warns before a change."""
+"""Opens the account behind a mirror for a single command, and warns before changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 class OpenAccount:
     """A mirror's target, opened for reading, with its account and the event loop that runs both.
 
-    The properties raise `UsageError` for a feature that the service lacks.
+    A property raises `UsageError` if the service lacks the feature.
     """
 
     installation: Installation
@@ -73,8 +73,8 @@ class OpenAccount:
         return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """Return the number of documents in a base that the state proves to be ours, including those of
-        former mirrors.
+        """Return how many documents in a base are ours according to the state, including those of former
+        mirrors.
         """
         location = (self.bases.address, base_id)
 
@@ -94,7 +94,7 @@ class OpenAccount:
         return read_state(self.installation, count)
 
     def warn(self, card: BaseCard, effect: str) -> None:
-        """Print the effects of a change on stderr, where the question follows."""
+        """Print the effects of a change on stderr, before the question appears there."""
         content = "an unknown number of documents"
         if card.documents is not None:
             content = format_count(card.documents, "document")
@@ -110,7 +110,8 @@ class OpenAccount:
 def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenAccount]:
     """Open the account behind the only mirror whose target is a service.
 
-    `needs_own`: the config must name the mirror's knowledge base; False for commands that may create it.
+    `needs_own`: whether the config must name the mirror's knowledge base. False for commands that may create
+    it.
     """
     # Without `here`: the working directory must never decide which account changes.
     installation = choose(choices, with_bases=needs_own)
@@ -137,7 +138,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
 
 @contextmanager
 def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
-    """Convert a refusal by the service into a usage error (exit 2), because no document caused it."""
+    """Convert a refusal by the service into a usage error (exit code 2), because no document is to blame."""
     with concerning(mirror.name):
         try:
             yield
@@ -161,8 +162,10 @@ def only_remote(installation: Installation) -> MirrorConfig:
 
 
 def only_one(mirrors: Iterable[MirrorConfig], target: str) -> MirrorConfig | None:
-    """Return the only one of these mirrors; None if there is none. `target`: what they use, for the
-    `UsageError` if there are several."""
+    """Return the only one of these mirrors, or None if the list is empty.
+
+    Raises `UsageError` if there are several. `target`: what they use, for the error message.
+    """
     several = list(mirrors)
     if len(several) > 1:
         names = ", ".join(mirror.name for mirror in several)

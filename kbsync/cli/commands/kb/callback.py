@@ -106,7 +106,7 @@ def _confirm(current: Callback | None, action: str, yes: str | None) -> None:
 
 
 def check_address(url: str, *, is_secret: bool) -> None:
-    """Raise `UsageError` for an invalid address, and for one that would expose the headers."""
+    """Raise `UsageError` for an address that is invalid or would expose the headers."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -123,7 +123,10 @@ def check_address(url: str, *, is_secret: bool) -> None:
 
 
 def read_headers(options: Iterable[str]) -> dict[str, str]:
-    """Return the headers. A `UsageError` omits the value, which may be a secret typed by mistake."""
+    """Parse the headers.
+
+    A `UsageError` doesn't quote the value, because it may be a secret typed by mistake.
+    """
     values = dict[str, str]()
     for text in options:
         name, equals, source = text.partition("=")

@@ -1,4 +1,4 @@
-"""`kbsync kb copy`: copies a built-in knowledge base into the database that the mirror uses now."""
+"""`kbsync kb copy`: copies a built-in knowledge base into the database that the mirror now uses."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
 
 def _open_source(folder: Path) -> SqliteStore:
-    """Open the built-in base for reading. Raises `UsageError`; `StateError` if a newer kbsync wrote it."""
+    """Open the built-in base for reading.
+
+    Raises `UsageError`, or `StateError` if a newer version of kbsync wrote it.
+    """
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.store import SqliteStore
 
@@ -183,7 +186,7 @@ def _copy(
 
 @asynccontextmanager
 async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bool) -> AsyncIterator[None]:
-    """Print progress lines while the copy runs."""
+    """Print the progress while the copy is running."""
     import asyncio
 
     from kbsync.engine.clock import end_tasks

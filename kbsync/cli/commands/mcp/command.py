@@ -1,4 +1,4 @@
-"""`kbsync mcp`: serves assistants. Imports the protocol's package only when it is needed."""
+"""`kbsync mcp`: serves assistants. It imports the MCP package only when needed."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ def command(choices: Choices, http: str | None) -> int:
 
 
 def assistant_app(open_mirrors: OpenMirrors, run_query: RunQuery) -> ASGIApp:
-    """Return the application that serves assistants over HTTP. Raises `UsageError` if the protocol's package
-    is missing.
+    """Return the application that serves assistants over HTTP.
+
+    Raises `UsageError` if the MCP package is missing.
     """
     build_server = load_protocol()
     from kbsync.cli.commands.mcp.http import AssistantApp
@@ -77,7 +78,7 @@ def assistant_app(open_mirrors: OpenMirrors, run_query: RunQuery) -> ASGIApp:
 
 
 def load_protocol() -> Callable[..., Server[Any]]:
-    """Import the protocol's server. Raises `UsageError` if its package is missing."""
+    """Import the MCP server. Raises `UsageError` if its package is missing."""
     try:
         from kbsync.cli.commands.mcp.protocol import build_server
     except ModuleNotFoundError as error:

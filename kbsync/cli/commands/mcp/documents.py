@@ -1,4 +1,4 @@
-"""Reads documents from the state: the document that serves a file, documents by id, and lists of files."""
+"""Reads from the state: the document that is searchable for a file, documents by id, and lists of files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ mirror's folder."""
 class PageRequest:
     """A page of a list: at most `limit` files below the folder `below`, in one of `states` or in any state.
 
-    `after`: the last path of the previous page; None for the first page.
+    `after`: the last path of the previous page, or None for the first page.
     """
 
     below: str = ""
@@ -46,10 +46,10 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The document that serves a file of `mirror`. `digest` and `size` are those of the bytes it was made
-    from.
+    """The document that is searchable for a file of `mirror`.
 
-    `reason`: why it differs from the current file, or '' if no difference is known.
+    `digest` and `size` are those of the bytes that it was made from. `reason`: why it differs from the
+    current file, or '' if it isn't known to differ.
     """
 
     mirror: MirrorConfig
@@ -99,7 +99,7 @@ def mirror_with(alone: Installation, path: str) -> list[str]:
 
 
 def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
-    """Return the documents with this id, at most one for each mirror."""
+    """Return the documents with this id, at most one per mirror."""
     for mirror in chosen.mirrors:
         record = tx.mirrors.named(mirror.name)
         if record is not None and record.binding is not None:
@@ -156,7 +156,7 @@ def searchable_files(
 
 
 def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
-    """Return the files, and the path after which the next page begins, or None at the end."""
+    """Return the files, and the path after which the next page begins, or None if this is the last page."""
     # In the order of the rows, other folders may come between a folder and its subfolders: a, a-b, a/c.
     beyond = os.fsencode(page.below) + b"0"
     rows, read_count = list[FileRow](), 0

@@ -40,7 +40,7 @@ BODY_SECONDS = 10.0
 
 
 class AssistantApp:
-    """Serves all POSTs in the event loop in which the first one arrives."""
+    """Serves all POST requests in the event loop in which the first one arrives."""
 
     def __init__(self, server: Server[Any]) -> None:
         # Without sessions: a client that never returns leaves nothing behind, and nobody can hijack one.
@@ -77,7 +77,10 @@ class AssistantApp:
 
 @dataclass(frozen=True, slots=True)
 class McpEndpoint:
-    """The address at which `kbsync mcp` listens. `token`: the token that clients must send now, or None."""
+    """The address that `kbsync mcp` listens on.
+
+    `token`: the token that clients must currently send, or None.
+    """
 
     http: HttpConfig
     token: Callable[[], Secret | None]
@@ -86,9 +89,9 @@ class McpEndpoint:
     def at(cls, address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> McpEndpoint:
         """Parse `address`.
 
-        The token comes from the environment, otherwise from `http` in the config. `config` returns the
-        current config, so that a removed token stops working. Raises `UsageError` for an invalid address or
-        token, or if other machines have access without a token.
+        The token comes from the environment or else from `http` in the config. `config` returns the current
+        config, so that a removed token stops working. Raises `UsageError` for an invalid address or token, or
+        if other machines would have access without a token.
         """
         try:
             listen = Address("host:port").read(address)
@@ -117,7 +120,7 @@ class McpEndpoint:
 
     @property
     def is_reached_by_others(self) -> bool:
-        """Whether other machines have access; if so, a token is required."""
+        """Whether other machines can connect. If so, a token is required."""
         return not is_loopback(self.http.host)
 
     def guarded(self, app: ASGIApp) -> AccessControl:

@@ -1,4 +1,4 @@
-"""The data that an assistant can read, independent of the protocol: hits, texts, lists, states.
+"""The data that an assistant can read: hits, texts, lists and states. This is independent of the protocol.
 
 Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. It therefore works the same
 whether this process, another one or none is mirroring.
@@ -72,7 +72,10 @@ ReportProgress = Callable[[int, int, str], Awaitable[None]]
 
 
 class Library:
-    """An assistant's view of the mirrors. Every method may raise `KbsyncError`. Used from one loop only."""
+    """An assistant's view of the mirrors.
+
+    Every method may raise `KbsyncError`. To be used from a single event loop.
+    """
 
     def __init__(self, open_mirrors: OpenMirrors) -> None:
         self.open_mirrors = open_mirrors
@@ -83,7 +86,7 @@ class Library:
     # -- search -------------------------------------------------------------------------------------------
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
-        """Return the best documents of one mirror or of all, with notes on possible gaps in the result."""
+        """Return the best documents of one mirror or of all, with notes on results that may be missing."""
         only = [named.name for named in self.open_mirrors.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
@@ -109,7 +112,7 @@ class Library:
         """Return part of a document's text: `limit` characters from `offset`, or the text `around` some
         words.
 
-        The document is given by the `path` of its file or by its id at the target.
+        The document is identified by the `path` of its file or by its id at the target.
         """
         chosen = self.open_mirrors.installation.narrow(mirror)
         if path is not None:
@@ -150,8 +153,11 @@ class Library:
         }
 
     async def _text(self, located: Located) -> str:
-        """Return the text that the target extracted, otherwise that of the file if it is a text file that
-        still has the mirrored bytes. Raises `Rejected` if it has changed or has no text."""
+        """Return the text that the target extracted. If it has none, return that of the file, if it is a text
+        file that still has the mirrored bytes.
+
+        Raises `Rejected` if the file has changed or has no text.
+        """
         name, path = located.mirror.name, located.path
         async with self.open_mirrors.target(located.mirror) as target:
             try:
@@ -182,8 +188,9 @@ class Library:
     # -- lists ------------------------------------------------------------------------------------
 
     async def list_files(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
-        """Return the mirrors, and a page of one mirror's files. Lists files only if it is clear which mirror
-        is meant.
+        """Return the mirrors, and a page of one mirror's files.
+
+        The files are listed only if it is clear which mirror is meant.
         """
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
@@ -212,7 +219,10 @@ class Library:
     # -- freshness ---------------------------------------------------------------------------------
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
-        """Return the state of each mirror; with `path`, also why search does or doesn't find that file."""
+        """Return the state of each mirror.
+
+        With `path`, also explain why a search does or doesn't find that file.
+        """
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explain(chosen, path)).to_json()
@@ -241,10 +251,11 @@ class Library:
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
-        """Wait at most `seconds` for all files now in the folders to be indexed.
+        """Wait at most `seconds` for all files that are now in the folders to be indexed. Return notes on
+        gaps.
 
-        Returns notes on gaps. This doesn't wait for mirrors that are halted or have no running kbsync. With 0
-        seconds, it reports the progress and returns.
+        Mirrors that are halted, or that no kbsync is running for, aren't waited for. With 0 seconds, report
+        the progress and return.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_progressed, is_compared = clock() + seconds, -1, False, False
@@ -285,8 +296,9 @@ class Library:
     async def _find_unseen(
         self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
     ) -> list[str]:
-        """Return the mirrors whose folders have changes that the state lacks, or that take too long to
-        compare."""
+        """Return the mirrors whose folders have changes that aren't in the state, or take too long to
+        compare.
+        """
         is_over = threading.Event()
 
         async def compare(name: str) -> bool:
@@ -314,15 +326,17 @@ class Library:
         return await asyncio.to_thread(mirror_reports, chosen)
 
     def _notes(self, reports: Sequence[MirrorReport], hint: str = STATUS_HINT) -> list[str]:
-        """Return notes on gaps in a response; [] if everything is searchable and a kbsync watches the
-        folders. `hint`: where the reasons of failed files are.
+        """Return notes on gaps in a response. The list is empty if everything is searchable and kbsync is
+        watching the folders.
+
+        `hint`: where to find the reasons for failed files.
         """
         return [note.line(hint) for note in notes_on(reports, self.open_mirrors)]
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
-    """Return the mirror as in `status --json`, with the time of that status and whether a kbsync is running
-    for it.
+    """Return the mirror as in `status --json`, with the time of that status and whether kbsync is running for
+    it.
     """
     fields = report.status.to_json()
     fields.pop("note", None)
@@ -330,7 +344,7 @@ def _summary(report: MirrorReport) -> dict[str, Any]:
 
 
 def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T:
-    """Return the only match. Raises `UsageError` if several `mirrors` have one."""
+    """Return the only match. Raises `UsageError` if several of the `mirrors` have one."""
     if len(matches) > 1:
         names = ", ".join(mirrors)
         raise UsageError(f"several mirrors have {subject}: {names}; set `mirror` to one of them")

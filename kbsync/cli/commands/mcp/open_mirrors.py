@@ -1,5 +1,7 @@
-"""The current config and the open targets that serve an assistant. A mirror with a hanging folder or service
-can't delay responses about other mirrors."""
+"""Keeps the current config and the open targets for assistants.
+
+A mirror whose folder or service hangs can't delay responses about other mirrors.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,10 @@ READ_SECONDS = 5.0
 
 
 class OpenInstallation:
-    """An installation whose targets stay open, and whose config may change. Used from one loop only. See
-    `OpenMirrors`."""
+    """An installation whose targets stay open and whose config may change.
+
+    To be used from a single event loop. See `OpenMirrors`.
+    """
 
     write_time = staticmethod(iso)
 
@@ -51,7 +55,7 @@ class OpenInstallation:
         self.installation = replace(self.installation, config=config)
 
     async def config_now(self) -> Config:
-        """Reload the config and its key files. Raises `UsageError`, `OSError`."""
+        """Reload the config and its key files. Raises `UsageError` or `OSError`."""
         if self._reading is None or self._reading.done():
             before = self.installation
             self._reading = asyncio.create_task(run_detached(lambda: reload(before)))
@@ -68,7 +72,10 @@ class OpenInstallation:
         return fresh.config
 
     async def reload_secrets(self, names: Collection[str]) -> bool:
-        """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
+        """Reload the keys of these mirrors after a service refused one.
+
+        Return False if the keys are unchanged.
+        """
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
         except (UsageError, OSError):
@@ -127,9 +134,9 @@ async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str
 
 
 async def query_folders(chosen: Installation, query: Callable[[Installation], list[T]]) -> list[T]:
-    """Run `query` on each mirror and return the results, except for mirrors whose folder hangs.
+    """Run `query` on each mirror except those whose folder hangs, and return the results.
 
-    Raises `Unavailable` if there are such mirrors and the others have no result.
+    Raises `Unavailable` if a folder hangs and no other mirror has a result.
     """
     names = [mirror.name for mirror in chosen.mirrors]
     queries = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}

@@ -1,7 +1,7 @@
 """Serves the library to an assistant: four tools, and documents as resources.
 
-Arguments are checked against the tool's schema. Failures become tool errors, in a sentence that a model can
-act on. Each response has two forms: JSON that follows a schema, and text.
+Arguments are checked against the tool's schema. Failures become tool errors, worded so that a model can act
+on them. Each response has two forms: JSON that follows a schema, and text.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def _array(items: Json) -> Json:
 
 
 def _object(*optional: str, **properties: Json) -> Json:
-    """Return a schema in which `optional` properties may be missing, and which allows properties from later
-    versions.
+    """Return a schema with these `optional` properties, which also allows properties that later versions
+    add.
     """
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
@@ -310,7 +310,7 @@ Context = ServerRequestContext[Any, Any]
 def build_server(library: Library, run_query: RunQuery = run_directly) -> Server[Any]:
     """Return the server, which works with any transport.
 
-    `run_query` calls the library, in its own loop if needed.
+    `run_query` calls the library, if necessary in its own event loop.
     """
     handlers = _Handlers(library, run_query)
     server: Server[Any] = Server(
@@ -348,7 +348,7 @@ class _Handlers:
         return ListToolsResult(tools=list(TOOLS.values()))
 
     async def call(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
-        """Call a tool. A failure becomes a tool error, in one sentence."""
+        """Call a tool. A failure becomes a tool error with a one-sentence message."""
         handler = self._tools.get(params.name)
         if handler is None:
             raise MCPError(INVALID_PARAMS, f"unknown tool: {printable(params.name[:100])}")
@@ -435,10 +435,7 @@ class _Handlers:
         return response, "\n".join(lines)
 
     async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
-        """Wait as long as the client requests, and report progress if the client asked for it.
-
-        Returns notes.
-        """
+        """Wait as long as the client requests, and report the progress if it asked for that. Return notes."""
 
         client_loop = asyncio.get_running_loop()
 
@@ -481,7 +478,7 @@ class _Handlers:
     async def templates(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        """List the only URI template, the one for documents."""
+        """List the only URI template, which is for documents."""
         about = "The text of a document, given its mirror and its path in that mirror."
         template = ResourceTemplate(
             uri_template=f"{SCHEME}{{mirror}}/{{+path}}",
@@ -492,8 +489,10 @@ class _Handlers:
         return ListResourceTemplatesResult(resource_templates=[template])
 
     async def read(self, _context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """Read the text of a document; for a long one, only the beginning, with a note on how to read
-        more."""
+        """Read the text of a document.
+
+        For a long text, return only the beginning, with a note on how to read more.
+        """
         uri = str(params.uri)
         mirror, _, quoted = uri.removeprefix(SCHEME).partition("/")
         try:
@@ -529,7 +528,10 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments with the schema's defaults. Raises `UsageError` if the schema rejects one."""
+    """Return the arguments, with the schema's defaults filled in.
+
+    Raises `UsageError` if one violates the schema.
+    """
     properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
     violation = jsonschema.exceptions.best_match(_VALIDATORS[tool].iter_errors(arguments))
     if violation is not None:

@@ -1,8 +1,8 @@
-"""One run of `kbsync mcp`: it serves its client and, unless another kbsync does, mirrors at the same time.
+"""A run of `kbsync mcp`: it serves its client and also mirrors, unless another kbsync already does.
 
-The process that holds the state's lock mirrors. This process takes the lock when it is free and releases it
-at the end; serving never needs the lock. So several assistants may each start such a process for the same
-folder, with or without a daemon.
+Whichever process holds the state's lock does the mirroring. This process takes the lock when it is free and
+releases it at the end; it can serve without the lock. So several assistants may each start such a process for
+the same folder, with or without a daemon.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ restarting."""
 
 
 def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
-    """Respond and mirror until the client disconnects or a signal arrives. This ends the process."""
+    """Serve and mirror until the client disconnects or a signal arrives, then end the process."""
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
         asyncio.run(_run(open_mirrors, answering, signals, end))
 
@@ -79,7 +79,7 @@ async def _run(
 
 
 class Mirroring:
-    """Mirrors as the daemon does, while no other kbsync holds the state's lock."""
+    """Mirrors like the daemon, while no other kbsync holds the state's lock."""
 
     def __init__(self, open_mirrors: OpenInstallation) -> None:
         self._open_mirrors = open_mirrors
@@ -117,7 +117,7 @@ class Mirroring:
             free_checks = 0 if has_run else free_checks + 1
 
     async def follow_config(self) -> None:
-        """Follow changes to the config until cancelled. This ignores a config with errors."""
+        """Follow changes to the config until cancelled. A config with errors is ignored."""
         open_mirrors, complaint, last = self._open_mirrors, "", self._open_mirrors.installation.config
         while True:
             await asyncio.sleep(READ_CONFIG_EVERY)
@@ -140,7 +140,7 @@ class Mirroring:
     async def _mirror(self) -> None:
         """Mirror until stopped.
 
-        Raises `LockedError` if another kbsync is mirroring, and a different `KbsyncError` on failure.
+        Raises `LockedError` if another kbsync is mirroring, or another `KbsyncError` on failure.
         """
         open_mirrors = self._open_mirrors
         # Check before importing the daemon's modules, which takes a while.
@@ -161,7 +161,7 @@ class Mirroring:
             self._daemon = None
 
     async def end(self, keeping: asyncio.Task[None]) -> None:
-        """Record finished work and release the state."""
+        """Record the finished work, and close the state."""
         if self._daemon is None:
             keeping.cancel()
         else:
@@ -174,7 +174,7 @@ class _Lines(io.TextIOWrapper):
     """The lines of JSON that a client sends."""
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
-        """Return the next line, without lone surrogates."""
+        """Return the next line of the stream, without lone surrogates."""
         return replace_surrogates(super().readline(-1 if size is None else size))
 
 

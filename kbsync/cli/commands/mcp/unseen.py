@@ -25,10 +25,9 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the folder of the only mirror differs from its state, in files or in bytes. This reads
-    the disk.
+    """Return whether the folder of the only mirror differs from its state, in files or in bytes.
 
-    It stops at the first difference. Returns True if `is_given_up` becomes true.
+    This reads the disk, and stops at the first difference. It returns True if `is_given_up` becomes true.
     """
     [mirror] = alone.mirrors
     root = Path(os.path.realpath(mirror.folder))
@@ -51,7 +50,7 @@ class _GivenUpError(Exception):
 
 
 class _Comparison:
-    """Compares the disk with the state, and ignores differences that no event reports."""
+    """Compares the disk with the state, ignoring differences that cause no events."""
 
     def __init__(
         self, root: Path, state: ReadOnlyState, mirror: int, is_given_up: Callable[[], bool]
@@ -84,8 +83,8 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new, or differs in more than its times and mode, because changes to
-        those cause no events.
+        """Return whether the file is new or differs in more than its times and mode; changes to those cause
+        no events.
         """
         if entry.stamp == NO_STAMP:
             return False
