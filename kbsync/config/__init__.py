@@ -1,1 +1,1 @@
-"""Settings: their model (`model`), the reader (`reader`), and where files are (`places`)."""
+"""The settings: their model (`model`), their reader (`reader`), and where files are (`places`)."""

@@ -1,4 +1,4 @@
-"""Checks combinations of valid settings: order of times, names, folders, knowledge bases.
+"""Checks combinations of valid settings: the order of times, names, folders and knowledge bases.
 
 A target's block checks its own settings (`TargetConfig.conflicts`).
 """
@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield all conflicts in `config`. This reads the disk if a setting has a path."""
+    """Yield all conflicts in `config`. This reads the disk if a setting contains a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
     yield from name_conflicts(config.mirrors)
@@ -31,8 +31,9 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield conflicts in the listener's settings: open to other machines without a token, or callbacks
-    without a listener or encryption.
+    """Yield conflicts in the listener's settings.
+
+    It must not be open to other machines without a token, and callbacks need a listener and encryption.
     """
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
@@ -55,7 +56,7 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-    """Yield conflicts within one mirror, which is at `loc`."""
+    """Yield conflicts within a single mirror, located at `loc`."""
     if mirror.settle_longest < mirror.settle:
         message = (
             f"{write_duration(mirror.settle_longest)} is shorter than settle; "
@@ -77,7 +78,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Yield a conflict for each mirror whose name an earlier mirror already has."""
+    """Yield a conflict for each mirror with the same name as an earlier mirror."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
@@ -118,20 +119,23 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def prefixes_clash(prefix: str, other: str) -> bool:
-    """Return whether one prefix begins with the other, so that a document's name would not identify its
-    mirror.
+    """Return whether one prefix begins with the other.
+
+    A document's name would then not identify its mirror.
     """
     return prefix.startswith(other) or other.startswith(prefix)
 
 
 def overlap(path: Path, other: Path) -> bool:
-    """Return whether both are one directory, or one is inside the other, following symlinks."""
+    """Return whether both are the same directory, or one is inside the other, following symlinks."""
     return is_inside(path, other) or is_inside(other, path)
 
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield state directories or knowledge bases inside mirrored folders, and the reverse, because writing
-    there would wake kbsync."""
+    """Yield a conflict for each state directory or knowledge base inside a mirrored folder, and vice versa.
+
+    Writing there would wake kbsync.
+    """
     our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
         description = f"the state directory {format_path(config.state_dir)}"

@@ -1,8 +1,7 @@
-"""Adds mirrors to a config file and removes them; every other byte stays unchanged.
+"""Adds mirrors to a config file and removes them, keeping every other byte unchanged.
 
 The parser's events give each mirror's position in the text. The result is parsed again, and an edit that
-would change any other value is refused. Only one process at a time edits the file, and replaces it
-atomically.
+would change any other value is refused. Only one process at a time edits the file, replacing it atomically.
 """
 
 from __future__ import annotations
@@ -43,7 +42,10 @@ _BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
 
 
 class NotEditable(UsageError):
-    """The file can't be edited safely; `str()` says why, in a sentence that begins with the file's name."""
+    """The file can't be edited safely.
+
+    `str()` gives the reason, in a sentence that begins with the file's name.
+    """
 
     def __init__(self, why: str = "is written in a way that kbsync cannot edit safely") -> None:
         super().__init__(why)
@@ -54,8 +56,10 @@ class NotEditable(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A mirror in the text, without the comments around it. `dash`: the position of its `-`; None in `[
-    ]`."""
+    """A mirror in the text, without the comments around it.
+
+    `dash`: the position of its `-`, or None inside `[ ]`.
+    """
 
     start: int
     end: int
@@ -65,7 +69,7 @@ class _Item:
 def with_mirror(text: str, settings: Mapping[str, Value]) -> str:
     """Return `text` with one more mirror at the end of the list. Raises `NotEditable`.
 
-    `settings`: strings, or lists and mappings of strings, in which `${NAME}` is a reference.
+    `settings`: strings, or lists and mappings of strings. In a string, `${NAME}` is a reference.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     values = {key: as_yaml(value) for key, value in settings.items()}
@@ -111,7 +115,7 @@ def without_mirror(text: str, index: int) -> str:
 
 
 def lines_of(text: str, index: int) -> tuple[int, int]:
-    """Return the first and last line number, from 1, of `mirrors[index]`. Raises `NotEditable`."""
+    """Return the first and last line number, counted from 1, of `mirrors[index]`. Raises `NotEditable`."""
     item = _items(text)[index]
     return text.count("\n", 0, item.start) + 1, text.count("\n", 0, item.end - 1) + 1
 
@@ -144,8 +148,9 @@ def _items(text: str) -> list[_Item]:
 
 
 def _end_of(event: yaml.Event, events: Iterator[yaml.Event]) -> int:
-    """Return the position after the last character of the node that begins with `event`, consuming its
-    events.
+    """Return the position after the last character of the node that begins with `event`.
+
+    This consumes the node's events.
     """
     _, end = _span(event)
     depth = int(isinstance(event, yaml.CollectionStartEvent))
@@ -173,7 +178,7 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _indent(text: str, at: int) -> str:
-    """Return the text before `at` in its line. Raises `NotEditable` if it isn't only spaces."""
+    """Return the text before `at` in its line. Raises `NotEditable` if that isn't just spaces."""
     before = text[text.rfind("\n", 0, at) + 1 : at]
     if before.strip(" "):
         raise NotEditable
@@ -181,8 +186,10 @@ def _indent(text: str, at: int) -> str:
 
 
 def _block_end(text: str, item: _Item) -> int:
-    """Return the end of the item's last line. Comments that are indented deeper than its dash belong to
-    it."""
+    """Return the end of the item's last line.
+
+    Comments that are indented deeper than the item's dash are part of it.
+    """
     assert item.dash is not None
     # A block scalar includes its line end.
     value_end = len(text[: item.end].rstrip("\r\n"))
@@ -231,8 +238,10 @@ def _without_flow_item(text: str, items: list[_Item], index: int) -> str:
 
 
 def _checked(before: Value, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
-    """Return `edited` if it differs from the config `before` only in the changed mirrors. Raises
-    `NotEditable` otherwise."""
+    """Return `edited` if it differs from the config `before` only in the changed mirrors.
+
+    Otherwise raises `NotEditable`.
+    """
     try:
         after = read_yaml(edited).value
     except UnreadableConfig:
@@ -252,9 +261,10 @@ def edit_config(
 ) -> Config:
     """Replace the text of the config at `path`, and return the new config.
 
-    `change` gets the config and its text, and is called again if another process changes the file meanwhile.
-    Without `writes` it only checks whether that is possible. Raises `NotEditable`, `LockedError`, and
-    `UsageError` for a config that is invalid before or after the change; then the file is unchanged.
+    `change` gets the config and its text. It is called again if another process changes the file in the
+    meantime. Without `writes`, this only checks whether the change is possible. Raises `NotEditable`,
+    `LockedError`, or `UsageError` if the config is invalid before or after the change. After an error, the
+    file is unchanged.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     # A missing or unreadable file is reported before anything else.
@@ -297,8 +307,8 @@ def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Confi
 def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
     """Write a new config to `path`, and return it.
 
-    Raises `UsageError` for an invalid config, and then writes nothing; FileExistsError if something exists at
-    `path`, and other OSErrors.
+    Raises `UsageError` for an invalid config, without writing anything. Raises FileExistsError if something
+    exists at `path`, or another OSError.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     make_private_folder(file.parent)
@@ -314,9 +324,9 @@ def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
 
 @contextmanager
 def _held(file: Path) -> Iterator[Path]:
-    """Yield the real path of `file`, while no other process edits a config in its directory.
+    """Yield the real path of `file`, while keeping other processes from editing a config in its directory.
 
-    Raises `LockedError` if another process edits for too long.
+    Raises `LockedError` if another process takes too long to edit.
     """
     real = Path(os.path.realpath(file))
     # Lock the directory, because the file is replaced; this needs no lock file.
@@ -341,8 +351,10 @@ def _held(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[Path]:
-    """Yield a new file next to `real`, with the mode, owner and attributes of `like`. It is removed unless it
-    replaces `real`."""
+    """Yield a new file next to `real`, with the mode, owner and attributes of `like`.
+
+    The file is removed unless it replaces `real`.
+    """
     # Always the same name, so the file of a killed process is overwritten.
     fresh = real.with_name(f".{real.name}.new")
     fresh.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The command line's options for a folder without a config: its target and its exclude patterns.
 
 kbsync stores them in the folder's state directory, so that later commands need only `--folder`. It never
-stores keys, which come from the environment each time.
+stores keys; they come from the environment each time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FILE = "folder.json"
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """The values of `--target`, `--url`, `--base` and `--exclude`; None for one that was not given."""
+    """The values of `--target`, `--url`, `--base` and `--exclude`. An option that wasn't given is None."""
 
     target: str | None = None
     url: str | None = None
@@ -38,8 +38,9 @@ class FolderOptions:
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """Return these options, completed from earlier ones: the target's options only as a group, and the
-        patterns only as a group.
+        """Return these options, completed from earlier ones.
+
+        The target's options are taken over only as a group, and so are the patterns.
         """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude
@@ -65,15 +66,17 @@ def recall(state_dir: Path) -> FolderOptions:
 
 
 def remember(state_dir: Path, options: FolderOptions) -> None:
-    """Store the options in `state_dir`, which exists. If kbsync is killed meanwhile, the directory has either
-    these or the earlier ones."""
+    """Store the options in `state_dir`, which exists.
+
+    If kbsync is killed meanwhile, the directory contains either these options or the previous ones.
+    """
     replace_private(state_dir / _FILE, json.dumps(asdict(options)).encode())
 
 
 def apply_options(
     mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], needs: Needs
 ) -> MirrorConfig:
-    """Return the mirror with this target and these patterns. Raises a `UsageError` that names the option."""
+    """Return the mirror with this target and these patterns. Raises `UsageError`, which names the option."""
     if options == FolderOptions():
         return mirror
     # Read as a config with these lines, with the same checks.
@@ -115,7 +118,7 @@ def apply_options(
 def config_settings(options: FolderOptions) -> dict[str, Value]:
     """Return the keys that a mirror in a config needs for these stored options, as YAML values.
 
-    A secret's value is a reference to the environment variable that `--folder` reads.
+    The value of a secret is a reference to the environment variable that `--folder` reads.
     """
     from kbsync.config.template import escaped, secret_key, secret_variable
 
@@ -132,14 +135,17 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """A target in the options that isn't the default one. `values`: its settings without the secret."""
+    """A target, given by options, that isn't the default one. `values`: its settings without the secret."""
 
     type: str
     values: Mapping[str, str]
 
 
 def read_target(options: FolderOptions) -> TargetOptions | None:
-    """Return the target of the options; None for the built-in knowledge base. Raises `UsageError`."""
+    """Return the target that the options select, or None for the built-in knowledge base.
+
+    Raises `UsageError`.
+    """
     from kbsync.config.kinds import not_among
     from kbsync.config.template import base_key, has_address
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS

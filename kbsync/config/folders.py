@@ -1,4 +1,4 @@
-"""Adds folders to a config file and removes mirrors from it, for commands and the web page."""
+"""Adds folders to a config file and removes mirrors from it, for the commands and the web page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AlreadyMirrored(UsageError):
 
 
 def folder_fault(typed: str) -> str:
-    """Return why the typed path isn't a folder, and what to do; "" if it is one."""
+    """Return why the typed path isn't a folder, and what to do, or "" if it is one."""
     path = os.path.expanduser(typed)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         return ""
@@ -43,9 +43,9 @@ def add_mirror(
 ) -> Config:
     """Add a mirror of `folder` to the config, and return the new config.
 
-    `other_name`: how to choose a different name. `settings`: the mirror's other keys; without a target it
-    gets a built-in knowledge base. Raises `UsageError`, also if the config can't be edited, and then changes
-    nothing.
+    `other_name`: how to choose a different name. `settings`: the mirror's other keys. Without a target in
+    them, the mirror gets a built-in knowledge base. Raises `UsageError` without changing anything, for
+    example if the config can't be edited.
     """
 
     added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder)), **settings}
@@ -78,9 +78,9 @@ def remove_mirror(
     writes: bool = True,
     deletes: bool = False,
 ) -> None:
-    """Remove the mirror from the config, if it is still there. Its documents stay.
+    """Remove the mirror from the config if it is still there, but keep its documents.
 
-    Without `writes` it only checks whether that is possible. `deletes`: the user wants to delete its
+    Without `writes`, this only checks whether that is possible. `deletes`: the user wants to delete the
     documents, too. Raises `UsageError`.
     """
     lines = (0, 0)

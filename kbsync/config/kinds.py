@@ -1,9 +1,9 @@
-"""The kinds of settings: how to read each one from the file, refuse it with a message, and describe it for
+"""The kinds of settings: how to read each one from the file, reject it with a message, and describe it to
 editors.
 
 Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
-that setting: messages, the JSON schema, `kbsync init` and docs/configuration.md are generated from it. Lists,
-blocks and unions of blocks have separate marks at the end.
+that setting. Messages, the JSON schema, `kbsync init` and docs/configuration.md are generated from it. Lists,
+blocks and unions of blocks have separate marks, at the end of this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)$"
 
 
 def parse_duration(text: str) -> float:
-    """Return the duration `text` in seconds. Raises ValueError, with the allowed forms, for anything else."""
+    """Return the duration `text` in seconds.
+
+    For anything else, raises ValueError, which names the allowed forms.
+    """
     match = re.fullmatch(DURATION_PATTERN, text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
@@ -38,7 +41,7 @@ def parse_duration(text: str) -> float:
 def read_since(text: str) -> float:
     """Return a date, a duration before now, or the start of `today` or `yesterday`, in epoch seconds.
 
-    A date may have a time; both are local unless a zone is given.
+    A date may include a time. Both are local unless a time zone is given.
     """
     days = {"today": 0, "yesterday": 1}
     if text in days:
@@ -66,17 +69,17 @@ def write_duration(seconds: float) -> str:
 
 
 class RefusedValue(ValueError):
-    """An invalid value; `str()` says why, and which values are allowed."""
+    """An invalid value. `str()` says why it is invalid and which values are allowed."""
 
 
 class Substituted(str):
-    """Text from `${ENV}` or a file: it may be a secret, so no message quotes it."""
+    """Text from `${ENV}` or a file. It may be a secret, so no message quotes it."""
 
     __slots__ = ()
 
 
 class Absent(str):
-    """Replaces an unavailable secret, and says why it is unavailable."""
+    """Stands in for an unavailable secret, and says why it is unavailable."""
 
     __slots__ = ()
 
@@ -104,7 +107,10 @@ def invalid_value(value: object, allowed: str, fault: str = "is not valid") -> R
 
 
 def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
-    """Return the message for a value that is not in `words`; `noun` names the thing if the key does not."""
+    """Return the message for a value that isn't in `words`.
+
+    `noun` says what the value is, if the key doesn't.
+    """
     reason = (
         f"this version has no {noun} {format_value(value)}"
         if noun and isinstance(value, str)
@@ -116,14 +122,17 @@ def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """The base of all marks. `about` describes the key in Markdown; its links are relative to docs/. `;
-    default: …` at its end describes the effect of a missing key, if the default value doesn't."""
+    """The base class of all marks.
+
+    `about` describes the key in Markdown, with links relative to docs/. If the default value doesn't show the
+    effect of leaving the key out, `; default: …` at the end describes it.
+    """
 
     about: str
 
     @property
     def plain(self) -> str:
-        """Return `about` without links, for messages and editors."""
+        """Return `about` without its links, for messages and editors."""
         return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", self.about)
 
 
@@ -141,22 +150,26 @@ class ValueKind(Described):
     """The JSON schema of a value, without its type."""
 
     def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a value, for editors: a string, unless the kind says otherwise."""
+        """Return the JSON schema of a value, for editors.
+
+        It is that of a string, unless the kind overrides it.
+        """
         return {"type": "string", **self.form}
 
     def written(self, value: Any) -> object:
-        """Return a setting as written in a file, for the default that editors show."""
+        """Return a setting as it is written in a file, for the default that editors show."""
         return value
 
     def limits(self) -> str:
-        """Return the allowed values, as the docs append them to the description; "" if the description
-        suffices."""
+        """Return the allowed values, which the docs append to the description, or "" if the description is
+        enough.
+        """
         return ""
 
 
 @dataclass(frozen=True, eq=False)
 class Duration(ValueKind):
-    """A time with a unit, kept as seconds between `least` and `most`."""
+    """A time with a unit, converted to seconds, between `least` and `most`."""
 
     least: float = 0.0
     most: float = 365 * 86400.0
@@ -213,7 +226,7 @@ class Bytes(Whole):
     """A size in bytes."""
 
     def limits(self) -> str:
-        """Return nothing, because the default is the more useful hint."""
+        """Return nothing, because the default value is a more useful hint."""
         return ""
 
 
@@ -246,8 +259,10 @@ class Fraction(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
-    """One of `words`, by default those of the annotated `Literal`. `noun` names the choice if the key alone
-    doesn't."""
+    """One of `words`, by default those of the annotated `Literal`.
+
+    `noun` says what the value is, if the key alone doesn't.
+    """
 
     words: tuple[str, ...] = ()
     noun: str = ""
@@ -271,7 +286,7 @@ class Choice(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Text(ValueKind):
-    """Text of at most `longest` characters; `pattern` (anchored) and `allowed` describe it."""
+    """Text of at most `longest` characters. `pattern` (anchored) and `allowed` describe it."""
 
     pattern: str = r"[^\x00-\x1f\x7f]*"
     allowed: str = "text on one line"
@@ -300,7 +315,7 @@ class Location(ValueKind):
     form: ClassVar = {"minLength": 1}
 
     def read(self, value: object) -> str:
-        """Return the path as written; `_Reader` makes it absolute."""
+        """Return the path as written. `_Reader` makes it absolute."""
         if not isinstance(value, str) or not value.strip():
             raise invalid_value(value, "a path, such as /srv/handbook", "is not a path")
         return value
@@ -312,7 +327,7 @@ class Location(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Pattern(ValueKind):
-    """One gitignore pattern that can match something; `positive` refuses a leading `!`."""
+    """A single gitignore pattern that can match something. With `positive`, a leading `!` is refused."""
 
     positive: bool = False
 
@@ -344,7 +359,7 @@ class Quiet(ValueKind):
     form: ClassVar = {"minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
 
     def read(self, value: object) -> str:
-        """Return the quiet hours as written; "" for `never`."""
+        """Return the quiet hours as written in a file, or "" for `never`."""
         if isinstance(value, str) and value.lower() == "never":
             return ""
         try:
@@ -363,7 +378,7 @@ class Quiet(ValueKind):
 
 
 class Address(ValueKind):
-    """An address to listen on: `host:port`, an IPv6 host in brackets."""
+    """An address to listen on: `host:port`, with an IPv6 host in brackets."""
 
     form: ClassVar = {"pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
@@ -377,9 +392,10 @@ class Address(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class About(Described):
-    """Describes a key whose value is a list or a block. `empty` explains why an empty list is invalid.
+    """Describes a key whose value is a list or a block.
 
-    `words`: words allowed in place of a block, with the block that each means.
+    `empty` explains why an empty list is invalid. `words`: the words that may replace a block, each with the
+    block that it stands for.
     """
 
     empty: str = ""
@@ -388,14 +404,14 @@ class About(Described):
 
 @dataclass(frozen=True, eq=False)
 class OneOf(Described):
-    """A block whose key `type` selects one of `choices`; if the key is missing, `default`."""
+    """A block whose key `type` selects one of `choices`, or `default` if the key is missing."""
 
     noun: str
     default: str
     choices: Mapping[str, type]
 
     def chosen(self, value: object) -> type | None:
-        """Return the class to read the block `value` as; None if there is none."""
+        """Return the class as which to read the block `value`, or None if there is none."""
         if not isinstance(value, dict):
             return None
         tag = value.get("type", self.default)
@@ -404,8 +420,11 @@ class OneOf(Described):
 
 @dataclass(frozen=True, eq=False)
 class Others(Described):
-    """Marks a field for a block's remaining keys, which are `names`, each with its `known` settings. `about`
-    describes the block, and `noun` is the word for its keys."""
+    """Marks a field for a block's remaining keys.
+
+    The keys are `names`, each with its `known` settings. `about` describes the block, and `noun` is the word
+    for its keys.
+    """
 
     noun: str
     names: Collection[str]
@@ -413,7 +432,7 @@ class Others(Described):
 
 
 class NotAKey:
-    """Marks a field of the model that cannot be set in a file."""
+    """Marks a field of the model that can't be set in a file."""
 
 
 Mark = ValueKind | About | OneOf | Others

@@ -1,8 +1,8 @@
-"""The settings as values: the keys that a config may contain, with the defaults. This module reads no file.
+"""The settings as values: all keys that a config may contain, with their defaults.
 
-Each key is described once, in its annotation; `settings_of` and `blocks` derive validation, the JSON schema
-and the list of known keys from these classes. Durations are seconds. Paths are absolute, with `~` expanded
-and symlinks kept.
+This module doesn't read files. Each key is described once, in its annotation; `settings_of` and `blocks`
+derive validation, the JSON schema and the list of known keys from these classes. Durations are in seconds.
+Paths are absolute, with `~` expanded and symlinks kept.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def _document_settings(target: str) -> Mapping[str, ValueKind]:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRule:
-    """Settings for the documents that `match`; `settings` by target type.
+    """Settings for the documents that `match`. `settings`: by target type.
 
-    In a file each target type is a key next to `match`: `{match: "faq/*.csv", <type>: {…}}`.
+    In a file, each target type is a key next to `match`: `{match: "faq/*.csv", <type>: {…}}`.
     """
 
     match: Annotated[
@@ -82,7 +82,10 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """Limits on deletions: exceeding both within the window needs approval. `never`: nothing is deleted."""
+    """Limits on deletions.
+
+    Exceeding both of them within the window requires approval. `never`: nothing is deleted.
+    """
 
     hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
     hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
@@ -129,7 +132,10 @@ class PrepareConfig:
 
 @dataclass(frozen=True, slots=True)
 class MirrorConfig:
-    """One folder and its knowledge base. `include` None: every format the target accepts."""
+    """One folder and its knowledge base.
+
+    If `include` is None, every format that the target accepts is included.
+    """
 
     name: Annotated[
         str,
@@ -249,7 +255,7 @@ class MirrorConfig:
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    """The listener: web page, health checks, metrics, and callbacks from services."""
+    """The listener, which serves the web page, health checks, metrics, and callbacks from services."""
 
     listen: Annotated[str, Address("`host:port` to listen on, such as `127.0.0.1:9753`")]
     token: Annotated[
@@ -307,9 +313,9 @@ class NotifyConfig:
 class Needs:
     """What a config must have for a command.
 
-    Without `secrets`, keys and tokens may be missing until they are used, for example if only a service's
-    environment has them. Without `bases`, ids of knowledge bases may be missing and get placeholders, since a
-    base that does not exist yet has no id. Without `mirrors`, the config may have none yet.
+    Without `secrets`, keys and tokens may be missing until they are used, for example if they are only in the
+    environment of a service. Without `bases`, the ids of knowledge bases may be missing and get placeholders,
+    because a base that doesn't exist yet has no id. Without `mirrors`, the config may still be without any.
     """
 
     secrets: bool = True
@@ -319,7 +325,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class ConfigSource:
-    """How a config was read: the SHA-256 of its file, and what it had to have."""
+    """How a config was read: the SHA-256 of its file, and what it was required to have."""
 
     digest: bytes
     needs: Needs
@@ -327,7 +333,7 @@ class ConfigSource:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. `path`: the file they came from, or None; `source`: how it was read."""
+    """All settings. `path`: the file they came from, or None. `source`: how it was read."""
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
@@ -367,7 +373,10 @@ class Config:
 
 
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
-    """Return the settings of the first rule that matches `path` (relative, with `/`); empty if none does."""
+    """Return the settings of the first rule that matches `path` (relative, with `/`).
+
+    The result is empty if no rule does.
+    """
     for rule in mirror.documents:
         if path_matcher(rule.match)(path):
             return rule.settings.get(target_type, {})
@@ -375,16 +384,21 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """Return the name for a mirror of `folder`: its basename in lower case, with `-` in place of
-    other characters, and no `-` at either end."""
+    """Return a name for a mirror of `folder`: its basename in lower case, with other characters replaced by
+    `-`.
+
+    The name neither begins nor ends with `-`.
+    """
     # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:MAX_NAME_LENGTH].rstrip("-") or "folder"
 
 
 def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
-    """Return a name for the mirror of `folder`, which may be one of `mirrors` already. It ends in a number if
-    the basename has letters that a name can't have, and without them another mirror has that name.
+    """Return a name for the mirror of `folder`, which may already be one of `mirrors`.
+
+    The name ends in a number if the basename has letters that aren't allowed in a name and another mirror
+    already has the name without them.
     """
     real = os.path.realpath(folder)
     name, number = folder_name(folder), 1
@@ -397,7 +411,7 @@ def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
 
 
 def folder_config(folder: Path) -> Config:
-    """Return the config for `--folder DIR`: one mirror of `folder` in the built-in knowledge base."""
+    """Return the config for `--folder DIR`: one mirror that keeps `folder` in the built-in knowledge base."""
     # Not with the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
     absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))
@@ -405,8 +419,9 @@ def folder_config(folder: Path) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a block. `hint` is its type without None, `default` is MISSING if there is no
-    plain default.
+    """A field of a block.
+
+    `hint` is its type without None. `default` is MISSING if there is no plain default.
     """
 
     hint: Any
@@ -417,7 +432,7 @@ class Field:
 
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
-    """Return the settings of `block` by their names, in the order of the model."""
+    """Return the settings of `block` by name, in the order of the model."""
     # Cached: evaluating the hints is slow, and reading a config needs them often.
     hints = get_type_hints(block, include_extras=True)
     marked = [(field, *bare(hints[field.name])) for field in fields(block)]

@@ -1,4 +1,4 @@
-"""Finds the config, the state, the folders of earlier runs, and network file systems."""
+"""Finds the config, the state and the folders of earlier runs, and detects network file systems."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kbsync.permissions import make_private_folder, replace_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
-    """Return the type of the network file system of `path`, which need not exist; None for others.
+    """Return the type of the network file system that `path` is on. `path` need not exist.
 
-    Also None if there is no mountinfo (proc(5)).
+    Return None for other file systems, and if there is no mountinfo (proc(5)).
     """
     try:
         mounted = mounts(mountinfo)
@@ -42,16 +42,17 @@ _FOLDER_NOTE = "folder"
 
 
 class KnownFolder(NamedTuple):
-    """A folder mirrored earlier with `--folder`: its real path and its state directory."""
+    """A folder that was mirrored earlier with `--folder`: its real path and its state directory."""
 
     folder: Path
     state_dir: Path
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
-    """Return the home directory: `$HOME`, otherwise that of the user; None if there is none.
+    """Return the home directory: `$HOME`, otherwise the one in the user database, or None if there is none.
 
-    A relative `$HOME` is ignored: the config of the working directory must not decide where keys are sent.
+    A relative `$HOME` is ignored, because a config in the working directory must not decide where keys are
+    sent.
     """
     named = environ.get("HOME", "")
     if not named.startswith("/"):
@@ -64,7 +65,7 @@ def home(environ: Mapping[str, str]) -> Path | None:
 
 
 def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
-    """Return an XDG base directory. A relative one is ignored, as the specification requires."""
+    """Return an XDG base directory. A relative path is ignored, as the specification requires."""
     named = environ.get(variable, "")
     if named.startswith("/"):
         return Path(named)
@@ -78,7 +79,7 @@ def _named_config(environ: Mapping[str, str]) -> Path | None:
 
 
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where kbsync searches for a config without `--config`, in order."""
+    """Return the places where kbsync searches for a config without `--config`, in order."""
     # Never search the working directory: the config of a stranger's repository must not decide where our keys
     # are sent.
     if (named := _named_config(environ)) is not None:
@@ -88,11 +89,11 @@ def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the config to use; None if there is none in `config_places`.
+    """Return the config to use, or None if there is none in `config_places`.
 
-    A config named by `--config` or `$KBSYNC_CONFIG` is returned even if it is missing, because no other
-    config may replace it. The system's config is ignored if this user may not read it: it is for the system's
-    service, and must not stop the user's own mirrors.
+    A config named by `--config` or `$KBSYNC_CONFIG` is returned even if the file is missing, because no other
+    config may replace it. The system's config is ignored if this user can't read it: it is for the system's
+    service, and must not get in the way of the user's own mirrors.
     """
     if explicit is not None:
         return explicit
@@ -104,12 +105,12 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
 
 
 def is_unreadable_system_config(path: Path) -> bool:
-    """Return whether the path is the system's config and this user may not read it."""
+    """Return whether the path is that of the system's config and this user can't read it."""
     return path == SYSTEM_CONFIG and os.access(path, os.F_OK) and not os.access(path, os.R_OK)
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """Return `$XDG_STATE_HOME/kbsync`. Raises UsageError if no home directory is known."""
+    """Return `$XDG_STATE_HOME/kbsync`. Raises UsageError if the home directory is unknown."""
     user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
     if user is None:
         raise UsageError("cannot determine your home directory for the state; pass --state-dir DIR")
@@ -123,11 +124,10 @@ def state_dir(
     config: Config | None = None,
     folder: Path | None = None,
 ) -> Path:
-    """Return the absolute path of the state directory, without creating it. Raises UsageError if no home
-    directory is known.
+    """Return the absolute path of the state directory, without creating it.
 
-    `explicit` is `--state-dir`. `folder` is `--folder`, which always has its own state directory under the
-    state home.
+    Raises UsageError if the home directory is unknown. `explicit` is the value of `--state-dir`. `folder` is
+    that of `--folder`, which always has its own state directory under the state home.
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
@@ -155,11 +155,11 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 def check_state_dir(
     path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
-    """Make sure that `path` can hold the state, creating a missing directory with mode 0700.
+    """Make sure that `path` can hold the state, and create the directory with mode 0700 if it is missing.
 
-    Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders`,
-    contains one or is on a network file system; also if it isn't writable. Without `create`, for read-only
-    commands, it checks only the location.
+    Raises UsageError, before creating anything, if the path is inside one of the mirrored `folders`, contains
+    one or is on a network file system, and also if it isn't writable. Without `create`, for read-only
+    commands, only the location is checked.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in folders:
@@ -198,7 +198,7 @@ def check_state_dir(
 
 
 def _is_missing(path: Path) -> bool:
-    """Return whether nothing exists at `path`; False if the user may not know that."""
+    """Return whether nothing exists at `path`, or False if the user lacks the permission to tell."""
     try:
         path.lstat()
     except OSError as error:
@@ -207,7 +207,7 @@ def _is_missing(path: Path) -> bool:
 
 
 def read_only_mount(path: Path) -> Path | None:
-    """Return the mount point of `path`, which need not exist, if it is mounted read-only."""
+    """Return the mount point of `path`, which need not exist, if that file system is mounted read-only."""
     candidates = (path, *path.parents)
     try:
         existing = next(candidate for candidate in candidates if candidate.exists())
@@ -219,12 +219,12 @@ def read_only_mount(path: Path) -> Path | None:
 
 
 def is_inside(inner: Path, outer: Path) -> bool:
-    """Return whether `inner` is `outer` or below it, following symlinks; neither needs to exist."""
+    """Return whether `inner` is `outer` or below it, following symlinks. Neither path needs to exist."""
     return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def is_no_directory(path: Path) -> bool:
-    """Return whether the path is certainly not a directory; False if it cannot be accessed."""
+    """Return whether the path is definitely not a directory. False if it can't be accessed."""
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -232,7 +232,7 @@ def is_no_directory(path: Path) -> bool:
 
 
 def note_folder(state_dir: Path, folder: Path) -> None:
-    """Record in the existing `state_dir` that it belongs to `folder`."""
+    """Record in the existing directory `state_dir` that it belongs to `folder`."""
     content = os.fsencode(os.path.realpath(folder))
     note = state_dir / _FOLDER_NOTE
     with contextlib.suppress(OSError):
@@ -242,7 +242,7 @@ def note_folder(state_dir: Path, folder: Path) -> None:
 
 
 def is_of_folder_option(state_dir: Path, environ: Mapping[str, str]) -> bool:
-    """Return whether this is the state directory of a `--folder` run, under the state home."""
+    """Return whether this is the state directory of a `--folder` run under the state home."""
     with contextlib.suppress(UsageError):  # no home directory is known
         return state_dir.parent == state_home(environ) / _FOLDERS
     return False
@@ -254,7 +254,9 @@ def forget_folder(state_dir: Path) -> None:
 
 
 def known_folders(below: Path) -> list[KnownFolder]:
-    """Return the folders of earlier `--folder` runs with a state under the state home `below`, by path."""
+    """Return the folders of earlier `--folder` runs whose state is under the state home `below`, sorted by
+    path.
+    """
     try:
         entries = list((below / _FOLDERS).iterdir())
     except OSError:
@@ -272,7 +274,7 @@ def _read_note(state_dir: Path) -> KnownFolder | None:
 
 
 def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
-    """Return the innermost known folder that contains `directory`; None if none does."""
+    """Return the innermost known folder that contains `directory`, or None if there is none."""
     real = Path(os.path.realpath(directory))
     candidates = [folder for folder in known_folders(below) if real.is_relative_to(folder.folder)]
     return max(candidates, key=lambda folder: len(folder.folder.parts), default=None)

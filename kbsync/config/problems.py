@@ -1,4 +1,4 @@
-"""The problems of a config file, each with file, line and key."""
+"""The problems of a config file, each with its file, line and key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_SHOWN_LENGTH = 60
 
 
 def shorten(text: str, longest: int = _MAX_SHOWN_LENGTH) -> str:
-    """Return `text`, printable and shortened, for one line of a terminal."""
+    """Return `text` made printable and short enough for one line of a terminal."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -23,19 +23,21 @@ def shorten(text: str, longest: int = _MAX_SHOWN_LENGTH) -> str:
 
 
 def format_path(path: Path) -> str:
-    """Return `path` in full, for one line of a terminal."""
+    """Return `path` in full, made printable for one line of a terminal."""
     return shorten(str(path), 10_000)
 
 
 def key_of(loc: Loc) -> str:
-    """Return `loc` as users write it: `mirrors[0].settle`; empty for the whole file."""
+    """Return `loc` as users would write it, such as `mirrors[0].settle`, or "" for the whole file."""
     parts = (f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" for step in loc)
     return "".join(parts).removeprefix(".")
 
 
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | None:
-    """Return the known word most similar to `word`, or None. `alike`: the minimum similarity, where 1.0 means
-    equal."""
+    """Return the known word that is most similar to `word`, or None.
+
+    `alike`: the minimum similarity; 1.0 means equal.
+    """
     import difflib  # imported late: needed only after a mistake
 
     plain = word[:_MAX_SHOWN_LENGTH].lower().replace("-", "_")
@@ -44,7 +46,9 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | Non
 
 
 def with_known(fault: str, word: str, known: Iterable[str], label: str = "allowed") -> str:
-    """Return a message about an unknown word: the fault, the nearest known word, if any, and all of them."""
+    """Return a message about an unknown word: what is wrong, the most similar known word, if any, and all of
+    them.
+    """
     words = list(known)
     close = nearest(word, words)
     start = f"{fault}; {label}" if close is None else f"{fault}; did you mean {close}? {label.capitalize()}"
@@ -53,8 +57,9 @@ def with_known(fault: str, word: str, known: Iterable[str], label: str = "allowe
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem to fix. `line` is 1-based, None for the whole file; `key` is empty if the problem concerns
-    no key.
+    """One problem to fix.
+
+    `line` is counted from 1, or None for the whole file. `key` is empty if the problem isn't about a key.
     """
 
     file: Path
@@ -77,8 +82,10 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A conflict between settings that are each valid, reported at `loc`. `rests_on`: the other settings
-    involved."""
+    """A conflict between settings that are valid individually, reported at `loc`.
+
+    `rests_on`: the other settings involved.
+    """
 
     loc: Loc
     message: str

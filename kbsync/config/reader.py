@@ -1,8 +1,8 @@
-"""Reads a config file: from YAML to a `Config`, or to all problems at once.
+"""Reads a config file and turns its YAML into a `Config`, or reports all its problems at once.
 
-The file becomes a `Draft`. One walk over the model reads it, including values from the environment and secret
-files, and `checks` compares settings with each other. An invalid value becomes None, which can't come from a
-file, so the rest can still be checked, and all problems are reported at once.
+The file becomes a `Draft`. A single walk over the model reads the settings, including values from the
+environment and secret files, and `checks` compares settings with each other. An invalid value becomes None,
+which can't come from a file, so that the rest can still be checked.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class Draft:
             self.refuse(loc, message)
 
     def line(self, loc: Loc) -> int | None:
-        """Return the line of the value at `loc`, or of the block where it should be."""
+        """Return the line of the value at `loc`, or of the block where the value should be."""
         while loc and loc not in self._lines:
             loc = loc[:-1]
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """Report problems with the value at `new` as problems at `old`, because it was derived from that
-        value.
+        """Report problems with the value at `new` as problems at `old`, because that is the value it was
+        derived from.
         """
         self._lines[new] = self._lines[old]
         self._sources[new] = old
@@ -95,12 +95,12 @@ class Draft:
         self._refused.add(loc)
 
     def withdraw(self, loc: Loc) -> None:
-        """Drop the problems with the value at `loc`, because another value replaces it."""
+        """Drop the problems with the value at `loc`, because it is being replaced."""
         self._refused.discard(loc)
         self._problems = {problem: None for problem in self._problems if problem.key != key_of(loc)}
 
     def note_conflict(self, conflict: Conflict) -> None:
-        """Record a conflict, unless one of its values was already refused."""
+        """Record a conflict, unless one of the values involved was already refused."""
         # A placeholder has replaced a refused value, so the user couldn't fix a problem with it.
         for loc in (conflict.loc, *conflict.rests_on):
             if any(loc[: len(bad)] == bad or bad[: len(loc)] == loc for bad in self._refused):
@@ -127,8 +127,9 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
-    """Return `text` with each `${NAME}` replaced and `$${` as `${`. Raises `RefusedValue` for invalid
-    references.
+    """Return `text` with each `${NAME}` replaced by its value, and `$${` by `${`.
+
+    Raises `RefusedValue` for invalid references.
     """
 
     # In one pass: values aren't substituted again, because a secret may contain `${`.
@@ -152,13 +153,13 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PathBase:
-    """Where paths in a config start: at the config's directory, or at the home directory for `~`."""
+    """What paths in a config are relative to: the config's directory, or the home directory for `~`."""
 
     base: Path
     home: Path | None
 
     def absolute(self, text: str) -> Path:
-        """Return `text` as an absolute path, symlinks kept.
+        """Return `text` as an absolute path, with symlinks kept.
 
         Raises `RefusedValue` if the home directory is unknown.
         """
@@ -175,7 +176,7 @@ class PathBase:
 
 
 def read_secret(value: Value, where: PathBase) -> str:
-    """Return the text of the file `value`, without one final newline. Raises `RefusedValue`."""
+    """Return the text of the file named by `value`, without a final newline. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that contains the value")
     path = where.absolute(value)
@@ -204,7 +205,7 @@ def read_secret(value: Value, where: PathBase) -> str:
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
-    """Return the message for the unknown key at `loc`: where it may belong, and the known keys."""
+    """Return the message for the unknown key at `loc`: where the key may belong, and the known keys."""
     words, key = tuple(known), str(loc[-1])
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     kinds = [name for _, block in homes for name, known_block in TARGETS.items() if known_block is block]
@@ -229,7 +230,7 @@ _LIST = "a list, with each item on its own line after `- `, or with all items in
 
 
 class _Reader:
-    """Reads valid values. Returns None for others, after reporting them."""
+    """Reads the valid values. An invalid one is reported and read as None."""
 
     def __init__(self, draft: Draft, environ: Mapping[str, str], where: PathBase, needs: Needs) -> None:
         self._draft, self._environ, self._where = draft, environ, where
@@ -238,7 +239,9 @@ class _Reader:
         self._unnamed = None if needs.bases else itertools.count()
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
-        """Return a `block` made of `value` and placeholders; None if they do not suffice."""
+        """Return a `block` made from `value`, with placeholders where allowed, or None if too much is
+        missing.
+        """
         arguments: dict[str, Any] = dict(_STAND_INS.get(block, {}))
         if isinstance(value, dict):
             arguments |= self._settings(value, block, loc)
@@ -294,7 +297,7 @@ class _Reader:
         return value
 
     def _substitute(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
-        """Return `value` with its references substituted; None if the environment lacks one."""
+        """Return `value` with its references replaced, or None if the environment lacks one of them."""
         # Never twice: a substituted value may contain `${`.
         if type(value) is not str or "${" not in value:
             return value
@@ -304,7 +307,7 @@ class _Reader:
             return self._replace_missing(loc, reason, is_secret=is_secret)
 
     def _check_references(self, value: Value, loc: Loc) -> None:
-        """Refuse invalid references in a value that is not read, so that all problems appear at once."""
+        """Refuse invalid references in a value that isn't used, so that all problems are reported at once."""
         if isinstance(value, dict | list):
             for step, item in value.items() if isinstance(value, dict) else enumerate(value):
                 self._check_references(item, (*loc, step))
@@ -312,8 +315,10 @@ class _Reader:
             self._substitute(value, loc)
 
     def _replace_missing(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
-        """Return the placeholder for an unavailable value, which is refused unless it is a secret not needed
-        yet."""
+        """Return the placeholder for an unavailable value.
+
+        The value is refused unless it is a secret that isn't needed yet.
+        """
         if is_secret and not self._needs_secrets:
             return Absent(self._draft.problem(loc, str(reason)))
         self._draft.refuse(loc, str(reason))
@@ -402,7 +407,9 @@ class _Reader:
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
-        """Refuse a value of the wrong type without quoting it: it may be a secret in place of a block."""
+        """Refuse a value of the wrong type without quoting it, because someone may have put a secret in place
+        of a block.
+        """
         self._check_references(value, loc)
         form = "text" if isinstance(value, str) else format_value(value)
         self._draft.refuse(loc, f"{form} is not valid; allowed: {allowed}")
@@ -415,15 +422,18 @@ ALL = Needs()
 
 
 def load(path: Path, environ: Mapping[str, str], needs: Needs = ALL) -> Config:
-    """Return the config in `path`, with references substituted from `environ`. Raises ConfigError, which
-    lists all problems.
+    """Return the config at `path`, with references replaced by values from `environ`.
+
+    Raises ConfigError, which lists all problems.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     return load_content(file, read_content(file), environ, needs)
 
 
 def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: Needs = ALL) -> Config:
-    """Read a config like `load`, but from `content`, which may not be in `file` (an absolute path) yet."""
+    """Read a config like `load`, but from `content`, which may not have been written to `file` (an absolute
+    path) yet.
+    """
     try:
         tree = read_yaml(_decode(content))
     except UnreadableConfig as error:
@@ -454,8 +464,8 @@ def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: 
 
 
 def load_changed(config: Config, environ: Mapping[str, str]) -> Config:
-    """Return the config now in the file that `config` was read from; the same object if the file has not
-    changed.
+    """Return the current config in the file that `config` was read from, or `config` itself if the file
+    hasn't changed.
 
     A pipe, as in `--config <(…)`, can be read only once. Raises ConfigError.
     """
@@ -494,7 +504,7 @@ def _decode(content: bytes) -> str:
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:
-    """Return `config` with the named mirrors from `fresh`, if they differ only in secrets."""
+    """Return `config` with the named mirrors taken from `fresh`, as far as they differ only in secrets."""
     read = {mirror.name: mirror for mirror in fresh.mirrors if mirror.name in names}
     mirrors = []
     for mirror in config.mirrors:

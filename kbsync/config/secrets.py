@@ -1,4 +1,4 @@
-"""The secrets of a config: their sources (`${ENV}`, `*_file`), and how they stay hidden."""
+"""The secrets of a config: where they come from (`${ENV}`, `*_file`), and how they stay hidden."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from kbsync.errors import UsageError
 
 
 class Secret:
-    """A key, a token, or a URL that contains one. Printing, formatting or logging it shows `***`.
+    """A key, a token, or a URL that contains one. Printing, formatting or logging it shows `***`; only
+    `reveal` returns it.
 
-    Only `reveal` returns it. `absent`: why the text is missing, in a config read without its secrets.
+    `absent`: why the text is missing, if the config was read without its secrets.
     """
 
     __slots__ = ("_text", "absent")
@@ -23,8 +24,10 @@ class Secret:
         self.absent = absent
 
     def reveal(self) -> str:
-        """Return the secret's text for the request that needs it, never for a message. Raises `UsageError` if
-        it is missing."""
+        """Return the secret's text, for the request that needs it and never for a message.
+
+        Raises `UsageError` if the text is missing.
+        """
         if self.absent:
             raise UsageError(self.absent)
         return self._text
@@ -53,7 +56,7 @@ class Secret:
 
 @dataclass(frozen=True, eq=False)
 class Confidential(ValueKind):
-    """A text held as a `Secret`. The key with `_file` appended reads the text from a file instead."""
+    """Text held as a `Secret`. The same key with `_file` appended reads the text from a file instead."""
 
     pattern: str = ""
     allowed: str = ""

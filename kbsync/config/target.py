@@ -1,4 +1,4 @@
-"""The config block of a target: keys common to all types, and keys that only service-backed types have."""
+"""The config block of a target: the keys that all types share, and those of service-backed types only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ IN_THE_CLEAR = (
 
 
 class BaseUrl(ValueKind):
-    """The URL before an API's paths: http or https, host, optionally a port and a path."""
+    """The part of a URL before an API's paths: http or https, a host, and optionally a port and a path."""
 
     form: ClassVar = {"pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
@@ -78,7 +78,7 @@ def _parts(url: str) -> SplitResult:
 
 
 def canonical(url: str) -> str:
-    """Return `url` in canonical form: lower-case scheme and host, no default port, no slash at the end."""
+    """Return `url` in canonical form: lower-case scheme and host, no default port, and no trailing slash."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -87,7 +87,7 @@ def canonical(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Return whether others can read requests to `url`: it isn't https, and its host is outside the private
+    """Return whether others can read requests to `url`: it isn't https, and the host is outside the private
     network.
     """
     parts = urlsplit(url)
@@ -104,7 +104,7 @@ def is_in_the_clear(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or address (without brackets) means this machine on every host."""
+    """Return whether a host name or address (without brackets) refers to the local machine, on any host."""
     import ipaddress
 
     if host == "localhost" or host.endswith(".localhost"):
@@ -141,7 +141,7 @@ KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 def chat_model(answers: str, otherwise: str) -> Text:
     """Return the `chat_model` key for services with chat completions.
 
-    `answers`: the model's task; `otherwise`: the effect of "".
+    `answers`: what the model is used for. `otherwise`: the effect of "".
     """
     return Text(
         f'the model that {answers}; `""`: {otherwise}',
@@ -199,7 +199,7 @@ class VectorizationConfig:
 
 
 class TargetConfig(ABC):
-    """The base class of target configs; each folder in `kbsync/targets/` has one."""
+    """The base class of target configs. Each folder in `kbsync/targets/` defines one."""
 
     __slots__ = ()
 
@@ -235,41 +235,45 @@ class TargetConfig(ABC):
 
     @abstractmethod
     def open(self, context: TargetContext) -> Target:
-        """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
+        """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it can't be
         opened.
 
-        Heavy packages are imported only here: every command reads configs, but few open a target.
+        Heavy packages are imported only here, because every command reads configs, but few open a target.
         """
 
     def open_for_plan(self, context: TargetContext) -> Target:
-        """Open the target read-only; if it does not exist yet, return an empty one that creates nothing."""
+        """Open the target read-only.
+
+        If the target doesn't exist yet, return an empty one, without creating anything.
+        """
         return self.open(context)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
         """Return how many passages of the base in this folder have a vector from the better model, and how
-        many there are.
+        many passages there are.
 
-        None if kbsync computes none.
+        Return None if kbsync doesn't compute such vectors.
         """
         return None
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between settings that are each valid; the block is at `loc`."""
+        """Yield conflicts between settings that are valid individually. The block is at `loc`."""
         yield from ()
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield conflicts in the settings of a rule for the documents that `match`, each as a key and a
-        sentence."""
+        """Yield the conflicts in a rule's settings for the documents that `match`, each as a key and a
+        sentence.
+        """
         yield from ()
 
     def folder(self, state_dir: Path, mirror: str) -> Path | None:
-        """Return the folder of the knowledge base on this machine; None for a service's base."""
+        """Return the folder of the knowledge base on this machine, or None if the base is at a service."""
         return None
 
     @property
     def services(self) -> Sequence[ServiceAddress]:
-        """Return the services that a search of this target calls."""
+        """Return the services that a search of this target uses."""
         return ()
 
 
@@ -309,7 +313,7 @@ class RemoteTargetConfig(TargetConfig):
 
     @property
     def base_id(self) -> str:
-        """The id of the knowledge base; "" if the service has a single one."""
+        """The id of the knowledge base, or "" if the service has only one."""
         return getattr(self, self.id_setting) if self.id_setting else ""
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
@@ -318,7 +322,7 @@ class RemoteTargetConfig(TargetConfig):
         return (self.type, canonical(self.base_url), *base_id)
 
     def open(self, context: TargetContext) -> Target:
-        """Open the knowledge base at the service, without sending a request yet."""
+        """Open the knowledge base at the service. This doesn't send a request yet."""
         from kbsync.targets.registry import open_at_service
 
         return open_at_service(self, context)
@@ -329,7 +333,7 @@ class RemoteTargetConfig(TargetConfig):
         return (ServiceAddress(self.base_url, self.ca_file, self.proxy),)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts; a type that overrides this must yield these as well."""
+        """Yield conflicts between settings. A type that overrides this must yield these conflicts as well."""
         from kbsync.core.names import Naming  # imported late: few configs need it
 
         if is_in_the_clear(self.base_url):
@@ -352,7 +356,7 @@ class RemoteTargetConfig(TargetConfig):
 
 
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
-    """Yield problems with the certificates that the block at `loc` names."""
+    """Yield problems with the certificates that the block at `loc` refers to."""
     if ca_file is None:
         return
     try:
@@ -370,7 +374,7 @@ CALLBACK_PATH = "/callback/"
 
 
 def callback_url(mirror: MirrorConfig) -> str | None:
-    """Return the URL that the mirror's service should call; None if callbacks are off.
+    """Return the URL that the mirror's service should call, or None if callbacks are off.
 
     The URL is a secret.
     """
@@ -388,6 +392,6 @@ def callback_url(mirror: MirrorConfig) -> str | None:
 
 
 def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
-    """Return the secret after `CALLBACK_PATH` for each mirror with callbacks."""
+    """Return, for each mirror with callbacks, the secret that follows `CALLBACK_PATH` in its URL."""
     urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
     return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}

@@ -103,7 +103,7 @@ def commented_config(
 
 
 def _describe_key(block: type, key: str, setting: str, indent: str) -> str:
-    """Return the line `setting` below the description of its key, and a blank line."""
+    """Return the description of a key, the line `setting` below it, and a blank line."""
     mark = settings_of(block)[key].mark
     sentence = mark.plain[0].upper() + mark.plain[1:]
     about = textwrap.wrap(sentence, 98 - len(indent), break_on_hyphens=False)
@@ -111,7 +111,7 @@ def _describe_key(block: type, key: str, setting: str, indent: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return `text` as a quoted YAML string. Raises `UsageError` like `escaped`."""
+    """Return `text` as a quoted YAML string. Raises the same `UsageError` as `escaped`."""
     return as_yaml(escaped(text))
 
 
@@ -128,7 +128,7 @@ def escaped(text: str) -> str:
 
 
 def as_yaml(value: Value) -> str:
-    """Return a text, list or block on one line, which is also JSON if its texts are printable."""
+    """Return a text, list or block on one line. If its texts are printable, the line is also valid JSON."""
     # YAML reads JSON, except for characters that JSON doesn't escape although they aren't printable.
     text = json.dumps(value, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08X}" for letter in text)
@@ -140,18 +140,18 @@ _INDENT, _COMMENT = " " * 6, 38
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """The source of a key: an environment variable or a file, never the config itself."""
+    """Where a key comes from: an environment variable or a file, but never the config itself."""
 
     env: str = ""
     file: str = ""
 
     def line(self, key: str) -> str:
-        """Return the setting `key`, as a line of the config."""
+        """Return the setting `key` as a line of the config."""
         return f"{key}_file: {quoted(self.file)}" if self.file else f"{key}: ${{{self.env}}}"
 
 
 def base_key(target: str) -> str | None:
-    """Return the key for the id of a knowledge base; None for a type without one."""
+    """Return the config key for the id of a knowledge base, or None if the target type has none."""
     named = (
         name for name, setting in settings_of(TARGETS[target]).items() if isinstance(setting.mark, BaseId)
     )
@@ -159,12 +159,12 @@ def base_key(target: str) -> str | None:
 
 
 def has_address(target: str) -> bool:
-    """Return whether the URL of its service can be set."""
+    """Return whether the URL of this type's service can be set."""
     return "base_url" in settings_of(TARGETS[target])
 
 
 def secret_key(target: str) -> str | None:
-    """Return the required secret: the key of a service, the dsn of a database."""
+    """Return the setting for the required secret: a service's key or a database's `dsn`."""
     required = ((name, kind) for name, setting, kind in _settings(target) if setting.is_required)
     return next((name for name, kind in required if isinstance(kind, Confidential)), None)
 
@@ -176,18 +176,25 @@ def secret_variable(target: str) -> str:
 
 
 def default_key(target: str) -> KeySource | None:
-    """Return the source from which `--folder` reads the required secret; None for a type without one."""
+    """Return the source from which `--folder` reads the required secret, or None if the target type has
+    none.
+    """
     return None if secret_key(target) is None else KeySource(env=secret_variable(target))
 
 
 def required_keys(target: str) -> dict[str, str]:
-    """Return the required keys of a target of this type, except its secret, each with its description."""
+    """Return the required keys of a target of this type, each with its description.
+
+    The secret isn't included.
+    """
     required = {name: kind.plain for name, setting, kind in _settings(target) if setting.is_required}
     return {name: about for name, about in required.items() if name != secret_key(target)}
 
 
 def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) -> list[str]:
-    """Return the block's lines below `target:`: the set keys, then the others with their defaults."""
+    """Return the lines of the block below `target:`, first the keys that are set, then the others with their
+    defaults.
+    """
     secret = secret_key(target)
     set_now = [f"type: {target}", *([key.line(secret)] if key and secret else [])]
     set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]
@@ -203,7 +210,7 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
-    """Yield the keys with single values; the docs describe the blocks."""
+    """Yield the keys with single values. Only the docs describe the blocks."""
     for name, setting in settings_of(TARGETS[target]).items():
         if isinstance(setting.mark, ValueKind) and name != "type":
             yield name, setting, setting.mark

@@ -1,6 +1,6 @@
-"""Reads YAML text as plain values, each with its line.
+"""Reads YAML text as plain values, each with its line number.
 
-It reads plain scalars as in YAML 1.2 (`on`, `no` and dates are strings), as editors do. Anchors, aliases and
+Plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings), as editors do. Anchors, aliases and
 merges (`<<`) work; documents that would grow too large are refused.
 """
 
@@ -25,8 +25,10 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(slots=True)
 class Tree:
-    """A parsed document: `value` is the document; `refused` are unusable values and `notes` other problems,
-    by line."""
+    """A parsed document.
+
+    `value`: the document itself. `refused`: the unusable values. `notes`: other problems, by line.
+    """
 
     value: Value = None
     lines: dict[Loc, int] = field(default_factory=dict)
@@ -35,7 +37,7 @@ class Tree:
 
 
 class UnreadableConfig(ValueError):
-    """The text is not usable YAML. `line` is 1-based, None for the whole file."""
+    """The text isn't usable YAML. `line` is counted from 1, or None for the whole file."""
 
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)
@@ -61,8 +63,9 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(text: str) -> Tree:
-    """Parse `text` and return its tree. Raises `UnreadableConfig` if it has none; other problems are recorded
-    in the tree.
+    """Parse `text` and return its tree.
+
+    Raises `UnreadableConfig` if there is none. Other problems are recorded in the tree.
     """
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)
@@ -140,7 +143,7 @@ def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> st
 
 
 class _TreeBuilder:
-    """Builds the tree, and counts its values so that aliases of aliases can't grow without bound."""
+    """Builds the tree, counting its values so that aliases of aliases can't make it grow without bound."""
 
     def __init__(self) -> None:
         self.tree = Tree()
@@ -207,7 +210,7 @@ class _TreeBuilder:
     def _merged(
         self, child: yaml.Node, loc: Loc, depth: int = 0
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """Yield the entries that `<<: child` merges in, nearer ones first."""
+        """Yield the entries that `<<: child` merges in. Those that take precedence come first."""
         self._count += 1
         if depth > _MAX_DEPTH or self._count > _MAX_VALUES:
             raise UnreadableConfig(child.start_mark.line + 1, "`<<` merges too much")
