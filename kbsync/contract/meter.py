@@ -1,4 +1,4 @@
-"""Counts the requests to a target. Each count takes a few additions and no I/O.
+"""Counts the requests to a target. Counting takes only a few additions and no I/O.
 
 `server/metrics` exports the counts as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
 (histogram) and `kbsync_uploaded_bytes_total`.
@@ -17,7 +17,7 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 6
 
 
 class Outcome(enum.StrEnum):
-    """How a request ended; the value is the label in the metrics."""
+    """How a request ended. The value is the label used in the metrics."""
 
     OK = "ok"
     UNAVAILABLE = "unavailable"
@@ -27,8 +27,9 @@ class Outcome(enum.StrEnum):
 
 
 class Histogram:
-    """A histogram of durations, in buckets with inclusive upper `bounds` in seconds; the last bucket has no
-    bound.
+    """A histogram of durations.
+
+    The buckets have inclusive upper `bounds` in seconds, except for the last one, which has none.
     """
 
     def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
@@ -43,7 +44,7 @@ class Histogram:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """The cumulative counts: the number of durations up to each bound, then the total."""
+        """The cumulative counts: the number of durations up to each bound, followed by the total number."""
         return tuple(accumulate(self._counts))
 
     def add(self, other: Histogram) -> None:
@@ -53,9 +54,9 @@ class Histogram:
 
 
 class Meter:
-    """Counts requests by operation and outcome, and their durations.
+    """Counts requests by operation and outcome, and measures their durations.
 
-    `sent_bytes`: bytes of documents sent, including failed requests.
+    `sent_bytes`: the number of document bytes sent, including those of failed requests.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class Meter:
         self.sent_bytes = 0
 
     def answered(self, op: str, outcome: Outcome, seconds: float, sent_bytes: int = 0) -> None:
-        """Count a finished request. `seconds`: its duration."""
+        """Count a finished request that took `seconds`."""
         self.requests[(op, str(outcome))] += 1
         self.times.setdefault(op, Histogram()).observe(seconds)
         self.sent_bytes += sent_bytes

@@ -1,8 +1,7 @@
-"""Parses the syntax of a question:
+"""Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
 
-`"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`. Everything else is text: an unpaired quote,
-a hyphen or an apostrophe within a word, a number with a minus, a key without a value. Runs in time linear in
-the length of the question.
+Everything else is plain text: an unpaired quote, a hyphen or an apostrophe within a word, a negative number,
+a filter without a value. Parsing takes time linear in the length of the query.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _WORD = re.compile(r"[^\W_]")
 
 
 class OnlyFiltersError(UsageError):
-    """Raised for a query of nothing but `path:` and `type:` filters."""
+    """The query contains nothing but `path:` and `type:` filters."""
 
 
 def parse_query(query: Query) -> Query:
-    """Return `query` with the operators moved from its text into its fields.
+    """Return `query` with the operators moved from its text to its fields.
 
-    The words of phrases also stay in its text. Raises `UsageError` if the operators leave no word to search
-    for: `OnlyFiltersError` if it has only filters.
+    The words of phrases stay in the text as well. Raises `UsageError` if the operators leave no words to
+    search for: `OnlyFiltersError` if there are only filters.
     """
     operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)

@@ -1,4 +1,4 @@
-"""Defines queries, hits and extracted texts for searching a target."""
+"""Defines the queries, hits and extracted texts of a search in a target."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kbsync.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search.
+    """A search query.
 
     A document must match all gitignore patterns in `paths`, have one of the extensions in `types` (without
-    dot), contain all `phrases` word for word, and contain no word or phrase in `excluded`. `after` is in
-    epoch seconds.
+    the dot), contain all `phrases` word for word, and contain none of the words and phrases in `excluded`.
+    `after` is in epoch seconds.
     """
 
     text: str
@@ -48,10 +48,10 @@ class Query:
 
 
 def selector(query: Query) -> Callable[[str, float | None], bool]:
-    """Return a predicate for the query's path, types and date: it takes a path and its modification time in
-    epoch seconds.
+    """Return a predicate for the query's paths, types and date.
 
-    Raises `UsageError` if the path isn't a valid pattern.
+    It takes a path and the file's modification time in epoch seconds. Raises `UsageError` if one of the paths
+    isn't a valid pattern.
     """
     tests: list[Callable[[str], bool]] = []
     for path in query.paths:
@@ -72,7 +72,7 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
 
 
 def parse_types(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the extensions in these texts: `md,txt`, `md txt`, `.md` and `*.md` are all accepted."""
+    """Return the extensions listed in these texts. `md,txt`, `md txt`, `.md` and `*.md` are all accepted."""
     parts = chain.from_iterable(map(_SEPARATORS.split, values))
     return tuple(filter(None, (part.removeprefix("*") for part in parts)))
 
@@ -93,8 +93,8 @@ class Image:
 class Passage:
     """A matching piece of a document.
 
-    `page` and `line` count from 1; `sheet` names the sheet that the line is on. `box`: x0, x1, top and bottom
-    on the page, its height and width, in the service's unit; None: unknown.
+    `page` and `line` are counted from 1. `sheet` is the name of the sheet that the line is on. `box`: x0, x1,
+    top and bottom on the page, then the page's height and width, in the service's unit, or None if unknown.
     """
 
     text: str
@@ -109,10 +109,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The owner of a document, in a base that several hosts share; `mirror` and `folder` as in its config.
+    """The owner of a document, in a base that several hosts share.
 
-    `as_of`: the last time that host changed something or began a pass, in epoch seconds. `base`: the base's
-    id, to recognize a document that two searches return.
+    `mirror` and `folder` are those in the owner's config. `as_of`: when that host last changed something or
+    began a pass, in epoch seconds. `base`: the base's id, to recognize a document that two searches return.
     """
 
     base: str
@@ -130,9 +130,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class MatchedWord:
-    """A word of a question that a document contains, and its contribution to `Reasons.words`.
+    """A query word that a document contains, and its contribution to `Reasons.words`.
 
-    `written`: its form in the document, if that differs: without a typo, with a different ending, in the
+    `written`: its form in the document, if different: without a typo, with a different ending, or in the
     other Chinese script.
     """
 
@@ -171,7 +171,7 @@ class Reasons:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A matching document, its best passage first. `path` is None if only the state has it."""
+    """A matching document, with its best passage first. `path` is None if only the state knows the path."""
 
     remote_id: str
     score: float
@@ -189,11 +189,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class UnknownWords:
-    """The words of a question that no document contains.
+    """The query words that no document contains.
 
-    `instead`: for each of them, a similar word that the search also tried, or "". `are_all`: no document has
-    any word of the question, so the hits only have a similar meaning, or words of its `translation`. `codes`:
-    those that are numbers, dates, identifiers or other codes; a document may have their parts.
+    `instead`: for each of them, a similar word that was searched for as well, or "". `are_all`: no document
+    contains any word of the query, so the hits are only similar in meaning or contain words of its
+    `translation`. `codes`: the missing words that are numbers, dates, identifiers or other codes; documents
+    may contain parts of them.
     """
 
     instead: Mapping[str, str]
@@ -204,16 +205,15 @@ class UnknownWords:
 
 @runtime_checkable
 class SupportsUnknownWords(Protocol):
-    """Finds out which words of a question no document contains."""
+    """Finds out which words of a query no document contains."""
 
     async def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the words of the query that no document contains, ignoring its filters. Raises
-        `TargetError`."""
+        """Return the query's words that no document contains, ignoring the filters. Raises `TargetError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The number of chunks of a document, and its extracted text."""
+    """A document's extracted text, and its number of chunks."""
 
     chunks: int
     text: str

@@ -1,4 +1,4 @@
-"""Defines the interface through which the engine stores documents at a target."""
+"""Defines the interface through which the engine stores documents in a target."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from kbsync.errors import TargetError
 
 
 class Body(Protocol):
-    """The bytes of one document. Each call to `open` returns the hashed bytes from the start (promise 8)."""
+    """The bytes of a single document.
+
+    Each call to `open` returns the bytes that were hashed, from the start (promise 8).
+    """
 
     @property
     def size(self) -> int:
         """The length in bytes."""
 
     def open(self) -> BinaryIO:
-        """Return a new binary stream at position 0; the caller closes it."""
+        """Return a new binary stream, positioned at the start. The caller closes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A document to put. `upload_id` is stable across retries and unique within a state file.
+    """A document to put.
 
-    `replaces`: the remote id of the version that it replaces, for targets that update in place or accept each
-    text only once. `is_retry`: the target refused the document before. A target that sends several documents
-    in a request sends this one alone, so that no other document can be the cause.
+    `upload_id` stays the same across retries, and is unique within a state file. `replaces`: the remote id of
+    the version that it replaces, for targets that update in place or accept each text only once. `is_retry`:
+    the target refused the document before. A target that sends several documents in a request sends this one
+    alone, so that it can't cause other documents to fail.
     """
 
     upload_id: int
@@ -51,11 +55,10 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The outcome of storing a document. `ready`: it is already searchable. `replaced`: `replaces` no longer
-    exists.
+    """The outcome of storing a document.
 
-    `name`: the name that the target gave the document, if it differs from the sent one. `created`: as in
-    `Listed`.
+    `ready`: whether it is already searchable. `replaced`: whether the document `replaces` is gone. `name`:
+    the name that the target gave the document, if it differs from the one sent. `created`: as in `Listed`.
     """
 
     remote_id: str
@@ -68,7 +71,7 @@ class Accepted:
 
 
 class DocState(enum.Enum):
-    """The state that a target reports for one of its documents."""
+    """The state that a target reports for a document."""
 
     INDEXING = "indexing"
     READY = "ready"
@@ -99,10 +102,10 @@ class DocStatus:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One row of a target's list. None: the target doesn't return it. `created`: epoch seconds.
+    """One row of a target's list. A field is None if the target doesn't return it.
 
-    Only targets that keep our marker return `path`, `digest`, `upload_id` and `recipe`. `addresses`: possible
-    URLs of the web page that the document was made from.
+    `created`: in epoch seconds. Only targets that keep our marker return `path`, `digest`, `upload_id` and
+    `recipe`. `addresses`: possible URLs of the web page that the document was made from.
     """
 
     remote_id: str
@@ -139,10 +142,10 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class BaseCard:
-    """A knowledge base in a list of the account.
+    """A knowledge base in an account's list. A field is None if the target doesn't return it.
 
-    `size` is in bytes; None: the target doesn't return it. `settings`: the service's settings that it
-    returns, in the form that `kbsync kb` accepts.
+    `size` is in bytes. `settings`: the settings that the service returns, in the form that `kbsync kb`
+    accepts.
     """
 
     id: str
@@ -157,7 +160,7 @@ class BaseCard:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The account's space in bytes, and in words if the service counts them (otherwise None)."""
+    """The account's space in bytes, and also in words (otherwise None) if the service counts them."""
 
     used: int
     total: int
@@ -167,7 +170,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Limits(Waiting, Formats):
-    """A target's limits, how long to wait for its work, and other properties that the engine needs.
+    """A target's limits, how long to wait for its work, and other properties that the engine needs to know.
 
     docs/promises.md describes the numbered promises.
     """
@@ -223,10 +226,10 @@ DeleteOutcome = TargetError | None
 
 
 class Target(ABC):
-    """A knowledge base that can store documents. Calls raise `TargetError` if they fail as a whole.
+    """A knowledge base that can store documents. Calls that fail as a whole raise `TargetError`.
 
-    Every target implements the abstract members. The others have a default for targets without that feature.
-    Optional abilities are Protocols, below.
+    Every target implements the abstract members. The other members have a default, for targets without that
+    feature. Optional abilities are Protocols, defined below.
     """
 
     updates_in_place: bool = False
@@ -243,12 +246,12 @@ class Target(ABC):
 
     @property
     def note(self) -> str:
-        """A remark for the user that isn't a problem; "" if there is none."""
+        """A remark for the user about something that isn't a problem, or "" if there is none."""
         return ""
 
     @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return a short hash of everything, except the bytes, that determines how `path` is indexed.
+        """Return a short hash of everything except the bytes that determines how `path` is indexed.
 
         This does no I/O.
         """
@@ -259,7 +262,7 @@ class Target(ABC):
 
     @abstractmethod
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document; return outcomes in the same order.
+        """Store each document, and return the outcomes in the same order.
 
         An old version stays searchable until the new one is.
         """
@@ -285,26 +288,28 @@ class Target(ABC):
         """Close connections, processes and files."""
 
     async def leave(self) -> None:  # noqa: B027 (most targets store nothing else)
-        """Delete everything else that the base stores about a mirror that has ended, after its documents are
+        """Delete whatever else the base stores about a mirror that has ended, after its documents have been
         deleted.
         """
 
     @property
     def revision(self) -> int | None:
-        """The base's revision after the last change by this process (see `Base`); None if the base doesn't
+        """The base's revision after this process's last change (see `Base`), or None if the base doesn't
         count changes.
         """
         return None
 
     @property
     def reads_scans(self) -> bool:
-        """Whether the target can recognize the text of scanned pages; this depends on the installed
-        packages."""
+        """Whether the target can recognize the text of scanned pages, which depends on the installed
+        packages.
+        """
         return False
 
     async def partly_read(self) -> Sequence[str]:
-        """Return the remote ids of documents stored without scanned pages that the target can now
-        recognize."""
+        """Return the remote ids of documents that were stored without their scanned pages, which the target
+        can recognize by now.
+        """
         return ()
 
     @property
@@ -314,8 +319,8 @@ class Target(ABC):
 
     @property
     def reach(self) -> Hashable:
-        """A value that two targets share only if their searches return the same results, so one search covers
-        both.
+        """A value that two targets share only if their searches return the same results, so that one search
+        covers both.
 
         If searches can return other mirrors' documents, each hit has an `Origin`.
         """
@@ -323,7 +328,7 @@ class Target(ABC):
 
     @property
     def owner(self) -> str | None:
-        """The value of `Origin` that identifies this mirror's own documents; None if unknown."""
+        """The `Origin` value that identifies this mirror's own documents, or None if unknown."""
         return None
 
     @property
@@ -332,21 +337,22 @@ class Target(ABC):
         return False
 
     def describe(self, recipe: str) -> str:
-        """Describe the settings that a recipe encodes, by their config keys; return "" for a recipe of
-        another target.
+        """Describe the settings that a recipe encodes, by their config keys.
+
+        Return "" for another target's recipe.
         """
         return ""
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """Return a copy of the target for work that can wait, such as an audit.
 
-        Every request of the copy, including retries, waits for `pace` first. It shares everything with this
-        target, so don't close it separately.
+        Every request of the copy, including retries, first waits for `pace`. The copy shares everything with
+        this target, so don't close it separately.
         """
         return self
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the hits in the same order, with the images that their passages mention, if they are
+        """Return the hits, in the same order, with those images mentioned in their passages that are
         available.
 
         This sends at most one request per document, and never raises `TargetError`.
@@ -355,23 +361,28 @@ class Target(ABC):
 
     @property
     def meter(self) -> Meter | None:
-        """Counts the target's requests since it was opened; None if it sends none."""
+        """The meter that has counted the target's requests since it was opened, or None if the target sends
+        none.
+        """
         return None
 
     @property
     def clock_offset(self) -> float | None:
-        """Seconds by which the service's clock was ahead of ours at its last response; None: unknown."""
+        """The number of seconds by which the service's clock was ahead of ours at its last response, or None
+        if unknown.
+        """
         return None
 
     @property
     def bytes_left(self) -> int | None:
-        """Return the bytes left in the account, without sending a request: the service's last report minus
-        the bytes sent since; None: unknown.
+        """Return the number of bytes left in the account, without sending a request, or None if unknown.
+
+        This is what the service last reported, minus the bytes sent since then.
         """
         return None
 
     async def capacity(self) -> Capacity | None:
-        """Ask the service how much space the account has; None if the service doesn't report it."""
+        """Ask the service how much space the account has. Return None if the service doesn't report it."""
         return None
 
 
@@ -382,13 +393,13 @@ class SupportsFind(Protocol):
     async def find(self, name: str) -> Sequence[Listed]:
         """Return rows, as in `list`, of documents that may have this name.
 
-        The result may be incomplete: only `list` proves that a document doesn't exist.
+        The result may be incomplete. Only `list` can prove that a document doesn't exist.
         """
 
 
 @runtime_checkable
 class SupportsRename(Protocol):
-    """Changes a document's path without reindexing it. Safe to repeat."""
+    """Changes the path of a document without reindexing the document. Safe to repeat."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change a document's path to `path`."""
@@ -401,43 +412,44 @@ class SupportsReembed(Protocol):
     async def reembed(self, remote_id: str) -> None:
         """Ask the target to reindex a document.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if it has no such
-        call.
+        Success only means that the target accepted the request; poll `status` for the outcome. Raises
+        `NotOffered` if the target has no such call.
         """
 
 
 @runtime_checkable
 class SupportsReslice(Protocol):
-    """Resplits a failed document with different settings, without a new upload.
+    """Splits a failed document again with different settings, without a new upload.
 
-    It can't change the part of a recipe after `!`: if that part differs, kbsync re-uploads the document.
+    This can't change the part of a recipe after `!`. If that part differs, kbsync uploads the document again.
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Ask the target to resplit a document.
+        """Ask the target to split a document again.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if it has no such
-        call.
+        Success only means that the target accepted the request; poll `status` for the outcome. Raises
+        `NotOffered` if the target has no such call.
         """
 
 
 @runtime_checkable
 class SupportsDigest(Protocol):
-    """Hashes a document's bytes, which identify it."""
+    """Hashes the bytes of a document, to identify it."""
 
     async def digest(self, remote_id: str) -> str | None:
-        """Return the SHA-256 (lower-case hex) of a document's original bytes; None if they are
+        """Return the SHA-256 (in lower-case hex) of a document's original bytes, or None if the bytes are
         unavailable.
         """
 
 
 @runtime_checkable
 class SupportsSearchCheck(Protocol):
-    """Uses a search to find out whether a document is searchable, if its status never says so."""
+    """Determines by a search whether a document is searchable, for targets whose status doesn't tell."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Return whether a search limited to this document returns something; `name` gives the words to
-        search for.
+        """Return whether a search limited to this document finds anything.
+
+        The words to search for come from `name`.
         """
 
 
@@ -445,8 +457,8 @@ class SupportsSearchCheck(Protocol):
 class Cluster:
     """The Dask cluster that reads, splits and embeds documents for a target with its own index.
 
-    `folder`: where its workers see the mirror's folder, or "" if they don't. `bytes_in_flight`: limit for
-    documents in flight; a larger one is sent alone.
+    `folder`: where the workers see the mirror's folder, or "" if they don't. `bytes_in_flight`: the maximum
+    number of document bytes in flight. A larger document is sent alone.
     """
 
     address: str
@@ -456,7 +468,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class TargetContext:
-    """What a target gets in addition to its settings: its mirror, and the folders it may write to."""
+    """What a target needs besides its settings: its mirror, and the folders that it may write to."""
 
     mirror: str
     state_dir: Path
