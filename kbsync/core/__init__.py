@@ -1,1 +1,1 @@
-"""Pure rules: values, selection, settling, planning. Imports nothing that can block or access a disk."""
+"""Pure rules: values, selection, settling and planning. Nothing imported here can block or access a disk."""

@@ -13,9 +13,9 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST_PAUSE, longest: float = MAX_PAUSE
 ) -> float:
-    """Return the pause, in seconds, before attempt number `tries + 1`; it doubles each time.
+    """Return the pause, in seconds, before attempt number `tries + 1`.
 
-    `chance` (0..1) randomizes the upper half.
+    It doubles each time. `chance` (0..1) randomizes the upper half of the pause.
     """
     # Randomness spreads the retries of a thousand documents that failed together.
     whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
@@ -23,5 +23,5 @@ def pause(
 
 
 def check_pause(checks: int) -> float:
-    """Return the seconds before the next check of an unsure upload."""
+    """Return how many seconds to wait before checking an unsure upload again."""
     return CHECK_PAUSES[min(checks, len(CHECK_PAUSES) - 1)]

@@ -1,8 +1,8 @@
-"""Shares the slots' time between lanes of work, and orders the work within a lane. Pure.
+"""Divides the slots' time among lanes of work, and orders the work within a lane. Pure.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
-gains priority as it ages overtakes a file that was just saved. So each kind of work has a lane, and each lane
-a share of the time. The other lanes use that share while the lane is empty.
+gains priority with age overtakes a file that was just saved. So each kind of work has a lane, and each lane
+has a share of the time. While a lane is empty, the other lanes use its share.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ WEIGHTS = {
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """Return the rank of an upload of `size` bytes intended at `now` (epoch seconds). Smaller ranks go
-    first."""
+    """Return the rank of an upload of `size` bytes whose intent was recorded at `now` (epoch seconds).
+
+    Smaller ranks go first.
+    """
     # Within a lane, the rank is a deadline: small files go before huge ones, but each gets its turn.
     if size >= LARGE_BYTES:
         lane, late = Lane.LARGE, 0.0 if fresh else BACKLOG_PENALTY
@@ -63,20 +65,20 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
 
 
 def rank_again(before: float) -> float:
-    """Return the rank of a retry, which never delays first attempts."""
+    """Return the rank of a retry. A retry never delays a first attempt."""
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 
 def reach_of(lane: Lane) -> tuple[float, float]:
-    """Return the range of ranks of a lane: lower bound, upper bound (exclusive)."""
+    """Return the range of ranks of a lane, as its lower bound and its exclusive upper bound."""
     return lane * _WIDTH, (lane + 1) * _WIDTH
 
 
 class FairTurns:
-    """Picks the next lane, so that each lane with work gets its share of time.
+    """Picks the next lane so that each lane with work gets its share of the time.
 
-    Every lane has a clock. A turn advances it by the turn's length divided by the lane's weight, and the lane
-    that is furthest behind goes next. Slow work never takes all slots.
+    Every lane has a clock. A turn advances the clock by the turn's length divided by the lane's weight, and
+    the lane that is furthest behind goes next. Slow work never takes all slots.
     """
 
     def __init__(self) -> None:
@@ -85,9 +87,9 @@ class FairTurns:
         self._usual = MIN_COST
 
     def next(self, waiting: Collection[Lane], slots: int) -> Lane | None:
-        """Return the next lane among `waiting` (the lanes that have work); None if none may start now.
+        """Return the next of the `waiting` lanes (those that have work), or None if none may start now.
 
-        `slots`: how many requests the target may get at a time.
+        `slots`: how many requests the target accepts at a time.
         """
         able = [lane for lane in waiting if self._has_room(lane, slots)]
         if not able:
@@ -100,13 +102,16 @@ class FairTurns:
         return chosen
 
     def begin(self, lane: Lane) -> float:
-        """Start a turn, charged at the usual length until it ends. Pass the result to `end` as `charge`."""
+        """Start a turn.
+
+        Until it ends, it is charged at the usual length. Pass the result to `end` as `charge`.
+        """
         self._under_way[lane] += 1
         self._charge(lane, self._usual)
         return self._usual
 
     def end(self, lane: Lane, charge: float, seconds: float) -> None:
-        """End a turn that `begin` charged with `charge` and that took `seconds`."""
+        """End a turn that took `seconds` and for which `begin` charged `charge`."""
         cost = min(max(seconds, MIN_COST), MAX_COST)
         self._under_way[lane] -= 1
         self._charge(lane, cost - charge)
@@ -116,8 +121,10 @@ class FairTurns:
         self._clocks[lane] += seconds / WEIGHTS[lane]
 
     def _has_room(self, lane: Lane, slots: int) -> bool:
-        """Return whether a lane may start. Slow work must leave one slot free, and retries half of the
-        slots."""
+        """Return whether a lane may start.
+
+        Slow work must leave one slot free, and retries must leave half of them free.
+        """
         slow = sum(self._under_way[slow_lane] for slow_lane in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:
             case Lane.LARGE | Lane.PROVE:

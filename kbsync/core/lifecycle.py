@@ -1,9 +1,9 @@
 """The steps in the life of an upload.
 
-docs/internals/architecture.md lists every step, with its actor and reason; tests check every saved row
-against it. Each function changes a row, and does nothing else: `planner.decide` runs again after every step
-and finds the next step at the same path (a successor takes over, a fresh upload is needed). Times are seconds
-since the epoch.
+docs/internals/architecture.md lists every step with its actor and reason, and tests check every saved row
+against the list. A function here only changes a row. `planner.decide` runs again after every step, and finds
+the next step at the same path (a successor takes over, a new upload is needed). Times are in seconds since
+the epoch.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ A later due time means that the clock was ahead when it was set.
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The input of a step, in addition to the row: the time, randomness (0..1), the target's limits.
+    """What a step depends on besides the row: the time, randomness (0..1), and the target's limits.
 
-    `absent_after` and `lag`, the longest list lag so far, add up to the horizon; all in seconds.
+    `absent_after` and `lag`, the longest list lag so far, add up to the horizon. All three are in seconds.
     """
 
     now: float
@@ -84,12 +84,12 @@ class Timing:
 
     @property
     def lists_needed(self) -> int:
-        """Return how many complete lists must omit a document before it counts as absent."""
+        """Return how many complete lists must lack a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
     @property
     def horizon(self) -> float:
-        """Return the number of seconds after which a document missing from lists counts as absent."""
+        """Return for how many seconds lists may lack a document before it counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
         # This may be too short: then a resend costs one embedding and a copy that is deleted later.
@@ -104,7 +104,7 @@ _RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
 
 
 def send(upload: Upload, timing: Timing) -> Upload:
-    """Move from INTENDED to SENDING, and count the attempt before the first byte leaves."""
+    """Move from INTENDED to SENDING, and count the attempt before the first byte is sent."""
     # Count the loss in advance, because a killed process can't; any response resets it.
     return replace(
         upload,
@@ -137,8 +137,10 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
 
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
-    """Adopt a document that is proven to be ours: it serves if the target lists it as searchable, otherwise
-    it is polled."""
+    """Adopt a document that is proven to be ours.
+
+    If the target lists it as searchable, it serves its path, otherwise it is polled.
+    """
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
     accepted = accept(upload, upload.remote_id or "", False, timing)
@@ -162,7 +164,9 @@ def serve(upload: Upload, **changes: Any) -> Upload:
 
 
 def reject(upload: Upload, reason: str, code: str) -> Upload:
-    """Quarantine the document, which caused its failure, until an edit or `retry`."""
+    """Quarantine the document, which caused its own failure, until the file is edited or the user runs
+    `retry`.
+    """
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
     failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, due_at=None)
@@ -170,7 +174,7 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
 
 
 def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry after a refusal that may be temporary; after several attempts, reject the document."""
+    """Retry after a refusal that may be temporary. After several attempts, reject the document."""
     if upload.purpose is Purpose.RETIRE or upload.repairs >= timing.limits.reembed_tries:
         return reject(upload, reason, code)
     tries = upload.repairs + 1
@@ -179,7 +183,7 @@ def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Up
 
 
 def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """Return to INTENDED after a pause: nothing was stored and the document is not to blame."""
+    """Return to INTENDED after a pause, because nothing was stored and the document isn't to blame."""
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)  # no longer wanted, and the target has nothing
     upload = mark_answered(upload)
@@ -190,14 +194,16 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Postpone the upload for `wait` seconds without counting this attempt: the document isn't at fault."""
+    """Postpone the upload for `wait` seconds without counting this attempt, because the document isn't at
+    fault.
+    """
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
 
 def mark_answered(upload: Upload) -> Upload:
-    """Record that the document didn't cause the lost response: the target answered, or something else is to
-    blame.
+    """Record that the document didn't cause the lost response: the target did respond, or something else is
+    to blame.
     """
     if upload.state is not UploadState.SENDING:
         return upload
@@ -205,9 +211,9 @@ def mark_answered(upload: Upload) -> Upload:
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Search the target before resending, because the response was lost.
+    """Search the target before sending the document again, because the response was lost.
 
-    `spent`: count the attempt, because the document may be to blame.
+    `spent`: whether to count the attempt, because the document may be to blame.
     """
     upload = upload if spent else mark_answered(upload)
     wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
@@ -224,8 +230,10 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
-    """Record that a complete list lacks an unconfirmed upload; after the horizon, it counts as absent
-    (promise 3)."""
+    """Record that a complete list lacks an unconfirmed upload.
+
+    After the horizon, the upload counts as absent (promise 3).
+    """
     # Reading a list takes minutes, and its first page has the base's state at `started_at`.
     checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
     checked = replace(checked, checks=checked.checks + 1, absences=checked.absences + 1)
@@ -241,7 +249,7 @@ def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
 
 
 def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
-    """Add the time since the last check to `elapsed`; a clock set back adds nothing."""
+    """Add the time since the last check to `elapsed`. If the clock was set back, add nothing."""
     # Shift `sent_at` to the current clock, which the target's times also follow.
     elapsed = timing.now - (upload.checked_at if upload.checked_at is not None else timing.now)
     sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, elapsed)
@@ -249,8 +257,9 @@ def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
 
 
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
-    """Add the time since the last check like `_add_elapsed`, but only if it is the time between regular
-    polls."""
+    """Add the time since the last check like `_add_elapsed`, but only if it isn't longer than between regular
+    polls.
+    """
     # This way the target gets its full time even if this machine slept, the mirror halted or the clock was
     # set forward.
     longest = upload.elapsed + max(MAX_POLL_GAP, 2 * timing.limits.poll_longest)
@@ -259,8 +268,10 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:
-    """Schedule the next check of a lost upload: less and less often, for a week, because a later list may
-    have it."""
+    """Schedule the next check of a lost upload.
+
+    A later list may still contain it. The checks become less frequent and end after a week.
+    """
     if upload.due_at is not None and timing.now < upload.due_at:
         return upload  # the list was read for other uploads, before this one was due
     aged = _add_elapsed(upload, timing)
@@ -271,9 +282,10 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """Create a new intent in place of an upload that kbsync gave up. Its tries carry over, and pauses grow.
+    """Create a new intent in place of an upload that kbsync gave up on.
 
-    After `MAX_LOSSES` in a row it fails instead, until an edit or `retry`.
+    Its number of tries carries over, and the pauses grow. After `MAX_LOSSES` in a row, the upload fails
+    instead, until the file is edited or the user runs `retry`.
     """
     if lost.losses >= MAX_LOSSES:
         reason = (
@@ -294,7 +306,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return how long, in seconds, lists omitted a document that was sent and has now appeared."""
+    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)
@@ -309,11 +321,11 @@ def wait_on(
     least: float = 0.0,
     reason: str = "",
 ) -> Upload:
-    """Record that the document is still being indexed; poll again later, with increasing pauses.
+    """Record that the document is still being indexed, and poll again later, after increasing pauses.
 
     `is_working`: the target itself reports this. `is_queued`: the target is indexing other documents first,
-    so this one's clock restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored one if
-    not empty.
+    so this document's clock restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored
+    reason unless it is empty.
     """
     aged = _add_watched_time(upload, timing)
     if is_queued:
@@ -328,7 +340,7 @@ def wait_on(
 
 
 def may_be_hurried(upload: Upload) -> bool:
-    """Return whether an early poll can help: the target is working on the document."""
+    """Return whether it may help to poll early, because the target is working on the document."""
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
@@ -342,7 +354,7 @@ def hurry(upload: Upload, timing: Timing) -> Upload:
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
-    """Return whether a failure that the target reports may predate the last reindex request."""
+    """Return whether a failure that the target reports may be older than the last reindex request."""
     return (
         upload.phase is Phase.ASKED_AGAIN
         and _add_elapsed(upload, timing).elapsed < timing.limits.reembed_grace
@@ -350,14 +362,14 @@ def may_be_stale(upload: Upload, timing: Timing) -> bool:
 
 
 def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
-    """Return whether indexing has taken longer than `times` times the target's limit."""
+    """Return whether indexing has taken longer than the target's limit multiplied by `times`."""
     return _add_watched_time(upload, timing).elapsed >= times * timing.limits.give_up
 
 
 def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
     """Record that indexing failed and that kbsync asked the target to reindex the document.
 
-    `spent`: count the attempt, because the document was to blame.
+    `spent`: whether to count the attempt, because the document was to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = pause(max(1, tries), timing.chance)
@@ -374,17 +386,20 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
 
 
 def forgive(upload: Upload) -> Upload:
-    """Reset the failure counts, because the user says that the cause is fixed."""
+    """Reset the failure counts, because the user says that the cause has been fixed."""
     return replace(upload, repairs=0, losses=1 if upload.state in UNANSWERED else 0)
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """Try again when the account has room to index the document; this doesn't count as an attempt."""
+    """Try again once the account has room to index the document. This doesn't count as an attempt."""
     return replace(upload, reason=reason, phase=Phase.NO_ROOM, due_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
-    """Move from FAILED to INDEXING: the target splits the document again; its bytes stay the same."""
+    """Move from FAILED to INDEXING, because the target is splitting the document again.
+
+    Its bytes stay the same.
+    """
     return replace(
         upload,
         state=UploadState.INDEXING,
@@ -412,9 +427,9 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
 
 
 def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Create a fresh intent in place of an upload that failed to index. Its tries carry over.
+    """Create a new intent in place of an upload that couldn't be indexed. Its number of tries carries over.
 
-    `spent`: count this try, because the document was to blame.
+    `spent`: whether to count this try, because the document was to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     return replace(
@@ -440,8 +455,9 @@ def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = T
 
 
 def mark_vanished(upload: Upload, timing: Timing) -> Upload:
-    """Record that a document is missing while it should be indexing: two checks, a horizon apart, found it
-    absent."""
+    """Record that a document that should be indexing is missing: two checks, a horizon apart, didn't find
+    it.
+    """
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
@@ -450,7 +466,7 @@ def mark_vanished(upload: Upload, timing: Timing) -> Upload:
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Mark the document for deletion; no request has been sent yet. Drop an upload without a document."""
+    """Mark the document for deletion, before any request is sent. An upload without a document is dropped."""
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).
@@ -469,12 +485,15 @@ def retire(upload: Upload, timing: Timing) -> Upload:
 
 
 def begin_delete(upload: Upload) -> Upload:
-    """Count the attempt before the request. From now on the deletion can't be canceled."""
+    """Count the attempt before sending the request. From now on, the deletion can't be canceled."""
     return replace(upload, attempts=upload.attempts + 1)
 
 
 def mark_deleted(upload: Upload, timing: Timing) -> Upload:
-    """Record that the document is deleted. If lists lag, keep a tombstone until a list confirms it."""
+    """Record that the document was deleted.
+
+    If lists lag, keep a tombstone until a list confirms the deletion.
+    """
     if timing.limits.list_lag == 0:
         return mark_gone(upload, timing)
     due_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
@@ -482,7 +501,10 @@ def mark_deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """Delete the document again, a few times, because a list read after the horizon still has it."""
+    """Delete the document again, because a list read after the horizon still has it.
+
+    This happens only a few times.
+    """
     # Lists lag, so a list that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:
@@ -495,47 +517,50 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry a refused delete a few times, and then rarely; keep the reason for the user."""
+    """Retry a refused delete a few times soon and then rarely, and keep the reason for the user."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, due_at=timing.now + wait)
 
 
 def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """Record that the delete may or may not have happened; repeating it is safe."""
+    """Record that the outcome of the delete is unknown. Repeating it is safe."""
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     return replace(upload, reason=reason, due_at=timing.now + seconds)
 
 
 def await_successor(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until another document serves or fails."""
+    """Postpone the delete until another document serves the path or fails."""
     return replace(upload, due_at=timing.now + timing.limits.poll_first)
 
 
 def await_same_text(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until no upload of the same text is in progress. Its end makes the delete due."""
+    """Postpone the delete until no upload of the same text is in progress.
+
+    When that upload ends, the delete becomes due.
+    """
     return replace(upload, due_at=timing.now + MAX_PAUSE)
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until a check shows whether the file came back, which may take a long time."""
+    """Postpone the delete until a check shows whether the file is back, which may take a long time."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, due_at=timing.now + wait)
 
 
 def awaits_file(upload: Upload) -> bool:
-    """Return whether `await_file` postponed the document's delete."""
+    """Return whether `await_file` has postponed the delete of the document."""
     return upload.state is UploadState.RETIRING and upload.postponed > 0
 
 
 def delete_after_all(upload: Upload, timing: Timing) -> Upload:
-    """Make the delete due, because another document serves now, even if the file comes back."""
+    """Make the delete due, even if the file comes back, because another document now serves the path."""
     return replace(upload, postponed=0, due_at=timing.now)
 
 
 def drop(upload: Upload) -> Upload:
-    """Drop the upload: it never reached the target, or the target has nothing of it left."""
+    """Drop the upload, because it never reached the target or left nothing there."""
     return replace(upload, state=UploadState.DROPPED, due_at=None)
 
 
@@ -545,14 +570,19 @@ def mark_gone(upload: Upload, timing: Timing) -> Upload:
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:
-    """Poll a serving document again, because it may have been deleted. If it is still there, it doesn't count
-    as uploaded again."""
+    """Poll a serving document again, because it may have been deleted.
+
+    If it is still there, it doesn't count as a new upload.
+    """
     changes: dict[str, Any] = {"checked_at": timing.now, "due_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, sent_at=None, **changes)
 
 
 def hold(upload: Upload) -> Upload:
-    """Hold the document's deletion until the user decides; it keeps serving."""
+    """Hold the deletion of the document until the user decides.
+
+    Until then, the document keeps serving its path.
+    """
     return replace(upload, state=UploadState.HELD, due_at=None)
 
 
@@ -567,8 +597,9 @@ def want(upload: Upload) -> Upload:
 
 
 def rename_refused(upload: Upload) -> Upload:
-    """Keep the document serving until another one does, because the target can't rename it to its new
-    path."""
+    """Keep the document serving its path until another one does, because the target can't rename it to its
+    new path.
+    """
     return replace(upload, phase=Phase.UNRENAMED, due_at=None, attempts=0, reason="")
 
 

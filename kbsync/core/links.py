@@ -1,7 +1,7 @@
-"""Link files: small files that hold a web page's address. The service fetches the page itself.
+"""Link files: small files that contain a web page's address. The service fetches the page itself.
 
-Windows and browsers write `.url` (`[InternetShortcut]`), Linux desktops `.desktop` (`[Desktop Entry]`
-with `Type=Link`), macOS `.webloc`, a property list in XML or binary. Pure.
+Windows and browsers write `.url` (`[InternetShortcut]`), Linux desktops write `.desktop` (`[Desktop Entry]`
+with `Type=Link`), and macOS writes `.webloc`, a property list in XML or binary. Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SAFE = "".join({chr(code) for code in range(0x21, 0x7F)} - set('<>"\\^`{|}'))
 
 
 class NoLink(ValueError):
-    """The file contains no address that a service could fetch; `str()` says why."""
+    """The file contains no address that a service could fetch. `str()` says why."""
 
 
 def is_link(path: str) -> bool:
@@ -38,12 +38,12 @@ def is_link(path: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Return whether the text begins like a web address; none of our document names does."""
+    """Return whether the text begins like a web address, which none of our document names does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
 def address_from(path: str, stream: BinaryIO) -> str:
-    """Return the address in the link file `path`, open as `stream`. Raises NoLink."""
+    """Return the address in the link file `path`, which is open as `stream`. Raises NoLink."""
     return read_address(path, stream.read(MAX_BYTES + 1))
 
 
@@ -64,7 +64,7 @@ def read_address(path: str, content: bytes) -> str:
 
 
 def checked(text: str) -> str:
-    """Return the http(s) address in ASCII, as it may be sent. Raises NoLink."""
+    """Return the http(s) address in ASCII, in the form in which it may be sent. Raises NoLink."""
     text = text.strip()
     if not text:
         raise NoLink("contains no address")
@@ -91,7 +91,7 @@ def checked(text: str) -> str:
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:
-    """Return whether `listed_address` is the address `sent_address`, perhaps spelled differently.
+    """Return whether `listed_address` is the address `sent_address`, perhaps in a different spelling.
 
     This ignores the case of scheme and host, a default port, an empty path and a missing fragment.
     """
@@ -100,7 +100,7 @@ def same_address(sent_address: str, listed_address: str) -> bool:
 
 
 def address_key(text: str) -> str | None:
-    """Return a key that is equal for all spellings of one address; None for text that isn't an address."""
+    """Return a key that is equal for all spellings of an address, or None for text that isn't an address."""
     try:
         parts = urlsplit(checked(text))
         port = None if parts.port == _PORTS[parts.scheme] else parts.port
@@ -134,8 +134,11 @@ def _from_plist(content: bytes) -> str:
 
 
 def _section(content: bytes, name: str) -> Mapping[str, str]:
-    """Return a section, with keys in lower case. If a key is repeated, the first one counts; lines without a
-    key are ignored. Raises NoLink if there is no such section."""
+    """Return a section, with its keys in lower case.
+
+    If a key is repeated, the first one counts. Lines without a key are ignored. Raises NoLink if there is no
+    such section.
+    """
     # configparser refuses files that Windows and desktops accept: with equal keys, or lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
@@ -152,7 +155,7 @@ def _section(content: bytes, name: str) -> Mapping[str, str]:
 
 
 def _text(content: bytes) -> str:
-    """Return the text of the file, in any encoding."""
+    """Return the text of the file, whatever its encoding."""
     # Other lines may use some machine's code page. In an address, such bytes become lone surrogates, so the
     # address is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

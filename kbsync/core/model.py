@@ -1,7 +1,7 @@
 """The values of a mirror: files, uploads and documents.
 
-Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 become
-surrogate escapes, as from `os.fsdecode`. Digests are lower-case hex SHA-256. Times are seconds since the
+Paths are `str`, relative to the mirror's root, with `/` between the parts. Bytes that aren't UTF-8 become
+surrogate escapes, as with `os.fsdecode`. Digests are lower-case hex SHA-256. Times are seconds since the
 epoch (float) unless the name ends in `_ns`.
 """
 
@@ -27,7 +27,7 @@ class Stamp:
 
     @property
     def newest(self) -> float:
-        """The later of mtime and ctime in seconds, which is the time of the last change."""
+        """The later of mtime and ctime, in seconds: the time of the last change."""
         return max(self.mtime_ns, self.ctime_ns) / 1e9
 
 
@@ -37,9 +37,10 @@ NO_STAMP = Stamp(-1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class RootIdentity:
-    """Identifies a root folder. `dev` is stable only until the next mount, the rest across runs.
+    """Identifies a root folder.
 
-    `mount`: for a mount point, what is mounted there (`roots.identify_mount`); "" if unknown.
+    `dev` is stable only until the next mount; the rest is stable across runs. `mount`: for a mount point,
+    what is mounted there (`roots.identify_mount`), or "" if unknown.
     """
 
     dev: int
@@ -86,10 +87,10 @@ class FileChoice(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision on whether to mirror a file, with the reason to show to users.
+    """The decision whether to mirror a file, with a reason for users.
 
-    `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`. `pattern`: the one that
-    excludes the file; the state doesn't store it.
+    `rule` identifies the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`. `pattern`: the
+    pattern that excludes the file. It isn't stored in the state.
     """
 
     choice: FileChoice
@@ -102,7 +103,7 @@ SELECTED = Verdict(FileChoice.SELECTED)
 
 
 class Status(enum.IntEnum):
-    """The state of a file that users see (contract, JSON)."""
+    """The state of a file as users see it (contract, JSON)."""
 
     READY = 0
     INDEXING = 1
@@ -120,7 +121,7 @@ class Status(enum.IntEnum):
 
 
 class UploadState(enum.IntEnum):
-    """The state of one upload (one intent to have one remote document)."""
+    """The state of an upload. An upload is one intent to have one remote document."""
 
     INTENDED = 0
     SENDING = 1
@@ -148,7 +149,7 @@ class UploadState(enum.IntEnum):
 
     @property
     def in_flight(self) -> bool:
-        """Whether the target may have the document, although it isn't searchable yet."""
+        """Whether the target may have the document although it isn't searchable yet."""
         return self in IN_FLIGHT
 
 
@@ -201,14 +202,14 @@ FINAL = (UploadState.DROPPED, UploadState.GONE)
 
 
 class Purpose(enum.IntEnum):
-    """The plan for an upload whose outcome is pending."""
+    """What to do with an upload once its pending outcome is known."""
 
     SERVE = 0
     RETIRE = 1
 
 
 class Phase(enum.StrEnum):
-    """The phase of an upload within its state. The state stores the words, and `explain` shows them."""
+    """The phase of an upload within its state. The state stores the word, and `explain` shows it."""
 
     PLAIN = ""
     ASKED_AGAIN = "reembedding"  # INDEXING: asked to index again, may still show the old failure
@@ -225,7 +226,7 @@ TAG = "tag:"
 
 
 def by_tag(tag: str) -> str:
-    """Return a substitute for a digest when only the tag in a name is known; '' for no tag."""
+    """Return a substitute for a digest of which only the tag in a name is known, or '' if there is no tag."""
     return TAG + tag if tag else ""
 
 
@@ -306,42 +307,43 @@ class Upload:
 
     @property
     def version(self) -> tuple[str, str]:
-        """The digest and the recipe: uploads of a path with equal versions have the same content."""
+        """The digest and the recipe. Uploads of a path with equal versions have the same content."""
         return self.digest, self.recipe
 
     @property
     def known_size(self) -> int | None:
-        """The length in bytes; None for a document found at a target that doesn't report it."""
+        """The length in bytes, or None for a document found at a target that doesn't report it."""
         return self.size if self.size >= 0 else None
 
     @property
     def is_marked(self) -> bool:
         """Whether the document was found at the target and is proven to be ours by more than its path and
-        bytes."""
+        bytes.
+        """
         return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
 
     @property
     def is_listed_ready(self) -> bool:
-        """Whether the document was found at the target, whose list reported it as searchable."""
+        """Whether the document was found at the target, in a list that reported it as searchable."""
         ready_phases = (Phase.LISTED_READY, Phase.MARKED_READY)
         return self.state is UploadState.ADOPTING and self.phase in ready_phases
 
     @property
     def is_without_text(self) -> bool:
-        """Whether the target found no text to search in the document, which is no error."""
+        """Whether the target found no text to search in the document, which isn't an error."""
         return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
 
 
 def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """Return the path's upload that searches find; None if there isn't one."""
+    """Return the upload of this path that searches find, or None if there isn't one."""
     return next((upload for upload in uploads if upload.state.serves), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The wanted state of one path: the input of `planner.decide`.
+    """The desired state of one path, as input for `planner.decide`.
 
-    `digest` is None while the content is unknown (being written, unreadable, over a limit).
+    `digest` is None while the content is unknown (being written, unreadable, or over a limit).
     """
 
     path: str
@@ -361,7 +363,7 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """The abilities of a target beyond put, status, delete and list."""
+    """What a target can do besides put, status, delete and list."""
 
     renames: bool = False
     updates: bool = False
@@ -376,7 +378,7 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Formats:
-    """The documents that a target accepts. Sizes are in bytes."""
+    """Which documents a target accepts. Sizes are in bytes."""
 
     extensions: frozenset[str] = frozenset()
     """Extensions to send, in lower case without the dot; other files would always fail (promise 9)."""

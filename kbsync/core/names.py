@@ -58,8 +58,10 @@ _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
 
 
 def tag_of(digest: str) -> str:
-    """Return the tag: 8 lower-case base32 characters (40 bits) of a SHA-256 given as hex. Raises ValueError
-    if it isn't hex."""
+    """Return the tag: 8 lower-case base32 characters (40 bits) of a SHA-256 given as hex.
+
+    Raises ValueError if it isn't valid hex.
+    """
     return _base32(bytes.fromhex(digest), _TAG)
 
 
@@ -69,7 +71,7 @@ def _base32(digest: bytes, length: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ParsedName:
-    """A parsed name. `path` is None if the name was shortened; then `short` is the hash of the path."""
+    """A parsed name. If the name was shortened, `path` is None and `short` is the hash of the path."""
 
     path: str | None
     tag: str = ""
@@ -79,11 +81,11 @@ class ParsedName:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How a mirror names its documents. `prefix` precedes every path and is escaped like one.
+    """How a mirror names its documents.
 
-    `style`: `marked` (the target keeps our marker, so the name is the path), `tagged`, or `plain` (no tag).
-    Different (path, tag, number) triples give different names, even after NFC or NFD. Raises ValueError for
-    any other style.
+    `prefix` precedes every path and is escaped like one. `style`: `marked` (the target keeps our marker, so
+    the name is the path), `tagged`, or `plain` (no tag). Different (path, tag, number) triples give different
+    names, even after NFC or NFD normalization. Raises ValueError for any other style.
     """
 
     prefix: str = ""
@@ -94,17 +96,19 @@ class Naming:
             raise ValueError(f"{self.style!r} is not a naming style; allowed: {', '.join(_STYLES)}")
 
     def name(self, path: str, digest: str, number: int = 0) -> str:
-        """Return the name for the document of `path` with these bytes. `number`: distinguishes it from an
-        equal name in use."""
+        """Return the name for the document of `path` with these bytes.
+
+        `number`: distinguishes the name from an equal one that is in use.
+        """
         if self.style == "marked":
             return self.prefix + path
         return self._compose_name(path, tag_of(digest) if self.style == "tagged" else "", number)
 
     def read(self, name: str) -> ParsedName | None:
-        """Parse `name`. Returns None for a name that is not ours.
+        """Parse `name`. Return None for a name that isn't ours.
 
-        This removes a folder before the name, and undoes percent-encoding and a different normal form. A name
-        with anything added to it is not ours.
+        This undoes a leading folder, percent-encoding and a different normal form. A name with anything else
+        added isn't ours.
         """
         if self.style == "marked":
             is_ours = name.startswith(self.prefix) and name != self.prefix
@@ -128,8 +132,9 @@ class Naming:
         return ParsedName(path, tag, number)
 
     def read_mangled(self, name: str) -> ParsedName | None:
-        """Parse `name` as `read` does, but also accept a name with a number added, or decoded with the wrong
-        encoding."""
+        """Parse `name` like `read`, but also accept a name that has a number added or was decoded with the
+        wrong encoding.
+        """
         bare = _normalize(name)
         guesses = [name, _strip_added(bare)]
         for codec in _MISREAD_AS:  # with which a service may have decoded its UTF-8
@@ -138,10 +143,10 @@ class Naming:
         return next((parsed for guess in guesses if (parsed := self.read(guess)) is not None), None)
 
     def key(self, name: str) -> str:
-        """Return a key that is equal for a name and for every form that a service gives it: the tag, ""
-        (plain), the name (marked).
+        """Return a key that is equal for a name and for every form in which a service may return it.
 
-        Names that aren't ours may have any key.
+        The key is the tag, "" (for plain names), or the name (for marked ones). Names that aren't ours may
+        have any key.
         """
         if self.style == "marked":
             return name
@@ -151,8 +156,9 @@ class Naming:
     def recognizes(self, sent_name: str, listed_name: str) -> bool:
         """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
-        This undoes a different normal form, percent-encoding, a folder before it, "(1)" or "_1" before the
-        extension, UTF-8 decoded with the wrong encoding, and characters beyond ASCII replaced or dropped.
+        This undoes a different normal form, percent-encoding, a leading folder, "(1)" or "_1" before the
+        extension, UTF-8 decoded with the wrong encoding, and non-ASCII characters that were replaced or
+        dropped.
         """
         if sent_name == listed_name:
             return True
@@ -173,8 +179,8 @@ class Naming:
         )
 
     def short_of(self, path: str) -> str:
-        """Return the hash of a path whose name is shortened (regardless of digest and number),
-        otherwise "".
+        """Return the hash of a path if its name is shortened (regardless of digest and number), otherwise
+        "".
         """
         if self.style == "marked":
             return ""
@@ -212,7 +218,7 @@ class Naming:
         return {**match.groupdict(), "ext": ext} if match else None
 
     def _path(self, body: str, ext: str) -> str | None:
-        """Return the original path; None if it has a different prefix, or can't exist in any folder."""
+        """Return the original path, or None if it has a different prefix or can't exist in any folder."""
         text = _unflatten(body.removesuffix("~d"))
         if text is None or not (text + ext).startswith(self.prefix):
             return None
@@ -223,7 +229,7 @@ class Naming:
 
 
 def _ending(bare: str, tag: str, number: int) -> str:
-    """Return the text between the flat path and the extension; `bare` is the name without it."""
+    """Return the text between the flat path and the extension. `bare` is the name without the extension."""
     if tag:
         return f"~{tag}-{number}" if number else f"~{tag}"
     if number:
@@ -246,7 +252,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _cut(flat: str, room: int) -> str:
-    """Return as many whole characters of `flat` as fit into `room` bytes."""
+    """Return as many characters of `flat` as fit completely into `room` bytes."""
     end = 0
     for piece in _PIECE.finditer(flat):
         room -= len(piece[0].encode())
@@ -261,7 +267,7 @@ def _escape(text: str) -> str:
 
 
 def _flatten(text: str) -> str:
-    """Return `text` flattened: readable, reversible, in normal form C."""
+    """Return `text` in flattened form: readable, reversible, and NFC-normalized."""
 
     def make_safe(match: re.Match[str]) -> str:
         beyond = match["beyond"]
@@ -295,8 +301,10 @@ def _unflatten(flat: str) -> str | None:
 
 
 def _normalize(name: str) -> str:
-    """Return `name` without a folder before it, percent-decoded, in normal form C, which leaves our names
-    unchanged."""
+    """Return `name` without a leading folder, percent-decoded, and NFC-normalized.
+
+    This leaves our own names unchanged.
+    """
     bare = _SLASH.split(name)[-1]
     if "%" in bare:
         spaced = bare if "%20" in bare else bare.replace("+", " ")  # as forms encode it
@@ -315,8 +323,9 @@ def _legible(text: str) -> str:
 
 
 def _has_dropped_characters(sent_name: str, listed_name: str) -> bool:
-    """Return whether `listed_name` is `sent_name` with `?`, `_`, U+FFFD or nothing in place of characters
-    beyond ASCII."""
+    """Return whether `listed_name` is `sent_name` with non-ASCII characters replaced by `?`, `_` or U+FFFD,
+    or dropped.
+    """
     survivors = {character for character in listed_name if not character.isascii()} - {"\ufffd"}
     missing = {character for character in sent_name if not character.isascii()} - survivors
     if not missing or _LOST.sub(

@@ -79,7 +79,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step for one upload, given by its id. `cause`: why its deletion needs a decision."""
+    """A step for one upload, given by its id. `cause`: why deleting it requires a decision."""
 
     step: Step
     upload: int | None
@@ -87,7 +87,7 @@ class Action:
 
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    """Return the steps to take now; empty if there are none yet. `uploads` excludes final ones."""
+    """Return the steps to take now, if any. `uploads` doesn't include final ones."""
     server, marked = serving(uploads), [upload for upload in uploads if upload.is_marked]
     if server is None and marked:
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
@@ -111,7 +111,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def is_undecided(desired: Desired) -> bool:
-    """Return whether the document that the path needs, if any, is still unknown."""
+    """Return whether it is still unknown which document the path needs, if any."""
     # A file that a user excludes loses its document even if it can't be checked, since excluded files aren't
     # checked.
     if desired.presence is Presence.UNKNOWN:
@@ -126,7 +126,7 @@ def is_undecided(desired: Desired) -> bool:
 
 
 def removal_cause(desired: Desired) -> str:
-    """Return why the path must have no document ('' if it must have one)."""
+    """Return why the path must not have a document, or '' if it must have one."""
     if desired.presence is Presence.GONE:
         return GONE
     match desired.verdict.choice:
@@ -140,7 +140,7 @@ def removal_cause(desired: Desired) -> str:
 
 
 def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
-    """Remove these uploads, each by the step that its state requires."""
+    """Remove these uploads. The state of each determines which step does it."""
     actions = (_remove(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
@@ -191,13 +191,13 @@ def _keep(
 
 
 def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether only the recipe differs, so that nothing else requires sending its bytes."""
+    """Return whether only the recipe differs, so that nothing else requires the bytes to be sent."""
     same = server.digest == desired.digest and server.recipe != desired.recipe
     return same and _relabel(server, desired, abilities) is not None
 
 
 def _can_return(upload: Upload) -> bool:
-    """Return whether the document has served before and its delete hasn't been sent."""
+    """Return whether the document has served its path before and its delete hasn't been sent."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 
@@ -206,8 +206,9 @@ def _same_content(upload: Upload, desired: Desired) -> bool:
 
 
 def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Return no step if the serving document's path is right, `RELABEL` if it can be corrected; None if the
-    file needs a successor.
+    """Return how to keep the serving document, or None if the file needs a successor.
+
+    If its path is right, return no step. If the path can be corrected, return `RELABEL`.
     """
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
@@ -220,7 +221,7 @@ def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Ac
 def _choose(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """Return the existing upload that will serve the desired version; None if there is none."""
+    """Return the existing upload that will serve the desired version, or None if there isn't one."""
     fitting = [u for u in uploads if _same_content(u, desired) and not u.state.serves]
     # The one that is furthest along comes first, because it will be searchable soonest.
     for state in reversed(ON_THE_WAY):
@@ -241,11 +242,10 @@ def _choose(
 def _adoptable(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """Return a document at the target that is proven to be ours: by its bytes, or by its name if `adopt`
-    allows that.
+    """Return a document at the target that is proven to be ours.
 
-    While a document with other bytes serves, only bytes prove anything, because the state may be older than
-    that document.
+    The proof is its bytes or, if `adopt` allows that, its name. While a document with other bytes serves the
+    path, only bytes count as proof, because the state may be older than that document.
     """
     candidates = [u for u in uploads if u.state is UploadState.ADOPTING]
     proven = [u for u in candidates if proves(u, desired)]
@@ -260,14 +260,14 @@ def _adoptable(
 
 
 def proves(document: Upload, desired: Desired) -> bool:
-    """Return whether the known part of a document's digest proves that its bytes are the wanted ones."""
+    """Return whether what is known of a document's digest proves that its bytes are the desired ones."""
     return desired.digest is not None and digests_match(
         document.digest, document.size, desired.digest, desired.size
     )
 
 
 def digests_match(known_digest: str, known_size: int | None, digest: str, size: int) -> bool:
-    """Return whether `known_digest`, a digest or only its tag, shows that the bytes are those of `digest`."""
+    """Return whether `known_digest`, which may be just a tag, shows that the bytes are those of `digest`."""
     if known_digest == digest or not known_digest.startswith(TAG):
         return known_digest == digest
     # A tag has 40 bits of the digest; together with the length, it suffices as proof (ADR 12).
@@ -275,7 +275,7 @@ def digests_match(known_digest: str, known_size: int | None, digest: str, size: 
 
 
 def _is_unread(upload: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether the document may belong to this file, but kbsync hasn't read its bytes yet."""
+    """Return whether the document may belong to this file but kbsync hasn't read the document's bytes yet."""
     could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
     return abilities.reads and could_be and upload.size in (desired.size, UNKNOWN_SIZE)
 
@@ -309,7 +309,10 @@ def _advance(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 def _supersede(
     desired: Desired, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
 ) -> tuple[Action, ...]:
-    """Remove all uploads except the serving one and `chosen`. While nothing serves, other versions stay."""
+    """Remove all uploads except the serving one and `chosen`.
+
+    While none serves the path, keep other versions.
+    """
     is_served = any(u.state.serves for u in uploads)
     superseded = (u for u in uploads if u is not chosen and not u.state.serves)
     removed = (u for u in superseded if is_served or not _may_serve(u) or _same_content(u, desired))
@@ -317,13 +320,14 @@ def _supersede(
 
 
 def _may_serve(upload: Upload) -> bool:
-    """Return whether the upload may be or become searchable: it was sent, and not given up."""
+    """Return whether the upload may be or become searchable, because it was sent and hasn't been given up."""
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
 def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """Return whether a sent delete had no effect and the path needs a document again. The delete then waits
-    until another upload serves.
+    """Return whether a sent delete had no effect and the path needs a document again.
+
+    In that case, the delete waits until another upload serves the path.
     """
     if removal_cause(desired) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
         return False
@@ -333,7 +337,7 @@ def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> 
 
 
 def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
-    """Return the file's status as users see it."""
+    """Return the status of the file as users see it."""
     server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD

@@ -1,7 +1,7 @@
 """Decides when a path is quiet, by the clock passed to it. Pure.
 
 A path is quiet if two checks, one `settle` apart, find the same stamp (promise 8). The age of a file is only
-a shortcut, because its stamps come from other clocks.
+a shortcut, because its timestamps come from other clocks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ EMPTY_FACTOR = 3
 class DueFile:
     """A path that is due, with the stamp of the last check.
 
-    `is_quiet`: the stamp hasn't changed for the settle time. `is_overdue`: its longest wait is over.
+    `is_quiet`: whether the stamp has stayed the same for the settle time. `is_overdue`: whether its maximum
+    wait is over.
     """
 
     path: str
@@ -28,7 +29,7 @@ class DueFile:
 
 @dataclass(slots=True)
 class _Wait:
-    """A tracked path: when tracking began, its last stamp, and when it is quiet and due."""
+    """A tracked path: when tracking began, its last stamp, and when it becomes quiet and due."""
 
     stamp: Stamp
     since: float
@@ -37,34 +38,38 @@ class _Wait:
 
 
 def quiet_time(stamp: Stamp, settle: float) -> float:
-    """Return the seconds that a file with this stamp must stay unchanged."""
+    """Return for how many seconds a file with this stamp must stay unchanged."""
     return settle * EMPTY_FACTOR if stamp.size == 0 else settle
 
 
 def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
-    """Return whether the last change is so old that no wait is needed. `wall_now`: epoch seconds.
+    """Return whether the last change is so old that there is no need to wait.
 
-    A stamp from the future has a negative age, so it is never old enough.
+    `wall_now`: in epoch seconds. A stamp from the future has a negative age, so it is never old enough.
     """
     return wall_now - stamp.newest >= quiet_time(stamp, settle)
 
 
 class Settling:
-    """The paths being written now, and when each must be read.
+    """The paths that are being written, and when each must be read.
 
-    `now` is monotonic seconds and never goes back from one call to the next.
+    `now` is in monotonic seconds, and never goes back from one call to the next.
     """
 
     def __init__(self, settle: float, longest: float) -> None:
-        """Start without tracked paths. `settle`: the seconds for which a path must be quiet; `longest`: the
-        seconds after which it is due in any case."""
+        """Start without tracked paths.
+
+        `settle`: how many seconds a path must be quiet. `longest`: after how many seconds it is due in any
+        case.
+        """
         self._settle = settle
         self._longest = longest
         self._waits: dict[str, _Wait] = {}  # ordered by the start of tracking
 
     def touch(self, path: str, stamp: Stamp, now: float) -> None:
-        """Record that a check at `now` returned `stamp`. The first check starts the path's longest wait; each
-        new stamp restarts its quiet time.
+        """Record that a check at `now` returned `stamp`.
+
+        The first check starts the path's maximum wait. Each new stamp restarts its quiet time.
         """
         wait = self._waits.get(path)
         if wait is None:
@@ -77,7 +82,7 @@ class Settling:
         wait.due_at = min(wait.quiet_at, wait.since + self._longest)
 
     def restart(self, path: str, now: float) -> None:
-        """Restart both waits, for example after a forced read that found the file being written.
+        """Restart both waits, for example after a forced read during which the file was being written.
 
         A path that isn't tracked stays untracked.
         """
@@ -86,14 +91,14 @@ class Settling:
             self.touch(path, wait.stamp, now)
 
     def forget(self, path: str) -> None:
-        """Stop tracking `path`; unknown paths are ignored."""
+        """Stop tracking `path`. Unknown paths are ignored."""
         self._waits.pop(path, None)
 
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:
         """Return the paths to read at `now`, at most `limit`: quiet ones first, then in the order of
         tracking.
 
-        They stay tracked, and are due again, until `forget`, `restart` or a touch with a different stamp.
+        They stay tracked and are due again, until `forget`, `restart` or a touch with a different stamp.
         """
         quiet, overdue = list[DueFile](), list[DueFile]()
         # Iterating over 100,000 young files takes milliseconds, and `limit` quiet ones end it early.
@@ -107,7 +112,7 @@ class Settling:
         return [*quiet, *overdue][:limit]
 
     def next_due(self) -> float | None:
-        """Return when the next path is due (monotonic seconds, maybe in the past); None if none is
+        """Return when the next path is due (monotonic seconds, possibly in the past), or None if none is
         tracked.
         """
         return min((wait.due_at for wait in self._waits.values()), default=None)
@@ -117,12 +122,12 @@ class Settling:
         return list(self._waits)
 
     def stamp(self, path: str) -> Stamp | None:
-        """Return the stamp at the last check of `path`; None if it isn't tracked."""
+        """Return the stamp of `path` at the last check, or None if `path` isn't tracked."""
         wait = self._waits.get(path)
         return None if wait is None else wait.stamp
 
     def since(self, path: str) -> float | None:
-        """Return when the longest wait of `path` began; None if it isn't tracked."""
+        """Return when the maximum wait of `path` began, or None if `path` isn't tracked."""
         wait = self._waits.get(path)
         return None if wait is None else wait.since
 

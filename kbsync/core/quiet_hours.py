@@ -1,4 +1,4 @@
-"""Quiet hours: times of day, in local time, in which a mirror rests."""
+"""Quiet hours: the times of day, in local time, when a mirror rests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PERIOD = f"(?:({_DAY})(?:-({_DAY}))? )?({_TIME})-({_TIME})"
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """A time of day on some `days` (0 is Monday); `start` and `end` in minutes since midnight.
+    """A time of day on some `days` (0 is Monday). `start` and `end` are in minutes since midnight.
 
-    If the end is not after the start, the period ends on the next day; `days` are those on which it starts.
+    If the end isn't after the start, the period ends on the next day; `days` are the days on which it starts.
     """
 
     days: frozenset[int]
@@ -27,8 +27,10 @@ class QuietHours:
 
 
 def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
-    """Return the periods of `22:00-06:00, sat-sun 10:00-12:00`; none for "". Raises ValueError with the
-    reason."""
+    """Return the periods in a text such as `22:00-06:00, sat-sun 10:00-12:00`; "" has none.
+
+    Raises ValueError with the reason.
+    """
     periods = []
     for part in text.split(",") if text else ():
         match = re.fullmatch(_PERIOD, " ".join(part.lower().split()))
@@ -47,10 +49,10 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
 
 
 def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, float] | None:
-    """Return the start and end of the period at `now`, in epoch seconds; None outside quiet hours.
+    """Return the start and end of the period at `now`, in epoch seconds, or None outside quiet hours.
 
-    Times are local: when daylight saving time changes, a period is an hour longer or shorter. If several
-    periods overlap, the one that ends last counts.
+    Times are local: when daylight saving time changes, a period is an hour longer or shorter. If periods
+    overlap, the one that ends last counts.
     """
     midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     spans = [

@@ -44,7 +44,7 @@ _CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class PatternLine:
-    """One line of gitignore syntax. `rule` is its location, such as `docs/.kbsyncignore:3`."""
+    """A line of gitignore syntax. `rule` is its location, such as `docs/.kbsyncignore:3`."""
 
     text: str
     rule: str
@@ -56,19 +56,23 @@ class PatternLine:
     above: re.Pattern[str]
 
     def matches(self, path: str, is_folder: bool) -> bool:
-        """Return whether the line matches the entry `path` itself, relative to where the line applies."""
+        """Return whether the line matches the entry `path` itself.
+
+        `path` is relative to the folder where the line applies.
+        """
         if self.folders_only and not is_folder:
             return False
         subject = path.rpartition("/")[2] if self.by_name else path
         return self.expression.fullmatch(subject) is not None
 
     def reaches_below(self, folder: str) -> bool:
-        """Return whether some path below `folder` could match."""
+        """Return whether any path below `folder` could match."""
         return self.by_name or self.above.fullmatch(folder) is not None
 
 
 def parse(text: str, rule: str) -> PatternLine | None:
-    """Return the line `text` (without line end); None for a blank line, a comment and a line without a name.
+    """Parse the line `text` (without its line end). Return None for a blank line, a comment or a line without
+    a name.
 
     Raises ValueError with `rule`, the line and what is wrong with it.
     """
@@ -89,24 +93,28 @@ def parse_file(content: str, path: str) -> tuple[PatternLine, ...]:
 
 
 def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
-    """Return the items of the config's list `key`. Raises a ValueError that names the item, as in
-    `exclude[0]`.
+    """Return the items of the list `key` in the config.
+
+    Raises a ValueError that names the item, such as `exclude[0]`.
     """
     numbered = ((text, f"{key}[{index}]") for index, text in enumerate(items))
     return tuple(line for text, rule in numbered if (line := parse(text, rule)))
 
 
 def decide(lines: Iterable[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """Return the line that applies to the entry `path`, or None. The last of `lines` comes first."""
+    """Return the line that applies to the entry `path`, or None.
+
+    Of several matches, the last of `lines` applies.
+    """
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
 
 def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """Return the line that applies to `path` or, if none does, to the nearest folder above it that any line
+    """Return the line that applies to `path` or, if none does, to the nearest folder above it that a line
     matches.
 
-    This makes a list of patterns select files: `docs/` selects everything in it, `!docs/draft.md` excludes
-    this file.
+    This lets a list of patterns select files: `docs/` selects everything in the folder, `!docs/draft.md`
+    excludes this file.
     """
     while path:
         if line := decide(lines, path, is_folder):
@@ -117,23 +125,23 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a predicate: whether the pattern matches the path of a file, or a folder above it.
+    """Return a predicate that tells whether the pattern matches a file's path or a folder above it.
 
-    Raises ValueError for a pattern that matches nothing.
+    Raises ValueError for a pattern that can't match anything.
     """
     lines = (one_pattern(pattern),)
     return lambda path: decide_upwards(lines, path, False) is not None
 
 
 def plain_part(pattern: str) -> str:
-    """Return the longest text that every path matching the pattern contains; "" if there is none."""
+    """Return the longest text that occurs in every path matching the pattern, or "" if there is none."""
     is_plain = pattern.isascii() and not set(pattern) & set("[\\!#")
     parts = pattern.replace("?", "*").split("*") if is_plain else []
     return max((part.strip("/ \t\n") for part in parts), key=len, default="")
 
 
 def one_pattern(pattern: str) -> PatternLine:
-    """Return a single pattern. Raises ValueError for one that matches no path."""
+    """Parse a single pattern. Raises ValueError for one that can't match any path."""
     stripped = _without_trailing_spaces(pattern)
     if not stripped.strip("/") or stripped[0] in "#!":
         raise ValueError("it matches nothing")
@@ -159,7 +167,7 @@ def _parse_line(text: str, rule: str) -> PatternLine:
 
 
 def _segments(pattern: str) -> tuple[str, ...]:
-    """Split a pattern: `/a/**/b` becomes ("a", "**", "b"); more than two stars count as two."""
+    """Split a pattern: `/a/**/b` becomes ("a", "**", "b"). More than two stars count as two."""
     parts = pattern.removeprefix("/").split("/")
     return tuple("**" if len(part) > 1 and not part.strip("*") else part for part in parts)
 
@@ -172,10 +180,10 @@ def _without_trailing_spaces(text: str) -> str:
 
 
 def _path(segments: Sequence[str]) -> str:
-    """Return the expression for a whole path.
+    """Return the regular expression for a whole path.
 
-    A part between two `**` is matched at the first place where it fits (an atomic group). That suffices for a
-    correct result, and a hostile line can't make it slow.
+    A part between two `**` is matched at the first place where it fits (as an atomic group). The result is
+    still correct, and a malicious line can't make the match slow.
     """
     first, *remaining = _chunks(segments)
     if not remaining:
@@ -202,7 +210,7 @@ def _folders(chunk: Sequence[str]) -> str:
 
 
 def _above(segments: Sequence[str]) -> str:
-    """Return the expression for every folder below which a path could match."""
+    """Return the regular expression for every folder below which a path could match."""
     is_open = "**" in segments
     fixed = segments[: segments.index("**")] if is_open else segments[:-1]
     names = list(map(_name, fixed))
@@ -211,7 +219,9 @@ def _above(segments: Sequence[str]) -> str:
 
 
 def _name(segment: str) -> str:
-    """Return the expression for one name: `*`, `?`, `[…]`, backslash, and literal characters."""
+    """Return the regular expression for a single name: `*`, `?`, `[…]`, backslashes and literal
+    characters.
+    """
     pieces = [""]
     for element in _elements(segment):
         if element == "*":
@@ -227,7 +237,9 @@ def _name(segment: str) -> str:
 
 
 def _elements(segment: str) -> Iterator[str]:
-    """Yield each element of a name as an expression for exactly one character; `*` is yielded unchanged."""
+    """Yield each element of a name as a regular expression for exactly one character, but yield `*`
+    unchanged.
+    """
     index = 0
     while index < len(segment):
         match segment[index]:
@@ -254,7 +266,7 @@ def _character(segment: str, index: int, problem: str = "a bracket that is not c
 
 
 def _bracket(segment: str, index: int) -> tuple[str, int]:
-    """Return the expression for a bracket `[…]` with its content at `index`, and the position
+    """Return the regular expression for a bracket `[…]` whose content starts at `index`, and the position
     after its end.
     """
     is_negated = _character(segment, index) in "!^"
@@ -277,7 +289,7 @@ def _bracket(segment: str, index: int) -> tuple[str, int]:
 
 
 def _member(segment: str, index: int) -> tuple[str, int]:
-    """Return one character or one range inside a bracket, and the position after it."""
+    """Return a character or a range inside a bracket, and the position after it."""
     low, index = _letter(segment, index)
     if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
         return re.escape(low), index
@@ -296,8 +308,9 @@ IGNORE_FILE = ".kbsyncignore"
 
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
-    """Return patterns for names that end in six characters from `mkstemp`, at least one of them not a
-    lower-case letter (`sedentary` is a word).
+    """Return patterns for names that end in six characters from `mkstemp`.
+
+    At least one of the six isn't a lower-case letter, because ordinary words may end in six (`sedentary`).
     """
     letters = ["[A-Za-z0-9]"] * 6
     return tuple(
@@ -341,8 +354,9 @@ DEFAULTS = (
 
 
 def _plain_parts(pattern: str) -> tuple[str, str, str]:
-    """Return the plain text with which every name that matches the pattern begins, the one with which it
-    ends, and the longest one between them."""
+    """Return the literal texts that every matching name must contain: its beginning, its end, and the longest
+    one in between.
+    """
     first, *others = re.split(r"\\.|[*?]|\[[^]]*\]", pattern.removesuffix("/"))
     last = others[-1] if others else first
     return first, last, max(others[:-1], key=len, default="")
@@ -355,12 +369,12 @@ _MIDDLES = tuple({middle for first, last, middle in _PLAIN_PARTS.values() if not
 
 
 def _resembles_default(name: str) -> bool:
-    """Return whether a default may match the name. This is quick, and few names do."""
+    """Return whether one of the defaults may match the name. This is fast, and few names may match."""
     return name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(part in name for part in _MIDDLES)
 
 
 def _similar_defaults(name: str) -> Iterator[str]:
-    """Yield the defaults that may match the name, because compiling all of them would take 30 ms."""
+    """Yield the defaults that may match the name. Compiling all of them would take 30 ms."""
     for pattern, (first, last, middle) in _PLAIN_PARTS.items():
         if name.startswith(first) and name.endswith(last) and middle in name:
             yield pattern
@@ -384,7 +398,7 @@ def _default_line(text: str) -> PatternLine:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Lines that apply below the folder `base` ("" is the root), the last one first."""
+    """The lines that apply below the folder `base` ("" is the root), with the last one first."""
 
     base: str
     lines: tuple[PatternLine, ...]
@@ -394,11 +408,12 @@ class _Layer:
 
 
 class Rules:
-    """The rules that apply in one folder of a mirror; `below` gives those of a folder with an ignore file.
+    """The rules that apply in one folder of a mirror. `below` returns the rules of a folder with an ignore
+    file.
 
     `include` and `exclude` are gitignore patterns from the config (`include` None: every format that the
-    target accepts). Raises a ValueError that names the item, as in `include[2]`, for a pattern that could
-    never match.
+    target accepts). For a pattern that could never match, raises a ValueError that names the item, such as
+    `include[2]`.
     """
 
     __slots__ = ("_include", "_layers", "_limits", "_named", "_named_hidden", "_names", "person_version",
@@ -428,15 +443,17 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """The version of both parts of the rules. It differs between rules that decide differently in a
-        folder.
+        """The version of both parts of the rules.
+
+        Rules that decide differently anywhere in a folder have different versions.
         """
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:
-        """Return the rules in `folder` and below; `content` is that of its ignore file.
+        """Return the rules for `folder` and everything below it. `content` is that of the folder's ignore
+        file.
 
-        Raises a ValueError that names the file and line for a pattern that could never match.
+        For a pattern that could never match, raises a ValueError that names the file and the line.
         """
         source = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
         layer = _Layer(folder, parse_file(content, source)[::-1])
@@ -446,7 +463,7 @@ class Rules:
         return rules
 
     def enters(self, folder: str) -> Verdict:
-        """Return whether kbsync enters `folder`. Call it only for folders whose parent is entered."""
+        """Return whether kbsync enters `folder`. Call this only if its parent is entered."""
         if not folder:
             return SELECTED
         decisive = self._decisive(folder, is_folder=True)
@@ -462,8 +479,10 @@ class Rules:
         return SELECTED if is_above else _NOT_INCLUDED
 
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
-        """Return whether the entry `path` of `size` bytes is mirrored. Its folder must be one that kbsync
-        enters."""
+        """Return whether the entry `path` of `size` bytes is mirrored.
+
+        Call this only if kbsync enters its folder.
+        """
         if kind is FileKind.FOLDER:
             return self.enters(path)
         name = path.rpartition("/")[2]

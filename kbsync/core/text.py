@@ -1,8 +1,8 @@
 """Formats text for people and protocols: makes it printable, quotes it for a shell, writes sizes and
 durations, repairs JSON. Pure.
 
-Most text that kbsync shows comes from strangers: file names, responses of services. None of it may move a
-terminal's cursor, forge a log line or hide its own content.
+Most text that kbsync shows comes from strangers, such as file names and services' responses. None of it may
+move a terminal's cursor, forge a log line or hide its own content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
 
 
 def extension_of(path: str) -> str:
-    """Return the extension in lower case, without the dot; "" for a name that has none (`README`,
+    """Return the extension in lower case, without the dot, or "" for a name without one (`README`,
     `.profile`).
     """
     stem, _, extension = path.rpartition("/")[2].rpartition(".")
@@ -33,18 +33,22 @@ def extension_of(path: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line: controls and invisible characters as escapes, bytes that are not UTF-8 as
-    `\\xff`."""
+    """Return `text` on one line, with control and invisible characters escaped, and bytes that aren't UTF-8
+    as `\\xff`.
+    """
     return text if text.isprintable() else _HARMFUL.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its line ends and tabs kept, otherwise as `printable` does."""
+    """Return `text` with its line ends and tabs kept, and the rest as with `printable`."""
     return _HARMFUL_IN_LINES.sub(_escape, text)
 
 
 def shell_word(text: str) -> str:
-    """Return `text` quoted for a shell; if it isn't printable, in the form that bash and zsh read."""
+    """Return `text` quoted for a shell.
+
+    If it isn't printable, use the syntax that bash and zsh understand.
+    """
     if printable(text) == text:
         return shlex.quote(text)
     plain = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -52,17 +56,17 @@ def shell_word(text: str) -> str:
 
 
 def path_argument(path: str) -> str:
-    """Return `path`, not yet quoted, as an argument that no command mistakes for an option."""
+    """Return `path`, not yet quoted, as an argument that no command can mistake for an option."""
     return f"./{path}" if path.startswith("-") else path
 
 
 def shell_command(words: Iterable[str]) -> str:
-    """Return a command line of these words, on one line."""
+    """Return a command line made of these words, on one line."""
     return " ".join(map(shell_word, words))
 
 
 def _escape(match: re.Match[str]) -> str:
-    """Escape a character as C and shells do: `\\x` for a byte, `\\u` for a character."""
+    """Escape a character as in C and in shells: `\\x` for a byte, `\\u` for a character."""
     number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:
         return f"\\x{number - 0xDC00:02x}"
@@ -77,7 +81,7 @@ def format_count(number: int, noun: str) -> str:
 
 
 def format_list(names: Sequence[str]) -> str:
-    """Return names as a list in a sentence: `a`, `a and b`, `a, b and c`."""
+    """Return names joined as in a sentence: `a`, `a and b`, `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -103,18 +107,18 @@ def format_duration(seconds: float) -> str:
 
 
 def number_in(text: str) -> int | None:
-    """Return the number; None if it isn't one, or has more digits than any count needs."""
+    """Return the number in the text, or None if it isn't a number or has more digits than any count needs."""
     # int() takes quadratic time for a million digits.
     return int(text) if text.isdecimal() and len(text) <= 20 else None
 
 
 def cursor(path: str) -> str:
-    """Return a path encoded as a page cursor, since it may not be valid Unicode."""
+    """Return a path encoded as a page cursor, because it may not be valid Unicode."""
     return base64.urlsafe_b64encode(os.fsencode(path)).decode()
 
 
 def path_at(text: str) -> str:
-    """Return the path that `cursor` encoded, with or without padding. Raises `ValueError`."""
+    """Return the path encoded in `cursor`, which may lack its padding. Raises `ValueError`."""
     padded = text + "=" * (-len(text) % 4)
     return os.fsdecode(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
 
@@ -123,7 +127,7 @@ _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 def fits_header(value: str) -> bool:
-    """Return whether the text is printable ASCII, not empty, without spaces at either end."""
+    """Return whether the text is printable ASCII, isn't empty, and has no spaces at either end."""
     return _FIT.fullmatch(value) is not None
 
 
@@ -136,10 +140,10 @@ _JSON_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def replace_surrogates(json_text: str) -> str:
-    """Return the same JSON, at the same length, with U+FFFD in place of each lone surrogate.
+    """Return the same JSON, at the same length, with each lone surrogate replaced by U+FFFD.
 
-    Some programs truncate texts inside an emoji, or encode a name's invalid UTF-8 bytes this way. Databases
-    and MCP's package refuse such texts.
+    Some programs truncate text inside an emoji, or encode the invalid UTF-8 bytes of a name this way.
+    Databases and the MCP package reject such text.
     """
     if _JSON_SURROGATE.search(json_text) is None:  # a list in Chinese may consist of other escapes
         return json_text
