@@ -60,7 +60,7 @@ SHARE_WITHOUT_APPROVAL = 0.2
 
 
 class RecipeChanges:
-    """Decides which recipes one mirror's documents may be reindexed with."""
+    """Decides which recipes the documents of a mirror may be reindexed with."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
@@ -76,7 +76,7 @@ class RecipeChanges:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Return whether a recipe needs a decision or documents of an allowed recipe must be sent."""
+        """Return whether a recipe needs a decision or documents with an allowed recipe must be sent."""
         if not self._journal.binding.abilities.asks_before_reindexing:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
@@ -93,10 +93,10 @@ class RecipeChanges:
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time at which `decide` next has work; None if nothing is pending.
+        """Return the monotonic time when `decide` next has work, or None if nothing is pending.
 
-        Deletions are decided first, because deleted documents don't count. Waiting for them is limited to
-        `settle_longest`, since some folders have deletions all the time.
+        Deletions are decided first, because deleted documents don't count. The wait for them is limited to
+        `settle_longest`, because deletions never stop in some folders.
         """
         now = self._clock.steady()
         if not await self.is_due():
@@ -109,8 +109,10 @@ class RecipeChanges:
         return max(now, self._put_off_since + self._journal.binding.settings.settle_longest)
 
     async def decide(self) -> Extent | None:
-        """Allow or hold all waiting documents, and send the newly allowed ones. Returns how many are newly
-        held."""
+        """Allow or hold all waiting documents, and send the newly allowed ones.
+
+        Return how many are newly held.
+        """
         due = await self.next_due()
         if due is None or due > self._clock.steady():
             return None
@@ -132,7 +134,7 @@ class RecipeChanges:
         return held_extent
 
     def _decide(self, tx: Tx) -> Extent | None:
-        """Allow undecided documents, or hold all of them together. Returns how many are newly held."""
+        """Allow the undecided documents, or hold all of them together. Return how many are newly held."""
         mirror, now, binding = self._mirror, self._clock.wall(), self._journal.binding
         # An approval that hasn't been used for a week has expired.
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
@@ -212,7 +214,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     """End the uploads whose documents another state deleted or replaced, although this state still counts
     them as searchable.
 
-    If too many are missing without a replacement, the audit reports it (ADR 14).
+    If too many documents are missing without a replacement, the audit reports that (ADR 14).
     """
     binding, now = journal.binding, journal.timing.now
     to_end, unreplaced = list[Upload](), list[Upload]()
@@ -270,7 +272,7 @@ EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
-    """Return the mirror's row, adding or renaming it to match the config; see `find_record`."""
+    """Return the mirror's row, adding or renaming it to match the config. See `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
@@ -315,7 +317,7 @@ def find_record(
 
 
 def _match_rank(record: MirrorRecord, mirror: MirrorIdentity) -> int:
-    """Return how well the row matches the mirror of the config: 0 is best, `RANKS` is no match."""
+    """Return how well the row matches the mirror in the config: 0 is best, and `RANKS` means no match."""
     is_same_folder = record.folder == mirror.folder
     if mirror.location and record.location == mirror.location:
         return 0 if is_same_folder else 1
@@ -334,8 +336,9 @@ def is_root_accepted(tx: Tx, name: str) -> bool:
 
 
 def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str, bool]:
-    """Return how the root differs from the last known one ('' if it does not), and whether a mount is
-    missing."""
+    """Return how the root differs from the last known one ('' if it doesn't), and whether a mount is
+    missing.
+    """
     if stored is None:
         return "", False
     difference = compare(stored, now)
@@ -343,9 +346,9 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """Return the root's identity. Raises `Halted` if a user must check it, and `ShortageError`.
+    """Return the root's identity. Raises `Halted` if a user must check it, or `ShortageError`.
 
-    A missing mount halts the mirror; after any other difference from the last known root, the deletions of
+    A missing mount halts the mirror. After any other difference from the last known root, the deletions of
     the first pass need approval.
     """
     now = await same_root(settings)
@@ -366,7 +369,7 @@ async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) ->
 
 
 async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
-    """Return the root's identity now. Raises `Halted` if there is none, or if it differs from `before`."""
+    """Return the root's current identity. Raises `Halted` if there is none or it differs from `before`."""
     try:
         now = await asyncio.to_thread(identify, settings.root)
     except RootError as error:
@@ -378,7 +381,7 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 
 def root_missing(error: RootError) -> Halted:
-    """Return the halt for a missing root; approval can't end it."""
+    """Return the halt for a missing root, which no approval can end."""
     return Halted(FOLDER_MISSING, f"{error}; kbsync deletes nothing until it is back")
 
 
@@ -403,7 +406,7 @@ async def bind(
     base = await _count_documents(store, settings, record, target, base)
 
     def read_files(tx: Tx) -> set[Path]:
-        """Return the files of the knowledge bases that still have documents from the mirror."""
+        """Return the files of the knowledge bases that still contain documents from the mirror."""
         bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
         return {binding.file for binding in bindings if binding is not None and binding.file is not None}
 
@@ -429,8 +432,9 @@ async def bind(
 async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """Return the base. If its own document count suggests that many are missing, replace that count with the
-    number in its list.
+    """Return the base.
+
+    If its own document count suggests that many are missing, use the number in its list instead.
     """
     # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base keeps
     # counting as emptied until its list says otherwise: our documents in the list exist.
@@ -458,7 +462,7 @@ def _rebind(
 ) -> int:
     """Return the binding to the base. Raises `Halted` if someone else deleted many of its documents.
 
-    `removed`: files of knowledge bases that have been deleted.
+    `removed`: the files of knowledge bases that have been deleted.
     """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -495,7 +499,7 @@ def _rebind(
 
 
 def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
-    """Have `status` show how many documents the mirror has in knowledge bases other than this one."""
+    """Make `status` show how many documents the mirror has in other knowledge bases."""
     count = sum(tx.uploads.left_behind(mirror, binding).values())
     tx.mirrors.set_note(
         mirror, f"{count} documents are still in the previous knowledge base" if count else ""
@@ -505,7 +509,7 @@ def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
 def _take_over_rows(
     tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
 ) -> None:
-    """Take over the rows that a mirror with the same identity wrote for this base and prefix."""
+    """Take over the rows that a mirror with the same identity wrote for this base and this prefix."""
     configured_locations = {identity.name: identity.location for identity in configured}
     for other_mirror in tx.mirrors.all():
         # With two spellings of one address, two mirrors of a config can share a binding.
@@ -537,14 +541,14 @@ def _note_revision(tx: Tx, binding: int, target: Target) -> None:
 
 
 def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
-    """Return whether the base has had fewer changes than this state has recorded."""
+    """Return whether the base has had fewer changes than this state recorded."""
     recorded = tx.meta.get(BindingFact.REVISION, binding)
     # A base that is ahead is the one that the state knows: kbsync was killed before it recorded a change.
     return bool(recorded) and base.revision is not None and base.revision < int(recorded)
 
 
 def _is_removed(file: Path) -> bool:
-    """Return whether a knowledge base's file has been deleted. This reads the disk, so it may block."""
+    """Return whether the file of a knowledge base has been deleted. This reads the disk, so it may block."""
     try:
         file.stat()
     except FileNotFoundError:
@@ -557,7 +561,7 @@ def _is_removed(file: Path) -> bool:
 def _rename_all(
     tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, abilities: Abilities
 ) -> None:
-    """Have every document renamed to the new prefix in the same base (ADR 17)."""
+    """Rename every document to the new prefix in the same base (ADR 17)."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
     location = (settings.target_type, base.address, base.id)
     if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != location:
@@ -581,7 +585,7 @@ def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
-    """Recover from the last stop, adopt the base's documents, and apply config changes."""
+    """Recover from the last stop, adopt the documents in the base, and apply config changes."""
     binding = journal.binding
 
     def recover(tx: Tx) -> None:
@@ -600,7 +604,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
-    """Resend documents with scanned pages that the target has become able to read since the last run."""
+    """Send documents again whose scanned pages the target has become able to read since the last run."""
     binding = journal.binding
     remote_ids = set(await target.partly_read())
     was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))
@@ -622,7 +626,7 @@ async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> N
 
 
 async def _decide_everything(store: StateStore, journal: Journal) -> None:
-    """Have the planner re-evaluate every file if the binding has changed since the last time."""
+    """Make the planner re-evaluate every file if the binding has changed since the last time."""
     binding, mirror = journal.binding, journal.binding.mirror
     # Differs if unchanged files may have to be sent again, because the base or the recipe changed.
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
@@ -677,16 +681,17 @@ def _hashed(*parts: object) -> str:
 
 
 def mark_undecided(tx: Tx, mirror: int) -> None:
-    """Record that a pass with changed settings has begun. If it is interrupted and the old settings are
-    restored, the next pass still re-evaluates every path.
+    """Record that a pass with changed settings has begun.
+
+    If it is interrupted and the old settings are restored, the next pass still re-evaluates every path.
     """
     tx.meta.set(MirrorFact.DECISION_TERMS, mirror, "")
 
 
 async def _expect_files(store: StateStore, journal: Journal) -> None:
-    """Create file rows for a former base's documents, so that the next scan looks for their files.
+    """Create file rows for the documents in a former base, so that the next scan looks for their files.
 
-    Some of these files and their rows may have been deleted. The scan finds each file, or counts it as
+    Some of these files may have been deleted, along with their rows. The scan finds each file or counts it as
     missing.
     """
     binding = journal.binding

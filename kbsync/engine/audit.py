@@ -1,8 +1,8 @@
 """Compares the target's own list of documents with the state, and repairs the differences.
 
 `Audit` has two callers. `kbsync verify` (engine/verify.py) also compares the folder, and changes nothing. A
-daemon or pass runs an audit about once per `deep_rescan` (`RegularAudit`, ADR 18). Since the target changes
-meanwhile, an audit checks each suspected problem a second time before counting it.
+daemon or pass runs an audit about once per `deep_rescan` (`RegularAudit`, ADR 18). Because the target changes
+in the meantime, an audit checks each suspected problem a second time before counting it.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A problem found by an audit. `remote_id` is None if there is no document. `why` is a sentence.
+    """A problem that an audit found.
 
-    `claim`: the document's owner, if the document is a stray. `is_ours`: the document is ours, so kbsync may
-    delete it.
+    `remote_id` is None if there is no document. `why` is a sentence. `claim`: the document's owner, if the
+    document is a stray. `is_ours`: whether the document is ours, so that kbsync may delete it.
     """
 
     path: str
@@ -80,7 +80,7 @@ class Discrepancy:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether kbsync has deleted the document, or is deleting it, although the list still has it."""
+        """Whether the list still has a document that kbsync has deleted or is deleting."""
         row = None if self.claim is None else self.claim.row
         return row is not None and row.state in (UploadState.TOMBSTONE, UploadState.RETIRING)
 
@@ -132,9 +132,9 @@ class Audit:
             await self._read(partial(add, claims))
 
     def _is_stray(self, claim: Claim, tx: Tx, *, is_read: bool = False) -> bool:
-        """Return whether the document is or may be ours, but isn't the current document of any file.
+        """Return whether the document is or may be ours but isn't the current document of any file.
 
-        `is_read`: its bytes were read, if the target returns them.
+        `is_read`: whether its bytes were read, if the target returns them.
         """
         binding, listed = self._binding, claim.listed
         if claim.whose not in (Whose.PATH, Whose.FOREIGN):
@@ -168,17 +168,21 @@ class Audit:
     # -- documents that the list lacks -------------------------------------------------------------------
 
     def find_unlisted(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
-        """Yield the serving uploads missing from the list, in batches; none created after `before`."""
+        """Yield the serving uploads that are missing from the list, in batches, except for those created
+        after `before`.
+        """
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
-        """Return whether the list lacks one of our documents, or has one too many."""
+        """Return whether the list lacks one of our documents or has one too many."""
         async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)
 
     async def confirm_missing(self, rows: Sequence[Upload]) -> list[Upload]:
-        """Return the uploads that the target confirms missing and that our state still has as searchable."""
+        """Return the uploads that are searchable according to our state but missing according to the
+        target.
+        """
         return await find_missing(self._target, self._read, rows)
 
     # -- documents that aren't the current document of any file ------------------------------------------
@@ -186,12 +190,12 @@ class Audit:
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
         """Return the strays that still exist at a second check and that no row needs.
 
-        If only a document's name says that it is ours, this also reads its bytes, where the target can return
+        If only a document's name says that it is ours, this also reads its bytes where the target can return
         them.
         """
 
         def select(strays: Sequence[Claim], tx: Tx) -> list[Claim]:
-            """Return the strays that no file needs, according to the current state and their bytes."""
+            """Return the strays that no file needs, judging by the current state and their bytes."""
             claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
             latest_claims = [
                 claim if claim.whose is Whose.OPEN or claim.row is not None else stray
@@ -216,7 +220,7 @@ class Audit:
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Return orphaned documents and duplicates, except those that may still be adopted.
+        """Return orphaned documents and duplicates, except for those that may still be adopted.
 
         While the folder is missing, this omits documents whose files are gone.
         """
@@ -282,13 +286,15 @@ class Audit:
 
 
 class Repairs:
-    """Repairs one mirror's documents in one transaction; only documents proven to be ours (promise 6)."""
+    """Repairs the documents of a mirror in a single transaction, and only those proven to be ours (promise
+    6).
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """Resend a document that is no longer at the target. Returns False if no file needs it."""
+        """Send a document again that is no longer at the target. Return False if no file needs it."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
@@ -300,7 +306,7 @@ class Repairs:
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
         """Use this copy in place of a document whose remote id is among `missing`, so that nothing is sent.
 
-        Call this before `send_again`, because the planner uses a document whose bytes are proven.
+        Call this before `send_again`, because the planner uses any document whose bytes are proven.
         """
         binding, server = self._journal.binding, self._original(tx, stray)
         if server is None or server.remote_id not in missing:
@@ -312,10 +318,10 @@ class Repairs:
             tx.uploads.set_content(rows[0].id, digest=stray.digest)  # the audit has read its bytes
 
     def retire_stray(self, tx: Tx, stray: Claim) -> bool:
-        """Delete a document that no file needs, through a row that has its id, a row that gets its id back,
-        or a new row.
+        """Delete a document that no file needs.
 
-        Only documents proven to be ours get a new row.
+        This uses the row that has the document's id, a row that gets the id back, or a new row. Only a
+        document proven to be ours gets a new row.
         """
         binding, timing = self._journal.binding, self._journal.timing
         if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
@@ -345,7 +351,9 @@ class Repairs:
         return True
 
     def _original(self, tx: Tx, stray: Claim) -> Upload | None:
-        """Return the current document of the file at this path, if the stray has the file's bytes."""
+        """Return the current document of the file at this path if the stray has the same bytes as the
+        file.
+        """
         entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         is_copy = entry is not None and has_bytes(entry, stray.listed)
         return serving(self._journal.uploads(tx, stray.path)) if is_copy else None
@@ -366,15 +374,15 @@ SAMPLE = 20
 
 
 class PutOffError(Exception):
-    """Raised if the audit can't continue now; kbsync retries later."""
+    """The audit can't continue now. kbsync retries it later."""
 
 
 @dataclass(slots=True)
 class AuditResult:
-    """The result of one audit: the number of documents by problem; `repaired` counts the repaired ones.
+    """The result of an audit: the number of documents by problem.
 
-    `unchecked`: strays beyond the number that one audit checks; the next audit handles them. `left_alone`:
-    documents that it did not repair, by problem.
+    `repaired`: how many of them were repaired. `unchecked`: strays that exceed the number that one audit
+    checks; the next audit handles them. `left_alone`: documents that weren't repaired, by problem.
     """
 
     missing: int = 0
@@ -419,7 +427,7 @@ class RegularAudit:
         self._turn = asyncio.Lock()
 
     def wake(self) -> None:
-        """Check now whether an audit is due, because a user has requested one."""
+        """Check right away whether an audit is due, because a user has requested one."""
         self._wake.set()
 
     @property
@@ -441,7 +449,7 @@ class RegularAudit:
             self._wake.clear()
 
     async def run_due(self) -> None:
-        """Run an audit in a pass, if one is due. If it fails, the next pass tries again."""
+        """Run an audit during a pass, if one is due. If it fails, the next pass tries again."""
         if await self._until_due() <= 0:
             await self.try_once()
 
@@ -465,7 +473,7 @@ class RegularAudit:
         return tx.meta.get(MirrorFact.AUDIT_REQUEST, self._journal.binding.mirror)
 
     async def try_once(self) -> bool:
-        """Run one audit. Returns False if it was interrupted."""
+        """Run one audit. Return False if it was interrupted."""
         name = self._journal.binding.settings.name
         try:
             await self.audit()
@@ -480,7 +488,7 @@ class RegularAudit:
     # -- one audit -------------------------------------------------------------------------------------
 
     async def audit(self) -> AuditResult:
-        """Run the audit. If it raises `TargetError`, `StateError` or `PutOffError`, it records nothing."""
+        """Run the audit. If it raises `TargetError`, `StateError` or `PutOffError`, nothing is recorded."""
         started, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
         request = await self._store.read(self._read_request)
         target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
@@ -535,7 +543,7 @@ class RegularAudit:
         return result
 
     async def _pace(self) -> None:
-        """Wait until one more request is allowed. Only one caller may wait at a time."""
+        """Wait until another request is allowed. Only one caller may wait at a time."""
         async with self._turn:
             await self._clock.sleep(self._journal.binding.limits.unhurried)
             # New work goes first, but not forever: otherwise a mirror that is always busy would never be
@@ -550,7 +558,10 @@ class RegularAudit:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, started: float) -> None:
-        """Halt if the base has lost many documents. Queries for a sample of them must confirm this."""
+        """Halt if the base has lost many documents.
+
+        To confirm that, query the target for a sample of them.
+        """
         binding = self._journal.binding
         sample: list[Upload] = []
         missing = 0
@@ -566,7 +577,7 @@ class RegularAudit:
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _repair_missing(self, audit: Audit, rows: Sequence[Upload], result: AuditResult) -> None:
-        """Replace missing documents with copies where possible, and resend the others."""
+        """Replace missing documents with copies where possible, and send the others again."""
         paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         copies = await audit.recheck_strays(copies)

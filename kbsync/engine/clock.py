@@ -1,7 +1,7 @@
 """Time, randomness and tasks for long-running work.
 
 Everything that waits gets a `Clock`, which tests control. `keep_running` is for work that lasts as long as
-the program: it logs a failure and restarts the work.
+the program: if the work fails, it logs the failure and starts it again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """Two clocks: `wall`, which may jump back, and `steady`, which is monotonic."""
+    """Two clocks: `wall`, which may jump back, and the monotonic `steady`."""
 
     def wall(self) -> float:
         """Return the seconds since the epoch."""
@@ -49,7 +49,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def chance(self) -> float:
-        """Return a number from the process's random generator."""
+        """Return a number from the process's random number generator."""
         return random.random()  # noqa: S311 - jitter, not a secret
 
 
@@ -79,8 +79,9 @@ _closing: set[asyncio.Future[None]] = set()
 
 
 async def wait_until_open(opening: Awaitable[T], close: Callable[[T], Awaitable[None]]) -> T:
-    """Return the result of `opening`, which continues if this call is cancelled. This closes a result that
-    arrives after the cancellation, because it may hold a lock that others need.
+    """Return the result of `opening`, which continues even if this call is cancelled.
+
+    A result that arrives after the cancellation is closed, because it may hold a lock that others need.
     """
     task = asyncio.ensure_future(opening)
 
@@ -101,14 +102,14 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """Describe a bug in kbsync, or a lack of memory, in one line; the log has the traceback of a bug."""
+    """Describe a bug in kbsync, or a lack of memory, in one line. For a bug, the log has the traceback."""
     if lacks_memory(error):
         return OUT_OF_MEMORY
     return f"internal error in kbsync (see its log): {type(error).__name__}"
 
 
 def log_bug(event: str, error: Exception, **log_fields: Any) -> str:
-    """Log a bug in kbsync with its traceback, or a lack of memory with its reason. Returns `bug_in_words`."""
+    """Log a bug in kbsync with its traceback, or a lack of memory with its reason. Return `bug_in_words`."""
     # Imported here: a search doesn't need it.
     import structlog
 
@@ -121,14 +122,14 @@ def log_bug(event: str, error: Exception, **log_fields: Any) -> str:
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds until the next retry, after this many failures in a row (at least 1)."""
+    """Return the number of seconds until the next retry, after this many failures in a row (at least 1)."""
     return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
 async def keep_running(
     clock: Clock, work: Callable[[], Awaitable[None]], name: str, **log_fields: Any
 ) -> None:
-    """Run `work` until it returns. If it fails, log that and rerun it after a pause."""
+    """Run `work` until it returns. If it fails, log the failure and run it again after a pause."""
     failures = 0
     while True:
         started = clock.steady()

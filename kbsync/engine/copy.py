@@ -1,8 +1,8 @@
 """Copies a former base's documents into the current one without reading files.
 
-`kbsync kb copy` calls this instead of a pass. Each document is recorded like an upload: before the request,
-and again with the target's response. So a killed copy leaves the same state as a killed pass: another run
-continues it, and the next pass knows every document in the base (promises 3 and 11).
+`kbsync kb copy` calls this instead of running a pass. Each document is recorded like an upload: once before
+the request, and again with the target's response. A killed copy therefore leaves the same state as a killed
+pass: another run continues it, and the next pass knows every document in the base (promises 3 and 11).
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ PAGE = 64
 
 @dataclass(slots=True)
 class Copied:
-    """The result of a copy. `present`: documents that the base already had; `remaining`: documents for the
-    next pass."""
+    """The result of a copy.
+
+    `present`: documents that the base already had. `remaining`: documents that are left for the next pass.
+    """
 
     documents: int = 0
     passages: int = 0
@@ -52,8 +54,8 @@ async def copy(
 ) -> None:
     """Copy the serving documents of the bindings `origins`, and count them in `copied`.
 
-    `read` returns a document by its id in the old base, or None if it isn't available; `send` stores one in
-    the base of `journal`. Raises `TargetError` only if the problem concerns all documents.
+    `read` returns a document by its id in the old base, or None if it isn't available. `send` stores one in
+    the base of `journal`. Raises `TargetError` only if the problem affects all documents.
     """
     binding = journal.binding
     await store.write(journal.recover)

@@ -1,8 +1,8 @@
 """Handles missing files: checks a second time, applies the limits beyond which deletions need approval, and
 carries out approvals.
 
-Nothing here deletes a document. An allowed deletion sets its upload to RETIRING. The worker carries it out
-after a last check of the file (`find_returned`, `begin`), because days may pass in between.
+Nothing here deletes a document. An allowed deletion sets its upload to RETIRING. The worker deletes the
+document after checking the file one last time (`find_returned`, `begin`), because days may pass in between.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def needs_approval(
     """Return whether `deleted` deletions, including those already waiting for approval, need approval
     (promise 5).
 
-    `executed`: deletions within the window that needed none. `serving`: number of documents serving now.
-    `all_documents`: how many deletions count as deleting everything.
+    `executed`: the deletions within the window that needed none. `serving`: the number of documents that
+    currently serve their paths. `all_documents`: how many deletions count as deleting everything.
     """
     if deleted >= all_documents:
         return True
@@ -68,7 +68,7 @@ def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` returns the root's identity, or None while it can't be trusted; `changing_inodes` returns the
+    `identity` returns the root's identity, or None while it can't be trusted. `changing_inodes` returns the
     inodes of files that are still changing.
     """
 
@@ -88,9 +88,9 @@ class Deletions:
         return self.journal.binding.mirror
 
     async def check_again(self) -> list[str]:
-        """Recheck the files that a check found missing one `settle` period ago.
+        """Check again the files that a check found missing one `settle` period ago.
 
-        Returns the paths that are back.
+        Return the paths that are back.
         """
         settings = self.journal.binding.settings
         missed_by = self.clock.steady() - settings.settle + ROUNDING
@@ -137,7 +137,10 @@ class Deletions:
         return back
 
     async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
-        """Stat the paths. Returns None if the root changed meanwhile, which makes the results meaningless."""
+        """Stat the paths.
+
+        Return None if the root changed in the meantime, which makes the results meaningless.
+        """
         before = await self.identity()
         if before is None:
             return None
@@ -147,8 +150,9 @@ class Deletions:
         return stats if await self.identity() == before else None
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time when a second check or a decision is next due: infinite during a scan,
-        None if nothing is pending.
+        """Return the monotonic time when a second check or a decision is next due.
+
+        It is infinite during a scan, and None if nothing is pending.
         """
         missed, is_missed_by_scan = await self.store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
@@ -168,7 +172,7 @@ class Deletions:
         return min(times, default=None)
 
     async def count_served(self) -> None:
-        """Record how many documents serve now, as a baseline for the next batch of deletions."""
+        """Record how many documents are serving now, as a baseline for the next batch of deletions."""
         binding, now = self.journal.binding, self.clock.steady()
 
         def count(tx: Tx) -> int | None:
@@ -210,8 +214,8 @@ class Deletions:
     async def decide(self, *, now: bool = False) -> int:
         """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
 
-        One short transaction decides on all of them. They take effect in batches, even after a crash. Returns
-        how many newly need approval.
+        All of them are decided in one short transaction. They take effect in batches, even after a crash.
+        Return how many newly need approval.
         """
         n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours
@@ -243,7 +247,7 @@ class Deletions:
         return tx.removals.page(hold, after, PAGE, held=held)
 
     def _decide_all(self, tx: Tx) -> int:
-        """Allow or hold all waiting deletions at once. Returns how many newly need approval."""
+        """Allow or hold all waiting deletions at once. Return how many newly need approval."""
         binding, now = self.journal.binding, self.clock.wall()
         for hold in tx.holds.batches(self._mirror, decided=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
@@ -275,8 +279,10 @@ class Deletions:
         return 0
 
     async def _carry_out_decided(self) -> bool:
-        """Mark allowed documents for deletion and the others as held for approval. Returns whether there were
-        any."""
+        """Mark allowed documents for deletion, and the others as held for approval.
+
+        Return whether there were any.
+        """
 
         def carry_out(hold: Hold, tx: Tx) -> bool:
             removals = self._read_removals(hold, "", tx)
@@ -300,7 +306,7 @@ class Deletions:
         return bool(decided)
 
     def _find_deletable(self, tx: Tx, removal: Removal) -> Upload | None:
-        """Return the upload if it still serves its path and must be deleted; otherwise drop the removal."""
+        """Return the upload if it still serves its path and must be deleted. Otherwise, drop the removal."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload, UploadState.SERVING)
         if (
@@ -321,7 +327,7 @@ class Deletions:
         self.journal.decide(tx, removal.path)
 
     async def run_approved(self) -> None:
-        """Delete the documents that a user has approved and that haven't changed since."""
+        """Delete the documents whose deletion a user has approved, unless they have changed since then."""
 
         def approved(tx: Tx) -> list[Hold]:
             return [hold for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
@@ -364,14 +370,15 @@ class Deletions:
 async def find_returned(
     store: StateStore, journal: Journal, rows: Sequence[Upload], identity: RootIdentity | None
 ) -> Mapping[int, bool]:
-    """Return the ids of rows whose missing file is back (True), or may be (False).
+    """Return the ids of rows whose missing file is back (True) or may be (False).
 
     Days may pass between the decision and the deletion, while the target is down or kbsync isn't running.
-    `identity`: the root's; if another folder is at its path, nothing counts as missing (promise 1).
+    `identity`: the root's. If another folder is now at the root's path, no file counts as missing (promise
+    1).
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
-        """Return the paths, by row, of documents that are to be deleted only because their file is gone."""
+        """Return, by row, the paths of documents that are to be deleted only because their file is gone."""
         desired_states = {row.id: _desired(journal, tx, row) for row in rows}
         return {
             number: desired.path
@@ -441,8 +448,9 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row with its deletion postponed until its file is read, or until its text is searchable in
-    another document; None if its document may be deleted.
+    """Return the row with its deletion postponed, or None if its document may be deleted.
+
+    The deletion waits until the file has been read or its text is searchable in another document.
     """
     binding = journal.binding
     # The text may have moved to another file: by a copy and a deletion, by swapping two files, or by a rename
@@ -463,9 +471,9 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
 
 
 def is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
-    """Return whether a document whose deletion was requested but not confirmed is to be kept.
+    """Return whether to keep a document whose deletion was requested but not confirmed.
 
-    Only a check at the target shows whether it still exists.
+    Only a check at the target shows whether the document still exists.
     """
     desired = _desired(journal, tx, upload)
     if desired is None or not desired.keeps or not removal_cause(desired) or upload.attempts == 0:
@@ -474,7 +482,7 @@ def is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
-    """Return the desired state of the path that a document served; None if it never served a path."""
+    """Return the desired state of the path that a document served, or None if it never served one."""
     if upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

@@ -2,7 +2,7 @@
 
 `kbsync explain` collects the facts about one path from the disk, the rules, the state and the target, and
 puts them into sentences (`_Sentences`). It takes no lock and writes nothing. The first reason that applies is
-the answer: a problem of the whole mirror comes before a problem of one file.
+the answer; problems of the whole mirror come before problems of a single file.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ suggestion."""
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rules' decision about a file, or about the directory above it that is not scanned (`closed`).
+    """The rules' decision about a file, or about a directory above it that isn't scanned (`closed`).
 
-    `name`: that file's or directory's. `problem`: why its directory's rules are unknown.
+    `name`: that of the file or directory. `problem`: why the rules in its directory are unknown.
     """
 
     verdict: Verdict
@@ -163,7 +163,10 @@ class PathExplanation:
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object. The fields `file` to `document` may be null; only a directory has `below`."""
+        """Return a JSON object.
+
+        The fields from `file` to `document` may be null. Only directories have `below`.
+        """
         selection, entry, server = self.selection, self.entry, self.server
         whole: dict[str, Any] = {
             "mirror": self.mirror,
@@ -228,7 +231,7 @@ class PathExplanation:
 
 
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
-    """Return the explanation for a path that is in no mirrored folder."""
+    """Return the explanation for a path that isn't in any mirrored folder."""
     folders = ", ".join(map(str, roots)) or "none"
     answer = f"It is not searchable because no mirrored folder contains it; mirrored folders: {folders}."
     return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
@@ -246,8 +249,8 @@ async def explain_path(
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
 
-    `text`: include the extracted text. An error from the target becomes one of the sentences. Raises
-    `StateError` if the state cannot be read.
+    `text`: whether to include the extracted text. An error from the target becomes one of the sentences.
+    Raises `StateError` if the state can't be read.
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
@@ -282,8 +285,9 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootError]:
-    """Return the facts about the path from the disk and the rules, and the root or its problem. This reads
-    the disk, so it may block.
+    """Return the facts about the path from the disk and the rules, and the root or what is wrong with it.
+
+    This reads the disk, so it may block.
     """
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
@@ -304,7 +308,9 @@ def _read_disk(
 
 
 def _has_same_bytes(root: Path, evidence: PathExplanation) -> bool:
-    """Return whether the file still has the bytes recorded in the state, as after `touch` or `chmod`."""
+    """Return whether the file still has the bytes recorded in the state, as it does after `touch` or
+    `chmod`.
+    """
     entry, stamp = evidence.entry, evidence.stat.stamp
     if entry is None or entry.digest is None or stamp is None or stamp.size != entry.stamp.size:
         return False
@@ -366,7 +372,7 @@ def _add_state(
 
 
 def _find_similar(tx: Tx, mirror: int, path: str) -> str:
-    """Return the mirror's file that a user most likely means by an unknown path; '' if none is similar."""
+    """Return the mirror's file that a user most likely means by an unknown path, or '' if none is similar."""
     import difflib
 
     name = split(path)[1]
@@ -381,7 +387,7 @@ def _find_similar(tx: Tx, mirror: int, path: str) -> str:
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
-    """Return the rules' decision about the path; None if there is no file."""
+    """Return the decision of the rules about the path, or None if there is no file."""
     if stat.kind is None or stat.stamp is None or not path:
         return None
     try:
@@ -428,7 +434,7 @@ clause. Other reasons may begin with a path, such as `empty rooms/.kbsyncignore:
 
 
 def clause(reason: str) -> str:
-    """Return a reason as a clause; if it has no subject, the file becomes its subject."""
+    """Return a reason as a clause. If the reason has no subject, the file becomes its subject."""
     for beginning, subject in _BEGINNINGS:
         if re.match(beginning, reason):
             return f"{subject} {reason}"
@@ -436,14 +442,14 @@ def clause(reason: str) -> str:
 
 
 def _why(selection: Selection) -> str:
-    """Return why the file is excluded, with the rule."""
+    """Return why the file is excluded, including the rule."""
     reason = selection.verdict.reason
     why = f"a directory above it is not scanned: {reason}" if selection.closed else clause(reason)
     return f"{why}{_decided_by(selection)}"
 
 
 def _decided_by(selection: Selection) -> str:
-    """Return the deciding rule in brackets if a user can change it."""
+    """Return the deciding rule in parentheses, if a user can change it."""
     rule = selection.verdict.rule
     is_fixed = rule == IGNORE_FILE or selection.verdict.choice is FileChoice.SKIPPED
     return f" ({rule})" if rule and not is_fixed else ""
@@ -513,7 +519,7 @@ class _Sentences:
     # -- the answer ------------------------------------------------------------------------------------
 
     def answer(self) -> str:
-        """Return one sentence: whether searches find it, why not, and what to do."""
+        """Return one sentence that says whether searches find the file, why not, and what to do."""
         evidence = self.evidence
         stat, selection, server = evidence.stat, evidence.selection, evidence.server
         if stat.kind is FileKind.FOLDER or evidence.below is not None:
@@ -550,7 +556,7 @@ class _Sentences:
         return f"It is searchable {older} because {reason}."
 
     def _describe_folder(self) -> str:
-        """Describe a directory by the state of the files in it, since it isn't a document itself."""
+        """Describe a directory by the state of the files in it, because it isn't a document itself."""
         selection, below = self.evidence.selection, self.evidence.below
         if selection is not None and selection.verdict.choice is not FileChoice.SELECTED:
             return (
@@ -606,7 +612,7 @@ class _Sentences:
         return deletion if self.evidence.pause is None else f"{deletion}; {self._next_pass()}"
 
     def _why_outdated(self) -> str:
-        """Return why searches find outdated content; '' if it is current."""
+        """Return why searches find outdated content, or '' if the content is current."""
         entry = self.evidence.entry
         is_failed = entry is not None and entry.status in (Status.FAILED, Status.SKIPPED)
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
@@ -619,7 +625,7 @@ class _Sentences:
         return self._settling() or f"no pass has noticed the change yet; {self._next_pass()}"
 
     def _is_folder_lost(self) -> bool:
-        """Return whether the whole folder is missing, so that nothing is known about its files."""
+        """Return whether the whole folder is missing, in which case nothing is known about its files."""
         halt, presence = self.evidence.halt, self.evidence.stat.presence
         return halt is not None and halt.reason == FOLDER_MISSING and presence is not Presence.PRESENT
 
@@ -634,14 +640,14 @@ class _Sentences:
         return halt.detail + (f"; run `{halt.fix}`" if halt.fix else "")
 
     def _why_halted(self) -> str:
-        """Return why the mirror is halted; '' if no user has to fix it first."""
+        """Return why the mirror is halted, or '' if no user has to fix anything first."""
         halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
         return f"the mirror is halted: {self._halt_with_command()}"
 
     def _why_failed(self) -> str:
-        """Return the problem with the current file, in the words of the rules or the target."""
+        """Return the problem with the current file, as worded by the rules or the target."""
         entry = self.evidence.entry
         if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
             return self.evidence.folder_problem
@@ -687,7 +693,9 @@ class _Sentences:
         return f"no pass has picked it up yet; {self._wait()}"
 
     def _settling(self) -> str:
-        """Return how much longer the file must stay unchanged; '' if it is ready or the mirror is paused."""
+        """Return how much longer the file must stay unchanged, or '' if it is ready or the mirror is
+        paused.
+        """
         age, remaining = self.evidence.age, self.evidence.settle_left
         if age is None or not remaining or not self.evidence.is_changed or self.evidence.pause is not None:
             return ""
@@ -699,7 +707,9 @@ class _Sentences:
     # -- evidence ------------------------------------------------------------------------------
 
     def evidence_lines(self) -> Iterator[str]:
-        """Yield the evidence from disk, rules, state, uploads and target, in this order."""
+        """Yield the evidence from the disk, the rules, the state, the uploads and the target, in this
+        order.
+        """
         evidence = self.evidence
         stat, age, entry = evidence.stat, evidence.age, evidence.entry
         if stat.presence is Presence.MISSING:

@@ -40,14 +40,14 @@ Report = Callable[[int], None]
 
 
 class StillThere(KbsyncError):
-    """Raised if documents could not be deleted, so the mirror was not forgotten."""
+    """Some documents couldn't be deleted, so the mirror wasn't forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
     """The documents that a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
 
-    `unsure`: uploads without a response, which may have created documents.
+    `unsure`: uploads that got no response and may have created documents.
     """
 
     documents: int = 0
@@ -67,8 +67,10 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
-    """Return whether the target, whose base is `actual`, opens this base. Ids are only valid in their own
-    base."""
+    """Return whether this is the base that the target opens, `actual`.
+
+    Ids are only valid in their own base.
+    """
     # The id identifies a base that kbsync made, even if it moved since the last pass.
     return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
 
@@ -116,7 +118,7 @@ async def forget(
 
 
 async def release(store: StateStore, record: MirrorRecord, binding: BindingRecord) -> ForgottenBase | None:
-    """Record the mirror's documents in a former base as left behind. Returns None if there are none.
+    """Record the mirror's documents in a former base as left behind. Return None if there are none.
 
     The mirror continues without them. The caller holds the lock.
     """
@@ -132,7 +134,9 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
-    """Record that a mirror unknown to the state left behind all documents of a base that kbsync created."""
+    """Record that a mirror that isn't in the state left behind all documents of a base that kbsync
+    created.
+    """
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     bases = await store.read(lambda tx: tx.forgotten.bases(base.name))
@@ -142,10 +146,10 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
 async def delete_left(
     store: StateStore, base: ForgottenBase, target: Target, report: Report = lambda _deleted: None
 ) -> int:
-    """Delete the documents that a forgotten mirror left behind in a base. Returns how many.
+    """Delete the documents that a forgotten mirror left behind in a base. Return how many were deleted.
 
-    The caller holds the lock and has checked that the target opens that base. If it raises `StillThere`, the
-    documents deleted before are no longer in the state.
+    The caller holds the lock and has checked that the target opens that base. If this raises `StillThere`,
+    the documents deleted so far are no longer in the state.
     """
     deleted, after = 0, ""
     failures: list[tuple[str, str]] = []
@@ -172,7 +176,8 @@ def _describe(failures: Sequence[tuple[str, str]]) -> str:
 async def _find_open_uploads(
     store: StateStore, record: MirrorRecord, binding: BindingRecord, target: Target, clock: Clock
 ) -> None:
-    """Search for the documents of uploads without a response, and mark for deletion those proven to be ours.
+    """Search for the documents of uploads that got no response, and mark those proven to be ours for
+    deletion.
 
     As in a pass, an upload counts as absent only once the list can no longer be lagging. Raises `TargetError`
     if the list is incomplete.
@@ -217,7 +222,7 @@ async def _find_open_uploads(
 def _listing_of(
     record: MirrorRecord, binding: BindingRecord, target: Target, rows: Sequence[Upload]
 ) -> Binding:
-    """Return what is needed to read the list for a mirror that the config may no longer have."""
+    """Return what is needed to read the list for a mirror that may no longer be in the config."""
     style = "tagged" if all(is_address(row.name) or is_tagged(row) for row in rows) else "plain"
     settings = MirrorSettings(
         record.name, Path(record.folder), record.target, prefix=binding.prefix, names=style
@@ -236,8 +241,10 @@ def _listing_of(
 
 
 async def _is_proven(target: Target, upload: FoundUpload) -> bool:
-    """Return whether the found document is the upload's: a name without a tag doesn't prove that (promise
-    6)."""
+    """Return whether the document that was found is the upload's.
+
+    A name without a tag doesn't prove that (promise 6).
+    """
     if upload.listed is None:
         return False
     row = upload.row
@@ -288,9 +295,9 @@ async def _delete_all(
 
 
 def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]:
-    """Yield the ids in batches, as many at a time as may be in flight.
+    """Yield the ids in batches of as many as may be in flight at a time.
 
-    Callers record each round: after a kill, only the documents of one round are in doubt.
+    Callers record each batch, so that only the documents of one batch are in doubt after a kill.
     """
     size, width = max(1, target.limits.batch), max(1, target.limits.concurrency)
     for start in range(0, len(ids), size * width):
@@ -299,7 +306,7 @@ def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]
 
 
 async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
-    """Delete the documents of one round. Return the ids of those deleted, and why others could not be."""
+    """Delete the documents of one batch. Return the ids of those deleted, and why others couldn't be."""
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:
@@ -317,7 +324,7 @@ async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> tuple[lis
 
 
 def _have_checked(rows: Sequence[Upload], timing: Timing, tx: Tx) -> None:
-    """Have the mirror recheck its serving documents, since they are about to be deleted."""
+    """Make the mirror check its serving documents again, because they are about to be deleted."""
     # If kbsync is killed before it records the deletions, the mirror checks each of these and sends the
     # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
     for row in rows:

@@ -105,7 +105,7 @@ class HaltState:
 
     @property
     def halted(self) -> Halted | None:
-        """The reason nothing may be sent; None if work may continue."""
+        """The reason why nothing may be sent, or None if work may continue."""
         return self.error if self.work is Work.HALTED else None
 
     def stop(self, error: Halted) -> None:
@@ -113,14 +113,15 @@ class HaltState:
         self.work, self.error = Work.HALTED, error
 
     def release(self) -> None:
-        """Resume the work: the cause of a halt has been resolved."""
+        """Resume the work, because the cause of a halt has been resolved."""
         self._forget_problems()
         self.work, self.is_stuck = Work.FREE, False
         self.refused_labels, self._refusal_code = [], ""
 
     def try_again(self) -> None:
-        """Start checking whether the cause of the halt is resolved, now that the base answers; one more such
-        error halts again.
+        """Start checking whether the cause of the halt is resolved, because the base responds again.
+
+        If the same error occurs once more, the mirror is halted again.
         """
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
@@ -143,11 +144,14 @@ class HaltState:
 
     @property
     def failing(self) -> str:
-        """The message to show once kbsync's internal errors persist; '' until then."""
+        """The message to show once kbsync's internal errors persist, or '' until then."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def record_failure(self, error: Exception, now: float, *, of_round: bool) -> float:
-        """Count one of kbsync's internal errors. Returns the seconds to pause, longer each time."""
+        """Count one of kbsync's internal errors.
+
+        Return how many seconds to pause, which is longer each time.
+        """
         if of_round or now >= self.not_before:  # jobs that fail together count once
             self.rounds += of_round
             self.jobs += not of_round
@@ -158,7 +162,7 @@ class HaltState:
         return self.not_before - now
 
     def record_state_error(self, error: StateError, now: float) -> bool:
-        """Record that the journal cannot be written; return whether that is new."""
+        """Record that the journal can't be written, and return whether that is new."""
         is_news = str(error) != self.state_error
         self.state_error = str(error)
         self.not_before = now + STATE_PAUSE
@@ -171,10 +175,10 @@ class HaltState:
     # -- the target's responses -----------------------------------------------------------------------
 
     def record_errors(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
-        """Record that a request for `requested` documents ended with these errors. Returns the halt to
-        report.
+        """Record that a request for `requested` documents ended with these errors. Return the halt to report.
 
-        If all failed and no document is to blame, the target counts as down and gets no requests for a while.
+        If all documents failed and none is to blame, the target counts as down and gets no requests for a
+        while.
         """
         for error in errors:
             if isinstance(error, Halted):
@@ -205,9 +209,9 @@ class HaltState:
         return bool(self.down_reason) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
-        """Return whether the target, not a document, is to blame for the uploads that got no response.
+        """Return whether the target, and not a document, is to blame for the uploads that got no response.
 
-        The target is to blame once it has answered no upload of `BLAME_LIMIT` different documents and has
+        The target is to blame once uploads of `BLAME_LIMIT` different documents got no response and it
         accepted none in between.
         """
         if any(not isinstance(outcome, TargetError) for _, outcome in outcomes):
@@ -223,16 +227,17 @@ class HaltState:
             self.prove()
 
     def record_progress(self, events: Sequence[DocumentEvent | None]) -> None:
-        """Record that documents became ready, so the target works."""
+        """Record that documents became ready, which shows that the target works."""
         if any(event is not None and event.event in DONE for event in events):
             self.is_full = self.is_stuck = False
             self.prove()
 
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
-        """Record refusals. After five in a row with the same code and none accepted, the target is to blame.
+        """Record refusals. After five in a row with the same code and no acceptance in between, the target is
+        to blame.
 
-        Documents sent together that may succeed later count as one refusal, because a brief problem affects
-        all of them.
+        Documents that were sent together and may succeed later count as one refusal, because a brief problem
+        affects all of them.
         """
         is_counted = False
         for upload, outcome in outcomes:
@@ -273,7 +278,7 @@ class Halts(HaltState):
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show(self, halt: Halt | None) -> None:
-        """Record in the state and in the log that the mirror needs a user's help, or no longer does."""
+        """Record in the state and in the log that the mirror needs a user's help, or no longer needs it."""
         name, context = self.mirror.settings.name, self.mirror.context
         if halt is not None:
             halt = with_retry_command(halt, name, context.command_line, at_work=context.at_work)
@@ -301,7 +306,7 @@ class Halts(HaltState):
         self.stored, self.write_error = halt, ""
 
     async def halt(self, error: Halted) -> None:
-        """Halt until a user acts, because the work can't continue before that."""
+        """Halt until a user acts, because the work can't continue without that."""
         self.stop(error)
         await self.show(self._describe(error))
 
@@ -339,12 +344,12 @@ class Halts(HaltState):
 
     @property
     def shown(self) -> Halt | None:
-        """The halt to show: the stored one or, if the state can't be written, the reason for that."""
+        """The halt to show: the stored one or, if the state isn't writable, why it isn't."""
         return self.stored or (Halt(FAILING, self.write_error, "") if self.write_error else None)
 
     @property
     def needs_person(self) -> bool:
-        """Whether the target halts the mirror until a user acts."""
+        """Whether the target makes the mirror halt until a user acts."""
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
@@ -362,7 +367,7 @@ class Halts(HaltState):
         return True
 
     async def show_problem(self, reason: str, problem: str) -> None:
-        """Show a temporary problem (`PASSING`), unless a more important one is shown."""
+        """Show a temporary problem (`PASSING`) unless a more important one is already shown."""
         # Only once per run: a second time would hide newer findings.
         if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
             await self.show(self._describe_problem(reason, problem))
@@ -373,14 +378,14 @@ class Halts(HaltState):
         return self._describe(Halted(reason, f"{problem}; retrying within a minute"))
 
     async def record_failed_start(self, error: TargetError) -> None:
-        """Record that the target didn't respond at startup. This replaces a halt about a key."""
+        """Record that the target didn't respond at startup. This replaces a halt that is about a key."""
         self.record_down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern a different address.
             await self.show(self._describe_problem(TARGET_DOWN, error.reason))
 
     async def note_unfinished(self, reason: str, problem: str) -> None:
-        """Show in `status` why a pass could not finish, until the next pass starts."""
+        """Show in `status` why a pass couldn't finish, until the next pass starts."""
         if self.stored is None:
             fix = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
             await self._write(Halt(reason, f"{problem}; the next pass will continue from there", fix))

@@ -40,13 +40,15 @@ PAGE = 500
 
 
 class MalformedMessage(ValueError):
-    """Raised for a message that no command would write; kbsync ignores the message."""
+    """A message that no command would write. kbsync ignores it."""
 
 
 @dataclass(slots=True)
 class InboxResult:
-    """The next tasks for the run: recheck files, check whether a halt is over, audit now, compare the whole
-    folder. `dropped`: messages that kbsync could not carry out, each with the reason.
+    """What the run has to do next: check files again, check whether a halt is over, audit now, compare the
+    whole folder.
+
+    `dropped`: messages that kbsync couldn't carry out, each with the reason.
     """
 
     recheck: set[str] = field(default_factory=set)
@@ -57,7 +59,7 @@ class InboxResult:
 
 
 class Inbox:
-    """One mirror's messages. `configured` returns the names of all mirrors in the config."""
+    """The messages for one mirror. `configured` returns the names of all mirrors in the config."""
 
     def __init__(
         self,
@@ -73,11 +75,11 @@ class Inbox:
         self._repairs = Repairs(journal)
 
     async def carry_out(self, may_begin: Callable[[], Awaitable[bool]] | None = None) -> InboxResult:
-        """Carry out all messages, oldest first. `may_begin` is called if there are any; if it returns False,
-        they stay.
+        """Carry out all messages, oldest first.
 
-        This drops a message that can't be carried out, because it would also end every later pass; the user
-        can repeat the request. It ignores a malformed message.
+        If there are any, `may_begin` is called first; if it returns False, the messages stay. A message that
+        can't be carried out is dropped, because it would make every later pass fail, too; the user can repeat
+        the request. A malformed message is ignored.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(
@@ -158,7 +160,7 @@ class Inbox:
             tx.holds.approve(number, now)
 
     async def _retry(self, paths: Collection[str] | None) -> None:
-        """Allow failed documents to be retried: all, or those at these paths."""
+        """Allow failed documents to be retried, either all of them or those at these paths."""
         binding = self._journal.binding
         links = [path for path in paths or () if is_link(path)]
         requested = None if paths is None else frozenset(paths)
@@ -202,10 +204,10 @@ class Inbox:
                 await self._store.write(partial(change, matching))
 
     async def _repair(self, message: Message) -> None:
-        """Resend `missing` documents and delete `strays`.
+        """Send `missing` documents again, and delete `strays`.
 
-        If a stray is a copy of a missing document, it takes that document's place and nothing is sent. A base
-        other than the audited one may use the same ids for other documents.
+        If a stray is a copy of a missing document, it takes that document's place and nothing is sent. In a
+        base other than the audited one, the same ids may mean other documents.
         """
         if not self._is_about_base(message):
             return
@@ -251,7 +253,7 @@ def _holds(args: Mapping[str, Any]) -> list[int]:
 
 
 def _paths(args: Mapping[str, Any], name: str) -> list[str]:
-    """Return the paths, after checking that they are relative to the mirror's folder and inside it."""
+    """Return the paths after checking that each is relative to the mirror's folder and inside it."""
     paths = _list(args, name, str)
     for path in paths:
         try:

@@ -88,10 +88,11 @@ UNPROVEN = "unproven"
 
 @dataclass(frozen=True, slots=True)
 class FileSeen:
-    """The result of checking one file. `digest` is None if its bytes were not read (skipped, unreadable).
+    """The result of checking one file.
 
-    `problem`: why it could not be read; if set, its row stays unchanged. `fresh`: a user is waiting for it.
-    `renamed_from`: the path that the same file had before.
+    `digest` is None if its bytes weren't read (skipped, unreadable). `problem`: why the file couldn't be
+    read. If set, its row stays unchanged. `fresh`: a user is waiting for the file. `renamed_from`: the path
+    that the same file had before.
     """
 
     path: str
@@ -107,11 +108,11 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class DocumentEvent:
-    """A canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
+    """A canonical log line. `event` is `noun.past_verb`, and `upload` is the upload at that time.
 
     For a file that failed or was skipped before any upload, `upload` is a row with id 0 that isn't stored.
-    `phases`: the seconds spent in each phase, from the intent to the end; None if it was not sent.
-    `may_succeed`: it failed, and a retry may succeed without a change of the file or the settings.
+    `phases`: the seconds spent in each phase, from the intent to the end, or None if the document wasn't
+    sent. `may_succeed`: whether a retry may succeed although neither the file nor the settings have changed.
     """
 
     event: str
@@ -126,7 +127,9 @@ class DocumentEvent:
 
     @property
     def seconds(self) -> float:
-        """The seconds from the recorded intent to the outcome; 0.0 if the document was not sent."""
+        """The number of seconds from the recorded intent to the outcome, or 0.0 if the document wasn't
+        sent.
+        """
         return sum((self.phases or {}).values())
 
     @property
@@ -140,7 +143,7 @@ ReportEvents = Callable[[Iterable[DocumentEvent | None]], None]
 
 
 class Remedy(enum.Enum):
-    """What kbsync does about a document that is not searchable."""
+    """What kbsync does about a document that isn't searchable."""
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
@@ -169,12 +172,12 @@ class Journal:
 
     @property
     def timing(self) -> Timing:
-        """The time, randomness, limits and known lag for lifecycle steps."""
+        """The time, randomness, limits and known lag that lifecycle steps need."""
         after = self.binding.settings.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.binding.limits, after, self._lag)
 
     def recall_recipes(self, tx: Tx) -> None:
-        """Reload the allowed recipes; call this whenever they change."""
+        """Reload the allowed recipes. Call this whenever they change."""
         self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
@@ -185,7 +188,7 @@ class Journal:
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
-        """Compare the target's creation time of a document that was just uploaded with our clock."""
+        """Compare the creation time that the target reports for a document just uploaded with our clock."""
         # No service documents the times in its ids. They are evidence once the ids of our own answered
         # uploads to this base agree with the clock, until one doesn't.
         now = self._clock.wall()
@@ -211,7 +214,7 @@ class Journal:
     def observe(self, tx: Tx, file: FileSeen) -> DocumentEvent | None:
         """Record the result of checking a file, and decide what to do at its path.
 
-        Returns an event if the file now fails or is skipped before any upload, for a different cause than
+        Return an event if the file now fails or is skipped before any upload, for a different cause than
         before.
         """
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
@@ -290,8 +293,10 @@ class Journal:
         return self._record(tx, DocumentEvent(event_name, unsent, may_succeed=may_succeed))
 
     def record_folder_problem(self, tx: Tx, folder: str, problem: str) -> DocumentEvent | None:
-        """Record that the directory couldn't be listed, so everything below it is unknown. Returns an event
-        if that is new."""
+        """Record that the directory couldn't be listed, so that everything below it is unknown.
+
+        Return an event if that is new.
+        """
         stored = tx.folders.get(self.binding.mirror, folder)
         tx.folders.record_problem(self.binding.mirror, folder, problem)
         if stored is not None and stored.problem == problem:
@@ -300,9 +305,11 @@ class Journal:
         return self._record_unsent(tx, "document.failed", label, 0, problem, may_succeed=True)
 
     def await_quiet(self, tx: Tx, path: str, *, is_selected: bool) -> None:
-        """Record that the file is being written: it is pending, and any later scan rechecks it (promise 8).
+        """Record that the file is being written: it is pending, and any later scan checks it again (promise
+        8).
 
-        `is_selected`: the rules select the file in its current form, regardless of an earlier verdict.
+        `is_selected`: whether the rules select the file in its current form, regardless of an earlier
+        verdict.
         """
         now = self._clock.wall()
         stored = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
@@ -315,18 +322,20 @@ class Journal:
         tx.entries.put(self.binding.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
-        """Create a file row for a document that has none; the next scan finds the file or counts it as
-        missing."""
+        """Create a file row for a document that has none.
+
+        The next scan finds the file or counts it as missing.
+        """
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
         tx.folders.check_again(self.binding.mirror, split(path)[0])
 
     def record_gone_file(self, tx: Tx, path: str) -> None:
-        """Record that two checks did not find the file."""
+        """Record that two checks didn't find the file."""
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.decide(tx, path)
 
     def record_unknown_file(self, tx: Tx, path: str) -> None:
-        """Record that a check could not tell whether the file exists."""
+        """Record that a check couldn't tell whether the file exists."""
         stored = tx.entries.get(self.binding.mirror, path)
         # A document kept for a missing file stays that way if the path becomes inaccessible. Otherwise its
         # deletion would need no approval after the end of `deletions: never`.
@@ -343,7 +352,7 @@ class Journal:
             self.decide(tx, path)
 
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
-        """Decide about a path until no further step follows, then set its status."""
+        """Decide what to do about a path until no further step follows, then set its status."""
         entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
             self._decide(tx, entry, fresh)
@@ -371,7 +380,7 @@ class Journal:
         self._update_status(tx, entry, desired, list(rows.values()))
 
     def desired(self, entry: FileRow) -> Desired:
-        """Return the desired state of this path, as determined by the folder."""
+        """Return the desired state of this path, which depends on the folder."""
         is_read = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
         return Desired(
@@ -421,7 +430,7 @@ class Journal:
             self._on_decided(tx, entry.path)
 
     def _record_withdrawal(self, tx: Tx, desired: Desired, upload: Upload) -> None:
-        """Record that the held deletion of this document ended without approval."""
+        """Record that the deletion of this document is no longer held, although nobody approved it."""
         removal = tx.removals.get(self.binding.mirror, desired.path)
         if removal_cause(desired):
             reason = "the config says `deletions: never`"
@@ -432,14 +441,17 @@ class Journal:
     def add_to_history(
         self, tx: Tx, event: HistoryEvent, path: str, upload: Upload, *, former: str = "", reason: str = ""
     ) -> None:
-        """Add what happens now to a file's document to the history. `former`: the path before a rename."""
+        """Add to the history what is now happening to a file's document.
+
+        `former`: the path before a rename.
+        """
         mirror, now, id_, size = self.binding.mirror, self._clock.wall(), upload.remote_id, upload.known_size
         tx.history.add(mirror, now, event, path, former=former, document_id=id_, size=size, reason=reason)
 
     def _carry_out(
         self, tx: Tx, desired: Desired, rows: dict[int, Upload], action: Action, fresh: bool
     ) -> bool:
-        """Carry out a decision. Returns True if rows changed, so that another decision may follow."""
+        """Carry out a decision. Return True if rows changed, in which case another decision may follow."""
         now, mirror = self._clock.wall(), self.binding.mirror
         name = action.step.name.lower()
         log_debug("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
@@ -506,7 +518,10 @@ class Journal:
         predecessor: int | None = None,
         fresh: bool = False,
     ) -> Upload:
-        """Add the intent to send the file at `path`. `version`: see `Upload`; `fresh`: a user is waiting."""
+        """Record the intent to send the file at `path`.
+
+        `version`: see `Upload`. `fresh`: a user is waiting.
+        """
         now, (digest, recipe) = self._clock.wall(), version
         intent = Upload(
             id=0,
@@ -532,7 +547,7 @@ class Journal:
         """Return a name for these bytes at the target: one that no document or upload in this base has or may
         have.
 
-        `taken_names`: names used at the path itself; `start`: the first number to try. If our marker
+        `taken_names`: the names used at the path itself. `start`: the first number to try. If our marker
         identifies documents, names need not be unique.
         """
         naming = self.binding.naming
@@ -552,7 +567,9 @@ class Journal:
         return self._free_name(tx, upload.path, upload.digest, (upload.name,), start)
 
     def _enter_service(self, tx: Tx, upload: Upload, *, replaced: bool) -> None:
-        """Save a row that is now searchable, and retire its predecessor, in one transaction (promise 2)."""
+        """Save a row that has become searchable and retire its predecessor, in one transaction (promise
+        2).
+        """
         path = upload.path
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
@@ -573,7 +590,7 @@ class Journal:
     def claim(
         self, tx: Tx, numbers: Sequence[int], addresses: Mapping[int, str] = MappingProxyType({})
     ) -> list[Upload]:
-        """Move uploads from INTENDED to SENDING; return those that may be sent.
+        """Move uploads from INTENDED to SENDING, and return those that may be sent.
 
         `addresses`: the addresses of web pages, by upload. A page's address identifies it and becomes its
         name.
@@ -600,8 +617,10 @@ class Journal:
         return claimed
 
     def _await_deletion(self, tx: Tx, upload: Upload) -> str:
-        """Return why the upload must wait until another document with its text is deleted, because the target
-        stores each text once; "" if it needn't. This starts that deletion if nothing else would.
+        """Return why the upload must wait until another document with its text is deleted, or "" if it
+        needn't wait.
+
+        The target stores each text only once. This starts that deletion if nothing else would.
         """
         mirror, binding = self.binding.mirror, self.binding.id
         waiting_for_deletion = "waiting for another document with the same text to be deleted"
@@ -625,7 +644,9 @@ class Journal:
         return "waiting for another document with the same text to be replaced"
 
     def _is_unneeded(self, tx: Tx, row: Upload) -> bool:
-        """Return whether this document's file is gone, so that its deletion will soon begin or be held."""
+        """Return whether the file of this document is gone, so that its deletion will soon begin or be
+        held.
+        """
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or row.state is not UploadState.SERVING:
             return False
@@ -633,12 +654,12 @@ class Journal:
         return desired.presence is Presence.MISSING or (bool(removal_cause(desired)) and not desired.keeps)
 
     def _find_successor(self, tx: Tx, row: Upload) -> Upload | None:
-        """Return the upload that will replace this document with one that has a different text."""
+        """Return the upload that will replace this document with one whose text differs."""
         uploads = self.uploads(tx, row.path)
         return next((u for u in uploads if u.state in ON_THE_WAY and u.digest != row.digest), None)
 
     def record_unsendable(self, tx: Tx, number: int) -> None:
-        """Record that the file no longer has the intended bytes, so the next check makes a new decision."""
+        """Record that the file no longer has the intended bytes. The next check makes a new decision."""
         if (upload := tx.uploads.get(number, UploadState.INTENDED)) is not None:
             dropped = lifecycle.drop(upload)
             tx.uploads.save(dropped)
@@ -649,8 +670,9 @@ class Journal:
     def record_put(
         self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True
     ) -> DocumentEvent | None:
-        """Record the outcome of a put, even if its response was lost. `spent`: count the attempt, because the
-        document may have caused the loss.
+        """Record the outcome of a put, even if its response was lost.
+
+        `spent`: whether to count the attempt, because the document may have caused the loss.
         """
         if (upload := tx.uploads.get(number, UploadState.SENDING)) is None:
             return None
@@ -685,12 +707,15 @@ class Journal:
         return self._record_end(tx, changed)
 
     def _record_end(self, tx: Tx, changed: Upload) -> DocumentEvent | None:
-        """Save the row, then re-evaluate its path. Returns an event if the upload has failed."""
+        """Save the row, then re-evaluate its path. Return an event if the upload has failed."""
         self._save_and_decide(tx, changed)
         return self._record(tx, self._make_event(changed)) if changed.state is UploadState.FAILED else None
 
     def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> DocumentEvent | None:
-        """Save the row of a document that the target has; if it is now searchable, retire its predecessor."""
+        """Save the row of a document that the target has.
+
+        If the document has become searchable, retire its predecessor.
+        """
         rows = self.uploads(tx, upload.path)
         predecessors = [row for row in rows if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
@@ -713,8 +738,10 @@ class Journal:
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """Record that the file's old document was removed first, so searches find no version of it until the
-        new document is ready, and none at all if the new one can't be indexed.
+        """Record that the file's old document was removed first.
+
+        Searches find no version of the file until the new document is ready, and none at all if that can't be
+        indexed.
         """
         for old in self.uploads(tx, upload.path):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
@@ -724,7 +751,7 @@ class Journal:
     def record_status(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> DocumentEvent | None:
-        """Record the status of a document that was being indexed; a failure has already been handled."""
+        """Record the status of a document that was being indexed. A failure has already been handled."""
         if (upload := tx.uploads.get(number, UploadState.INDEXING)) is None:
             return None
         timing = self.timing
@@ -768,7 +795,7 @@ class Journal:
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
         """Return the adopted document `twin` if it has this upload's bytes and no file needs it.
 
-        A file at its path doesn't need it if the file has other bytes, or if the mirror doesn't select it.
+        A file at its path doesn't need it if the file has other bytes or isn't selected by the mirror.
         """
         for row in tx.uploads.by_remote(self.binding.id, twin):
             is_adoptable = row.state is UploadState.ADOPTING and row.path != upload.path
@@ -784,13 +811,15 @@ class Journal:
         return None
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
-        """Return whether the target must reindex this document and may be asked to do so now."""
+        """Return whether the target must reindex this document and may now be asked to."""
         upload = None if self.is_paused(tx) else tx.uploads.get(number, UploadState.INDEXING)
         return upload is not None and upload.phase is Phase.TO_CUT
 
     def record_reslice(self, tx: Tx, number: int, remedy: Remedy) -> None:
-        """Record that the target was asked to reindex a document; if it can't, a new upload replaces the
-        document."""
+        """Record that the target was asked to reindex a document.
+
+        If it can't, a new upload replaces the document.
+        """
         upload = tx.uploads.get(number, UploadState.INDEXING)
         if upload is None or upload.phase is not Phase.TO_CUT:
             return
@@ -805,7 +834,7 @@ class Journal:
         self.decide(tx, upload.path)
 
     def record_proof(self, tx: Tx, number: int, digest: str | None) -> None:
-        """Record the digest of an adopted document's bytes; None if they are not available now."""
+        """Record the digest of an adopted document's bytes, or None if they aren't available now."""
         if (upload := tx.uploads.get(number, UploadState.ADOPTING)) is None:
             return
         updated = replace(upload, attempts=upload.attempts + 1, due_at=None)
@@ -819,7 +848,7 @@ class Journal:
         self.decide(tx, upload.path)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """Release rejections that were the target's fault; they don't count as attempts (promise 9)."""
+        """Release rejections that were the target's fault. They don't count as attempts (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -829,7 +858,7 @@ class Journal:
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> DocumentEvent | None:
-        """Handle a final failure to index: send a fresh upload while tries are left, otherwise
+        """Handle a document that finally couldn't be indexed: upload it again while tries are left, otherwise
         quarantine it.
         """
         # Upload again after the target was asked to index again, or if it can't be asked. If the account is
@@ -856,7 +885,7 @@ class Journal:
         started_at: float,
         doubt: Listed | None = None,
     ) -> DocumentEvent | None:
-        """Record the result of searching a complete list, begun at `started_at`, for an unsure, lost or
+        """Record whether a complete list, begun at `started_at`, has the document of an unsure, lost or
         deleted row.
 
         `doubt`: a document that may belong to this web page, without proof.
@@ -894,7 +923,7 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> DocumentEvent | None:
-        """Fail a web page whose response was lost while an unproven document may be that page."""
+        """Fail a web page whose response was lost, because an unproven document may be that page."""
         # If sent again, it may exist twice; if adopted, it may be foreign (promise 6). So a user decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))
@@ -907,8 +936,9 @@ class Journal:
         return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 
     def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> DocumentEvent | None:
-        """Handle an upload that was given up but appeared later: let it serve its path only if no other
-        document does.
+        """Handle an upload that was given up but appeared later.
+
+        Let it serve its path only if no other document does.
         """
         # The target's list was this late: from now on, wait twice as long before an absence counts.
         lag = min(lifecycle.lag_seen(upload), MAX_LIST_LAG)
@@ -932,19 +962,21 @@ class Journal:
         return self._accept(tx, replace(accepted, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
-        """Return whether kbsync removed the path's serving document before this upload."""
+        """Return whether kbsync removed the document that served the path before this upload."""
         rows = self.uploads(tx, upload.path)
         return any(row.state.serves and self._has_text_of(upload, row) for row in rows)
 
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
         """Return whether kbsync removed the old document before this upload, because the target stores each
-        text once.
+        text only once.
         """
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.texts_once
 
     def _doubt_server(self, tx: Tx, changed: Upload, *, may_be_back: bool = False) -> None:
-        """Record that a rename failed and the file has its old name again (with `may_be_back`: may have)."""
+        """Record that a rename failed and the file has its old name again (or, with `may_be_back`, may have
+        it).
+        """
         # Check whether its old document was removed for the new one.
         if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return
@@ -990,21 +1022,21 @@ class Journal:
         return self._record(tx, DocumentEvent("document.renamed", renamed), upload.label)
 
     def record_rename_failure(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
-        """Record that the rename got no response. It can safely be repeated."""
+        """Record that the rename got no response. It is safe to repeat."""
         if (upload := tx.uploads.get(number, *SERVING)) is not None:
             updated = lifecycle.begin_delete(upload)
             tx.uploads.save(lifecycle.delete_put_off(updated, reason, wait, self.timing))
 
     def record_refused_rename(self, tx: Tx, number: int) -> None:
-        """Record that the target refuses the new path for this document."""
+        """Record that the target refused the new path for this document."""
         if (upload := tx.uploads.get(number, *SERVING)) is not None:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
-        """Mark every upload in flight as unsure, except the `busy` ones, which are still running. Bring
-        forward rows that were postponed by a clock that ran ahead.
+        """Mark every upload in flight as unsure, except for the `busy` ones, which are still running.
 
-        `spent`: count the attempt, because the document may be to blame, for instance if it crashed kbsync.
+        Also bring forward rows that were postponed by a clock that ran ahead. `spent`: whether to count the
+        attempt, because the document may be to blame, for example if it crashed kbsync.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
@@ -1024,7 +1056,7 @@ class Journal:
         self.decide(tx, changed.path)
 
     def _record(self, tx: Tx, event: DocumentEvent, former: str = "") -> DocumentEvent:
-        """Record an event in the history; `former`: the path before a rename."""
+        """Record an event in the history. `former`: the path before a rename."""
         upload, kind = event.upload, _HISTORY.get(event.event)
         if kind is HistoryEvent.UPLOADED and event.replaced:
             kind = HistoryEvent.REPLACED
@@ -1055,8 +1087,10 @@ class Journal:
         )
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
-        """Schedule an early poll of documents being indexed with these remote ids. Returns whether there are
-        any."""
+        """Schedule an early poll of documents being indexed with these remote ids.
+
+        Return whether there are any.
+        """
         binding, is_ours = self.binding, False
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):

@@ -64,10 +64,12 @@ class Whose(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A listed document and its owner. `listed` has its path and the known facts about its bytes: from its
-    row, its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open
-    uploads it may belong to. `doubts`: uploads of web pages that it may belong to, without proof in the list.
-    `reported`: what the list itself says about a document whose id `row` has.
+    """A listed document and its owner.
+
+    `listed` includes its path and the known facts about its bytes: from its row, its mark or its name. `row`:
+    the upload that has its id or whose mark it has. `uploads`: the open uploads that it may belong to.
+    `doubts`: uploads of web pages that it may belong to, without proof in the list. `reported`: what the list
+    itself says about a document whose id `row` has.
     """
 
     whose: Whose
@@ -89,19 +91,19 @@ class Claim:
 
     @property
     def digest(self) -> str:
-        """The known part of the digest of its bytes, as in `Upload`."""
+        """What is known of the digest of its bytes, as in `Upload`."""
         return self.listed.digest or ""
 
     @property
     def is_new(self) -> bool:
-        """Whether the document is or may be ours, although it belongs to no row and to no open upload."""
+        """Whether the document is or may be ours although it belongs to no row and no open upload."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.OURS_UNNEEDED, Whose.PATH)
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether our state has the document as searchable, but its bytes have changed since."""
+        """Whether our state has the document as searchable but its bytes have changed since then."""
         serves = self.row is not None and self.row.state.serves
         reported = self.reported
         if not serves or reported is None or reported.state in (DocState.FAILED, DocState.MISSING):
@@ -124,7 +126,7 @@ class Claim:
 
     @staticmethod
     def problem_of_json(fields: Mapping[str, Any]) -> str:
-        """Return why these fields can't have come from `to_json`; '' if they can have."""
+        """Return why these fields can't have come from `to_json`, or '' if they can."""
         wrong = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         for name in ("size", "upload"):
             value = fields.get(name)
@@ -135,7 +137,7 @@ class Claim:
 
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:
-        """Return the claim in a `repair` message, with its current row."""
+        """Return the claim in a `repair` message, along with its current row."""
         values: dict[str, Any] = {name: fields.get(name) for name in _LISTED}
         state = DocState.READY if fields.get("is_ready") else DocState.UNKNOWN
         number = fields.get("upload")
@@ -156,10 +158,12 @@ def identify(
     *,
     trusts_times: bool = False,
 ) -> Claim:
-    """Return the document's owner. `holders`: uploads of this base that have its id, newest first.
-    `candidates`: open uploads of this mirror and, if the target keeps marks, the upload whose mark it has.
-    `trusts_times`: its time can disprove that it belongs to an upload; otherwise a time can only confirm
-    that."""
+    """Return the document's owner.
+
+    `holders`: the uploads of this base that have its id, newest first. `candidates`: the open uploads of this
+    mirror and, if the target keeps marks, the upload whose mark it has. `trusts_times`: whether its time can
+    disprove that it belongs to an upload; otherwise, a time can only confirm that.
+    """
     marks, candidates = binding.limits.marks, list(candidates)
     if binding.limits.embedded:  # all documents of the base are this mirror's now
         holders = [row for row in holders if _is_mine(binding, row)]
@@ -211,7 +215,7 @@ def _is_mine(binding: Binding, row: Upload) -> bool:
 
 
 def _needs_document(row: Upload) -> bool:
-    """Return whether the row needs its document, or has not finished deleting it."""
+    """Return whether the row still needs its document or hasn't finished deleting it."""
     match row.state:
         case UploadState.RETIRING:
             return row.attempts < RETIRE_TRIES
@@ -222,14 +226,12 @@ def _needs_document(row: Upload) -> bool:
 
 
 def is_tagged(row: Upload) -> bool:
-    """Return whether the name of the upload has the tag of its bytes."""
+    """Return whether the upload's name contains the tag of its bytes."""
     return Naming().key(row.name) == tag_of(row.digest)
 
 
 def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
-    """Return another mirror's upload that got no response and to which the document provably belongs; None if
-    there is none.
-    """
+    """Return the upload of another mirror that got no response and provably created the document, or None."""
     if binding.limits.marks:
         return None
     return next(
@@ -243,8 +245,9 @@ def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
-    """Return whether the document has kbsync's mark or, at targets without marks, one of our tags, which
-    matches its bytes if those are known.
+    """Return whether the document has kbsync's mark or, at a target without marks, one of our tags.
+
+    If its bytes are known, the tag must match them.
     """
     if binding.limits.marks:
         return listed.upload_id is not None
@@ -253,15 +256,15 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """Return whether a file and a document have the same bytes, as far as known."""
+    """Return whether a file and a document have the same bytes, as far as is known."""
     # Without a length a tag alone proves nothing.
     listed_bytes, digest = (listed.digest or "", listed.size or 0), entry.digest
     return digest is not None and digests_match(*listed_bytes, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
-    """Return whether the document belongs to this upload: True if that is proven, False if it is possible,
-    None if it doesn't.
+    """Return whether the document belongs to this upload: True if proven, False if possible, None if it
+    doesn't.
     """
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
@@ -336,7 +339,8 @@ async def read_list(
 ) -> AsyncIterator[list[Claim]]:
     """Yield the whole list in batches. Raises `TargetError` if it is incomplete.
 
-    `on_answer` is called as each batch arrives, because a list may take minutes without other requests.
+    `on_answer` is called as each batch arrives, because reading a list may take minutes without any other
+    request.
     """
     long_paths: Mapping[str, str] | None = None
     async for batch in _batches(target, on_answer):
@@ -365,7 +369,7 @@ async def _batches(target: Target, on_answer: Callable[[], None]) -> AsyncIterat
 async def uploads_in(
     binding: Binding, read: SnapshotReader, states: Collection[UploadState]
 ) -> AsyncIterator[list[Upload]]:
-    """Yield all uploads of this mirror in these states, a batch at a time."""
+    """Yield all uploads of this mirror that are in these states, in batches."""
     after = 0
 
     def batch(tx: Tx) -> list[Upload]:
@@ -379,7 +383,9 @@ async def uploads_in(
 async def unlisted(
     binding: Binding, read: SnapshotReader, listed: Collection[str], before: float
 ) -> AsyncIterator[list[Upload]]:
-    """Yield serving uploads whose ids are not `listed`, in batches; none created after `before`."""
+    """Yield the serving uploads whose ids aren't `listed`, in batches, except for those created after
+    `before`.
+    """
     async for rows in uploads_in(binding, read, SERVING):
         # Documents made while the list was read may be missing from it.
         old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
@@ -388,7 +394,7 @@ async def unlisted(
 
 
 async def find_missing(target: Target, read: SnapshotReader, rows: Sequence[Upload]) -> list[Upload]:
-    """Return the uploads that the target reports missing and that our state still has as searchable."""
+    """Return the uploads that are searchable according to our state but missing according to the target."""
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
@@ -414,8 +420,8 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return the folder's paths that are too long for a name, by the hash that replaces each of them in
-    names.
+    """Return the folder's paths that are too long for a name, by the hash that replaces each of them in a
+    name.
     """
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}

@@ -2,7 +2,7 @@
 between.
 
 `keep` starts the mirror, watches it, and restarts it after an error; `_turn` is one round of the loop. A
-single event wakes the loop, whatever the reason; the state and the clock show what there is to do.
+single event wakes the loop, whatever the reason. The state and the clock show what there is to do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class ReloadScope(Enum):
-    """What a halted mirror reloads, because a user may have fixed the cause of the halt."""
+    """What to reload for a halted mirror, because a user may have fixed the cause of the halt."""
 
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed the config first."""
@@ -42,7 +42,7 @@ class ReloadScope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequest:
-    """One mirror's reload request; `done` is set once the daemon has reloaded the config or refused it."""
+    """One mirror's reload request. `done` is set once the daemon has reloaded or refused the config."""
 
     mirror: str
     scope: ReloadScope
@@ -50,15 +50,17 @@ class ReloadRequest:
 
 
 class ReloadQueue:
-    """Reload requests from halted mirrors. The daemon carries them out, and stops a mirror first if its
-    config changed."""
+    """Reload requests from halted mirrors.
+
+    The daemon carries them out. If a mirror's config changed, the daemon stops the mirror first.
+    """
 
     def __init__(self) -> None:
         self._requests: list[ReloadRequest] = []
         self.has_requests = asyncio.Event()
 
     def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
-        """Request a reload; the event is set when it is done."""
+        """Request a reload. The returned event is set when it is done."""
         request = ReloadRequest(mirror, scope)
         self._requests.append(request)
         self.has_requests.set()
@@ -85,7 +87,7 @@ ALL = "all"
 
 @dataclass
 class MirrorLoop:
-    """Keeps one mirror up to date until `stop` is set; without `reloads`, it can't reload a config."""
+    """Keeps one mirror up to date until `stop` is set. Without `reloads`, it can't reload a config."""
 
     mirror: Mirror
     state_dir: Path
@@ -112,8 +114,10 @@ class MirrorLoop:
         self._wake_file = WakeFile(self.state_dir, self.on_wake)
 
     async def keep(self) -> None:
-        """Run until `stop` is set. After a problem with the folder or the target, continue once it is
-        resolved."""
+        """Run until `stop` is set.
+
+        After a problem with the folder or the target, continue once it has been resolved.
+        """
         wait = FIRST_RETRY
         while not self.stop.is_set():
             try:
@@ -155,7 +159,10 @@ class MirrorLoop:
             wait = min(MAX_RETRY_PAUSE, wait * 2)
 
     async def _settle_for_pause(self, bound: BoundMirror) -> None:
-        """Wait for the outcome of requests sent before the pause; the worker starts nothing meanwhile."""
+        """Wait for the outcome of requests sent before the pause.
+
+        The worker starts nothing in the meantime.
+        """
         while not self.stop.is_set() and await self.mirror.find_pause() is not None:
             bound.worker.wake()
             if await bound.worker.is_settled():
@@ -177,7 +184,7 @@ class MirrorLoop:
             await self.mirror.halts.show_problem(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:
-        """Request a reload and wait for it. If it changes this mirror, `stop` is set in the meantime."""
+        """Request a reload and wait for it. If it changes this mirror, `stop` is set while waiting."""
         if self.reloads is not None and not self.stop.is_set():
             done = self.reloads.request(self.mirror.settings.name, scope)
             await wait_for_any(self.mirror.clock, MAX_RELOAD_WAIT, done, self.stop)
@@ -190,7 +197,7 @@ class MirrorLoop:
         return 0
 
     async def _watch(self, bound: BoundMirror) -> None:
-        """Follow the folder until the folder or the base is replaced, or the daemon ends."""
+        """Follow the folder until the folder or the base is replaced or the daemon ends."""
         settings = self.mirror.settings
         watcher = self.make_watcher(
             settings.root,
@@ -231,7 +238,10 @@ class MirrorLoop:
         log.info(event, mirror=name, mode=str(report.mode), why=report.why, cure=report.fix)
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
-        """Check the root and the watch, start a due scan, and do due work. Returns the seconds to wait."""
+        """Check the root and the watch, start a scan if one is due, and do all work that is due.
+
+        Return how many seconds to wait.
+        """
         clock, name = self.mirror.clock, self.mirror.settings.name
         is_check_due = clock.steady() >= self._next_check
         if is_check_due:
@@ -293,7 +303,7 @@ class MirrorLoop:
             self.mirror.wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
-        """Check at the target whether the cause of the halt is resolved."""
+        """Ask the target whether the cause of the halt has been resolved."""
         if self.mirror.halts.is_about(CREDENTIALS):
             await self._reload(ReloadScope.SECRETS)
         if self.stop.is_set():
@@ -321,16 +331,18 @@ class MirrorLoop:
         await wait_for_any(self.mirror.clock, seconds, self.mirror.wake, self.stop)
 
     async def _rest_unwatched(self, seconds: float) -> None:
-        """Wait like `_rest`, then check for messages from commands, because no watcher reports them. The
-        first check always finds one.
+        """Wait like `_rest`, then check for messages from commands, because no watcher reports those.
+
+        The first check always finds one.
         """
         await self._rest(seconds)
         self._wake_file.check()
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Return whether a path is below a directory that the config's rules exclude. This is fast and doesn't
-    read the disk.
+    """Return whether a path is below a directory that the rules in the config exclude.
+
+    This is fast and doesn't read the disk.
     """
     folder = path.rpartition("/")[0]
     while folder:

@@ -27,7 +27,7 @@ MAX_NAME_QUERIES = 5
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """A row and its listed document, or None if it isn't in a complete list.
+    """A row and its document in a complete list, or None if the list doesn't have it.
 
     `doubt`: a document that may belong to the row, if nothing in the list can prove it.
     """
@@ -46,8 +46,8 @@ async def find_uploads(
 ) -> list[FoundUpload]:
     """Search for every unsure row, and for every lost or deleted one that a later list may resolve.
 
-    If all of `unsure` are found by name, only those are returned, since the list wasn't read for the others.
-    Raises `TargetError` if the list is incomplete.
+    If all of `unsure` are found by name, only those are returned, because the list wasn't read for the
+    others. Raises `TargetError` if the list is incomplete.
     """
     found_by_name = await _find_by_name(store, binding, target, unsure)
     if found_by_name is not None:
@@ -69,7 +69,7 @@ async def find_uploads(
 async def _find_by_name(
     store: StateStore, binding: Binding, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
-    """Return all rows, each with its document; None if some row can't be found by name."""
+    """Return all rows, each with its document, or None if one of them can't be found by name."""
     if not isinstance(target, SupportsFind) or binding.limits.marks or len(rows) > MAX_NAME_QUERIES:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
@@ -85,7 +85,7 @@ async def _find_by_name(
 async def _assign(
     binding: Binding, target: Target, rows: Sequence[Upload], claims: Iterable[Claim]
 ) -> list[FoundUpload]:
-    """Assign to each row the newest document that fits, and each document to one row."""
+    """Assign the newest matching document to each row, and each document to only one row."""
     fitting, doubts = defaultdict[int, list[Listed]](list), defaultdict[int, list[Listed]](list)
     for claim in sorted(claims, key=lambda claim: -(claim.listed.created or 0.0)):
         uploads = claim.uploads or ((claim.row,) if claim.row is not None else ())

@@ -84,7 +84,7 @@ class AwaitedFiles:
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Return those of the changed files that this pass may check again. A daemon checks all of them."""
+        """Return which of the changed files this pass may check again. A daemon checks all of them."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < MAX_WAITS}
@@ -93,7 +93,7 @@ class AwaitedFiles:
         return admitted
 
     def extend(self, now: float) -> None:
-        """In a pass, also wait for the files that are being written now."""
+        """In a pass, also wait for the files that are currently being written."""
         if self._is_pass:
             for path in self._settling.paths():
                 if path not in self._waiting:
@@ -109,7 +109,7 @@ class AwaitedFiles:
     def update(self, now: float, overdue: Collection[str]) -> None:
         """Drop the files that a round of checks has dealt with.
 
-        `overdue`: files that were read because their longest wait was over.
+        `overdue`: files that were read because their maximum wait was over.
         """
         if self._waiting:
             self.missed_until = now
@@ -135,12 +135,12 @@ cleared."""
 
 
 class Rechecks:
-    """Paths to recheck soon.
+    """Paths to check again soon.
 
-    If a file's bytes changed between reading and sending, it is rechecked at once, and from the second time
-    on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at each
-    read but keep the same timestamp. After `MAX_RECHECKS` times in a row the file is left to the next scan
-    (promise 9).
+    If a file's bytes changed between reading and sending, it is checked again at once, and from the second
+    time on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes on
+    each read but keep the same timestamp. After `MAX_RECHECKS` times in a row, a file is left to the next
+    scan (promise 9).
     """
 
     def __init__(self, settings: MirrorSettings, clock: Clock, wake: asyncio.Event) -> None:
@@ -164,7 +164,7 @@ class Rechecks:
         self._wake.set()
 
     def add_changed(self, path: str) -> None:
-        """Recheck a file that changed between its read and its upload."""
+        """Check a file again that changed between being read and being uploaded."""
         self._times[path] += 1
         if len(self._times) > MAX_COUNTED:
             del self._times[next(iter(self._times))]
@@ -186,7 +186,7 @@ class Rechecks:
         self._times.pop(path, None)
 
     def take_due(self) -> list[str]:
-        """Remove and return the first due paths, one batch."""
+        """Remove and return the first batch of due paths."""
         paths, now = list[str](), self._clock.steady()
         while len(paths) < PAGE and (due_at := self.next_due()) is not None and due_at <= now:
             _, path = heapq.heappop(self._queue)
@@ -213,10 +213,10 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """A mirror's environment: its spool folder, the config's mirrors, and how to write commands.
+    """A mirror's environment: its spool folder, the mirrors in the config, and how to write commands.
 
-    `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is repeated
-    after an interrupted start. `at_work`: the process keeps running, like a daemon.
+    `rename_base(old, new)` moves files that are kept on disk under the former name of a renamed mirror. It is
+    called again after an interrupted start. `at_work`: whether the process keeps running, like a daemon.
     """
 
     spool_dir: Path
@@ -230,7 +230,7 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 
 
 class BoundMirror:
-    """A running mirror, bound to its base; it exists only within `Mirror.bind`.
+    """A running mirror, bound to its base. It exists only within `Mirror.bind`.
 
     Only `turn` decides the next step; scans run at the same time. `awaited`: files of the last scan that are
     still being written.
@@ -285,8 +285,9 @@ class BoundMirror:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this call is cancelled; requests in flight are in the journal. May be
-        called again.
+        """Stop the parts, even if this call is cancelled.
+
+        Requests in flight are in the journal. May be called again.
         """
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
@@ -296,8 +297,10 @@ class BoundMirror:
             await end_tasks(list(self._tasks))
 
     async def base_changed(self) -> bool:
-        """Return whether the base is no longer the one that this run started with, because it was deleted, or
-        damaged and replaced, or because an older copy was put back."""
+        """Return whether the base is no longer the one that this run started with.
+
+        It may have been deleted, damaged and replaced, or replaced by an older copy of itself.
+        """
         try:
             base = await self.target.base()
         except Halted as error:
@@ -313,7 +316,7 @@ class BoundMirror:
     # -- the pass --------------------------------------------------------------------------------------
 
     async def compare(self) -> ScanSummary | None:
-        """Compare the whole folder with the state. Returns None if the root changed meanwhile."""
+        """Compare the whole folder with the state. Return None if the root changed in the meantime."""
         mirror = self.mirror
         started = mirror.clock.steady()
         deep, first = await mirror.deep_is_due()
@@ -343,7 +346,7 @@ class BoundMirror:
         await mirror.store.write(record)
 
     async def is_done(self) -> bool:
-        """Return whether no work is left from the last scan, except work that pauses longer than
+        """Return whether no work is left from the last scan, apart from work that pauses for longer than
         `PATIENCE`.
         """
         if self.awaited or self.rechecks or self.reconciler.has_trees:
@@ -364,15 +367,19 @@ class BoundMirror:
         self.mirror.wake.set()
 
     def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
-        """Start the scan unless it is running already. `scan` returns the seconds until the whole folder is
-        due."""
+        """Start a scan unless one is already running.
+
+        `scan` returns the number of seconds until the whole folder is due.
+        """
         if name not in self.scanning:
             self.scanning.add(name)
             self.start(self._scan(name, scan))
 
     def request_rescan(self) -> None:
-        """Compare the whole folder now. If a scan is running, repeat the comparison afterwards, since the
-        scan may have missed the change."""
+        """Compare the whole folder now.
+
+        If a scan is running, compare again afterwards, because the scan may have missed the change.
+        """
         log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
         self._must_scan_again = bool(self.scanning)
         if not self.scanning:
@@ -402,7 +409,7 @@ class BoundMirror:
     async def turn(
         self, hints: Sequence[Hint] = (), may_carry_out: Callable[[], Awaitable[bool]] | None = None
     ) -> list[Hint]:
-        """Do all work that is due now. Returns the hints left for the next turn.
+        """Do all work that is due now. Return the hints left for the next turn.
 
         This does nothing unless a turn was requested or work is known to be due, so that an idle mirror reads
         less. `may_carry_out`: see `Inbox.carry_out`.
@@ -473,15 +480,18 @@ class BoundMirror:
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:
-        """Poll these documents soon, because the service called back (ADR 21). This ignores ids that
-        aren't ours.
+        """Poll these documents soon, because the service sent a callback (ADR 21).
+
+        Ids that aren't ours are ignored.
         """
         if await self.mirror.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
     async def next_due(self) -> float:
-        """Return the monotonic time when a file, a second check or a decision on deletions is due; infinite
-        if nothing is pending."""
+        """Return the monotonic time when a file, a second check or a decision on deletions is due.
+
+        It is infinite if nothing is pending.
+        """
         times = [self.rechecks.next_due(), self.reconciler.settling.next_due()]
         if self.may_wait:
             self.may_wait = False  # rows may change during these reads
@@ -512,10 +522,10 @@ class BoundMirror:
 
 @dataclass(slots=True, eq=False)
 class Mirror:
-    """A mirror, as it exists while kbsync runs; `bind` may be entered repeatedly, but only once at a time.
+    """A mirror, as it exists while kbsync runs. `bind` may be entered repeatedly, but only once at a time.
 
-    `open_target` returns a new target; `on_event` gets every finished document; `on_decided` is for tests,
-    which check a path's rows in each transaction.
+    `open_target` returns a new target. `on_event` gets every finished document. `on_decided` is for tests,
+    which check the rows of a path in each transaction.
     """
 
     settings: MirrorSettings
@@ -556,10 +566,10 @@ class Mirror:
 
     @asynccontextmanager
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
-        """Yield the running mirror, bound to its base; None if it is halted or the target is down.
+        """Yield the running mirror, bound to its base, or None if it is halted or the target is down.
 
-        However this ends, it stops the work and closes the target: an embedded base left open would stay
-        locked.
+        However this ends, the work is stopped and the target closed: an embedded base that stays open would
+        stay locked.
         """
         # In this mirror's own thread: on a dead mount this never returns, while other mirrors continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
@@ -580,7 +590,7 @@ class Mirror:
                 self.bound = None
 
     async def _begin(self, stack: AsyncExitStack) -> BoundMirror:
-        """Check the root and the base, and start the work; closing `stack` ends it."""
+        """Check the root and the base, and start the work. Closing `stack` ends it."""
         store, settings, context = self.store, self.settings, self.context
         self.identity = await attach.find_root(store, settings, self.id)
         target = await wait_until_open(self.open_target(), self._close)
@@ -621,14 +631,14 @@ class Mirror:
         self.id, self.halts.stored = record.id, record.halt
 
     def quiet_period(self) -> tuple[float, float] | None:
-        """Return the start and end of the current quiet hours, in epoch seconds; None outside them.
+        """Return the start and end of the current quiet hours, in epoch seconds, or None outside quiet hours.
 
         A pass has no quiet hours, because a user or a timer started it.
         """
         return None if self.is_pass else current_period(self.settings.quiet_hours, self.clock.wall())
 
     async def find_pause(self) -> Pause | None:
-        """Return the current pause; also before the mirror's first run. Quiet hours begin and end here."""
+        """Return the current pause, even before the mirror's first run. Quiet hours begin and end here."""
         settings, configured, now = self.settings, self.context.configured, self.clock.wall()
         period = self.quiet_period()
         quiet = None if period is None else Pause(*period, is_quiet=True)
@@ -666,7 +676,7 @@ class Mirror:
         return not 0 <= age < self.settings.deep_rescan, False
 
     def requests(self) -> Meter:
-        """Return the number of requests of this run, including those of earlier starts."""
+        """Return the number of requests of this run, including those from earlier starts."""
         every = Meter()
         every.add(self.closed_requests)
         if self.bound is not None and (meter := self.bound.target.meter) is not None:
@@ -674,16 +684,21 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that all files missing in the first pass, or since a disk was mounted or unmounted, have
-        been decided on, so small deletions no longer need approval."""
+        """Record that everything missing has been decided on, so that small deletions no longer need
+        approval.
+
+        That is, all files missing in the first pass, or since a disk was mounted or unmounted.
+        """
         if await self.store.read(lambda tx: tx.mirrors.get(self.id).hold_all):
             await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
 
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
-        """Return the root's identity if it is the same as at the start of this run; otherwise halt and return
-        None."""
+        """Return the root's identity if it is still the same as at the start of this run.
+
+        Otherwise, halt and return None.
+        """
         # Called before and after each check that may prove a file missing, because a folder replaced or
         # unmounted meanwhile proves nothing (promise 1).
         try:

@@ -60,7 +60,7 @@ AGAIN = "the target cannot rename"
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """The context of a read-only command: the config's mirrors, and how to write commands.
+    """The context of a read-only command: the mirrors in the config, and how to write commands.
 
     `at_work`: another process holds the state and makes passes itself. `has_config`: the patterns are in a
     config, not in command-line options.
@@ -133,8 +133,10 @@ class MirrorPlan:
         return sum(line.size or 0 for line in lines if line.sends)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that the contract defines; it has `halt` only if nothing could be planned,
-        `keep` only if it isn't None."""
+        """Return the JSON object that the contract defines.
+
+        It has `halt` only if nothing could be planned, and `keep` only if that isn't None.
+        """
         plan: dict[str, Any] = {
             "name": self.name,
             "upload": _paths(self.upload),
@@ -161,10 +163,10 @@ async def plan_mirror(
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> MirrorPlan:
-    """Plan a pass.
+    """Plan a pass. Raises `StateError` if the state can't be read.
 
-    Raises `StateError` if the state can't be read. A problem with the root or the target becomes the plan's
-    `halt` if it would stop a pass, otherwise its `note`.
+    A problem with the root or the target becomes the plan's `halt` if it would stop a pass, otherwise the
+    plan's `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -185,8 +187,10 @@ def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
-    """Return a message with the numbers if the uploads exceed the account's quota; '' if they fit or the
-    quota is unknown."""
+    """Return a message with the numbers if the uploads exceed the account's quota.
+
+    Return '' if they fit or the quota is unknown.
+    """
     if not plan.bytes_to_send:
         return ""
     try:
@@ -230,9 +234,10 @@ class _ClockAhead:
 
 
 class PrivatePass:
-    """A pass on a private copy of the state, which stops before it sends documents. Call `attach` (which sets
-    `journal`), then `compare` (which sets `root`), then `list_changes`, and `close` at the end. `note`: facts
-    that couldn't be determined.
+    """A pass on a private copy of the state, which stops before it sends documents.
+
+    Call `attach` (which sets `journal`), then `compare` (which sets `root`), then `list_changes`, and finally
+    `close`. `note`: facts that couldn't be determined.
     """
 
     journal: Journal
@@ -263,7 +268,10 @@ class PrivatePass:
 
     @property
     def binding(self) -> Binding:
-        """The binding of the pass. The id of a new binding exists only in the plan's copy of the state."""
+        """The binding of the pass.
+
+        The id of a new binding exists only in the copy of the state that belongs to the plan.
+        """
         return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:
@@ -275,7 +283,7 @@ class PrivatePass:
         return serving(self._copy.read_now(lambda tx: self.journal.uploads(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
-        """Start as a pass does. Raises `Halted`.
+        """Start like a pass. Raises `Halted`.
 
         If the base doesn't respond, assume that it is the last pass's base, and say so in the note.
         `may_be_emptied`: don't stop if the base has lost many of its documents.
@@ -302,8 +310,10 @@ class PrivatePass:
         await self._poll_adopted()
 
     async def _poll_adopted(self) -> None:
-        """Poll documents that were found in the base and not sent, as a pass does, since some targets' lists
-        have no states. Only searchable ones change in the copy.
+        """Poll documents that were found in the base and not sent, as a pass does, because some targets'
+        lists don't include states.
+
+        In the copy, only searchable ones change.
         """
         journal = self.journal
 
@@ -368,7 +378,7 @@ class PrivatePass:
             raise attach.root_differs(self._settings, "the file changed while the folder was being compared")
 
     async def _identity(self) -> RootIdentity | None:
-        """Return the root's identity, if it is still the one from the start."""
+        """Return the root's identity if it is still the same as at the start."""
         try:
             return await attach.same_root(self._settings, self.root)
         except Halted:
@@ -438,7 +448,9 @@ class PrivatePass:
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
     ) -> None:
-        """Add a file whose document is outdated or missing: the new one isn't sent yet or is in flight."""
+        """Add a file whose document is outdated or missing and whose new document hasn't been sent or is in
+        flight.
+        """
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = plan.upload if server is None else plan.replace
@@ -474,11 +486,11 @@ class PrivatePass:
             plan.upload.append(planned)
 
     def _change(self, server: Upload, desired: Desired) -> str:
-        """Return which settings of the serving document changed, as far as its recipe shows."""
+        """Return which settings of the serving document changed, as far as its recipe shows that."""
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that serves unchanged under a path other than the one at the target."""
+        """Add a document that keeps serving unchanged, but under a path other than the one at the target."""
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return
@@ -498,7 +510,7 @@ class PrivatePass:
         """Return whether the response to this upload was lost.
 
         In the copy, as after a restart, every upload that was being sent is unsure. Another process at work
-        may still be sending the upload, so the original state decides.
+        may still be sending it, so the original state decides.
         """
         if row.state is UploadState.INTENDED:
             return False
@@ -508,7 +520,7 @@ class PrivatePass:
         return original is not None and original.state is UploadState.UNSURE
 
     def _moved_from(self, row: Upload) -> str | None:
-        """Return the path that this document's file had before this pass, if it differed."""
+        """Return the path that the file of this document had before this pass, if it was different."""
         before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 

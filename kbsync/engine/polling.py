@@ -43,8 +43,10 @@ PollResult = tuple[Upload, DocStatus, Remedy]
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of polling. `tries`: see `Poller.poll`. `gets_done`: at least one document became
-    searchable."""
+    """A round of polling.
+
+    `tries`: see `Poller.poll`. `gets_done`: whether at least one document became searchable.
+    """
 
     tries: float
     gets_done: bool = False
@@ -74,10 +76,10 @@ class Poller:
     async def poll(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[DocumentEvent | None], Halted | None]:
-        """Poll these documents and record the results. Raises `Halted` if only a user can help, and
-        `TargetError` if there was no result.
+        """Poll these documents and record the results.
 
-        `tries`: how many documents that failed because the account was full may be retried; None: all.
+        `tries`: how many documents that failed because the account was full may be retried (None: all).
+        Raises `Halted` if only a user can help, or `TargetError` if there was no result.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -130,7 +132,7 @@ class Poller:
         return row, status, Remedy.NONE
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Return whether the target has another document with this text whose file is gone."""
+        """Return whether the target has another document that has this text and whose file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)
@@ -147,7 +149,7 @@ class Poller:
         return is_known or (await asyncio.to_thread(stat_path, root, path)).lacks_file
 
     async def _ask_again(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
-        """Ask the target to reindex a failed document, if that may help."""
+        """Ask the target to reindex a failed document if that may help."""
         if status.halt and row.phase is not Phase.NO_ROOM:
             return Remedy.AWAITED
         if turn.halted is not None:
@@ -209,7 +211,7 @@ class Poller:
         return row, status, await self._ask_again(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
-        """Ask the target to reindex each of these; one that fails does not delay the others.
+        """Ask the target to reindex each of these. A failure doesn't delay the others.
 
         `is_alone`: no other response shows whether the target is up.
         """
@@ -233,8 +235,9 @@ class Poller:
             raise down
 
     async def prove(self, rows: Sequence[Upload]) -> None:
-        """Read documents found at the target. If the target is down, this raises `TargetError` and changes no
-        rows.
+        """Read documents that were found at the target.
+
+        If the target is down, raise `TargetError` without changing any rows.
         """
         for row in rows:
             digest = None

@@ -1,8 +1,8 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
 All of them take the same three steps: find a file (`FoundFile`), decide in a thread what to do with it
-(`_classify`: skip it, wait for it, or read it), and record the result, one batch of files per transaction. In
-that transaction the journal decides what to do with the file's document.
+(`_classify`: skip it, wait for it, or read it), and record the result, with one transaction per batch of
+files. In that transaction, the journal decides what to do with the file's document.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ async def recheck_mounts(
 ) -> list[tuple[str, PathStat]]:
     """Return the checks, after repeating those that found nothing where a disk is or used to be mounted.
 
-    While a disk that was mounted in the folder is unmounted, none of its files counts as missing. Neither
-    does a file that a mount has covered since the last scan (promise 1).
+    While a disk that was mounted in the folder is unmounted, none of its files count as missing. Neither does
+    a file that a mount has hidden since the last scan (promise 1).
     """
     missed = [path for path, stat in checked if stat.lacks_file]
     if not missed:
@@ -70,7 +70,8 @@ async def recheck_mounts(
 
 def is_respelled(old: str, new: str) -> bool:
     """Return whether two paths may be the same on a file system that ignores case or Unicode
-    normalization."""
+    normalization.
+    """
     return old != new and fold(old) == fold(new)
 
 
@@ -88,9 +89,9 @@ new timestamp."""
 class FoundFile:
     """A file as seen by a scan or check, with its directory's rules.
 
-    `version`: its directory's rules when the file was stored ('' for a new one). `quiet`: it hasn't changed
-    for the `settle` period. `forced`: it kept changing until the maximum wait ran out. `deep`: read it in any
-    case. `has_row`: False only if the state can't have a row for it.
+    `version`: the directory's rules when the file was stored ('' for a new file). `quiet`: the file hasn't
+    changed for the `settle` period. `forced`: it kept changing until the maximum wait ran out. `deep`: read
+    it in any case. `has_row`: False only if the state can't have a row for it.
     """
 
     path: str
@@ -109,9 +110,9 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A file that is being written, or may be. `busy`: it kept changing beyond the longest wait.
+    """A file that is or may be in the process of being written.
 
-    `is_selected`: the rules select it in its current form.
+    `busy`: it kept changing beyond the maximum wait. `is_selected`: the rules select it in its current form.
     """
 
     path: str
@@ -126,7 +127,7 @@ FileDecision = FileSeen | Wait | None
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
-    """Return whether a user, rather than an upgrade, deselected the file."""
+    """Return whether a user deselected the file, and not an upgrade."""
     if stored is None or not file.version:
         return True
     if stored.verdict.choice is not FileChoice.SELECTED:
@@ -135,9 +136,9 @@ def by_person(file: FoundFile, stored: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """Return whether a user changed the rules, so that more than kbsync's own part differs.
+    """Return whether a user changed the rules, so that more than kbsync's own part of them differs.
 
-    A file that an upgrade excludes keeps its document; one that a user excludes is deleted.
+    A file that an upgrade excludes keeps its document; one that a user excludes loses it.
     """
     return before == now or not before or person_part(before) != person_part(now)
 
@@ -146,7 +147,7 @@ _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inod
 
 
 def log_decision(mirror: str, file: FoundFile, stored: FileRow | None, decision: FileDecision) -> None:
-    """Log at debug level how a file's stamp changed, and kbsync's decision."""
+    """Log at debug level how a file's stamp changed and what kbsync decided."""
     if is_debugging():
         differs = []
         if stored is not None and stored.stamp != NO_STAMP:
@@ -197,8 +198,8 @@ class Reconciler:
 
     `on_work`: called if rows were written that may concern the worker. `keep`: gets the bytes of a file that
     keeps changing, to be sent as read. `report`: gets files that fail or are skipped before any upload, and
-    directories that can't be listed. `page_seconds`: the time after which the rest of a batch is left for the
-    next.
+    directories that can't be listed. `page_seconds`: how long a batch may take; what is left after that goes
+    into the next one.
     """
 
     def __init__(
@@ -236,13 +237,13 @@ class Reconciler:
         return self._journal.binding.mirror
 
     def stop(self) -> None:
-        """Let a running scan end at its next directory."""
+        """Make a running scan end at the next directory."""
         self._stopping = True
 
     # -- whole trees -----------------------------------------------------------------------------------
 
     async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
-        """Compare a tree with the state. `deep`: read every file, regardless of its timestamp."""
+        """Compare a tree with the state. `deep`: whether to read every file, regardless of its timestamp."""
         binding = self._journal.binding
         tree = StoredTree(self._store.read_now, self._mirror, self._store.submit)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
@@ -271,13 +272,13 @@ class Reconciler:
         return bool(self._trees)
 
     def _request_scan(self, path: str) -> None:
-        """Request a scan of a tree in the background, since it may take a long time."""
+        """Request a scan of a tree in the background, because it may take a long time."""
         if path not in self._trees:
             number = self._trees[path] = next(self._numbers)
             self._scanning.add(number)  # from now on the scan may find missed files elsewhere
 
     async def scan_trees(self) -> None:
-        """Scan the trees that hints pointed to, one after the other."""
+        """Scan the trees that hints referred to, one after the other."""
         while self._trees and not self._stopping:
             path, number = next(iter(self._trees.items()))
             try:
@@ -290,8 +291,8 @@ class Reconciler:
     def _missed_now(self) -> tuple[float | None, int | None]:
         """Return when a file counts as first missed: now, or at the end of a pending tree scan.
 
-        A moved directory looks like one that disappeared and a new one. Files missed in the old one may be
-        found in the new one, however long the scan of the new one takes.
+        Moving a directory looks as if one had disappeared and another had been created. Files missed in the
+        old one may be found in the new one, however long it takes to scan.
         """
         if not self._trees:
             return self._clock.steady(), None
@@ -380,8 +381,9 @@ class Reconciler:
             await self._store.write(partial(deselect, paths))
 
     async def recheck_racy(self) -> None:
-        """Reread files that were read so soon after a change that a second change may have the same
-        timestamp."""
+        """Read files again that were read so soon after a change that a second change may have the same
+        timestamp.
+        """
         before = self._clock.wall() - RACY_SECONDS
         tried_paths: set[str] = set()
         while not self._stopping:
@@ -400,7 +402,7 @@ class Reconciler:
     # -- hints -----------------------------------------------------------------------------------------
 
     async def take_hints(self, hints: Sequence[Hint]) -> list[Hint]:
-        """Check the paths of hints, at most one batch of files. Returns the remaining hints.
+        """Check the paths of hints, at most one batch of files. Return the remaining hints.
 
         A directory is only recorded; `scan_trees` scans it.
         """
@@ -419,7 +421,7 @@ class Reconciler:
             others = [(path, stat) for path, stat in stats if stat.kind is not FileKind.FOLDER]
 
             def miss(tx: Tx) -> None:
-                """Record former directories that are no longer directories."""
+                """Record the paths that used to be directories but no longer are."""
                 for path, stat in others:
                     is_gone = stat.presence is Presence.MISSING or stat.kind is not None
                     if is_gone and tx.folders.get(self._mirror, path) is not None:
@@ -446,7 +448,7 @@ class Reconciler:
         await self.scan_trees()
 
     async def _check_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Check and record one batch of these paths. Returns the remaining ones."""
+        """Check and record one batch of these paths. Return the remaining ones."""
         if not paths:
             return []
         checked = await asyncio.to_thread(self._stat_paths, paths)
@@ -483,8 +485,8 @@ class Reconciler:
         return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
 
     def _stat_other_links(self, checked: Sequence[CheckedPath]) -> list[CheckedPath]:
-        """Check the other paths of changed files that are hard links, because an event names only the path
-        that was written through.
+        """Check the other paths of changed files with hard links, because an event names only the path that
+        was written to.
         """
         regular = [stat for _, stat, _ in checked if stat.kind is FileKind.FILE and stat.links > 1]
         stamps = {stat.stamp for stat in regular if stat.stamp}
@@ -530,8 +532,11 @@ class Reconciler:
         return rules if entered.choice is FileChoice.SELECTED else None
 
     async def _note_others(self, checked: Sequence[CheckedPath]) -> None:
-        """Record the paths where no file was found, and the mirrored files that changed in a directory whose
-        rules can't be used: they are unreadable until the rules are corrected."""
+        """Record the paths where no file was found, and the changed files in directories whose rules can't be
+        used.
+
+        Such mirrored files are unreadable until the rules are corrected.
+        """
         absent = [
             (path, stat)
             for path, stat, _ in checked
@@ -576,15 +581,15 @@ class Reconciler:
         return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
 
     def _forget(self, path: str) -> None:
-        """Stop waiting for the file, because it has been recorded or doesn't exist."""
+        """Stop waiting for the file, because it has been recorded or no longer exists."""
         self.settling.forget(path)
         self._samples.pop(path, None)
         self.busy.discard(path)
 
     async def settle_due(self) -> set[str]:
-        """Record the files that haven't changed for one `settle` period, or whose longest wait is over.
+        """Record the files that haven't changed for one `settle` period or whose maximum wait is over.
 
-        Returns the latter if they were read: their wait is over, regardless of the result.
+        Return the latter if they were read: their wait is over, regardless of the result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -618,7 +623,7 @@ class Reconciler:
         return forced
 
     async def _classify_all(self, files: Iterable[FoundFile]) -> bool:
-        """Check files and record the results, a batch at a time. Returns False if stopped before the end."""
+        """Check files and record the results, a batch at a time. Return False if stopped before the end."""
         queue = iter(files)
         while batch := _next_batch(queue):
             remaining: Sequence[FoundFile] = batch
@@ -629,7 +634,7 @@ class Reconciler:
         return True
 
     async def _classify_batch(self, batch: Sequence[FoundFile]) -> Sequence[FoundFile]:
-        """Check as many files as time allows, and record the results. Returns the rest."""
+        """Check as many files as time allows, and record the results. Return the remaining files."""
         if not batch:
             return batch
         async with self._taking:  # one decision is recorded before the next about the same file starts
@@ -664,7 +669,10 @@ class Reconciler:
     def _classify_files(
         self, files: Sequence[FoundFile], awaited: Collection[str]
     ) -> tuple[list[FileDecision], Sequence[FoundFile]]:
-        """Check these files in order until the batch's time is up. Also returns the rest."""
+        """Check these files in order until the batch's time is up.
+
+        Return the checks and the remaining files.
+        """
         until = self._clock.steady() + self._page_seconds
         paths = [file.path for file in files if file.has_row]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
@@ -687,9 +695,10 @@ class Reconciler:
         return decisions, []
 
     def _classify(self, file: FoundFile, stored: FileRow | None, *, is_awaited: bool) -> FileDecision:
-        """Decide about the file: skip it, wait for it, or read it. This runs in a thread and touches no rows.
+        """Decide what to do with the file: skip it, wait for it, or read it.
 
-        `stored`: its row in the state. `is_awaited`: kbsync is already waiting for it.
+        This runs in a thread and doesn't touch any rows. `stored`: the file's row in the state. `is_awaited`:
+        whether kbsync is already waiting for the file.
         """
         binding, clock = self._journal.binding, self._clock
         path, stamp, root = file.path, file.stamp, binding.settings.root
@@ -744,8 +753,9 @@ class Reconciler:
         )
 
     def _former_files(self, path: str, ino: int, digest: str) -> list[FileRow]:
-        """Return stored files with this inode and these bytes that are gone from their paths and may now be
-        at `path`."""
+        """Return stored files that have this inode and these bytes, are gone from their paths, and may now be
+        at `path`.
+        """
         binding, read = self._journal.binding, self._store.read_now
         entries = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
         if not entries:
@@ -765,7 +775,7 @@ class Reconciler:
 class _ScanPages:
     """A scan that runs in threads and that the loop may end at any time.
 
-    An interrupted scan leaves a thread behind, which may hang on a mount for a long time. Whichever ends
+    An interrupted scan leaves behind a thread, which may hang on a mount for a long time. Whichever ends
     last, the scan or its thread, closes the scan's resources.
     """
 
@@ -776,7 +786,7 @@ class _ScanPages:
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """Read a few listings in a thread, or fewer if one is large; return none at the end."""
+        """Read a few listings in a thread, or fewer if one is large. Return none at the end."""
         batch: list[FolderListing] = []
         size = 0
         try:
@@ -803,7 +813,7 @@ class _ScanPages:
 
 
 def _next_batch(files: Iterator[FoundFile]) -> list[FoundFile]:
-    """Return the next batch of files; empty at the end."""
+    """Return the next batch of files, which is empty at the end."""
     batch: list[FoundFile] = []
     size = 0
     for file in files:

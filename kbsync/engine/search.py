@@ -38,7 +38,7 @@ MAX_SELECTED_IDS = 200
 
 @dataclass(frozen=True, slots=True)
 class SearchedMirror:
-    """A mirror with its open target. `folder`: its folder as written in the config."""
+    """A mirror with its open target. `folder`: the mirror's folder as written in the config."""
 
     name: str
     folder: Path
@@ -48,7 +48,10 @@ class SearchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A hit, with its mirror and its path there. `searched_mirror`: the mirror whose target returned it."""
+    """A hit, with its mirror and its path in that mirror.
+
+    `searched_mirror`: the mirror whose target returned the hit.
+    """
 
     mirror: str
     folder: Path
@@ -81,23 +84,25 @@ class FoundDocument:
 
     @property
     def host(self) -> str | None:
-        """The machine that mirrored the file; None if unknown."""
+        """The machine that mirrored the file, or None if unknown."""
         return self.hit.origin.host or None if self.hit.origin is not None else None
 
     @property
     def as_of(self) -> float | None:
-        """The time at which the document was correct, in epoch seconds. In a base that several hosts share:
-        when its host last changed something or began a pass."""
+        """When the document was known to be current, in epoch seconds.
+
+        In a base that several hosts share, this is when its host last changed something or began a pass.
+        """
         return self.hit.origin.as_of if self.hit.origin is not None else self.known_at
 
     @property
     def mirror_label(self) -> str:
-        """The document's mirror, with its machine if that isn't this one."""
+        """The document's mirror and, if it isn't this machine, the mirror's machine."""
         return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
 
 
 def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
-    """Return the minimum set of searches that cover these mirrors, each with its mirrors and its query.
+    """Return the smallest set of searches that covers these mirrors, each with its mirrors and its query.
 
     Each search uses the target of its first mirror.
     """
@@ -120,9 +125,9 @@ Answer = tuple[list[FoundDocument], UnknownWords | None]
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
-    """Run one of `searches`. Raises `TargetError`, `StateError`, or, for an invalid pattern, `UsageError`.
+    """Run one of `searches`. While the user is typing, don't ask the target for unknown words.
 
-    While the user is typing, this doesn't ask the target for unknown words.
+    Raises `TargetError`, `StateError` or, for an invalid pattern, `UsageError`.
     """
     mirror = mirrors[0]
     if mirror.target.limits.embedded:
@@ -137,8 +142,7 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
 
 
 async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
-    """Search like `search_mirrors`, but also raise `Unavailable` if there is no response within
-    `PATIENCE`."""
+    """Search like `search_mirrors`, but raise `Unavailable` if there is no response within `PATIENCE`."""
     import asyncio  # imported here: a search command doesn't need it
 
     try:
@@ -149,10 +153,11 @@ async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer
 
 
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
-    """Merge the results of several searches, best first, each document once.
+    """Merge the results of several searches, best first, with each document only once.
 
-    Scores on the same scale are compared. Scores on different scales can't be (one service's 1.00 may be
-    worse than another's 0.30); then the best hit of each search comes first, then the second best, and so on.
+    Scores on the same scale are compared. Scores on different scales can't be, because one service's 1.00 may
+    be worse than another's 0.30. In that case, the best hit of each search comes first, then the second best
+    of each, and so on.
     """
     scales: dict[Hashable, list[list[FoundDocument]]] = {}
     for mirror, hits in answers:
@@ -173,8 +178,8 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
 async def with_images(
     documents: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
 ) -> list[FoundDocument]:
-    """Return the same documents in the same order, with the pictures in their passages if their target has
-    them.
+    """Return the same documents in the same order, including the pictures in their passages if their target
+    has them.
     """
 
     async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
@@ -189,7 +194,7 @@ async def with_images(
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
     """Return the hits with their paths, one per file, in the same order. The first of `mirrors` was searched.
 
-    This drops documents that aren't ours, except those with an `Origin`. Raises `UsageError` for an invalid
+    Documents that aren't ours are dropped, unless they have an `Origin`. Raises `UsageError` for an invalid
     pattern.
     """
     mirror = mirrors[0]
@@ -219,7 +224,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
 
 
 def _locate_hit(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
-    """Return the hit with its mirror, which might not be one of `mirrors`."""
+    """Return the hit with its mirror, which may not be one of `mirrors`."""
     searched, origin = mirrors[0], hit.origin
     if origin is None or origin.is_own:
         return FoundDocument(searched.name, searched.folder, path, hit, searched.name)
@@ -232,8 +237,9 @@ def _locate_hit(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> Found
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
-    """Return the ids of our documents that the query's path, types and date select; None if they exceed the
-    limit. Raises `UsageError` for an invalid pattern.
+    """Return the ids of our documents that the query's paths, types and date select.
+
+    Return None if there are more than the limit. Raises `UsageError` for an invalid pattern.
     """
     selects = selector(query)
 
@@ -255,15 +261,20 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """The parts of a query's path, types and date that match no document: each in `alone` by itself, or all
-    of them `together`."""
+    """The filters of a query (paths, types and date) that match no document.
+
+    Each of `alone` matches none by itself; those in `together` match none in combination.
+    """
 
     alone: Sequence[Query] = ()
     together: bool = False
 
 
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
-    """Find the parts of the query that match no document of these mirrors; `folders` by name."""
+    """Find the parts of the query that match no document of these mirrors.
+
+    `folders`: the mirrors' folders by name.
+    """
     parts = [Query("", types=(extension,)) for extension in query.types]
     parts = [*(Query("", paths=(path,)) for path in query.paths), *parts]
     if query.after is not None:
@@ -285,10 +296,10 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
 
 
 def anchored(folder: Path, query: Query) -> Query:
-    """Resolve patterns that are absolute, or begin with `./`, against the mirror's folder.
+    """Resolve patterns that are absolute or begin with `./` against the mirror's folder.
 
     `./` is the working directory if that is in the mirror, otherwise the mirror's folder. A path in the
-    folder is on this machine, so the query then covers the mirror's `own` documents.
+    folder is on this machine, so the query is then limited to the mirror's `own` documents.
     """
     resolved = [_anchored_pattern(folder, typed) for typed in query.paths]
     paths = tuple(pattern for pattern, _ in resolved if pattern is not None)

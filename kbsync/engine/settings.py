@@ -1,6 +1,6 @@
-"""The fixed properties of a running mirror: its settings and its binding to one knowledge base.
+"""The fixed properties of a running mirror: its settings, and its binding to one knowledge base.
 
-The config's own types stay outside the engine: `kbsync.once.settings_of` converts them to these.
+The engine doesn't use the config's own types: `kbsync.once.settings_of` converts them to these.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kbsync.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimits:
-    """Limits on deletions: deleting more than `fraction` of the documents and more than `count` of them
-    within `window` seconds needs approval.
+    """Limits on deletions.
 
-    `never`: nothing is deleted, and no approval is requested.
+    Deleting more than `fraction` of the documents and more than `count` of them within `window` seconds needs
+    approval. `never`: nothing is deleted, and no approval is requested.
     """
 
     fraction: float = 0.2
@@ -56,18 +56,18 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """Return the knowledge base in a `location`, without the prefix: the target's type, then its keys; [] for
-    ''.
+    """Return the knowledge base in a `location`, without the prefix: the target's type, then its keys, or []
+    for ''.
     """
     return list(json.loads(location))[:-1] if location else []
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorSettings:
-    """A mirror's settings from its config, with durations in seconds; `root` is the real path of `given`.
+    """A mirror's settings from its config, with durations in seconds. `root` is the real path of `given`.
 
-    `document_settings` returns the target settings for a path; `fingerprint` changes whenever one of them
-    does. `location`: see `MirrorIdentity`.
+    `document_settings` returns the target settings for a path; `fingerprint` changes whenever one of those
+    settings does. `location`: see `MirrorIdentity`.
     """
 
     name: str
@@ -104,9 +104,9 @@ class MirrorSettings:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A mirror's settings, bound to the knowledge base whose id is `base`.
+    """A mirror's settings, bound to the knowledge base with the id `base`.
 
-    `describe` returns the meaning of a recipe in the config's terms, or '' if the target doesn't provide it.
+    `describe` explains a recipe in the config's terms, or returns '' if the target can't explain it.
     """
 
     settings: MirrorSettings
@@ -129,23 +129,24 @@ class Binding:
     def read(self, listed: Listed) -> Listed:
         """Return a listed document with the path and the digest from its name (ADR 12).
 
-        A target that keeps our marker has already provided both. A shortened name has no path, and every name
-        has only the beginning of the digest.
+        A target that keeps our marker has already provided both. A shortened name doesn't contain the path,
+        and every name contains only the beginning of the digest.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:
             return listed
         return replace(listed, path=reading.path, digest=by_tag(reading.tag))
 
     def short_of(self, listed: Listed) -> str:
-        """Return the hash that replaces the path in a shortened name, as parsed by `read`; '' if there is
-        none."""
+        """Return the hash that replaces the path in a shortened name, as parsed by `read`, or '' if there is
+        none.
+        """
         is_named = not self.limits.marks and listed.path is None and listed.digest is not None
         reading = self.naming.read_mangled(listed.name) if is_named else None
         return "" if reading is None else reading.short
 
 
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
-    """Return the target's abilities, limited by the config."""
+    """Return what the target can do, as far as the config allows it."""
     return Abilities(
         renames=isinstance(target, SupportsRename),
         updates=target.updates_in_place,
@@ -165,7 +166,8 @@ MAX_LISTED_CHANGES = 3
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
     """Return which settings changed, as far as the recipes show: `from knowledge_type 1 to knowledge_type
-    2`."""
+    2`.
+    """
     pairs = [(describe(before), describe(after)) for before, after in recipes]
     words = dict.fromkeys(
         f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS

@@ -1,6 +1,6 @@
 """A mirror's state as users see it: counts in constant time, and every file on request.
 
-All functions read in the caller's transaction and never read the folder.
+All functions read in the caller's transaction. None of them read the folder.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ RELEASED = ("target-rejects", TARGET_STUCK)
 
 
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
-    """Return the halt of mirror `name` with the command that resumes the work once the cause is gone.
+    """Return the halt of the mirror `name`, with the command that resumes the work once the cause is gone.
 
-    The command depends on when the halt is read. While a kbsync is `at_work`, no other may run, so the
-    command is `retry`, which makes the running one try at once. Otherwise nothing would read that message, so
-    the command runs a pass.
+    The command depends on when the halt is read. While another kbsync is `at_work`, no second one may run, so
+    the command is `retry`, which makes the running one try at once. Otherwise, nothing would read that
+    message, so the command runs a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
     if halt.reason in RELEASED or not halt.fix.startswith((f"kbsync {retry}", f"kbsync {once}")):
@@ -115,16 +115,16 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
 
 
 def only_retries(halt: Halt) -> bool:
-    """Return whether the command merely resumes the work once a user has fixed the cause that the detail
-    names.
+    """Return whether the command only resumes the work, after a user has fixed the cause given in the
+    detail.
     """
     return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
 
 
 def halt_words(reason: str, detail: str = "") -> str:
-    """Return the reason for a halt in plain words; JSON, metrics and logs use the reason's code.
+    """Return the reason for a halt in plain words. JSON, metrics and logs use the reason's code instead.
 
-    `detail`: the halt's, which shows whether an embedding service is unreachable.
+    `detail`: the detail of the halt, which shows whether an embedding service is unreachable.
     """
     if reason == TARGET_DOWN and detail.startswith(f"{EMBED}: "):
         return EMBEDDING_DOWN
@@ -132,21 +132,22 @@ def halt_words(reason: str, detail: str = "") -> str:
 
 
 def halt_sentence(halt: Halt) -> str:
-    """Return a halt's reason, detail and command as text."""
+    """Return the reason, detail and command of a halt as text."""
     return f"{halt_words(halt.reason, halt.detail)}: {in_words(halt)}"
 
 
 def in_words(halt: Halt) -> str:
-    """Return a halt's detail and command as text."""
+    """Return the detail and command of a halt as text."""
     if not halt.fix:
         return halt.detail
     return f"{halt.detail}; {'then run' if only_retries(halt) else 'fix'}: {halt.fix}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
-    """Return the halt of mirror `name` to show; `write` turns a kbsync command into one that can be pasted.
+    """Return the halt to show for the mirror `name`. `write` turns a kbsync command into one that can be
+    pasted.
 
-    For an error without a fix, add the command that retries after a user has acted.
+    To an error without a fix, add the command that retries after a user has acted.
     """
     fix = error.fix or f"kbsync retry --mirror {name}"
     ours = fix.startswith("kbsync ")
@@ -158,7 +159,7 @@ def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
 
 @dataclass(frozen=True, slots=True)
 class DocumentCounts:
-    """Number of files in each state; `failed` includes directories that cannot be listed."""
+    """The number of files in each state. `failed` includes directories that can't be listed."""
 
     ready: int = 0
     indexing: int = 0
@@ -169,7 +170,7 @@ class DocumentCounts:
     kept: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """Return `documents` as the JSON contract defines it; it has `kept` only if something is kept."""
+        """Return `documents` as the JSON contract defines it. It has `kept` only if something is kept."""
         counts = {status.word: getattr(self, status.word) for status in SHOWN}
         return {name: n for name, n in counts.items() if n or name != Status.KEPT.word}
 
@@ -178,8 +179,9 @@ class DocumentCounts:
 class FileStatus:
     """A file, or a directory that can't be listed (its path ends in `/`).
 
-    `document_id`: the document that serves the file now, perhaps an older version. `size`: in bytes; None if
-    unknown. `may_succeed`: it failed, but a retry may succeed without changes to the file or the settings.
+    `document_id`: the document that now serves the file, perhaps an older version. `size`: in bytes, or None
+    if unknown. `may_succeed`: the file failed, but a retry may succeed without changes to the file or the
+    settings.
     """
 
     path: str
@@ -202,7 +204,7 @@ class FileStatus:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
-    """All files to show, one at a time; can be iterated repeatedly within its transaction."""
+    """All files to show, one at a time. It can be iterated repeatedly within its transaction."""
 
     tx: Tx
     record: MirrorRecord
@@ -210,7 +212,7 @@ class Items:
     command_line: CommandLine = lambda command: f"kbsync {command}"
 
     def __iter__(self) -> Iterator[FileStatus]:
-        """Yield the directories that cannot be listed, then the files by directory and name."""
+        """Yield the directories that can't be listed, then the files by directory and name."""
         yield from self.unlisted()
         for entry in self.tx.entries.visible(self.record.id):
             yield self.of(entry)
@@ -218,7 +220,7 @@ class Items:
     def in_state(
         self, status: Status, limit: int | None = None, *, in_order: bool = True
     ) -> Iterator[FileStatus]:
-        """Yield at most `limit` files in one state; directories that cannot be listed count as failed."""
+        """Yield at most `limit` files in one state. Directories that can't be listed count as failed."""
         folders = self.unlisted() if status is Status.FAILED else ()
         entries = self.tx.entries.of_status(
             self.record.id, status, -1 if limit is None else limit, in_order=in_order
@@ -226,7 +228,7 @@ class Items:
         return islice(chain(folders, map(self.of, entries)), limit)
 
     def unlisted(self) -> Iterator[FileStatus]:
-        """Yield the directories that cannot be listed."""
+        """Yield the directories that can't be listed."""
         for folder in self.tx.folders.problems(self.record.id):
             if not folder.is_excluded:
                 label = folder_label(folder.path)
@@ -273,8 +275,7 @@ class Items:
 
 
 def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
-    """Return whether the file failed, and a retry may succeed without a change of its bytes or the
-    settings."""
+    """Return whether the file failed but a retry may succeed without changes to its bytes or the settings."""
     if entry.status is not Status.FAILED:
         return False
     if entry.verdict.choice is FileChoice.REFUSED:
@@ -284,19 +285,23 @@ def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
 
 
 def is_unread(entry: FileRow) -> bool:
-    """Return whether the file could not be read the last time, so its bytes may or may not have changed."""
+    """Return whether the file couldn't be read the last time, so that its bytes may or may not have
+    changed.
+    """
     return entry.verdict.choice is FileChoice.REFUSED and entry.stamp.size < 0
 
 
 def which_version(entry: FileRow, server: Upload) -> str:
-    """Return which version of a failed file is still searchable, as a clause."""
+    """Return a clause that says which version of a failed file is still searchable."""
     if is_unread(entry):
         return AS_LAST_READ
     return OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
 
 
 def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -> str:
-    """Return why a directory of the mirror couldn't be listed, with the command that accepts it as it is."""
+    """Return why a directory of the mirror couldn't be listed, with the command that accepts the directory as
+    it is.
+    """
     if problem != UNMOUNTED:
         return problem
     approve = command_line(f"approve {mirror}")
@@ -304,7 +309,7 @@ def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Return why searches find outdated content of the file; "" if they don't."""
+    """Return why searches find outdated content of the file, or "" if they don't."""
     why = ""
     match entry.status:
         case Status.READY:
@@ -324,7 +329,7 @@ def keeps_old_name(entry: FileRow, server: Upload) -> bool:
 
 
 def why_kept(entry: FileRow) -> str:
-    """Return why a file still has a document although it shouldn't have one."""
+    """Return why a file still has a document although it shouldn't."""
     left_out = {FileChoice.EXCLUDED: DESELECTED, FileChoice.SKIPPED: EMPTIED}
     cause = GONE if entry.presence is Presence.GONE else left_out.get(entry.verdict.choice, "")
     return f"{CAUSES.get(cause, UNSEEN)}; its document is kept"
@@ -355,13 +360,15 @@ def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
 
 
 def last_failure(uploads: Sequence[Upload]) -> Upload | None:
-    """Return the upload that failed last; None if none failed."""
+    """Return the upload that failed most recently, or None if none failed."""
     return next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
 
 
 def refusal(path: Path, uploads: Sequence[Upload]) -> str:
-    """Return the target's last message about the file at `path`; for a scanned PDF, also the command that
-    adds text."""
+    """Return the target's last message about the file at `path`.
+
+    For a scanned PDF, also return the command that adds text to it.
+    """
     last = last_failure(uploads)
     if last is None:
         return ""
@@ -398,8 +405,9 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a mirror as the JSON contract defines it, without its `items`. This omits `index_bytes`,
-        `paused`, `note`, `unkept` and `better_vectors` if they are empty.
+        """Return a mirror as the JSON contract defines it, but without its `items`.
+
+        `index_bytes`, `paused`, `note`, `unkept` and `better_vectors` are omitted if they are empty.
         """
         fields: dict[str, Any] = {
             "name": self.name,
@@ -423,8 +431,8 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the same JSON as text, including the `items`, piece by piece, for mirrors with a very large
-        number of files.
+        """Yield the same JSON as text, including the `items`, piece by piece, because a mirror may have a
+        very large number of files.
         """
         text = json.dumps(self.to_json())
         if self.items is None:
@@ -444,26 +452,29 @@ def halt_json(halt: Halt) -> dict[str, str]:
 
 
 def pause_json(pause: Pause) -> dict[str, str | None]:
-    """Return `since` and `until` in ISO 8601, and the `reason`; `until` is null if only a user ends the
-    pause."""
+    """Return `since` and `until` in ISO 8601, and the `reason`.
+
+    `until` is null if only a user can end the pause.
+    """
     until = None if pause.until is None else iso(pause.until)
     return {"since": iso(pause.since), "until": until, "reason": pause_reason(pause)}
 
 
 def pause_reason(pause: Pause) -> str:
-    """Return why a mirror is paused, in the words of JSON, metrics and logs."""
+    """Return why a mirror is paused, as worded in JSON, metrics and logs."""
     return "quiet-hours" if pause.is_quiet else "requested"
 
 
 def describe_pause(pause: Pause) -> str:
-    """Return why a mirror is paused, since when, and until when if the pause ends by itself."""
+    """Return why a mirror is paused, since when and, if the pause ends by itself, until when."""
     until = "" if pause.until is None else f" until {clock_time(pause.until)}"
     return f"{'quiet hours' if pause.is_quiet else 'paused'} since {clock_time(pause.since)}{until}"
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
-    """Return `running` as the JSON contract defines it: the daemon that holds the state; None if there is
-    none."""
+    """Return `running` as the JSON contract defines it: the daemon that holds the state, or None if there is
+    none.
+    """
     if holder is None or not holder.keeps_running:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}
@@ -497,9 +508,9 @@ def mirror_status(
     at_work: bool = True,
     unwritten: Halt | None = None,
 ) -> MirrorStatus:
-    """Return the state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts.
+    """Return the state of a mirror at `now` (epoch seconds). Its `items` can be read while `tx` lasts.
 
-    `at_work`: a kbsync holds the state. `unwritten`: a halt that the state can't store.
+    `at_work`: whether a kbsync holds the state. `unwritten`: a halt that the state can't store.
     """
     halt = _shown_halt(tx, record, command_line, at_work, unwritten)
     tally = tx.mirrors.tally(record.id)
@@ -525,7 +536,7 @@ def mirror_status(
 
 
 def disk_halt(state: Path) -> Halt | None:
-    """Return every mirror's halt while the disk of `state`, the state's file or directory, is full.
+    """Return the halt of every mirror while the disk of `state`, the state's file or directory, is full.
 
     Only the disk itself shows this, because a state on a full disk can't store a halt.
     """
@@ -533,7 +544,10 @@ def disk_halt(state: Path) -> Halt | None:
 
 
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
-    """Return a running mirror's halt, or its held deletions, which count as one; None if the mirror works."""
+    """Return a running mirror's halt or its held deletions, which count as a halt.
+
+    Return None if the mirror works.
+    """
     record, halt = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
     if record is None or halt is not None:
         return halt
@@ -544,7 +558,7 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
 def _shown_halt(
     tx: Tx, record: MirrorRecord, command_line: CommandLine, at_work: bool, unwritten: Halt | None
 ) -> Halt | None:
-    """Return the mirror's halt or, without one, the deletions and renewals that await approval."""
+    """Return the mirror's halt or, without one, the deletions and renewals that are waiting for approval."""
     if (halt := record.halt or unwritten) is not None:
         return with_retry_command(halt, record.name, command_line, at_work=at_work)
     details = []
@@ -578,13 +592,13 @@ def never_ran(
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
     """Return the bases in which a forgotten mirror left documents, which kbsync's searches don't find.
 
-    Empty for a mirror that has been re-added.
+    The result is empty for a mirror that has been added again.
     """
     return tx.forgotten.bases(name) if tx.mirrors.named(name) is None else ()
 
 
 def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
-    """Describe the documents that a forgotten mirror left, with the command that deletes them."""
+    """Describe the documents that a forgotten mirror left behind, with the command that deletes them."""
     documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
     verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
     command = command_line(f"forget {base.name} --delete-documents")
@@ -592,7 +606,7 @@ def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
 
 
 def waiting_renewals(tx: Tx, mirror: int) -> tuple[Extent, str]:
-    """Return the number and size of the documents that wait for approval to be reindexed, and which settings
+    """Return the number and size of the documents waiting for approval to be reindexed, and which settings
     changed.
     """
     holds = unapproved(tx, mirror, RENEWALS)
@@ -611,7 +625,7 @@ CLOCKS_DIFFER = 60.0
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
-    """Return whether the last full comparison and every waiting file are at most `max_age` seconds old."""
+    """Return whether the last full comparison and all waiting files are at most `max_age` seconds old."""
     if status.last_pass is None:
         return False
     age = now - status.last_pass
@@ -624,11 +638,11 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LastAudit:
-    """The result of the last audit. `ended`: epoch seconds when the last audit of this binding ended, or when
-    the first was scheduled.
+    """The result of the last audit.
 
-    `duplicate`, `orphaned`: how many documents it found and left alone. `repaired`: how many it repaired.
-    `is_audit`: whether an audit has ended, so that this is its result.
+    `ended`: when the last audit of this binding ended or, before that, when the first was scheduled, in epoch
+    seconds. `duplicate`, `orphaned`: how many such documents it found and left alone. `repaired`: how many it
+    repaired. `is_audit`: whether an audit has ended, so that this is its result.
     """
 
     binding: int
@@ -640,14 +654,14 @@ class LastAudit:
 
     @property
     def sentence(self) -> str:
-        """Describe the findings for the user; '' if there are none."""
+        """Describe the findings for the user, or return '' if there are none."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
         findings = " and ".join(f"{n} {problem}{'s' if n > 1 else ''}" for n, problem in counts if n)
         return f"the last audit found {findings}" if findings else ""
 
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
-    """Return the last audit; None if there hasn't been one yet."""
+    """Return the last audit, or None if there hasn't been one yet."""
     stored = tx.meta.get(MirrorFact.AUDIT, mirror)
     return LastAudit(**json.loads(stored)) if stored else None
 
@@ -665,6 +679,5 @@ def clear_last_audit(tx: Tx, mirror: int) -> None:
 
 
 def keep_note(tx: Tx, mirror: int, note: str) -> None:
-    """Store the note from the mirror's target about something that needs attention although the work
-    continues."""
+    """Store the target's note about something that needs attention although the work continues."""
     tx.meta.set(MirrorFact.NOTE, mirror, note)

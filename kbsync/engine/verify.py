@@ -1,8 +1,8 @@
-"""`kbsync verify` compares the folder, the state and the target's own list. It changes nothing.
+"""`kbsync verify` compares the folder, the state and the target's own list, without changing anything.
 
-The audit of engine/audit.py reads the target's documents, and a private pass (engine/plan.py) finds files
-newer than their documents. Since the folder and the target change meanwhile, everything that seems wrong is
-checked a second time, in the state and at the target, before it is reported.
+The audit in engine/audit.py reads the target's documents, and a private pass (engine/plan.py) finds files
+newer than their documents. Because the folder and the target change in the meantime, everything that seems
+wrong is checked a second time, in the state and at the target, before it is reported.
 """
 
 from __future__ import annotations
@@ -69,8 +69,11 @@ class Verification:
         return self.halt is None and not self.unchecked and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that the contract defines; it has `halt` and `kept` only if they are not
-        None, and `unchecked` and `detached` only if they are not empty."""
+        """Return the JSON object that the contract defines.
+
+        It has `halt` and `kept` only if they aren't None, and `unchecked` and `detached` only if they aren't
+        empty.
+        """
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
@@ -87,11 +90,11 @@ class Verification:
 
 
 def repair_request(verification: Verification) -> dict[str, Any]:
-    """Return the arguments of the inbox message `repair`; empty if nothing can be repaired.
+    """Return the arguments of the inbox message `repair`, or an empty result if nothing can be repaired.
 
-    `base`: the audited knowledge base. `missing`: ids of documents to resend. `strays`: documents proven to
-    be ours that nothing needs. `stale`: paths to recheck, including those of serving documents whose file is
-    gone, so that their deletion is decided together with the others.
+    `base`: the audited knowledge base. `missing`: ids of documents to send again. `strays`: documents that
+    are proven to be ours and not needed. `stale`: paths to check again, including those of serving documents
+    whose file is gone, so that their deletion is decided together with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
@@ -110,10 +113,9 @@ async def verify_mirror(
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> Verification:
-    """Audit a mirror.
+    """Audit a mirror. While another kbsync is running, changes that are only seconds old are ignored.
 
-    While another kbsync runs, it ignores changes that are only seconds old. Raises `TargetError` if the
-    target doesn't respond, `StateError` if the state can't be read.
+    Raises `TargetError` if the target doesn't respond, or `StateError` if the state can't be read.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
 
@@ -198,24 +200,28 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 
 
 class _FolderCheck:
-    """Finds the problems that the folder's files show. Reads the disk, so it may block.
+    """Finds the problems that the folder's files show. This reads the disk, so it may block.
 
-    Each is checked a second time, since a document may have been handled after the private pass began.
+    Each problem is checked a second time, because a document may have been handled after the private pass
+    began.
     """
 
     def __init__(self, private: PrivatePass, state: ReadOnlyState, now: float, *, is_watched: bool) -> None:
-        """`is_watched`: a kbsync is running and gets time for changes that are only seconds old."""
+        """Prepare the search.
+
+        `is_watched`: a kbsync is running and gets time for changes that are only seconds old.
+        """
         self._private, self._state, self._is_watched = private, state, is_watched
         self._binding, self._root = private.binding, private.binding.settings.root
         self._plan = private.list_changes()
         self._young = now - self._binding.settings.settle - GRACE
 
     def run(self) -> tuple[list[Discrepancy], ...]:
-        """Return what the methods below find, in their order."""
+        """Return the combined findings of the methods below, in their order."""
         return self.find_stale(), self.find_orphaned(), self.find_kept(), self.find_unchecked()
 
     def find_stale(self) -> list[Discrepancy]:
-        """Return documents older than their files, and files without a document."""
+        """Return the documents that are older than their files, and the files without a document."""
         plan, binding, stale = self._plan, self._binding, list[Discrepancy]()
 
         def is_misnamed(path: str, tx: Tx) -> bool:
@@ -256,11 +262,11 @@ class _FolderCheck:
         return stale
 
     def find_orphaned(self) -> list[Discrepancy]:
-        """Return documents of missing files that a pass would delete but has not begun to."""
+        """Return the documents of missing files that a pass would delete, if it hasn't begun to."""
         mirror, orphaned = self._binding.mirror, list[Discrepancy]()
 
         def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-            """Return a missing file's document and its row, if the deletion hasn't begun."""
+            """Return a missing file's document and the document's row, if the deletion hasn't begun."""
             server = serving(tx.uploads.at_path(mirror, self._binding.id, path))
             row = tx.entries.get(mirror, path)
             if server is None or row is None or tx.removals.get(mirror, path) is not None:
@@ -275,7 +281,7 @@ class _FolderCheck:
         return orphaned
 
     def find_kept(self) -> list[Discrepancy]:
-        """Return documents of missing files that a pass would keep."""
+        """Return the documents of missing files that a pass would keep."""
         kept = list[Discrepancy]()
         for line in self._plan.keep or ():
             if (server := self._private.server(line.path)) is not None:
@@ -284,7 +290,7 @@ class _FolderCheck:
         return kept
 
     def find_unchecked(self) -> list[Discrepancy]:
-        """Return directories that could not be compared."""
+        """Return the directories that couldn't be compared."""
         folders = [failure for failure in self._plan.failed if failure.path.endswith("/")]
         return [Discrepancy(folder.path, None, folder.note) for folder in folders]
 
@@ -297,7 +303,7 @@ class _FolderCheck:
         return stamp is not None and not (self._is_watched and stamp.newest > self._young)
 
     def _is_overdue(self, line: Planned, row: FileRow) -> bool:
-        """Return whether the file's document should have been deleted by now, with some tolerance."""
+        """Return whether the file's document should have been deleted by now, allowing for some delay."""
         if line.cause != "gone":
             return True
         [(_, stat)] = stat_exactly(self._root, [line.path], self._private.root)

@@ -1,8 +1,8 @@
 """Carries out the journal's decisions: sends, lists, polls, renames and deletes.
 
-The worker decides nothing. It takes due rows by rank, records the next request, sends it, and records the
-response. It can be killed at any point: the next start finds every announced request in the journal (promise
-3).
+The worker makes no decisions itself. It takes due rows by rank, records the next request, sends it, and
+records the response. It can be killed at any point: the next start finds every announced request in the
+journal (promise 3).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ log = structlog.get_logger("kbsync")
 class Batch:
     """Opened bodies by upload id, and the uploads whose files no longer have the intended bytes.
 
-    `addresses`: the web page addresses in link files, if the target lists pages by address.
+    `addresses`: the web page addresses from link files, if the target lists pages by address.
     """
 
     bodies: Mapping[int, Spooled]
@@ -70,9 +70,9 @@ class Batch:
 class Bodies:
     """Opens the bytes of one mirror's uploads.
 
-    For a file that keeps changing, the bytes are kept from the deciding read until they are sent, because a
-    later read would return different bytes. The reconciler adds bodies and sending removes them, each in its
-    own thread, while the loop may close all of them.
+    For a file that keeps changing, the bytes that the decision was based on are kept until they are sent,
+    because a later read would return different bytes. The reconciler adds bodies and sending removes them,
+    each in its own thread, while the loop may close all of them.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -82,7 +82,7 @@ class Bodies:
         self._is_closed = False
 
     def keep(self, path: str, body: Spooled) -> None:
-        """Keep these bytes to send for this path, dropping the oldest if there are too many."""
+        """Keep these bytes to send them for this path. If too many are kept, drop the oldest ones."""
         with self._lock:
             dropped = [self._bodies_by_path.pop(path, None)]
             self._bodies_by_path[path] = body
@@ -93,7 +93,7 @@ class Bodies:
                 old.close()
 
     def close(self) -> None:
-        """Drop all kept bytes, and any that an abandoned thread still tries to keep."""
+        """Drop all kept bytes, including any that an abandoned thread still tries to keep."""
         with self._lock:
             dropped, self._is_closed = list(self._bodies_by_path.values()), True
             self._bodies_by_path.clear()
@@ -102,8 +102,10 @@ class Bodies:
 
     @asynccontextmanager
     async def open_bodies(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
-        """Read the bytes of each row and release them at the end. Raises `StateError` if the spool's disk is
-        full."""
+        """Read the bytes of each row, and release them at the end.
+
+        Raises `StateError` if the spool's disk is full.
+        """
         stack = ExitStack()
         reading = asyncio.ensure_future(asyncio.to_thread(self._read, rows, stack))
         try:
@@ -152,10 +154,10 @@ class Bodies:
 
 
 class Worker:
-    """One mirror's worker.
+    """The worker of a mirror. The mirror's `halts` decide whether anything may be sent.
 
-    The mirror's `halts` decide whether anything may be sent. `rechecks` gets files that no longer have the
-    bytes to send, and missing ones that returned; `report` gets the finished work.
+    `rechecks` gets files that no longer have the bytes to send, and missing files that are back. `report`
+    gets the finished work.
     """
 
     def __init__(
@@ -217,7 +219,7 @@ class Worker:
             await wait_for_any(self._clock, seconds, self._wake)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop starting requests; those in flight get `grace` seconds, then they are cancelled."""
+        """Stop starting requests. Those in flight get `grace` seconds and are then cancelled."""
         self._stopping = True
         self.wake()
         try:
@@ -232,7 +234,7 @@ class Worker:
                 await self._store.write(partial(self._journal.recover, spent=False))
 
     async def is_idle(self, patience: float = 0.0) -> bool:
-        """Return whether nothing is running, and nothing is due within `patience` seconds."""
+        """Return whether nothing is running and nothing is due within `patience` seconds."""
         started_tasks = self._started
         if not self._has_read or self._busy or self._tasks or self._lost != self._recovered:
             return False
@@ -270,7 +272,7 @@ class Worker:
         )
 
     async def _round(self) -> float:
-        """Start as much due work as possible. Returns the time until more is due."""
+        """Start as much due work as possible. Return the time until more is due."""
         if self._halts.halted is not None:
             return MAX_REST
         now = self._clock.steady()
@@ -333,7 +335,7 @@ class Worker:
         return seconds
 
     async def _catch_up(self) -> None:
-        """Deal with rows that a failed task left behind, and with a clock that was set back."""
+        """Deal with rows that a failed task left behind and with a clock that was set back."""
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._recovered or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
@@ -361,7 +363,7 @@ class Worker:
         return max(0, limits.concurrency + limits.ahead - len(self._tasks))
 
     def _start(self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]) -> bool:
-        """Run `work` on rows in a separate task; the rows are busy until it ends."""
+        """Run `work` on rows in a separate task. The rows are busy until it ends."""
         if not rows or self._stopping:
             return False
         numbers = {row.id for row in rows}
@@ -385,7 +387,7 @@ class Worker:
     async def _run_guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
     ) -> bool:
-        """Run the work. Returns False if the outcomes couldn't be recorded."""
+        """Run the work. Return False if the outcomes couldn't be recorded."""
         try:
             try:
                 await work(rows)
@@ -400,15 +402,16 @@ class Worker:
         return False
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
-        """Handle one of kbsync's internal errors: start nothing for a while, longer each time. Returns that
-        time in seconds.
+        """Handle one of kbsync's internal errors by pausing, longer each time.
+
+        Return the length of the pause in seconds.
         """
         seconds = self._halts.record_failure(error, self._clock.steady(), of_round=of_round)
         log_bug("worker.failed", error, mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
-        """Send nothing until the journal can be written. Log this once, not at every try."""
+        """Send nothing until the journal is writable. Log this once, not at every attempt."""
         if self._halts.record_state_error(error, self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
@@ -416,7 +419,10 @@ class Worker:
 
     def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
         """Start one piece of work from each lane in turn while slots are free, sending at most `tries` (None:
-        all). Nothing bypasses the lanes, so 400 deletions can't keep a file just saved from getting a slot.
+        all).
+
+        Nothing bypasses the lanes, so even 400 deletions can't keep a file that was just saved from getting a
+        slot.
         """
         remaining = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, remaining) for lane in remaining}
@@ -443,7 +449,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """Return how many documents one turn takes: as many as fit in one request."""
+        """Return how many documents one turn takes, which is as many as fit into one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
@@ -466,8 +472,9 @@ class Worker:
         async with self._bodies.open_bodies(rows) as batch:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
-                """Record the documents to send before the first byte is sent, each with the remote id that it
-                replaces."""
+                """Record the documents to send, each with the remote id that it replaces, before the first
+                byte is sent.
+                """
                 if self._journal.is_paused(tx):
                     return []
                 for number in batch.unsendable:
@@ -636,7 +643,7 @@ class Worker:
         await self._note_errors([a for a in outcomes.values() if a is not None], len(outcomes))
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
-        """Rename documents and record this at the end, since repeating a rename is harmless."""
+        """Rename documents and record that at the end, because repeating a rename is harmless."""
         assert isinstance(self._target, SupportsRename)
         journal = self._journal
         paths = [row.path for row in rows]
@@ -674,7 +681,7 @@ class Worker:
         self._report(await self._store.write(record))
 
     def _note_revision(self, tx: Tx) -> None:
-        """Record the base's revision together with changes that are in the base."""
+        """Record the base's revision, together with the changes that the base contains."""
         revision = self._target.revision
         if revision is not None and (self._revision is None or revision > self._revision):
             tx.meta.set(BindingFact.REVISION, self._journal.binding.id, str(revision))
@@ -683,7 +690,7 @@ class Worker:
     # -- errors ----------------------------------------------------------------------------------------
 
     async def _note_errors(self, errors: Sequence[TargetError], requested: int) -> None:
-        """Record what the responses say about the target's state."""
+        """Record what the responses show about the target's state."""
         halted = self._halts.record_errors(errors, requested, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
@@ -693,7 +700,10 @@ class Worker:
             await self._halts.halt(error)
 
     async def _report_progress(self, events: Sequence[DocumentEvent | None]) -> None:
-        """Record that the target works: puts or polls made documents searchable. A rename does not count."""
+        """Record that the target works, because puts or polls made documents searchable.
+
+        A rename doesn't count.
+        """
         self._report(events)
         self._halts.record_progress(events)
         await self._halts.end_if_over()
